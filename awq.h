@@ -1,0 +1,11027 @@
+/* awq.h - 4-bit activation-aware quantization (AWQ) of llama-family models, and a runtime for them, in one C file
+
+   Reads a Hugging Face checkpoint, calibrates on text, searches channel scales and clips (arXiv 2306.00978), writes
+   the layouts that vLLM, transformers, AutoAWQ, GPTQ and compressed-tensors load, runs the result on the CPU and
+   measures what the 4 bits cost. Needs libc, threads and libm. C99, C++11.
+
+   USE: in ONE source file
+       #define AWQ_IMPLEMENTATION
+       #include "awq.h"
+   before other headers, plain #include "awq.h" elsewhere, and
+       cc -O2 game.c -lm -lpthread
+
+   Define AWQ_STATIC as well to make every function private to that file.
+
+   EXAMPLE
+       awq_ctx ctx = {0};                                        zero means default everywhere
+       awq_pool *pool = NULL;
+       awq_pool_create(&ctx, 0, &pool);                          0: one thread per core
+       ctx.jobs = awq_pool_jobs(pool);
+       awq_model *model = NULL;
+       if (awq_model_load(&ctx, "my-model", NULL, &model)) { puts(ctx.err.text); return 1; }
+       awq_generate_desc desc = {0};
+       desc.prompt = "Once upon a time";
+       desc.on_text = print_text;                                called with whole UTF-8 characters
+       awq_generate(&ctx, model, &desc, NULL);
+       awq_model_free(&ctx, model);
+       awq_pool_free(&ctx, pool);
+
+   RULES
+     - Every fallible call returns an awq_status; AWQ_OK is 0. ctx.err.text then holds one sentence that names the
+       file, tensor or setting, what was expected and what was found. Outputs are untouched on failure.
+     - One awq_ctx per thread that calls in. No globals, nothing printed, never abort() or exit().
+     - Loaded models and tokenizers are read-only and may be shared; a session belongs to one caller.
+     - Sizes in elements are int64_t, in bytes size_t. fp16 and bf16 are uint16_t bit patterns.
+     - Results do not depend on the number of threads.
+
+   CONTENTS (search for the anchor; declarations first, the implementation in the same order)
+       >>context
+       >>numbers
+       >>json
+       >>quantize
+       >>layouts
+       >>ops
+       >>matmul
+       >>search
+       >>tensors
+       >>checkpoint
+       >>unicode
+       >>tokenizer
+       >>model
+       >>generate
+       >>evaluate
+       >>export
+       >>calibrate
+       >>quantize_model
+
+   WHAT IT DOES NOT DO
+     train, run vision or audio towers, read GGUF or pickle (.bin, .pt) files, spread one model over machines.
+
+   LICENCE: MIT or public domain (Unlicense), at your choice; text at the end. */
+#ifndef AWQ_H
+#define AWQ_H
+
+#define AWQ_VERSION_MAJOR 0
+#define AWQ_VERSION_MINOR 1
+#define AWQ_VERSION_PATCH 0
+#define AWQ_VERSION "0.1.0"
+
+#if defined(AWQ_IMPLEMENTATION) && !defined(_WIN32)
+#  if defined(__APPLE__)
+#    ifndef _DARWIN_C_SOURCE
+#      define _DARWIN_C_SOURCE
+#    endif
+#  elif !defined(_POSIX_C_SOURCE) && !defined(_GNU_SOURCE)
+#    define _POSIX_C_SOURCE 200809L
+#  endif
+#  ifndef _FILE_OFFSET_BITS
+#    define _FILE_OFFSET_BITS 64
+#  endif
+#endif
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef AWQ_STATIC
+#  define AWQ_API static
+#elif defined(__cplusplus)
+#  define AWQ_API extern "C"
+#else
+#  define AWQ_API extern
+#endif
+
+/* ------------------------------------------------------------------------------------------------------------------
+   context: status and error text, allocator, jobs, files, log, progress */
+
+typedef enum awq_status {
+    AWQ_OK = 0,
+    AWQ_E_ARG,         /* an argument or setting is outside its range */
+    AWQ_E_MEMORY,      /* the allocator returned NULL or ctx.memory_limit would be passed */
+    AWQ_E_IO,          /* a file could not be opened, read, written, renamed */
+    AWQ_E_FORMAT,      /* a file is damaged or contradicts itself */
+    AWQ_E_UNSUPPORTED, /* well-formed, but not something this library does */
+    AWQ_E_NUMERIC,     /* NaN or Inf in weights or activations */
+    AWQ_E_LIMIT,       /* a limit of this build or model: context length, AWQ_MAX_* */
+    AWQ_E_CANCELLED    /* the progress hook asked to stop */
+} awq_status;
+
+/* alloc: `bytes` > 0 bytes aligned to `align` (a power of two, at most 64), or NULL. free: gets the same size. Called
+   only on the thread that called the library, never from a job. */
+typedef struct awq_allocator {
+    void *(*alloc)(void *user, size_t bytes, size_t align);
+    void (*free)(void *user, void *ptr, size_t bytes);
+    void *user;
+} awq_allocator;
+
+/* run: call job(arg, i) once for every i in [0, count), in any order, on any threads, and return when all are done.
+   NULL runs them one after another on the caller's thread. The work is cut by shape, never by thread count. */
+typedef struct awq_jobs {
+    void (*run)(void *user, int64_t count, void (*job)(void *arg, int64_t index), void *arg);
+    void *user;
+} awq_jobs;
+
+/* Positional files. Paths are UTF-8, '/' separates. Every call returns 0 or an errno value (ENOENT, ENOSPC, ...).
+   open for write creates or keeps the file (so that a resumed run can go on in it). read and write move exactly
+   `bytes` bytes or fail. map may be NULL; if set it returns memory valid until close, or NULL.
+   A zero awq_file_system means the operating system's files. */
+typedef struct awq_file_system {
+    int (*open)(void *user, const char *path, int for_write, void **file);
+    int (*size)(void *user, void *file, uint64_t *bytes);
+    int (*read)(void *user, void *file, uint64_t offset, void *data, size_t bytes);
+    int (*write)(void *user, void *file, uint64_t offset, const void *data, size_t bytes);
+    int (*truncate)(void *user, void *file, uint64_t bytes);
+    int (*sync)(void *user, void *file);
+    int (*close)(void *user, void *file);
+    int (*rename)(void *user, const char *from, const char *to); /* files and folders; replaces a file */
+    int (*remove)(void *user, const char *path);                 /* a file or an empty folder */
+    int (*make_folder)(void *user, const char *path);            /* 0 too when it exists */
+    const void *(*map)(void *user, void *file);
+    void *user;
+} awq_file_system;
+
+/* Read-only files that live in memory: awq_memory_files(list, n) as ctx.files. The list and data stay yours and must
+   outlive every object loaded from them; models use mapped weights in place. */
+typedef struct awq_memory_file {
+    const char *path;
+    const void *data;
+    size_t bytes;
+} awq_memory_file;
+
+typedef struct awq_memory_list {
+    const awq_memory_file *files;
+    size_t count;
+} awq_memory_list;
+
+typedef struct awq_progress {
+    const char *stage; /* "calibrate", "quantize", "evaluate", ... */
+    int64_t done, total;
+    double seconds; /* since the stage began */
+} awq_progress;
+
+typedef enum awq_log_level { AWQ_LOG_DEBUG = 0, AWQ_LOG_INFO, AWQ_LOG_WARN } awq_log_level;
+
+typedef enum awq_isa { AWQ_ISA_AUTO = 0, AWQ_ISA_SCALAR, AWQ_ISA_AVX2, AWQ_ISA_AVX512 } awq_isa;
+
+typedef struct awq_error {
+    awq_status status;
+    char text[1024];
+} awq_error;
+
+/* The caller's context: zero it, set what you need, pass it first. Not shared between threads. */
+typedef struct awq_ctx {
+    awq_allocator allocator;                                      /* zero: malloc */
+    awq_jobs jobs;                                                /* zero: the caller's thread; see awq_pool_create */
+    awq_file_system files;                                        /* zero: the operating system's files */
+    void (*log)(void *user, awq_log_level level, const char *text); /* NULL: silent */
+    int (*progress)(void *user, const awq_progress *p);           /* NULL: none; nonzero cancels */
+    void *user;                                                   /* for log and progress */
+    size_t memory_limit;                                          /* bytes this context may hold; 0: no limit */
+    awq_isa isa;                                                  /* force an instruction set (tests) */
+    awq_error err;                                                /* the last failure */
+    size_t memory_used, memory_peak;                              /* kept by the library */
+} awq_ctx;
+
+AWQ_API const char *awq_version(void);
+AWQ_API const char *awq_status_name(awq_status status); /* "AWQ_E_IO" */
+
+/* A small pool of threads: n_threads counts the caller's; 0 means one per core. Free it after everything using it. */
+typedef struct awq_pool awq_pool;
+AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool);
+AWQ_API void awq_pool_free(awq_ctx *ctx, awq_pool *pool);
+AWQ_API awq_jobs awq_pool_jobs(awq_pool *pool);
+AWQ_API int awq_pool_threads(const awq_pool *pool);
+AWQ_API int awq_cpu_cores(void);
+
+AWQ_API awq_file_system awq_memory_files(awq_memory_list *list);
+
+AWQ_API awq_isa awq_best_isa(void); /* what this machine has, of those this library uses */
+AWQ_API const char *awq_isa_name(awq_isa isa);
+
+/* Element types of tensors in files. */
+typedef enum awq_dtype {
+    AWQ_DTYPE_NONE = 0,
+    AWQ_F64, AWQ_F32, AWQ_F16, AWQ_BF16,
+    AWQ_I64, AWQ_I32, AWQ_I16, AWQ_I8,
+    AWQ_U64, AWQ_U32, AWQ_U16, AWQ_U8, AWQ_BOOL,
+    AWQ_F8_E4M3, AWQ_F8_E5M2
+} awq_dtype;
+AWQ_API size_t awq_dtype_size(awq_dtype dtype);      /* bytes per element */
+AWQ_API const char *awq_dtype_name(awq_dtype dtype); /* as safetensors spells it: "BF16" */
+
+/* n values of F32, F16, BF16 or F64 to fp32 and back (round to nearest even, overflow to Inf). */
+AWQ_API awq_status awq_to_float(awq_ctx *ctx, awq_dtype dtype, const void *src, int64_t n, float *dst);
+AWQ_API awq_status awq_from_float(awq_ctx *ctx, awq_dtype dtype, const float *src, int64_t n, void *dst);
+
+/* ------------------------------------------------------------------------------------------------------------------
+   quantize: a matrix to group-wise integers and back */
+
+/* The canonical form of a quantized matrix W [out_features, in_features]: W[o][i] ~ (codes - zeros) * scales.
+   Every layout converts to it and back without loss. The arrays belong to the caller. */
+typedef struct awq_qweight {
+    int64_t out_features, in_features;
+    int64_t group_size;    /* in_features per group; divides in_features, which itself means "whole row" */
+    int bits;              /* 2..8 */
+    int symmetric;         /* zeros are all 2^(bits-1) */
+    awq_dtype scale_dtype; /* F16, BF16 or F32: every scale is exactly such a number */
+    uint8_t *codes;        /* [out_features, in_features], 0 .. 2^bits - 1 */
+    uint8_t *zeros;        /* [out_features, n_groups] */
+    float *scales;         /* [out_features, n_groups] */
+} awq_qweight;
+
+/* Arrays for a matrix, from ctx's allocator; awq_qweight_free releases them. group_size <= 0: whole row. */
+AWQ_API awq_status awq_qweight_alloc(awq_ctx *ctx, int64_t out_features, int64_t in_features, int bits,
+                                     int64_t group_size, int symmetric, awq_qweight *w);
+AWQ_API void awq_qweight_free(awq_ctx *ctx, awq_qweight *w);
+
+/* Round to nearest on AutoAWQ's grid, in fp16 arithmetic (bit for bit what it computes on fp16 weights):
+     asymmetric  s = max(max - min, 1e-5) / (2^b - 1),  z = clamp(-round(min / s)),  q = clamp(round(w / s) + z)
+     symmetric   s = max(|w|, 1e-5) / (2^(b-1) - 1),    z = 2^(b-1)
+   weights [out_features, in_features] fp32 holding fp16 values; w: allocated, its shape says how.
+   Errors: AWQ_E_NUMERIC on NaN or Inf (also after rounding to fp16). */
+AWQ_API awq_status awq_quantize(awq_ctx *ctx, const float *weights, awq_qweight *w);
+
+/* out [out_features, in_features] fp32 = (codes - zeros) * scales, exact */
+AWQ_API awq_status awq_dequantize(awq_ctx *ctx, const awq_qweight *w, float *out);
+
+/* ------------------------------------------------------------------------------------------------------------------
+   layouts: the packed forms that engines load, all through awq_qweight, without loss. K = in_features,
+   N = out_features, G = K / group_size groups; 4 bits, eight codes to an int32 unless said */
+
+typedef enum awq_layout {
+    AWQ_LAYOUT_NONE = 0,
+    AWQ_LAYOUT_GEMM,      /* AutoAWQ: qweight I32 [K, N/8], qzeros I32 [G, N/8], scales F16 [G, N], order 0 2 4 6 1 3 5 7 */
+    AWQ_LAYOUT_GEMV,      /* AutoAWQ: qweight I32 [N, K/8], qzeros I32 [N, zw], scales F16 [N, 8 zw] */
+    AWQ_LAYOUT_GEMV_FAST, /* AutoAWQ, and llm-awq v2: qweight I16 [N/4, K], qzeros F16 [8 zw, N] = -scale * zero */
+    AWQ_LAYOUT_MARLIN,    /* AutoAWQ: symmetric, qweight I32 [K/16, 2N], scales F16 [G, N] permuted */
+    AWQ_LAYOUT_EXLLAMA,   /* in memory: qweight I32 [K/8, N], qzeros I32 [G, N/8] = packed zeros - 0x11111111 */
+    AWQ_LAYOUT_GPTQ,      /* as exllama, each zero stored as (zero - 1) & 15, g_idx I32 [K] */
+    AWQ_LAYOUT_GPTQ_V2,   /* as GPTQ, zeros stored as they are */
+    AWQ_LAYOUT_COMPRESSED_TENSORS, /* pack-quantized: weight_packed I32 [N, K/8], weight_scale [N, G], weight_shape I64 [2],
+                                      asymmetric also weight_zero_point I32 [N/8, G]; bits 4 and 8 */
+    AWQ_LAYOUT_COUNT
+} awq_layout;
+
+/* One tensor of a packed matrix; `suffix` follows the linear's name: "qweight" in "model...q_proj.qweight". */
+typedef struct awq_packed_tensor {
+    const char *suffix;
+    awq_dtype dtype;
+    int ndim;
+    int64_t shape[2];
+    size_t bytes;
+    void *data; /* caller's memory */
+} awq_packed_tensor;
+
+typedef struct awq_packed {
+    awq_layout layout;
+    int64_t out_features, in_features, group_size;
+    int bits, symmetric;
+    awq_dtype scale_dtype;
+    int n_tensors;
+    awq_packed_tensor tensor[4];
+} awq_packed;
+
+AWQ_API const char *awq_layout_name(awq_layout layout);      /* "gemm", "gemv_fast", "compressed-tensors" */
+AWQ_API awq_layout awq_layout_from_name(const char *name);   /* also "llm-awq", "marlin", "pack-quantized"; NONE: unknown */
+
+/* Fill everything of `p` but the data pointers for a matrix of this shape (those fields of w that say so; its arrays are
+   not read). AWQ_E_UNSUPPORTED when the layout cannot hold it, with a sentence that says which rule it breaks. */
+AWQ_API awq_status awq_layout_describe(awq_ctx *ctx, awq_layout layout, const awq_qweight *w, awq_packed *p);
+/* w -> p's data, and back into w's arrays (allocated, same shape). Unpacking checks what it can. */
+AWQ_API awq_status awq_pack(awq_ctx *ctx, const awq_qweight *w, awq_packed *p);
+AWQ_API awq_status awq_unpack(awq_ctx *ctx, const awq_packed *p, awq_qweight *w);
+
+/* ------------------------------------------------------------------------------------------------------------------
+   matmul: y[m, out_features] = x[m, in_features] W^T (+ bias), fp32 activations times weights of any kind */
+
+/* One linear, ready to run: read-only, may be shared. Fields are for the library. */
+typedef struct awq_linear {
+    int64_t out_features, in_features, group_size;
+    int bits;             /* 2..8; 0: dense */
+    awq_dtype dtype;      /* of dense weights: F32, F16 or BF16; quantized: NONE */
+    int zeros_rounded;    /* offsets: 0: zero points, w = (code - offset) * scale; 1: w = code * scale + offset */
+    awq_isa best;         /* of this machine */
+    int64_t row_bytes;    /* of one row of codes */
+    const void *weight;   /* dense [out, in], the caller's; or codes [out, row_bytes] */
+    const float *scales;  /* [out, n_groups] */
+    const float *offsets; /* [out, n_groups] */
+    const float *bias;    /* [out], or NULL */
+    void *owned[4];
+} awq_linear;
+
+/* w and bias (or NULL) are copied. zeros_rounded: the zero term is fp16(-scale * zero), as gemv_fast files have it, not
+   -scale * zero. */
+AWQ_API awq_status awq_linear_prepare(awq_ctx *ctx, const awq_qweight *w, int zeros_rounded, const float *bias,
+                                      awq_linear *l);
+/* Dense weights [out_features, in_features] in F32, F16 or BF16. Nothing is copied: weight and bias must outlive l. */
+AWQ_API awq_status awq_linear_dense(awq_ctx *ctx, awq_dtype dtype, const void *weight, int64_t out_features,
+                                    int64_t in_features, const float *bias, awq_linear *l);
+AWQ_API void awq_linear_free(awq_ctx *ctx, awq_linear *l);
+AWQ_API size_t awq_linear_bytes(const awq_linear *l); /* allocated by awq_linear_prepare */
+/* y must not overlap x. The same bits for every instruction set, any number of threads, and a token alone or with
+   others. */
+AWQ_API awq_status awq_linear_run(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t m, float *y);
+
+/* ------------------------------------------------------------------------------------------------------------------
+   search: AWQ's channel scales and clips (arXiv 2306.00978, section 3.2), and rounding with error feedback
+
+   The activations of a linear enter as second moments: moments [in, in] = mean over tokens of x x^T. The mean squared
+   error that a change D [out, in] of the weights causes in the outputs is then trace(D moments D^T), whatever the
+   number of tokens was. */
+
+typedef struct awq_search_desc {
+    int bits;           /* 2..8 */
+    int64_t group_size; /* divides in_features */
+    int symmetric;
+    int no_duo; /* leave the weights' magnitude out of the scales, as llm-awq does */
+} awq_search_desc;
+
+#define AWQ_SCALE_GRID 20 /* ratios 0, 1/20, ..., 19/20 */
+#define AWQ_CLIP_GRID 10  /* thresholds 1.00, 0.95, ..., 0.55 of the group's largest magnitude */
+
+/* w_mean [in]: mean over the rows of all matrices of |w| / (largest |w| of its group + 1e-6). outs[i] rows each. */
+AWQ_API awq_status awq_weight_mean(awq_ctx *ctx, const float *const *weights, const int64_t *outs, int n_weights,
+                                   int64_t in_features, int64_t group_size, float *w_mean);
+/* scales [in] = clamp(x_mean^ratio / (w_mean^(1-ratio) + 1e-4), 1e-4) / sqrt(max * min). Dead channels (x_mean or
+   w_mean 0) get 1 and stay out of max and min. */
+AWQ_API awq_status awq_scale_candidate(awq_ctx *ctx, const float *x_mean, const float *w_mean, int64_t in_features,
+                                       double ratio, int no_duo, float *scales);
+/* out [out, in] = Q(clip(weights * scales)) / scales in fp32, rounded to nearest. scales, clip_max may be NULL. */
+AWQ_API awq_status awq_fake_quantize(awq_ctx *ctx, const float *weights, int64_t out_features, int64_t in_features,
+                                     const awq_search_desc *desc, const float *scales, const float *clip_max,
+                                     float *out);
+/* The grid's best scales for matrices that share an input, judged by the error of their outputs; the identity is tried
+   too. losses [AWQ_SCALE_GRID + 1], the last one the identity's; *best is the index. */
+AWQ_API awq_status awq_search_scales(awq_ctx *ctx, const float *const *weights, const int64_t *outs, int n_weights,
+                                     int64_t in_features, const float *x_mean, const float *moments,
+                                     const awq_search_desc *desc, float *scales, double *losses, int *best);
+/* clip_max [out, n_groups]: the reference's clip search, thresholds per row and group that make the error of the
+   group's partial product smallest. group_moments [n_groups, group, group] = mean of x_g x_g^T. */
+AWQ_API awq_status awq_search_clips(awq_ctx *ctx, const float *weights, int64_t out_features, int64_t in_features,
+                                    const float *group_moments, const awq_search_desc *desc, float *clip_max);
+
+/* ------------------------------------------------------------------------------------------------------------------
+   tensors: safetensors files, shards and index; reading by position, writing as a stream */
+
+#define AWQ_MAX_DIMS 8
+
+typedef struct awq_tensor {
+    const char *name;
+    awq_dtype dtype;
+    int ndim;
+    int64_t shape[AWQ_MAX_DIMS];
+    uint64_t bytes;
+    int file;        /* shard number */
+    uint64_t offset; /* of its first byte in that file */
+} awq_tensor;
+
+typedef struct awq_tensors awq_tensors;
+
+/* path: a folder with model.safetensors or model.safetensors.index.json, or one .safetensors file. */
+AWQ_API awq_status awq_tensors_open(awq_ctx *ctx, const char *path, awq_tensors **tensors);
+AWQ_API void awq_tensors_close(awq_ctx *ctx, awq_tensors *tensors);
+AWQ_API int64_t awq_tensors_count(const awq_tensors *tensors);
+AWQ_API const awq_tensor *awq_tensors_at(const awq_tensors *tensors, int64_t index); /* sorted by name */
+AWQ_API const awq_tensor *awq_tensors_find(const awq_tensors *tensors, const char *name); /* NULL: absent */
+AWQ_API const char *awq_tensors_file(const awq_tensors *tensors, int file); /* path, for messages */
+/* `bytes` bytes from byte `offset` of the tensor on */
+AWQ_API awq_status awq_tensors_read(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor, uint64_t offset,
+                                    void *data, size_t bytes);
+/* `count` elements from element `first` on, as fp32 (real dtypes only). AWQ_E_NUMERIC names the tensor and the element
+   when one is NaN or Inf. */
+AWQ_API awq_status awq_tensors_read_float(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor, int64_t first,
+                                          int64_t count, float *data);
+/* the tensor where the file system maps it, NULL when it does not or when it is not aligned for its type */
+AWQ_API const void *awq_tensors_map(const awq_tensors *tensors, const awq_tensor *tensor);
+
+/* Writing. Names, dtypes and shapes of everything are given first (file, offset, bytes are computed), then the data in
+   any order and in pieces. Files appear in `folder` under "<name>.part" and get their names in awq_writer_finish:
+   model.safetensors, or model-00001-of-0000n.safetensors plus the index when more than shard_bytes (0: 5 GB). */
+typedef struct awq_writer awq_writer;
+AWQ_API awq_status awq_writer_open(awq_ctx *ctx, const char *folder, const awq_tensor *list, int64_t count,
+                                   uint64_t shard_bytes, int resume, awq_writer **writer);
+AWQ_API int64_t awq_writer_find(const awq_writer *writer, const char *name); /* index for write, -1: absent */
+AWQ_API awq_status awq_writer_write(awq_ctx *ctx, awq_writer *writer, int64_t index, uint64_t offset, const void *data,
+                                    size_t bytes);
+AWQ_API awq_status awq_writer_sync(awq_ctx *ctx, awq_writer *writer); /* everything written so far is on the disk */
+AWQ_API awq_status awq_writer_finish(awq_ctx *ctx, awq_writer *writer); /* AWQ_E_ARG if bytes are missing; frees it on success */
+AWQ_API void awq_writer_abort(awq_ctx *ctx, awq_writer *writer, int keep_parts); /* frees it; removes the parts unless kept */
+
+/* ------------------------------------------------------------------------------------------------------------------
+   checkpoint: a Hugging Face folder: config.json (transformers 4 and 5 spelling), the family's row, tensors,
+   quantization_config in its variants */
+
+#define AWQ_MAX_LAYERS 1024
+#define AWQ_MAX_EOS 16
+
+typedef enum awq_rope_kind { AWQ_ROPE_DEFAULT = 0, AWQ_ROPE_LINEAR, AWQ_ROPE_LLAMA3 } awq_rope_kind;
+
+/* One linear of a decoder block. */
+typedef enum awq_linear_id {
+    AWQ_Q_PROJ = 0, AWQ_K_PROJ, AWQ_V_PROJ, AWQ_O_PROJ, AWQ_GATE_PROJ, AWQ_UP_PROJ, AWQ_DOWN_PROJ, AWQ_N_LINEARS
+} awq_linear_id;
+
+/* What differs between families, as data. `{}` in a template stands for the layer number. */
+typedef struct awq_family {
+    const char *model_type;    /* "llama" */
+    int qkv_bias;              /* 1 always, 0 never, -1 as config attention_bias says */
+    int o_bias;                /* likewise */
+    int mlp_bias;              /* 1, 0, -1 as config mlp_bias says */
+    int qk_norm;               /* RMSNorm of each head of q and k before rope */
+    int tied_by_default;       /* tie_word_embeddings when config does not say */
+    const char *embed, *final_norm, *head;               /* "model.embed_tokens.weight", ... */
+    const char *input_norm, *post_norm, *q_norm, *k_norm; /* "model.layers.{}.input_layernorm.weight" */
+    const char *linear[AWQ_N_LINEARS];                    /* "model.layers.{}.self_attn.q_proj", no ".weight" */
+} awq_family;
+
+typedef struct awq_config {
+    const awq_family *family;
+    char model_type[48];
+    int64_t hidden_size, intermediate_size, vocab_size, max_position_embeddings;
+    int num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim;
+    double rms_norm_eps, rope_theta;
+    awq_rope_kind rope_kind;
+    double rope_factor, rope_low_freq_factor, rope_high_freq_factor;
+    int64_t rope_original_max_position;
+    int64_t sliding_window; /* keys j > i - window; 0: none */
+    uint8_t layer_is_sliding[AWQ_MAX_LAYERS];
+    int tie_word_embeddings, attention_bias, mlp_bias;
+    awq_dtype dtype; /* torch_dtype / dtype; F32 when absent */
+    int32_t bos_token_id;            /* -1: none */
+    int32_t eos_token_id[AWQ_MAX_EOS]; /* config.json and generation_config.json together */
+    int n_eos;
+} awq_config;
+
+typedef struct awq_quant_config {
+    int present;               /* 0: no quantization_config anywhere */
+    awq_layout layout;
+    int bits, symmetric;
+    int64_t group_size;        /* as stated; -1: whole row */
+} awq_quant_config;
+
+typedef struct awq_checkpoint awq_checkpoint;
+
+/* Reads and checks everything but the weights' values: config.json, generation_config.json, tensor list, presence, shape
+   and type of every tensor the family needs. AWQ_E_FORMAT, _UNSUPPORTED with file and key or tensor. */
+AWQ_API awq_status awq_checkpoint_open(awq_ctx *ctx, const char *folder, awq_checkpoint **ck);
+AWQ_API void awq_checkpoint_close(awq_ctx *ctx, awq_checkpoint *ck);
+AWQ_API const awq_config *awq_checkpoint_config(const awq_checkpoint *ck);
+AWQ_API const awq_quant_config *awq_checkpoint_quant(const awq_checkpoint *ck);
+AWQ_API awq_tensors *awq_checkpoint_tensors(const awq_checkpoint *ck);
+AWQ_API const char *awq_checkpoint_folder(const awq_checkpoint *ck);
+/* config.json exactly as read (NUL-terminated), for writing changed copies */
+AWQ_API const char *awq_checkpoint_config_text(const awq_checkpoint *ck);
+
+/* A linear as stored: dense (weight set) or packed (shape, bits, group_size, layout, tensors set). */
+typedef struct awq_linear_info {
+    char name[192];               /* without suffix */
+    int64_t out_features, in_features;
+    int quantized;
+    const awq_tensor *weight;     /* dense [out, in] */
+    const awq_tensor *bias;       /* [out], or NULL */
+    awq_packed packed;            /* data pointers NULL */
+    const awq_tensor *part[4];    /* the stored tensor of each packed.tensor[i] */
+} awq_linear_info;
+AWQ_API awq_status awq_checkpoint_linear(awq_ctx *ctx, const awq_checkpoint *ck, int layer, awq_linear_id id,
+                                         awq_linear_info *info);
+/* the packed linear in canonical form; w is allocated here, awq_qweight_free it. AWQ_E_NUMERIC on NaN scales. */
+AWQ_API awq_status awq_checkpoint_read_qweight(awq_ctx *ctx, awq_checkpoint *ck, const awq_linear_info *info,
+                                               awq_qweight *w);
+
+/* ------------------------------------------------------------------------------------------------------------------
+   tokenizer: byte-level BPE and SentencePiece-style BPE as tokenizer.json describes them */
+
+typedef struct awq_tokenizer awq_tokenizer;
+
+/* path: a folder with tokenizer.json (and tokenizer_config.json, chat_template.jinja if there), or the .json itself.
+   AWQ_E_UNSUPPORTED names the normalizer, pre-tokenizer, regex or model that is not known. */
+AWQ_API awq_status awq_tokenizer_load(awq_ctx *ctx, const char *path, awq_tokenizer **tokenizer);
+AWQ_API void awq_tokenizer_free(awq_ctx *ctx, awq_tokenizer *tokenizer);
+
+AWQ_API int32_t awq_tokenizer_vocab_size(const awq_tokenizer *tokenizer); /* highest id + 1, added tokens included */
+AWQ_API int32_t awq_tokenizer_find(const awq_tokenizer *tokenizer, const char *token); /* id of an exact token, -1 */
+AWQ_API int32_t awq_tokenizer_bos(const awq_tokenizer *tokenizer); /* from tokenizer_config.json, -1: none */
+AWQ_API int32_t awq_tokenizer_eos(const awq_tokenizer *tokenizer);
+AWQ_API int awq_tokenizer_is_special(const awq_tokenizer *tokenizer, int32_t id);
+AWQ_API const char *awq_tokenizer_chat_template(const awq_tokenizer *tokenizer); /* Jinja text or NULL */
+AWQ_API uint64_t awq_tokenizer_hash(const awq_tokenizer *tokenizer);             /* FNV-1a 64 of tokenizer.json */
+
+/* UTF-8 text to ids. special: also what the post-processor adds (BOS, ...). Writes at most cap ids, *count is the number
+   there are (call again with more room when it is larger). AWQ_E_ARG when text is not UTF-8 (the byte is named). */
+AWQ_API awq_status awq_encode(awq_ctx *ctx, const awq_tokenizer *tokenizer, const char *text, size_t bytes, int special,
+                              int32_t *ids, size_t cap, size_t *count);
+/* ids to UTF-8 text as `decode` of the reference does it; skip_special leaves special tokens out. Writes at most cap
+   bytes including a NUL; *bytes is the length there is, without the NUL. AWQ_E_ARG on an unknown id. */
+AWQ_API awq_status awq_decode(awq_ctx *ctx, const awq_tokenizer *tokenizer, const int32_t *ids, size_t count,
+                              int skip_special, char *text, size_t cap, size_t *bytes);
+
+/* Text as tokens arrive: whole characters only. Zero it first, set skip_special; awq_decoder_free at the end. */
+typedef struct awq_decoder {
+    int skip_special;
+    int32_t *ids; /* the rest is the library's */
+    size_t n_ids, cap_ids, prefix, read;
+    char *text;
+    size_t cap_text;
+} awq_decoder;
+/* *text [*bytes] is what this id completes (maybe nothing), valid until the next call */
+AWQ_API awq_status awq_decoder_push(awq_ctx *ctx, const awq_tokenizer *tokenizer, awq_decoder *decoder, int32_t id,
+                                    const char **text, size_t *bytes);
+AWQ_API void awq_decoder_free(awq_ctx *ctx, awq_decoder *decoder);
+
+/* ------------------------------------------------------------------------------------------------------------------
+   template: chat templates (the Jinja subset that models ship) */
+
+typedef struct awq_message {
+    const char *role;    /* "system", "user", "assistant" */
+    const char *content; /* UTF-8 */
+} awq_message;
+
+typedef struct awq_template_desc {
+    const char *bos_token, *eos_token; /* NULL: "" */
+    int add_generation_prompt;
+    const char *date_string;           /* for templates that print the date; NULL: their own default */
+    int enable_thinking;               /* 0: undefined, 1: true, -1: false */
+} awq_template_desc;
+
+/* The rendered conversation in memory of ctx's allocator (awq_text_free it). AWQ_E_ARG carries the template's own
+   raise_exception text; AWQ_E_UNSUPPORTED names a construct outside the subset. */
+AWQ_API awq_status awq_template_render(awq_ctx *ctx, const char *chat_template, const awq_message *messages, size_t count,
+                                       const awq_template_desc *desc, char **text, size_t *bytes);
+AWQ_API void awq_text_free(awq_ctx *ctx, char *text);
+
+/* ------------------------------------------------------------------------------------------------------------------
+   model: a checkpoint ready to run, and sessions: what one conversation keeps (its KV cache and position) */
+
+typedef struct awq_model awq_model;
+typedef struct awq_session awq_session;
+
+typedef struct awq_model_desc {
+    int rtn_bits;           /* 2..8: round the decoder's dense linears to nearest while loading; 0: as stored */
+    int64_t rtn_group_size; /* 0: 128, or the largest of 128, 64, 32 that divides; -1: whole row */
+    int rtn_symmetric;
+    int no_tokenizer; /* do not look for tokenizer.json */
+} awq_model_desc;
+
+/* folder: a Hugging Face checkpoint, dense (F32, F16, BF16) or quantized in any layout of awq_layout, or both mixed. */
+AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_model_desc *desc, awq_model **model);
+AWQ_API void awq_model_free(awq_ctx *ctx, awq_model *model);
+AWQ_API const awq_config *awq_model_config(const awq_model *model);
+AWQ_API const awq_tokenizer *awq_model_tokenizer(const awq_model *model); /* NULL: the folder has none */
+AWQ_API uint64_t awq_model_bytes(const awq_model *model);                 /* weights in memory */
+AWQ_API uint64_t awq_model_linear_bytes(const awq_model *model);          /* of these, read for every token */
+
+/* max_tokens: room for that many positions; 0: the model's max_position_embeddings, at most 4096. */
+AWQ_API awq_status awq_session_create(awq_ctx *ctx, const awq_model *model, int64_t max_tokens, awq_session **session);
+AWQ_API void awq_session_free(awq_ctx *ctx, awq_session *session);
+AWQ_API int64_t awq_session_position(const awq_session *session); /* tokens in the cache */
+/* Forget everything from `position` on: 0 starts anew. */
+AWQ_API awq_status awq_session_rewind(awq_ctx *ctx, awq_session *session, int64_t position);
+
+/* What awq_session_feed can hand out on the way, for tests and tools. Row-major fp32. */
+typedef enum awq_tap_point {
+    AWQ_TAP_EMBED = 0, /* [n, hidden_size]: input of layer 0 */
+    AWQ_TAP_LAYER,     /* [n, hidden_size]: output of `layer` */
+    AWQ_TAP_FINAL      /* [n, hidden_size]: after the final norm */
+} awq_tap_point;
+typedef void (*awq_tap)(void *user, awq_tap_point point, int layer, const float *data, int64_t n, int64_t width);
+
+/* Append n tokens in chunks of at most `chunk` (0: 256). logits, if not NULL: [vocab_size] of the last token. With
+   all_logits [n, vocab_size] of every token. The result does not depend on how a text is cut into calls and chunks. */
+typedef struct awq_feed_desc {
+    int64_t chunk;
+    float *all_logits;
+    awq_tap tap;
+    void *user;
+} awq_feed_desc;
+AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *session, const int32_t *ids, int64_t n,
+                                    const awq_feed_desc *desc, float *logits);
+
+/* ------------------------------------------------------------------------------------------------------------------
+   generate: sampling, stop conditions, streaming */
+
+/* Applied in this order: repetition penalty, temperature, top_k, top_p, min_p. Zero everywhere is greedy decoding. */
+typedef struct awq_sampling {
+    float temperature;        /* 0: always the most probable token */
+    int top_k;                /* keep the k most probable; 0: all */
+    float top_p;              /* keep the smallest set with this probability; 0 or 1: all */
+    float min_p;              /* drop tokens below min_p times the best one's probability; 0: none */
+    float repetition_penalty; /* divide (or multiply, when negative) the logits of tokens seen; 0 or 1: off */
+    int64_t repetition_window; /* tokens looked back at; 0: all */
+    uint64_t seed;
+} awq_sampling;
+
+/* One token from logits [vocab_size] (changed in place by the penalty). history: tokens so far, for the penalty. state:
+   the random state; set it to sampling->seed before the first call. */
+AWQ_API awq_status awq_sample(awq_ctx *ctx, const awq_sampling *sampling, float *logits, int64_t vocab_size,
+                              const int32_t *history, int64_t n_history, uint64_t *state, int32_t *id);
+
+typedef enum awq_stop_reason { AWQ_STOP_LENGTH = 0, AWQ_STOP_EOS, AWQ_STOP_STRING, AWQ_STOP_CALLER } awq_stop_reason;
+
+typedef struct awq_generate_desc {
+    const char *prompt;          /* UTF-8; or ids, or messages rendered by the model's chat template */
+    const int32_t *ids;
+    int64_t n_ids;
+    const awq_message *messages;
+    size_t n_messages;
+    int64_t max_tokens;          /* 0: 128 */
+    awq_sampling sampling;
+    const char *const *stop;     /* strings that end the answer; they are not handed out */
+    size_t n_stop;
+    int ignore_eos;
+    /* text as it is complete, whole UTF-8 characters; nonzero ends the answer */
+    int (*on_text)(void *user, const char *text, size_t bytes);
+    void *user;
+    int32_t *out_ids;            /* the generated ids, at most max_tokens; may be NULL */
+} awq_generate_desc;
+
+typedef struct awq_generate_result {
+    int64_t prompt_tokens, tokens;
+    double prefill_seconds, decode_seconds;
+    awq_stop_reason reason;
+} awq_generate_result;
+
+/* A fresh session, the prompt, the answer. Without a tokenizer: ids in, out_ids out, no text. result may be NULL. */
+AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_generate_desc *desc,
+                                awq_generate_result *result);
+
+/* ------------------------------------------------------------------------------------------------------------------
+   evaluate: perplexity of a text, and the distance to a baseline on the same tokens */
+
+typedef struct awq_evaluate_desc {
+    const int32_t *ids;
+    int64_t n_ids;
+    int64_t window;            /* tokens seen at once, each window from scratch; 0: 512 */
+    int64_t stride;            /* advance between windows; 0: window. Smaller: the overlap is context, not scored */
+    const awq_model *baseline; /* NULL: none */
+    double *window_nll;        /* [ceil] mean NLL of each window, nats; may be NULL. Room: awq_evaluate_windows */
+    double *baseline_nll;      /* the same of the baseline */
+    double *window_kl;         /* the same of the KL divergence */
+} awq_evaluate_desc;
+
+typedef struct awq_evaluation {
+    int64_t tokens, windows;      /* predictions scored */
+    double nll, ppl;              /* mean nats per token, exp of it */
+    double baseline_nll, baseline_ppl;
+    double kl_mean;               /* KL(baseline || model), nats per token */
+    double top1_agreement;        /* share of tokens with the same most probable successor */
+    double nll_diff, nll_diff_se; /* model - baseline over windows as paired blocks: mean and standard error */
+    double seconds;
+} awq_evaluation;
+
+/* number of windows that n_ids tokens give */
+AWQ_API int64_t awq_evaluate_windows(int64_t n_ids, int64_t window, int64_t stride);
+AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_evaluate_desc *desc,
+                                awq_evaluation *result);
+
+/* ------------------------------------------------------------------------------------------------------------------
+   calibrate: from texts and a checkpoint to a quantized checkpoint */
+
+/* One file of calibration text.
+     .txt    plain text
+     .jsonl  one object per line: "text", or "messages" [{"role", "content"}] rendered by the chat template
+     .json   token ids: {"blocks": [[..]]} used as they are; {"sample_ids": [[..]]} or [[..]] joined and cut, at their length if it is one;
+             {"ids": [..], "window": n} cut into windows */
+typedef struct awq_calibration_source {
+    const char *path;
+    double weight; /* share of the samples among several sources; 0: 1 */
+} awq_calibration_source;
+
+typedef struct awq_calibration_desc {
+    const awq_calibration_source *sources;
+    int n_sources;
+    int64_t samples; /* blocks to take, spread evenly over each source; 0: 128. "blocks" are all taken */
+    int64_t seq_len; /* tokens of a block; 0: 512 */
+    int mask_answers; /* only assistant messages count in the statistics */
+} awq_calibration_desc;
+
+/* Blocks of tokens, each its own sequence. Zero it or fill it yourself; awq_calibration_free for loaded ones. */
+typedef struct awq_calibration {
+    int64_t n_blocks;
+    int64_t *start;   /* [n_blocks + 1]: block b is ids[start[b]] .. ids[start[b + 1]] */
+    int32_t *ids;
+    uint8_t *counted; /* [n ids] 1 where the token counts; NULL: all */
+} awq_calibration;
+
+/* Long texts are cut, never dropped. Errors name file and line: empty, not UTF-8, fewer than 64 tokens. */
+AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *tokenizer, const awq_calibration_desc *desc,
+                                        awq_calibration *calibration);
+AWQ_API void awq_calibration_free(awq_ctx *ctx, awq_calibration *calibration);
+
+typedef enum awq_method {
+    AWQ_METHOD_BEST = 0, /* scales, clips and rounding with error feedback; never worse than RTN on held-out blocks */
+    AWQ_METHOD_AWQ,      /* AutoAWQ's search on the same tokens */
+    AWQ_METHOD_RTN       /* round to nearest; no calibration needed */
+} awq_method;
+
+/* What was found in one block, for the report and for tests; arrays are valid during the call. */
+typedef struct awq_layer_report {
+    int layer;
+    const float *scales[4]; /* norm -> q,k,v [H]; v -> o [Q]; norm -> gate,up [H]; up -> down [I]; NULL: none */
+    double ratio[4];        /* grid ratio; -1: identity */
+    double loss[4], rtn_loss[4];
+    double losses[4][AWQ_SCALE_GRID + 1]; /* the whole grid, the identity last; NaN: not tried */
+    const float *clip_max[AWQ_N_LINEARS]; /* [out, n_groups]; NULL: none */
+    double error, rtn_error; /* block output on held-out blocks: mean squared error / mean square; -1: not measured */
+    int fell_back;           /* RTN was better there, and is what was written */
+    double seconds;
+} awq_layer_report;
+
+typedef struct awq_quantize_desc {
+    const char *source, *target; /* folders; target must not exist, or be this run's unfinished one with resume */
+    const awq_calibration *calibration;
+    awq_method method;
+    int bits;            /* 0: 4 */
+    int64_t group_size;  /* 0: the largest of 128, 64, 32 that divides every linear's in_features; -1: whole row */
+    int symmetric;
+    awq_layout layout;   /* 0: gemm */
+    int no_clip;
+    const char *const *keep; /* linears whose name contains one of these stay FP16 */
+    int n_keep;
+    int resume;
+    uint64_t shard_bytes; /* 0: 5 GB */
+    int max_layers;       /* > 0: stop after that many (tests of large shapes); the result is then not kept */
+    void (*on_layer)(void *user, const awq_layer_report *report);
+    void *user;
+} awq_quantize_desc;
+
+typedef struct awq_quantize_result {
+    double seconds;
+    size_t peak_bytes;      /* of this context during the call */
+    size_t estimated_bytes; /* stated before the start */
+    int64_t group_size;
+    int layers, fell_back;
+    double ppl_source, ppl_result; /* on the held-out calibration blocks; 0: not measured */
+    int64_t calibration_tokens;
+} awq_quantize_result;
+
+/* Block by block: one block's weights and its activations in memory. `target` appears complete or not at all; an
+   unfinished run stays in `target`.partial and goes on with resume. Writes awq_report.json beside the weights. */
+AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *desc, awq_quantize_result *result);
+/* bytes that awq_quantize_model will hold at its peak */
+AWQ_API awq_status awq_quantize_memory(awq_ctx *ctx, const awq_quantize_desc *desc, size_t *bytes);
+
+/* Rewrite a quantized checkpoint in another layout (exact), or dense: dequantize F16 or BF16. */
+typedef struct awq_convert_desc {
+    const char *source, *target;
+    awq_layout layout;    /* NONE with dequantize */
+    awq_dtype dequantize; /* AWQ_F16, AWQ_BF16, AWQ_F32; NONE: keep quantized */
+    uint64_t shard_bytes;
+} awq_convert_desc;
+AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
+
+#endif /* AWQ_H */
+
+#if defined(AWQ_IMPLEMENTATION) && !defined(AWQ_IMPLEMENTATION_DONE)
+#define AWQ_IMPLEMENTATION_DONE
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>context
+   Status, error text, allocation with accounting, jobs, a small thread pool, files.
+   Invariants: jobs neither allocate nor fail; every allocation is made and freed on the calling thread; each block
+   remembers its size (64 bytes in front), so that free needs no size and the hook still gets one.
+   Tests: tests/test_context.c */
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _WIN32
+#  ifndef WIN32_LEAN_AND_MEAN
+#    define WIN32_LEAN_AND_MEAN
+#  endif
+#  ifndef NOMINMAX
+#    define NOMINMAX
+#  endif
+#  include <windows.h>
+#else
+#  include <fcntl.h>
+#  include <pthread.h>
+#  include <sys/stat.h>
+#  include <time.h>
+#  include <unistd.h>
+#endif
+
+#if (defined(__x86_64__) || defined(_M_X64)) && !defined(AWQ_NO_SIMD)
+#  define AWQ__X86 1
+#  include <immintrin.h>
+#  ifdef _MSC_VER
+#    include <intrin.h>
+#    define AWQ__TARGET(t)
+#  else
+#    include <cpuid.h>
+#    define AWQ__TARGET(t) __attribute__((target(t)))
+#  endif
+#else
+#  define AWQ__X86 0
+#endif
+
+#if defined(__FAST_MATH__)
+#  error "awq.h: -ffast-math changes results and breaks NaN checks; compile this file without it"
+#endif
+
+#if defined(__GNUC__) || defined(__clang__)
+#  define AWQ__PRINTF(f, a) __attribute__((format(printf, f, a)))
+#  define AWQ__UNUSED __attribute__((unused))
+#else
+#  define AWQ__PRINTF(f, a)
+#  define AWQ__UNUSED
+#endif
+#ifdef __cplusplus
+#  define AWQ__RESTRICT
+#else
+#  define AWQ__RESTRICT restrict
+#endif
+
+/* Contraction of a*b+c to FMA is off in this file: fp32 results are those of the operations as written. */
+#if defined(__clang__)
+#  pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#  pragma GCC push_options
+#  pragma GCC optimize("fp-contract=off")
+#elif defined(_MSC_VER)
+#  pragma fp_contract(off)
+#endif
+
+/* Used as: #define AWQ__CHECK(expr) - leaves the function with the status when it is not AWQ_OK. */
+#define AWQ__TRY(expr)                      \
+    do {                                    \
+        awq_status awq__st = (expr);        \
+        if (awq__st != AWQ_OK) return awq__st; \
+    } while (0)
+
+#define AWQ__MIN(a, b) ((a) < (b) ? (a) : (b))
+#define AWQ__MAX(a, b) ((a) > (b) ? (a) : (b))
+
+AWQ_API const char *awq_version(void) { return AWQ_VERSION; }
+
+AWQ_API const char *awq_status_name(awq_status status)
+{
+    switch (status) {
+    case AWQ_OK: return "AWQ_OK";
+    case AWQ_E_ARG: return "AWQ_E_ARG";
+    case AWQ_E_MEMORY: return "AWQ_E_MEMORY";
+    case AWQ_E_IO: return "AWQ_E_IO";
+    case AWQ_E_FORMAT: return "AWQ_E_FORMAT";
+    case AWQ_E_UNSUPPORTED: return "AWQ_E_UNSUPPORTED";
+    case AWQ_E_NUMERIC: return "AWQ_E_NUMERIC";
+    case AWQ_E_LIMIT: return "AWQ_E_LIMIT";
+    case AWQ_E_CANCELLED: return "AWQ_E_CANCELLED";
+    }
+    return "AWQ_E_?";
+}
+
+/* Record a failure and return its status: return awq__fail(ctx, AWQ_E_FORMAT, "%s: ...", path); */
+static awq_status awq__fail(awq_ctx *ctx, awq_status status, const char *fmt, ...) AWQ__PRINTF(3, 4);
+static awq_status awq__fail(awq_ctx *ctx, awq_status status, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    ctx->err.status = status;
+    vsnprintf(ctx->err.text, sizeof ctx->err.text, fmt, ap);
+    va_end(ap);
+    return status;
+}
+
+static void awq__log(awq_ctx *ctx, awq_log_level level, const char *fmt, ...) AWQ__PRINTF(3, 4);
+static void awq__log(awq_ctx *ctx, awq_log_level level, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    if (!ctx->log) return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    ctx->log(ctx->user, level, text);
+}
+
+/* seconds from an arbitrary start, monotonic */
+static double awq__now(void)
+{
+#ifdef _WIN32
+    LARGE_INTEGER t, f;
+    QueryPerformanceCounter(&t);
+    QueryPerformanceFrequency(&f);
+    return (double)t.QuadPart / (double)f.QuadPart;
+#else
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+#endif
+}
+
+static awq_status awq__progress(awq_ctx *ctx, const char *stage, int64_t done, int64_t total, double began)
+{
+    awq_progress p;
+    if (!ctx->progress) return AWQ_OK;
+    p.stage = stage;
+    p.done = done;
+    p.total = total;
+    p.seconds = awq__now() - began;
+    if (ctx->progress(ctx->user, &p)) return awq__fail(ctx, AWQ_E_CANCELLED, "%s: cancelled at %lld of %lld", stage,
+                                                       (long long)done, (long long)total);
+    return AWQ_OK;
+}
+
+/* --- memory: 64-byte aligned blocks, zeroed; NULL with ctx->err set on failure. awq__free(ctx, NULL) is fine. */
+#define AWQ__ALIGN 64
+
+static int awq__mul(size_t a, size_t b, size_t *out) /* 1 when a * b fits */
+{
+    if (a && b > SIZE_MAX / a) return 0;
+    *out = a * b;
+    return 1;
+}
+
+static void *awq__std_alloc(void *user, size_t bytes, size_t align)
+{
+    (void)user;
+#ifdef _WIN32
+    return _aligned_malloc(bytes, align);
+#else
+    {
+        void *p = NULL;
+        return posix_memalign(&p, align, bytes) ? NULL : p;
+    }
+#endif
+}
+
+static void awq__std_free(void *user, void *ptr, size_t bytes)
+{
+    (void)user;
+    (void)bytes;
+#ifdef _WIN32
+    _aligned_free(ptr);
+#else
+    free(ptr);
+#endif
+}
+
+static void *awq__alloc_raw(awq_ctx *ctx, size_t count, size_t size) /* contents undefined */
+{
+    size_t bytes, total;
+    unsigned char *p;
+    if (!awq__mul(count, size, &bytes) || bytes > SIZE_MAX / 2 - AWQ__ALIGN) {
+        awq__fail(ctx, AWQ_E_MEMORY, "out of memory: %llu x %llu bytes asked for", (unsigned long long)count,
+                  (unsigned long long)size);
+        return NULL;
+    }
+    total = bytes + AWQ__ALIGN;
+    if (ctx->memory_limit && (total > ctx->memory_limit || ctx->memory_used > ctx->memory_limit - total)) {
+        awq__fail(ctx, AWQ_E_MEMORY, "memory limit: %llu bytes in use, %llu more asked for, memory_limit is %llu",
+                  (unsigned long long)ctx->memory_used, (unsigned long long)total,
+                  (unsigned long long)ctx->memory_limit);
+        return NULL;
+    }
+    p = (unsigned char *)(ctx->allocator.alloc ? ctx->allocator.alloc(ctx->allocator.user, total, AWQ__ALIGN)
+                                               : awq__std_alloc(NULL, total, AWQ__ALIGN));
+    if (!p) {
+        awq__fail(ctx, AWQ_E_MEMORY, "out of memory: the allocator has no block of %llu bytes",
+                  (unsigned long long)total);
+        return NULL;
+    }
+    memcpy(p, &total, sizeof total);
+    ctx->memory_used += total;
+    if (ctx->memory_used > ctx->memory_peak) ctx->memory_peak = ctx->memory_used;
+    return p + AWQ__ALIGN;
+}
+
+static void *awq__alloc(awq_ctx *ctx, size_t count, size_t size)
+{
+    void *p = awq__alloc_raw(ctx, count, size);
+    if (p) memset(p, 0, count * size);
+    return p;
+}
+
+static void awq__free(awq_ctx *ctx, void *ptr)
+{
+    size_t total;
+    unsigned char *p = (unsigned char *)ptr;
+    if (!p) return;
+    p -= AWQ__ALIGN;
+    memcpy(&total, p, sizeof total);
+    ctx->memory_used -= AWQ__MIN(total, ctx->memory_used);
+    if (ctx->allocator.alloc) ctx->allocator.free(ctx->allocator.user, p, total);
+    else awq__std_free(NULL, p, total);
+}
+
+/* Make *array hold at least `need` elements (doubling); contents kept. 0 on failure, *array still valid. */
+static int awq__grow(awq_ctx *ctx, void **array, size_t *cap, size_t need, size_t size)
+{
+    size_t n = *cap ? *cap : 16;
+    void *p;
+    if (need <= *cap) return 1;
+    while (n < need) n = n > SIZE_MAX / 2 ? need : n * 2;
+    p = awq__alloc_raw(ctx, n, size);
+    if (!p) return 0;
+    if (*cap) memcpy(p, *array, *cap * size);
+    awq__free(ctx, *array);
+    *array = p;
+    *cap = n;
+    return 1;
+}
+
+/* Typed allocation: float *x = AWQ__NEW(ctx, float, n); zeroed. */
+#define AWQ__NEW(ctx, type, n) ((type *)awq__alloc((ctx), (size_t)(n), sizeof(type)))
+#define AWQ__NEW_RAW(ctx, type, n) ((type *)awq__alloc_raw((ctx), (size_t)(n), sizeof(type)))
+
+/* --- arena: many small pieces with one owner; freed together */
+typedef struct awq__arena {
+    unsigned char *block; /* newest; the first pointer in a block links to the one before */
+    size_t used, cap;
+} awq__arena;
+
+static void *awq__arena_alloc(awq_ctx *ctx, awq__arena *a, size_t count, size_t size) /* zeroed, 16-byte aligned */
+{
+    size_t bytes;
+    void *p;
+    if (!awq__mul(count, size, &bytes) || bytes > SIZE_MAX / 4) {
+        awq__fail(ctx, AWQ_E_MEMORY, "out of memory: %llu x %llu bytes asked for", (unsigned long long)count,
+                  (unsigned long long)size);
+        return NULL;
+    }
+    bytes = (bytes + 15) & ~(size_t)15;
+    if (!a->block || bytes > a->cap - a->used) {
+        size_t cap = AWQ__MAX(bytes + 16, (size_t)65536 - AWQ__ALIGN);
+        unsigned char *b = (unsigned char *)awq__alloc(ctx, cap, 1);
+        if (!b) return NULL;
+        memcpy(b, &a->block, sizeof a->block);
+        a->block = b;
+        a->cap = cap;
+        a->used = 16;
+    }
+    p = a->block + a->used;
+    a->used += bytes;
+    return p;
+}
+
+static char *awq__arena_text(awq_ctx *ctx, awq__arena *a, const char *text, size_t len) /* copy, NUL-terminated */
+{
+    char *p = (char *)awq__arena_alloc(ctx, a, len + 1, 1);
+    if (p && len) memcpy(p, text, len);
+    return p;
+}
+
+static void awq__arena_free(awq_ctx *ctx, awq__arena *a)
+{
+    while (a->block) {
+        unsigned char *prev;
+        memcpy(&prev, a->block, sizeof prev);
+        awq__free(ctx, a->block);
+        a->block = prev;
+    }
+    a->used = a->cap = 0;
+}
+
+/* --- text under construction; NUL-terminated whenever data is not NULL. A failed append sets `failed` and ctx->err
+   once; check it at the end. */
+typedef struct awq__text {
+    char *data;
+    size_t len, cap;
+    int failed;
+} awq__text;
+
+static void awq__text_add(awq_ctx *ctx, awq__text *t, const char *s, size_t n)
+{
+    if (t->failed) return;
+    if (n > SIZE_MAX / 4 - t->len || !awq__grow(ctx, (void **)&t->data, &t->cap, t->len + n + 1, 1)) {
+        t->failed = 1;
+        return;
+    }
+    if (n) memcpy(t->data + t->len, s, n);
+    t->len += n;
+    t->data[t->len] = 0;
+}
+
+static void awq__text_str(awq_ctx *ctx, awq__text *t, const char *s) { awq__text_add(ctx, t, s, strlen(s)); }
+
+static void awq__textf(awq_ctx *ctx, awq__text *t, const char *fmt, ...) AWQ__PRINTF(3, 4);
+static void awq__textf(awq_ctx *ctx, awq__text *t, const char *fmt, ...) /* at most 1023 bytes a call */
+{
+    char tmp[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(tmp, sizeof tmp, fmt, ap);
+    va_end(ap);
+    awq__text_str(ctx, t, tmp);
+}
+
+static void awq__text_free(awq_ctx *ctx, awq__text *t)
+{
+    awq__free(ctx, t->data);
+    memset(t, 0, sizeof *t);
+}
+
+/* --- jobs */
+static void awq__run(awq_ctx *ctx, int64_t count, void (*job)(void *arg, int64_t index), void *arg)
+{
+    int64_t i;
+    if (ctx->jobs.run && count > 1) {
+        ctx->jobs.run(ctx->jobs.user, count, job, arg);
+        return;
+    }
+    for (i = 0; i < count; i++) job(arg, i);
+}
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#  define AWQ__ATOMIC_ADD(p, v) _InterlockedExchangeAdd64((volatile long long *)(p), (v))
+#else
+#  define AWQ__ATOMIC_ADD(p, v) __atomic_fetch_add((p), (v), __ATOMIC_ACQ_REL)
+#endif
+
+#ifdef _WIN32
+typedef CRITICAL_SECTION awq__mutex;
+typedef CONDITION_VARIABLE awq__cond;
+typedef HANDLE awq__thread;
+static void awq__mutex_init(awq__mutex *m) { InitializeCriticalSection(m); }
+static void awq__mutex_free(awq__mutex *m) { DeleteCriticalSection(m); }
+static void awq__lock(awq__mutex *m) { EnterCriticalSection(m); }
+static void awq__unlock(awq__mutex *m) { LeaveCriticalSection(m); }
+static void awq__cond_init(awq__cond *c) { InitializeConditionVariable(c); }
+static void awq__cond_free(awq__cond *c) { (void)c; }
+static void awq__wait(awq__cond *c, awq__mutex *m) { SleepConditionVariableCS(c, m, INFINITE); }
+static void awq__wake_all(awq__cond *c) { WakeAllConditionVariable(c); }
+#else
+typedef pthread_mutex_t awq__mutex;
+typedef pthread_cond_t awq__cond;
+typedef pthread_t awq__thread;
+static void awq__mutex_init(awq__mutex *m) { pthread_mutex_init(m, NULL); }
+static void awq__mutex_free(awq__mutex *m) { pthread_mutex_destroy(m); }
+static void awq__lock(awq__mutex *m) { pthread_mutex_lock(m); }
+static void awq__unlock(awq__mutex *m) { pthread_mutex_unlock(m); }
+static void awq__cond_init(awq__cond *c) { pthread_cond_init(c, NULL); }
+static void awq__cond_free(awq__cond *c) { pthread_cond_destroy(c); }
+static void awq__wait(awq__cond *c, awq__mutex *m) { pthread_cond_wait(c, m); }
+static void awq__wake_all(awq__cond *c) { pthread_cond_broadcast(c); }
+#endif
+
+struct awq_pool {
+    awq__mutex lock;
+    awq__cond start, finish;
+    int n_threads, started, quit;
+    uint64_t round;  /* one per run; threads wait for it to change */
+    int busy;        /* helpers still inside this round */
+    void (*job)(void *arg, int64_t index);
+    void *arg;
+    int64_t count, next;
+    awq__thread threads[1]; /* n_threads - 1 of them */
+};
+
+AWQ_API int awq_cpu_cores(void)
+{
+#ifdef _WIN32
+    SYSTEM_INFO si;
+    GetSystemInfo(&si);
+    return (int)si.dwNumberOfProcessors;
+#else
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > 1024 ? 1024 : (int)n;
+#endif
+}
+
+static void awq__pool_work(awq_pool *p)
+{
+    for (;;) {
+        int64_t i = AWQ__ATOMIC_ADD(&p->next, 1);
+        if (i >= p->count) break;
+        p->job(p->arg, i);
+    }
+}
+
+#ifdef _WIN32
+static DWORD WINAPI awq__pool_main(void *arg)
+#else
+static void *awq__pool_main(void *arg)
+#endif
+{
+    awq_pool *p = (awq_pool *)arg;
+    uint64_t seen = 0;
+    awq__lock(&p->lock);
+    for (;;) {
+        while (p->round == seen && !p->quit) awq__wait(&p->start, &p->lock);
+        if (p->quit) break;
+        seen = p->round;
+        awq__unlock(&p->lock);
+        awq__pool_work(p);
+        awq__lock(&p->lock);
+        if (--p->busy == 0) awq__wake_all(&p->finish);
+    }
+    awq__unlock(&p->lock);
+    return 0;
+}
+
+static void awq__pool_run(void *user, int64_t count, void (*job)(void *arg, int64_t index), void *arg)
+{
+    awq_pool *p = (awq_pool *)user;
+    awq__lock(&p->lock);
+    p->job = job;
+    p->arg = arg;
+    p->count = count;
+    p->next = 0;
+    p->busy = p->started;
+    p->round++;
+    awq__wake_all(&p->start);
+    awq__unlock(&p->lock);
+    awq__pool_work(p);
+    awq__lock(&p->lock);
+    while (p->busy) awq__wait(&p->finish, &p->lock);
+    awq__unlock(&p->lock);
+}
+
+AWQ_API void awq_pool_free(awq_ctx *ctx, awq_pool *p)
+{
+    int i;
+    if (!p) return;
+    awq__lock(&p->lock);
+    p->quit = 1;
+    awq__wake_all(&p->start);
+    awq__unlock(&p->lock);
+    for (i = 0; i < p->started; i++) {
+#ifdef _WIN32
+        WaitForSingleObject(p->threads[i], INFINITE);
+        CloseHandle(p->threads[i]);
+#else
+        pthread_join(p->threads[i], NULL);
+#endif
+    }
+    awq__cond_free(&p->start);
+    awq__cond_free(&p->finish);
+    awq__mutex_free(&p->lock);
+    awq__free(ctx, p);
+}
+
+AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool)
+{
+    awq_pool *p;
+    if (n_threads < 0 || n_threads > 1024)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_pool_create: n_threads is %d, expected 0 to 1024", n_threads);
+    if (n_threads == 0) n_threads = awq_cpu_cores();
+    p = (awq_pool *)awq__alloc(ctx, 1, sizeof *p + sizeof(awq__thread) * (size_t)n_threads);
+    if (!p) return AWQ_E_MEMORY;
+    p->n_threads = n_threads;
+    awq__mutex_init(&p->lock);
+    awq__cond_init(&p->start);
+    awq__cond_init(&p->finish);
+    while (p->started < n_threads - 1) {
+#ifdef _WIN32
+        p->threads[p->started] = CreateThread(NULL, 0, awq__pool_main, p, 0, NULL);
+        if (!p->threads[p->started]) break;
+#else
+        if (pthread_create(&p->threads[p->started], NULL, awq__pool_main, p)) break;
+#endif
+        p->started++;
+    }
+    if (p->started < n_threads - 1) {
+        int got = p->started + 1;
+        awq_pool_free(ctx, p);
+        return awq__fail(ctx, AWQ_E_LIMIT, "awq_pool_create: only %d of %d threads could be started", got, n_threads);
+    }
+    *pool = p;
+    return AWQ_OK;
+}
+
+AWQ_API awq_jobs awq_pool_jobs(awq_pool *pool)
+{
+    awq_jobs j;
+    j.run = pool ? awq__pool_run : NULL;
+    j.user = pool;
+    return j;
+}
+
+AWQ_API int awq_pool_threads(const awq_pool *pool) { return pool ? pool->n_threads : 1; }
+
+/* --- files of the operating system */
+#ifdef _WIN32
+static int awq__win_error(void)
+{
+    switch (GetLastError()) {
+    case ERROR_FILE_NOT_FOUND:
+    case ERROR_PATH_NOT_FOUND: return ENOENT;
+    case ERROR_ACCESS_DENIED:
+    case ERROR_SHARING_VIOLATION: return EACCES;
+    case ERROR_DISK_FULL:
+    case ERROR_HANDLE_DISK_FULL: return ENOSPC;
+    case ERROR_ALREADY_EXISTS:
+    case ERROR_FILE_EXISTS: return EEXIST;
+    case ERROR_DIR_NOT_EMPTY: return ENOTEMPTY;
+    default: return EIO;
+    }
+}
+
+static int awq__win_path(const char *path, wchar_t *wide, int cap) /* UTF-8 to UTF-16 */
+{
+    return MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, cap) ? 0 : EINVAL;
+}
+
+static int awq__os_open(void *user, const char *path, int for_write, void **file)
+{
+    wchar_t w[1024];
+    HANDLE h;
+    (void)user;
+    if (awq__win_path(path, w, 1024)) return EINVAL;
+    h = CreateFileW(w, for_write ? GENERIC_READ | GENERIC_WRITE : GENERIC_READ, FILE_SHARE_READ, NULL,
+                    for_write ? OPEN_ALWAYS : OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
+    if (h == INVALID_HANDLE_VALUE) return awq__win_error();
+    *file = h;
+    return 0;
+}
+
+static int awq__os_size(void *user, void *file, uint64_t *bytes)
+{
+    LARGE_INTEGER n;
+    (void)user;
+    if (!GetFileSizeEx((HANDLE)file, &n)) return awq__win_error();
+    *bytes = (uint64_t)n.QuadPart;
+    return 0;
+}
+
+static int awq__win_move(void *file, uint64_t offset, char *data, size_t bytes, int writing)
+{
+    while (bytes) {
+        OVERLAPPED o;
+        DWORD part = bytes > (1u << 30) ? (1u << 30) : (DWORD)bytes, got = 0;
+        BOOL ok;
+        memset(&o, 0, sizeof o);
+        o.Offset = (DWORD)offset;
+        o.OffsetHigh = (DWORD)(offset >> 32);
+        ok = writing ? WriteFile((HANDLE)file, data, part, &got, &o) : ReadFile((HANDLE)file, data, part, &got, &o);
+        if (!ok || !got) return ok ? EIO : awq__win_error();
+        data += got;
+        offset += got;
+        bytes -= got;
+    }
+    return 0;
+}
+
+static int awq__os_read(void *user, void *file, uint64_t offset, void *data, size_t bytes)
+{
+    (void)user;
+    return awq__win_move(file, offset, (char *)data, bytes, 0);
+}
+
+static int awq__os_write(void *user, void *file, uint64_t offset, const void *data, size_t bytes)
+{
+    (void)user;
+    return awq__win_move(file, offset, (char *)(uintptr_t)data, bytes, 1);
+}
+
+static int awq__os_truncate(void *user, void *file, uint64_t bytes)
+{
+    LARGE_INTEGER n;
+    (void)user;
+    n.QuadPart = (LONGLONG)bytes;
+    if (!SetFilePointerEx((HANDLE)file, n, NULL, FILE_BEGIN) || !SetEndOfFile((HANDLE)file)) return awq__win_error();
+    return 0;
+}
+
+static int awq__os_sync(void *user, void *file)
+{
+    (void)user;
+    return FlushFileBuffers((HANDLE)file) ? 0 : awq__win_error();
+}
+
+static int awq__os_close(void *user, void *file)
+{
+    (void)user;
+    return CloseHandle((HANDLE)file) ? 0 : awq__win_error();
+}
+
+static int awq__os_rename(void *user, const char *from, const char *to)
+{
+    wchar_t a[1024], b[1024];
+    (void)user;
+    if (awq__win_path(from, a, 1024) || awq__win_path(to, b, 1024)) return EINVAL;
+    return MoveFileExW(a, b, MOVEFILE_REPLACE_EXISTING) ? 0 : awq__win_error();
+}
+
+static int awq__os_remove(void *user, const char *path)
+{
+    wchar_t w[1024];
+    (void)user;
+    if (awq__win_path(path, w, 1024)) return EINVAL;
+    return DeleteFileW(w) || RemoveDirectoryW(w) ? 0 : awq__win_error();
+}
+
+static int awq__os_make_folder(void *user, const char *path)
+{
+    wchar_t w[1024];
+    int e;
+    (void)user;
+    if (awq__win_path(path, w, 1024)) return EINVAL;
+    if (CreateDirectoryW(w, NULL)) return 0;
+    e = awq__win_error();
+    return e == EEXIST ? 0 : e;
+}
+#else
+static int awq__os_fd(void *file) { return (int)(intptr_t)file - 1; }
+
+static int awq__os_open(void *user, const char *path, int for_write, void **file)
+{
+    struct stat st;
+    int fd;
+    (void)user;
+    /* O_NONBLOCK: opening a named pipe must not hang; anything but a plain file is refused */
+    fd = open(path, (for_write ? O_RDWR | O_CREAT : O_RDONLY) | O_NONBLOCK
+#  ifdef O_CLOEXEC
+                        | O_CLOEXEC
+#  endif
+              , 0666);
+    if (fd < 0) return errno;
+    if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+        int e = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
+        close(fd);
+        return e;
+    }
+    *file = (void *)(intptr_t)(fd + 1);
+    return 0;
+}
+
+static int awq__os_size(void *user, void *file, uint64_t *bytes)
+{
+    struct stat st;
+    (void)user;
+    if (fstat(awq__os_fd(file), &st)) return errno;
+    *bytes = (uint64_t)st.st_size;
+    return 0;
+}
+
+static int awq__os_read(void *user, void *file, uint64_t offset, void *data, size_t bytes)
+{
+    char *d = (char *)data;
+    (void)user;
+    while (bytes) {
+        ssize_t n = pread(awq__os_fd(file), d, AWQ__MIN(bytes, (size_t)1 << 30), (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return n < 0 ? errno : EIO;
+        d += n;
+        offset += (uint64_t)n;
+        bytes -= (size_t)n;
+    }
+    return 0;
+}
+
+static int awq__os_write(void *user, void *file, uint64_t offset, const void *data, size_t bytes)
+{
+    const char *d = (const char *)data;
+    (void)user;
+    while (bytes) {
+        ssize_t n = pwrite(awq__os_fd(file), d, AWQ__MIN(bytes, (size_t)1 << 30), (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return n < 0 ? errno : ENOSPC;
+        d += n;
+        offset += (uint64_t)n;
+        bytes -= (size_t)n;
+    }
+    return 0;
+}
+
+static int awq__os_truncate(void *user, void *file, uint64_t bytes)
+{
+    (void)user;
+    return ftruncate(awq__os_fd(file), (off_t)bytes) ? errno : 0;
+}
+
+static int awq__os_sync(void *user, void *file)
+{
+    (void)user;
+    return fsync(awq__os_fd(file)) ? errno : 0;
+}
+
+static int awq__os_close(void *user, void *file)
+{
+    (void)user;
+    return close(awq__os_fd(file)) ? errno : 0;
+}
+
+static int awq__os_rename(void *user, const char *from, const char *to)
+{
+    (void)user;
+    return rename(from, to) ? errno : 0;
+}
+
+static int awq__os_remove(void *user, const char *path)
+{
+    (void)user;
+    return remove(path) ? errno : 0;
+}
+
+static int awq__os_make_folder(void *user, const char *path)
+{
+    (void)user;
+    if (!mkdir(path, 0777)) return 0;
+    return errno == EEXIST ? 0 : errno;
+}
+#endif
+
+static const awq_file_system *awq__fs(awq_ctx *ctx)
+{
+    static const awq_file_system os = {awq__os_open, awq__os_size,   awq__os_read,   awq__os_write,
+                                       awq__os_truncate, awq__os_sync, awq__os_close, awq__os_rename,
+                                       awq__os_remove, awq__os_make_folder, NULL, NULL};
+    return ctx->files.open ? &ctx->files : &os;
+}
+
+/* --- files in memory */
+static int awq__mem_open(void *user, const char *path, int for_write, void **file)
+{
+    awq_memory_list *l = (awq_memory_list *)user;
+    size_t i;
+    if (for_write) return EROFS;
+    for (i = 0; i < l->count; i++)
+        if (!strcmp(l->files[i].path, path)) {
+            *file = (void *)(uintptr_t)(i + 1);
+            return 0;
+        }
+    return ENOENT;
+}
+
+static const awq_memory_file *awq__mem_file(void *user, void *file)
+{
+    return &((awq_memory_list *)user)->files[(uintptr_t)file - 1];
+}
+
+static int awq__mem_size(void *user, void *file, uint64_t *bytes)
+{
+    *bytes = awq__mem_file(user, file)->bytes;
+    return 0;
+}
+
+static int awq__mem_read(void *user, void *file, uint64_t offset, void *data, size_t bytes)
+{
+    const awq_memory_file *f = awq__mem_file(user, file);
+    if (offset > f->bytes || bytes > f->bytes - offset) return EIO;
+    memcpy(data, (const char *)f->data + offset, bytes);
+    return 0;
+}
+
+static int awq__mem_write(void *user, void *file, uint64_t offset, const void *data, size_t bytes)
+{
+    (void)user, (void)file, (void)offset, (void)data, (void)bytes;
+    return EROFS;
+}
+
+static int awq__mem_truncate(void *user, void *file, uint64_t bytes)
+{
+    (void)user, (void)file, (void)bytes;
+    return EROFS;
+}
+
+static int awq__mem_nothing(void *user, void *file)
+{
+    (void)user, (void)file;
+    return 0;
+}
+
+static int awq__mem_rename(void *user, const char *from, const char *to)
+{
+    (void)user, (void)from, (void)to;
+    return EROFS;
+}
+
+static int awq__mem_path(void *user, const char *path)
+{
+    (void)user, (void)path;
+    return EROFS;
+}
+
+static const void *awq__mem_map(void *user, void *file) { return awq__mem_file(user, file)->data; }
+
+AWQ_API awq_file_system awq_memory_files(awq_memory_list *list)
+{
+    awq_file_system fs;
+    fs.open = awq__mem_open;
+    fs.size = awq__mem_size;
+    fs.read = awq__mem_read;
+    fs.write = awq__mem_write;
+    fs.truncate = awq__mem_truncate;
+    fs.sync = awq__mem_nothing;
+    fs.close = awq__mem_nothing;
+    fs.rename = awq__mem_rename;
+    fs.remove = awq__mem_path;
+    fs.make_folder = awq__mem_path;
+    fs.map = awq__mem_map;
+    fs.user = list;
+    return fs;
+}
+
+/* --- helpers over the file system */
+typedef struct awq__file {
+    void *handle; /* as the file system's open gave it */
+    int is_open;
+    uint64_t bytes;
+} awq__file;
+
+static awq_status awq__io_fail(awq_ctx *ctx, const char *path, const char *what, int code)
+{
+    return awq__fail(ctx, AWQ_E_IO, "%s: cannot %s: %s", path, what, strerror(code));
+}
+
+static awq_status awq__file_open(awq_ctx *ctx, const char *path, int for_write, awq__file *f)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    int e = fs->open(fs->user, path, for_write, &f->handle);
+    if (e) return awq__io_fail(ctx, path, for_write ? "open for writing" : "open", e);
+    e = fs->size(fs->user, f->handle, &f->bytes);
+    if (e) {
+        fs->close(fs->user, f->handle);
+        return awq__io_fail(ctx, path, "read the size", e);
+    }
+    f->is_open = 1;
+    return AWQ_OK;
+}
+
+static int awq__file_close(awq_ctx *ctx, awq__file *f) /* 0 or an errno value; closing twice is fine */
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    if (!f->is_open) return 0;
+    f->is_open = 0;
+    return fs->close(fs->user, f->handle);
+}
+
+static awq_status awq__file_read(awq_ctx *ctx, awq__file *f, const char *path, uint64_t offset, void *data, size_t n)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    int e;
+    if (offset > f->bytes || n > f->bytes - offset)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: ends at byte %llu, %llu bytes at %llu were expected", path,
+                         (unsigned long long)f->bytes, (unsigned long long)n, (unsigned long long)offset);
+    e = n ? fs->read(fs->user, f->handle, offset, data, n) : 0;
+    return e ? awq__io_fail(ctx, path, "read", e) : AWQ_OK;
+}
+
+/* Whole file into fresh memory (awq__free it), with a NUL behind. Files over max_bytes are refused. */
+static awq_status awq__file_load(awq_ctx *ctx, const char *path, size_t max_bytes, char **data, size_t *bytes)
+{
+    awq__file f = {NULL, 0, 0};
+    awq_status st;
+    char *p;
+    AWQ__TRY(awq__file_open(ctx, path, 0, &f));
+    if (f.bytes > max_bytes) {
+        awq__file_close(ctx, &f);
+        return awq__fail(ctx, AWQ_E_LIMIT, "%s: %llu bytes, at most %llu are accepted here", path,
+                         (unsigned long long)f.bytes, (unsigned long long)max_bytes);
+    }
+    p = (char *)awq__alloc_raw(ctx, (size_t)f.bytes + 1, 1);
+    st = p ? awq__file_read(ctx, &f, path, 0, p, (size_t)f.bytes) : AWQ_E_MEMORY;
+    awq__file_close(ctx, &f);
+    if (st) {
+        awq__free(ctx, p);
+        return st;
+    }
+    p[f.bytes] = 0;
+    *data = p;
+    *bytes = (size_t)f.bytes;
+    return AWQ_OK;
+}
+
+static int awq__file_exists(awq_ctx *ctx, const char *path)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    void *h;
+    if (fs->open(fs->user, path, 0, &h)) return 0;
+    fs->close(fs->user, h);
+    return 1;
+}
+
+/* Whole file written under a temporary name, synced, renamed: complete or absent. */
+static awq_status awq__file_save(awq_ctx *ctx, const char *path, const void *data, size_t bytes)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    awq__text tmp = {NULL, 0, 0, 0};
+    awq__file f = {NULL, 0, 0};
+    awq_status st;
+    int e;
+    awq__text_str(ctx, &tmp, path);
+    awq__text_str(ctx, &tmp, ".tmp");
+    if (tmp.failed) {
+        awq__text_free(ctx, &tmp);
+        return AWQ_E_MEMORY;
+    }
+    st = awq__file_open(ctx, tmp.data, 1, &f);
+    if (!st) {
+        int e2;
+        e = fs->write(fs->user, f.handle, 0, data, bytes);
+        if (!e) e = fs->truncate(fs->user, f.handle, bytes);
+        if (!e) e = fs->sync(fs->user, f.handle);
+        e2 = awq__file_close(ctx, &f);
+        if (!e) e = e2;
+        if (!e) e = fs->rename(fs->user, tmp.data, path);
+        if (e) {
+            fs->remove(fs->user, tmp.data);
+            st = awq__io_fail(ctx, path, "write", e);
+        }
+    }
+    awq__text_free(ctx, &tmp);
+    return st;
+}
+
+/* folder + "/" + name in fresh memory, or NULL */
+static char *awq__path_join(awq_ctx *ctx, const char *folder, const char *name)
+{
+    awq__text t = {NULL, 0, 0, 0};
+    awq__text_str(ctx, &t, folder);
+    if (t.len && t.data[t.len - 1] != '/') awq__text_str(ctx, &t, "/");
+    awq__text_str(ctx, &t, name);
+    if (t.failed) awq__text_free(ctx, &t);
+    return t.data;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>numbers
+   fp16 and bf16, element types, checked sizes, a random generator, instruction sets, exact elementary functions.
+   Invariants: conversions round to nearest even and keep NaN; awq__expf and friends are the same bits on every
+   machine (no libm in the forward pass but sqrtf, which IEEE 754 fixes).
+   Tests: tests/test_numbers.c */
+
+static float awq__bits_float(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+
+static uint32_t awq__float_bits(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+
+static float awq__f16_float(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, mag = h & 0x7fff;
+    if (mag >= 0x7c00) return awq__bits_float(sign | 0x7f800000 | (mag & 0x3ff) << 13);
+    if (mag < 0x400) { /* zero and subnormal: mag * 2^-24 */
+        float f = (float)mag * 5.9604644775390625e-8f;
+        return sign ? -f : f;
+    }
+    return awq__bits_float(sign | ((mag << 13) + 0x38000000));
+}
+
+static uint16_t awq__float_f16(float f)
+{
+    uint32_t u = awq__float_bits(f), sign = u >> 16 & 0x8000, mag = u & 0x7fffffff;
+    if (mag > 0x7f800000) return (uint16_t)(sign | 0x7e00);
+    if (mag >= 0x477ff000) return (uint16_t)(sign | 0x7c00); /* 65520 and above round to Inf */
+    if (mag < 0x38800000) {                                  /* below 2^-14: subnormal; adding 0.5 aligns and rounds */
+        float a = awq__bits_float(mag) + 0.5f;
+        return (uint16_t)(sign | (awq__float_bits(a) - 0x3f000000));
+    }
+    mag += 0xfff + (mag >> 13 & 1);
+    return (uint16_t)(sign | ((mag - 0x38000000) >> 13));
+}
+
+static float awq__bf16_float(uint16_t h) { return awq__bits_float((uint32_t)h << 16); }
+
+static uint16_t awq__float_bf16(float f)
+{
+    uint32_t u = awq__float_bits(f);
+    if ((u & 0x7fffffff) > 0x7f800000) return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+/* the nearest fp16 value, as a float: one step of fp16 arithmetic is awq__h(a op b) */
+static float awq__h(float f) { return awq__f16_float(awq__float_f16(f)); }
+
+static int awq__finite(float f) { return (awq__float_bits(f) & 0x7f800000) != 0x7f800000; }
+
+static const struct {
+    const char *name;
+    size_t size;
+} awq__dtypes[] = {{"none", 0}, {"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8}, {"I32", 4}, {"I16", 2},
+                   {"I8", 1},   {"U64", 8}, {"U32", 4}, {"U16", 2}, {"U8", 1},   {"BOOL", 1}, {"F8_E4M3", 1},
+                   {"F8_E5M2", 1}};
+
+AWQ_API size_t awq_dtype_size(awq_dtype dtype)
+{
+    return (size_t)dtype < sizeof awq__dtypes / sizeof awq__dtypes[0] ? awq__dtypes[dtype].size : 0;
+}
+
+AWQ_API const char *awq_dtype_name(awq_dtype dtype)
+{
+    return (size_t)dtype < sizeof awq__dtypes / sizeof awq__dtypes[0] ? awq__dtypes[dtype].name : "?";
+}
+
+static void awq__to_float(awq_dtype dtype, const void *src, int64_t n, float *dst) /* F64 F32 F16 BF16 only */
+{
+    const uint16_t *h = (const uint16_t *)src;
+    int64_t i;
+    if (dtype == AWQ_F32) memcpy(dst, src, (size_t)n * 4);
+    else if (dtype == AWQ_F16) for (i = 0; i < n; i++) dst[i] = awq__f16_float(h[i]);
+    else if (dtype == AWQ_BF16) for (i = 0; i < n; i++) dst[i] = awq__bf16_float(h[i]);
+    else for (i = 0; i < n; i++) dst[i] = (float)((const double *)src)[i];
+}
+
+static int awq__is_real(awq_dtype d) { return d == AWQ_F32 || d == AWQ_F16 || d == AWQ_BF16 || d == AWQ_F64; }
+
+AWQ_API awq_status awq_to_float(awq_ctx *ctx, awq_dtype dtype, const void *src, int64_t n, float *dst)
+{
+    if (!awq__is_real(dtype) || n < 0)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_to_float: %lld values of type %s, expected F32, F16, BF16 or F64",
+                         (long long)n, awq_dtype_name(dtype));
+    awq__to_float(dtype, src, n, dst);
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_from_float(awq_ctx *ctx, awq_dtype dtype, const float *src, int64_t n, void *dst)
+{
+    uint16_t *h = (uint16_t *)dst;
+    int64_t i;
+    if (!awq__is_real(dtype) || n < 0)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_from_float: %lld values of type %s, expected F32, F16, BF16 or F64",
+                         (long long)n, awq_dtype_name(dtype));
+    if (dtype == AWQ_F32) memcpy(dst, src, (size_t)n * 4);
+    else if (dtype == AWQ_F16) for (i = 0; i < n; i++) h[i] = awq__float_f16(src[i]);
+    else if (dtype == AWQ_BF16) for (i = 0; i < n; i++) h[i] = awq__float_bf16(src[i]);
+    else for (i = 0; i < n; i++) ((double *)dst)[i] = src[i];
+    return AWQ_OK;
+}
+
+/* --- random numbers: splitmix64; the same sequence everywhere */
+static uint64_t awq__random(uint64_t *state)
+{
+    uint64_t z = (*state += 0x9e3779b97f4a7c15ull);
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+    return z ^ z >> 31;
+}
+
+static float awq__random_unit(uint64_t *state) { return (float)(awq__random(state) >> 40) * (1.0f / 16777216.0f); }
+
+/* --- elementary functions in fp32, same bits everywhere.
+   exp(x) = 2^k * e^r, r in +-ln2/2, polynomial of degree 6 (relative error below 2e-7). */
+static float awq__expf(float x)
+{
+    float k, r, p;
+    int e;
+    if (x > 88.72283f) return awq__bits_float(0x7f800000);
+    if (!(x >= -87.33654f)) return x != x ? x : 0.0f; /* below the normal range: 0 */
+    k = x * 1.44269504f;
+    k = (float)(int)(k + (k < 0 ? -0.5f : 0.5f));
+    r = x - k * 0.693359375f;
+    r = r - k * -2.12194440e-4f;
+    p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    e = (int)k;
+    if (e > 127) return p * 1.7014118346046923e38f * 2.0f; /* 2^128 does not fit an exponent */
+    return p * awq__bits_float((uint32_t)(e + 127) << 23);
+}
+
+/* sin and cos of a nonnegative angle in double by reduction modulo pi/2 and Taylor series; error below 1e-12 for
+   angles up to 1e7, so that the fp32 results are those of any good libm */
+static void awq__sincos(double x, float *s, float *c)
+{
+    double q = floor(x * 0.63661977236758134308 + 0.5), r, z, ss, cc;
+    int64_t n = (int64_t)q;
+    r = x - q * 1.57079632673412561417;
+    r = r - q * 6.07710050630396597660e-11;
+    r = r - q * 2.02226624879595063154e-21;
+    z = r * r;
+    ss = r * (1 + z * (-1.0 / 6 + z * (1.0 / 120 + z * (-1.0 / 5040 + z * (1.0 / 362880 + z * (-1.0 / 39916800
+         + z * (1.0 / 6227020800.0)))))));
+    cc = 1 + z * (-0.5 + z * (1.0 / 24 + z * (-1.0 / 720 + z * (1.0 / 40320 + z * (-1.0 / 3628800
+         + z * (1.0 / 479001600.0 + z * (-1.0 / 87178291200.0)))))));
+    switch (n & 3) {
+    case 0: *s = (float)ss; *c = (float)cc; break;
+    case 1: *s = (float)cc; *c = (float)-ss; break;
+    case 2: *s = (float)-ss; *c = (float)-cc; break;
+    default: *s = (float)-cc; *c = (float)ss; break;
+    }
+}
+
+/* --- instruction sets: CPUID says what the processor has, XGETBV what the system saves */
+AWQ_API awq_isa awq_best_isa(void)
+{
+#if AWQ__X86
+    unsigned a, b, c, d, xcr;
+#  ifdef _MSC_VER
+    int r[4];
+    __cpuid(r, 1);
+    c = (unsigned)r[2];
+    if (!(c >> 27 & 1)) return AWQ_ISA_SCALAR;
+    xcr = (unsigned)_xgetbv(0);
+    __cpuidex(r, 7, 0);
+    b = (unsigned)r[1];
+    (void)a, (void)d;
+#  else
+    unsigned hi;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return AWQ_ISA_SCALAR;
+    __asm__ volatile("xgetbv" : "=a"(xcr), "=d"(hi) : "c"(0));
+    {
+        unsigned c1 = c, c7;
+        if (!__get_cpuid_count(7, 0, &a, &b, &c7, &d)) return AWQ_ISA_SCALAR;
+        c = c1;
+    }
+#  endif
+    if ((xcr & 6) != 6 || !(c >> 12 & 1) || !(c >> 29 & 1) || !(b >> 5 & 1)) return AWQ_ISA_SCALAR; /* FMA F16C AVX2 */
+    if ((xcr & 0xe6) == 0xe6 && (b >> 16 & 1) && (b >> 30 & 1) && (b >> 31 & 1)) return AWQ_ISA_AVX512; /* F BW VL */
+    return AWQ_ISA_AVX2;
+#else
+    return AWQ_ISA_SCALAR;
+#endif
+}
+
+AWQ_API const char *awq_isa_name(awq_isa isa)
+{
+    static const char *const names[] = {"auto", "scalar", "avx2", "avx512"};
+    return (unsigned)isa < 4 ? names[isa] : "?";
+}
+
+static awq_isa awq__isa(const awq_ctx *ctx)
+{
+    awq_isa best = awq_best_isa();
+    return ctx->isa != AWQ_ISA_AUTO && ctx->isa < best ? ctx->isa : best;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>json
+   A bounded JSON parser (RFC 8259) into one array of nodes, and helpers to write JSON.
+   Invariants: not recursive, nesting at most AWQ__JSON_DEPTH; strings are unescaped, valid UTF-8, NUL-terminated;
+   integers that fit are exact int64; every failure names the byte. A document owns two blocks, freed together.
+   Tests: tests/test_json.c, tests/fuzz_json.c */
+
+#define AWQ__JSON_DEPTH 64
+
+typedef enum awq__json_type {
+    AWQ__J_NULL, AWQ__J_FALSE, AWQ__J_TRUE, AWQ__J_INT, AWQ__J_REAL, AWQ__J_STR, AWQ__J_ARR, AWQ__J_OBJ
+} awq__json_type;
+
+typedef struct awq__json_node {
+    uint32_t type;          /* awq__json_type */
+    uint32_t next;          /* node of the next sibling, 0: none */
+    uint32_t key, key_len;  /* member name: offset into text */
+    union {
+        int64_t i;
+        double d;
+        struct {
+            uint32_t at, len; /* offset into text */
+        } s;
+        struct {
+            uint32_t first, count; /* node of the first child (0: none), number of children */
+        } c;
+    } v;
+} awq__json_node;
+
+typedef struct awq__json {
+    awq__json_node *nodes; /* nodes[0] is unused, nodes[1] the root */
+    uint32_t n_nodes;
+    char *text; /* unescaped strings */
+    const char *name; /* what messages call it: the path */
+} awq__json;
+
+static void awq__json_free(awq_ctx *ctx, awq__json *j)
+{
+    awq__free(ctx, j->nodes);
+    awq__free(ctx, j->text);
+    memset(j, 0, sizeof *j);
+}
+
+/* length of the valid UTF-8 sequence at s (1..4), 0 if there is none */
+static int awq__utf8_len(const unsigned char *s, size_t n)
+{
+    unsigned c = n ? s[0] : 0xff;
+    if (c < 0x80) return 1;
+    if (c < 0xc2 || c > 0xf4) return 0;
+    if (n < 2 || (s[1] & 0xc0) != 0x80) return 0;
+    if (c < 0xe0) return 2;
+    if (n < 3 || (s[2] & 0xc0) != 0x80 || (c == 0xe0 && s[1] < 0xa0) || (c == 0xed && s[1] > 0x9f)) return 0;
+    if (c < 0xf0) return 3;
+    if (n < 4 || (s[3] & 0xc0) != 0x80 || (c == 0xf0 && s[1] < 0x90) || (c == 0xf4 && s[1] > 0x8f)) return 0;
+    return 4;
+}
+
+/* code point of the sequence at s, which awq__utf8_len found valid */
+static uint32_t awq__utf8_get(const unsigned char *s, int len)
+{
+    if (len == 1) return s[0];
+    if (len == 2) return (uint32_t)(s[0] & 0x1f) << 6 | (s[1] & 0x3f);
+    if (len == 3) return (uint32_t)(s[0] & 0x0f) << 12 | (uint32_t)(s[1] & 0x3f) << 6 | (s[2] & 0x3f);
+    return (uint32_t)(s[0] & 7) << 18 | (uint32_t)(s[1] & 0x3f) << 12 | (uint32_t)(s[2] & 0x3f) << 6 | (s[3] & 0x3f);
+}
+
+static int awq__utf8_put(uint32_t cp, char *out) /* bytes written, 1..4 */
+{
+    if (cp < 0x80) {
+        out[0] = (char)cp;
+        return 1;
+    }
+    if (cp < 0x800) {
+        out[0] = (char)(0xc0 | cp >> 6);
+        out[1] = (char)(0x80 | (cp & 0x3f));
+        return 2;
+    }
+    if (cp < 0x10000) {
+        out[0] = (char)(0xe0 | cp >> 12);
+        out[1] = (char)(0x80 | (cp >> 6 & 0x3f));
+        out[2] = (char)(0x80 | (cp & 0x3f));
+        return 3;
+    }
+    out[0] = (char)(0xf0 | cp >> 18);
+    out[1] = (char)(0x80 | (cp >> 12 & 0x3f));
+    out[2] = (char)(0x80 | (cp >> 6 & 0x3f));
+    out[3] = (char)(0x80 | (cp & 0x3f));
+    return 4;
+}
+
+typedef struct awq__json_parser {
+    awq_ctx *ctx;
+    const unsigned char *s;
+    size_t n, at;
+    awq__json *j;
+    size_t cap, text_len;
+} awq__json_parser;
+
+static awq_status awq__json_error(awq__json_parser *p, const char *what)
+{
+    return awq__fail(p->ctx, AWQ_E_FORMAT, "%s: not valid JSON at byte %llu: %s", p->j->name,
+                     (unsigned long long)p->at, what);
+}
+
+static void awq__json_space(awq__json_parser *p)
+{
+    while (p->at < p->n) {
+        unsigned c = p->s[p->at];
+        if (c != ' ' && c != '\n' && c != '\r' && c != '\t') break;
+        p->at++;
+    }
+}
+
+static int awq__json_hex4(awq__json_parser *p, uint32_t *out)
+{
+    int i;
+    *out = 0;
+    for (i = 0; i < 4; i++) {
+        unsigned c = p->at < p->n ? p->s[p->at] : 0, d;
+        if (c >= '0' && c <= '9') d = c - '0';
+        else if ((c | 32) >= 'a' && (c | 32) <= 'f') d = (c | 32) - 'a' + 10;
+        else return 0;
+        *out = *out << 4 | d;
+        p->at++;
+    }
+    return 1;
+}
+
+/* the opening quote is at p->at; unescaped text never gets longer than its source, so text has room */
+static awq_status awq__json_string(awq__json_parser *p, uint32_t *at, uint32_t *len)
+{
+    char *out = p->j->text + p->text_len, *start = out;
+    p->at++;
+    for (;;) {
+        unsigned c;
+        if (p->at >= p->n) return awq__json_error(p, "the text ends inside a string");
+        c = p->s[p->at];
+        if (c == '"') break;
+        if (c < 0x20) return awq__json_error(p, "a control character inside a string");
+        if (c == '\\') {
+            uint32_t u, lo;
+            p->at++;
+            c = p->at < p->n ? p->s[p->at] : 0;
+            p->at++;
+            switch (c) {
+            case '"': case '\\': case '/': *out++ = (char)c; break;
+            case 'b': *out++ = '\b'; break;
+            case 'f': *out++ = '\f'; break;
+            case 'n': *out++ = '\n'; break;
+            case 'r': *out++ = '\r'; break;
+            case 't': *out++ = '\t'; break;
+            case 'u':
+                if (!awq__json_hex4(p, &u)) return awq__json_error(p, "\\u wants four hexadecimal digits");
+                if (u >= 0xd800 && u < 0xdc00) {
+                    if (p->at + 1 >= p->n || p->s[p->at] != '\\' || p->s[p->at + 1] != 'u')
+                        return awq__json_error(p, "half of a surrogate pair");
+                    p->at += 2;
+                    if (!awq__json_hex4(p, &lo) || lo < 0xdc00 || lo > 0xdfff)
+                        return awq__json_error(p, "half of a surrogate pair");
+                    u = 0x10000 + ((u - 0xd800) << 10) + (lo - 0xdc00);
+                } else if (u >= 0xdc00 && u < 0xe000) {
+                    return awq__json_error(p, "half of a surrogate pair");
+                }
+                out += awq__utf8_put(u, out);
+                break;
+            default: p->at--; return awq__json_error(p, "an unknown escape");
+            }
+        } else {
+            int k = awq__utf8_len(p->s + p->at, p->n - p->at);
+            if (!k) return awq__json_error(p, "a byte that is not UTF-8");
+            memcpy(out, p->s + p->at, (size_t)k);
+            out += k;
+            p->at += (size_t)k;
+        }
+    }
+    p->at++;
+    *at = (uint32_t)p->text_len;
+    *len = (uint32_t)(out - start);
+    *out++ = 0;
+    p->text_len = (size_t)(out - p->j->text);
+    return AWQ_OK;
+}
+
+static awq_status awq__json_number(awq__json_parser *p, awq__json_node *node)
+{
+    size_t from = p->at, digits;
+    int neg = 0, real = 0, overflow = 0;
+    uint64_t u = 0;
+    if (p->s[p->at] == '-') {
+        neg = 1;
+        p->at++;
+    }
+    digits = p->at;
+    while (p->at < p->n && p->s[p->at] >= '0' && p->s[p->at] <= '9') {
+        unsigned d = p->s[p->at++] - '0';
+        if (u > (UINT64_MAX - d) / 10) overflow = 1;
+        u = u * 10 + d;
+    }
+    if (p->at == digits || (p->s[digits] == '0' && p->at > digits + 1)) return awq__json_error(p, "a malformed number");
+    if (p->at < p->n && p->s[p->at] == '.') {
+        real = 1;
+        digits = ++p->at;
+        while (p->at < p->n && p->s[p->at] >= '0' && p->s[p->at] <= '9') p->at++;
+        if (p->at == digits) return awq__json_error(p, "a malformed number");
+    }
+    if (p->at < p->n && (p->s[p->at] | 32) == 'e') {
+        real = 1;
+        p->at++;
+        if (p->at < p->n && (p->s[p->at] == '+' || p->s[p->at] == '-')) p->at++;
+        digits = p->at;
+        while (p->at < p->n && p->s[p->at] >= '0' && p->s[p->at] <= '9') p->at++;
+        if (p->at == digits) return awq__json_error(p, "a malformed number");
+    }
+    if (!real && !overflow && u <= (uint64_t)INT64_MAX + (uint64_t)neg) {
+        node->type = AWQ__J_INT;
+        node->v.i = neg ? (int64_t)(0 - u) : (int64_t)u;
+    } else {
+        char tmp[64];
+        size_t len = AWQ__MIN(p->at - from, sizeof tmp - 1);
+        memcpy(tmp, p->s + from, len);
+        tmp[len] = 0;
+        node->type = AWQ__J_REAL;
+        node->v.d = strtod(tmp, NULL);
+    }
+    return AWQ_OK;
+}
+
+/* Parse n bytes. `name` (not copied) is what messages call the text. */
+static awq_status awq__json_parse(awq_ctx *ctx, const char *name, const char *text, size_t n, awq__json *out)
+{
+    awq__json j = {NULL, 1, NULL, name};
+    awq__json_parser p;
+    uint32_t stack[AWQ__JSON_DEPTH], last[AWQ__JSON_DEPTH]; /* open containers, their newest child */
+    int depth = 0;
+    awq_status st = AWQ_OK;
+    memset(&p, 0, sizeof p);
+    p.ctx = ctx;
+    p.s = (const unsigned char *)text;
+    p.n = n;
+    p.j = &j;
+    if (n >= 0x7fffffff)
+        return awq__fail(ctx, AWQ_E_LIMIT, "%s: %llu bytes of JSON, at most 2 GiB are read", name,
+                         (unsigned long long)n);
+    if (n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) p.at = 3; /* byte order mark */
+    j.text = (char *)awq__alloc_raw(ctx, n + 1, 1);
+    if (!j.text || !awq__grow(ctx, (void **)&j.nodes, &p.cap, 16, sizeof *j.nodes)) st = AWQ_E_MEMORY;
+    while (!st) {
+        awq__json_node node;
+        uint32_t id = j.n_nodes;
+        unsigned c;
+        memset(&node, 0, sizeof node);
+        awq__json_space(&p);
+        c = p.at < p.n ? p.s[p.at] : 0;
+        if (depth && j.nodes[stack[depth - 1]].type == AWQ__J_OBJ && c != '}') {
+            if (c != '"') {
+                st = awq__json_error(&p, "a member name in quotes was expected");
+                break;
+            }
+            if ((st = awq__json_string(&p, &node.key, &node.key_len)) != AWQ_OK) break;
+            awq__json_space(&p);
+            if (p.at >= p.n || p.s[p.at] != ':') {
+                st = awq__json_error(&p, "':' was expected");
+                break;
+            }
+            p.at++;
+            awq__json_space(&p);
+            c = p.at < p.n ? p.s[p.at] : 0;
+            if (c == '}') {
+                st = awq__json_error(&p, "a value was expected");
+                break;
+            }
+        }
+        if (depth && (c == '}' || c == ']')) { /* only legal for an empty container here: commas are read below */
+            awq__json_node *top = &j.nodes[stack[depth - 1]];
+            if (top->v.c.count || (c == '}') != (top->type == AWQ__J_OBJ)) {
+                st = awq__json_error(&p, "a value was expected");
+                break;
+            }
+            p.at++;
+            depth--;
+        } else {
+            if (!awq__grow(ctx, (void **)&j.nodes, &p.cap, (size_t)id + 1, sizeof *j.nodes)) {
+                st = AWQ_E_MEMORY;
+                break;
+            }
+            j.n_nodes++;
+            if (depth) {
+                awq__json_node *top = &j.nodes[stack[depth - 1]];
+                if (!top->v.c.count++) top->v.c.first = id;
+                else j.nodes[last[depth - 1]].next = id;
+                last[depth - 1] = id;
+            }
+            if (c == '{' || c == '[') {
+                if (depth == AWQ__JSON_DEPTH) {
+                    st = awq__json_error(&p, "nested too deeply");
+                    break;
+                }
+                node.type = c == '{' ? AWQ__J_OBJ : AWQ__J_ARR;
+                j.nodes[id] = node;
+                stack[depth++] = id;
+                p.at++;
+                continue;
+            }
+            if (c == '"') {
+                node.type = AWQ__J_STR;
+                st = awq__json_string(&p, &node.v.s.at, &node.v.s.len);
+            } else if (c == '-' || (c >= '0' && c <= '9')) {
+                st = awq__json_number(&p, &node);
+            } else if (p.n - p.at >= 4 && !memcmp(p.s + p.at, "true", 4)) {
+                node.type = AWQ__J_TRUE;
+                p.at += 4;
+            } else if (p.n - p.at >= 5 && !memcmp(p.s + p.at, "false", 5)) {
+                node.type = AWQ__J_FALSE;
+                p.at += 5;
+            } else if (p.n - p.at >= 4 && !memcmp(p.s + p.at, "null", 4)) {
+                node.type = AWQ__J_NULL;
+                p.at += 4;
+            } else {
+                st = awq__json_error(&p, p.at < p.n ? "a value was expected" : "the text ends where a value was "
+                                                                               "expected");
+            }
+            j.nodes[id] = node;
+        }
+        while (!st && depth) { /* after a value: ',' or the end of containers */
+            awq__json_node *top = &j.nodes[stack[depth - 1]];
+            awq__json_space(&p);
+            c = p.at < p.n ? p.s[p.at] : 0;
+            if (c == ',') {
+                p.at++;
+                awq__json_space(&p);
+                c = p.at < p.n ? p.s[p.at] : 0;
+                if (c == '}' || c == ']') st = awq__json_error(&p, "a value was expected after ','");
+                break;
+            }
+            if (c != (top->type == AWQ__J_OBJ ? '}' : ']')) {
+                st = awq__json_error(&p, p.at < p.n ? "',' or the end of the container was expected"
+                                                    : "the text ends inside a container");
+                break;
+            }
+            p.at++;
+            depth--;
+        }
+        if (!st && !depth) break;
+    }
+    if (!st) {
+        awq__json_space(&p);
+        if (p.at < p.n) st = awq__json_error(&p, "something follows the value");
+    }
+    if (st) {
+        awq__json_free(ctx, &j);
+        return st;
+    }
+    *out = j;
+    return AWQ_OK;
+}
+
+/* --- access; node 0 means absent everywhere, so that look-ups chain */
+static awq__json_type awq__json_is(const awq__json *j, uint32_t node)
+{
+    return node ? (awq__json_type)j->nodes[node].type : AWQ__J_NULL;
+}
+
+static uint32_t awq__json_get(const awq__json *j, uint32_t object, const char *key) /* member, 0: absent */
+{
+    size_t n = strlen(key);
+    uint32_t i;
+    if (awq__json_is(j, object) != AWQ__J_OBJ) return 0;
+    for (i = j->nodes[object].v.c.first; i; i = j->nodes[i].next)
+        if (j->nodes[i].key_len == n && !memcmp(j->text + j->nodes[i].key, key, n)) return i;
+    return 0;
+}
+
+/* for (i = awq__json_first(j, node); i; i = awq__json_next(j, i)) */
+static uint32_t awq__json_first(const awq__json *j, uint32_t node)
+{
+    return node && j->nodes[node].type >= AWQ__J_ARR ? j->nodes[node].v.c.first : 0;
+}
+
+static uint32_t awq__json_next(const awq__json *j, uint32_t node) { return j->nodes[node].next; }
+
+static uint32_t awq__json_count(const awq__json *j, uint32_t node)
+{
+    return node && j->nodes[node].type >= AWQ__J_ARR ? j->nodes[node].v.c.count : 0;
+}
+
+static const char *awq__json_key(const awq__json *j, uint32_t node) { return j->text + j->nodes[node].key; }
+
+/* text of a string, NULL if it is none */
+static const char *awq__json_str(const awq__json *j, uint32_t node, size_t *len)
+{
+    if (awq__json_is(j, node) != AWQ__J_STR) return NULL;
+    if (len) *len = j->nodes[node].v.s.len;
+    return j->text + j->nodes[node].v.s.at;
+}
+
+static int awq__json_eq(const awq__json *j, uint32_t node, const char *text)
+{
+    size_t n = 0;
+    const char *s = awq__json_str(j, node, &n);
+    return s && n == strlen(text) && !memcmp(s, text, n);
+}
+
+static int awq__json_number_of(const awq__json *j, uint32_t node, double *out) /* 1 if it is a number */
+{
+    awq__json_type t = awq__json_is(j, node);
+    if (t == AWQ__J_INT) *out = (double)j->nodes[node].v.i;
+    else if (t == AWQ__J_REAL) *out = j->nodes[node].v.d;
+    else return 0;
+    return 1;
+}
+
+static int awq__json_int_of(const awq__json *j, uint32_t node, int64_t *out) /* 1 if it is an integer */
+{
+    if (awq__json_is(j, node) != AWQ__J_INT) return 0;
+    *out = j->nodes[node].v.i;
+    return 1;
+}
+
+/* -1 when absent or no boolean */
+static int awq__json_bool(const awq__json *j, uint32_t node)
+{
+    awq__json_type t = awq__json_is(j, node);
+    return t == AWQ__J_TRUE ? 1 : t == AWQ__J_FALSE ? 0 : -1;
+}
+
+static awq_status awq__json_load(awq_ctx *ctx, const char *path, size_t max_bytes, awq__json *out)
+{
+    char *data = NULL;
+    size_t n = 0;
+    awq_status st;
+    AWQ__TRY(awq__file_load(ctx, path, max_bytes, &data, &n));
+    st = awq__json_parse(ctx, path, data, n, out);
+    awq__free(ctx, data);
+    return st;
+}
+
+/* --- writing: "text" with quotes and escapes */
+static void awq__json_quote(awq_ctx *ctx, awq__text *t, const char *s, size_t n)
+{
+    size_t i, from = 0;
+    awq__text_str(ctx, t, "\"");
+    for (i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+        if (c >= 0x20 && c != '"' && c != '\\') continue;
+        awq__text_add(ctx, t, s + from, i - from);
+        from = i + 1;
+        if (c == '"') awq__text_str(ctx, t, "\\\"");
+        else if (c == '\\') awq__text_str(ctx, t, "\\\\");
+        else if (c == '\n') awq__text_str(ctx, t, "\\n");
+        else if (c == '\t') awq__text_str(ctx, t, "\\t");
+        else if (c == '\r') awq__text_str(ctx, t, "\\r");
+        else awq__textf(ctx, t, "\\u%04x", c);
+    }
+    awq__text_add(ctx, t, s + from, n - from);
+    awq__text_str(ctx, t, "\"");
+}
+
+/* a node and everything below it, as compact JSON; numbers keep their value */
+static void awq__json_write(awq_ctx *ctx, awq__text *t, const awq__json *j, uint32_t node)
+{
+    uint32_t path[AWQ__JSON_DEPTH + 1];
+    int depth = 0;
+    for (;;) {
+        const awq__json_node *n = &j->nodes[node];
+        int open = 0;
+        switch (n->type) {
+        case AWQ__J_NULL: awq__text_str(ctx, t, "null"); break;
+        case AWQ__J_FALSE: awq__text_str(ctx, t, "false"); break;
+        case AWQ__J_TRUE: awq__text_str(ctx, t, "true"); break;
+        case AWQ__J_INT: awq__textf(ctx, t, "%lld", (long long)n->v.i); break;
+        case AWQ__J_REAL: {
+            double back;
+            char tmp[40];
+            int digits = 6; /* the shortest form that reads back the same */
+            do {
+                snprintf(tmp, sizeof tmp, "%.*g", digits, n->v.d);
+                back = strtod(tmp, NULL);
+            } while (back != n->v.d && ++digits <= 17);
+            awq__text_str(ctx, t, tmp);
+            if (!strpbrk(tmp, ".eEn")) awq__text_str(ctx, t, ".0");
+            break;
+        }
+        case AWQ__J_STR: awq__json_quote(ctx, t, j->text + n->v.s.at, n->v.s.len); break;
+        default:
+            awq__text_str(ctx, t, n->type == AWQ__J_OBJ ? "{" : "[");
+            if (n->v.c.first) open = 1;
+            else awq__text_str(ctx, t, n->type == AWQ__J_OBJ ? "}" : "]");
+        }
+        if (open) {
+            path[depth++] = node;
+            node = n->v.c.first;
+        } else {
+            while (depth && !j->nodes[node].next) {
+                node = path[--depth];
+                awq__text_str(ctx, t, j->nodes[node].type == AWQ__J_OBJ ? "}" : "]");
+            }
+            if (!depth) return;
+            node = j->nodes[node].next;
+            awq__text_str(ctx, t, ", ");
+        }
+        if (j->nodes[path[depth - 1]].type == AWQ__J_OBJ) {
+            awq__json_quote(ctx, t, awq__json_key(j, node), j->nodes[node].key_len);
+            awq__text_str(ctx, t, ": ");
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>quantize
+   A matrix to group-wise integers and back, round to nearest on AutoAWQ's grid (ALGORITHM of the reference:
+   awq/quantize/quantizer.py, pseudo_quantize_tensor). torch computes each fp16 operation in fp32 and rounds the
+   result to fp16; that is awq__h(a op b) here. The grid does not extend to zero: an all-positive group has its zero
+   point clamped at 0 and keeps only codes up to the top, as in the reference.
+   Invariants: the same bits as the reference on the CPU; scales are never 0.
+   Tests: tests/test_quantize.c */
+
+/* half to even, any |x|; NaN stays. Adding 2^23 leaves no fraction bits. */
+static float awq__round_even(float x)
+{
+    float m = x < 0 ? -8388608.0f : 8388608.0f;
+    return fabsf(x) < 8388608.0f ? (x + m) - m : x;
+}
+
+/* Scale and zero point of a group whose values span mn..mx (finite), in fp32 as torch computes it on fp32 weights.
+   Symmetric uses max(|mn|, |mx|) and the constant zero 2^(bits-1). The zero is an integer in 0 .. 2^bits - 1; a code is
+   clamp(round(w / scale) + zero, 0, 2^bits - 1). */
+static void awq__grid_f32(float mn, float mx, int bits, int symmetric, float *scale, float *zero)
+{
+    float top = (float)((1 << bits) - 1), half = (float)(1 << (bits - 1)), s, z;
+    if (symmetric) {
+        s = AWQ__MAX(fabsf(mn), fabsf(mx));
+        *scale = AWQ__MAX(s, 1e-5f) / (half - 1);
+        *zero = half;
+        return;
+    }
+    s = mx - mn;
+    s = AWQ__MAX(s, 1e-5f) / top;
+    z = -awq__round_even(mn / s);
+    *scale = s;
+    *zero = z < 0 ? 0 : z > top ? top : z + 0.0f; /* + 0: never -0 */
+}
+
+/* The same in fp16 arithmetic; mn and mx hold fp16 values. The scale is Inf when mx - mn is above 65504. */
+static void awq__grid_f16(float mn, float mx, int bits, int symmetric, float *scale, float *zero)
+{
+    const float tiny = 168.0f / 16777216.0f; /* 1e-5 in fp16: 168 * 2^-24 */
+    float top = (float)((1 << bits) - 1), half = (float)(1 << (bits - 1)), s, z;
+    if (symmetric) {
+        s = AWQ__MAX(fabsf(mn), fabsf(mx));
+        *scale = awq__h(AWQ__MAX(s, tiny) / (half - 1));
+        *zero = half;
+        return;
+    }
+    s = awq__h(mx - mn);
+    s = awq__h(AWQ__MAX(s, tiny) / top);
+    z = -awq__round_even(awq__h(mn / s));
+    *scale = s;
+    *zero = z < 0 ? 0 : z > top ? top : z + 0.0f;
+}
+
+/* Code of a weight (an fp16 value) as fp16 arithmetic gives it. Rounding the quotient to fp16's 11 significant bits is
+   enough: below fp16's normal range the integer is 0 and above it the clamp decides, either way. */
+static float awq__code_f16(float w, float scale, float zero, float top)
+{
+    uint32_t u = awq__float_bits(w / scale);
+    float q = awq__round_even(awq__bits_float((u + 0xfff + (u >> 13 & 1)) & 0xffffe000u)) + zero;
+    return q < 0 ? 0 : q > top ? top : q;
+}
+
+/* What every call that takes an awq_qweight checks first; `who` names the call. */
+static awq_status awq__qweight_check(awq_ctx *ctx, const char *who, const awq_qweight *w, int arrays)
+{
+    if (w->out_features < 1 || w->in_features < 1 || w->out_features > INT64_MAX / 8 / w->in_features)
+        return awq__fail(ctx, AWQ_E_ARG, "%s: a matrix of %lld x %lld elements", who, (long long)w->out_features,
+                         (long long)w->in_features);
+    if (w->bits < 2 || w->bits > 8)
+        return awq__fail(ctx, AWQ_E_ARG, "%s: bits is %d, expected 2 to 8", who, w->bits);
+    if (w->group_size < 1 || w->in_features % w->group_size)
+        return awq__fail(ctx, AWQ_E_ARG, "%s: group_size %lld does not divide in_features %lld", who,
+                         (long long)w->group_size, (long long)w->in_features);
+    if (w->scale_dtype != AWQ_F16 && w->scale_dtype != AWQ_BF16 && w->scale_dtype != AWQ_F32)
+        return awq__fail(ctx, AWQ_E_ARG, "%s: scale_dtype is %s, expected F16, BF16 or F32", who,
+                         awq_dtype_name(w->scale_dtype));
+    if (arrays && (!w->codes || !w->zeros || !w->scales))
+        return awq__fail(ctx, AWQ_E_ARG, "%s: codes, zeros or scales is NULL", who);
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_qweight_alloc(awq_ctx *ctx, int64_t out_features, int64_t in_features, int bits,
+                                     int64_t group_size, int symmetric, awq_qweight *w)
+{
+    awq_qweight q;
+    size_t n;
+    memset(&q, 0, sizeof q);
+    q.out_features = out_features;
+    q.in_features = in_features;
+    q.group_size = group_size <= 0 ? in_features : group_size;
+    q.bits = bits;
+    q.symmetric = symmetric != 0;
+    q.scale_dtype = AWQ_F16;
+    AWQ__TRY(awq__qweight_check(ctx, "awq_qweight_alloc", &q, 0));
+    if ((uint64_t)out_features * (uint64_t)in_features > SIZE_MAX / 8)
+        return awq__fail(ctx, AWQ_E_MEMORY, "out of memory: %lld x %lld codes asked for", (long long)out_features,
+                         (long long)in_features);
+    n = (size_t)out_features * (size_t)(in_features / q.group_size);
+    q.codes = (uint8_t *)awq__alloc(ctx, (size_t)out_features, (size_t)in_features);
+    if (q.codes) q.zeros = AWQ__NEW(ctx, uint8_t, n);
+    if (q.zeros) q.scales = AWQ__NEW(ctx, float, n);
+    if (!q.scales) {
+        awq_qweight_free(ctx, &q);
+        return AWQ_E_MEMORY;
+    }
+    *w = q;
+    return AWQ_OK;
+}
+
+AWQ_API void awq_qweight_free(awq_ctx *ctx, awq_qweight *w)
+{
+    awq__free(ctx, w->codes);
+    awq__free(ctx, w->zeros);
+    awq__free(ctx, w->scales);
+    memset(w, 0, sizeof *w);
+}
+
+static int64_t awq__rows_per_job(int64_t in_features) { return AWQ__MAX(1, 65536 / in_features); }
+
+typedef struct awq__quantize_arg {
+    const float *weights;
+    const awq_qweight *w;
+    int64_t rows; /* per job */
+    int64_t *bad; /* [jobs] first element that fp16 cannot hold, or first of a group too wide; -1: none */
+    float *out;   /* dequantize */
+} awq__quantize_arg;
+
+/* fp16 has no number for it: NaN, Inf, or rounded to Inf (65520 and above) */
+static int awq__not_f16(float f) { return (awq__float_bits(f) & 0x7fffffff) >= 0x477ff000; }
+
+static void awq__span(const float *x, int64_t n, float *mn, float *mx)
+{
+    float lo = x[0], hi = x[0];
+    int64_t i;
+    for (i = 1; i < n; i++) {
+        lo = x[i] < lo ? x[i] : lo;
+        hi = x[i] > hi ? x[i] : hi;
+    }
+    *mn = lo;
+    *mx = hi;
+}
+
+static void awq__quantize_check_job(void *arg, int64_t job)
+{
+    awq__quantize_arg *a = (awq__quantize_arg *)arg;
+    int64_t k = a->w->in_features, g = a->w->group_size;
+    int64_t i = job * a->rows * k, end = AWQ__MIN(i + a->rows * k, a->w->out_features * k), j;
+    float mn, mx;
+    a->bad[job] = -1;
+    for (; i < end; i += g) {
+        for (j = i; j < i + g; j++)
+            if (awq__not_f16(a->weights[j])) {
+                a->bad[job] = j;
+                return;
+            }
+        awq__span(a->weights + i, g, &mn, &mx);
+        if (!a->w->symmetric && awq__not_f16(awq__h(mx) - awq__h(mn))) {
+            a->bad[job] = i;
+            return;
+        }
+    }
+}
+
+static void awq__quantize_job(void *arg, int64_t job)
+{
+    awq__quantize_arg *a = (awq__quantize_arg *)arg;
+    const awq_qweight *w = a->w;
+    int64_t k = w->in_features, g = w->group_size;
+    int64_t i = job * a->rows * k, end = AWQ__MIN(i + a->rows * k, w->out_features * k), j;
+    float mn, mx, s, z, top = (float)((1 << w->bits) - 1);
+    for (; i < end; i += g) {
+        awq__span(a->weights + i, g, &mn, &mx);
+        awq__grid_f16(awq__h(mn), awq__h(mx), w->bits, w->symmetric, &s, &z);
+        w->scales[i / g] = s;
+        w->zeros[i / g] = (uint8_t)z;
+        for (j = i; j < i + g; j++) w->codes[j] = (uint8_t)awq__code_f16(awq__h(a->weights[j]), s, z, top);
+    }
+}
+
+AWQ_API awq_status awq_quantize(awq_ctx *ctx, const float *weights, awq_qweight *w)
+{
+    awq__quantize_arg a;
+    int64_t jobs, i, k;
+    AWQ__TRY(awq__qweight_check(ctx, "awq_quantize", w, 1));
+    k = w->in_features;
+    a.weights = weights;
+    a.w = w;
+    a.out = NULL;
+    a.rows = awq__rows_per_job(k);
+    jobs = (w->out_features + a.rows - 1) / a.rows;
+    a.bad = AWQ__NEW(ctx, int64_t, jobs);
+    if (!a.bad) return AWQ_E_MEMORY;
+    awq__run(ctx, jobs, awq__quantize_check_job, &a);
+    for (i = 0; i < jobs && a.bad[i] < 0; i++) {}
+    if (i < jobs) {
+        int64_t at = a.bad[i];
+        awq__free(ctx, a.bad);
+        if (awq__not_f16(weights[at]))
+            return awq__fail(ctx, AWQ_E_NUMERIC, "awq_quantize: weight [%lld][%lld] is %g, fp16 cannot hold it",
+                             (long long)(at / k), (long long)(at % k), (double)weights[at]);
+        return awq__fail(ctx, AWQ_E_NUMERIC, "awq_quantize: row %lld, group %lld: maximum minus minimum is above 65504",
+                         (long long)(at / k), (long long)(at % k / w->group_size));
+    }
+    awq__free(ctx, a.bad);
+    w->scale_dtype = AWQ_F16;
+    awq__run(ctx, jobs, awq__quantize_job, &a);
+    return AWQ_OK;
+}
+
+static void awq__dequantize_job(void *arg, int64_t job)
+{
+    awq__quantize_arg *a = (awq__quantize_arg *)arg;
+    const awq_qweight *w = a->w;
+    int64_t k = w->in_features, g = w->group_size;
+    int64_t i = job * a->rows * k, end = AWQ__MIN(i + a->rows * k, w->out_features * k), j;
+    for (; i < end; i += g) {
+        float s = w->scales[i / g];
+        int z = w->zeros[i / g];
+        for (j = i; j < i + g; j++) a->out[j] = (float)(w->codes[j] - z) * s;
+    }
+}
+
+AWQ_API awq_status awq_dequantize(awq_ctx *ctx, const awq_qweight *w, float *out)
+{
+    awq__quantize_arg a;
+    AWQ__TRY(awq__qweight_check(ctx, "awq_dequantize", w, 1));
+    a.weights = NULL;
+    a.w = w;
+    a.bad = NULL;
+    a.out = out;
+    a.rows = awq__rows_per_job(w->in_features);
+    awq__run(ctx, (w->out_features + a.rows - 1) / a.rows, awq__dequantize_job, &a);
+    return AWQ_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>layouts
+   The packed forms that engines load, each to and from awq_qweight without loss.
+   A packed tensor is a table of words; word (row, col) holds n codes whose places in the canonical array are
+   base + offset[i], i = 0 from the lowest bits. awq__words describes codes and zero points of every layout that way;
+   one pair of loops packs and unpacks all of them. K = in_features, N = out_features, G = groups of a row.
+
+     bits        31..28 27..24 23..20 19..16 15..12 11..8  7..4   3..0      word (row, col)
+     gemm          7      5      3      1      6      4     2      0        (k, c) out 8c + x          [K, N/8]
+     gemv          7      6      5      4      3      2     1      0        (n, c) in  8c + x          [N, K/8]
+     gptq          7      6      5      4      3      2     1      0        (r, n) in  8r + x          [K/8, N]
+     compressed    7      6      5      4      3      2     1      0        (n, c) in  8c + x          [N, K/8]
+     gemv_fast                                24     16     8      0        below, in  base + x        [N/4, K]
+     marlin       9 r8   1 r8   9      1      8 r8   0 r8  8      0         below, in  base + x, "r8": out base + 8
+
+   gemv_fast interleaves 4 rows over 64 columns: 16-bit word k' of row band n4 with t = 4 * (k' % 16) holds codes of
+   row 4 n4 + k' % 64 / 16, columns 64 (k' / 64) + 32 (t / 32) + 2 (t % 32 / 8) + t % 8 / 4 + {0, 8, 16, 24}.
+   marlin orders 16 x 64 tiles for tensor cores: word 128 b + 4 i + j of tile row r (i < 32, j < 4) starts at
+   in 16 r + 2 (i % 4), out 64 b + 16 j + i / 4. Its scales are permuted within 64 (32 when the group is the row).
+   Zero points: gemm, gptq, exllama [G, N/8] (nibble order as for out above; gptq linear, minus 1 modulo 16; exllama
+   the linear word minus 0x11111111 modulo 2^32, so that a zero of 0 borrows from its neighbours), compressed [N/8, G],
+   gemv [N, zw] padded, gemv_fast fp16 -scale * zero.
+   Tests: tests/test_layouts.c */
+
+typedef struct awq__words {
+    uint8_t *values;       /* canonical codes or zeros */
+    void *words;           /* uint32_t, gemv_fast uint16_t */
+    awq_layout layout;
+    int64_t rows, cols;    /* of words */
+    int64_t row_step, col_step, offset[8];
+    int64_t in_features;
+    int n, bits;           /* values per word, bits per value */
+    int along_rows;        /* the packed axis runs over rows, else over cols (only to find the end) */
+    int64_t limit;         /* length of the packed axis; places from there on are padding */
+    uint32_t value_add, word_add; /* gptq, exllama */
+} awq__words;
+
+enum { AWQ__WORD_ROWS = 64, AWQ__WORD_COLS = 16 }; /* a tile: 16 words are one cache line of the packed side */
+
+static int64_t awq__word_base(const awq__words *m, int64_t row, int64_t col)
+{
+    int64_t k = m->in_features, i, t;
+    if (m->layout == AWQ_LAYOUT_MARLIN) {
+        i = col % 128 / 4;
+        return (64 * (col / 128) + 16 * (col % 4) + i / 4) * k + 16 * row + 2 * (i % 4);
+    }
+    if (m->layout == AWQ_LAYOUT_GEMV_FAST) {
+        t = 4 * (col % 16);
+        return (4 * row + col % 64 / 16) * k + 64 * (col / 64) + 32 * (t / 32) + 2 * (t % 32 / 8) + t % 8 / 4;
+    }
+    return row * m->row_step + col * m->col_step;
+}
+
+static int awq__word_count(const awq__words *m, int64_t row, int64_t col) /* values that are not padding */
+{
+    int64_t left = m->limit - (m->along_rows ? row : col) * m->n;
+    return m->limit < 0 || left >= m->n ? m->n : left < 0 ? 0 : (int)left;
+}
+
+static void awq__pack_job(void *arg, int64_t job)
+{
+    const awq__words *m = (const awq__words *)arg;
+    int64_t r0 = job * AWQ__WORD_ROWS, r1 = AWQ__MIN(r0 + AWQ__WORD_ROWS, m->rows), r, c, c0, c1;
+    uint32_t mask = (1u << m->bits) - 1;
+    for (c0 = 0; c0 < m->cols; c0 = c1)
+        for (c1 = AWQ__MIN(c0 + AWQ__WORD_COLS, m->cols), r = r0; r < r1; r++)
+            for (c = c0; c < c1; c++) {
+                const uint8_t *v = m->values + awq__word_base(m, r, c);
+                int i, n = awq__word_count(m, r, c);
+                uint32_t w = 0;
+                for (i = 0; i < n; i++) w |= ((v[m->offset[i]] + m->value_add) & mask) << (m->bits * i);
+                w += m->word_add;
+                if (m->layout == AWQ_LAYOUT_GEMV_FAST) ((uint16_t *)m->words)[r * m->cols + c] = (uint16_t)w;
+                else ((uint32_t *)m->words)[r * m->cols + c] = w;
+            }
+}
+
+static void awq__unpack_job(void *arg, int64_t job)
+{
+    const awq__words *m = (const awq__words *)arg;
+    int64_t r0 = job * AWQ__WORD_ROWS, r1 = AWQ__MIN(r0 + AWQ__WORD_ROWS, m->rows), r, c, c0, c1;
+    uint32_t mask = (1u << m->bits) - 1;
+    for (c0 = 0; c0 < m->cols; c0 = c1)
+        for (c1 = AWQ__MIN(c0 + AWQ__WORD_COLS, m->cols), r = r0; r < r1; r++)
+            for (c = c0; c < c1; c++) {
+                uint8_t *v = m->values + awq__word_base(m, r, c);
+                int i, n = awq__word_count(m, r, c);
+                uint32_t w = m->layout == AWQ_LAYOUT_GEMV_FAST ? ((const uint16_t *)m->words)[r * m->cols + c]
+                                                               : ((const uint32_t *)m->words)[r * m->cols + c];
+                w -= m->word_add;
+                for (i = 0; i < n; i++) v[m->offset[i]] = (uint8_t)(((w >> (m->bits * i)) - m->value_add) & mask);
+            }
+}
+
+static void awq__words_init(awq__words *m, const awq_packed *p, int64_t k)
+{
+    int i;
+    memset(m, 0, sizeof *m);
+    m->layout = p->layout;
+    m->bits = p->bits;
+    m->n = 32 / p->bits;
+    m->in_features = k;
+    m->limit = -1;
+    for (i = 0; i < m->n; i++) m->offset[i] = i; /* n = 4 or 8 */
+}
+
+/* The words of the codes in p->tensor[0]. */
+static awq__words awq__code_words(const awq_packed *p, uint8_t *codes)
+{
+    static const uint8_t in_tile[4] = {0, 8, 1, 9}; /* marlin */
+    int64_t k = p->in_features;
+    awq__words m;
+    int i;
+    awq__words_init(&m, p, k);
+    m.values = codes;
+    m.words = p->tensor[0].data;
+    m.rows = p->tensor[0].shape[0];
+    m.cols = p->tensor[0].shape[1];
+    switch (p->layout) {
+    case AWQ_LAYOUT_GEMM:
+        m.row_step = 1;
+        m.col_step = 8 * k;
+        for (i = 0; i < 8; i++) m.offset[i] = (i < 4 ? 2 * i : 2 * i - 7) * k;
+        break;
+    case AWQ_LAYOUT_GEMV_FAST:
+        m.n = 4;
+        for (i = 0; i < 4; i++) m.offset[i] = 8 * i;
+        break;
+    case AWQ_LAYOUT_MARLIN:
+        for (i = 0; i < 8; i++) m.offset[i] = in_tile[i / 4 * 2 + i % 2] + (i % 4 / 2) * 8 * k;
+        break;
+    case AWQ_LAYOUT_EXLLAMA:
+    case AWQ_LAYOUT_GPTQ:
+    case AWQ_LAYOUT_GPTQ_V2:
+        m.row_step = 8;
+        m.col_step = k;
+        break;
+    default: /* gemv, compressed-tensors */
+        m.row_step = k;
+        m.col_step = m.n;
+        m.limit = k;
+    }
+    return m;
+}
+
+/* The words of the zero points in tensor t; their canonical array is [N, G]. */
+static awq__words awq__zero_words(const awq_packed *p, const awq_packed_tensor *t, uint8_t *zeros)
+{
+    int64_t g = p->in_features / p->group_size;
+    awq__words m;
+    int i;
+    awq__words_init(&m, p, g);
+    m.values = zeros;
+    m.words = t->data;
+    m.rows = t->shape[0];
+    m.cols = t->shape[1];
+    switch (p->layout) {
+    case AWQ_LAYOUT_GEMV:
+        m.row_step = g;
+        m.col_step = 8;
+        m.limit = g;
+        break;
+    case AWQ_LAYOUT_COMPRESSED_TENSORS:
+        m.row_step = m.n * g;
+        m.col_step = 1;
+        m.along_rows = 1;
+        m.limit = p->out_features;
+        for (i = 0; i < m.n; i++) m.offset[i] = i * g;
+        break;
+    default: /* gemm, exllama, gptq */
+        m.row_step = 1;
+        m.col_step = 8 * g;
+        for (i = 0; i < 8; i++) m.offset[i] = (p->layout != AWQ_LAYOUT_GEMM ? i : i < 4 ? 2 * i : 2 * i - 7) * g;
+        if (p->layout == AWQ_LAYOUT_GPTQ) m.value_add = 15;              /* - 1 modulo 16 */
+        if (p->layout == AWQ_LAYOUT_EXLLAMA) m.word_add = 0xeeeeeeefu; /* - 0x11111111 modulo 2^32 */
+    }
+    return m;
+}
+
+/* Place of the scale (and gemv_fast zero) of row n, group g in its tensor. */
+static int64_t awq__scale_index(const awq_packed *p, const awq_packed_tensor *t, int64_t n, int64_t g)
+{
+    int64_t v = n % 32;
+    switch (p->layout) {
+    case AWQ_LAYOUT_GEMV:
+    case AWQ_LAYOUT_COMPRESSED_TENSORS:
+        return n * t->shape[1] + g;
+    case AWQ_LAYOUT_MARLIN:
+        if (p->group_size == p->in_features) n = n - v + v % 8 / 2 * 8 + v / 8 * 2 + v % 2;
+        else n = n - n % 64 + n % 8 * 8 + n % 64 / 8;
+        return g * t->shape[1] + n;
+    default:
+        return g * t->shape[1] + n;
+    }
+}
+
+static const awq_packed_tensor *awq__packed_find(const awq_packed *p, const char *suffix)
+{
+    int i;
+    for (i = 0; i < p->n_tensors; i++)
+        if (!strcmp(p->tensor[i].suffix, suffix)) return &p->tensor[i];
+    return NULL;
+}
+
+static const char *const awq__layout_names[AWQ_LAYOUT_COUNT] = {
+    "none", "gemm", "gemv", "gemv_fast", "marlin", "exllama", "gptq", "gptq_v2", "compressed-tensors"};
+
+AWQ_API const char *awq_layout_name(awq_layout layout)
+{
+    return (unsigned)layout < AWQ_LAYOUT_COUNT ? awq__layout_names[layout] : "?";
+}
+
+static int awq__same_word(const char *a, const char *b) /* ASCII letters of any case */
+{
+    for (; *a && *b; a++, b++)
+        if ((*a >= 'A' && *a <= 'Z' ? *a + 32 : *a) != (*b >= 'A' && *b <= 'Z' ? *b + 32 : *b)) return 0;
+    return *a == *b;
+}
+
+AWQ_API awq_layout awq_layout_from_name(const char *name)
+{
+    int i;
+    for (i = 1; i < AWQ_LAYOUT_COUNT; i++)
+        if (awq__same_word(name, awq__layout_names[i])) return (awq_layout)i;
+    if (awq__same_word(name, "llm-awq")) return AWQ_LAYOUT_GEMV_FAST;
+    if (awq__same_word(name, "pack-quantized")) return AWQ_LAYOUT_COMPRESSED_TENSORS;
+    return AWQ_LAYOUT_NONE;
+}
+
+static void awq__packed_add(awq_packed *p, const char *suffix, awq_dtype dtype, int64_t d0, int64_t d1) /* d1 0: 1-D */
+{
+    awq_packed_tensor *t = &p->tensor[p->n_tensors++];
+    t->suffix = suffix;
+    t->dtype = dtype;
+    t->ndim = d1 ? 2 : 1;
+    t->shape[0] = d0;
+    t->shape[1] = d1;
+    t->bytes = (size_t)d0 * (size_t)(d1 ? d1 : 1) * awq_dtype_size(dtype);
+    t->data = NULL;
+}
+
+static awq_status awq__need_multiple(awq_ctx *ctx, awq_layout layout, const char *what, int64_t value, int of)
+{
+    if (value % of == 0) return AWQ_OK;
+    return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout %s: %s is %lld, it must be a multiple of %d",
+                     awq_layout_name(layout), what, (long long)value, of);
+}
+
+AWQ_API awq_status awq_layout_describe(awq_ctx *ctx, awq_layout layout, const awq_qweight *w, awq_packed *p)
+{
+    int64_t n = w->out_features, k = w->in_features, g, zw;
+    const char *name = awq_layout_name(layout);
+    awq_packed q;
+    int mult_n = 1, mult_k = 1, per = 8;
+    if (layout <= AWQ_LAYOUT_NONE || layout >= AWQ_LAYOUT_COUNT)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_layout_describe: no layout has number %d", (int)layout);
+    AWQ__TRY(awq__qweight_check(ctx, "awq_layout_describe", w, 0));
+    if ((uint64_t)n * (uint64_t)k > SIZE_MAX / 16)
+        return awq__fail(ctx, AWQ_E_LIMIT, "layout %s: %lld x %lld does not fit this machine's memory", name,
+                         (long long)n, (long long)k);
+    if (w->bits != 4 && !(w->bits == 8 && layout == AWQ_LAYOUT_COMPRESSED_TENSORS))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout %s: bits is %d, it holds %s", name, w->bits,
+                         layout == AWQ_LAYOUT_COMPRESSED_TENSORS ? "4 or 8" : "4");
+    if (layout == AWQ_LAYOUT_MARLIN && !w->symmetric)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout marlin: holds symmetric weights only");
+    g = k / w->group_size;
+    zw = 0;
+    if (layout == AWQ_LAYOUT_GEMV || layout == AWQ_LAYOUT_GEMV_FAST) {
+        int m = w->group_size >= 128 ? 1 : w->group_size == 64 ? 2 : w->group_size == 32 ? 4 : 0;
+        if (!m)
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout %s: group_size is %lld, it must be 32, 64, or 128 and more",
+                             name, (long long)w->group_size);
+        zw = ((g + 7) / 8 + m - 1) / m * m;
+    }
+    switch (layout) {
+    case AWQ_LAYOUT_GEMM: mult_n = 8; break;
+    case AWQ_LAYOUT_GEMV: mult_k = 8; break;
+    case AWQ_LAYOUT_GEMV_FAST: mult_n = 4, mult_k = 64; break;
+    case AWQ_LAYOUT_MARLIN: mult_n = 64, mult_k = 16; break;
+    case AWQ_LAYOUT_COMPRESSED_TENSORS: per = 32 / w->bits; break;
+    default: mult_n = 8, mult_k = 8;
+    }
+    AWQ__TRY(awq__need_multiple(ctx, layout, "out_features", n, mult_n));
+    AWQ__TRY(awq__need_multiple(ctx, layout, "in_features", k, mult_k));
+
+    memset(&q, 0, sizeof q);
+    q.layout = layout;
+    q.out_features = n;
+    q.in_features = k;
+    q.group_size = w->group_size;
+    q.bits = w->bits;
+    q.symmetric = w->symmetric != 0;
+    q.scale_dtype = AWQ_F16;
+    switch (layout) {
+    case AWQ_LAYOUT_GEMV:
+        awq__packed_add(&q, "qweight", AWQ_I32, n, k / 8);
+        awq__packed_add(&q, "qzeros", AWQ_I32, n, zw);
+        awq__packed_add(&q, "scales", AWQ_F16, n, 8 * zw);
+        break;
+    case AWQ_LAYOUT_GEMV_FAST:
+        awq__packed_add(&q, "qweight", AWQ_I16, n / 4, k);
+        awq__packed_add(&q, "qzeros", AWQ_F16, 8 * zw, n);
+        awq__packed_add(&q, "scales", AWQ_F16, 8 * zw, n);
+        break;
+    case AWQ_LAYOUT_MARLIN:
+        awq__packed_add(&q, "qweight", AWQ_I32, k / 16, 2 * n);
+        awq__packed_add(&q, "scales", AWQ_F16, g, n);
+        break;
+    case AWQ_LAYOUT_COMPRESSED_TENSORS:
+        q.scale_dtype = w->scale_dtype;
+        awq__packed_add(&q, "weight_packed", AWQ_I32, n, (k + per - 1) / per);
+        awq__packed_add(&q, "weight_scale", w->scale_dtype, n, g);
+        awq__packed_add(&q, "weight_shape", AWQ_I64, 2, 0);
+        if (!q.symmetric) awq__packed_add(&q, "weight_zero_point", AWQ_I32, (n + per - 1) / per, g);
+        break;
+    default:
+        if (layout == AWQ_LAYOUT_GEMM) awq__packed_add(&q, "qweight", AWQ_I32, k, n / 8);
+        else awq__packed_add(&q, "qweight", AWQ_I32, k / 8, n);
+        awq__packed_add(&q, "qzeros", AWQ_I32, g, n / 8);
+        awq__packed_add(&q, "scales", AWQ_F16, g, n);
+        if (layout == AWQ_LAYOUT_GPTQ || layout == AWQ_LAYOUT_GPTQ_V2) awq__packed_add(&q, "g_idx", AWQ_I32, k, 0);
+    }
+    *p = q;
+    return AWQ_OK;
+}
+
+/* Everything awq_pack and awq_unpack share. */
+typedef struct awq__convert {
+    const awq_packed *p;
+    const awq_qweight *w;
+    const awq_packed_tensor *scales, *zeros, *g_idx, *shape; /* NULL where the layout has none */
+    int64_t *bad; /* [blocks] first offending (row * G + group) or element; -1: none */
+    int pack;
+} awq__convert;
+
+enum { AWQ__CONVERT_ROWS = 64 }; /* rows per job; a multiple of 8, so that jobs never share a word */
+
+/* gemv_fast: the fp16 bits of -scale * zero; a zero of 0 gives -0, as torch does */
+static uint16_t awq__scaled_zero(float scale, int zero) { return awq__float_f16(-(scale * (float)zero)); }
+
+/* 1 when value f survives a trip through dtype */
+static int awq__holds(awq_dtype dtype, float f)
+{
+    if (!awq__finite(f)) return 0;
+    if (dtype == AWQ_F16) return awq__f16_float(awq__float_f16(f)) == f;
+    return dtype != AWQ_BF16 || awq__bf16_float(awq__float_bf16(f)) == f;
+}
+
+static float awq__scale_read(const awq__convert *a, int64_t n, int64_t g)
+{
+    int64_t at = awq__scale_index(a->p, a->scales, n, g);
+    float f;
+    awq__to_float(a->scales->dtype, (const char *)a->scales->data + (size_t)at * awq_dtype_size(a->scales->dtype), 1, &f);
+    return f;
+}
+
+/* zero point of a gemv_fast matrix: the integer whose -scale * zero rounds to the stored value; -1: there is none */
+static int awq__scaled_zero_read(const awq__convert *a, int64_t n, int64_t g, float scale)
+{
+    uint16_t h = ((const uint16_t *)a->zeros->data)[awq__scale_index(a->p, a->zeros, n, g)];
+    float q = awq__f16_float(h), z;
+    if (q == 0) return 0;
+    z = awq__round_even(-q / scale);
+    return z > 0 && z <= 15 && awq__scaled_zero(scale, (int)z) == h ? (int)z : -1;
+}
+
+static void awq__convert_check_job(void *arg, int64_t job)
+{
+    awq__convert *a = (awq__convert *)arg;
+    const awq_qweight *w = a->w;
+    int64_t groups = w->in_features / w->group_size, n, g, k;
+    int64_t n0 = job * AWQ__CONVERT_ROWS, n1 = AWQ__MIN(n0 + AWQ__CONVERT_ROWS, w->out_features);
+    int top = (1 << w->bits) - 1, half = 1 << (w->bits - 1), bad, c;
+    int fast = a->p->layout == AWQ_LAYOUT_GEMV_FAST;
+    float s;
+    a->bad[job] = -1;
+    for (n = n0; n < n1; n++)
+        for (g = 0; g < groups; g++) {
+            int64_t i = n * groups + g;
+            if (a->pack) {
+                const uint8_t *codes = w->codes + n * w->in_features + g * w->group_size;
+                for (c = 0, k = 0; k < w->group_size; k++) c |= codes[k]; /* an OR above top: some code is */
+                s = w->scales[i];
+                bad = c > top || w->zeros[i] > top || (w->symmetric && w->zeros[i] != half)
+                      || !awq__holds(a->p->scale_dtype, s)
+                      || (fast && (awq__scaled_zero(s, w->zeros[i]) & 0x7fff) >= 0x7c00);
+            } else {
+                s = awq__scale_read(a, n, g);
+                bad = !awq__finite(s) || (fast && awq__scaled_zero_read(a, n, g, s) < 0);
+            }
+            if (bad) {
+                a->bad[job] = i;
+                return;
+            }
+        }
+}
+
+/* the sentence for what awq__convert_check_job found at (row * G + group) i */
+static awq_status awq__convert_refuse(awq_ctx *ctx, const awq__convert *a, int64_t i)
+{
+    const awq_qweight *w = a->w;
+    const char *name = awq_layout_name(a->p->layout);
+    int64_t groups = w->in_features / w->group_size;
+    long long n = (long long)(i / groups), g = (long long)(i % groups);
+    int top = (1 << w->bits) - 1, half = 1 << (w->bits - 1);
+    float s = a->pack ? w->scales[i] : awq__scale_read(a, n, g);
+    if (!awq__finite(s))
+        return awq__fail(ctx, AWQ_E_NUMERIC, "layout %s: the scale of row %lld, group %lld is NaN or Inf", name, n, g);
+    if (!a->pack)
+        return awq__fail(ctx, AWQ_E_FORMAT, "layout %s: qzeros of row %lld, group %lld is not -scale times 0 to 15", name,
+                         n, g);
+    if (w->zeros[i] > top || (w->symmetric && w->zeros[i] != half))
+        return awq__fail(ctx, AWQ_E_ARG, "awq_pack: the zero point of row %lld, group %lld is %d, expected %s%d", n, g,
+                         w->zeros[i], w->symmetric ? "" : "0 to ", w->symmetric ? half : top);
+    if (!awq__holds(a->p->scale_dtype, s))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout %s: the scale %.9g of row %lld, group %lld is not exact in %s",
+                         name, (double)s, n, g, awq_dtype_name(a->p->scale_dtype));
+    if (a->p->layout == AWQ_LAYOUT_GEMV_FAST && (awq__scaled_zero(s, w->zeros[i]) & 0x7fff) >= 0x7c00)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout %s: scale times zero of row %lld, group %lld is above 65504",
+                         name, n, g);
+    return awq__fail(ctx, AWQ_E_ARG, "awq_pack: row %lld, group %lld has a code above %d", n, g, top);
+}
+
+static void awq__convert_scales_job(void *arg, int64_t job)
+{
+    awq__convert *a = (awq__convert *)arg;
+    const awq_qweight *w = a->w;
+    int64_t groups = w->in_features / w->group_size, n, g;
+    int64_t n0 = job * AWQ__CONVERT_ROWS, n1 = AWQ__MIN(n0 + AWQ__CONVERT_ROWS, w->out_features);
+    for (n = n0; n < n1; n++)
+        for (g = 0; g < groups; g++) {
+            int64_t i = n * groups + g, at = awq__scale_index(a->p, a->scales, n, g);
+            if (!a->pack) {
+                w->scales[i] = awq__scale_read(a, n, g);
+                if (a->p->layout == AWQ_LAYOUT_GEMV_FAST)
+                    w->zeros[i] = (uint8_t)awq__scaled_zero_read(a, n, g, w->scales[i]);
+                continue;
+            }
+            if (a->p->layout == AWQ_LAYOUT_GEMV_FAST)
+                ((uint16_t *)a->zeros->data)[at] = awq__scaled_zero(w->scales[i], w->zeros[i]);
+            if (a->scales->dtype == AWQ_F32) ((float *)a->scales->data)[at] = w->scales[i];
+            else ((uint16_t *)a->scales->data)[at] = a->scales->dtype == AWQ_F16 ? awq__float_f16(w->scales[i])
+                                                                                : awq__float_bf16(w->scales[i]);
+        }
+}
+
+/* p against what its layout must look like for w's shape; finds its tensors; runs the checks on values. */
+static awq_status awq__convert_check(awq_ctx *ctx, awq__convert *a, const awq_packed *p, const awq_qweight *w, int pack)
+{
+    const char *who = pack ? "awq_pack" : "awq_unpack";
+    int64_t jobs, i;
+    awq_qweight shape = *w;
+    awq_packed want;
+    awq_status st = AWQ_OK;
+    int t;
+    AWQ__TRY(awq__qweight_check(ctx, who, w, 1));
+    if (p->out_features != w->out_features || p->in_features != w->in_features || p->group_size != w->group_size
+        || p->bits != w->bits)
+        return awq__fail(ctx, AWQ_E_ARG, "%s: the packed matrix is %lld x %lld, group %lld, %d bits; the qweight is "
+                         "%lld x %lld, group %lld, %d bits", who, (long long)p->out_features, (long long)p->in_features,
+                         (long long)p->group_size, p->bits, (long long)w->out_features, (long long)w->in_features,
+                         (long long)w->group_size, w->bits);
+    if (pack && !w->symmetric != !p->symmetric)
+        return awq__fail(ctx, AWQ_E_ARG, "%s: one of packed and qweight is symmetric, the other is not", who);
+    shape.symmetric = p->symmetric;
+    shape.scale_dtype = p->scale_dtype;
+    AWQ__TRY(awq_layout_describe(ctx, p->layout, &shape, &want));
+    for (t = 0; t < want.n_tensors; t++) {
+        const awq_packed_tensor *x = &p->tensor[t], *y = &want.tensor[t];
+        int optional = !pack && (!strcmp(y->suffix, "g_idx") || !strcmp(y->suffix, "weight_shape"));
+        if (p->n_tensors != want.n_tensors || x->dtype != y->dtype || x->ndim != y->ndim || x->bytes != y->bytes
+            || x->shape[0] != y->shape[0] || (x->ndim > 1 && x->shape[1] != y->shape[1]) || (!x->data && !optional))
+            return awq__fail(ctx, pack ? AWQ_E_ARG : AWQ_E_FORMAT, "%s: tensor %s of layout %s must be %s [%lld%s%.0lld]",
+                             who, y->suffix, awq_layout_name(p->layout), awq_dtype_name(y->dtype),
+                             (long long)y->shape[0], y->ndim > 1 ? ", " : "", (long long)y->shape[1]);
+    }
+    a->p = p;
+    a->w = w;
+    a->pack = pack;
+    a->scales = awq__packed_find(&want, "scales");
+    a->zeros = awq__packed_find(&want, "qzeros");
+    a->g_idx = awq__packed_find(&want, "g_idx");
+    a->shape = awq__packed_find(&want, "weight_shape");
+    if (!a->scales) a->scales = awq__packed_find(&want, "weight_scale");
+    if (!a->zeros) a->zeros = awq__packed_find(&want, "weight_zero_point");
+    /* same places in p, which has the data */
+    a->scales = &p->tensor[a->scales - want.tensor];
+    if (a->zeros) a->zeros = &p->tensor[a->zeros - want.tensor];
+    if (a->g_idx) a->g_idx = &p->tensor[a->g_idx - want.tensor];
+    if (a->shape) a->shape = &p->tensor[a->shape - want.tensor];
+    jobs = (w->out_features + AWQ__CONVERT_ROWS - 1) / AWQ__CONVERT_ROWS;
+    a->bad = AWQ__NEW(ctx, int64_t, jobs);
+    if (!a->bad) return AWQ_E_MEMORY;
+    awq__run(ctx, jobs, awq__convert_check_job, a);
+    for (i = 0; i < jobs && !st; i++)
+        if (a->bad[i] >= 0) st = awq__convert_refuse(ctx, a, a->bad[i]);
+    awq__free(ctx, a->bad);
+    return st;
+}
+
+static void awq__convert_run(awq_ctx *ctx, awq__convert *a, void (*job)(void *arg, int64_t index))
+{
+    awq__words m = awq__code_words(a->p, a->w->codes);
+    awq__run(ctx, (m.rows + AWQ__WORD_ROWS - 1) / AWQ__WORD_ROWS, job, &m);
+    if (a->zeros && a->zeros->dtype == AWQ_I32) {
+        m = awq__zero_words(a->p, a->zeros, a->w->zeros);
+        awq__run(ctx, (m.rows + AWQ__WORD_ROWS - 1) / AWQ__WORD_ROWS, job, &m);
+    }
+    awq__run(ctx, (a->w->out_features + AWQ__CONVERT_ROWS - 1) / AWQ__CONVERT_ROWS, awq__convert_scales_job, a);
+}
+
+AWQ_API awq_status awq_pack(awq_ctx *ctx, const awq_qweight *w, awq_packed *p)
+{
+    awq__convert a;
+    int64_t i;
+    AWQ__TRY(awq__convert_check(ctx, &a, p, w, 1));
+    if (a.zeros) memset(a.zeros->data, 0, a.zeros->bytes); /* padding */
+    memset(a.scales->data, 0, a.scales->bytes);
+    awq__convert_run(ctx, &a, awq__pack_job);
+    if (a.g_idx)
+        for (i = 0; i < p->in_features; i++) ((int32_t *)a.g_idx->data)[i] = (int32_t)(i / p->group_size);
+    if (a.shape) {
+        ((int64_t *)a.shape->data)[0] = p->out_features;
+        ((int64_t *)a.shape->data)[1] = p->in_features;
+    }
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_unpack(awq_ctx *ctx, const awq_packed *p, awq_qweight *w)
+{
+    awq__convert a;
+    int64_t i, n;
+    AWQ__TRY(awq__convert_check(ctx, &a, p, w, 0));
+    if (a.g_idx && a.g_idx->data)
+        for (i = 0; i < p->in_features; i++)
+            if (((const int32_t *)a.g_idx->data)[i] != i / p->group_size)
+                return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout %s: g_idx[%lld] is %ld, expected %lld: columns in "
+                                 "activation order (desc_act) are not supported", awq_layout_name(p->layout),
+                                 (long long)i, (long)((const int32_t *)a.g_idx->data)[i],
+                                 (long long)(i / p->group_size));
+    if (a.shape && a.shape->data) {
+        const int64_t *d = (const int64_t *)a.shape->data;
+        if (d[0] != p->out_features || d[1] != p->in_features)
+            return awq__fail(ctx, AWQ_E_FORMAT, "layout %s: weight_shape is [%lld, %lld], expected [%lld, %lld]",
+                             awq_layout_name(p->layout), (long long)d[0], (long long)d[1], (long long)p->out_features,
+                             (long long)p->in_features);
+    }
+    n = w->out_features * (w->in_features / w->group_size);
+    if (!a.zeros) memset(w->zeros, 1 << (w->bits - 1), (size_t)n);
+    awq__convert_run(ctx, &a, awq__unpack_job);
+    w->scale_dtype = p->scale_dtype;
+    /* what is stored decides: a file marked symmetric may hold other zero points */
+    w->symmetric = p->symmetric;
+    for (i = 0; i < n; i++)
+        if (w->zeros[i] != 1 << (w->bits - 1)) w->symmetric = 0;
+    return AWQ_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>ops
+   The operations of the forward pass beside the linears: norm, rope, attention, gated activation, log-softmax.
+   Each body is plain C written over 16 lanes and compiled once per instruction set (a target attribute on a wrapper
+   that inlines it): no reassociation, no contraction, so every instruction set gives the same bits. Lane l of a sum
+   takes elements l, l + 16, ...; lanes are added as a tree.
+   Tests: tests/test_ops.c (each instruction set against scalar, and against double precision) */
+
+#if defined(__GNUC__) || defined(__clang__)
+#  define AWQ__INLINE static inline __attribute__((always_inline))
+#else
+#  define AWQ__INLINE static __forceinline
+#endif
+
+AWQ__INLINE float awq__lanes_sum(const float *l) /* 16 lanes */
+{
+    float a[8], b[4];
+    int i;
+    for (i = 0; i < 8; i++) a[i] = l[i] + l[i + 8];
+    for (i = 0; i < 4; i++) b[i] = a[i] + a[i + 4];
+    return (b[0] + b[2]) + (b[1] + b[3]);
+}
+
+AWQ__INLINE float awq__dot_body(const float *a, const float *b, int64_t n)
+{
+    float l[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    int64_t i = 0;
+    int j;
+    for (; i + 16 <= n; i += 16)
+        for (j = 0; j < 16; j++) l[j] = l[j] + a[i + j] * b[i + j];
+    for (j = 0; i < n; i++, j++) l[j] = l[j] + a[i] * b[i];
+    return awq__lanes_sum(l);
+}
+
+/* exp without branches, so that loops over it vectorize; the same bits as awq__expf inside [-87, 0] */
+AWQ__INLINE float awq__exp_body(float x)
+{
+    float k, r, p, y = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    int32_t e;
+    uint32_t u;
+    k = y * 1.44269504f;
+    e = (int32_t)(k + (k < 0 ? -0.5f : 0.5f));
+    k = (float)e;
+    r = y - k * 0.693359375f;
+    r = r - k * -2.12194440e-4f;
+    p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    u = (uint32_t)(e + 127) << 23;
+    memcpy(&r, &u, 4);
+    p = p * r;
+    return x < -87.0f ? 0.0f : p;
+}
+
+/* out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i] */
+AWQ__INLINE void awq__norm_body(const float *x, const float *weight, float *out, int64_t n, float eps)
+{
+    float s = 1.0f / sqrtf(awq__dot_body(x, x, n) / (float)n + eps);
+    int64_t i;
+    for (i = 0; i < n; i++) out[i] = x[i] * s * weight[i];
+}
+
+/* gate[i] = silu(gate[i]) * up[i] */
+AWQ__INLINE void awq__gate_body(float *gate, const float *up, int64_t n)
+{
+    int64_t i;
+    for (i = 0; i < n; i++) gate[i] = gate[i] / (1.0f + awq__exp_body(-gate[i])) * up[i];
+}
+
+AWQ__INLINE void awq__add_body(float *x, const float *y, int64_t n)
+{
+    int64_t i;
+    for (i = 0; i < n; i++) x[i] = x[i] + y[i];
+}
+
+/* One query of one head against keys [first, last]: online softmax over blocks of 64 keys aligned to the position, so
+   that chunking cannot change a bit. k and v rows are `stride` floats apart; out [dim]; dim <= AWQ__MAX_HEAD. */
+#define AWQ__MAX_HEAD 512
+#define AWQ__KEY_BLOCK 64
+
+AWQ__INLINE void awq__attend_body(const float *q, const float *k, const float *v, int64_t stride, int64_t first,
+                                  int64_t last, int64_t dim, float scale, float *out)
+{
+    float p[AWQ__KEY_BLOCK], best = -3.0e38f, sum = 0;
+    int64_t b, i, j;
+    for (i = 0; i < dim; i++) out[i] = 0;
+    for (b = first / AWQ__KEY_BLOCK * AWQ__KEY_BLOCK; b <= last; b += AWQ__KEY_BLOCK) {
+        int64_t from = AWQ__MAX(b, first), to = AWQ__MIN(b + AWQ__KEY_BLOCK - 1, last), n = to - from + 1;
+        float top = best, keep;
+        for (j = 0; j < n; j++) {
+            p[j] = awq__dot_body(q, k + (from + j) * stride, dim) * scale;
+            top = p[j] > top ? p[j] : top;
+        }
+        keep = awq__exp_body(best - top < -1000.0f ? -1000.0f : best - top);
+        for (j = 0; j < n; j++) p[j] = awq__exp_body(p[j] - top);
+        sum = sum * keep;
+        for (j = 0; j < n; j++) sum = sum + p[j];
+        for (i = 0; i + 16 <= dim; i += 16) { /* 16 sums stay in registers over the block's keys */
+            const float *row = v + from * stride + i;
+            float l[16];
+            int c;
+            for (c = 0; c < 16; c++) l[c] = out[i + c] * keep;
+            for (j = 0; j < n; j++, row += stride)
+                for (c = 0; c < 16; c++) l[c] = l[c] + p[j] * row[c];
+            for (c = 0; c < 16; c++) out[i + c] = l[c];
+        }
+        for (; i < dim; i++) {
+            out[i] = out[i] * keep;
+            for (j = 0; j < n; j++) out[i] = out[i] + p[j] * v[(from + j) * stride + i];
+        }
+        best = top;
+    }
+    for (i = 0; i < dim; i++) out[i] = out[i] / sum;
+}
+
+/* rotate the two halves of a head: out = (a cos - b sin, b cos + a sin), table [dim / 2] each */
+AWQ__INLINE void awq__rope_body(float *x, const float *cos_, const float *sin_, int64_t dim)
+{
+    int64_t i, h = dim / 2;
+    for (i = 0; i < h; i++) {
+        float a = x[i], b = x[i + h];
+        x[i] = a * cos_[i] - b * sin_[i];
+        x[i + h] = b * cos_[i] + a * sin_[i];
+    }
+}
+
+/* log(sum(exp(x))) of a row and, in *best, its maximum */
+AWQ__INLINE double awq__logsum_body(const float *x, int64_t n, float *best)
+{
+    float m = x[0], l[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    double sum = 0;
+    int64_t i, b;
+    int j;
+    for (i = 1; i < n; i++) m = x[i] > m ? x[i] : m;
+    for (b = 0; b < n; b += 4096) { /* short fp32 sums, added in double */
+        int64_t end = AWQ__MIN(b + 4096, n);
+        for (j = 0; j < 16; j++) l[j] = 0;
+        for (i = b; i + 16 <= end; i += 16)
+            for (j = 0; j < 16; j++) l[j] = l[j] + awq__exp_body(x[i + j] - m);
+        for (j = 0; i < end; i++, j++) l[j] = l[j] + awq__exp_body(x[i] - m);
+        sum += awq__lanes_sum(l);
+    }
+    *best = m;
+    return log(sum) + m;
+}
+
+/* sum over i of exp(p[i] - lp) * ((p[i] - lp) - (q[i] - lq)): KL(p || q) of two rows of logits, in nats */
+AWQ__INLINE double awq__kl_body(const float *p, double lp, const float *q, double lq, int64_t n)
+{
+    float l[16], d = (float)(lp - lq), m = (float)lp;
+    double sum = 0;
+    int64_t i, b;
+    int j;
+    for (b = 0; b < n; b += 1024) {
+        int64_t end = AWQ__MIN(b + 1024, n);
+        for (j = 0; j < 16; j++) l[j] = 0;
+        for (i = b; i + 16 <= end; i += 16)
+            for (j = 0; j < 16; j++) l[j] = l[j] + awq__exp_body(p[i + j] - m) * (p[i + j] - q[i + j] - d);
+        for (j = 0; i < end; i++, j++) l[j] = l[j] + awq__exp_body(p[i] - m) * (p[i] - q[i] - d);
+        sum += awq__lanes_sum(l);
+    }
+    return sum;
+}
+
+typedef struct awq__ops {
+    float (*dot)(const float *a, const float *b, int64_t n);
+    void (*norm)(const float *x, const float *weight, float *out, int64_t n, float eps);
+    void (*gate)(float *gate, const float *up, int64_t n);
+    void (*add)(float *x, const float *y, int64_t n);
+    void (*attend)(const float *q, const float *k, const float *v, int64_t stride, int64_t first, int64_t last,
+                   int64_t dim, float scale, float *out);
+    void (*rope)(float *x, const float *cos_, const float *sin_, int64_t dim);
+    double (*logsum)(const float *x, int64_t n, float *best);
+    double (*kl)(const float *p, double lp, const float *q, double lq, int64_t n);
+} awq__ops;
+
+#define AWQ__OPS(isa, target)                                                                                         \
+    target static float awq__dot_##isa(const float *a, const float *b, int64_t n) { return awq__dot_body(a, b, n); }  \
+    target static void awq__norm_##isa(const float *x, const float *w, float *out, int64_t n, float eps)              \
+    {                                                                                                                 \
+        awq__norm_body(x, w, out, n, eps);                                                                            \
+    }                                                                                                                 \
+    target static void awq__gate_##isa(float *g, const float *u, int64_t n) { awq__gate_body(g, u, n); }              \
+    target static void awq__add_##isa(float *x, const float *y, int64_t n) { awq__add_body(x, y, n); }                \
+    target static void awq__attend_##isa(const float *q, const float *k, const float *v, int64_t stride,              \
+                                         int64_t first, int64_t last, int64_t dim, float scale, float *out)           \
+    {                                                                                                                 \
+        if (dim == 64) awq__attend_body(q, k, v, stride, first, last, 64, scale, out);                                \
+        else if (dim == 128) awq__attend_body(q, k, v, stride, first, last, 128, scale, out);                         \
+        else awq__attend_body(q, k, v, stride, first, last, dim, scale, out);                                         \
+    }                                                                                                                 \
+    target static void awq__rope_##isa(float *x, const float *c, const float *s, int64_t dim)                         \
+    {                                                                                                                 \
+        awq__rope_body(x, c, s, dim);                                                                                 \
+    }                                                                                                                 \
+    target static double awq__logsum_##isa(const float *x, int64_t n, float *best)                                    \
+    {                                                                                                                 \
+        return awq__logsum_body(x, n, best);                                                                          \
+    }                                                                                                                 \
+    target static double awq__kl_##isa(const float *p, double lp, const float *q, double lq, int64_t n)               \
+    {                                                                                                                 \
+        return awq__kl_body(p, lp, q, lq, n);                                                                         \
+    }                                                                                                                 \
+    static const awq__ops awq__ops_##isa = {awq__dot_##isa,    awq__norm_##isa, awq__gate_##isa,   awq__add_##isa,    \
+                                            awq__attend_##isa, awq__rope_##isa, awq__logsum_##isa, awq__kl_##isa};
+
+/* gcc vectorizes such loops at -O2 only when asked to */
+#if defined(__GNUC__) && !defined(__clang__)
+#  define AWQ__VECTORIZE __attribute__((optimize("tree-vectorize", "fp-contract=off", "vect-cost-model=unlimited", "no-trapping-math")))
+#else
+#  define AWQ__VECTORIZE
+#endif
+
+AWQ__OPS(scalar, AWQ__VECTORIZE)
+#if AWQ__X86
+AWQ__OPS(avx2, AWQ__VECTORIZE AWQ__TARGET("avx2,fma,f16c"))
+AWQ__OPS(avx512, AWQ__VECTORIZE AWQ__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"))
+#endif
+
+static const awq__ops *awq__ops_for(const awq_ctx *ctx)
+{
+#if AWQ__X86
+    awq_isa isa = awq__isa(ctx);
+    if (isa == AWQ_ISA_AVX512) return &awq__ops_avx512;
+    if (isa == AWQ_ISA_AVX2) return &awq__ops_avx2;
+#else
+    (void)ctx;
+#endif
+    return &awq__ops_scalar;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>matmul
+   y = x W^T in exact mode: fp32 activations times weights converted to fp32, every product and sum rounded on its own.
+   The order of summation is fixed: lane j of 16 adds the products of elements j, j + 16, ... in turn, then the lanes
+   are added as a tree (l + l8, + l4, + l2, + l1). awq__mm_*_scalar are the specification; the vector versions give the
+   same bits, so results depend neither on the machine, nor on threads, nor on how tokens are batched.
+   A job is a block of rows times a block of tokens. Strips of 4 rows are converted 512 columns at a time into a small
+   buffer and multiplied with tiles of 4 tokens; the lanes of all tokens wait in `state` meanwhile.
+
+   4-bit codes of a row, 32 columns in 16 bytes:
+       byte     0        1            15
+       low      col 0    col 1   ...  col 15
+       high     col 16   col 17  ...  col 31
+   so that 16 bytes widened to 32 bits give columns 0-15 in their low nibbles and 16-31 after a shift. Other widths
+   take a byte per code; rows are padded to 16 bytes.
+   Tests: tests/test_matmul.c; speed: tests/bench/bench_matmul.c */
+
+#define AWQ__MM_COLS 512
+#define AWQ__MM_TOKENS 32
+#define AWQ__MM_ROWS 4
+
+typedef struct awq__mm_kernels {
+    /* out[i] = weight [row][k + i] as fp32, i < n; k is a multiple of 512 */
+    void (*row)(const awq_linear *l, int64_t row, int64_t k, int64_t n, float *out);
+    /* lanes [tokens][4 rows][16] += w[r][16 s + j] * x[t * stride + 16 s + j], s < steps; 4 tokens or 1 */
+    void (*tile4)(const float *const *w, const float *x, int64_t stride, int64_t steps, float *lanes);
+    void (*tile1)(const float *const *w, const float *x, int64_t stride, int64_t steps, float *lanes);
+    void (*sum)(const float *lanes, int64_t count, float *out); /* out[i] = sum of 16 lanes */
+} awq__mm_kernels;
+
+static void awq__mm_row_scalar(const awq_linear *l, int64_t row, int64_t k, int64_t n, float *out)
+{
+    int64_t i, g = l->group_size;
+    const uint8_t *p = (const uint8_t *)l->weight + row * l->row_bytes;
+    if (l->dtype != AWQ_DTYPE_NONE) {
+        awq__to_float(l->dtype, p + (size_t)k * awq_dtype_size(l->dtype), n, out);
+        return;
+    }
+    for (i = 0; i < n; i++, k++) {
+        float s = l->scales[row * (l->in_features / g) + k / g], o = l->offsets[row * (l->in_features / g) + k / g];
+        float c = (float)(l->bits != 4 ? p[k] : p[k / 32 * 16 + k % 16] >> (k % 32 / 16 * 4) & 15);
+        out[i] = l->zeros_rounded ? c * s + o : (c - o) * s;
+    }
+}
+
+static void awq__mm_tile_scalar(const float *const *w, const float *x, int64_t stride, int64_t steps, float *lanes,
+                                int tokens)
+{
+    int64_t i;
+    int t, r, j;
+    for (t = 0; t < tokens; t++)
+        for (r = 0; r < AWQ__MM_ROWS; r++) {
+            float *l = lanes + (t * AWQ__MM_ROWS + r) * 16;
+            const float *a = w[r], *b = x + t * stride;
+            for (i = 0; i < steps; i++, a += 16, b += 16)
+                for (j = 0; j < 16; j++) l[j] = l[j] + a[j] * b[j];
+        }
+}
+
+static void awq__mm_tile4_scalar(const float *const *w, const float *x, int64_t stride, int64_t steps, float *lanes)
+{
+    awq__mm_tile_scalar(w, x, stride, steps, lanes, 4);
+}
+
+static void awq__mm_tile1_scalar(const float *const *w, const float *x, int64_t stride, int64_t steps, float *lanes)
+{
+    awq__mm_tile_scalar(w, x, stride, steps, lanes, 1);
+}
+
+static void awq__mm_sum_scalar(const float *lanes, int64_t count, float *out)
+{
+    int64_t i;
+    for (i = 0; i < count; i++) out[i] = awq__lanes_sum(lanes + 16 * i);
+}
+
+#if AWQ__X86
+#if defined(__GNUC__) && !defined(__clang__)
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* false alarms inside gcc 12's own AVX-512 headers */
+#  pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
+#define AWQ__AVX2 AWQ__TARGET("avx2,f16c")
+#define AWQ__AVX512 AWQ__TARGET("avx2,f16c,avx512f,avx512bw,avx512vl")
+
+AWQ__AVX2 static void awq__mm_sum_avx2(const float *lanes, int64_t count, float *out)
+{
+    int64_t i;
+    for (i = 0; i < count; i++, lanes += 16) {
+        __m256 a = _mm256_add_ps(_mm256_loadu_ps(lanes), _mm256_loadu_ps(lanes + 8));
+        __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+        b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+        out[i] = _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+    }
+}
+
+/* 8 codes in 32-bit lanes to weights */
+AWQ__AVX2 AWQ__INLINE __m256 awq__mm_value_avx2(__m256i code, __m256 s, __m256 o, int rounded)
+{
+    __m256 c = _mm256_cvtepi32_ps(code);
+    return rounded ? _mm256_add_ps(_mm256_mul_ps(c, s), o) : _mm256_mul_ps(_mm256_sub_ps(c, o), s);
+}
+
+AWQ__AVX2 AWQ__INLINE __m256i awq__mm_bytes_avx2(const uint8_t *p) /* 8 bytes to 32-bit lanes */
+{
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+}
+
+AWQ__AVX2 static void awq__mm_row_avx2(const awq_linear *l, int64_t row, int64_t k, int64_t n, float *out)
+{
+    const uint8_t *p = (const uint8_t *)l->weight + row * l->row_bytes;
+    int64_t i = 0, g = l->group_size, end;
+    if (l->dtype == AWQ_F16) {
+        for (p += 2 * k; i + 8 <= n; i += 8)
+            _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + 2 * i))));
+    } else if (l->dtype == AWQ_BF16) {
+        for (p += 2 * k; i + 8 <= n; i += 8) {
+            __m256i h = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p + 2 * i)));
+            _mm256_storeu_ps(out + i, _mm256_castsi256_ps(_mm256_slli_epi32(h, 16)));
+        }
+    } else if (l->dtype == AWQ_DTYPE_NONE && g % 16 == 0) {
+        const float *s = l->scales + row * (l->in_features / g) + k / g;
+        const float *o = l->offsets + row * (l->in_features / g) + k / g;
+        for (end = g - k % g; i < n; end += g, s++, o++) {
+            __m256 sv = _mm256_set1_ps(*s), ov = _mm256_set1_ps(*o);
+            int64_t stop = AWQ__MIN(end, n), j;
+            int half, r = l->zeros_rounded;
+            for (; i < stop; i += 16)
+                for (half = 0; half < 16; half += 8) {
+                    __m256i c;
+                    j = k + i;
+                    if (l->bits != 4) c = awq__mm_bytes_avx2(p + j + half);
+                    else {
+                        c = awq__mm_bytes_avx2(p + j / 32 * 16 + half);
+                        c = j % 32 ? _mm256_srli_epi32(c, 4) : _mm256_and_si256(c, _mm256_set1_epi32(15));
+                    }
+                    _mm256_storeu_ps(out + i + half, awq__mm_value_avx2(c, sv, ov, r));
+                }
+        }
+    }
+    if (i < n) awq__mm_row_scalar(l, row, k + i, n - i, out + i);
+}
+
+/* 4 rows, 1 token, 16 lanes in two halves */
+AWQ__AVX2 static void awq__mm_tile1_avx2(const float *const *w, const float *x, int64_t stride, int64_t steps,
+                                         float *lanes)
+{
+    const float *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
+    __m256 a0 = _mm256_loadu_ps(lanes), b0 = _mm256_loadu_ps(lanes + 8);
+    __m256 a1 = _mm256_loadu_ps(lanes + 16), b1 = _mm256_loadu_ps(lanes + 24);
+    __m256 a2 = _mm256_loadu_ps(lanes + 32), b2 = _mm256_loadu_ps(lanes + 40);
+    __m256 a3 = _mm256_loadu_ps(lanes + 48), b3 = _mm256_loadu_ps(lanes + 56), xa, xb;
+    int64_t i;
+    (void)stride;
+    for (i = 0; i < 16 * steps; i += 16) {
+        xa = _mm256_loadu_ps(x + i);
+        xb = _mm256_loadu_ps(x + i + 8);
+#define AWQ__MAC(r)                                                                      \
+    a##r = _mm256_add_ps(a##r, _mm256_mul_ps(xa, _mm256_loadu_ps(w##r + i)));            \
+    b##r = _mm256_add_ps(b##r, _mm256_mul_ps(xb, _mm256_loadu_ps(w##r + i + 8)))
+        AWQ__MAC(0);
+        AWQ__MAC(1);
+        AWQ__MAC(2);
+        AWQ__MAC(3);
+#undef AWQ__MAC
+    }
+    _mm256_storeu_ps(lanes, a0);
+    _mm256_storeu_ps(lanes + 8, b0);
+    _mm256_storeu_ps(lanes + 16, a1);
+    _mm256_storeu_ps(lanes + 24, b1);
+    _mm256_storeu_ps(lanes + 32, a2);
+    _mm256_storeu_ps(lanes + 40, b2);
+    _mm256_storeu_ps(lanes + 48, a3);
+    _mm256_storeu_ps(lanes + 56, b3);
+}
+
+/* 4 rows, 4 tokens: two tokens and one half of the lanes at a time, 8 sums of the 16 registers */
+AWQ__AVX2 static void awq__mm_tile4_avx2(const float *const *w, const float *x, int64_t stride, int64_t steps,
+                                         float *lanes)
+{
+    int q;
+    for (q = 0; q < 4; q++) {
+        const float *w0 = w[0] + q % 2 * 8, *w1 = w[1] + q % 2 * 8, *w2 = w[2] + q % 2 * 8, *w3 = w[3] + q % 2 * 8;
+        const float *xa = x + q / 2 * 2 * stride + q % 2 * 8, *xb = xa + stride;
+        float *l = lanes + q / 2 * 128 + q % 2 * 8;
+        __m256 a0 = _mm256_loadu_ps(l), a1 = _mm256_loadu_ps(l + 16), a2 = _mm256_loadu_ps(l + 32);
+        __m256 a3 = _mm256_loadu_ps(l + 48), b0 = _mm256_loadu_ps(l + 64), b1 = _mm256_loadu_ps(l + 80);
+        __m256 b2 = _mm256_loadu_ps(l + 96), b3 = _mm256_loadu_ps(l + 112), c, d, v;
+        int64_t i;
+        for (i = 0; i < 16 * steps; i += 16) {
+            c = _mm256_loadu_ps(xa + i);
+            d = _mm256_loadu_ps(xb + i);
+#define AWQ__MAC(r)                                  \
+    v = _mm256_loadu_ps(w##r + i);                   \
+    a##r = _mm256_add_ps(a##r, _mm256_mul_ps(c, v)); \
+    b##r = _mm256_add_ps(b##r, _mm256_mul_ps(d, v))
+            AWQ__MAC(0);
+            AWQ__MAC(1);
+            AWQ__MAC(2);
+            AWQ__MAC(3);
+#undef AWQ__MAC
+        }
+        _mm256_storeu_ps(l, a0);
+        _mm256_storeu_ps(l + 16, a1);
+        _mm256_storeu_ps(l + 32, a2);
+        _mm256_storeu_ps(l + 48, a3);
+        _mm256_storeu_ps(l + 64, b0);
+        _mm256_storeu_ps(l + 80, b1);
+        _mm256_storeu_ps(l + 96, b2);
+        _mm256_storeu_ps(l + 112, b3);
+    }
+}
+
+AWQ__AVX512 AWQ__INLINE __m512i awq__mm_bytes_avx512(const uint8_t *p) /* 16 bytes to 32-bit lanes */
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+
+AWQ__AVX512 AWQ__INLINE __m512 awq__mm_value_avx512(__m512 code, __m512 s, __m512 o, int rounded)
+{
+    return rounded ? _mm512_add_ps(_mm512_mul_ps(code, s), o) : _mm512_mul_ps(_mm512_sub_ps(code, o), s);
+}
+
+AWQ__AVX512 static void awq__mm_row_avx512(const awq_linear *l, int64_t row, int64_t k, int64_t n, float *out)
+{
+    const __m512 iota = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const uint8_t *p = (const uint8_t *)l->weight + row * l->row_bytes;
+    int64_t i = 0, g = l->group_size, end;
+    if (l->dtype == AWQ_F16) {
+        for (p += 2 * k; i + 16 <= n; i += 16)
+            _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p + 2 * i))));
+    } else if (l->dtype == AWQ_BF16) {
+        for (p += 2 * k; i + 16 <= n; i += 16) {
+            __m512i h = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(p + 2 * i)));
+            _mm512_storeu_ps(out + i, _mm512_castsi512_ps(_mm512_slli_epi32(h, 16)));
+        }
+    } else if (l->dtype == AWQ_DTYPE_NONE && g % 16 == 0) {
+        const float *s = l->scales + row * (l->in_features / g) + k / g;
+        const float *o = l->offsets + row * (l->in_features / g) + k / g;
+        p += l->bits == 4 ? k / 2 : k;
+        for (end = g - k % g; i < n; end += g, s++, o++) {
+            __m512 sv = _mm512_set1_ps(*s), ov = _mm512_set1_ps(*o), table;
+            int64_t stop = AWQ__MIN(end, n);
+            int r = l->zeros_rounded;
+            if (l->bits != 4) {
+                for (; i < stop; i += 16)
+                    _mm512_storeu_ps(out + i, awq__mm_value_avx512(_mm512_cvtepi32_ps(awq__mm_bytes_avx512(p + i)), sv,
+                                                                   ov, r));
+                continue;
+            }
+            table = awq__mm_value_avx512(iota, sv, ov, r); /* permutexvar looks at the low 4 bits of each lane */
+            if (i % 32) {
+                __m512i c = _mm512_srli_epi32(awq__mm_bytes_avx512(p + i / 32 * 16), 4);
+                _mm512_storeu_ps(out + i, _mm512_permutexvar_ps(c, table));
+                i += 16;
+            }
+            for (; i + 32 <= stop; i += 32) {
+                __m512i c = awq__mm_bytes_avx512(p + i / 2);
+                _mm512_storeu_ps(out + i, _mm512_permutexvar_ps(c, table));
+                _mm512_storeu_ps(out + i + 16, _mm512_permutexvar_ps(_mm512_srli_epi32(c, 4), table));
+            }
+            if (i < stop) {
+                _mm512_storeu_ps(out + i, _mm512_permutexvar_ps(awq__mm_bytes_avx512(p + i / 2), table));
+                i += 16;
+            }
+        }
+    }
+    if (i < n) awq__mm_row_scalar(l, row, k + i, n - i, out + i);
+}
+
+AWQ__AVX512 static void awq__mm_tile1_avx512(const float *const *w, const float *x, int64_t stride, int64_t steps,
+                                             float *lanes)
+{
+    const float *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
+    __m512 a0 = _mm512_loadu_ps(lanes), a1 = _mm512_loadu_ps(lanes + 16), a2 = _mm512_loadu_ps(lanes + 32);
+    __m512 a3 = _mm512_loadu_ps(lanes + 48), v;
+    int64_t i;
+    (void)stride;
+    for (i = 0; i < 16 * steps; i += 16) {
+        v = _mm512_loadu_ps(x + i);
+        a0 = _mm512_add_ps(a0, _mm512_mul_ps(v, _mm512_loadu_ps(w0 + i)));
+        a1 = _mm512_add_ps(a1, _mm512_mul_ps(v, _mm512_loadu_ps(w1 + i)));
+        a2 = _mm512_add_ps(a2, _mm512_mul_ps(v, _mm512_loadu_ps(w2 + i)));
+        a3 = _mm512_add_ps(a3, _mm512_mul_ps(v, _mm512_loadu_ps(w3 + i)));
+    }
+    _mm512_storeu_ps(lanes, a0);
+    _mm512_storeu_ps(lanes + 16, a1);
+    _mm512_storeu_ps(lanes + 32, a2);
+    _mm512_storeu_ps(lanes + 48, a3);
+}
+
+AWQ__AVX512 static void awq__mm_tile4_avx512(const float *const *w, const float *x, int64_t stride, int64_t steps,
+                                             float *lanes)
+{
+    const float *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
+    const float *xa = x, *xb = x + stride, *xc = x + 2 * stride, *xd = x + 3 * stride;
+    __m512 r0, r1, r2, r3, v;
+    int64_t i;
+#define AWQ__LANES(t, at)                                                                        \
+    __m512 t##0 = _mm512_loadu_ps(lanes + at), t##1 = _mm512_loadu_ps(lanes + at + 16),          \
+           t##2 = _mm512_loadu_ps(lanes + at + 32), t##3 = _mm512_loadu_ps(lanes + at + 48)
+#define AWQ__MAC(t)                                 \
+    v = _mm512_loadu_ps(x##t + i);                  \
+    t##0 = _mm512_add_ps(t##0, _mm512_mul_ps(v, r0)); \
+    t##1 = _mm512_add_ps(t##1, _mm512_mul_ps(v, r1)); \
+    t##2 = _mm512_add_ps(t##2, _mm512_mul_ps(v, r2)); \
+    t##3 = _mm512_add_ps(t##3, _mm512_mul_ps(v, r3))
+#define AWQ__STORE(t, at)                    \
+    _mm512_storeu_ps(lanes + at, t##0);      \
+    _mm512_storeu_ps(lanes + at + 16, t##1); \
+    _mm512_storeu_ps(lanes + at + 32, t##2); \
+    _mm512_storeu_ps(lanes + at + 48, t##3)
+    AWQ__LANES(a, 0);
+    AWQ__LANES(b, 64);
+    AWQ__LANES(c, 128);
+    AWQ__LANES(d, 192);
+    for (i = 0; i < 16 * steps; i += 16) {
+        r0 = _mm512_loadu_ps(w0 + i);
+        r1 = _mm512_loadu_ps(w1 + i);
+        r2 = _mm512_loadu_ps(w2 + i);
+        r3 = _mm512_loadu_ps(w3 + i);
+        AWQ__MAC(a);
+        AWQ__MAC(b);
+        AWQ__MAC(c);
+        AWQ__MAC(d);
+    }
+    AWQ__STORE(a, 0);
+    AWQ__STORE(b, 64);
+    AWQ__STORE(c, 128);
+    AWQ__STORE(d, 192);
+#undef AWQ__LANES
+#undef AWQ__MAC
+#undef AWQ__STORE
+}
+
+#if defined(__GNUC__) && !defined(__clang__)
+#  pragma GCC diagnostic pop
+#endif
+#endif /* AWQ__X86 */
+
+static const awq__mm_kernels *awq__mm_choose(const awq_ctx *ctx, const awq_linear *l)
+{
+    static const awq__mm_kernels scalar = {awq__mm_row_scalar, awq__mm_tile4_scalar, awq__mm_tile1_scalar,
+                                           awq__mm_sum_scalar};
+#if AWQ__X86
+    static const awq__mm_kernels avx2 = {awq__mm_row_avx2, awq__mm_tile4_avx2, awq__mm_tile1_avx2, awq__mm_sum_avx2};
+    static const awq__mm_kernels avx512 = {awq__mm_row_avx512, awq__mm_tile4_avx512, awq__mm_tile1_avx512,
+                                           awq__mm_sum_avx2};
+    awq_isa isa = ctx->isa != AWQ_ISA_AUTO && ctx->isa < l->best ? ctx->isa : l->best;
+    if (isa == AWQ_ISA_AVX512) return &avx512;
+    if (isa == AWQ_ISA_AVX2) return &avx2;
+#endif
+    (void)ctx, (void)l;
+    return &scalar;
+}
+
+typedef struct awq__mm_arg {
+    const awq_linear *l;
+    const awq__mm_kernels *fn;
+    const float *x;
+    float *y;
+    int64_t m, rows, row_blocks; /* rows: per job */
+} awq__mm_arg;
+
+/* 4 rows from `row` on times tokens [t0, t0 + m), m <= AWQ__MM_TOKENS */
+static void awq__mm_strip(const awq__mm_arg *a, int64_t row, int64_t t0, int64_t m)
+{
+    float buffer[AWQ__MM_ROWS][AWQ__MM_COLS], lanes[AWQ__MM_TOKENS * AWQ__MM_ROWS * 16];
+    float sums[AWQ__MM_TOKENS * AWQ__MM_ROWS], xtail[4 * 16];
+    const awq_linear *l = a->l;
+    const float *w[AWQ__MM_ROWS], *x;
+    int64_t in = l->in_features, k, t, rows = AWQ__MIN(AWQ__MM_ROWS, l->out_features - row);
+    int r;
+    memset(lanes, 0, (size_t)(m * AWQ__MM_ROWS * 16) * sizeof *lanes);
+    for (k = 0; k < in; k += AWQ__MM_COLS) {
+        int64_t n = AWQ__MIN(AWQ__MM_COLS, in - k), steps = n / 16, tail = n % 16;
+        for (r = 0; r < rows; r++) {
+            w[r] = buffer[r];
+            if (l->dtype == AWQ_F32 && !tail) {
+                w[r] = (const float *)l->weight + (row + r) * in + k;
+                continue;
+            }
+            a->fn->row(l, row + r, k, n, buffer[r]);
+            if (tail) memset(buffer[r] + n, 0, (size_t)(16 - tail) * sizeof(float));
+        }
+        for (; r < AWQ__MM_ROWS; r++) w[r] = w[0]; /* computed and dropped */
+        x = a->x + t0 * in + k;
+        for (t = 0; t + 4 <= m; t += 4) a->fn->tile4(w, x + t * in, in, steps, lanes + t * AWQ__MM_ROWS * 16);
+        for (; t < m; t++) a->fn->tile1(w, x + t * in, in, steps, lanes + t * AWQ__MM_ROWS * 16);
+        if (!tail) continue;
+        for (r = 0; r < AWQ__MM_ROWS; r++) w[r] += 16 * steps;
+        memset(xtail, 0, sizeof xtail);
+        for (t = 0; t < m; t++) { /* adding 0 * 0 to the lanes beyond the end changes no bit of them */
+            memcpy(xtail, x + t * in + 16 * steps, (size_t)tail * sizeof *x);
+            a->fn->tile1(w, xtail, 16, 1, lanes + t * AWQ__MM_ROWS * 16);
+        }
+    }
+    a->fn->sum(lanes, m * AWQ__MM_ROWS, sums);
+    for (t = 0; t < m; t++)
+        for (r = 0; r < rows; r++)
+            a->y[(t0 + t) * l->out_features + row + r] = sums[t * AWQ__MM_ROWS + r] + (l->bias ? l->bias[row + r] : 0.0f);
+}
+
+static void awq__mm_job(void *arg, int64_t job)
+{
+    const awq__mm_arg *a = (const awq__mm_arg *)arg;
+    int64_t row = job % a->row_blocks * a->rows, end = AWQ__MIN(row + a->rows, a->l->out_features);
+    int64_t t = job / a->row_blocks * AWQ__MM_TOKENS;
+    for (; row < end; row += AWQ__MM_ROWS) awq__mm_strip(a, row, t, AWQ__MIN(AWQ__MM_TOKENS, a->m - t));
+}
+
+AWQ_API awq_status awq_linear_run(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t m, float *y)
+{
+    awq__mm_arg a;
+    if (m < 0) return awq__fail(ctx, AWQ_E_ARG, "awq_linear_run: %lld tokens", (long long)m);
+    a.l = l;
+    a.fn = awq__mm_choose(ctx, l);
+    a.x = x;
+    a.y = y;
+    a.m = m;
+    a.rows = AWQ__MAX(16, AWQ__MIN(64, 65536 / l->in_features / 4 * 4)); /* about 64K weights a job */
+    a.row_blocks = (l->out_features + a.rows - 1) / a.rows;
+    awq__run(ctx, a.row_blocks * ((m + AWQ__MM_TOKENS - 1) / AWQ__MM_TOKENS), awq__mm_job, &a);
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_linear_dense(awq_ctx *ctx, awq_dtype dtype, const void *weight, int64_t out_features,
+                                    int64_t in_features, const float *bias, awq_linear *l)
+{
+    if (dtype != AWQ_F32 && dtype != AWQ_F16 && dtype != AWQ_BF16)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_linear_dense: weights are %s, expected F32, F16 or BF16",
+                         awq_dtype_name(dtype));
+    if (!weight || out_features < 1 || in_features < 1 || out_features > INT64_MAX / 8 / in_features)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_linear_dense: a matrix of %lld x %lld elements%s",
+                         (long long)out_features, (long long)in_features, weight ? "" : " at NULL");
+    memset(l, 0, sizeof *l);
+    l->out_features = out_features;
+    l->in_features = in_features;
+    l->group_size = in_features;
+    l->dtype = dtype;
+    l->best = awq_best_isa();
+    l->row_bytes = in_features * (int64_t)awq_dtype_size(dtype);
+    l->weight = weight;
+    l->bias = bias;
+    return AWQ_OK;
+}
+
+typedef struct awq__prepare_arg {
+    const awq_qweight *w;
+    uint8_t *codes;
+    float *scales, *offsets;
+    int64_t row_bytes;
+    int zeros_rounded;
+} awq__prepare_arg;
+
+static void awq__prepare_job(void *arg, int64_t row)
+{
+    const awq__prepare_arg *a = (const awq__prepare_arg *)arg;
+    int64_t in = a->w->in_features, groups = in / a->w->group_size, i;
+    const uint8_t *c = a->w->codes + row * in;
+    uint8_t *p = a->codes + row * a->row_bytes;
+    if (a->w->bits != 4) memcpy(p, c, (size_t)in);
+    else for (i = 0; i < in; i++) p[i / 32 * 16 + i % 16] |= (uint8_t)((c[i] & 15) << (i % 32 / 16 * 4));
+    for (i = row * groups; i < (row + 1) * groups; i++) {
+        float s = a->w->scales[i], z = (float)a->w->zeros[i];
+        a->scales[i] = s;
+        a->offsets[i] = a->zeros_rounded ? awq__h(-(s * z)) : z;
+    }
+}
+
+AWQ_API awq_status awq_linear_prepare(awq_ctx *ctx, const awq_qweight *w, int zeros_rounded, const float *bias,
+                                      awq_linear *l)
+{
+    awq__prepare_arg a;
+    awq_linear q;
+    size_t groups;
+    AWQ__TRY(awq__qweight_check(ctx, "awq_linear_prepare", w, 1));
+    memset(&q, 0, sizeof q);
+    q.out_features = w->out_features;
+    q.in_features = w->in_features;
+    q.group_size = w->group_size;
+    q.bits = w->bits;
+    q.zeros_rounded = zeros_rounded != 0;
+    q.best = awq_best_isa();
+    q.row_bytes = w->bits == 4 ? (w->in_features + 31) / 32 * 16 : (w->in_features + 15) / 16 * 16;
+    groups = (size_t)w->out_features * (size_t)(w->in_features / w->group_size);
+    a.w = w;
+    a.row_bytes = q.row_bytes;
+    a.zeros_rounded = q.zeros_rounded;
+    q.owned[0] = a.codes = (uint8_t *)awq__alloc(ctx, (size_t)w->out_features, (size_t)q.row_bytes);
+    if (a.codes) q.owned[1] = AWQ__NEW_RAW(ctx, float, groups);
+    if (q.owned[1]) q.owned[2] = AWQ__NEW_RAW(ctx, float, groups);
+    if (q.owned[2] && bias) q.owned[3] = AWQ__NEW_RAW(ctx, float, w->out_features);
+    if (!q.owned[2] || (bias && !q.owned[3])) {
+        awq_linear_free(ctx, &q);
+        return AWQ_E_MEMORY;
+    }
+    q.weight = a.codes;
+    q.scales = a.scales = (float *)q.owned[1];
+    q.offsets = a.offsets = (float *)q.owned[2];
+    q.bias = (const float *)q.owned[3];
+    if (bias) memcpy(q.owned[3], bias, (size_t)w->out_features * sizeof *bias);
+    awq__run(ctx, w->out_features, awq__prepare_job, &a);
+    *l = q;
+    return AWQ_OK;
+}
+
+AWQ_API void awq_linear_free(awq_ctx *ctx, awq_linear *l)
+{
+    int i;
+    for (i = 0; i < 4; i++) awq__free(ctx, l->owned[i]);
+    memset(l, 0, sizeof *l);
+}
+
+AWQ_API size_t awq_linear_bytes(const awq_linear *l)
+{
+    size_t groups;
+    if (l->dtype != AWQ_DTYPE_NONE) return 0;
+    groups = (size_t)l->out_features * (size_t)(l->in_features / l->group_size);
+    return (size_t)l->out_features * (size_t)l->row_bytes + 2 * groups * sizeof(float)
+           + (l->bias ? (size_t)l->out_features * sizeof(float) : 0);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>search
+   Scales: the reference's 20-point grid and the identity. Clips: per row and group against second moments, which is
+   the reference's objective written as a quadratic form. All in fp32, as the reference on fp32 weights.
+   Tests: tests/test_search.c, tests/test_golden.c (the reference's own losses, scales and thresholds) */
+
+static awq_status awq__search_check(awq_ctx *ctx, const char *who, int64_t in, const awq_search_desc *d)
+{
+    if (d->bits < 2 || d->bits > 8)
+        return awq__fail(ctx, AWQ_E_ARG, "%s: bits is %d, expected 2 to 8", who, d->bits);
+    if (in < 1 || d->group_size < 1 || in % d->group_size)
+        return awq__fail(ctx, AWQ_E_ARG, "%s: group_size %lld does not divide in_features %lld", who,
+                         (long long)d->group_size, (long long)in);
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_weight_mean(awq_ctx *ctx, const float *const *weights, const int64_t *outs, int n_weights,
+                                   int64_t in_features, int64_t group_size, float *w_mean)
+{
+    double *sum;
+    int64_t rows = 0, o, i, g;
+    int k;
+    if (group_size < 1 || in_features % group_size)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_weight_mean: group_size %lld does not divide in_features %lld",
+                         (long long)group_size, (long long)in_features);
+    sum = AWQ__NEW(ctx, double, in_features);
+    if (!sum) return AWQ_E_MEMORY;
+    for (k = 0; k < n_weights; k++) {
+        rows += outs[k];
+        for (o = 0; o < outs[k]; o++)
+            for (g = 0; g < in_features; g += group_size) {
+                const float *w = weights[k] + o * in_features + g;
+                float top = 0;
+                for (i = 0; i < group_size; i++) top = fabsf(w[i]) > top ? fabsf(w[i]) : top;
+                top += 1e-6f;
+                for (i = 0; i < group_size; i++) sum[g + i] += fabsf(w[i]) / top;
+            }
+    }
+    for (i = 0; i < in_features; i++) w_mean[i] = (float)(sum[i] / (double)rows);
+    awq__free(ctx, sum);
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_scale_candidate(awq_ctx *ctx, const float *x_mean, const float *w_mean, int64_t in_features,
+                                       double ratio, int no_duo, float *scales)
+{
+    float lo = 3e38f, hi = 0, norm;
+    int64_t i;
+    for (i = 0; i < in_features; i++) {
+        float s;
+        if (!(x_mean[i] > 0) || !(w_mean[i] > 0)) {
+            if (!(x_mean[i] >= 0) || !(w_mean[i] >= 0))
+                return awq__fail(ctx, AWQ_E_NUMERIC, "awq_scale_candidate: the mean magnitude of channel %lld is NaN "
+                                 "or negative", (long long)i);
+            scales[i] = 0; /* dead: decided below */
+            continue;
+        }
+        s = (float)pow(x_mean[i], ratio);
+        if (!no_duo) s = s / ((float)pow(w_mean[i], 1 - ratio) + 1e-4f);
+        s = s < 1e-4f ? 1e-4f : s;
+        scales[i] = s;
+        lo = s < lo ? s : lo;
+        hi = s > hi ? s : hi;
+    }
+    norm = sqrtf(hi * lo);
+    for (i = 0; i < in_features; i++) {
+        scales[i] = scales[i] / norm;
+        if (!(scales[i] > 0) || !awq__finite(scales[i])) scales[i] = 1;
+    }
+    return AWQ_OK;
+}
+
+/* --- rounding a row's groups */
+typedef struct awq__fake_job {
+    const float *w, *scales, *clip;
+    float *out;
+    int64_t in;
+    const awq_search_desc *d;
+} awq__fake_job;
+
+AWQ__INLINE void awq__fake_group(const float *w, float *out, int64_t n, int bits, int symmetric)
+{
+    float mn = w[0], mx = w[0], s, z, top = (float)((1 << bits) - 1);
+    int64_t i;
+    for (i = 1; i < n; i++) {
+        mn = w[i] < mn ? w[i] : mn;
+        mx = w[i] > mx ? w[i] : mx;
+    }
+    awq__grid_f32(mn, mx, bits, symmetric, &s, &z);
+    for (i = 0; i < n; i++) {
+        float q = awq__round_even(w[i] / s) + z;
+        q = q < 0 ? 0 : q > top ? top : q;
+        out[i] = (q - z) * s;
+    }
+}
+
+static void awq__fake_row(void *arg, int64_t o)
+{
+    awq__fake_job *j = (awq__fake_job *)arg;
+    int64_t g, i, n = j->d->group_size, ng = j->in / n;
+    for (g = 0; g < ng; g++) {
+        const float *w = j->w + o * j->in + g * n, *s = j->scales ? j->scales + g * n : NULL;
+        float *out = j->out + o * j->in + g * n;
+        for (i = 0; i < n; i++) out[i] = s ? w[i] * s[i] : w[i];
+        if (j->clip) {
+            float m = j->clip[o * ng + g];
+            for (i = 0; i < n; i++) out[i] = out[i] < -m ? -m : out[i] > m ? m : out[i];
+        }
+        awq__fake_group(out, out, n, j->d->bits, j->d->symmetric);
+        if (s)
+            for (i = 0; i < n; i++) out[i] = out[i] / s[i];
+    }
+}
+
+AWQ_API awq_status awq_fake_quantize(awq_ctx *ctx, const float *weights, int64_t out_features, int64_t in_features,
+                                     const awq_search_desc *desc, const float *scales, const float *clip_max,
+                                     float *out)
+{
+    awq__fake_job j;
+    AWQ__TRY(awq__search_check(ctx, "awq_fake_quantize", in_features, desc));
+    j.w = weights;
+    j.scales = scales;
+    j.clip = clip_max;
+    j.out = out;
+    j.in = in_features;
+    j.d = desc;
+    awq__run(ctx, out_features, awq__fake_row, &j);
+    return AWQ_OK;
+}
+
+/* --- second moments: m += sum of x x^T over n rows of x [n, width]; only j >= i is kept until awq__moments_finish.
+   xt: scratch [width, AWQ__MOMENT_ROWS], block: scratch [AWQ__MOMENT_BLOCK, width] */
+#define AWQ__MOMENT_ROWS 512
+#define AWQ__MOMENT_BLOCK 128
+
+static awq_status awq__moments_add(awq_ctx *ctx, const float *x, int64_t n, int64_t width, float *xt, float *block,
+                                   float *m)
+{
+    int64_t at, i, j, r;
+    for (at = 0; at < n; at += AWQ__MOMENT_ROWS) {
+        int64_t rows = AWQ__MIN((int64_t)AWQ__MOMENT_ROWS, n - at);
+        for (i = 0; i < width; i++)
+            for (r = 0; r < rows; r++) xt[i * rows + r] = x[(at + r) * width + i];
+        for (i = 0; i < width; i += AWQ__MOMENT_BLOCK) {
+            int64_t b = AWQ__MIN((int64_t)AWQ__MOMENT_BLOCK, width - i);
+            awq_linear l;
+            AWQ__TRY(awq_linear_dense(ctx, AWQ_F32, xt + i * rows, width - i, rows, NULL, &l));
+            AWQ__TRY(awq_linear_run(ctx, &l, xt + i * rows, b, block));
+            for (r = 0; r < b; r++)
+                for (j = r; j < width - i; j++) m[(i + r) * width + i + j] += block[r * (width - i) + j];
+        }
+    }
+    return AWQ_OK;
+}
+
+static void awq__moments_finish(float *m, int64_t width, double count) /* mean, both triangles */
+{
+    float f = (float)(1.0 / count);
+    int64_t i, j;
+    for (i = 0; i < width; i++)
+        for (j = i; j < width; j++) m[j * width + i] = m[i * width + j] = m[i * width + j] * f;
+}
+
+/* trace(D M D^T) for D [out, in]; y: scratch [out, in] */
+static awq_status awq__moment_loss(awq_ctx *ctx, const float *d, int64_t out, int64_t in, const float *moments, float *y,
+                                   double *loss)
+{
+    awq_linear l;
+    int64_t o;
+    double sum = 0;
+    const awq__ops *ops = awq__ops_for(ctx);
+    AWQ__TRY(awq_linear_dense(ctx, AWQ_F32, moments, in, in, NULL, &l)); /* moments are symmetric */
+    AWQ__TRY(awq_linear_run(ctx, &l, d, out, y));
+    for (o = 0; o < out; o++) sum += ops->dot(d + o * in, y + o * in, in);
+    *loss = sum;
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_search_scales(awq_ctx *ctx, const float *const *weights, const int64_t *outs, int n_weights,
+                                     int64_t in_features, const float *x_mean, const float *moments,
+                                     const awq_search_desc *desc, float *scales, double *losses, int *best)
+{
+    int64_t most = 0, i, n;
+    float *w_mean, *s, *d, *y;
+    awq_status st;
+    int k, r, found = AWQ_SCALE_GRID;
+    AWQ__TRY(awq__search_check(ctx, "awq_search_scales", in_features, desc));
+    for (k = 0; k < n_weights; k++) most = AWQ__MAX(most, outs[k]);
+    w_mean = AWQ__NEW_RAW(ctx, float, in_features);
+    s = AWQ__NEW_RAW(ctx, float, in_features);
+    d = AWQ__NEW_RAW(ctx, float, most * in_features);
+    y = AWQ__NEW_RAW(ctx, float, most * in_features);
+    st = w_mean && s && d && y ? AWQ_OK : AWQ_E_MEMORY;
+    if (!st) st = awq_weight_mean(ctx, weights, outs, n_weights, in_features, desc->group_size, w_mean);
+    for (r = AWQ_SCALE_GRID; !st && r >= 0; r--) { /* the identity first: it wins ties */
+        losses[r] = 0;
+        if (r < AWQ_SCALE_GRID)
+            st = awq_scale_candidate(ctx, x_mean, w_mean, in_features, (double)r / AWQ_SCALE_GRID, desc->no_duo, s);
+        for (k = 0; !st && k < n_weights; k++) {
+            double loss = 0;
+            st = awq_fake_quantize(ctx, weights[k], outs[k], in_features, desc, r < AWQ_SCALE_GRID ? s : NULL, NULL, d);
+            n = outs[k] * in_features;
+            for (i = 0; i < n; i++) d[i] = d[i] - weights[k][i];
+            if (!st) st = awq__moment_loss(ctx, d, outs[k], in_features, moments, y, &loss);
+            losses[r] += loss;
+        }
+        if (!st && losses[r] < losses[found]) found = r;
+    }
+    if (!st) {
+        for (i = 0; i < in_features; i++) scales[i] = 1;
+        if (found < AWQ_SCALE_GRID)
+            st = awq_scale_candidate(ctx, x_mean, w_mean, in_features, (double)found / AWQ_SCALE_GRID, desc->no_duo,
+                                     scales);
+        *best = found;
+    }
+    awq__free(ctx, w_mean);
+    awq__free(ctx, s);
+    awq__free(ctx, d);
+    awq__free(ctx, y);
+    return st;
+}
+
+/* --- clips */
+typedef struct awq__clip_job {
+    const awq__ops *ops;
+    const float *w, *moments;
+    float *clip;
+    int64_t in;
+    const awq_search_desc *d;
+} awq__clip_job;
+
+#define AWQ__MAX_CLIP_GROUP 1024 /* of the pieces a group is judged in; larger groups are judged piece by piece */
+
+static void awq__clip_row(void *arg, int64_t o)
+{
+    awq__clip_job *j = (awq__clip_job *)arg;
+    int64_t n = j->d->group_size, ng = j->in / n, g, i;
+    float d[AWQ__MAX_CLIP_GROUP];
+    for (g = 0; g < ng; g++) {
+        const float *w = j->w + o * j->in + g * n, *m = j->moments + g * n * n;
+        float top = 0, best = 1e9f, found;
+        int k;
+        for (i = 0; i < n; i++) top = fabsf(w[i]) > top ? fabsf(w[i]) : top;
+        found = top;
+        for (k = 0; k < AWQ_CLIP_GRID; k++) {
+            float limit = top * (float)(1.0 - k / 20.0), err = 0;
+            for (i = 0; i < n; i++) d[i] = w[i] < -limit ? -limit : w[i] > limit ? limit : w[i];
+            awq__fake_group(d, d, n, j->d->bits, j->d->symmetric);
+            for (i = 0; i < n; i++) d[i] = d[i] - w[i];
+            for (i = 0; i < n; i++) err = err + d[i] * j->ops->dot(m + i * n, d, n);
+            if (err < best) {
+                best = err;
+                found = limit;
+            }
+        }
+        j->clip[o * ng + g] = found;
+    }
+}
+
+AWQ_API awq_status awq_search_clips(awq_ctx *ctx, const float *weights, int64_t out_features, int64_t in_features,
+                                    const float *group_moments, const awq_search_desc *desc, float *clip_max)
+{
+    awq__clip_job j;
+    AWQ__TRY(awq__search_check(ctx, "awq_search_clips", in_features, desc));
+    if (desc->group_size > AWQ__MAX_CLIP_GROUP)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "awq_search_clips: group_size %lld, at most %d can be clipped",
+                         (long long)desc->group_size, AWQ__MAX_CLIP_GROUP);
+    j.ops = awq__ops_for(ctx);
+    j.w = weights;
+    j.moments = group_moments;
+    j.clip = clip_max;
+    j.in = in_features;
+    j.d = desc;
+    awq__run(ctx, out_features, awq__clip_row, &j);
+    return AWQ_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>tensors
+   safetensors: u64 header length (little endian), JSON header, data. One file, or shards named by an index.
+   Reading is as strict as the reference reader: the tensors of a file tile its data exactly, every name occurs once,
+   every shape agrees with its bytes; shards are plain file names beside their index. Tensor data is read where it
+   is asked for, never as a whole. Writing fixes every header first, so that data may come in any order and a killed
+   run can go on in the same files.
+   Tests: tests/test_tensors.c, tests/fuzz_tensors.c */
+
+#define AWQ__ST_MAX_HEADER 100000000u /* bytes; also of an index */
+#define AWQ__ST_MAX_FILES 1000
+#define AWQ__ST_SINGLE "model.safetensors"
+#define AWQ__ST_INDEX "model.safetensors.index.json"
+
+typedef struct awq__st_file {
+    awq__file f;
+    char *path;               /* own block */
+    const char *name;         /* as the index spells it */
+    const unsigned char *map; /* the whole file, or NULL */
+} awq__st_file;
+
+struct awq_tensors {
+    awq__arena arena;    /* names and awq_tensor records */
+    awq__st_file *files; /* [AWQ__ST_MAX_FILES] */
+    int n_files;
+    char *index_path; /* own block, NULL without an index */
+    const void **order; /* awq_tensor pointers, sorted by name */
+    size_t count, cap;
+};
+
+/* Heap sort of pointers: needs no memory and is n log n on any input (qsort promises neither). */
+static void awq__sort(const void **v, size_t n, int (*compare)(const void *, const void *))
+{
+    size_t i = n / 2, end = n;
+    while (end > 1) {
+        const void *x;
+        size_t at, child;
+        if (i) { /* build the heap */
+            x = v[--i];
+        } else { /* the largest goes behind it */
+            x = v[--end];
+            v[end] = v[0];
+        }
+        for (at = i; (child = 2 * at + 1) < end; at = child) {
+            if (child + 1 < end && compare(v[child], v[child + 1]) < 0) child++;
+            if (compare(x, v[child]) >= 0) break;
+            v[at] = v[child];
+        }
+        v[at] = x;
+    }
+}
+
+static int awq__st_by_name(const void *a, const void *b)
+{
+    return strcmp(((const awq_tensor *)a)->name, ((const awq_tensor *)b)->name);
+}
+
+static int awq__st_by_offset(const void *a, const void *b)
+{
+    const awq_tensor *x = (const awq_tensor *)a, *y = (const awq_tensor *)b;
+    if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
+    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
+}
+
+static awq_status awq__st_range(awq_ctx *ctx, const char *who, const awq_tensor *t, uint64_t offset, uint64_t bytes)
+{
+    if (offset <= t->bytes && bytes <= t->bytes - offset) return AWQ_OK;
+    return awq__fail(ctx, AWQ_E_ARG, "%s: %llu bytes from byte %llu on of \"%.300s\", which has %llu", who,
+                     (unsigned long long)bytes, (unsigned long long)offset, t->name, (unsigned long long)t->bytes);
+}
+
+/* position of name in a list sorted by name, or -1 */
+static int64_t awq__st_search(const void *const *order, size_t count, const char *name)
+{
+    size_t lo = 0, hi = count;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        int c = strcmp(((const awq_tensor *)order[mid])->name, name);
+        if (!c) return (int64_t)mid;
+        if (c < 0) lo = mid + 1;
+        else hi = mid;
+    }
+    return -1;
+}
+
+/* bytes of a tensor from its dtype and shape; 0 when they do not fit an int64 */
+static int awq__st_bytes(const awq_tensor *t, uint64_t *bytes)
+{
+    uint64_t n = awq_dtype_size(t->dtype);
+    int i;
+    for (i = 0; i < t->ndim; i++) {
+        if (n && (uint64_t)t->shape[i] > (uint64_t)INT64_MAX / n) return 0;
+        n *= (uint64_t)t->shape[i];
+    }
+    *bytes = n;
+    return 1;
+}
+
+/* "[4096, 512]" for messages */
+static const char *awq__st_shape(const int64_t *shape, int ndim, char *out, size_t cap)
+{
+    size_t n = (size_t)snprintf(out, cap, "[");
+    int i;
+    for (i = 0; i < ndim && n < cap; i++)
+        n += (size_t)snprintf(out + n, cap - n, i ? ", %lld" : "%lld", (long long)shape[i]);
+    if (n < cap) snprintf(out + n, cap - n, "]");
+    return out;
+}
+
+static awq_status awq__st_bad(awq_ctx *ctx, const char *path, const char *tensor, const char *what)
+{
+    return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%.300s\": %s", path, tensor, what);
+}
+
+/* One member of the header, {"dtype": "F16", "shape": [..], "data_offsets": [begin, end]}; t->offset stays relative
+   to the data, which has `size` bytes. */
+static awq_status awq__st_entry(awq_ctx *ctx, const char *path, const awq__json *j, uint32_t node, uint64_t size,
+                                awq_tensor *t)
+{
+    static const char *const keys[] = {"dtype", "shape", "data_offsets"};
+    uint32_t at[3] = {0, 0, 0}, i, m;
+    const char *dtype;
+    int64_t range[2];
+    uint64_t bytes;
+    char shape[200];
+    int k;
+    if (awq__json_is(j, node) != AWQ__J_OBJ) return awq__st_bad(ctx, path, t->name, "its entry is not an object");
+    for (m = awq__json_first(j, node); m; m = awq__json_next(j, m))
+        for (k = 0; k < 3; k++) {
+            if (strcmp(awq__json_key(j, m), keys[k])) continue;
+            if (at[k]) return awq__st_bad(ctx, path, t->name, "dtype, shape or data_offsets is given twice");
+            at[k] = m;
+        }
+    dtype = awq__json_str(j, at[0], NULL);
+    if (!dtype) return awq__st_bad(ctx, path, t->name, "dtype is missing or no string");
+    for (k = AWQ_F64; k <= AWQ_F8_E5M2 && strcmp(dtype, awq_dtype_name((awq_dtype)k)); k++) {}
+    if (k > AWQ_F8_E5M2)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: tensor \"%.300s\": dtype \"%.40s\" is not known", path, t->name,
+                         dtype);
+    t->dtype = (awq_dtype)k;
+    if (awq__json_is(j, at[1]) != AWQ__J_ARR)
+        return awq__st_bad(ctx, path, t->name, "shape is missing or no array");
+    if (awq__json_count(j, at[1]) > AWQ_MAX_DIMS)
+        return awq__fail(ctx, AWQ_E_LIMIT, "%s: tensor \"%.300s\": %lu dimensions, at most %d are read", path, t->name,
+                         (unsigned long)awq__json_count(j, at[1]), AWQ_MAX_DIMS);
+    for (i = awq__json_first(j, at[1]); i; i = awq__json_next(j, i), t->ndim++)
+        if (!awq__json_int_of(j, i, &t->shape[t->ndim]) || t->shape[t->ndim] < 0)
+            return awq__st_bad(ctx, path, t->name, "a dimension is not a whole number from 0 to 2^63 - 1");
+    if (!awq__st_bytes(t, &bytes)) return awq__st_bad(ctx, path, t->name, "its shape is too large to be true");
+    i = awq__json_first(j, at[2]);
+    if (awq__json_is(j, at[2]) != AWQ__J_ARR || awq__json_count(j, at[2]) != 2 || !awq__json_int_of(j, i, &range[0])
+        || !awq__json_int_of(j, awq__json_next(j, i), &range[1]) || range[0] < 0 || range[1] < range[0])
+        return awq__st_bad(ctx, path, t->name, "data_offsets is not [begin, end] with 0 <= begin <= end");
+    t->offset = (uint64_t)range[0];
+    t->bytes = (uint64_t)range[1] - t->offset;
+    if (t->bytes != bytes)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%.300s\": %s %s takes %llu bytes, data_offsets spans %llu",
+                         path, t->name, dtype, awq__st_shape(t->shape, t->ndim, shape, sizeof shape),
+                         (unsigned long long)bytes, (unsigned long long)t->bytes);
+    if ((uint64_t)range[1] > size)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%.300s\" ends at data byte %lld, the file has only %llu",
+                         path, t->name, (long long)range[1], (unsigned long long)size);
+    return AWQ_OK;
+}
+
+/* The parsed header of file number `file` into t: every entry by itself, then all of them together. */
+static awq_status awq__st_entries(awq_ctx *ctx, awq_tensors *t, int file, const awq__json *j, uint64_t data_at)
+{
+    const char *path = t->files[file].path;
+    uint64_t at = 0, size = t->files[file].f.bytes - data_at;
+    size_t from = t->count, i;
+    uint32_t m, s;
+    if (awq__json_is(j, 1) != AWQ__J_OBJ)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: its header is not an object", path);
+    for (m = awq__json_first(j, 1); m; m = awq__json_next(j, m)) {
+        const char *key = awq__json_key(j, m);
+        size_t len = j->nodes[m].key_len;
+        awq_tensor *e;
+        if (!strcmp(key, "__metadata__")) {
+            for (s = awq__json_first(j, m); s && awq__json_is(j, s) == AWQ__J_STR; s = awq__json_next(j, s)) {}
+            if (s || awq__json_is(j, m) != AWQ__J_OBJ)
+                return awq__fail(ctx, AWQ_E_FORMAT, "%s: __metadata__ is not an object of strings", path);
+            continue;
+        }
+        if (strlen(key) != len) return awq__st_bad(ctx, path, key, "a zero byte is part of its name");
+        e = (awq_tensor *)awq__arena_alloc(ctx, &t->arena, 1, sizeof *e);
+        if (!e || !(e->name = awq__arena_text(ctx, &t->arena, key, len))
+            || !awq__grow(ctx, (void **)&t->order, &t->cap, t->count + 1, sizeof *t->order))
+            return AWQ_E_MEMORY;
+        e->file = file;
+        AWQ__TRY(awq__st_entry(ctx, path, j, m, size, e));
+        t->order[t->count++] = e;
+    }
+    awq__sort(t->order + from, t->count - from, awq__st_by_offset);
+    for (i = from; i < t->count; i++) {
+        awq_tensor *e = (awq_tensor *)(uintptr_t)t->order[i];
+        if (e->offset != at)
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%.300s\" begins at data byte %llu, %s at %llu", path,
+                             e->name, (unsigned long long)e->offset,
+                             e->offset < at ? "inside the one before, which ends" : "but the one before ends",
+                             (unsigned long long)at);
+        at += e->bytes;
+        e->offset += data_at;
+    }
+    if (at != size)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %llu bytes follow the last tensor, which ends at data byte %llu", path,
+                         (unsigned long long)(size - at), (unsigned long long)at);
+    return AWQ_OK;
+}
+
+static awq_status awq__st_open_file(awq_ctx *ctx, awq_tensors *t, int file)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    awq__st_file *s = &t->files[file];
+    unsigned char head[8];
+    uint64_t n = 0;
+    awq__json j;
+    awq_status st;
+    char *text;
+    int i;
+    AWQ__TRY(awq__file_open(ctx, s->path, 0, &s->f));
+    if (s->f.bytes < 8)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %llu bytes, a safetensors file begins with an 8-byte header length",
+                         s->path, (unsigned long long)s->f.bytes);
+    AWQ__TRY(awq__file_read(ctx, &s->f, s->path, 0, head, 8));
+    if (!memcmp(head, "version ", 8))
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: is a Git LFS pointer; fetch the file itself (git lfs pull)", s->path);
+    for (i = 7; i >= 0; i--) n = n << 8 | head[i];
+    if (n > s->f.bytes - 8)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: header length is %llu, but only %llu bytes follow it", s->path,
+                         (unsigned long long)n, (unsigned long long)(s->f.bytes - 8));
+    if (n > AWQ__ST_MAX_HEADER)
+        return awq__fail(ctx, AWQ_E_LIMIT, "%s: header length is %llu, at most %u is read", s->path,
+                         (unsigned long long)n, AWQ__ST_MAX_HEADER);
+    text = (char *)awq__alloc_raw(ctx, (size_t)n, 1);
+    if (!text) return AWQ_E_MEMORY;
+    st = awq__file_read(ctx, &s->f, s->path, 8, text, (size_t)n);
+    if (!st) st = awq__json_parse(ctx, s->path, text, (size_t)n, &j);
+    awq__free(ctx, text);
+    AWQ__TRY(st);
+    st = awq__st_entries(ctx, t, file, &j, 8 + n);
+    awq__json_free(ctx, &j);
+    if (!st && fs->map) s->map = (const unsigned char *)fs->map(fs->user, s->f.handle);
+    return st;
+}
+
+/* Add folder/name to t->files, which stays sorted by name; nothing when it is there already. */
+static awq_status awq__st_add_file(awq_ctx *ctx, awq_tensors *t, const char *folder, const char *name)
+{
+    int lo = 0, hi = t->n_files;
+    awq__st_file *s;
+    while (lo < hi) {
+        int mid = lo + (hi - lo) / 2, c = strcmp(t->files[mid].name, name);
+        if (!c) return AWQ_OK;
+        if (c < 0) lo = mid + 1;
+        else hi = mid;
+    }
+    if (t->n_files == AWQ__ST_MAX_FILES)
+        return awq__fail(ctx, AWQ_E_LIMIT, "%s: names more than %d files", t->index_path, AWQ__ST_MAX_FILES);
+    s = &t->files[lo];
+    memmove(s + 1, s, (size_t)(t->n_files++ - lo) * sizeof *s);
+    memset(s, 0, sizeof *s);
+    s->name = awq__arena_text(ctx, &t->arena, name, strlen(name));
+    s->path = awq__path_join(ctx, folder, name);
+    return s->name && s->path ? AWQ_OK : AWQ_E_MEMORY;
+}
+
+/* The shards that an index names; every name must be that of a file beside the index. */
+static awq_status awq__st_read_index(awq_ctx *ctx, awq_tensors *t, const char *folder, awq__json *j)
+{
+    uint32_t map, m;
+    t->index_path = awq__path_join(ctx, folder, AWQ__ST_INDEX);
+    if (!t->index_path) return AWQ_E_MEMORY;
+    AWQ__TRY(awq__json_load(ctx, t->index_path, AWQ__ST_MAX_HEADER, j));
+    map = awq__json_get(j, 1, "weight_map");
+    if (!awq__json_count(j, map) || awq__json_is(j, map) != AWQ__J_OBJ)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: weight_map is missing, empty or no object", j->name);
+    for (m = awq__json_first(j, map); m; m = awq__json_next(j, m)) {
+        size_t len = 0;
+        const char *name = awq__json_str(j, m, &len);
+        if (!name || !len || strlen(name) != len || strpbrk(name, "/\\:") || strstr(name, ".."))
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: weight_map of \"%.300s\" is \"%.200s\", expected a plain file name",
+                             j->name, awq__json_key(j, m), name ? name : "(no string)");
+        AWQ__TRY(awq__st_add_file(ctx, t, folder, name));
+    }
+    return AWQ_OK;
+}
+
+/* 1 when folder/name is there, 0 when not, -1 with ctx->err set on failure */
+static int awq__probe(awq_ctx *ctx, const char *folder, const char *name)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    char *path = awq__path_join(ctx, folder, name);
+    void *h;
+    int e;
+    if (!path) return -1;
+    e = fs->open(fs->user, path, 0, &h);
+    if (!e) fs->close(fs->user, h);
+    if (e && e != ENOENT) awq__io_fail(ctx, path, "open", e);
+    awq__free(ctx, path);
+    return !e ? 1 : e == ENOENT ? 0 : -1;
+}
+
+/* Fill t->files, and j when there is an index. */
+static awq_status awq__st_find_files(awq_ctx *ctx, awq_tensors *t, const char *path, awq__json *j)
+{
+    static const char *const other[] = {"pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth",
+                                        "model.pt", "model.gguf"};
+    size_t len = strlen(path), i;
+    int there;
+    if (len > 12 && !strcmp(path + len - 12, ".safetensors") && awq__file_exists(ctx, path))
+        return awq__st_add_file(ctx, t, "", path);
+    there = awq__probe(ctx, path, AWQ__ST_SINGLE);
+    if (there > 0) return awq__st_add_file(ctx, t, path, AWQ__ST_SINGLE);
+    if (!there) there = awq__probe(ctx, path, AWQ__ST_INDEX);
+    if (there > 0) return awq__st_read_index(ctx, t, path, j);
+    for (i = 0; !there && i < sizeof other / sizeof other[0]; i++) {
+        there = awq__probe(ctx, path, other[i]);
+        if (there > 0)
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: has %s but no " AWQ__ST_SINGLE "; only safetensors is read: "
+                             "save the model again with save_pretrained(..., safe_serialization=True)", path, other[i]);
+    }
+    return there ? ctx->err.status
+                 : awq__fail(ctx, AWQ_E_IO, "%s: neither " AWQ__ST_SINGLE " nor " AWQ__ST_INDEX " is there", path);
+}
+
+/* What only shows with every file open: names that occur twice, tensors elsewhere than the index says. */
+static awq_status awq__st_check(awq_ctx *ctx, awq_tensors *t, const awq__json *j)
+{
+    uint32_t m = t->index_path ? awq__json_first(j, awq__json_get(j, 1, "weight_map")) : 0;
+    size_t i;
+    awq__sort(t->order, t->count, awq__st_by_name);
+    for (i = 1; i < t->count; i++) {
+        const awq_tensor *a = (const awq_tensor *)t->order[i - 1], *b = (const awq_tensor *)t->order[i];
+        if (strcmp(a->name, b->name)) continue;
+        if (a->file == b->file) return awq__st_bad(ctx, t->files[a->file].path, a->name, "is there twice");
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%.300s\" is also in %.300s", t->files[a->file].path, a->name,
+                         t->files[b->file].path);
+    }
+    for (; m; m = awq__json_next(j, m)) {
+        const awq_tensor *e = awq_tensors_find(t, awq__json_key(j, m));
+        if (!e || !awq__json_eq(j, m, t->files[e->file].name))
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: says that \"%.300s\" is in %.200s, but it is %s%.200s", j->name,
+                             awq__json_key(j, m), awq__json_str(j, m, NULL), e ? "in " : "nowhere",
+                             e ? t->files[e->file].name : "");
+    }
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_tensors_open(awq_ctx *ctx, const char *path, awq_tensors **tensors)
+{
+    awq_tensors *t = AWQ__NEW(ctx, awq_tensors, 1);
+    awq_status st;
+    awq__json j;
+    int i;
+    if (!t) return AWQ_E_MEMORY;
+    memset(&j, 0, sizeof j);
+    t->files = AWQ__NEW(ctx, awq__st_file, AWQ__ST_MAX_FILES);
+    st = t->files ? awq__st_find_files(ctx, t, path, &j) : AWQ_E_MEMORY;
+    for (i = 0; i < t->n_files && !st; i++) st = awq__st_open_file(ctx, t, i);
+    if (!st) st = awq__st_check(ctx, t, &j);
+    awq__json_free(ctx, &j);
+    if (st) awq_tensors_close(ctx, t);
+    else *tensors = t;
+    return st;
+}
+
+AWQ_API void awq_tensors_close(awq_ctx *ctx, awq_tensors *tensors)
+{
+    int i;
+    if (!tensors) return;
+    for (i = 0; i < tensors->n_files; i++) {
+        awq__file_close(ctx, &tensors->files[i].f);
+        awq__free(ctx, tensors->files[i].path);
+    }
+    awq__free(ctx, tensors->files);
+    awq__free(ctx, tensors->order);
+    awq__free(ctx, tensors->index_path);
+    awq__arena_free(ctx, &tensors->arena);
+    awq__free(ctx, tensors);
+}
+
+AWQ_API int64_t awq_tensors_count(const awq_tensors *tensors) { return (int64_t)tensors->count; }
+
+AWQ_API const awq_tensor *awq_tensors_at(const awq_tensors *tensors, int64_t index)
+{
+    return index < 0 || (uint64_t)index >= tensors->count ? NULL : (const awq_tensor *)tensors->order[index];
+}
+
+AWQ_API const awq_tensor *awq_tensors_find(const awq_tensors *tensors, const char *name)
+{
+    return awq_tensors_at(tensors, awq__st_search(tensors->order, tensors->count, name));
+}
+
+AWQ_API const char *awq_tensors_file(const awq_tensors *tensors, int file)
+{
+    return file < 0 || file >= tensors->n_files ? "?" : tensors->files[file].path;
+}
+
+AWQ_API awq_status awq_tensors_read(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor, uint64_t offset,
+                                    void *data, size_t bytes)
+{
+    awq__st_file *s = &tensors->files[tensor->file];
+    AWQ__TRY(awq__st_range(ctx, "awq_tensors_read", tensor, offset, bytes));
+    return awq__file_read(ctx, &s->f, s->path, tensor->offset + offset, data, bytes);
+}
+
+AWQ_API awq_status awq_tensors_read_float(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor, int64_t first,
+                                          int64_t count, float *data)
+{
+    uint64_t piece[2048]; /* 16 KB, aligned for every type */
+    const char *path = tensors->files[tensor->file].path;
+    int64_t size = (int64_t)awq_dtype_size(tensor->dtype), total = (int64_t)tensor->bytes / size, n, i;
+    int direct = tensor->dtype == AWQ_F32;
+    if (!awq__is_real(tensor->dtype))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: tensor \"%.300s\" is %s, expected F32, F16, BF16 or F64", path,
+                         tensor->name, awq_dtype_name(tensor->dtype));
+    if (first < 0 || count < 0 || first > total || count > total - first)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_tensors_read_float: %lld elements from %lld on of \"%.300s\", which has "
+                         "%lld", (long long)count, (long long)first, tensor->name, (long long)total);
+    for (; count; first += n, data += n, count -= n) {
+        n = AWQ__MIN(count, direct ? (int64_t)1 << 24 : (int64_t)sizeof piece / size);
+        AWQ__TRY(awq_tensors_read(ctx, tensors, tensor, (uint64_t)(first * size), direct ? (void *)data : piece,
+                                  (size_t)(n * size)));
+        if (!direct) awq__to_float(tensor->dtype, piece, n, data);
+        for (i = 0; i < n; i++)
+            if (!awq__finite(data[i]))
+                return awq__fail(ctx, AWQ_E_NUMERIC, "%s: tensor \"%.300s\": element %lld is %s", path, tensor->name,
+                                 (long long)(first + i), data[i] != data[i] ? "NaN" : "infinite in fp32");
+    }
+    return AWQ_OK;
+}
+
+AWQ_API const void *awq_tensors_map(const awq_tensors *tensors, const awq_tensor *tensor)
+{
+    const unsigned char *base = tensors->files[tensor->file].map;
+    if (!base || (uintptr_t)(base + tensor->offset) % awq_dtype_size(tensor->dtype)) return NULL;
+    return base + tensor->offset;
+}
+
+/* --- writing */
+typedef struct awq__st_shard {
+    awq__file f;
+    char *path, *part;       /* folder/model.safetensors, and that with ".part"; own blocks */
+    uint64_t data_at, bytes; /* where the data begins, how much it is */
+    int ours, dirty, renamed; /* ours: the part was made or taken over by this writer */
+} awq__st_shard;
+
+struct awq_writer {
+    awq__arena arena; /* everything but the paths of shards */
+    char *folder;
+    awq_tensor *list;
+    const void **order; /* list, sorted by name */
+    uint64_t *written;  /* bytes of each tensor so far */
+    size_t count;
+    awq__st_shard *shards;
+    int n_shards, resumed;
+};
+
+static awq_status awq__wr_fail(awq_ctx *ctx, const char *path, int code)
+{
+    if (code == ENOSPC) return awq__fail(ctx, AWQ_E_IO, "%s: cannot write: the disk is full", path);
+    return awq__io_fail(ctx, path, "write", code);
+}
+
+/* Check the caller's list, copy it, give every tensor its shard and its place in that shard's data. */
+static awq_status awq__wr_plan(awq_ctx *ctx, awq_writer *w, const awq_tensor *list, uint64_t shard_bytes)
+{
+    uint64_t used = 0;
+    size_t i;
+    int k;
+    for (i = 0; i < w->count; i++) {
+        awq_tensor *t = &w->list[i];
+        const char *name = list[i].name ? list[i].name : "", *bad = NULL;
+        size_t len = strlen(name), at;
+        int step = 1;
+        *t = list[i];
+        for (at = 0; at < len && step; at += (size_t)step)
+            step = awq__utf8_len((const unsigned char *)name + at, len - at);
+        for (k = 0; k < t->ndim && k < AWQ_MAX_DIMS && t->shape[k] >= 0; k++) {}
+        if (!len || !step || !strcmp(name, "__metadata__")) bad = "its name is empty, reserved or not UTF-8";
+        else if (k != t->ndim || !awq_dtype_size(t->dtype)) bad = "its dtype, number of dimensions or shape is not valid";
+        else if (!awq__st_bytes(t, &t->bytes) || t->bytes > (uint64_t)INT64_MAX / 2 - used) bad = "it is too large";
+        if (bad)
+            return awq__fail(ctx, AWQ_E_ARG, "awq_writer_open: tensor %llu \"%.300s\": %s", (unsigned long long)i, name, bad);
+        if (!(t->name = awq__arena_text(ctx, &w->arena, name, len))) return AWQ_E_MEMORY;
+        if (!w->n_shards || (used && t->bytes > shard_bytes - AWQ__MIN(used, shard_bytes))) {
+            w->n_shards++;
+            used = 0;
+        }
+        t->file = w->n_shards - 1;
+        t->offset = used;
+        used += t->bytes;
+        w->order[i] = t;
+    }
+    if (w->n_shards > AWQ__ST_MAX_FILES)
+        return awq__fail(ctx, AWQ_E_LIMIT, "awq_writer_open: %d files, at most %d; use larger shards", w->n_shards,
+                         AWQ__ST_MAX_FILES);
+    awq__sort(w->order, w->count, awq__st_by_name);
+    for (i = 1; i < w->count; i++)
+        if (!awq__st_by_name(w->order[i - 1], w->order[i]))
+            return awq__fail(ctx, AWQ_E_ARG, "awq_writer_open: tensor \"%.300s\" is listed twice",
+                             ((const awq_tensor *)w->order[i])->name);
+    return AWQ_OK;
+}
+
+/* Paths of shard number `shard` and its header: length field and JSON, padded with spaces to a multiple of 8. The
+   shard's tensors begin at list[*next], which moves on to those of the next one. */
+static awq_status awq__wr_header(awq_ctx *ctx, awq_writer *w, int shard, size_t *next, awq__text *h)
+{
+    awq__st_shard *s = &w->shards[shard];
+    char name[64], part[80];
+    int k;
+    if (w->n_shards == 1) snprintf(name, sizeof name, "%s", AWQ__ST_SINGLE);
+    else snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors", shard + 1, w->n_shards);
+    snprintf(part, sizeof part, "%s.part", name);
+    s->path = awq__path_join(ctx, w->folder, name);
+    s->part = awq__path_join(ctx, w->folder, part);
+    h->len = 0;
+    awq__text_add(ctx, h, "\0\0\0\0\0\0\0\0", 8);
+    awq__text_str(ctx, h, "{\"__metadata__\":{\"format\":\"pt\"}");
+    for (; *next < w->count && w->list[*next].file == shard; ++*next) {
+        const awq_tensor *t = &w->list[*next];
+        awq__text_str(ctx, h, ",");
+        awq__json_quote(ctx, h, t->name, strlen(t->name));
+        awq__textf(ctx, h, ":{\"dtype\":\"%s\",\"shape\":[", awq_dtype_name(t->dtype));
+        for (k = 0; k < t->ndim; k++) awq__textf(ctx, h, k ? ",%lld" : "%lld", (long long)t->shape[k]);
+        s->bytes = t->offset + t->bytes;
+        awq__textf(ctx, h, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)t->offset,
+                   (unsigned long long)s->bytes);
+    }
+    awq__text_str(ctx, h, "}");
+    while (!h->failed && h->len % 8) awq__text_str(ctx, h, " ");
+    if (h->failed || !s->path || !s->part) return AWQ_E_MEMORY;
+    s->data_at = h->len;
+    if (h->len - 8 > AWQ__ST_MAX_HEADER)
+        return awq__fail(ctx, AWQ_E_LIMIT, "%s: its header would take %llu bytes, readers stop at %u", s->path,
+                         (unsigned long long)h->len - 8, AWQ__ST_MAX_HEADER);
+    for (k = 0; k < 8; k++) h->data[k] = (char)((uint64_t)(h->len - 8) >> 8 * k);
+    return AWQ_OK;
+}
+
+static awq_status awq__wr_create(awq_ctx *ctx, awq__st_shard *s, const awq__text *h)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    int e;
+    AWQ__TRY(awq__file_open(ctx, s->part, 1, &s->f));
+    s->ours = s->dirty = 1;
+    e = fs->truncate(fs->user, s->f.handle, 0); /* nothing of an older run may show through */
+    if (!e) e = fs->write(fs->user, s->f.handle, 0, h->data, h->len);
+    if (!e) e = fs->truncate(fs->user, s->f.handle, s->data_at + s->bytes);
+    return e ? awq__wr_fail(ctx, s->part, e) : AWQ_OK;
+}
+
+/* Go on in the part of a run that was stopped: it must have the planned size and header. */
+static awq_status awq__wr_reopen(awq_ctx *ctx, awq__st_shard *s, const awq__text *h)
+{
+    awq_status st;
+    char *old;
+    int same;
+    if (!awq__file_exists(ctx, s->part))
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: cannot resume, it is not there", s->part);
+    AWQ__TRY(awq__file_open(ctx, s->part, 1, &s->f));
+    if (s->f.bytes != s->data_at + s->bytes)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: cannot resume: %llu bytes, %llu were planned", s->part,
+                         (unsigned long long)s->f.bytes, (unsigned long long)(s->data_at + s->bytes));
+    old = (char *)awq__alloc_raw(ctx, h->len, 1);
+    if (!old) return AWQ_E_MEMORY;
+    st = awq__file_read(ctx, &s->f, s->part, 0, old, h->len);
+    same = !st && !memcmp(old, h->data, h->len);
+    awq__free(ctx, old);
+    if (!st && !same) return awq__fail(ctx, AWQ_E_FORMAT, "%s: cannot resume: begun with other tensors", s->part);
+    return st;
+}
+
+AWQ_API awq_status awq_writer_open(awq_ctx *ctx, const char *folder, const awq_tensor *list, int64_t count,
+                                   uint64_t shard_bytes, int resume, awq_writer **writer)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    awq__text h = {NULL, 0, 0, 0};
+    size_t next = 0;
+    awq_writer *w;
+    awq_status st;
+    int i, e;
+    if (count < 1) return awq__fail(ctx, AWQ_E_ARG, "awq_writer_open: %lld tensors", (long long)count);
+    w = AWQ__NEW(ctx, awq_writer, 1);
+    if (!w) return AWQ_E_MEMORY;
+    w->count = (size_t)count;
+    w->resumed = resume != 0;
+    w->folder = awq__arena_text(ctx, &w->arena, folder, strlen(folder));
+    w->list = (awq_tensor *)awq__arena_alloc(ctx, &w->arena, w->count, sizeof *w->list);
+    w->order = (const void **)awq__arena_alloc(ctx, &w->arena, w->count, sizeof *w->order);
+    w->written = (uint64_t *)awq__arena_alloc(ctx, &w->arena, w->count, sizeof *w->written);
+    st = w->folder && w->list && w->order && w->written ? AWQ_OK : AWQ_E_MEMORY;
+    if (!st) st = awq__wr_plan(ctx, w, list, shard_bytes ? shard_bytes : (uint64_t)5000000000);
+    if (!st) {
+        w->shards = (awq__st_shard *)awq__arena_alloc(ctx, &w->arena, (size_t)w->n_shards, sizeof *w->shards);
+        e = w->shards ? fs->make_folder(fs->user, folder) : 0;
+        st = !w->shards ? AWQ_E_MEMORY : e ? awq__io_fail(ctx, folder, "make the folder", e) : AWQ_OK;
+    }
+    for (i = 0; i < w->n_shards && !st; i++) {
+        st = awq__wr_header(ctx, w, i, &next, &h);
+        if (!st) st = resume ? awq__wr_reopen(ctx, &w->shards[i], &h) : awq__wr_create(ctx, &w->shards[i], &h);
+    }
+    awq__text_free(ctx, &h);
+    for (i = 0; i < w->n_shards && !st && resume; i++) w->shards[i].ours = 1; /* only when all of them fit the plan */
+    if (st) awq_writer_abort(ctx, w, 0);
+    else *writer = w;
+    return st;
+}
+
+AWQ_API int64_t awq_writer_find(const awq_writer *writer, const char *name)
+{
+    int64_t at = awq__st_search(writer->order, writer->count, name);
+    return at < 0 ? -1 : (int64_t)((const awq_tensor *)writer->order[at] - writer->list);
+}
+
+AWQ_API awq_status awq_writer_write(awq_ctx *ctx, awq_writer *writer, int64_t index, uint64_t offset, const void *data,
+                                    size_t bytes)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    awq__st_shard *s;
+    const awq_tensor *t;
+    int e;
+    if (index < 0 || (uint64_t)index >= writer->count)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_writer_write: there is no tensor %lld", (long long)index);
+    t = &writer->list[index];
+    AWQ__TRY(awq__st_range(ctx, "awq_writer_write", t, offset, bytes));
+    s = &writer->shards[t->file];
+    s->dirty = 1;
+    e = bytes ? fs->write(fs->user, s->f.handle, s->data_at + t->offset + offset, data, bytes) : 0;
+    if (e) return awq__wr_fail(ctx, s->part, e);
+    writer->written[index] += bytes;
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_writer_sync(awq_ctx *ctx, awq_writer *writer)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    int i;
+    for (i = 0; i < writer->n_shards; i++) {
+        awq__st_shard *s = &writer->shards[i];
+        int e = s->dirty && s->f.is_open ? fs->sync(fs->user, s->f.handle) : 0;
+        if (e) return awq__wr_fail(ctx, s->part, e);
+        s->dirty = 0;
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__wr_index(awq_ctx *ctx, awq_writer *w, const char *path)
+{
+    awq__text t = {NULL, 0, 0, 0};
+    uint64_t total = 0;
+    awq_status st = AWQ_E_MEMORY;
+    size_t i;
+    for (i = 0; i < w->count; i++) total += w->list[i].bytes;
+    awq__textf(ctx, &t, "{\n  \"metadata\": {\n    \"total_size\": %llu\n  },\n  \"weight_map\": {",
+               (unsigned long long)total);
+    for (i = 0; i < w->count; i++) {
+        const awq_tensor *e = (const awq_tensor *)w->order[i];
+        awq__text_str(ctx, &t, i ? ",\n    " : "\n    ");
+        awq__json_quote(ctx, &t, e->name, strlen(e->name));
+        awq__textf(ctx, &t, ": \"model-%05d-of-%05d.safetensors\"", e->file + 1, w->n_shards);
+    }
+    awq__text_str(ctx, &t, "\n  }\n}\n");
+    if (!t.failed) st = awq__file_save(ctx, path, t.data, t.len);
+    awq__text_free(ctx, &t);
+    return st;
+}
+
+/* On failure the writer stays, for awq_writer_abort. */
+AWQ_API awq_status awq_writer_finish(awq_ctx *ctx, awq_writer *writer)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    char *index, *single;
+    awq_status st;
+    size_t k;
+    int i, e;
+    for (k = 0; k < writer->count && !writer->resumed; k++)
+        if (writer->written[k] < writer->list[k].bytes)
+            return awq__fail(ctx, AWQ_E_ARG, "awq_writer_finish: %llu of the %llu bytes of \"%.300s\" were written",
+                             (unsigned long long)writer->written[k], (unsigned long long)writer->list[k].bytes,
+                             writer->list[k].name);
+    AWQ__TRY(awq_writer_sync(ctx, writer));
+    for (i = 0; i < writer->n_shards; i++) {
+        e = awq__file_close(ctx, &writer->shards[i].f);
+        if (e) return awq__wr_fail(ctx, writer->shards[i].part, e);
+    }
+    index = awq__path_join(ctx, writer->folder, AWQ__ST_INDEX);
+    single = awq__path_join(ctx, writer->folder, AWQ__ST_SINGLE);
+    st = index && single ? AWQ_OK : AWQ_E_MEMORY;
+    for (i = 0; i < writer->n_shards && !st; i++) {
+        e = fs->rename(fs->user, writer->shards[i].part, writer->shards[i].path);
+        if (e) st = awq__wr_fail(ctx, writer->shards[i].path, e);
+        else writer->shards[i].renamed = 1;
+    }
+    if (!st && writer->n_shards > 1) st = awq__wr_index(ctx, writer, index);
+    if (!st) {
+        /* an older checkpoint of the other kind would be found instead of this one */
+        fs->remove(fs->user, writer->n_shards > 1 ? single : index);
+        for (i = 0; i < writer->n_shards; i++) writer->shards[i].ours = 0;
+        awq_writer_abort(ctx, writer, 1);
+    }
+    awq__free(ctx, index);
+    awq__free(ctx, single);
+    return st;
+}
+
+AWQ_API void awq_writer_abort(awq_ctx *ctx, awq_writer *writer, int keep_parts)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    int i;
+    if (!writer) return;
+    for (i = 0; i < writer->n_shards && writer->shards; i++) {
+        awq__st_shard *s = &writer->shards[i];
+        awq__file_close(ctx, &s->f);
+        if (s->ours && s->renamed && keep_parts) fs->rename(fs->user, s->path, s->part);
+        else if (s->ours && !keep_parts) fs->remove(fs->user, s->renamed ? s->path : s->part);
+        awq__free(ctx, s->path);
+        awq__free(ctx, s->part);
+    }
+    awq__arena_free(ctx, &writer->arena);
+    awq__free(ctx, writer);
+}
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>checkpoint
+   A Hugging Face folder: config.json in the spelling of transformers 4 and 5, generation_config.json, the family's
+   row, quantization_config in its variants, and every tensor the family needs, checked for presence, type and shape.
+   Invariants: nothing is allocated in proportion to a number that config.json states; a linear is packed exactly
+   when its packed tensor is there, whatever the config says; every refusal names the file and the key or tensor.
+   Tests: tests/test_checkpoint.c, tests/fuzz_config.c */
+
+/* --- families: one row each */
+typedef enum awq__window_rule {
+    AWQ__WINDOW_NONE,
+    AWQ__WINDOW_ALL,   /* sliding_window, when it is not null, holds for every layer; 4096 when config has no such key */
+    AWQ__WINDOW_LISTED /* only with use_sliding_window; layer_types or max_window_layers say where */
+} awq__window_rule;
+
+typedef struct awq__family_row {
+    awq_family family;
+    awq__window_rule window;
+} awq__family_row;
+
+#define AWQ__NAMES                                                                                            \
+    "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight",                                       \
+    "model.layers.{}.input_layernorm.weight", "model.layers.{}.post_attention_layernorm.weight",              \
+    "model.layers.{}.self_attn.q_norm.weight", "model.layers.{}.self_attn.k_norm.weight",                     \
+    {"model.layers.{}.self_attn.q_proj", "model.layers.{}.self_attn.k_proj",                                  \
+     "model.layers.{}.self_attn.v_proj", "model.layers.{}.self_attn.o_proj", "model.layers.{}.mlp.gate_proj", \
+     "model.layers.{}.mlp.up_proj", "model.layers.{}.mlp.down_proj"}
+
+static const awq__family_row awq__families[] = {
+    /* model_type, biases of q k v, o, mlp; q and k norm; tied */
+    {{"llama", -1, -1, -1, 0, 0, AWQ__NAMES}, AWQ__WINDOW_NONE},
+    {{"mistral", 0, 0, 0, 0, 0, AWQ__NAMES}, AWQ__WINDOW_ALL},
+    {{"qwen2", 1, 0, 0, 0, 0, AWQ__NAMES}, AWQ__WINDOW_LISTED},
+    {{"qwen3", -1, -1, 0, 1, 0, AWQ__NAMES}, AWQ__WINDOW_LISTED},
+};
+#define AWQ__N_FAMILIES ((int)(sizeof awq__families / sizeof awq__families[0]))
+
+struct awq_checkpoint {
+    char *folder, *config_path, *config_text; /* own blocks */
+    awq_config config;
+    awq_quant_config quant;
+    awq_tensors *tensors;
+};
+
+/* --- values of a config by key; null counts as absent. `j->name` is the file. */
+static uint32_t awq__cfg_get(const awq__json *j, uint32_t object, const char *key)
+{
+    uint32_t node = awq__json_get(j, object, key);
+    return awq__json_is(j, node) == AWQ__J_NULL ? 0 : node;
+}
+
+/* fallback -1: required */
+static awq_status awq__cfg_int(awq_ctx *ctx, const awq__json *j, uint32_t object, const char *key, int64_t lo, int64_t hi,
+                               int64_t fallback, int64_t *out)
+{
+    uint32_t node = awq__cfg_get(j, object, key);
+    int64_t v = fallback;
+    if (!node && fallback == -1) return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is missing", j->name, key);
+    if (node && !awq__json_int_of(j, node, &v))
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is not a whole number", j->name, key);
+    if (node && (v < lo || v > hi))
+        return awq__fail(ctx, v < lo ? AWQ_E_FORMAT : AWQ_E_LIMIT, "%s: %s is %lld, expected %lld to %lld", j->name, key,
+                         (long long)v, (long long)lo, (long long)hi);
+    *out = v;
+    return AWQ_OK;
+}
+
+/* a finite number above 0; fallback 0: required */
+static awq_status awq__cfg_real(awq_ctx *ctx, const awq__json *j, uint32_t object, const char *key, double fallback,
+                                double *out)
+{
+    uint32_t node = awq__cfg_get(j, object, key);
+    double v = fallback;
+    if (!node && fallback == 0) return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is missing", j->name, key);
+    if (node && !awq__json_number_of(j, node, &v))
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is not a number", j->name, key);
+    if (!(v > 0 && v < 1e300))
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is %g, expected a finite number above 0", j->name, key, v);
+    *out = v;
+    return AWQ_OK;
+}
+
+static awq_status awq__cfg_bool(awq_ctx *ctx, const awq__json *j, uint32_t object, const char *key, int fallback, int *out)
+{
+    uint32_t node = awq__cfg_get(j, object, key);
+    int v = node ? awq__json_bool(j, node) : fallback;
+    if (v < 0) return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is neither true nor false", j->name, key);
+    *out = v;
+    return AWQ_OK;
+}
+
+/* *out NULL when absent */
+static awq_status awq__cfg_str(awq_ctx *ctx, const awq__json *j, uint32_t object, const char *key, const char **out)
+{
+    uint32_t node = awq__cfg_get(j, object, key);
+    const char *s = awq__json_str(j, node, NULL);
+    if (node && !s) return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is not a string", j->name, key);
+    *out = s;
+    return AWQ_OK;
+}
+
+/* *out 0 when absent */
+static awq_status awq__cfg_object(awq_ctx *ctx, const awq__json *j, uint32_t object, const char *key, uint32_t *out)
+{
+    uint32_t node = awq__cfg_get(j, object, key);
+    if (node && awq__json_is(j, node) != AWQ__J_OBJ)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is not an object", j->name, key);
+    *out = node;
+    return AWQ_OK;
+}
+
+/* --- config.json */
+static awq_status awq__cfg_sizes(awq_ctx *ctx, const awq__json *j, awq_config *c)
+{
+    int64_t layers, heads, kv, dim;
+    AWQ__TRY(awq__cfg_int(ctx, j, 1, "hidden_size", 1, 1 << 20, -1, &c->hidden_size));
+    AWQ__TRY(awq__cfg_int(ctx, j, 1, "intermediate_size", 1, 1 << 24, -1, &c->intermediate_size));
+    AWQ__TRY(awq__cfg_int(ctx, j, 1, "vocab_size", 1, 1 << 26, -1, &c->vocab_size));
+    AWQ__TRY(awq__cfg_int(ctx, j, 1, "max_position_embeddings", 1, INT32_MAX, 2048, &c->max_position_embeddings));
+    AWQ__TRY(awq__cfg_int(ctx, j, 1, "num_hidden_layers", 1, AWQ_MAX_LAYERS, -1, &layers));
+    AWQ__TRY(awq__cfg_int(ctx, j, 1, "num_attention_heads", 1, 1 << 16, -1, &heads));
+    AWQ__TRY(awq__cfg_int(ctx, j, 1, "num_key_value_heads", 1, 1 << 16, heads, &kv));
+    AWQ__TRY(awq__cfg_int(ctx, j, 1, "head_dim", 1, 1 << 14, c->hidden_size / heads, &dim));
+    if (!awq__cfg_get(j, 1, "head_dim") && c->hidden_size % heads)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: num_attention_heads %lld does not divide hidden_size %lld and there is no "
+                         "head_dim", j->name, (long long)heads, (long long)c->hidden_size);
+    if (dim % 2) /* also 0: more heads than hidden_size */
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: head_dim is %lld, expected an even number for rope", j->name,
+                         (long long)dim);
+    if (heads % kv)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: num_key_value_heads %lld does not divide num_attention_heads %lld",
+                         j->name, (long long)kv, (long long)heads);
+    c->num_hidden_layers = (int)layers;
+    c->num_attention_heads = (int)heads;
+    c->num_key_value_heads = (int)kv;
+    c->head_dim = (int)dim;
+    return AWQ_OK;
+}
+
+/* transformers 5: rope_parameters {rope_type, rope_theta, ...}; 4: rope_theta beside rope_scaling {rope_type | type} */
+static awq_status awq__cfg_rope(awq_ctx *ctx, const awq__json *j, awq_config *c)
+{
+    uint32_t rope, i;
+    const char *type;
+    double partial;
+    AWQ__TRY(awq__cfg_real(ctx, j, 1, "rope_theta", 10000, &c->rope_theta));
+    AWQ__TRY(awq__cfg_real(ctx, j, 1, "partial_rotary_factor", 1, &partial));
+    AWQ__TRY(awq__cfg_object(ctx, j, 1, "rope_parameters", &rope));
+    if (!rope) AWQ__TRY(awq__cfg_object(ctx, j, 1, "rope_scaling", &rope));
+    for (i = awq__json_first(j, rope); i; i = awq__json_next(j, i))
+        if (awq__json_is(j, i) == AWQ__J_OBJ)
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: rope_parameters per layer type (%.40s) are not supported",
+                             j->name, awq__json_key(j, i));
+    AWQ__TRY(awq__cfg_str(ctx, j, rope, "rope_type", &type));
+    if (!type) AWQ__TRY(awq__cfg_str(ctx, j, rope, "type", &type));
+    AWQ__TRY(awq__cfg_real(ctx, j, rope, "rope_theta", c->rope_theta, &c->rope_theta));
+    AWQ__TRY(awq__cfg_real(ctx, j, rope, "partial_rotary_factor", partial, &partial));
+    if (partial != 1)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: partial_rotary_factor is %g, only 1 is supported", j->name, partial);
+    c->rope_factor = 1;
+    if (!type || !strcmp(type, "default")) return AWQ_OK;
+    if (!strcmp(type, "linear")) {
+        c->rope_kind = AWQ_ROPE_LINEAR;
+        return awq__cfg_real(ctx, j, rope, "factor", 0, &c->rope_factor);
+    }
+    if (strcmp(type, "llama3"))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: rope_type is \"%.40s\"; known are default, linear, llama3", j->name,
+                         type);
+    c->rope_kind = AWQ_ROPE_LLAMA3;
+    AWQ__TRY(awq__cfg_real(ctx, j, rope, "factor", 0, &c->rope_factor));
+    AWQ__TRY(awq__cfg_real(ctx, j, rope, "low_freq_factor", 0, &c->rope_low_freq_factor));
+    AWQ__TRY(awq__cfg_real(ctx, j, rope, "high_freq_factor", 0, &c->rope_high_freq_factor));
+    AWQ__TRY(awq__cfg_int(ctx, j, rope, "original_max_position_embeddings", 1, INT32_MAX, -1,
+                          &c->rope_original_max_position));
+    if (c->rope_low_freq_factor >= c->rope_high_freq_factor)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: low_freq_factor %g is not below high_freq_factor %g", j->name,
+                         c->rope_low_freq_factor, c->rope_high_freq_factor);
+    return AWQ_OK;
+}
+
+static awq_status awq__cfg_window(awq_ctx *ctx, const awq__json *j, awq__window_rule rule, awq_config *c)
+{
+    uint32_t types = awq__cfg_get(j, 1, "layer_types"), t;
+    int64_t from = 0, window = 0;
+    int use = 1, i;
+    if (rule == AWQ__WINDOW_NONE) return AWQ_OK;
+    if (rule == AWQ__WINDOW_ALL || awq__cfg_get(j, 1, "sliding_window"))
+        AWQ__TRY(awq__cfg_int(ctx, j, 1, "sliding_window", 1, INT32_MAX, awq__json_get(j, 1, "sliding_window") ? 0 : 4096,
+                              &window));
+    if (rule == AWQ__WINDOW_LISTED) {
+        AWQ__TRY(awq__cfg_bool(ctx, j, 1, "use_sliding_window", 0, &use));
+        AWQ__TRY(awq__cfg_int(ctx, j, 1, "max_window_layers", 0, INT32_MAX, 28, &from));
+        if (types && (awq__json_is(j, types) != AWQ__J_ARR || awq__json_count(j, types) != (uint32_t)c->num_hidden_layers))
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: layer_types is not an array of num_hidden_layers = %d strings", j->name,
+                             c->num_hidden_layers);
+    }
+    for (i = 0, t = rule == AWQ__WINDOW_LISTED ? awq__json_first(j, types) : 0; i < c->num_hidden_layers; i++) {
+        c->layer_is_sliding[i] = use && window && i >= from;
+        if (!t) continue;
+        if (!awq__json_eq(j, t, "sliding_attention") && !awq__json_eq(j, t, "full_attention"))
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: layer_types[%d] is neither full_attention nor sliding_attention",
+                             j->name, i);
+        c->layer_is_sliding[i] = use && window && awq__json_eq(j, t, "sliding_attention");
+        t = awq__json_next(j, t);
+    }
+    for (i = 0; i < c->num_hidden_layers; i++)
+        if (c->layer_is_sliding[i]) c->sliding_window = window;
+    return AWQ_OK;
+}
+
+static awq_status awq__cfg_dtype(awq_ctx *ctx, const awq__json *j, awq_config *c)
+{
+    static const struct {
+        const char *name;
+        awq_dtype dtype;
+    } known[] = {{"bfloat16", AWQ_BF16}, {"float16", AWQ_F16}, {"float32", AWQ_F32}, {"float64", AWQ_F64}};
+    const char *s;
+    size_t i;
+    AWQ__TRY(awq__cfg_str(ctx, j, 1, "dtype", &s));
+    if (!s) AWQ__TRY(awq__cfg_str(ctx, j, 1, "torch_dtype", &s));
+    c->dtype = AWQ_F32;
+    if (!s) return AWQ_OK;
+    for (i = 0; i < 4; i++)
+        if (!strcmp(s, known[i].name)) {
+            c->dtype = known[i].dtype;
+            return AWQ_OK;
+        }
+    return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: dtype is \"%.40s\"; known are bfloat16, float16, float32, float64",
+                     j->name, s);
+}
+
+/* eos_token_id, a number or a list of them; the ids not yet known are added */
+static awq_status awq__cfg_eos(awq_ctx *ctx, const awq__json *j, awq_config *c)
+{
+    uint32_t node = awq__cfg_get(j, 1, "eos_token_id"), i;
+    int is_list = awq__json_is(j, node) == AWQ__J_ARR, k;
+    for (i = is_list ? awq__json_first(j, node) : node; i; i = is_list ? awq__json_next(j, i) : 0) {
+        int64_t id;
+        if (!awq__json_int_of(j, i, &id) || id > INT32_MAX)
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: eos_token_id is neither a token id nor a list of them", j->name);
+        for (k = 0; k < c->n_eos && c->eos_token_id[k] != id; k++) {}
+        if (id < 0 || k < c->n_eos) continue; /* -1 is an old way of writing none */
+        if (c->n_eos == AWQ_MAX_EOS)
+            return awq__fail(ctx, AWQ_E_LIMIT, "%s: more than %d ids in eos_token_id", j->name, AWQ_MAX_EOS);
+        c->eos_token_id[c->n_eos++] = (int32_t)id;
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__cfg_read(awq_ctx *ctx, const awq__json *j, awq_config *c)
+{
+    const awq__family_row *row = NULL;
+    const char *type, *act;
+    char known[256];
+    size_t n = 0;
+    int64_t bos;
+    int i;
+    if (awq__json_is(j, 1) != AWQ__J_OBJ) return awq__fail(ctx, AWQ_E_FORMAT, "%s: is not an object", j->name);
+    AWQ__TRY(awq__cfg_str(ctx, j, 1, "model_type", &type));
+    if (!type) return awq__fail(ctx, AWQ_E_FORMAT, "%s: model_type is missing", j->name);
+    for (i = 0; i < AWQ__N_FAMILIES; i++) {
+        if (!strcmp(type, awq__families[i].family.model_type)) row = &awq__families[i];
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", awq__families[i].family.model_type);
+    }
+    if (!row)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: model_type is \"%.60s\"; known are %s", j->name, type, known);
+    c->family = &row->family;
+    snprintf(c->model_type, sizeof c->model_type, "%s", type);
+    AWQ__TRY(awq__cfg_sizes(ctx, j, c));
+    AWQ__TRY(awq__cfg_real(ctx, j, 1, "rms_norm_eps", 1e-6, &c->rms_norm_eps));
+    AWQ__TRY(awq__cfg_rope(ctx, j, c));
+    AWQ__TRY(awq__cfg_window(ctx, j, row->window, c));
+    AWQ__TRY(awq__cfg_str(ctx, j, 1, "hidden_act", &act));
+    if (act && strcmp(act, "silu") && strcmp(act, "swish"))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: hidden_act is \"%.40s\"; known is silu", j->name, act);
+    AWQ__TRY(awq__cfg_bool(ctx, j, 1, "tie_word_embeddings", row->family.tied_by_default, &c->tie_word_embeddings));
+    AWQ__TRY(awq__cfg_bool(ctx, j, 1, "attention_bias", 0, &c->attention_bias));
+    AWQ__TRY(awq__cfg_bool(ctx, j, 1, "mlp_bias", 0, &c->mlp_bias));
+    AWQ__TRY(awq__cfg_dtype(ctx, j, c));
+    AWQ__TRY(awq__cfg_int(ctx, j, 1, "bos_token_id", -1, INT32_MAX, -2, &bos));
+    c->bos_token_id = bos < 0 ? -1 : (int32_t)bos;
+    return awq__cfg_eos(ctx, j, c);
+}
+
+/* --- quantization_config */
+static awq_status awq__quant_unknown(awq_ctx *ctx, const awq__json *j, const char *key, const char *found, const char *known)
+{
+    return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization %s is \"%.60s\"; known are %s", j->name, key, found, known);
+}
+
+/* AutoAWQ's and AutoGPTQ's keys, with their synonyms of different ages */
+static awq_status awq__quant_flat(awq_ctx *ctx, const awq__json *j, uint32_t q, int gptq, awq_quant_config *out)
+{
+    const char *version, *backend;
+    char lower[32];
+    int64_t bits;
+    size_t i;
+    int flag;
+    AWQ__TRY(awq__cfg_int(ctx, j, q, awq__cfg_get(j, q, "bits") ? "bits" : "w_bit", 1, 16, 4, &bits));
+    AWQ__TRY(awq__cfg_int(ctx, j, q, awq__cfg_get(j, q, "group_size") ? "group_size" : "q_group_size", -1, 1 << 24, 128,
+                          &out->group_size));
+    if (!out->group_size)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: quantization group_size is 0, expected -1 (whole row) or a size", j->name);
+    if (bits != 4)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization bits is %lld, only 4 is supported for %s", j->name,
+                         (long long)bits, gptq ? "gptq" : "awq");
+    out->bits = 4;
+    AWQ__TRY(awq__cfg_bool(ctx, j, q, "zero_point", !gptq, &flag));
+    AWQ__TRY(awq__cfg_bool(ctx, j, q, "sym", !flag, &out->symmetric));
+    AWQ__TRY(awq__cfg_bool(ctx, j, q, "desc_act", 0, &flag));
+    if (flag)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: desc_act is true: columns in activation order are not supported",
+                         j->name);
+    if (awq__json_count(j, awq__cfg_get(j, q, "dynamic")))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization settings per module (dynamic) are not supported", j->name);
+    AWQ__TRY(awq__cfg_str(ctx, j, q, gptq ? "checkpoint_format" : "version", &version));
+    if (!version) AWQ__TRY(awq__cfg_str(ctx, j, q, "format", &version));
+    if (!version) AWQ__TRY(awq__cfg_str(ctx, j, q, "checkpoint_format", &version));
+    AWQ__TRY(awq__cfg_str(ctx, j, q, "backend", &backend));
+    if (!version) version = gptq ? "gptq" : "gemm";
+    for (i = 0; version[i] && i < sizeof lower - 1; i++)
+        lower[i] = (char)(version[i] >= 'A' && version[i] <= 'Z' ? version[i] + 32 : version[i]);
+    lower[i] = 0;
+    if (!gptq && backend && !strcmp(backend, "llm-awq")) out->layout = AWQ_LAYOUT_GEMV_FAST;
+    else out->layout = awq_layout_from_name(lower);
+    if (gptq ? out->layout != AWQ_LAYOUT_GPTQ && out->layout != AWQ_LAYOUT_GPTQ_V2
+             : out->layout < AWQ_LAYOUT_GEMM || out->layout > AWQ_LAYOUT_MARLIN)
+        return awq__quant_unknown(ctx, j, gptq ? "checkpoint_format" : "version", version,
+                                  gptq ? "gptq, gptq_v2" : "gemm, gemv, gemv_fast, llm-awq, marlin");
+    return AWQ_OK;
+}
+
+static awq_status awq__quant_compressed(awq_ctx *ctx, const awq__json *j, uint32_t q, awq_quant_config *out)
+{
+    static const char *const refused[] = {"transform_config", "sparsity_config"};
+    uint32_t groups = 0, group, weights = 0;
+    const char *format, *s;
+    int64_t bits;
+    size_t i;
+    for (i = 0; i < 2; i++)
+        if (awq__json_count(j, awq__cfg_get(j, q, refused[i])))
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization %s is not supported", j->name, refused[i]);
+    AWQ__TRY(awq__cfg_object(ctx, j, q, "config_groups", &groups));
+    if (awq__json_count(j, groups) != 1)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization config_groups has %lu groups, only one is supported",
+                         j->name, (unsigned long)awq__json_count(j, groups));
+    group = awq__json_first(j, groups);
+    AWQ__TRY(awq__cfg_str(ctx, j, group, "format", &format));
+    if (!format) AWQ__TRY(awq__cfg_str(ctx, j, q, "format", &format));
+    if (!format || strcmp(format, "pack-quantized"))
+        return awq__quant_unknown(ctx, j, "format", format ? format : "", "pack-quantized");
+    if (awq__cfg_get(j, group, "input_activations"))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantized activations (input_activations) are not supported", j->name);
+    AWQ__TRY(awq__cfg_object(ctx, j, group, "weights", &weights));
+    AWQ__TRY(awq__cfg_int(ctx, j, weights, "num_bits", 1, 16, -1, &bits));
+    if (bits != 4 && bits != 8)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization num_bits is %lld, only 4 and 8 are supported", j->name,
+                         (long long)bits);
+    AWQ__TRY(awq__cfg_str(ctx, j, weights, "type", &s));
+    if (s && strcmp(s, "int")) return awq__quant_unknown(ctx, j, "type", s, "int");
+    AWQ__TRY(awq__cfg_bool(ctx, j, weights, "symmetric", 1, &out->symmetric));
+    AWQ__TRY(awq__cfg_int(ctx, j, weights, "group_size", -1, 1 << 24, -2, &out->group_size));
+    AWQ__TRY(awq__cfg_str(ctx, j, weights, "strategy", &s));
+    if (!s) s = out->group_size > 0 ? "group" : "channel";
+    if (!strcmp(s, "channel")) out->group_size = -1;
+    else if (strcmp(s, "group")) return awq__quant_unknown(ctx, j, "strategy", s, "group, channel");
+    if (out->group_size != -1 && out->group_size < 1)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: quantization group_size is missing or 0", j->name);
+    out->bits = (int)bits;
+    out->layout = AWQ_LAYOUT_COMPRESSED_TENSORS;
+    return AWQ_OK;
+}
+
+static awq_status awq__quant_read(awq_ctx *ctx, const awq__json *j, uint32_t q, awq_quant_config *out)
+{
+    const char *method;
+    awq_status st;
+    if (awq__json_is(j, q) != AWQ__J_OBJ)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: the quantization config is not an object", j->name);
+    AWQ__TRY(awq__cfg_str(ctx, j, q, "quant_method", &method));
+    /* side files of old checkpoints do not say; only GPTQ has desc_act */
+    if (!method) method = awq__json_get(j, q, "desc_act") ? "gptq" : "awq";
+    if (!strcmp(method, "awq")) st = awq__quant_flat(ctx, j, q, 0, out);
+    else if (!strcmp(method, "gptq")) st = awq__quant_flat(ctx, j, q, 1, out);
+    else if (!strcmp(method, "compressed-tensors")) st = awq__quant_compressed(ctx, j, q, out);
+    else st = awq__quant_unknown(ctx, j, "quant_method", method, "awq, gptq, compressed-tensors");
+    if (!st) out->present = 1;
+    return st;
+}
+
+/* --- tensors */
+/* template with its `{}` replaced, then suffix */
+static const char *awq__ck_name(char out[256], const char *pattern, int layer, const char *suffix)
+{
+    const char *gap = strstr(pattern, "{}");
+    if (gap) snprintf(out, 256, "%.*s%d%s%s", (int)(gap - pattern), pattern, layer, gap + 2, suffix);
+    else snprintf(out, 256, "%s%s", pattern, suffix);
+    return out;
+}
+
+/* The tensor called name; it must have this shape and type (AWQ_DTYPE_NONE: any of the real ones). */
+static awq_status awq__ck_need(awq_ctx *ctx, const awq_checkpoint *ck, const char *name, awq_dtype dtype, int ndim,
+                               const int64_t *shape, const awq_tensor **out)
+{
+    const awq_tensor *t = awq_tensors_find(ck->tensors, name);
+    char found[200], wanted[200];
+    int k, same;
+    if (!t) return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%s\" is missing", ck->folder, name);
+    same = t->ndim == ndim;
+    for (k = 0; k < ndim && same; k++) same = t->shape[k] == shape[k];
+    if (!same || (dtype ? t->dtype != dtype : !awq__is_real(t->dtype)))
+        return awq__fail(ctx, same && !dtype ? AWQ_E_UNSUPPORTED : AWQ_E_FORMAT, "%s: tensor \"%s\" is %s %s, expected %s %s",
+                         awq_tensors_file(ck->tensors, t->file), name, awq_dtype_name(t->dtype),
+                         awq__st_shape(t->shape, t->ndim, found, sizeof found),
+                         dtype ? awq_dtype_name(dtype) : same ? "F32, F16, BF16 or F64" : awq_dtype_name(t->dtype),
+                         awq__st_shape(shape, ndim, wanted, sizeof wanted));
+    *out = t;
+    return AWQ_OK;
+}
+
+/* [out_features, in_features] of a linear, and whether it has a bias */
+static int awq__ck_linear_shape(const awq_config *c, awq_linear_id id, int64_t *out, int64_t *in)
+{
+    int64_t q = (int64_t)c->num_attention_heads * c->head_dim, kv = (int64_t)c->num_key_value_heads * c->head_dim;
+    const awq_family *f = c->family;
+    *out = id == AWQ_Q_PROJ ? q : id <= AWQ_V_PROJ ? kv : id == AWQ_GATE_PROJ || id == AWQ_UP_PROJ ? c->intermediate_size
+         : c->hidden_size;
+    *in = id == AWQ_O_PROJ ? q : id == AWQ_DOWN_PROJ ? c->intermediate_size : c->hidden_size;
+    if (id > AWQ_O_PROJ) return f->mlp_bias < 0 ? c->mlp_bias : f->mlp_bias;
+    if (id == AWQ_O_PROJ) return f->o_bias < 0 ? c->attention_bias : f->o_bias;
+    return f->qkv_bias < 0 ? c->attention_bias : f->qkv_bias;
+}
+
+/* the last error, with folder and linear in front */
+static awq_status awq__ck_prefix(awq_ctx *ctx, const awq_checkpoint *ck, const char *linear)
+{
+    awq_error e = ctx->err;
+    return awq__fail(ctx, e.status, "%s: %s: %.700s", ck->folder, linear, e.text);
+}
+
+/* l->packed and l->part as this layout and group size (-1: whole row) want them, checked against what is stored */
+static awq_status awq__ck_parts(awq_ctx *ctx, const awq_checkpoint *ck, awq_layout layout, int64_t group,
+                                awq_linear_info *l)
+{
+    const awq_tensor *scales;
+    awq_qweight w;
+    char name[256];
+    int i;
+    memset(&w, 0, sizeof w);
+    w.out_features = l->out_features;
+    w.in_features = l->in_features;
+    w.group_size = group < 0 ? l->in_features : group;
+    w.bits = ck->quant.bits;
+    w.symmetric = ck->quant.symmetric;
+    snprintf(name, sizeof name, "%s%s", l->name, layout == AWQ_LAYOUT_COMPRESSED_TENSORS ? ".weight_scale" : ".scales");
+    scales = awq_tensors_find(ck->tensors, name);
+    w.scale_dtype = scales && (scales->dtype == AWQ_BF16 || scales->dtype == AWQ_F32) ? scales->dtype : AWQ_F16;
+    if (awq_layout_describe(ctx, layout, &w, &l->packed)) return awq__ck_prefix(ctx, ck, l->name);
+    for (i = 0; i < l->packed.n_tensors; i++) {
+        const awq_packed_tensor *p = &l->packed.tensor[i];
+        snprintf(name, sizeof name, "%s.%s", l->name, p->suffix);
+        if (layout == AWQ_LAYOUT_GEMV_FAST && !strcmp(p->suffix, "qzeros") && !awq_tensors_find(ck->tensors, name))
+            snprintf(name, sizeof name, "%s.scaled_zeros", l->name); /* llm-awq's word for it */
+        AWQ__TRY(awq__ck_need(ctx, ck, name, p->dtype, p->ndim, p->shape, &l->part[i]));
+    }
+    if (layout != AWQ_LAYOUT_COMPRESSED_TENSORS) return AWQ_OK;
+    snprintf(name, sizeof name, "%s.weight_g_idx", l->name);
+    if (awq_tensors_find(ck->tensors, name))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: %s: columns in activation order are not supported", ck->folder, name);
+    return AWQ_OK;
+}
+
+/* The tensors decide over the version that the config states: it was not always right, and shapes tell. */
+static void awq__ck_settle_layout(awq_ctx *ctx, awq_checkpoint *ck)
+{
+    awq_linear_info l;
+    char name[256];
+    int layer, id, k;
+    if (ck->quant.layout < AWQ_LAYOUT_GEMM || ck->quant.layout > AWQ_LAYOUT_MARLIN) return;
+    for (layer = 0; layer < ck->config.num_hidden_layers; layer++)
+        for (id = 0; id < AWQ_N_LINEARS; id++) {
+            const char *pattern = ck->config.family->linear[id];
+            memset(&l, 0, sizeof l);
+            if (!awq_tensors_find(ck->tensors, awq__ck_name(name, pattern, layer, ".qweight"))) continue;
+            snprintf(l.name, sizeof l.name, "%.180s", awq__ck_name(name, pattern, layer, ""));
+            awq__ck_linear_shape(&ck->config, (awq_linear_id)id, &l.out_features, &l.in_features);
+            if (!awq__ck_parts(ctx, ck, ck->quant.layout, ck->quant.group_size, &l)) return;
+            for (k = AWQ_LAYOUT_GEMM; k <= AWQ_LAYOUT_MARLIN; k++) {
+                if (awq__ck_parts(ctx, ck, (awq_layout)k, ck->quant.group_size, &l)) continue;
+                awq__log(ctx, AWQ_LOG_WARN, "%s: the quantization config says %s, the tensors are %s", ck->folder,
+                         awq_layout_name(ck->quant.layout), awq_layout_name((awq_layout)k));
+                ck->quant.layout = (awq_layout)k;
+                return;
+            }
+            return; /* awq_checkpoint_linear says what is wrong */
+        }
+}
+
+AWQ_API awq_status awq_checkpoint_linear(awq_ctx *ctx, const awq_checkpoint *ck, int layer, awq_linear_id id,
+                                         awq_linear_info *info)
+{
+    static const int64_t groups[] = {16, 32, 64, 128, 256, 512, 1024, -1};
+    awq_linear_info l;
+    char name[256];
+    int64_t shape[2];
+    const char *pattern;
+    int bias;
+    if (layer < 0 || layer >= ck->config.num_hidden_layers || (int)id < 0 || id >= AWQ_N_LINEARS)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_checkpoint_linear: there is no linear %d of layer %d", (int)id, layer);
+    memset(&l, 0, sizeof l);
+    pattern = ck->config.family->linear[id];
+    snprintf(l.name, sizeof l.name, "%.180s", awq__ck_name(name, pattern, layer, ""));
+    bias = awq__ck_linear_shape(&ck->config, id, &l.out_features, &l.in_features);
+    shape[0] = l.out_features;
+    shape[1] = l.in_features;
+    l.quantized = awq_tensors_find(ck->tensors, awq__ck_name(name, pattern, layer, ".qweight"))
+                  || awq_tensors_find(ck->tensors, awq__ck_name(name, pattern, layer, ".weight_packed"));
+    if (l.quantized && !ck->quant.present)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is quantized, but there is no quantization_config", ck->config_path,
+                         l.name);
+    if (l.quantized) {
+        awq_status st = awq__ck_parts(ctx, ck, ck->quant.layout, ck->quant.group_size, &l);
+        awq_error e = ctx->err;
+        size_t k;
+        for (k = 0; st && k < sizeof groups / sizeof groups[0]; k++)
+            if (!awq__ck_parts(ctx, ck, ck->quant.layout, groups[k], &l))
+                return awq__fail(ctx, AWQ_E_FORMAT, "%s: group_size is %lld, but the shapes of %s are those of group_size "
+                                 "%lld", ck->config_path, (long long)ck->quant.group_size, l.name, (long long)groups[k]);
+        ctx->err = e;
+        AWQ__TRY(st);
+    } else {
+        AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, pattern, layer, ".weight"), AWQ_DTYPE_NONE, 2, shape, &l.weight));
+    }
+    if (bias)
+        AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, pattern, layer, ".bias"), AWQ_DTYPE_NONE, 1, shape, &l.bias));
+    *info = l;
+    return AWQ_OK;
+}
+
+static awq_status awq__ck_check(awq_ctx *ctx, const awq_checkpoint *ck)
+{
+    const awq_config *c = &ck->config;
+    const awq_family *f = c->family;
+    int64_t table[2], head_dim = c->head_dim;
+    const awq_tensor *t;
+    awq_linear_info info;
+    char name[256];
+    int layer, id;
+    table[0] = c->vocab_size;
+    table[1] = c->hidden_size;
+    AWQ__TRY(awq__ck_need(ctx, ck, f->embed, AWQ_DTYPE_NONE, 2, table, &t));
+    AWQ__TRY(awq__ck_need(ctx, ck, f->final_norm, AWQ_DTYPE_NONE, 1, table + 1, &t));
+    if (!c->tie_word_embeddings) AWQ__TRY(awq__ck_need(ctx, ck, f->head, AWQ_DTYPE_NONE, 2, table, &t));
+    for (layer = 0; layer < c->num_hidden_layers; layer++) {
+        AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, f->input_norm, layer, ""), AWQ_DTYPE_NONE, 1, table + 1, &t));
+        AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, f->post_norm, layer, ""), AWQ_DTYPE_NONE, 1, table + 1, &t));
+        if (f->qk_norm) {
+            AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, f->q_norm, layer, ""), AWQ_DTYPE_NONE, 1, &head_dim, &t));
+            AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, f->k_norm, layer, ""), AWQ_DTYPE_NONE, 1, &head_dim, &t));
+        }
+        for (id = 0; id < AWQ_N_LINEARS; id++) AWQ__TRY(awq_checkpoint_linear(ctx, ck, layer, (awq_linear_id)id, &info));
+    }
+    return AWQ_OK;
+}
+
+/* --- opening */
+#define AWQ__CONFIG_MAX ((size_t)16 << 20) /* bytes of a config file */
+
+static awq_status awq__ck_config(awq_ctx *ctx, awq_checkpoint *ck)
+{
+    awq__json j;
+    awq_status st;
+    size_t bytes;
+    uint32_t q;
+    AWQ__TRY(awq__file_load(ctx, ck->config_path, AWQ__CONFIG_MAX, &ck->config_text, &bytes));
+    AWQ__TRY(awq__json_parse(ctx, ck->config_path, ck->config_text, bytes, &j));
+    st = awq__cfg_read(ctx, &j, &ck->config);
+    q = awq__cfg_get(&j, 1, "quantization_config");
+    if (!st && q) st = awq__quant_read(ctx, &j, q, &ck->quant);
+    awq__json_free(ctx, &j);
+    return st;
+}
+
+/* generation_config.json, and the quantization config of old checkpoints, where they are there */
+static awq_status awq__ck_side_files(awq_ctx *ctx, awq_checkpoint *ck)
+{
+    static const char *const names[] = {"generation_config.json", "quant_config.json", "quantize_config.json"};
+    awq_status st = AWQ_OK;
+    int i;
+    for (i = 0; i < 3 && !st && !(i && ck->quant.present); i++) {
+        int there = awq__probe(ctx, ck->folder, names[i]);
+        char *path = there > 0 ? awq__path_join(ctx, ck->folder, names[i]) : NULL;
+        awq__json j;
+        if (!there) continue;
+        st = path ? awq__json_load(ctx, path, AWQ__CONFIG_MAX, &j) : ctx->err.status;
+        if (!st) {
+            st = i ? awq__quant_read(ctx, &j, 1, &ck->quant) : awq__cfg_eos(ctx, &j, &ck->config);
+            awq__json_free(ctx, &j);
+        }
+        awq__free(ctx, path);
+    }
+    return st;
+}
+
+AWQ_API awq_status awq_checkpoint_open(awq_ctx *ctx, const char *folder, awq_checkpoint **ck)
+{
+    awq_checkpoint *c = AWQ__NEW(ctx, awq_checkpoint, 1);
+    awq_status st;
+    if (!c) return AWQ_E_MEMORY;
+    c->folder = awq__path_join(ctx, "", folder);
+    c->config_path = c->folder ? awq__path_join(ctx, folder, "config.json") : NULL;
+    st = c->config_path ? awq__ck_config(ctx, c) : AWQ_E_MEMORY;
+    if (!st) st = awq__ck_side_files(ctx, c);
+    if (!st) st = awq_tensors_open(ctx, folder, &c->tensors);
+    if (!st) {
+        awq__ck_settle_layout(ctx, c);
+        st = awq__ck_check(ctx, c);
+    }
+    if (st) awq_checkpoint_close(ctx, c);
+    else *ck = c;
+    return st;
+}
+
+AWQ_API void awq_checkpoint_close(awq_ctx *ctx, awq_checkpoint *ck)
+{
+    if (!ck) return;
+    awq_tensors_close(ctx, ck->tensors);
+    awq__free(ctx, ck->folder);
+    awq__free(ctx, ck->config_path);
+    awq__free(ctx, ck->config_text);
+    awq__free(ctx, ck);
+}
+
+AWQ_API const awq_config *awq_checkpoint_config(const awq_checkpoint *ck) { return &ck->config; }
+AWQ_API const awq_quant_config *awq_checkpoint_quant(const awq_checkpoint *ck) { return &ck->quant; }
+AWQ_API awq_tensors *awq_checkpoint_tensors(const awq_checkpoint *ck) { return ck->tensors; }
+AWQ_API const char *awq_checkpoint_folder(const awq_checkpoint *ck) { return ck->folder; }
+AWQ_API const char *awq_checkpoint_config_text(const awq_checkpoint *ck) { return ck->config_text; }
+
+AWQ_API awq_status awq_checkpoint_read_qweight(awq_ctx *ctx, awq_checkpoint *ck, const awq_linear_info *info,
+                                               awq_qweight *w)
+{
+    awq_packed p = info->packed;
+    void *own[4] = {NULL, NULL, NULL, NULL};
+    awq_qweight q;
+    awq_status st = AWQ_OK;
+    int i;
+    if (!info->quantized)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_checkpoint_read_qweight: %s is not quantized", info->name);
+    memset(&q, 0, sizeof q);
+    for (i = 0; i < p.n_tensors && !st; i++) {
+        const awq_tensor *t = info->part[i];
+        p.tensor[i].data = (void *)(uintptr_t)awq_tensors_map(ck->tensors, t); /* only read from */
+        if (p.tensor[i].data) continue;
+        p.tensor[i].data = own[i] = awq__alloc_raw(ctx, p.tensor[i].bytes, 1);
+        st = own[i] ? awq_tensors_read(ctx, ck->tensors, t, 0, own[i], p.tensor[i].bytes) : AWQ_E_MEMORY;
+    }
+    if (!st) st = awq_qweight_alloc(ctx, p.out_features, p.in_features, p.bits, p.group_size, p.symmetric, &q);
+    if (!st) {
+        st = awq_unpack(ctx, &p, &q);
+        if (st) st = awq__ck_prefix(ctx, ck, info->name);
+    }
+    for (i = 0; i < 4; i++) awq__free(ctx, own[i]);
+    if (st) awq_qweight_free(ctx, &q);
+    else *w = q;
+    return st;
+}
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>unicode
+   Categories of code points, as the regexes of tokenizers ask for them, and normalization form C (UAX #15).
+   Invariants: text is valid UTF-8 before and after; linear in the text except the order of combining marks, which a
+   counting sort keeps linear too.
+   The tables between the markers come from tools/unicode.c; `unicode --check awq.h` says whether they still match.
+   Tests: tests/test_unicode.c */
+
+/* BEGIN GENERATED unicode (tools/unicode.c, Unicode 16.0.0) */
+/* runs of one category: first code point * 16 + category; 15: Lu, Ll, Lu, ... in turns */
+static const uint32_t awq__uni_runs[] = {
+    0,539,588,603,700,715,775,939,972,1019,1041,1467,1516,1530,1548,1554,1979,1996,2011,2028,2032,2587,2604,
+    2683,2700,2725,2747,2764,2768,2796,2857,2892,2898,2923,2956,2969,2981,3003,3017,3067,3073,3452,3457,3570,
+    3964,3970,4111,4994,5023,5266,5295,6047,6130,6161,6194,6209,6226,6241,6274,6289,6338,6369,6434,6449,6482,
+    6497,6546,6593,6626,6641,6674,6703,6783,6834,6849,6866,6881,6914,6929,6978,6993,7010,7025,7058,7093,7105,
+    7122,7173,7233,7251,7266,7281,7299,7314,7329,7347,7362,7391,7634,7663,7938,7953,7971,7986,8001,8018,8033,
+    8082,8111,9026,9121,9154,9169,9202,9233,9250,9265,9330,9359,9474,10565,10578,11012,11308,11364,11564,11780,
+    11868,11972,11996,12004,12028,12294,14095,14148,14172,14177,14194,14208,14244,14258,14315,14321,14336,14412,
+    14433,14459,14465,14512,14529,14544,14561,14594,14609,14880,14897,15042,15601,15618,15649,15698,15759,16130,
+    16193,16210,16236,16241,16258,16273,16306,16337,17154,17935,18476,18486,18607,19487,19698,19727,21248,21265,
+    21872,21908,21931,22018,22683,22704,22748,22784,22806,23531,23542,23563,23574,23611,23622,23659,23670,23680,
+    23813,24240,24309,24379,24400,24684,24731,24764,24779,24812,24838,25019,25024,25051,25093,25604,25621,25782,
+    26119,26283,26341,26374,26389,27979,27989,28006,28112,28140,28150,28244,28278,28316,28326,28389,28423,28581,
+    28636,28661,28683,28896,28933,28950,28965,29446,29872,29909,31334,31509,31520,31751,31909,32438,32580,32620,
+    32635,32676,32688,32726,32748,32773,33126,33188,33206,33348,33366,33412,33430,33504,33547,33776,33797,34198,
+    34240,34283,34288,34309,34480,34565,34956,34965,35056,35190,35333,35988,36006,36384,36406,36933,37798,37845,
+    37862,38149,38166,38277,38438,38475,38503,38667,38676,38693,38934,38976,38997,39120,39157,39184,39221,39568,
+    39589,39696,39717,39728,39781,39840,39878,39893,39910,40016,40054,40080,40118,40165,40176,40310,40320,40389,
+    40416,40437,40486,40512,40551,40709,40748,40777,40876,40901,40923,40934,40944,40982,41024,41045,41136,41205,
+    41232,41269,41616,41637,41744,41765,41792,41813,41840,41861,41888,41926,41936,41958,42032,42102,42128,42166,
+    42208,42262,42272,42389,42448,42469,42480,42599,42758,42789,42838,42859,42864,43030,43072,43093,43232,43253,
+    43296,43317,43664,43685,43792,43813,43840,43861,43936,43974,43989,44006,44128,44150,44192,44214,44256,44293,
+    44304,44549,44582,44608,44647,44811,44828,44832,44949,44966,45056,45078,45120,45141,45264,45301,45328,45365,
+    45712,45733,45840,45861,45888,45909,45984,46022,46037,46054,46160,46198,46224,46262,46304,46422,46464,46533,
+    46560,46581,46630,46656,46695,46860,46869,46889,46976,47142,47157,47168,47189,47280,47333,47376,47397,47456,
+    47509,47536,47557,47568,47589,47616,47669,47696,47749,47792,47845,48032,48102,48176,48230,48272,48294,48352,
+    48389,48400,48502,48512,48743,48905,48956,49072,49158,49237,49360,49381,49424,49445,49808,49829,50080,50118,
+    50133,50150,50256,50278,50320,50342,50400,50518,50544,50565,50608,50645,50656,50693,50726,50752,50791,50944,
+    51067,51081,51196,51205,51222,51275,51285,51408,51429,51472,51493,51856,51877,52032,52053,52128,52166,52181,
+    52198,52304,52326,52368,52390,52448,52566,52592,52693,52720,52741,52774,52800,52839,52992,53013,53046,53056,
+    53254,53317,53456,53477,53520,53541,54198,54229,54246,54352,54374,54416,54438,54501,54524,54528,54597,54646,
+    54665,54773,54822,54848,54887,55049,55196,55205,55296,55318,55360,55381,55664,55717,56096,56117,56256,56277,
+    56288,56325,56432,56486,56496,56566,56656,56678,56688,56710,56832,56935,57088,57126,57163,57168,57365,58134,
+    58149,58182,58288,58364,58373,58468,58486,58619,58631,58795,58816,59413,59440,59461,59472,59493,59568,59589,
+    59968,59989,60000,60021,60182,60197,60230,60373,60384,60421,60496,60516,60528,60550,60656,60679,60832,60869,
+    60928,61445,61468,61515,61756,61771,61788,61830,61868,61959,62121,62284,62294,62316,62326,62348,62358,62379,
+    62438,62469,62592,62613,63184,63254,63579,63590,63621,63702,63872,63894,64464,64492,64614,64636,64720,64748,
+    64779,64860,64923,64944,65541,66230,66549,66567,66731,66821,66918,66981,67046,67093,67110,67157,67190,67301,
+    67350,67413,67622,67813,67830,67847,68006,68076,68097,68704,68721,68736,68817,68832,68866,69563,69572,69586,
+    69637,74896,74917,74976,75013,75120,75141,75152,75173,75232,75269,75920,75941,76000,76037,76560,76581,76640,
+    76677,76784,76805,76816,76837,76896,76933,77168,77189,78096,78117,78176,78213,79280,79318,79371,79513,79824,
+    79877,80140,80288,80385,81760,81794,81888,81931,81941,91868,91883,91893,92160,92181,92603,92624,92677,93883,
+    93928,93973,94096,94213,94502,94560,94709,95014,95067,95088,95237,95526,95552,95749,95952,95973,96016,96038,
+    96064,96261,97094,97611,97652,97675,97724,97733,97750,97760,97799,97952,98057,98208,98315,98486,98528,98550,
+    98567,98720,98821,99380,99397,100240,100357,100438,100469,101014,101029,101040,101125,102240,102405,102896,
+    102918,103104,103174,103360,103436,103440,103499,103527,103685,104160,104197,104272,104453,105152,105221,
+    105632,105735,105897,105904,105964,106501,106870,106944,106987,107013,107862,108016,108038,108496,108534,
+    108551,108704,108807,108960,109067,109172,109195,109280,109318,109808,110598,110677,111430,111701,111824,
+    111851,111879,112043,112156,112310,112460,112603,112646,112693,113174,113381,113415,113573,114278,114496,
+    114635,114693,115270,115584,115643,115719,115872,115925,115975,116133,116612,116715,116738,116881,116898,
+    116912,116993,117680,117713,117771,117888,118022,118075,118086,118421,118486,118501,118598,118613,118646,
+    118693,118704,118786,119492,120498,120708,120722,121268,121862,122895,125282,125423,126978,127105,127234,
+    127328,127361,127456,127490,127617,127746,127873,128002,128096,128129,128224,128258,128384,128401,128416,
+    128433,128448,128465,128480,128497,128514,128641,128770,128992,129026,129155,129282,129411,129538,129667,
+    129794,129872,129890,129921,129987,130012,130018,130044,130082,130128,130146,130177,130243,130268,130306,
+    130368,130402,130433,130496,130524,130562,130689,130780,130816,130850,130896,130914,130945,131011,131036,
+    131056,131339,131712,131851,132090,132123,132172,132187,132396,132411,132426,132443,132592,132873,132884,
+    132896,132937,133036,133083,133108,133129,133292,133339,133360,133380,133584,133644,134160,134406,134928,
+    135180,135201,135228,135281,135308,135330,135345,135394,135425,135474,135500,135505,135532,135569,135660,
+    135745,135772,135777,135804,135809,135836,135841,135916,135922,135937,136002,136021,136082,136108,136130,
+    136161,136204,136273,136290,136364,136418,136444,136457,136712,137265,137282,137304,137369,137388,137408,
+    137484,143499,143564,144027,144060,148128,148492,148656,149001,149964,151209,151564,161419,161641,162124,
+    162907,162940,163435,163596,170043,170396,171403,171468,171979,172012,177984,178028,178528,178556,180225,
+    180994,181761,181778,181793,181842,181887,181985,182034,182049,182066,182097,182114,182212,182241,182290,
+    182319,183874,183900,183999,184054,184097,184114,184128,184219,184281,184299,184322,184928,184946,184960,
+    185042,185056,185093,185984,186100,186123,186128,186358,186373,186736,186885,186992,187013,187120,187141,
+    187248,187269,187376,187397,187504,187525,187632,187653,187760,187781,187888,187910,188427,189172,189195,
+    189708,189739,189920,190476,190880,190908,192320,192524,195936,196364,196608,196635,196684,196692,196709,
+    196728,196747,196908,196939,197132,197144,197286,197387,197396,197484,197512,197556,197573,197595,197612,
+    197632,197653,199024,199062,199100,199124,199157,199179,199189,200635,200644,200693,200704,200789,201472,
+    201493,202992,203020,203049,203116,203269,203788,204384,204540,204549,204812,205296,205321,205484,205961,
+    206092,206105,206348,206857,207020,207641,207884,212997,318476,319493,655700,655717,674000,674060,674928,
+    675077,675716,675819,675845,680132,680155,680197,680455,680613,680640,680975,681701,681718,681787,681798,
+    681963,681972,681999,682436,682470,682501,683624,683782,683819,683904,684044,684404,684556,684591,684802,
+    684847,685828,685842,685983,686063,686212,686236,686271,686325,686351,686402,686447,686769,686834,686849,
+    686930,686959,687185,687234,687249,687266,687281,687314,687328,687361,687378,687392,687410,687424,687442,
+    687471,687568,687908,687953,687970,687989,688004,688034,688053,688166,688181,688230,688245,688310,688325,
+    688694,688780,688838,688848,688905,689004,689056,689157,689995,690048,690182,690213,691014,691296,691435,
+    691463,691616,691718,692005,692107,692149,692171,692181,692214,692231,692389,692838,692971,692997,693366,
+    693568,693755,693765,694224,694278,694341,695094,695323,695520,695540,695559,695712,695787,695813,695894,
+    695908,695925,696071,696229,696304,696325,696982,697200,697349,697398,697413,697542,697568,697607,697760,
+    697803,697861,698116,698133,698236,698277,698294,698341,699142,699157,699174,699221,699254,699285,699366,
+    699397,699414,699429,699440,699829,699860,699883,699909,700086,700171,700197,700212,700246,700272,700437,
+    700528,700565,700656,700693,700784,700933,701040,701061,701168,701186,701884,701892,701954,702100,702124,
+    702144,702210,703493,704054,704187,704198,704224,704263,704416,704517,883264,883461,883824,883893,884672,
+    1019909,1025760,1025797,1027488,1028098,1028208,1028402,1028480,1028565,1028582,1028597,1028764,1028773,
+    1028976,1028997,1029072,1029093,1029104,1029125,1029152,1029173,1029200,1029221,1030956,1031216,1031477,
+    1037291,1037324,1037573,1038592,1038629,1039488,1039612,1039616,1040133,1040332,1040390,1040651,1040800,
+    1040902,1041163,1041210,1041243,1041626,1041675,1041712,1041739,1041964,1041979,1041996,1042032,1042059,
+    1042076,1042091,1042112,1042181,1042256,1042277,1044432,1044507,1044556,1044571,1044668,1044683,1044743,
+    1044907,1044940,1044987,1045009,1045435,1045484,1045498,1045516,1045522,1045947,1045964,1045979,1045996,
+    1046011,1046117,1046276,1046293,1047012,1047045,1047536,1047589,1047680,1047717,1047808,1047845,1047936,
+    1047973,1048016,1048076,1048176,1048204,1048304,1048524,1048544,1048581,1048768,1048789,1049200,1049221,
+    1049520,1049541,1049568,1049589,1049824,1049861,1050080,1050629,1052592,1052683,1052720,1052793,1053504,
+    1053564,1053704,1054553,1054620,1054889,1054924,1054960,1054988,1055184,1055244,1055248,1056012,1056726,
+    1056736,1058821,1059280,1059333,1060112,1060358,1060377,1060800,1060869,1061385,1061440,1061589,1061912,
+    1061925,1062056,1062064,1062149,1062758,1062832,1062917,1063392,1063419,1063429,1064000,1064069,1064203,
+    1064216,1064288,1064961,1065602,1066245,1067488,1067527,1067680,1067777,1068352,1068418,1068992,1069061,
+    1069696,1069829,1070656,1070843,1070849,1071024,1071041,1071280,1071297,1071408,1071425,1071456,1071474,
+    1071648,1071666,1071904,1071922,1072032,1072050,1072080,1072133,1072960,1073157,1078128,1078277,1078624,
+    1078789,1078912,1079300,1079392,1079412,1080080,1080100,1080240,1081349,1081440,1081477,1081488,1081509,
+    1082208,1082229,1082256,1082309,1082320,1082357,1082720,1082747,1082761,1082885,1083260,1083289,1083397,
+    1083888,1084025,1084160,1084933,1085232,1085253,1085280,1085369,1085445,1085801,1085888,1085947,1085957,
+    1086368,1086459,1086464,1087493,1088384,1088457,1088485,1088521,1088768,1088809,1089541,1089558,1089600,
+    1089622,1089648,1089734,1089797,1089856,1089877,1089920,1089941,1090400,1090438,1090480,1090550,1090569,
+    1090704,1090827,1090960,1091077,1091545,1091579,1091589,1092057,1092096,1092613,1092748,1092757,1093206,
+    1093232,1093305,1093387,1093488,1093637,1094496,1094555,1094661,1095008,1095049,1095173,1095472,1095561,
+    1095685,1095968,1096091,1096144,1096345,1096448,1097733,1098896,1099777,1100592,1100802,1101616,1101737,
+    1101829,1102406,1102464,1102599,1102752,1102855,1103013,1103076,1103093,1103105,1103456,1103510,1103595,
+    1103604,1103618,1103968,1104108,1104128,1107465,1107952,1107973,1108640,1108662,1108699,1108704,1108741,
+    1108768,1109029,1109072,1109958,1110021,1110489,1110645,1110656,1110789,1111142,1111321,1111387,1111456,
+    1111813,1112102,1112171,1112224,1112837,1113177,1113280,1113605,1113968,1114118,1114165,1115014,1115259,
+    1115360,1115433,1115751,1115910,1115925,1115958,1115989,1116000,1116150,1116213,1116934,1117115,1117136,
+    1117163,1117222,1117232,1117445,1117840,1117959,1118112,1118214,1118261,1118838,1119056,1119079,1119243,
+    1119301,1119318,1119349,1119360,1119493,1120054,1120075,1120101,1120112,1120262,1120309,1121078,1121301,
+    1121371,1121430,1121499,1121510,1121543,1121701,1121723,1121733,1121755,1121792,1121817,1122128,1122309,
+    1122592,1122613,1123014,1123211,1123302,1123317,1123350,1123360,1124357,1124464,1124485,1124496,1124517,
+    1124576,1124597,1124832,1124853,1125019,1125024,1125125,1125878,1126064,1126151,1126304,1126406,1126464,
+    1126485,1126608,1126645,1126672,1126709,1127056,1127077,1127184,1127205,1127232,1127253,1127328,1127350,
+    1127381,1127398,1127504,1127542,1127568,1127606,1127648,1127685,1127696,1127798,1127808,1127893,1127974,
+    1128000,1128038,1128144,1128198,1128272,1128453,1128608,1128629,1128640,1128677,1128688,1128709,1129312,
+    1129333,1129350,1129488,1129510,1129520,1129558,1129568,1129590,1129648,1129670,1129749,1129766,1129781,
+    1129803,1129824,1129851,1129872,1130006,1130032,1130501,1131350,1131637,1131707,1131783,1131947,1131968,
+    1131995,1132006,1132021,1132064,1132549,1133318,1133637,1133675,1133685,1133696,1133831,1133984,1136645,
+    1137398,1137504,1137542,1137691,1138053,1138118,1138144,1138693,1139462,1139739,1139781,1139792,1139975,
+    1140128,1140235,1140432,1140741,1141430,1141637,1141659,1141664,1141767,1141920,1142023,1142336,1142789,
+    1143216,1143254,1143488,1143559,1143721,1143755,1143804,1143813,1143920,1146885,1147590,1147835,1147840,
+    1149441,1149954,1150471,1150633,1150768,1150965,1151088,1151125,1151136,1151173,1151296,1151317,1151344,
+    1151365,1151750,1151840,1151862,1151888,1151926,1151989,1152006,1152021,1152038,1152075,1152112,1152263,
+    1152416,1153541,1153664,1153701,1154326,1154432,1154470,1154581,1154603,1154613,1154630,1154640,1155077,
+    1155094,1155253,1155894,1156005,1156022,1156091,1156214,1156224,1156357,1156374,1156549,1157286,1157547,
+    1157589,1157611,1157680,1157893,1159056,1159179,1159328,1162245,1162779,1162784,1163015,1163168,1163269,
+    1163408,1163429,1164022,1164144,1164166,1164293,1164315,1164384,1164551,1164713,1165008,1165067,1165093,
+    1165568,1165606,1165952,1165974,1166192,1167365,1167472,1167493,1167520,1167541,1168150,1168240,1168294,
+    1168304,1168326,1168352,1168374,1168485,1168502,1168512,1168647,1168800,1168901,1168992,1169013,1169040,
+    1169061,1169574,1169648,1169670,1169696,1169718,1169797,1169808,1169927,1170080,1175045,1175350,1175419,
+    1175440,1175558,1175589,1175606,1175621,1175824,1175845,1176390,1176496,1176550,1176635,1176839,1176998,
+    1177008,1178373,1178384,1178633,1178972,1179424,1179643,1179653,1194400,1196040,1197808,1197835,1197904,
+    1198085,1201216,1243397,1244955,1244976,1245189,1262336,1262598,1262613,1262710,1262944,1263109,1327024,
+    1327109,1336432,1445893,1446374,1446663,1446816,1474565,1483664,1483781,1484272,1484295,1484448,1484523,
+    1484549,1485808,1485831,1485984,1486085,1486560,1486598,1486683,1486688,1486853,1487622,1487739,1487820,
+    1487876,1487947,1487964,1487968,1488135,1488288,1488313,1488416,1488437,1488768,1488853,1489152,1496068,
+    1496117,1496756,1496795,1496839,1496992,1500161,1500674,1501193,1501563,1501616,1503237,1504432,1504502,
+    1504517,1504534,1505408,1505526,1505588,1505792,1506820,1506859,1506868,1506886,1506896,1507078,1507104,
+    1507333,1605504,1605637,1625440,1626101,1626256,1769220,1769280,1769300,1769408,1769428,1769456,1769477,
+    1774128,1774373,1774384,1774853,1774896,1774933,1774944,1775173,1775232,1775365,1781696,1818629,1820336,
+    1820421,1820624,1820677,1820816,1820933,1821088,1821132,1821142,1821179,1821184,1884172,1888007,1888160,
+    1888268,1895232,1896454,1897184,1897222,1897584,1897740,1899584,1900556,1904480,1904652,1905264,1905308,
+    1906262,1906348,1906390,1906480,1906614,1906748,1906774,1906892,1907366,1907436,1908400,1908748,1909798,
+    1909852,1909856,1911817,1912128,1912329,1912640,1912844,1914224,1914377,1914768,1916929,1917346,1917761,
+    1918178,1918288,1918306,1918593,1919010,1919425,1919440,1919457,1919488,1919521,1919536,1919569,1919600,
+    1919633,1919696,1919713,1919842,1919904,1919922,1919936,1919954,1920064,1920082,1920257,1920674,1921089,
+    1921120,1921137,1921200,1921233,1921360,1921377,1921488,1921506,1921921,1921952,1921969,1922032,1922049,
+    1922128,1922145,1922160,1922209,1922320,1922338,1922753,1923170,1923585,1924002,1924417,1924834,1925249,
+    1925666,1926081,1926498,1926913,1927330,1927776,1927809,1928220,1928226,1928636,1928642,1928737,1929148,
+    1929154,1929564,1929570,1929665,1930076,1930082,1930492,1930498,1930593,1931004,1931010,1931420,1931426,
+    1931521,1931932,1931938,1932348,1932354,1932449,1932466,1932480,1932519,1933324,1941510,1942396,1942454,
+    1943260,1943382,1943404,1943622,1943644,1943675,1943744,1943990,1944064,1944086,1944320,1961986,1962149,
+    1962162,1962480,1962578,1962672,1966086,1966192,1966214,1966480,1966518,1966624,1966646,1966672,1966694,
+    1966768,1966852,1967840,1968374,1968384,1970181,1970896,1970950,1971060,1971168,1971207,1971360,1971429,
+    1971452,1971456,1976581,1977062,1977072,1977349,1978054,1978119,1978272,1978364,1978368,1985797,1986228,
+    1986246,1986311,1986464,1989893,1990374,1990405,1990423,1990576,1990651,1990656,1998341,1998448,1998469,
+    1998528,1998549,1998576,1998597,1998832,1998853,2002000,2002041,2002182,2002288,2002945,2003490,2004038,
+    2004148,2004160,2004231,2004384,2004459,2004480,2017049,2017996,2018009,2018060,2018073,2018128,2019353,
+    2020076,2020089,2020320,2023429,2023488,2023509,2023936,2023957,2023984,2024005,2024016,2024053,2024064,
+    2024085,2024240,2024261,2024320,2024341,2024352,2024373,2024384,2024485,2024496,2024565,2024576,2024597,
+    2024608,2024629,2024640,2024661,2024704,2024725,2024752,2024773,2024784,2024821,2024832,2024853,2024864,
+    2024885,2024896,2024917,2024928,2024949,2024960,2024981,2025008,2025029,2025040,2025077,2025136,2025157,
+    2025264,2025285,2025344,2025365,2025424,2025445,2025456,2025477,2025632,2025653,2025920,2026005,2026048,
+    2026069,2026144,2026165,2026432,2027276,2027296,2031628,2032320,2032396,2033984,2034188,2034416,2034460,
+    2034688,2034716,2034944,2034972,2035552,2035721,2035932,2038496,2039404,2039856,2040076,2040768,2040844,
+    2040976,2041100,2041120,2041356,2041440,2043916,2059648,2059724,2059984,2060044,2060240,2060300,2062192,
+    2062268,2063776,2063884,2064064,2064140,2064144,2064396,2064576,2064652,2065536,2065676,2065824,2065932,
+    2066560,2066700,2067168,2067212,2067392,2067468,2067488,2068492,2073920,2074124,2074336,2074380,2074576,
+    2074636,2074784,2074876,2075760,2075884,2076112,2076156,2076320,2076428,2076560,2076684,2079024,2079052,
+    2080519,2080672,2097157,2780672,2781189,2847648,2847749,2851296,2851333,2943520,2943749,3063312,3063557,
+    3073504,3112965,3121632,3145733,3224752,3224837,3291904,14684166,14688000,
+};
+/* runs of one combining class: first code point * 256 + class */
+static const uint32_t awq__uni_combining[] = {
+    0,196838,202216,202460,203496,203736,203996,205258,205788,206794,207324,209921,211420,212454,214512,214758,
+    215004,215782,216540,216832,217318,218076,219110,219368,219612,220134,220393,220650,221161,221418,221929,
+    222182,225280,295910,296960,365020,365286,366300,366566,367326,367580,367846,369372,370918,371420,371686,
+    372190,372452,372710,372746,373003,373260,373517,373774,374031,374288,374545,374802,375059,375572,375829,
+    376086,376320,376599,376832,377112,377369,377600,378086,378332,378368,378642,378880,397542,399390,399647,
+    399904,400128,412443,412700,412957,413214,413471,413728,413985,414242,414694,415196,415718,416988,417254,
+    417756,417792,421923,422144,448230,449792,450534,451548,451814,451840,452582,452864,453340,453606,454108,
+    454144,463140,463360,471270,471516,471782,472284,472550,473052,473830,474076,474598,474844,475110,475868,
+    476134,476380,476646,476892,477158,477404,477670,477952,519142,520924,521190,521216,523740,523776,530150,
+    530944,531430,533504,533990,534528,535014,536064,547292,547840,563174,563676,564454,565248,576230,577500,
+    578790,582144,582620,582886,583388,583654,584156,584422,585180,585755,586012,586269,586726,587484,587750,
+    588252,588774,589824,605191,605440,609545,609792,610790,611036,611302,611584,637959,638208,642313,642560,
+    655078,655104,670727,670976,675081,675328,703495,703744,707849,708096,736263,736512,740617,740864,773385,
+    773632,801799,802048,806153,806400,808276,808539,808704,834567,834816,838921,839168,867081,867584,871689,
+    871936,903689,903936,931943,932361,932608,936043,936960,964726,965129,965376,968826,969728,989404,989696,
+    996828,996864,997340,997376,997848,997888,1012097,1012354,1012480,1012868,1012992,1014402,1015296,1015938,
+    1016064,1016550,1016841,1017088,1017574,1017856,1033948,1033984,1062663,1062912,1063177,1063680,1084892,
+    1084928,1269222,1269760,1512457,1512960,1520649,1520896,1561097,1561344,1564134,1564160,1616356,1616384,
+    1653214,1653478,1653724,1653760,1710054,1710300,1710336,1728521,1728768,1734118,1735936,1736668,1736704,
+    1749222,1750492,1752038,1752540,1752576,1753052,1753574,1754076,1754598,1755868,1756134,1756928,1782791,
+    1783040,1786889,1787136,1797094,1797340,1797606,1799168,1813001,1813504,1828359,1828608,1831433,1831936,
+    1849095,1849344,1888486,1889024,1889281,1889756,1891046,1891548,1892582,1892608,1892865,1894656,1895900,
+    1895936,1897702,1897728,1898726,1899008,1949926,1950428,1950694,1952476,1952742,1953258,1953494,1953756,
+    1953994,1954278,1963752,1964004,1964508,1964762,1965030,1965289,1965532,1965798,1966044,1966080,2150630,
+    2150913,2151654,2152449,2153446,2153728,2154982,2155008,2155777,2156518,2156764,2157030,2157057,2157788,
+    2158822,2158848,2944998,2945536,2981641,2981888,3006694,3014656,3156698,3156964,3157224,3157470,3157728,
+    3158016,3184904,3185408,10907622,10907648,10908902,10911232,10919654,10919936,10940646,10940928,11011593,
+    11011840,11021321,11021568,11060233,11060480,11067622,11072000,11086812,11087360,11096841,11097088,11121415,
+    11121664,11124745,11124992,11186406,11186432,11186918,11187420,11187456,11188198,11188480,11189990,11190272,
+    11190758,11190784,11204105,11204352,11267337,11267584,16457242,16457472,16654566,16656348,16658150,16658432,
+    16907740,16907776,16965852,16965888,17004262,17005312,17436124,17436160,17436646,17436672,17447142,17447169,
+    17447644,17447680,17448713,17448960,17491430,17491676,17491712,17638630,17639424,17656294,17657344,17738726,
+    17739008,17759708,17760256,17778396,17778918,17779676,17779942,17780188,17780992,17793766,17794012,17794278,
+    17794524,17794560,17843721,17843968,17854473,17854720,17858313,17858560,17873161,17873415,17873664,17891558,
+    17892096,17904393,17904896,17920775,17921024,17940489,17940736,17943047,17943296,17970441,17970695,17970944,
+    18016519,18016777,18017024,18037511,18038016,18042121,18042368,18048742,18050304,18051302,18052352,18075145,
+    18075904,18104841,18105088,18105863,18106112,18112230,18112256,18137609,18137863,18138112,18202377,18202631,
+    18202880,18235145,18235392,18265609,18265863,18266112,18295561,18295808,18364681,18364935,18365184,18431241,
+    18431744,18432775,18433024,18472969,18473216,18494473,18494720,18499337,18499584,18520329,18520576,18628361,
+    18628608,18694663,18694912,18695177,18695680,18716425,18716672,18825481,18825984,23146249,23146496,23785473,
+    23786752,23802086,23803648,24113158,24113664,29138433,29138688,30500312,30500609,30501376,30502370,30502616,
+    30503680,30505948,30507776,30508518,30509788,30510080,30517990,30518784,30556902,30557440,31457510,31459072,
+    31459558,31463680,31464422,31465984,31466470,31466752,31467238,31468288,31494118,31494144,31535334,31536896,
+    31633126,31633152,31648998,31649792,31780072,31780572,31780838,31780864,31846118,31846364,31846400,32035036,
+    32036608,32064742,32066055,32066304,
+};
+/* canonical decompositions: code point, first, second (0: a single one) */
+static const uint32_t awq__uni_decomp[] = {
+    192,65,768,193,65,769,194,65,770,195,65,771,196,65,776,197,65,778,199,67,807,200,69,768,201,69,769,202,69,
+    770,203,69,776,204,73,768,205,73,769,206,73,770,207,73,776,209,78,771,210,79,768,211,79,769,212,79,770,213,
+    79,771,214,79,776,217,85,768,218,85,769,219,85,770,220,85,776,221,89,769,224,97,768,225,97,769,226,97,770,
+    227,97,771,228,97,776,229,97,778,231,99,807,232,101,768,233,101,769,234,101,770,235,101,776,236,105,768,237,
+    105,769,238,105,770,239,105,776,241,110,771,242,111,768,243,111,769,244,111,770,245,111,771,246,111,776,249,
+    117,768,250,117,769,251,117,770,252,117,776,253,121,769,255,121,776,256,65,772,257,97,772,258,65,774,259,97,
+    774,260,65,808,261,97,808,262,67,769,263,99,769,264,67,770,265,99,770,266,67,775,267,99,775,268,67,780,269,
+    99,780,270,68,780,271,100,780,274,69,772,275,101,772,276,69,774,277,101,774,278,69,775,279,101,775,280,69,
+    808,281,101,808,282,69,780,283,101,780,284,71,770,285,103,770,286,71,774,287,103,774,288,71,775,289,103,775,
+    290,71,807,291,103,807,292,72,770,293,104,770,296,73,771,297,105,771,298,73,772,299,105,772,300,73,774,301,
+    105,774,302,73,808,303,105,808,304,73,775,308,74,770,309,106,770,310,75,807,311,107,807,313,76,769,314,108,
+    769,315,76,807,316,108,807,317,76,780,318,108,780,323,78,769,324,110,769,325,78,807,326,110,807,327,78,780,
+    328,110,780,332,79,772,333,111,772,334,79,774,335,111,774,336,79,779,337,111,779,340,82,769,341,114,769,342,
+    82,807,343,114,807,344,82,780,345,114,780,346,83,769,347,115,769,348,83,770,349,115,770,350,83,807,351,115,
+    807,352,83,780,353,115,780,354,84,807,355,116,807,356,84,780,357,116,780,360,85,771,361,117,771,362,85,772,
+    363,117,772,364,85,774,365,117,774,366,85,778,367,117,778,368,85,779,369,117,779,370,85,808,371,117,808,372,
+    87,770,373,119,770,374,89,770,375,121,770,376,89,776,377,90,769,378,122,769,379,90,775,380,122,775,381,90,
+    780,382,122,780,416,79,795,417,111,795,431,85,795,432,117,795,461,65,780,462,97,780,463,73,780,464,105,780,
+    465,79,780,466,111,780,467,85,780,468,117,780,469,220,772,470,252,772,471,220,769,472,252,769,473,220,780,
+    474,252,780,475,220,768,476,252,768,478,196,772,479,228,772,480,550,772,481,551,772,482,198,772,483,230,772,
+    486,71,780,487,103,780,488,75,780,489,107,780,490,79,808,491,111,808,492,490,772,493,491,772,494,439,780,
+    495,658,780,496,106,780,500,71,769,501,103,769,504,78,768,505,110,768,506,197,769,507,229,769,508,198,769,
+    509,230,769,510,216,769,511,248,769,512,65,783,513,97,783,514,65,785,515,97,785,516,69,783,517,101,783,518,
+    69,785,519,101,785,520,73,783,521,105,783,522,73,785,523,105,785,524,79,783,525,111,783,526,79,785,527,111,
+    785,528,82,783,529,114,783,530,82,785,531,114,785,532,85,783,533,117,783,534,85,785,535,117,785,536,83,806,
+    537,115,806,538,84,806,539,116,806,542,72,780,543,104,780,550,65,775,551,97,775,552,69,807,553,101,807,554,
+    214,772,555,246,772,556,213,772,557,245,772,558,79,775,559,111,775,560,558,772,561,559,772,562,89,772,563,
+    121,772,832,768,0,833,769,0,835,787,0,836,776,769,884,697,0,894,59,0,901,168,769,902,913,769,903,183,0,904,
+    917,769,905,919,769,906,921,769,908,927,769,910,933,769,911,937,769,912,970,769,938,921,776,939,933,776,940,
+    945,769,941,949,769,942,951,769,943,953,769,944,971,769,970,953,776,971,965,776,972,959,769,973,965,769,974,
+    969,769,979,978,769,980,978,776,1024,1045,768,1025,1045,776,1027,1043,769,1031,1030,776,1036,1050,769,1037,
+    1048,768,1038,1059,774,1049,1048,774,1081,1080,774,1104,1077,768,1105,1077,776,1107,1075,769,1111,1110,776,
+    1116,1082,769,1117,1080,768,1118,1091,774,1142,1140,783,1143,1141,783,1217,1046,774,1218,1078,774,1232,1040,
+    774,1233,1072,774,1234,1040,776,1235,1072,776,1238,1045,774,1239,1077,774,1242,1240,776,1243,1241,776,1244,
+    1046,776,1245,1078,776,1246,1047,776,1247,1079,776,1250,1048,772,1251,1080,772,1252,1048,776,1253,1080,776,
+    1254,1054,776,1255,1086,776,1258,1256,776,1259,1257,776,1260,1069,776,1261,1101,776,1262,1059,772,1263,1091,
+    772,1264,1059,776,1265,1091,776,1266,1059,779,1267,1091,779,1268,1063,776,1269,1095,776,1272,1067,776,1273,
+    1099,776,1570,1575,1619,1571,1575,1620,1572,1608,1620,1573,1575,1621,1574,1610,1620,1728,1749,1620,1730,
+    1729,1620,1747,1746,1620,2345,2344,2364,2353,2352,2364,2356,2355,2364,2392,2325,2364,2393,2326,2364,2394,
+    2327,2364,2395,2332,2364,2396,2337,2364,2397,2338,2364,2398,2347,2364,2399,2351,2364,2507,2503,2494,2508,
+    2503,2519,2524,2465,2492,2525,2466,2492,2527,2479,2492,2611,2610,2620,2614,2616,2620,2649,2582,2620,2650,
+    2583,2620,2651,2588,2620,2654,2603,2620,2888,2887,2902,2891,2887,2878,2892,2887,2903,2908,2849,2876,2909,
+    2850,2876,2964,2962,3031,3018,3014,3006,3019,3015,3006,3020,3014,3031,3144,3142,3158,3264,3263,3285,3271,
+    3270,3285,3272,3270,3286,3274,3270,3266,3275,3274,3285,3402,3398,3390,3403,3399,3390,3404,3398,3415,3546,
+    3545,3530,3548,3545,3535,3549,3548,3530,3550,3545,3551,3907,3906,4023,3917,3916,4023,3922,3921,4023,3927,
+    3926,4023,3932,3931,4023,3945,3904,4021,3955,3953,3954,3957,3953,3956,3958,4018,3968,3960,4019,3968,3969,
+    3953,3968,3987,3986,4023,3997,3996,4023,4002,4001,4023,4007,4006,4023,4012,4011,4023,4025,3984,4021,4134,
+    4133,4142,6918,6917,6965,6920,6919,6965,6922,6921,6965,6924,6923,6965,6926,6925,6965,6930,6929,6965,6971,
+    6970,6965,6973,6972,6965,6976,6974,6965,6977,6975,6965,6979,6978,6965,7680,65,805,7681,97,805,7682,66,775,
+    7683,98,775,7684,66,803,7685,98,803,7686,66,817,7687,98,817,7688,199,769,7689,231,769,7690,68,775,7691,100,
+    775,7692,68,803,7693,100,803,7694,68,817,7695,100,817,7696,68,807,7697,100,807,7698,68,813,7699,100,813,
+    7700,274,768,7701,275,768,7702,274,769,7703,275,769,7704,69,813,7705,101,813,7706,69,816,7707,101,816,7708,
+    552,774,7709,553,774,7710,70,775,7711,102,775,7712,71,772,7713,103,772,7714,72,775,7715,104,775,7716,72,803,
+    7717,104,803,7718,72,776,7719,104,776,7720,72,807,7721,104,807,7722,72,814,7723,104,814,7724,73,816,7725,
+    105,816,7726,207,769,7727,239,769,7728,75,769,7729,107,769,7730,75,803,7731,107,803,7732,75,817,7733,107,
+    817,7734,76,803,7735,108,803,7736,7734,772,7737,7735,772,7738,76,817,7739,108,817,7740,76,813,7741,108,813,
+    7742,77,769,7743,109,769,7744,77,775,7745,109,775,7746,77,803,7747,109,803,7748,78,775,7749,110,775,7750,78,
+    803,7751,110,803,7752,78,817,7753,110,817,7754,78,813,7755,110,813,7756,213,769,7757,245,769,7758,213,776,
+    7759,245,776,7760,332,768,7761,333,768,7762,332,769,7763,333,769,7764,80,769,7765,112,769,7766,80,775,7767,
+    112,775,7768,82,775,7769,114,775,7770,82,803,7771,114,803,7772,7770,772,7773,7771,772,7774,82,817,7775,114,
+    817,7776,83,775,7777,115,775,7778,83,803,7779,115,803,7780,346,775,7781,347,775,7782,352,775,7783,353,775,
+    7784,7778,775,7785,7779,775,7786,84,775,7787,116,775,7788,84,803,7789,116,803,7790,84,817,7791,116,817,7792,
+    84,813,7793,116,813,7794,85,804,7795,117,804,7796,85,816,7797,117,816,7798,85,813,7799,117,813,7800,360,769,
+    7801,361,769,7802,362,776,7803,363,776,7804,86,771,7805,118,771,7806,86,803,7807,118,803,7808,87,768,7809,
+    119,768,7810,87,769,7811,119,769,7812,87,776,7813,119,776,7814,87,775,7815,119,775,7816,87,803,7817,119,803,
+    7818,88,775,7819,120,775,7820,88,776,7821,120,776,7822,89,775,7823,121,775,7824,90,770,7825,122,770,7826,90,
+    803,7827,122,803,7828,90,817,7829,122,817,7830,104,817,7831,116,776,7832,119,778,7833,121,778,7835,383,775,
+    7840,65,803,7841,97,803,7842,65,777,7843,97,777,7844,194,769,7845,226,769,7846,194,768,7847,226,768,7848,
+    194,777,7849,226,777,7850,194,771,7851,226,771,7852,7840,770,7853,7841,770,7854,258,769,7855,259,769,7856,
+    258,768,7857,259,768,7858,258,777,7859,259,777,7860,258,771,7861,259,771,7862,7840,774,7863,7841,774,7864,
+    69,803,7865,101,803,7866,69,777,7867,101,777,7868,69,771,7869,101,771,7870,202,769,7871,234,769,7872,202,
+    768,7873,234,768,7874,202,777,7875,234,777,7876,202,771,7877,234,771,7878,7864,770,7879,7865,770,7880,73,
+    777,7881,105,777,7882,73,803,7883,105,803,7884,79,803,7885,111,803,7886,79,777,7887,111,777,7888,212,769,
+    7889,244,769,7890,212,768,7891,244,768,7892,212,777,7893,244,777,7894,212,771,7895,244,771,7896,7884,770,
+    7897,7885,770,7898,416,769,7899,417,769,7900,416,768,7901,417,768,7902,416,777,7903,417,777,7904,416,771,
+    7905,417,771,7906,416,803,7907,417,803,7908,85,803,7909,117,803,7910,85,777,7911,117,777,7912,431,769,7913,
+    432,769,7914,431,768,7915,432,768,7916,431,777,7917,432,777,7918,431,771,7919,432,771,7920,431,803,7921,432,
+    803,7922,89,768,7923,121,768,7924,89,803,7925,121,803,7926,89,777,7927,121,777,7928,89,771,7929,121,771,
+    7936,945,787,7937,945,788,7938,7936,768,7939,7937,768,7940,7936,769,7941,7937,769,7942,7936,834,7943,7937,
+    834,7944,913,787,7945,913,788,7946,7944,768,7947,7945,768,7948,7944,769,7949,7945,769,7950,7944,834,7951,
+    7945,834,7952,949,787,7953,949,788,7954,7952,768,7955,7953,768,7956,7952,769,7957,7953,769,7960,917,787,
+    7961,917,788,7962,7960,768,7963,7961,768,7964,7960,769,7965,7961,769,7968,951,787,7969,951,788,7970,7968,
+    768,7971,7969,768,7972,7968,769,7973,7969,769,7974,7968,834,7975,7969,834,7976,919,787,7977,919,788,7978,
+    7976,768,7979,7977,768,7980,7976,769,7981,7977,769,7982,7976,834,7983,7977,834,7984,953,787,7985,953,788,
+    7986,7984,768,7987,7985,768,7988,7984,769,7989,7985,769,7990,7984,834,7991,7985,834,7992,921,787,7993,921,
+    788,7994,7992,768,7995,7993,768,7996,7992,769,7997,7993,769,7998,7992,834,7999,7993,834,8000,959,787,8001,
+    959,788,8002,8000,768,8003,8001,768,8004,8000,769,8005,8001,769,8008,927,787,8009,927,788,8010,8008,768,
+    8011,8009,768,8012,8008,769,8013,8009,769,8016,965,787,8017,965,788,8018,8016,768,8019,8017,768,8020,8016,
+    769,8021,8017,769,8022,8016,834,8023,8017,834,8025,933,788,8027,8025,768,8029,8025,769,8031,8025,834,8032,
+    969,787,8033,969,788,8034,8032,768,8035,8033,768,8036,8032,769,8037,8033,769,8038,8032,834,8039,8033,834,
+    8040,937,787,8041,937,788,8042,8040,768,8043,8041,768,8044,8040,769,8045,8041,769,8046,8040,834,8047,8041,
+    834,8048,945,768,8049,940,0,8050,949,768,8051,941,0,8052,951,768,8053,942,0,8054,953,768,8055,943,0,8056,
+    959,768,8057,972,0,8058,965,768,8059,973,0,8060,969,768,8061,974,0,8064,7936,837,8065,7937,837,8066,7938,
+    837,8067,7939,837,8068,7940,837,8069,7941,837,8070,7942,837,8071,7943,837,8072,7944,837,8073,7945,837,8074,
+    7946,837,8075,7947,837,8076,7948,837,8077,7949,837,8078,7950,837,8079,7951,837,8080,7968,837,8081,7969,837,
+    8082,7970,837,8083,7971,837,8084,7972,837,8085,7973,837,8086,7974,837,8087,7975,837,8088,7976,837,8089,7977,
+    837,8090,7978,837,8091,7979,837,8092,7980,837,8093,7981,837,8094,7982,837,8095,7983,837,8096,8032,837,8097,
+    8033,837,8098,8034,837,8099,8035,837,8100,8036,837,8101,8037,837,8102,8038,837,8103,8039,837,8104,8040,837,
+    8105,8041,837,8106,8042,837,8107,8043,837,8108,8044,837,8109,8045,837,8110,8046,837,8111,8047,837,8112,945,
+    774,8113,945,772,8114,8048,837,8115,945,837,8116,940,837,8118,945,834,8119,8118,837,8120,913,774,8121,913,
+    772,8122,913,768,8123,902,0,8124,913,837,8126,953,0,8129,168,834,8130,8052,837,8131,951,837,8132,942,837,
+    8134,951,834,8135,8134,837,8136,917,768,8137,904,0,8138,919,768,8139,905,0,8140,919,837,8141,8127,768,8142,
+    8127,769,8143,8127,834,8144,953,774,8145,953,772,8146,970,768,8147,912,0,8150,953,834,8151,970,834,8152,921,
+    774,8153,921,772,8154,921,768,8155,906,0,8157,8190,768,8158,8190,769,8159,8190,834,8160,965,774,8161,965,
+    772,8162,971,768,8163,944,0,8164,961,787,8165,961,788,8166,965,834,8167,971,834,8168,933,774,8169,933,772,
+    8170,933,768,8171,910,0,8172,929,788,8173,168,768,8174,901,0,8175,96,0,8178,8060,837,8179,969,837,8180,974,
+    837,8182,969,834,8183,8182,837,8184,927,768,8185,908,0,8186,937,768,8187,911,0,8188,937,837,8189,180,0,8192,
+    8194,0,8193,8195,0,8486,937,0,8490,75,0,8491,197,0,8602,8592,824,8603,8594,824,8622,8596,824,8653,8656,824,
+    8654,8660,824,8655,8658,824,8708,8707,824,8713,8712,824,8716,8715,824,8740,8739,824,8742,8741,824,8769,8764,
+    824,8772,8771,824,8775,8773,824,8777,8776,824,8800,61,824,8802,8801,824,8813,8781,824,8814,60,824,8815,62,
+    824,8816,8804,824,8817,8805,824,8820,8818,824,8821,8819,824,8824,8822,824,8825,8823,824,8832,8826,824,8833,
+    8827,824,8836,8834,824,8837,8835,824,8840,8838,824,8841,8839,824,8876,8866,824,8877,8872,824,8878,8873,824,
+    8879,8875,824,8928,8828,824,8929,8829,824,8930,8849,824,8931,8850,824,8938,8882,824,8939,8883,824,8940,8884,
+    824,8941,8885,824,9001,12296,0,9002,12297,0,10972,10973,824,12364,12363,12441,12366,12365,12441,12368,12367,
+    12441,12370,12369,12441,12372,12371,12441,12374,12373,12441,12376,12375,12441,12378,12377,12441,12380,12379,
+    12441,12382,12381,12441,12384,12383,12441,12386,12385,12441,12389,12388,12441,12391,12390,12441,12393,12392,
+    12441,12400,12399,12441,12401,12399,12442,12403,12402,12441,12404,12402,12442,12406,12405,12441,12407,12405,
+    12442,12409,12408,12441,12410,12408,12442,12412,12411,12441,12413,12411,12442,12436,12358,12441,12446,12445,
+    12441,12460,12459,12441,12462,12461,12441,12464,12463,12441,12466,12465,12441,12468,12467,12441,12470,12469,
+    12441,12472,12471,12441,12474,12473,12441,12476,12475,12441,12478,12477,12441,12480,12479,12441,12482,12481,
+    12441,12485,12484,12441,12487,12486,12441,12489,12488,12441,12496,12495,12441,12497,12495,12442,12499,12498,
+    12441,12500,12498,12442,12502,12501,12441,12503,12501,12442,12505,12504,12441,12506,12504,12442,12508,12507,
+    12441,12509,12507,12442,12532,12454,12441,12535,12527,12441,12536,12528,12441,12537,12529,12441,12538,12530,
+    12441,12542,12541,12441,63744,35912,0,63745,26356,0,63746,36554,0,63747,36040,0,63748,28369,0,63749,20018,0,
+    63750,21477,0,63751,40860,0,63752,40860,0,63753,22865,0,63754,37329,0,63755,21895,0,63756,22856,0,63757,
+    25078,0,63758,30313,0,63759,32645,0,63760,34367,0,63761,34746,0,63762,35064,0,63763,37007,0,63764,27138,0,
+    63765,27931,0,63766,28889,0,63767,29662,0,63768,33853,0,63769,37226,0,63770,39409,0,63771,20098,0,63772,
+    21365,0,63773,27396,0,63774,29211,0,63775,34349,0,63776,40478,0,63777,23888,0,63778,28651,0,63779,34253,0,
+    63780,35172,0,63781,25289,0,63782,33240,0,63783,34847,0,63784,24266,0,63785,26391,0,63786,28010,0,63787,
+    29436,0,63788,37070,0,63789,20358,0,63790,20919,0,63791,21214,0,63792,25796,0,63793,27347,0,63794,29200,0,
+    63795,30439,0,63796,32769,0,63797,34310,0,63798,34396,0,63799,36335,0,63800,38706,0,63801,39791,0,63802,
+    40442,0,63803,30860,0,63804,31103,0,63805,32160,0,63806,33737,0,63807,37636,0,63808,40575,0,63809,35542,0,
+    63810,22751,0,63811,24324,0,63812,31840,0,63813,32894,0,63814,29282,0,63815,30922,0,63816,36034,0,63817,
+    38647,0,63818,22744,0,63819,23650,0,63820,27155,0,63821,28122,0,63822,28431,0,63823,32047,0,63824,32311,0,
+    63825,38475,0,63826,21202,0,63827,32907,0,63828,20956,0,63829,20940,0,63830,31260,0,63831,32190,0,63832,
+    33777,0,63833,38517,0,63834,35712,0,63835,25295,0,63836,27138,0,63837,35582,0,63838,20025,0,63839,23527,0,
+    63840,24594,0,63841,29575,0,63842,30064,0,63843,21271,0,63844,30971,0,63845,20415,0,63846,24489,0,63847,
+    19981,0,63848,27852,0,63849,25976,0,63850,32034,0,63851,21443,0,63852,22622,0,63853,30465,0,63854,33865,0,
+    63855,35498,0,63856,27578,0,63857,36784,0,63858,27784,0,63859,25342,0,63860,33509,0,63861,25504,0,63862,
+    30053,0,63863,20142,0,63864,20841,0,63865,20937,0,63866,26753,0,63867,31975,0,63868,33391,0,63869,35538,0,
+    63870,37327,0,63871,21237,0,63872,21570,0,63873,22899,0,63874,24300,0,63875,26053,0,63876,28670,0,63877,
+    31018,0,63878,38317,0,63879,39530,0,63880,40599,0,63881,40654,0,63882,21147,0,63883,26310,0,63884,27511,0,
+    63885,36706,0,63886,24180,0,63887,24976,0,63888,25088,0,63889,25754,0,63890,28451,0,63891,29001,0,63892,
+    29833,0,63893,31178,0,63894,32244,0,63895,32879,0,63896,36646,0,63897,34030,0,63898,36899,0,63899,37706,0,
+    63900,21015,0,63901,21155,0,63902,21693,0,63903,28872,0,63904,35010,0,63905,35498,0,63906,24265,0,63907,
+    24565,0,63908,25467,0,63909,27566,0,63910,31806,0,63911,29557,0,63912,20196,0,63913,22265,0,63914,23527,0,
+    63915,23994,0,63916,24604,0,63917,29618,0,63918,29801,0,63919,32666,0,63920,32838,0,63921,37428,0,63922,
+    38646,0,63923,38728,0,63924,38936,0,63925,20363,0,63926,31150,0,63927,37300,0,63928,38584,0,63929,24801,0,
+    63930,20102,0,63931,20698,0,63932,23534,0,63933,23615,0,63934,26009,0,63935,27138,0,63936,29134,0,63937,
+    30274,0,63938,34044,0,63939,36988,0,63940,40845,0,63941,26248,0,63942,38446,0,63943,21129,0,63944,26491,0,
+    63945,26611,0,63946,27969,0,63947,28316,0,63948,29705,0,63949,30041,0,63950,30827,0,63951,32016,0,63952,
+    39006,0,63953,20845,0,63954,25134,0,63955,38520,0,63956,20523,0,63957,23833,0,63958,28138,0,63959,36650,0,
+    63960,24459,0,63961,24900,0,63962,26647,0,63963,29575,0,63964,38534,0,63965,21033,0,63966,21519,0,63967,
+    23653,0,63968,26131,0,63969,26446,0,63970,26792,0,63971,27877,0,63972,29702,0,63973,30178,0,63974,32633,0,
+    63975,35023,0,63976,35041,0,63977,37324,0,63978,38626,0,63979,21311,0,63980,28346,0,63981,21533,0,63982,
+    29136,0,63983,29848,0,63984,34298,0,63985,38563,0,63986,40023,0,63987,40607,0,63988,26519,0,63989,28107,0,
+    63990,33256,0,63991,31435,0,63992,31520,0,63993,31890,0,63994,29376,0,63995,28825,0,63996,35672,0,63997,
+    20160,0,63998,33590,0,63999,21050,0,64000,20999,0,64001,24230,0,64002,25299,0,64003,31958,0,64004,23429,0,
+    64005,27934,0,64006,26292,0,64007,36667,0,64008,34892,0,64009,38477,0,64010,35211,0,64011,24275,0,64012,
+    20800,0,64013,21952,0,64016,22618,0,64018,26228,0,64021,20958,0,64022,29482,0,64023,30410,0,64024,31036,0,
+    64025,31070,0,64026,31077,0,64027,31119,0,64028,38742,0,64029,31934,0,64030,32701,0,64032,34322,0,64034,
+    35576,0,64037,36920,0,64038,37117,0,64042,39151,0,64043,39164,0,64044,39208,0,64045,40372,0,64046,37086,0,
+    64047,38583,0,64048,20398,0,64049,20711,0,64050,20813,0,64051,21193,0,64052,21220,0,64053,21329,0,64054,
+    21917,0,64055,22022,0,64056,22120,0,64057,22592,0,64058,22696,0,64059,23652,0,64060,23662,0,64061,24724,0,
+    64062,24936,0,64063,24974,0,64064,25074,0,64065,25935,0,64066,26082,0,64067,26257,0,64068,26757,0,64069,
+    28023,0,64070,28186,0,64071,28450,0,64072,29038,0,64073,29227,0,64074,29730,0,64075,30865,0,64076,31038,0,
+    64077,31049,0,64078,31048,0,64079,31056,0,64080,31062,0,64081,31069,0,64082,31117,0,64083,31118,0,64084,
+    31296,0,64085,31361,0,64086,31680,0,64087,32244,0,64088,32265,0,64089,32321,0,64090,32626,0,64091,32773,0,
+    64092,33261,0,64093,33401,0,64094,33401,0,64095,33879,0,64096,35088,0,64097,35222,0,64098,35585,0,64099,
+    35641,0,64100,36051,0,64101,36104,0,64102,36790,0,64103,36920,0,64104,38627,0,64105,38911,0,64106,38971,0,
+    64107,24693,0,64108,148206,0,64109,33304,0,64112,20006,0,64113,20917,0,64114,20840,0,64115,20352,0,64116,
+    20805,0,64117,20864,0,64118,21191,0,64119,21242,0,64120,21917,0,64121,21845,0,64122,21913,0,64123,21986,0,
+    64124,22618,0,64125,22707,0,64126,22852,0,64127,22868,0,64128,23138,0,64129,23336,0,64130,24274,0,64131,
+    24281,0,64132,24425,0,64133,24493,0,64134,24792,0,64135,24910,0,64136,24840,0,64137,24974,0,64138,24928,0,
+    64139,25074,0,64140,25140,0,64141,25540,0,64142,25628,0,64143,25682,0,64144,25942,0,64145,26228,0,64146,
+    26391,0,64147,26395,0,64148,26454,0,64149,27513,0,64150,27578,0,64151,27969,0,64152,28379,0,64153,28363,0,
+    64154,28450,0,64155,28702,0,64156,29038,0,64157,30631,0,64158,29237,0,64159,29359,0,64160,29482,0,64161,
+    29809,0,64162,29958,0,64163,30011,0,64164,30237,0,64165,30239,0,64166,30410,0,64167,30427,0,64168,30452,0,
+    64169,30538,0,64170,30528,0,64171,30924,0,64172,31409,0,64173,31680,0,64174,31867,0,64175,32091,0,64176,
+    32244,0,64177,32574,0,64178,32773,0,64179,33618,0,64180,33775,0,64181,34681,0,64182,35137,0,64183,35206,0,
+    64184,35222,0,64185,35519,0,64186,35576,0,64187,35531,0,64188,35585,0,64189,35582,0,64190,35565,0,64191,
+    35641,0,64192,35722,0,64193,36104,0,64194,36664,0,64195,36978,0,64196,37273,0,64197,37494,0,64198,38524,0,
+    64199,38627,0,64200,38742,0,64201,38875,0,64202,38911,0,64203,38923,0,64204,38971,0,64205,39698,0,64206,
+    40860,0,64207,141386,0,64208,141380,0,64209,144341,0,64210,15261,0,64211,16408,0,64212,16441,0,64213,152137,
+    0,64214,154832,0,64215,163539,0,64216,40771,0,64217,40846,0,64285,1497,1460,64287,1522,1463,64298,1513,1473,
+    64299,1513,1474,64300,64329,1473,64301,64329,1474,64302,1488,1463,64303,1488,1464,64304,1488,1468,64305,
+    1489,1468,64306,1490,1468,64307,1491,1468,64308,1492,1468,64309,1493,1468,64310,1494,1468,64312,1496,1468,
+    64313,1497,1468,64314,1498,1468,64315,1499,1468,64316,1500,1468,64318,1502,1468,64320,1504,1468,64321,1505,
+    1468,64323,1507,1468,64324,1508,1468,64326,1510,1468,64327,1511,1468,64328,1512,1468,64329,1513,1468,64330,
+    1514,1468,64331,1493,1465,64332,1489,1471,64333,1499,1471,64334,1508,1471,67017,67026,775,67044,67034,775,
+    69786,69785,69818,69788,69787,69818,69803,69797,69818,69934,69937,69927,69935,69938,69927,70475,70471,70462,
+    70476,70471,70487,70531,70530,70601,70533,70532,70587,70542,70539,70594,70545,70544,70601,70597,70594,70594,
+    70599,70594,70584,70600,70594,70601,70843,70841,70842,70844,70841,70832,70846,70841,70845,71098,71096,71087,
+    71099,71097,71087,71992,71989,71984,90401,90398,90398,90402,90398,90409,90403,90398,90399,90404,90409,90399,
+    90405,90398,90400,90406,90401,90399,90407,90402,90399,90408,90401,90400,93544,93543,93543,93545,93539,93543,
+    93546,93545,93543,119134,119127,119141,119135,119128,119141,119136,119135,119150,119137,119135,119151,
+    119138,119135,119152,119139,119135,119153,119140,119135,119154,119227,119225,119141,119228,119226,119141,
+    119229,119227,119150,119230,119228,119150,119231,119227,119151,119232,119228,119151,194560,20029,0,194561,
+    20024,0,194562,20033,0,194563,131362,0,194564,20320,0,194565,20398,0,194566,20411,0,194567,20482,0,194568,
+    20602,0,194569,20633,0,194570,20711,0,194571,20687,0,194572,13470,0,194573,132666,0,194574,20813,0,194575,
+    20820,0,194576,20836,0,194577,20855,0,194578,132380,0,194579,13497,0,194580,20839,0,194581,20877,0,194582,
+    132427,0,194583,20887,0,194584,20900,0,194585,20172,0,194586,20908,0,194587,20917,0,194588,168415,0,194589,
+    20981,0,194590,20995,0,194591,13535,0,194592,21051,0,194593,21062,0,194594,21106,0,194595,21111,0,194596,
+    13589,0,194597,21191,0,194598,21193,0,194599,21220,0,194600,21242,0,194601,21253,0,194602,21254,0,194603,
+    21271,0,194604,21321,0,194605,21329,0,194606,21338,0,194607,21363,0,194608,21373,0,194609,21375,0,194610,
+    21375,0,194611,21375,0,194612,133676,0,194613,28784,0,194614,21450,0,194615,21471,0,194616,133987,0,194617,
+    21483,0,194618,21489,0,194619,21510,0,194620,21662,0,194621,21560,0,194622,21576,0,194623,21608,0,194624,
+    21666,0,194625,21750,0,194626,21776,0,194627,21843,0,194628,21859,0,194629,21892,0,194630,21892,0,194631,
+    21913,0,194632,21931,0,194633,21939,0,194634,21954,0,194635,22294,0,194636,22022,0,194637,22295,0,194638,
+    22097,0,194639,22132,0,194640,20999,0,194641,22766,0,194642,22478,0,194643,22516,0,194644,22541,0,194645,
+    22411,0,194646,22578,0,194647,22577,0,194648,22700,0,194649,136420,0,194650,22770,0,194651,22775,0,194652,
+    22790,0,194653,22810,0,194654,22818,0,194655,22882,0,194656,136872,0,194657,136938,0,194658,23020,0,194659,
+    23067,0,194660,23079,0,194661,23000,0,194662,23142,0,194663,14062,0,194664,14076,0,194665,23304,0,194666,
+    23358,0,194667,23358,0,194668,137672,0,194669,23491,0,194670,23512,0,194671,23527,0,194672,23539,0,194673,
+    138008,0,194674,23551,0,194675,23558,0,194676,24403,0,194677,23586,0,194678,14209,0,194679,23648,0,194680,
+    23662,0,194681,23744,0,194682,23693,0,194683,138724,0,194684,23875,0,194685,138726,0,194686,23918,0,194687,
+    23915,0,194688,23932,0,194689,24033,0,194690,24034,0,194691,14383,0,194692,24061,0,194693,24104,0,194694,
+    24125,0,194695,24169,0,194696,14434,0,194697,139651,0,194698,14460,0,194699,24240,0,194700,24243,0,194701,
+    24246,0,194702,24266,0,194703,172946,0,194704,24318,0,194705,140081,0,194706,140081,0,194707,33281,0,194708,
+    24354,0,194709,24354,0,194710,14535,0,194711,144056,0,194712,156122,0,194713,24418,0,194714,24427,0,194715,
+    14563,0,194716,24474,0,194717,24525,0,194718,24535,0,194719,24569,0,194720,24705,0,194721,14650,0,194722,
+    14620,0,194723,24724,0,194724,141012,0,194725,24775,0,194726,24904,0,194727,24908,0,194728,24910,0,194729,
+    24908,0,194730,24954,0,194731,24974,0,194732,25010,0,194733,24996,0,194734,25007,0,194735,25054,0,194736,
+    25074,0,194737,25078,0,194738,25104,0,194739,25115,0,194740,25181,0,194741,25265,0,194742,25300,0,194743,
+    25424,0,194744,142092,0,194745,25405,0,194746,25340,0,194747,25448,0,194748,25475,0,194749,25572,0,194750,
+    142321,0,194751,25634,0,194752,25541,0,194753,25513,0,194754,14894,0,194755,25705,0,194756,25726,0,194757,
+    25757,0,194758,25719,0,194759,14956,0,194760,25935,0,194761,25964,0,194762,143370,0,194763,26083,0,194764,
+    26360,0,194765,26185,0,194766,15129,0,194767,26257,0,194768,15112,0,194769,15076,0,194770,20882,0,194771,
+    20885,0,194772,26368,0,194773,26268,0,194774,32941,0,194775,17369,0,194776,26391,0,194777,26395,0,194778,
+    26401,0,194779,26462,0,194780,26451,0,194781,144323,0,194782,15177,0,194783,26618,0,194784,26501,0,194785,
+    26706,0,194786,26757,0,194787,144493,0,194788,26766,0,194789,26655,0,194790,26900,0,194791,15261,0,194792,
+    26946,0,194793,27043,0,194794,27114,0,194795,27304,0,194796,145059,0,194797,27355,0,194798,15384,0,194799,
+    27425,0,194800,145575,0,194801,27476,0,194802,15438,0,194803,27506,0,194804,27551,0,194805,27578,0,194806,
+    27579,0,194807,146061,0,194808,138507,0,194809,146170,0,194810,27726,0,194811,146620,0,194812,27839,0,
+    194813,27853,0,194814,27751,0,194815,27926,0,194816,27966,0,194817,28023,0,194818,27969,0,194819,28009,0,
+    194820,28024,0,194821,28037,0,194822,146718,0,194823,27956,0,194824,28207,0,194825,28270,0,194826,15667,0,
+    194827,28363,0,194828,28359,0,194829,147153,0,194830,28153,0,194831,28526,0,194832,147294,0,194833,147342,0,
+    194834,28614,0,194835,28729,0,194836,28702,0,194837,28699,0,194838,15766,0,194839,28746,0,194840,28797,0,
+    194841,28791,0,194842,28845,0,194843,132389,0,194844,28997,0,194845,148067,0,194846,29084,0,194847,148395,0,
+    194848,29224,0,194849,29237,0,194850,29264,0,194851,149000,0,194852,29312,0,194853,29333,0,194854,149301,0,
+    194855,149524,0,194856,29562,0,194857,29579,0,194858,16044,0,194859,29605,0,194860,16056,0,194861,16056,0,
+    194862,29767,0,194863,29788,0,194864,29809,0,194865,29829,0,194866,29898,0,194867,16155,0,194868,29988,0,
+    194869,150582,0,194870,30014,0,194871,150674,0,194872,30064,0,194873,139679,0,194874,30224,0,194875,151457,
+    0,194876,151480,0,194877,151620,0,194878,16380,0,194879,16392,0,194880,30452,0,194881,151795,0,194882,
+    151794,0,194883,151833,0,194884,151859,0,194885,30494,0,194886,30495,0,194887,30495,0,194888,30538,0,194889,
+    16441,0,194890,30603,0,194891,16454,0,194892,16534,0,194893,152605,0,194894,30798,0,194895,30860,0,194896,
+    30924,0,194897,16611,0,194898,153126,0,194899,31062,0,194900,153242,0,194901,153285,0,194902,31119,0,194903,
+    31211,0,194904,16687,0,194905,31296,0,194906,31306,0,194907,31311,0,194908,153980,0,194909,154279,0,194910,
+    154279,0,194911,31470,0,194912,16898,0,194913,154539,0,194914,31686,0,194915,31689,0,194916,16935,0,194917,
+    154752,0,194918,31954,0,194919,17056,0,194920,31976,0,194921,31971,0,194922,32000,0,194923,155526,0,194924,
+    32099,0,194925,17153,0,194926,32199,0,194927,32258,0,194928,32325,0,194929,17204,0,194930,156200,0,194931,
+    156231,0,194932,17241,0,194933,156377,0,194934,32634,0,194935,156478,0,194936,32661,0,194937,32762,0,194938,
+    32773,0,194939,156890,0,194940,156963,0,194941,32864,0,194942,157096,0,194943,32880,0,194944,144223,0,
+    194945,17365,0,194946,32946,0,194947,33027,0,194948,17419,0,194949,33086,0,194950,23221,0,194951,157607,0,
+    194952,157621,0,194953,144275,0,194954,144284,0,194955,33281,0,194956,33284,0,194957,36766,0,194958,17515,0,
+    194959,33425,0,194960,33419,0,194961,33437,0,194962,21171,0,194963,33457,0,194964,33459,0,194965,33469,0,
+    194966,33510,0,194967,158524,0,194968,33509,0,194969,33565,0,194970,33635,0,194971,33709,0,194972,33571,0,
+    194973,33725,0,194974,33767,0,194975,33879,0,194976,33619,0,194977,33738,0,194978,33740,0,194979,33756,0,
+    194980,158774,0,194981,159083,0,194982,158933,0,194983,17707,0,194984,34033,0,194985,34035,0,194986,34070,0,
+    194987,160714,0,194988,34148,0,194989,159532,0,194990,17757,0,194991,17761,0,194992,159665,0,194993,159954,
+    0,194994,17771,0,194995,34384,0,194996,34396,0,194997,34407,0,194998,34409,0,194999,34473,0,195000,34440,0,
+    195001,34574,0,195002,34530,0,195003,34681,0,195004,34600,0,195005,34667,0,195006,34694,0,195007,17879,0,
+    195008,34785,0,195009,34817,0,195010,17913,0,195011,34912,0,195012,34915,0,195013,161383,0,195014,35031,0,
+    195015,35038,0,195016,17973,0,195017,35066,0,195018,13499,0,195019,161966,0,195020,162150,0,195021,18110,0,
+    195022,18119,0,195023,35488,0,195024,35565,0,195025,35722,0,195026,35925,0,195027,162984,0,195028,36011,0,
+    195029,36033,0,195030,36123,0,195031,36215,0,195032,163631,0,195033,133124,0,195034,36299,0,195035,36284,0,
+    195036,36336,0,195037,133342,0,195038,36564,0,195039,36664,0,195040,165330,0,195041,165357,0,195042,37012,0,
+    195043,37105,0,195044,37137,0,195045,165678,0,195046,37147,0,195047,37432,0,195048,37591,0,195049,37592,0,
+    195050,37500,0,195051,37881,0,195052,37909,0,195053,166906,0,195054,38283,0,195055,18837,0,195056,38327,0,
+    195057,167287,0,195058,18918,0,195059,38595,0,195060,23986,0,195061,38691,0,195062,168261,0,195063,168474,0,
+    195064,19054,0,195065,19062,0,195066,38880,0,195067,168970,0,195068,19122,0,195069,169110,0,195070,38923,0,
+    195071,38923,0,195072,38953,0,195073,169398,0,195074,39138,0,195075,19251,0,195076,39209,0,195077,39335,0,
+    195078,39362,0,195079,39422,0,195080,19406,0,195081,170800,0,195082,39698,0,195083,40000,0,195084,40189,0,
+    195085,19662,0,195086,19693,0,195087,40295,0,195088,172238,0,195089,19704,0,195090,172293,0,195091,172558,0,
+    195092,172689,0,195093,40635,0,195094,19798,0,195095,40697,0,195096,40702,0,195097,40709,0,195098,40719,0,
+    195099,40726,0,195100,40763,0,195101,173568,0,
+};
+/* rows of awq__uni_decomp that compose, by (first, second) */
+static const uint16_t awq__uni_compose[] = {
+    912,909,913,0,1,2,3,53,55,238,4,572,5,165,208,210,570,415,57,417,419,421,59,61,63,65,6,425,67,427,431,433,
+    429,7,8,9,598,69,71,73,10,596,77,212,214,594,240,75,439,441,445,198,79,447,81,83,187,85,87,449,453,236,451,
+    455,457,11,12,13,89,91,93,97,14,610,167,216,218,612,95,459,98,463,189,465,100,467,102,106,469,104,475,473,
+    477,479,481,200,108,15,483,112,485,110,489,487,16,17,18,19,114,116,246,20,616,118,169,220,222,161,614,191,
+    499,501,120,503,124,224,226,505,122,509,126,128,511,132,513,232,130,521,136,523,234,134,527,525,21,22,23,
+    138,140,142,24,640,144,146,171,228,230,163,638,529,148,533,531,539,541,543,545,150,549,547,551,553,555,652,
+    25,152,658,250,557,154,656,654,155,559,157,159,561,563,26,27,28,29,54,56,239,30,573,31,166,209,211,571,416,
+    58,418,420,422,60,62,64,66,32,426,68,428,432,434,430,33,34,35,599,70,72,74,36,597,78,213,215,595,241,76,440,
+    442,446,199,80,448,82,84,188,86,88,450,454,237,452,456,458,565,37,38,39,90,92,94,40,611,168,217,219,613,96,
+    460,99,197,464,190,466,101,468,103,107,470,105,476,474,478,480,482,201,109,41,484,113,486,111,490,488,42,43,
+    44,45,115,117,247,46,617,119,170,221,223,162,615,192,500,502,121,504,125,225,227,506,123,510,127,129,512,
+    133,514,233,131,522,566,137,524,235,135,528,526,47,48,49,139,141,143,50,641,145,147,172,229,231,164,639,530,
+    149,534,532,540,542,544,546,151,550,548,567,552,554,556,653,51,153,659,251,558,52,657,568,655,156,560,158,
+    160,562,564,875,258,835,576,574,580,578,181,202,204,185,423,602,600,606,604,461,620,618,624,622,491,244,493,
+    242,206,179,175,173,177,577,575,581,579,182,203,205,186,424,603,601,607,605,462,621,619,625,623,492,245,494,
+    243,207,180,176,174,178,586,584,590,588,587,585,591,589,435,437,436,438,495,497,496,498,515,516,517,518,535,
+    536,537,538,569,630,628,634,632,636,631,629,635,633,637,644,642,648,646,650,645,643,649,647,651,195,193,194,
+    183,184,443,444,248,249,196,831,259,830,829,668,669,833,841,261,682,683,843,262,696,697,845,857,263,856,855,
+    268,712,713,883,264,726,727,874,872,265,871,870,269,740,885,266,752,753,887,826,838,760,270,823,822,660,661,
+    827,825,762,271,676,677,764,272,688,689,839,837,766,273,850,849,275,704,705,853,768,277,720,721,866,867,770,
+    278,863,862,276,732,733,868,772,279,744,745,881,879,851,267,854,864,274,869,880,280,281,285,302,304,284,282,
+    306,283,300,310,312,287,314,289,316,286,318,324,288,326,328,330,332,322,303,305,293,291,307,292,301,311,313,
+    296,315,290,317,295,319,325,297,327,329,331,333,323,294,298,299,308,309,320,321,334,335,337,336,338,340,341,
+    339,342,343,344,353,354,365,364,366,369,370,372,371,373,374,377,375,376,378,379,381,380,382,383,385,384,403,
+    404,405,406,407,408,409,410,411,412,413,414,471,472,507,508,519,520,582,592,583,593,608,609,626,627,662,664,
+    666,774,663,665,667,775,776,777,778,779,780,781,670,672,674,782,671,673,675,783,784,785,786,787,788,789,678,
+    680,679,681,684,686,685,687,690,692,694,790,691,693,695,791,792,793,794,795,796,797,698,700,702,798,699,701,
+    703,799,800,801,802,803,804,805,706,708,710,707,709,711,714,716,718,715,717,719,722,724,723,725,728,730,729,
+    731,734,736,738,735,737,739,741,742,743,746,748,750,806,747,749,751,807,808,809,810,811,812,813,754,756,758,
+    814,755,757,759,815,816,817,818,819,820,821,824,836,878,828,846,847,848,840,882,859,860,861,894,895,896,897,
+    899,898,900,901,902,903,904,905,906,907,908,911,910,914,915,916,917,918,919,920,921,930,931,922,923,924,925,
+    932,933,926,927,928,929,934,935,936,937,966,941,942,943,944,945,946,947,948,949,950,951,952,953,954,955,956,
+    957,958,959,960,961,962,963,964,965,967,993,968,969,970,971,972,973,974,975,976,977,978,979,980,981,982,983,
+    984,985,986,987,988,989,990,991,992,994,995,996,997,998,1493,1494,1495,1496,1497,1498,1499,1500,1501,1502,
+    1503,1504,1505,1507,1506,1508,1510,1509,1511,1512,1513,1514,1515,1517,1519,1516,1520,1522,1521,1518,1524,
+    1523,1525,
+};
+/* END GENERATED unicode */
+
+/* categories; those from AWQ__UC_SPACE on are not general categories: \s without CR and LF, and these two */
+enum {
+    AWQ__UC_OTHER, AWQ__UC_LU, AWQ__UC_LL, AWQ__UC_LT, AWQ__UC_LM, AWQ__UC_LO, AWQ__UC_M, AWQ__UC_ND, AWQ__UC_NL,
+    AWQ__UC_NO, AWQ__UC_PC, AWQ__UC_P, AWQ__UC_S, AWQ__UC_SPACE, AWQ__UC_CRLF, AWQ__UC_ALTERNATE
+};
+/* sets of categories, one bit each */
+#define AWQ__UC_BIT(c) (1u << (c))
+#define AWQ__UC_IN_L 0x3eu
+#define AWQ__UC_IN_M AWQ__UC_BIT(AWQ__UC_M)
+#define AWQ__UC_IN_N 0x380u
+#define AWQ__UC_IN_P (AWQ__UC_BIT(AWQ__UC_PC) | AWQ__UC_BIT(AWQ__UC_P))
+#define AWQ__UC_IN_S AWQ__UC_BIT(AWQ__UC_S)
+#define AWQ__UC_IN_CRLF AWQ__UC_BIT(AWQ__UC_CRLF)
+#define AWQ__UC_IN_SPACE (AWQ__UC_BIT(AWQ__UC_SPACE) | AWQ__UC_IN_CRLF)
+
+/* index of the last of n entries whose key (the bits above `shift`) is at most cp */
+static uint32_t awq__uni_search(const uint32_t *table, uint32_t n, int shift, uint32_t cp)
+{
+    uint32_t lo = 0, hi = n;
+    while (hi - lo > 1) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (table[mid] >> shift <= cp) lo = mid;
+        else hi = mid;
+    }
+    return lo;
+}
+
+static int awq__uni_category(uint32_t cp)
+{
+    uint32_t run;
+    if (cp < 0x80) { /* most text */
+        if (cp - 'a' < 26) return AWQ__UC_LL;
+        if (cp == ' ') return AWQ__UC_SPACE;
+        if (cp - 'A' < 26) return AWQ__UC_LU;
+        if (cp == '\n' || cp == '\r') return AWQ__UC_CRLF;
+    }
+    if ((cp >= 9 && cp <= 12) || cp == 0x85 || cp == 0xa0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a)
+        || cp == 0x2028 || cp == 0x2029 || cp == 0x202f || cp == 0x205f || cp == 0x3000)
+        return AWQ__UC_SPACE;
+    run = awq__uni_runs[awq__uni_search(awq__uni_runs, sizeof awq__uni_runs / 4, 4, cp)];
+    if ((run & 15) == AWQ__UC_ALTERNATE) return (cp - (run >> 4)) & 1 ? AWQ__UC_LL : AWQ__UC_LU;
+    return (int)(run & 15);
+}
+
+static int awq__uni_in(uint32_t cp, unsigned set) { return (int)(set >> awq__uni_category(cp) & 1); }
+
+static uint32_t awq__uni_class(uint32_t cp) /* canonical combining class */
+{
+    return awq__uni_combining[awq__uni_search(awq__uni_combining, sizeof awq__uni_combining / 4, 8, cp)] & 255;
+}
+
+/* Hangul syllables are composed by rule: leading, vowel, trailing jamo */
+enum {
+    AWQ__HANGUL_S = 0xac00, AWQ__HANGUL_L = 0x1100, AWQ__HANGUL_V = 0x1161, AWQ__HANGUL_T = 0x11a7,
+    AWQ__HANGUL_NL = 19, AWQ__HANGUL_NV = 21, AWQ__HANGUL_NT = 28
+};
+
+/* full canonical decomposition of cp into out[4]; the number of code points */
+static int awq__uni_decompose(uint32_t cp, uint32_t out[4])
+{
+    uint32_t back[4], lo, hi, n = sizeof awq__uni_decomp / 12, s = cp - AWQ__HANGUL_S;
+    int n_back = 0, n_out = 0;
+    if (s < AWQ__HANGUL_NL * AWQ__HANGUL_NV * AWQ__HANGUL_NT) {
+        out[0] = AWQ__HANGUL_L + s / (AWQ__HANGUL_NV * AWQ__HANGUL_NT);
+        out[1] = AWQ__HANGUL_V + s / AWQ__HANGUL_NT % AWQ__HANGUL_NV;
+        out[2] = AWQ__HANGUL_T + s % AWQ__HANGUL_NT;
+        return out[2] == AWQ__HANGUL_T ? 2 : 3;
+    }
+    for (;;) { /* the first part may decompose again, the second never does */
+        for (lo = 0, hi = n; lo < hi;) {
+            uint32_t mid = lo + (hi - lo) / 2;
+            if (awq__uni_decomp[mid * 3] < cp) lo = mid + 1;
+            else hi = mid;
+        }
+        if (lo == n || awq__uni_decomp[lo * 3] != cp) break;
+        if (awq__uni_decomp[lo * 3 + 2] && n_back < 3) back[n_back++] = awq__uni_decomp[lo * 3 + 2];
+        cp = awq__uni_decomp[lo * 3 + 1];
+    }
+    out[n_out++] = cp;
+    while (n_back) out[n_out++] = back[--n_back];
+    return n_out;
+}
+
+static uint32_t awq__uni_composed(uint32_t a, uint32_t b) /* the composite of a and b, 0: none */
+{
+    uint32_t lo = 0, hi = sizeof awq__uni_compose / 2;
+    if (a - AWQ__HANGUL_L < AWQ__HANGUL_NL && b - AWQ__HANGUL_V < AWQ__HANGUL_NV)
+        return AWQ__HANGUL_S + ((a - AWQ__HANGUL_L) * AWQ__HANGUL_NV + b - AWQ__HANGUL_V) * AWQ__HANGUL_NT;
+    if (a - AWQ__HANGUL_S < AWQ__HANGUL_NL * AWQ__HANGUL_NV * AWQ__HANGUL_NT
+        && (a - AWQ__HANGUL_S) % AWQ__HANGUL_NT == 0 && b - AWQ__HANGUL_T - 1 < AWQ__HANGUL_NT - 1)
+        return a + b - AWQ__HANGUL_T;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        const uint32_t *row = awq__uni_decomp + 3 * awq__uni_compose[mid];
+        if (row[1] == a && row[2] == b) return row[0];
+        if (row[1] < a || (row[1] == a && row[2] < b)) lo = mid + 1;
+        else hi = mid;
+    }
+    return 0;
+}
+
+/* put a run of combining marks (code point, class in the top byte) into the order of their classes, stably */
+static void awq__uni_sort(uint32_t *marks, size_t n, uint32_t *tmp)
+{
+    size_t count[257], i, j;
+    if (n <= 16) {
+        for (i = 1; i < n; i++) {
+            uint32_t v = marks[i];
+            for (j = i; j && marks[j - 1] >> 24 > v >> 24; j--) marks[j] = marks[j - 1];
+            marks[j] = v;
+        }
+        return;
+    }
+    memset(count, 0, sizeof count);
+    for (i = 0; i < n; i++) count[(marks[i] >> 24) + 1]++;
+    for (i = 1; i < 257; i++) count[i] += count[i - 1];
+    for (i = 0; i < n; i++) tmp[count[marks[i] >> 24]++] = marks[i];
+    memcpy(marks, tmp, n * sizeof *marks);
+}
+
+/* append form C of valid UTF-8 to out */
+static awq_status awq__uni_nfc(awq_ctx *ctx, const char *text, size_t n, awq__text *out)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    uint32_t *cps, *tmp, parts[4];
+    size_t i, k, n_cps = 0, n_out = 0, starter = SIZE_MAX;
+    int last = -1; /* class of the newest mark kept behind the starter, -1: none */
+    for (i = 0; i < n && s[i] < 0xcc; i++) /* below U+0300 nothing changes */
+        ;
+    if (i == n) {
+        awq__text_add(ctx, out, text, n);
+        return out->failed ? AWQ_E_MEMORY : AWQ_OK;
+    }
+    for (i = 0; i < n; i += (size_t)awq__utf8_len(s + i, n - i)) /* count first: two blocks of the right size */
+        n_cps += s[i] < 0xc3 ? 1 : (size_t)awq__uni_decompose(awq__utf8_get(s + i, awq__utf8_len(s + i, n - i)), parts);
+    cps = AWQ__NEW_RAW(ctx, uint32_t, n_cps);
+    tmp = cps ? AWQ__NEW_RAW(ctx, uint32_t, n_cps) : NULL;
+    if (!tmp) {
+        awq__free(ctx, cps);
+        return AWQ_E_MEMORY;
+    }
+    for (n_cps = 0, i = 0; i < n;) {
+        int len = awq__utf8_len(s + i, n - i), m, j;
+        m = awq__uni_decompose(awq__utf8_get(s + i, len), parts);
+        for (j = 0; j < m; j++) cps[n_cps++] = parts[j] | awq__uni_class(parts[j]) << 24;
+        i += (size_t)len;
+    }
+    for (i = 0; i < n_cps; i = k + 1) {
+        for (k = i; k < n_cps && cps[k] >> 24; k++)
+            ;
+        awq__uni_sort(cps + i, k - i, tmp);
+    }
+    for (i = 0; i < n_cps; i++) {
+        uint32_t c = cps[i], klass = c >> 24, whole;
+        if (starter != SIZE_MAX && last < (int)klass
+            && (whole = awq__uni_composed(cps[starter], c & 0xffffff)) != 0) {
+            cps[starter] = whole;
+            continue;
+        }
+        if (klass) last = (int)klass;
+        else {
+            starter = n_out;
+            last = -1;
+        }
+        cps[n_out++] = c & 0xffffff;
+    }
+    for (i = 0; i < n_out; i++) {
+        char utf8[4];
+        awq__text_add(ctx, out, utf8, (size_t)awq__utf8_put(cps[i], utf8));
+    }
+    awq__free(ctx, tmp);
+    awq__free(ctx, cps);
+    return out->failed ? AWQ_E_MEMORY : AWQ_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>tokenizer
+   tokenizer.json of Hugging Face's tokenizers library, for BPE models: encoding, decoding, streamed decoding.
+   Text goes through steps (normalizer, pre-tokenizer), each of which rewrites the text or cuts it into more pieces;
+   then byte pair merging turns each piece into ids. Decoding runs the decoder's steps over the tokens' texts.
+   Regexes are not interpreted: their known strings are recognised and each has a scanner; others are refused.
+   Invariants: n log n in the length of the text, whatever the text; a loaded tokenizer is read-only.
+   Tests: tests/test_tokenizer.c, tests/fuzz_tokenizer.c */
+
+#define AWQ__TOK_MAX_IDS (1 << 21)         /* ids a file may use */
+#define AWQ__TOK_MAX_STEPS 16              /* steps in the normalizer, pre-tokenizer or decoder */
+#define AWQ__TOK_MAX_PATTERN 256           /* bytes in an added token or a string that is looked for */
+#define AWQ__TOK_MAX_FILE ((size_t)1 << 28) /* bytes of tokenizer.json, and of a text to encode */
+#define AWQ__TOK_MAX_HELD 1024             /* ids a streaming decoder holds back before it gives up waiting */
+
+/* --- regexes: the strings that are known and the parameters of their scanners */
+enum { AWQ__RE_WORDS, AWQ__RE_RUN, AWQ__RE_CJK, AWQ__RE_THREE };                      /* scanner */
+enum { AWQ__RE_LOWER = 1, AWQ__RE_ANY_CASE, AWQ__RE_SUFFIX, AWQ__RE_PUNCT_WORD = 4 }; /* first alternative */
+
+typedef struct awq__tok_regex {
+    const char *pattern; /* with \r and \n as escapes */
+    int kind;
+    int first;           /* contractions: in front, in any case, behind a word in any case; or DS3's punctuation + word */
+    unsigned lead;       /* categories of the one character a word may begin with; 0: a space */
+    unsigned upper, lower; /* letters: upper* lower+, or upper+ lower*; upper 0: lower+ */
+    int digits;          /* digits in a row, 0: no alternative, -1: any number behind an optional space */
+    unsigned punct;      /* behind an optional space */
+    const char *tail;    /* bytes that may follow punctuation */
+} awq__tok_regex;
+
+#define AWQ__RE_LEAD (~(AWQ__UC_IN_CRLF | AWQ__UC_IN_L | AWQ__UC_IN_N))
+#define AWQ__RE_PUNCT (~(AWQ__UC_IN_SPACE | AWQ__UC_IN_L | AWQ__UC_IN_N))
+#define AWQ__RE_UPPER (0x3au | AWQ__UC_IN_M) /* Lu Lt Lm Lo M */
+#define AWQ__RE_CASED (0x34u | AWQ__UC_IN_M) /* Ll Lm Lo M */
+#define AWQ__RE_CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define AWQ__RE_TAIL "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define AWQ__RE_U "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define AWQ__RE_L "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+
+static const awq__tok_regex awq__tok_regexes[] = {
+    /* GPT-2, also what ByteLevel means; must be the first */
+    {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", AWQ__RE_WORDS,
+     AWQ__RE_LOWER, 0, 0, AWQ__UC_IN_L, -1, AWQ__RE_PUNCT, NULL},
+    /* Llama 3 and its kin; the second spelling is that of cl100k and matches the same */
+    {AWQ__RE_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" AWQ__RE_TAIL,
+     AWQ__RE_WORDS, AWQ__RE_ANY_CASE, AWQ__RE_LEAD, 0, AWQ__UC_IN_L, 3, AWQ__RE_PUNCT, "\r\n"},
+    {AWQ__RE_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*"
+                          "|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+",
+     AWQ__RE_WORDS, AWQ__RE_ANY_CASE, AWQ__RE_LEAD, 0, AWQ__UC_IN_L, 3, AWQ__RE_PUNCT, "\r\n"},
+    /* Qwen 2 and 3, Qwen 3.5 */
+    {AWQ__RE_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" AWQ__RE_TAIL,
+     AWQ__RE_WORDS, AWQ__RE_ANY_CASE, AWQ__RE_LEAD, 0, AWQ__UC_IN_L, 1, AWQ__RE_PUNCT, "\r\n"},
+    {AWQ__RE_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*"
+                          AWQ__RE_TAIL,
+     AWQ__RE_WORDS, AWQ__RE_ANY_CASE, AWQ__RE_LEAD, 0, AWQ__UC_IN_L | AWQ__UC_IN_M, 1, AWQ__RE_PUNCT & ~AWQ__UC_IN_M,
+     "\r\n"},
+    /* Tekken (Mistral Nemo and later) */
+    {"[^\\r\\n\\p{L}\\p{N}]?" AWQ__RE_U "*" AWQ__RE_L "+|[^\\r\\n\\p{L}\\p{N}]?" AWQ__RE_U "+" AWQ__RE_L "*"
+     "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" AWQ__RE_TAIL,
+     AWQ__RE_WORDS, 0, AWQ__RE_LEAD, AWQ__RE_UPPER, AWQ__RE_CASED, 1, AWQ__RE_PUNCT, "\r\n/"},
+    /* o200k (gpt-oss, Llama 4) */
+    {"[^\\r\\n\\p{L}\\p{N}]?" AWQ__RE_U "*" AWQ__RE_L "+" AWQ__RE_CONTRACTIONS "?|[^\\r\\n\\p{L}\\p{N}]?" AWQ__RE_U "+"
+     AWQ__RE_L "*" AWQ__RE_CONTRACTIONS "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" AWQ__RE_TAIL,
+     AWQ__RE_WORDS, AWQ__RE_SUFFIX, AWQ__RE_LEAD, AWQ__RE_UPPER, AWQ__RE_CASED, 3, AWQ__RE_PUNCT, "\r\n/"},
+    /* DeepSeek V3: three in sequence */
+    {"\\p{N}{1,3}", AWQ__RE_RUN, 0, 0, 0, AWQ__UC_IN_N, 3, 0, NULL},
+    {"[\xe4\xb8\x80-\xe9\xbe\xa5\xe3\x81\x80-\xe3\x82\x9f\xe3\x82\xa0-\xe3\x83\xbf]+", AWQ__RE_CJK, 0, 0, 0, 0, 0, 0,
+     NULL},
+    {"[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
+     "| ?[\\p{P}\\p{S}]+[\\r\\n]*" AWQ__RE_TAIL,
+     AWQ__RE_WORDS, AWQ__RE_PUNCT_WORD, ~(AWQ__UC_IN_CRLF | AWQ__UC_IN_L | AWQ__UC_IN_P | AWQ__UC_IN_S), 0,
+     AWQ__UC_IN_L | AWQ__UC_IN_M, 0, AWQ__UC_IN_P | AWQ__UC_IN_S, "\r\n"},
+    /* single digits; Falcon */
+    {"\\p{N}", AWQ__RE_RUN, 0, 0, 0, AWQ__UC_IN_N, 1, 0, NULL},
+    {"[0-9][0-9][0-9]", AWQ__RE_THREE, 0, 0, 0, 0, 0, 0, NULL},
+};
+
+/* the known regex, or NULL; line breaks in the string itself count as their escapes */
+static const awq__tok_regex *awq__tok_regex_find(const char *s, size_t n)
+{
+    size_t i, k;
+    for (i = 0; i < sizeof awq__tok_regexes / sizeof awq__tok_regexes[0]; i++) {
+        const char *p = awq__tok_regexes[i].pattern;
+        for (k = 0; k < n && *p; k++, p++) {
+            if ((s[k] == '\r' && p[0] == '\\' && p[1] == 'r') || (s[k] == '\n' && p[0] == '\\' && p[1] == 'n')) p++;
+            else if (s[k] != *p) break;
+        }
+        if (k == n && !*p) return &awq__tok_regexes[i];
+    }
+    return NULL;
+}
+
+/* A scanner gets the piece s[0, end) and returns where a match that begins at `at` ends, or `at` when there is none. */
+static int awq__scan_char(const char *s, size_t at, size_t end, unsigned set, size_t *next) /* 1: is in the set */
+{
+    const unsigned char *p = (const unsigned char *)s + at;
+    int len;
+    if (at >= end) return 0;
+    len = awq__utf8_len(p, end - at);
+    if (!awq__uni_in(awq__utf8_get(p, len), set)) return 0;
+    *next = at + (size_t)len;
+    return 1;
+}
+
+static size_t awq__scan_run(const char *s, size_t at, size_t end, unsigned set)
+{
+    while (awq__scan_char(s, at, end, set, &at))
+        ;
+    return at;
+}
+
+/* 's 't 're 've 'm 'll 'd; in any case includes U+017F, which folds to s */
+static size_t awq__scan_contraction(const char *s, size_t at, size_t end, int any_case)
+{
+    char a, b;
+    if (end - at < 2 || s[at] != '\'') return at;
+    a = s[at + 1];
+    b = end - at > 2 ? s[at + 2] : 0;
+    if (any_case) {
+        if (a == '\xc5' && b == '\xbf') return at + 3;
+        if (a >= 'A' && a <= 'Z') a = (char)(a + 32);
+        if (b >= 'A' && b <= 'Z') b = (char)(b + 32);
+    }
+    if (a == 's' || a == 't' || a == 'm' || a == 'd') return at + 2;
+    if ((b == 'e' && (a == 'r' || a == 'v')) || (b == 'l' && a == 'l')) return at + 3;
+    return at;
+}
+
+/* letters from `at`, as upper* lower+ or else upper+ lower* (greedy, with the backtracking a regex would do) */
+static size_t awq__scan_letters(const awq__tok_regex *r, const char *s, size_t at, size_t end, int alternative)
+{
+    size_t p = at, next = at, last = SIZE_MAX, tmp;
+    if (!r->upper) return awq__scan_run(s, at, end, r->lower);
+    while (awq__scan_char(s, p, end, r->upper, &next)) {
+        if (awq__scan_char(s, p, end, r->lower, &tmp)) last = tmp;
+        p = next;
+    }
+    if (alternative == 0) {
+        next = awq__scan_run(s, p, end, r->lower);
+        return next > p ? next : last != SIZE_MAX ? last : at; /* give back to the last that is lower too */
+    }
+    return p > at ? awq__scan_run(s, p, end, r->lower) : at;
+}
+
+static size_t awq__scan_words(const awq__tok_regex *r, const char *s, size_t at, size_t end)
+{
+    size_t next = at, p = at, q = at, brk;
+    int alternative;
+    char c = s[at];
+    if (r->first == AWQ__RE_LOWER || r->first == AWQ__RE_ANY_CASE) {
+        p = awq__scan_contraction(s, at, end, r->first == AWQ__RE_ANY_CASE);
+        if (p > at) return p;
+    }
+    if (r->first == AWQ__RE_PUNCT_WORD && c > ' ' && c < 127 && awq__uni_in((unsigned char)c, r->punct)) {
+        for (p = at + 1; p < end && (s[p] | 32) >= 'a' && (s[p] | 32) <= 'z'; p++)
+            ;
+        if (p > at + 1) return p;
+    }
+    for (alternative = 0; alternative < (r->upper ? 2 : 1); alternative++) {
+        q = at;
+        if (r->lead ? awq__scan_char(s, at, end, r->lead, &next) : c == ' ' && (next = at + 1, 1)) {
+            q = next;
+            p = awq__scan_letters(r, s, q, end, alternative);
+            if (p > q) break;
+        }
+        p = awq__scan_letters(r, s, at, end, alternative);
+        q = at;
+        if (p > at) break;
+    }
+    if (p > q) {
+        if (r->first == AWQ__RE_SUFFIX) p = awq__scan_contraction(s, p, end, 1);
+        return p;
+    }
+    q = c == ' ' ? at + 1 : at;
+    if (r->digits < 0) {
+        p = awq__scan_run(s, q, end, AWQ__UC_IN_N);
+        if (p > q) return p;
+    } else {
+        int n = 0;
+        for (p = at; n < r->digits && awq__scan_char(s, p, end, AWQ__UC_IN_N, &p); n++)
+            ;
+        if (n) return p;
+    }
+    p = awq__scan_run(s, q, end, r->punct);
+    if (p > q) {
+        while (r->tail && p < end && s[p] && strchr(r->tail, s[p])) p++;
+        return p;
+    }
+    /* white space: up to the last line break; or all but the last character before other text; or all of it */
+    for (p = q = at, brk = at; awq__scan_char(s, p, end, AWQ__UC_IN_SPACE, &next); p = next) {
+        q = p;
+        if (r->tail && (s[p] == '\n' || s[p] == '\r')) brk = next;
+    }
+    if (brk > at) return brk;
+    return p == end || q == at ? p : q;
+}
+
+static size_t awq__scan(const awq__tok_regex *r, const char *s, size_t at, size_t end)
+{
+    size_t p = at;
+    int n;
+    switch (r->kind) {
+    case AWQ__RE_RUN:
+        for (n = 0; n < r->digits && awq__scan_char(s, p, end, r->lower, &p); n++)
+            ;
+        return p;
+    case AWQ__RE_CJK: /* U+4E00-9FA5, U+3040-309F, U+30A0-30FF */
+        while (end - p >= 3) {
+            uint32_t cp = (unsigned char)s[p] >> 4 == 0xe ? awq__utf8_get((const unsigned char *)s + p, 3) : 0;
+            if (!((cp >= 0x4e00 && cp <= 0x9fa5) || (cp >= 0x3040 && cp <= 0x30ff))) break;
+            p += 3;
+        }
+        return p;
+    case AWQ__RE_THREE:
+        for (n = 0; n < 3 && p < end && s[p] >= '0' && s[p] <= '9'; n++) p++;
+        return n == 3 ? p : at;
+    default: return awq__scan_words(r, s, at, end);
+    }
+}
+
+/* --- the loaded tokenizer */
+enum { /* kinds of steps; those from AWQ__STEP_UNBYTES on belong to decoders */
+    AWQ__STEP_PREPEND, AWQ__STEP_REPLACE, AWQ__STEP_NFC, AWQ__STEP_SPLIT, AWQ__STEP_BYTES,
+    AWQ__STEP_UNBYTES, AWQ__STEP_FALLBACK, AWQ__STEP_FUSE, AWQ__STEP_STRIP, AWQ__STEP_UNMETA, AWQ__STEP_UNREPLACE
+};
+enum { AWQ__PREPEND_ALWAYS, AWQ__PREPEND_UNLESS, AWQ__PREPEND_FIRST }; /* unless there already; and only at byte 0 */
+enum { AWQ__FIND_TEXT, AWQ__FIND_REGEX, AWQ__FIND_DIGIT, AWQ__FIND_PUNCT };
+enum { AWQ__CUT_ISOLATED, AWQ__CUT_REMOVED, AWQ__CUT_CONTIGUOUS, AWQ__CUT_PREVIOUS, AWQ__CUT_NEXT };
+
+typedef struct awq__tok_step {
+    int kind, mode;             /* mode: PREPEND its enum, UNMETA 1: the first token loses them, SPLIT AWQ__FIND_ */
+    int cut, invert;            /* SPLIT */
+    const awq__tok_regex *regex;
+    const char *text, *with;    /* what is looked for or put in front, what replaces it */
+    size_t len, with_len;
+    int64_t start, stop;        /* STRIP */
+} awq__tok_step;
+
+enum { /* flags of a token */
+    AWQ__TOK_PRESENT = 1, AWQ__TOK_VOCAB = 2, AWQ__TOK_ADDED = 4, AWQ__TOK_SPECIAL = 8, AWQ__TOK_LSTRIP = 16,
+    AWQ__TOK_RSTRIP = 32, AWQ__TOK_WORD = 64, AWQ__TOK_NORMALIZED = 128, AWQ__TOK_SKIP = 256
+};
+
+typedef struct awq__tok_token {
+    const char *text, *shown; /* as the file spells it; as decoding sees it */
+    uint32_t len, shown_len, flags;
+} awq__tok_token;
+
+typedef struct awq__tok_merge { /* slot of an open-addressing table; id -1: empty */
+    int32_t left, right, id;
+    uint32_t rank;
+} awq__tok_merge;
+
+typedef struct awq__tok_added { /* sorted by text, so that one look-up finds the longest that fits */
+    const char *text;
+    uint32_t len;
+    int32_t id;
+} awq__tok_added;
+
+typedef struct awq__tok_set {
+    awq__tok_added *items;
+    uint32_t count, first[257]; /* first[b]: the first item that begins with byte b or a larger one */
+} awq__tok_set;
+
+struct awq_tokenizer {
+    awq__arena arena; /* owns everything below */
+    uint64_t hash;
+    int32_t n_ids, bos, eos, unk;
+    int has_unk, fuse_unk, ignore_merges, has_decoder;
+    awq__tok_token *tokens; /* [n_ids] */
+    uint32_t *slots, slot_mask; /* id + 1 of the token with this hash, 0: empty */
+    awq__tok_merge *merges;
+    uint32_t merge_mask;
+    int32_t byte_ids[256];      /* of <0x00>..<0xFF>, -1: none */
+    int32_t chars[0x180];       /* ids of the characters below U+0180, -1: none */
+    awq__tok_step normalizer[AWQ__TOK_MAX_STEPS], pre[AWQ__TOK_MAX_STEPS], decoder[AWQ__TOK_MAX_STEPS];
+    int n_normalizer, n_pre, n_decoder;
+    awq__tok_set raw, normalized; /* added tokens, looked for before and after the normalizer */
+    int32_t *before, *after;      /* what the post-processor adds */
+    uint32_t n_before, n_after;
+    const char *chat_template;
+};
+
+static uint32_t awq__tok_hash(uint64_t h, const char *s, size_t n)
+{
+    size_t i;
+    for (i = 0; i < n; i++) h = (h ^ (unsigned char)s[i]) * 0x100000001b3ull;
+    return (uint32_t)(h ^ h >> 32);
+}
+
+/* The slot of the text a then b: that of the token, or the empty one where it belongs. The file's hash is the seed, so
+   that no file can be made to collide with itself on purpose. */
+static uint32_t awq__tok_slot(const awq_tokenizer *t, const char *a, size_t an, const char *b, size_t bn)
+{
+    uint64_t h = t->hash;
+    uint32_t i;
+    size_t k;
+    for (k = 0; k < an; k++) h = (h ^ (unsigned char)a[k]) * 0x100000001b3ull;
+    for (i = awq__tok_hash(h, b, bn) & t->slot_mask; t->slots[i]; i = (i + 1) & t->slot_mask) {
+        const awq__tok_token *k2 = &t->tokens[t->slots[i] - 1];
+        if (k2->len == an + bn && !memcmp(k2->text, a, an) && !memcmp(k2->text + an, b, bn)) break;
+    }
+    return i;
+}
+
+static int32_t awq__tok_id(const awq_tokenizer *t, const char *s, size_t n) /* any token, -1: none */
+{
+    return (int32_t)t->slots[awq__tok_slot(t, s, n, "", 0)] - 1;
+}
+
+static int32_t awq__tok_vocab(const awq_tokenizer *t, const char *s, size_t n) /* of the model's vocabulary only */
+{
+    int32_t id = awq__tok_id(t, s, n);
+    return id >= 0 && (t->tokens[id].flags & AWQ__TOK_VOCAB) ? id : -1;
+}
+
+static awq__tok_merge *awq__tok_pair(const awq_tokenizer *t, int32_t left, int32_t right)
+{
+    uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) ^ t->hash;
+    uint32_t i;
+    h *= 0x9e3779b97f4a7c15ull;
+    h = (h ^ h >> 29) * 0xbf58476d1ce4e5b9ull;
+    for (i = (uint32_t)(h >> 32) & t->merge_mask; t->merges[i].id >= 0; i = (i + 1) & t->merge_mask)
+        if (t->merges[i].left == left && t->merges[i].right == right) break;
+    return &t->merges[i];
+}
+
+/* --- work of one call: text in pieces, rewritten from one buffer to the other */
+typedef struct awq__tok_text {
+    awq__text text;
+    size_t *ends, n, cap; /* ends of the consecutive pieces */
+} awq__tok_text;
+
+typedef struct awq__tok_symbol {
+    int32_t id, prev, next; /* id -1: merged into another */
+} awq__tok_symbol;
+
+typedef struct awq__tok_entry {
+    uint32_t rank;
+    int32_t at, id;
+} awq__tok_entry;
+
+typedef struct awq__tok_work {
+    awq_ctx *ctx;
+    const awq_tokenizer *t;
+    awq__tok_text now, next;
+    awq__text raw;              /* the normalized segment, while its parts go through `now` */
+    int at_start;               /* the segment begins at byte 0 of the whole text */
+    awq__tok_symbol *symbols;
+    size_t cap_symbols, n_heap, cap_heap;
+    awq__tok_entry *heap;
+    int32_t *ids;
+    size_t n_ids, cap_ids;
+} awq__tok_work;
+
+static void awq__tok_work_free(awq__tok_work *w)
+{
+    awq__text_free(w->ctx, &w->now.text);
+    awq__text_free(w->ctx, &w->next.text);
+    awq__text_free(w->ctx, &w->raw);
+    awq__free(w->ctx, w->now.ends);
+    awq__free(w->ctx, w->next.ends);
+    awq__free(w->ctx, w->symbols);
+    awq__free(w->ctx, w->heap);
+    awq__free(w->ctx, w->ids);
+}
+
+static void awq__tok_work_init(awq__tok_work *w, awq_ctx *ctx, const awq_tokenizer *t)
+{
+    memset(w, 0, sizeof *w);
+    w->ctx = ctx;
+    w->t = t;
+}
+
+static void awq__tok_add(awq__tok_work *w, const char *s, size_t n) { awq__text_add(w->ctx, &w->next.text, s, n); }
+
+static void awq__tok_end(awq__tok_work *w) /* the piece under construction ends here */
+{
+    awq__tok_text *b = &w->next;
+    if (b->text.failed) return;
+    if (!awq__grow(w->ctx, (void **)&b->ends, &b->cap, b->n + 1, sizeof *b->ends)) b->text.failed = 1;
+    else b->ends[b->n++] = b->text.len;
+}
+
+static void awq__tok_clear(awq__tok_text *b) { b->text.len = b->n = 0; }
+
+static void awq__tok_swap(awq__tok_work *w)
+{
+    awq__tok_text tmp = w->now;
+    w->now = w->next;
+    w->next = tmp;
+}
+
+/* where the next thing a SPLIT looks for ends if one begins at `at`, else `at` */
+static size_t awq__tok_find(const awq__tok_step *step, const char *s, size_t at, size_t end)
+{
+    size_t next = at;
+    switch (step->mode) {
+    case AWQ__FIND_TEXT: return end - at >= step->len && !memcmp(s + at, step->text, step->len) ? at + step->len : at;
+    case AWQ__FIND_REGEX: return awq__scan(step->regex, s, at, end);
+    case AWQ__FIND_DIGIT: return awq__scan_char(s, at, end, AWQ__UC_IN_N, &next) ? next : at;
+    default: /* ASCII punctuation includes symbols */
+        if (s[at] > ' ' && s[at] < 127) return awq__scan_char(s, at, end, AWQ__UC_IN_P | AWQ__UC_IN_S, &next) ? next : at;
+        return awq__scan_char(s, at, end, AWQ__UC_IN_P, &next) ? next : at;
+    }
+}
+
+/* one stretch of a piece, found or between two that are */
+static void awq__tok_cut(awq__tok_work *w, const awq__tok_step *step, const char *s, size_t n, int found, int *before)
+{
+    int join;
+    if (step->invert) found = !found;
+    if (step->cut == AWQ__CUT_REMOVED && found) {
+        w->at_start &= w->next.text.len > 0;
+        return;
+    }
+    join = *before >= 0 && ((step->cut == AWQ__CUT_CONTIGUOUS && found == *before)
+                            || (step->cut == AWQ__CUT_PREVIOUS && found && !*before)
+                            || (step->cut == AWQ__CUT_NEXT && !found && *before));
+    *before = found;
+    awq__tok_add(w, s, n);
+    if (join && !w->next.text.failed) w->next.ends[w->next.n - 1] = w->next.text.len;
+    else awq__tok_end(w);
+}
+
+static void awq__tok_split(awq__tok_work *w, const awq__tok_step *step, const char *s, size_t n)
+{
+    size_t at = 0, gap = 0;
+    int before = -1; /* whether the last stretch was found; -1: there is none */
+    while (at < n && !w->next.text.failed) {
+        size_t end = awq__tok_find(step, s, at, n);
+        if (end == at) {
+            at += (size_t)awq__utf8_len((const unsigned char *)s + at, n - at);
+            continue;
+        }
+        if (at > gap) awq__tok_cut(w, step, s + gap, at - gap, 0, &before);
+        awq__tok_cut(w, step, s + at, end - at, 1, &before);
+        at = gap = end;
+    }
+    if (n > gap) awq__tok_cut(w, step, s + gap, n - gap, 0, &before);
+}
+
+static void awq__tok_replace(awq__tok_work *w, const awq__tok_step *step, const char *s, size_t n, int drop)
+{
+    size_t at = 0, from = 0;
+    while (at + step->len <= n) {
+        const char *hit = (const char *)memchr(s + at, step->text[0], n - at - step->len + 1);
+        if (!hit) break;
+        at = (size_t)(hit - s);
+        if (memcmp(hit, step->text, step->len)) {
+            at++;
+            continue;
+        }
+        awq__tok_add(w, s + from, at - from);
+        if (!drop) awq__tok_add(w, step->with, step->with_len);
+        from = at += step->len;
+    }
+    awq__tok_add(w, s + from, n - from);
+}
+
+/* GPT-2's printable stand-ins: bytes that are printable in Latin-1 are themselves, the others U+0100 and up in order */
+static uint32_t awq__tok_byte_char(unsigned b)
+{
+    if ((b >= 33 && b <= 126) || (b >= 161 && b != 173)) return b;
+    return b <= 32 ? 256 + b : b <= 160 ? 256 + b - 94 : 323;
+}
+
+static int awq__tok_char_byte(uint32_t cp) /* -1: no stand-in */
+{
+    if ((cp >= 33 && cp <= 126) || (cp >= 161 && cp <= 255 && cp != 173)) return (int)cp;
+    if (cp < 256 || cp > 323) return -1;
+    return cp <= 288 ? (int)cp - 256 : cp <= 322 ? (int)cp - 256 + 94 : 173;
+}
+
+/* bytes of one token, stand-ins resolved; a token with any other character stands for its own UTF-8 */
+static void awq__tok_unbytes(awq__tok_work *w, const char *s, size_t n)
+{
+    const unsigned char *u = (const unsigned char *)s;
+    size_t i, from = w->next.text.len;
+    for (i = 0; i < n; i += (size_t)awq__utf8_len(u + i, n - i)) {
+        int b = awq__tok_char_byte(awq__utf8_get(u + i, awq__utf8_len(u + i, n - i)));
+        char c = (char)b;
+        if (b < 0) {
+            w->next.text.len = AWQ__MIN(from, w->next.text.len);
+            awq__tok_add(w, s, n);
+            return;
+        }
+        awq__tok_add(w, &c, 1);
+    }
+}
+
+/* bytes at the start of s, which is not valid there, that one U+FFFD stands for: the longest valid beginning, or one */
+static size_t awq__tok_bad(const unsigned char *s, size_t n)
+{
+    size_t k, need = s[0] < 0xc2 ? 1 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 1;
+    for (k = 1; k < need && k < n; k++) {
+        unsigned lo = 0x80, hi = 0xbf;
+        if (k == 1 && s[0] == 0xe0) lo = 0xa0;
+        if (k == 1 && s[0] == 0xed) hi = 0x9f;
+        if (k == 1 && s[0] == 0xf0) lo = 0x90;
+        if (k == 1 && s[0] == 0xf4) hi = 0x8f;
+        if (s[k] < lo || s[k] > hi) break;
+    }
+    return k;
+}
+
+static void awq__tok_lossy(awq__tok_work *w, const char *s, size_t n) /* bytes to UTF-8 */
+{
+    const unsigned char *u = (const unsigned char *)s;
+    size_t i = 0, from = 0;
+    while (i < n) {
+        size_t len = (size_t)awq__utf8_len(u + i, n - i);
+        if (len) {
+            i += len;
+            continue;
+        }
+        awq__tok_add(w, s + from, i - from);
+        awq__tok_add(w, "\xef\xbf\xbd", 3);
+        from = i += awq__tok_bad(u + i, n - i);
+    }
+    awq__tok_add(w, s + from, n - from);
+}
+
+static int awq__tok_hex(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+}
+
+static int awq__tok_byte_token(const char *s, size_t n) /* the byte that "<0x0A>" stands for, else -1 */
+{
+    int hi, lo;
+    if (n != 6 || memcmp(s, "<0x", 3) || s[5] != '>') return -1;
+    hi = awq__tok_hex(s[3]);
+    lo = awq__tok_hex(s[4]);
+    return hi < 0 || lo < 0 ? -1 : hi * 16 + lo;
+}
+
+/* Runs of byte tokens become their text, or one U+FFFD per byte where the run as a whole is not UTF-8. */
+static void awq__tok_fallback(awq__tok_work *w)
+{
+    const awq__tok_text *a = &w->now;
+    size_t i, k, from = 0, run = 0; /* bytes since `run`, each one token, are in next.text behind the last end */
+    for (i = 0; i <= a->n; i++) {
+        int b = i < a->n ? awq__tok_byte_token(a->text.data + from, a->ends[i] - from) : -1;
+        char c = (char)b;
+        if (b >= 0) {
+            awq__tok_add(w, &c, 1);
+            run++;
+        } else if (run && !w->next.text.failed) {
+            const unsigned char *u = (const unsigned char *)w->next.text.data + w->next.text.len - run;
+            int len = 1;
+            for (k = 0; k < run && (len = awq__utf8_len(u + k, run - k)) > 0; k += (size_t)len)
+                ;
+            if (!len) {
+                w->next.text.len -= run;
+                for (k = 0; k < run; k++) awq__tok_add(w, "\xef\xbf\xbd", 3);
+            }
+            awq__tok_end(w);
+            run = 0;
+        }
+        if (i == a->n) break;
+        if (b < 0) {
+            awq__tok_add(w, a->text.data + from, a->ends[i] - from);
+            awq__tok_end(w);
+        }
+        from = a->ends[i];
+    }
+}
+
+static void awq__tok_strip(awq__tok_work *w, const awq__tok_step *step, const char *s, size_t n)
+{
+    int64_t i;
+    for (i = 0; i < step->start && n >= step->len && !memcmp(s, step->text, step->len); i++) {
+        s += step->len;
+        n -= step->len;
+    }
+    for (i = 0; i < step->stop && n >= step->len && !memcmp(s + n - step->len, step->text, step->len); i++)
+        n -= step->len;
+    awq__tok_add(w, s, n);
+}
+
+/* one step over all pieces: w->now to w->now */
+static awq_status awq__tok_step_run(awq__tok_work *w, const awq__tok_step *step)
+{
+    const awq__tok_text *a = &w->now;
+    size_t i, k, from = 0;
+    awq__tok_clear(&w->next);
+    if (step->kind == AWQ__STEP_FALLBACK) awq__tok_fallback(w);
+    else if (step->kind == AWQ__STEP_FUSE) {
+        awq__tok_add(w, a->text.data, a->text.len);
+        awq__tok_end(w);
+    } else if (step->kind == AWQ__STEP_UNBYTES) {
+        for (i = 0; i < a->n; from = a->ends[i++]) awq__tok_unbytes(w, a->text.data + from, a->ends[i] - from);
+        if (w->next.text.failed) return AWQ_E_MEMORY;
+        awq__tok_swap(w);
+        awq__tok_clear(&w->next);
+        awq__tok_lossy(w, a->text.data, a->text.len);
+        awq__tok_end(w);
+    } else for (i = 0; i < a->n && !w->next.text.failed; from = a->ends[i++]) {
+        const char *s = a->text.data + from;
+        size_t n = a->ends[i] - from, began = w->next.text.len;
+        switch (step->kind) {
+        case AWQ__STEP_PREPEND:
+            if (step->mode == AWQ__PREPEND_ALWAYS
+                || ((n < step->len || memcmp(s, step->text, step->len))
+                    && (step->mode == AWQ__PREPEND_UNLESS || (i == 0 && w->at_start))))
+                awq__tok_add(w, step->text, step->len);
+            awq__tok_add(w, s, n);
+            break;
+        case AWQ__STEP_REPLACE:
+        case AWQ__STEP_UNREPLACE: awq__tok_replace(w, step, s, n, 0); break;
+        case AWQ__STEP_UNMETA: awq__tok_replace(w, step, s, n, step->mode && i == 0); break;
+        case AWQ__STEP_NFC: AWQ__TRY(awq__uni_nfc(w->ctx, s, n, &w->next.text)); break;
+        case AWQ__STEP_SPLIT: awq__tok_split(w, step, s, n); continue;
+        case AWQ__STEP_BYTES:
+            for (k = 0; k < n; k++) {
+                char utf8[4];
+                awq__tok_add(w, utf8, (size_t)awq__utf8_put(awq__tok_byte_char((unsigned char)s[k]), utf8));
+            }
+            break;
+        default: awq__tok_strip(w, step, s, n);
+        }
+        if (step->kind >= AWQ__STEP_UNBYTES || w->next.text.len > began) awq__tok_end(w); /* text drops empty pieces */
+    }
+    if (w->next.text.failed) return AWQ_E_MEMORY;
+    awq__tok_swap(w);
+    return AWQ_OK;
+}
+
+static awq_status awq__tok_steps_run(awq__tok_work *w, const awq__tok_step *steps, int n)
+{
+    int i;
+    for (i = 0; i < n; i++) AWQ__TRY(awq__tok_step_run(w, &steps[i]));
+    return AWQ_OK;
+}
+
+static awq_status awq__tok_set_text(awq__tok_work *w, const char *s, size_t n) /* one piece into w->now */
+{
+    awq__tok_clear(&w->next);
+    awq__tok_add(w, s, n);
+    if (n) awq__tok_end(w);
+    awq__tok_swap(w);
+    return w->now.text.failed ? AWQ_E_MEMORY : AWQ_OK;
+}
+
+/* --- byte pair merging */
+static awq_status awq__tok_push(awq__tok_work *w, int32_t id)
+{
+    if (!awq__grow(w->ctx, (void **)&w->ids, &w->cap_ids, w->n_ids + 1, sizeof *w->ids)) return AWQ_E_MEMORY;
+    w->ids[w->n_ids++] = id;
+    return AWQ_OK;
+}
+
+static int awq__tok_before(const awq__tok_entry *a, const awq__tok_entry *b)
+{
+    return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
+}
+
+/* the pair of the live symbols at `at` and `right`, if it merges, into the heap (which has room for three a symbol) */
+static void awq__tok_offer(awq__tok_work *w, int32_t at, int32_t right)
+{
+    awq__tok_entry e;
+    size_t i = w->n_heap;
+    const awq__tok_merge *m = awq__tok_pair(w->t, w->symbols[at].id, w->symbols[right].id);
+    if (m->id < 0) return;
+    e.rank = m->rank;
+    e.at = at;
+    e.id = m->id;
+    w->n_heap++;
+    while (i && awq__tok_before(&e, &w->heap[(i - 1) / 2])) {
+        w->heap[i] = w->heap[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    w->heap[i] = e;
+}
+
+static awq__tok_entry awq__tok_take(awq__tok_work *w)
+{
+    awq__tok_entry top = w->heap[0], e = w->heap[--w->n_heap];
+    size_t i = 0, k;
+    while ((k = 2 * i + 1) < w->n_heap) {
+        if (k + 1 < w->n_heap && awq__tok_before(&w->heap[k + 1], &w->heap[k])) k++;
+        if (!awq__tok_before(&w->heap[k], &e)) break;
+        w->heap[i] = w->heap[k];
+        i = k;
+    }
+    w->heap[i] = e;
+    return top;
+}
+
+/* one piece to ids */
+static awq_status awq__tok_merge_piece(awq__tok_work *w, const char *s, size_t n)
+{
+    const awq_tokenizer *t = w->t;
+    awq__tok_symbol *y;
+    size_t at, k;
+    int32_t i, id, count = 0, unk = -1;
+    if (t->ignore_merges && (id = awq__tok_vocab(t, s, n)) >= 0) return awq__tok_push(w, id);
+    if (!awq__grow(w->ctx, (void **)&w->symbols, &w->cap_symbols, n + 1, sizeof *w->symbols)
+        || !awq__grow(w->ctx, (void **)&w->heap, &w->cap_heap, 3 * n, sizeof *w->heap))
+        return AWQ_E_MEMORY;
+    y = w->symbols;
+    for (at = 0; at < n;) { /* one symbol a character; unknown ones as byte tokens or the unknown token */
+        const unsigned char *u = (const unsigned char *)s + at;
+        size_t len = (size_t)awq__utf8_len(u, n - at);
+        uint32_t cp = awq__utf8_get(u, (int)len);
+        id = cp < 0x180 ? t->chars[cp] : awq__tok_vocab(t, s + at, len);
+        if (id < 0) {
+            for (k = 0; k < len && t->byte_ids[u[k]] >= 0; k++)
+                ;
+            if (k == len) {
+                for (k = 0; k < len; k++) y[count++].id = t->byte_ids[u[k]];
+            } else if (t->has_unk) {
+                if (t->unk < 0)
+                    return awq__fail(w->ctx, AWQ_E_FORMAT, "awq_encode: U+%04X is not in the vocabulary, and neither is "
+                                     "the unknown token of this tokenizer", (unsigned)cp);
+                if (unk >= 0 && !t->fuse_unk) y[count++].id = unk;
+                unk = t->unk;
+            }
+        } else {
+            if (unk >= 0) y[count++].id = unk;
+            unk = -1;
+            y[count++].id = id;
+        }
+        at += len;
+    }
+    if (unk >= 0) y[count++].id = unk;
+    for (i = 0; i < count; i++) {
+        y[i].prev = i - 1;
+        y[i].next = i + 1 < count ? i + 1 : -1;
+    }
+    w->n_heap = 0;
+    for (i = 0; i + 1 < count; i++) awq__tok_offer(w, i, i + 1);
+    while (w->n_heap) {
+        awq__tok_entry e = awq__tok_take(w);
+        int32_t right = y[e.at].next;
+        if (y[e.at].id < 0 || right < 0) continue;
+        if (awq__tok_pair(t, y[e.at].id, y[right].id)->id != e.id) continue; /* the pair is no longer there */
+        y[e.at].id = e.id;
+        y[e.at].next = y[right].next;
+        y[right].id = -1;
+        if (y[right].next >= 0) y[y[right].next].prev = e.at;
+        if (y[e.at].prev >= 0) awq__tok_offer(w, y[e.at].prev, e.at);
+        if (y[e.at].next >= 0) awq__tok_offer(w, e.at, y[e.at].next);
+    }
+    for (i = 0; i >= 0 && i < count; i = y[i].next) AWQ__TRY(awq__tok_push(w, y[i].id));
+    return AWQ_OK;
+}
+
+/* --- added tokens */
+static int awq__tok_added_order(const void *a, const void *b)
+{
+    const awq__tok_added *x = (const awq__tok_added *)a, *y = (const awq__tok_added *)b;
+    int c = memcmp(x->text, y->text, AWQ__MIN(x->len, y->len));
+    if (c) return c;
+    return x->len != y->len ? (x->len < y->len ? -1 : 1) : x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* id of the longest added token that s begins with, -1: none */
+static int32_t awq__tok_longest(const awq__tok_set *set, const char *s, size_t n, size_t *len)
+{
+    uint32_t lo = set->first[(unsigned char)s[0]], hi = set->first[(unsigned char)s[0] + 1], d;
+    int32_t id = -1;
+    for (d = 1; lo < hi; d++) { /* items lo..hi begin with the first d bytes of s */
+        uint32_t a, b;
+        if (set->items[lo].len == d) {
+            id = set->items[lo].id;
+            *len = d;
+            while (lo < hi && set->items[lo].len == d) lo++;
+        }
+        if (d >= n) break;
+        for (a = lo, b = hi; a < b;) {
+            uint32_t mid = a + (b - a) / 2;
+            if ((unsigned char)set->items[mid].text[d] < (unsigned char)s[d]) a = mid + 1;
+            else b = mid;
+        }
+        lo = a;
+        for (b = hi; a < b;) {
+            uint32_t mid = a + (b - a) / 2;
+            if ((unsigned char)set->items[mid].text[d] <= (unsigned char)s[d]) a = mid + 1;
+            else b = mid;
+        }
+        hi = a;
+    }
+    return id;
+}
+
+static int awq__tok_word_char(const char *s, size_t n) /* \w at the start of s */
+{
+    uint32_t cp = awq__utf8_get((const unsigned char *)s, awq__utf8_len((const unsigned char *)s, n));
+    if (awq__uni_in(cp, AWQ__UC_IN_L | AWQ__UC_IN_M | AWQ__UC_BIT(AWQ__UC_ND) | AWQ__UC_BIT(AWQ__UC_NL)
+                            | AWQ__UC_BIT(AWQ__UC_PC)))
+        return 1;
+    return cp == 0x200c || cp == 0x200d || (cp >= 0x24b6 && cp <= 0x24e9) || (cp >= 0x1f130 && cp <= 0x1f149)
+           || (cp >= 0x1f150 && cp <= 0x1f169) || (cp >= 0x1f170 && cp <= 0x1f189); /* letters among the symbols */
+}
+
+static size_t awq__tok_char_before(const char *s, size_t at) /* start of the character that ends at `at` > 0 */
+{
+    do at--;
+    while (at && ((unsigned char)s[at] & 0xc0) == 0x80);
+    return at;
+}
+
+/* Cut s at its added tokens: `text` gets what lies between. */
+static awq_status awq__tok_extract(awq__tok_work *w, const awq__tok_set *set, const char *s, size_t n, int at_start,
+                                   awq_status (*text)(awq__tok_work *w, const char *s, size_t n, int at_start))
+{
+    size_t at, from = 0, len = 0, next;
+    if (!set->count) return text(w, s, n, at_start);
+    for (at = 0; at < n;) {
+        int32_t id = awq__tok_longest(set, s + at, n - at, &len);
+        size_t start = at, stop = at + len;
+        uint32_t flags;
+        if (id < 0) {
+            at++;
+            continue;
+        }
+        at = stop;
+        flags = w->t->tokens[id].flags;
+        if ((flags & AWQ__TOK_WORD)
+            && ((start && awq__tok_word_char(s + awq__tok_char_before(s, start), 4))
+                || (stop < n && awq__tok_word_char(s + stop, n - stop))))
+            continue;
+        while ((flags & AWQ__TOK_LSTRIP) && start > from) {
+            size_t p = awq__tok_char_before(s, start);
+            if (!awq__scan_char(s, p, start, AWQ__UC_IN_SPACE, &next)) break;
+            start = p;
+        }
+        if (flags & AWQ__TOK_RSTRIP) stop = awq__scan_run(s, stop, n, AWQ__UC_IN_SPACE);
+        if (start > from) AWQ__TRY(text(w, s + from, start - from, at_start && from == 0));
+        AWQ__TRY(awq__tok_push(w, id));
+        from = stop;
+    }
+    if (from < n) AWQ__TRY(text(w, s + from, n - from, at_start && from == 0));
+    return AWQ_OK;
+}
+
+static awq_status awq__tok_encode_part(awq__tok_work *w, const char *s, size_t n, int at_start)
+{
+    size_t i, from = 0;
+    AWQ__TRY(awq__tok_set_text(w, s, n));
+    w->at_start = at_start;
+    AWQ__TRY(awq__tok_steps_run(w, w->t->pre, w->t->n_pre));
+    for (i = 0; i < w->now.n; from = w->now.ends[i++])
+        AWQ__TRY(awq__tok_merge_piece(w, w->now.text.data + from, w->now.ends[i] - from));
+    return AWQ_OK;
+}
+
+static awq_status awq__tok_encode_segment(awq__tok_work *w, const char *s, size_t n, int at_start)
+{
+    awq__text swap;
+    if (!w->t->n_normalizer && !w->t->normalized.count) return awq__tok_encode_part(w, s, n, at_start);
+    AWQ__TRY(awq__tok_set_text(w, s, n));
+    AWQ__TRY(awq__tok_steps_run(w, w->t->normalizer, w->t->n_normalizer));
+    swap = w->raw;
+    w->raw = w->now.text;
+    w->now.text = swap;
+    return awq__tok_extract(w, &w->t->normalized, w->raw.data, w->raw.len, at_start, awq__tok_encode_part);
+}
+
+AWQ_API awq_status awq_encode(awq_ctx *ctx, const awq_tokenizer *tokenizer, const char *text, size_t bytes, int special,
+                              int32_t *ids, size_t cap, size_t *count)
+{
+    awq__tok_work w;
+    awq_status st = AWQ_OK;
+    size_t i = 0;
+    uint32_t k;
+    if (bytes > AWQ__TOK_MAX_FILE)
+        return awq__fail(ctx, AWQ_E_LIMIT, "awq_encode: the text has %llu bytes, at most %llu are taken",
+                         (unsigned long long)bytes, (unsigned long long)AWQ__TOK_MAX_FILE);
+    while (i < bytes) {
+        int len = awq__utf8_len((const unsigned char *)text + i, bytes - i);
+        if (!len)
+            return awq__fail(ctx, AWQ_E_ARG, "awq_encode: the text is not UTF-8 at byte %llu (0x%02x)",
+                             (unsigned long long)i, (unsigned)(unsigned char)text[i]);
+        i += (size_t)len;
+    }
+    awq__tok_work_init(&w, ctx, tokenizer);
+    for (k = 0; special && !st && k < tokenizer->n_before; k++) st = awq__tok_push(&w, tokenizer->before[k]);
+    if (!st && bytes) st = awq__tok_extract(&w, &tokenizer->raw, text, bytes, 1, awq__tok_encode_segment);
+    for (k = 0; special && !st && k < tokenizer->n_after; k++) st = awq__tok_push(&w, tokenizer->after[k]);
+    if (!st) {
+        if (w.n_ids && cap) memcpy(ids, w.ids, AWQ__MIN(w.n_ids, cap) * sizeof *ids);
+        *count = w.n_ids;
+    }
+    awq__tok_work_free(&w);
+    return st;
+}
+
+/* --- decoding: the text of n ids into w->now.text */
+static awq_status awq__tok_decode(awq__tok_work *w, const int32_t *ids, size_t n, int skip_special)
+{
+    const awq_tokenizer *t = w->t;
+    size_t i;
+    awq__tok_clear(&w->next);
+    for (i = 0; i < n; i++) {
+        const awq__tok_token *k;
+        if (ids[i] < 0 || ids[i] >= t->n_ids || !(t->tokens[ids[i]].flags & AWQ__TOK_PRESENT))
+            return awq__fail(w->ctx, AWQ_E_ARG, "decode: token id %ld is not in the vocabulary of %ld ids",
+                             (long)ids[i], (long)t->n_ids);
+        k = &t->tokens[ids[i]];
+        if (skip_special && (k->flags & AWQ__TOK_SKIP)) continue;
+        if (!t->has_decoder && w->next.n) awq__tok_add(w, " ", 1);
+        awq__tok_add(w, k->shown, k->shown_len);
+        awq__tok_end(w);
+    }
+    awq__tok_swap(w);
+    if (w->now.text.failed) return AWQ_E_MEMORY;
+    return awq__tok_steps_run(w, t->decoder, t->n_decoder);
+}
+
+AWQ_API awq_status awq_decode(awq_ctx *ctx, const awq_tokenizer *tokenizer, const int32_t *ids, size_t count,
+                              int skip_special, char *text, size_t cap, size_t *bytes)
+{
+    awq__tok_work w;
+    awq_status st;
+    awq__tok_work_init(&w, ctx, tokenizer);
+    st = awq__tok_decode(&w, ids, count, skip_special);
+    if (!st) {
+        size_t n = cap ? AWQ__MIN(w.now.text.len, cap - 1) : 0;
+        if (n) memcpy(text, w.now.text.data, n);
+        if (cap) text[n] = 0;
+        *bytes = w.now.text.len;
+    }
+    awq__tok_work_free(&w);
+    return st;
+}
+
+static int awq__tok_unfinished(const awq__text *text) /* ends in U+FFFD: a character may not be complete yet */
+{
+    return text->len >= 3 && !memcmp(text->data + text->len - 3, "\xef\xbf\xbd", 3);
+}
+
+/* The window d->ids decodes to what was shown already, d->text[0, prefix) from its first `read` ids, and then what is
+   new. New text is handed out when it does not end in U+FFFD; the window then loses its first `read` ids. */
+AWQ_API awq_status awq_decoder_push(awq_ctx *ctx, const awq_tokenizer *tokenizer, awq_decoder *d, int32_t id,
+                                    const char **text, size_t *bytes)
+{
+    awq__tok_work w;
+    awq__text whole = {NULL, 0, 0, 0};
+    awq_status st = AWQ_OK;
+    size_t chunk = 0, from;
+    if (!awq__grow(ctx, (void **)&d->ids, &d->cap_ids, d->n_ids + 1, sizeof *d->ids)) return AWQ_E_MEMORY;
+    awq__tok_work_init(&w, ctx, tokenizer);
+    if (!d->prefix && d->n_ids) {
+        st = awq__tok_decode(&w, d->ids, d->n_ids, d->skip_special);
+        if (!st && !awq__tok_unfinished(&w.now.text)) {
+            if (!awq__grow(ctx, (void **)&d->text, &d->cap_text, w.now.text.len + 1, 1)) st = AWQ_E_MEMORY;
+            else {
+                if (w.now.text.len) memcpy(d->text, w.now.text.data, w.now.text.len);
+                d->prefix = w.now.text.len;
+                d->read = d->n_ids;
+            }
+        }
+    }
+    d->ids[d->n_ids++] = id;
+    if (!st) st = awq__tok_decode(&w, d->ids, d->n_ids, d->skip_special);
+    if (!st && ((w.now.text.len > d->prefix && !awq__tok_unfinished(&w.now.text))
+                || d->n_ids > AWQ__TOK_MAX_HELD)) {
+        from = AWQ__MIN(d->prefix, w.now.text.len);
+        if (from && memcmp(w.now.text.data, d->text, from)) { /* what was shown reads differently now: go on behind it */
+            st = awq__tok_decode(&w, d->ids + d->read, d->n_ids - d->read, d->skip_special);
+            from = 0;
+        }
+        whole = w.now.text;
+        memset(&w.now.text, 0, sizeof w.now.text);
+        if (!st) st = awq__tok_decode(&w, d->ids + d->read, d->n_ids - d->read, d->skip_special);
+        if (!st && !awq__grow(ctx, (void **)&d->text, &d->cap_text, whole.len - from + w.now.text.len + 1, 1))
+            st = AWQ_E_MEMORY;
+        if (!st) { /* the new prefix, then the chunk */
+            chunk = whole.len - from;
+            d->prefix = w.now.text.len;
+            if (d->prefix) memcpy(d->text, w.now.text.data, d->prefix);
+            if (chunk) memcpy(d->text + d->prefix, whole.data + from, chunk);
+            d->text[d->prefix + chunk] = 0;
+            d->n_ids -= d->read;
+            memmove(d->ids, d->ids + d->read, d->n_ids * sizeof *d->ids);
+            d->read = d->n_ids;
+        }
+    }
+    if (st) d->n_ids--;
+    else {
+        *text = chunk ? d->text + d->prefix : "";
+        *bytes = chunk;
+    }
+    awq__text_free(ctx, &whole);
+    awq__tok_work_free(&w);
+    return st;
+}
+
+AWQ_API void awq_decoder_free(awq_ctx *ctx, awq_decoder *decoder)
+{
+    awq__free(ctx, decoder->ids);
+    awq__free(ctx, decoder->text);
+    memset(decoder, 0, sizeof *decoder);
+}
+
+/* --- loading */
+typedef struct awq__tok_load {
+    awq_ctx *ctx;
+    awq_tokenizer *t;
+    const char *path;
+    awq__json json;
+} awq__tok_load;
+
+static awq_status awq__tok_unsupported(awq__tok_load *b, const char *what, uint32_t node, const char *member)
+{
+    uint32_t type = awq__json_get(&b->json, node, member);
+    const char *s = awq__json_str(&b->json, type, NULL);
+    return awq__fail(b->ctx, s ? AWQ_E_UNSUPPORTED : AWQ_E_FORMAT, "%s: %s with %s '%.300s' is not supported", b->path,
+                     what, member, s ? s : "(none)");
+}
+
+/* the string member `key` copied into the arena */
+static awq_status awq__tok_string(awq__tok_load *b, uint32_t node, const char *key, const char **text, size_t *len)
+{
+    const char *s = awq__json_str(&b->json, awq__json_get(&b->json, node, key), len);
+    if (!s) return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: '%s' is not a string", b->path, key);
+    if (*len > AWQ__TOK_MAX_PATTERN)
+        return awq__fail(b->ctx, AWQ_E_LIMIT, "%s: '%s' has %llu bytes, at most %d are taken", b->path, key,
+                         (unsigned long long)*len, AWQ__TOK_MAX_PATTERN);
+    *text = awq__arena_text(b->ctx, &b->t->arena, s, *len);
+    return *text ? AWQ_OK : AWQ_E_MEMORY;
+}
+
+static awq_status awq__tok_new_step(awq__tok_load *b, awq__tok_step *steps, int *n, int kind, awq__tok_step **step)
+{
+    *step = steps;
+    if (*n == AWQ__TOK_MAX_STEPS)
+        return awq__fail(b->ctx, AWQ_E_LIMIT, "%s: more than %d steps in a normalizer, pre-tokenizer or decoder",
+                         b->path, AWQ__TOK_MAX_STEPS);
+    *step = &steps[(*n)++];
+    (*step)->kind = kind;
+    return AWQ_OK;
+}
+
+/* what to look for, a string or a known regex: {"String": ...} or {"Regex": ...} */
+static awq_status awq__tok_pattern(awq__tok_load *b, uint32_t node, awq__tok_step *step)
+{
+    uint32_t pattern = awq__json_get(&b->json, node, "pattern"), re = awq__json_get(&b->json, pattern, "Regex");
+    size_t n = 0;
+    const char *s = awq__json_str(&b->json, re, &n);
+    step->mode = AWQ__FIND_TEXT;
+    if (s) {
+        step->mode = AWQ__FIND_REGEX;
+        step->regex = step->kind == AWQ__STEP_SPLIT ? awq__tok_regex_find(s, n) : NULL;
+        if (!step->regex)
+            return awq__fail(b->ctx, AWQ_E_UNSUPPORTED, "%s: the regex %.500s is none of those known%s", b->path, s,
+                             step->kind == AWQ__STEP_SPLIT ? "" : " here");
+        return AWQ_OK;
+    }
+    AWQ__TRY(awq__tok_string(b, pattern, "String", &step->text, &step->len));
+    return step->len ? AWQ_OK : awq__fail(b->ctx, AWQ_E_FORMAT, "%s: an empty pattern", b->path);
+}
+
+static awq_status awq__tok_behavior(awq__tok_load *b, uint32_t node, awq__tok_step *step)
+{
+    static const char *const names[] = {"Isolated", "Removed", "Contiguous", "MergedWithPrevious", "MergedWithNext"};
+    uint32_t behavior = awq__json_get(&b->json, node, "behavior");
+    for (step->cut = 0; step->cut < 5; step->cut++)
+        if (awq__json_eq(&b->json, behavior, names[step->cut])) return AWQ_OK;
+    return awq__tok_unsupported(b, "a pre-tokenizer", node, "behavior");
+}
+
+/* Metaspace as a pre-tokenizer: spaces become the mark, one may be put in front, and words begin with it */
+static awq_status awq__tok_metaspace(awq__tok_load *b, uint32_t node, int decoding)
+{
+    const awq__json *j = &b->json;
+    awq_tokenizer *t = b->t;
+    awq__tok_step *step;
+    const char *mark;
+    size_t len;
+    int scheme = AWQ__PREPEND_UNLESS, never = awq__json_bool(j, awq__json_get(j, node, "add_prefix_space")) == 0;
+    uint32_t named = awq__json_get(j, node, "prepend_scheme");
+    if (awq__json_eq(j, named, "first")) scheme = AWQ__PREPEND_FIRST;
+    else if (awq__json_eq(j, named, "never")) never = 1;
+    else if (named && !awq__json_eq(j, named, "always"))
+        return awq__tok_unsupported(b, "Metaspace", node, "prepend_scheme");
+    AWQ__TRY(awq__tok_string(b, node, "replacement", &mark, &len));
+    if (!len) return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: Metaspace with an empty replacement", b->path);
+    if (decoding) {
+        AWQ__TRY(awq__tok_new_step(b, t->decoder, &t->n_decoder, AWQ__STEP_UNMETA, &step));
+        step->mode = !never;
+        step->text = mark, step->len = len;
+        step->with = " ", step->with_len = 1;
+        return AWQ_OK;
+    }
+    AWQ__TRY(awq__tok_new_step(b, t->pre, &t->n_pre, AWQ__STEP_REPLACE, &step));
+    step->text = " ", step->len = 1;
+    step->with = mark, step->with_len = len;
+    if (!never) {
+        AWQ__TRY(awq__tok_new_step(b, t->pre, &t->n_pre, AWQ__STEP_PREPEND, &step));
+        step->mode = scheme;
+        step->text = mark, step->len = len;
+    }
+    if (awq__json_bool(j, awq__json_get(j, node, "split")) == 0) return AWQ_OK;
+    AWQ__TRY(awq__tok_new_step(b, t->pre, &t->n_pre, AWQ__STEP_SPLIT, &step));
+    step->mode = AWQ__FIND_TEXT;
+    step->cut = AWQ__CUT_NEXT;
+    step->text = mark, step->len = len;
+    return AWQ_OK;
+}
+
+static awq_status awq__tok_one_normalizer(awq__tok_load *b, uint32_t node, uint32_t type)
+{
+    awq_tokenizer *t = b->t;
+    awq__tok_step *step;
+    if (awq__json_eq(&b->json, type, "NFC"))
+        return awq__tok_new_step(b, t->normalizer, &t->n_normalizer, AWQ__STEP_NFC, &step);
+    if (awq__json_eq(&b->json, type, "Prepend")) {
+        AWQ__TRY(awq__tok_new_step(b, t->normalizer, &t->n_normalizer, AWQ__STEP_PREPEND, &step));
+        return awq__tok_string(b, node, "prepend", &step->text, &step->len);
+    }
+    if (awq__json_eq(&b->json, type, "Replace")) {
+        AWQ__TRY(awq__tok_new_step(b, t->normalizer, &t->n_normalizer, AWQ__STEP_REPLACE, &step));
+        AWQ__TRY(awq__tok_pattern(b, node, step));
+        return awq__tok_string(b, node, "content", &step->with, &step->with_len);
+    }
+    return awq__tok_unsupported(b, "a normalizer", node, "type");
+}
+
+static awq_status awq__tok_one_pre(awq__tok_load *b, uint32_t node, uint32_t type)
+{
+    const awq__json *j = &b->json;
+    awq_tokenizer *t = b->t;
+    awq__tok_step *step;
+    if (awq__json_eq(j, type, "Metaspace")) return awq__tok_metaspace(b, node, 0);
+    if (awq__json_eq(j, type, "ByteLevel")) {
+        if (awq__json_bool(j, awq__json_get(j, node, "add_prefix_space")) != 0) {
+            AWQ__TRY(awq__tok_new_step(b, t->pre, &t->n_pre, AWQ__STEP_PREPEND, &step));
+            step->mode = AWQ__PREPEND_UNLESS;
+            step->text = " ", step->len = 1;
+        }
+        if (awq__json_bool(j, awq__json_get(j, node, "use_regex")) != 0) {
+            AWQ__TRY(awq__tok_new_step(b, t->pre, &t->n_pre, AWQ__STEP_SPLIT, &step));
+            step->mode = AWQ__FIND_REGEX;
+            step->regex = &awq__tok_regexes[0];
+        }
+        return awq__tok_new_step(b, t->pre, &t->n_pre, AWQ__STEP_BYTES, &step);
+    }
+    AWQ__TRY(awq__tok_new_step(b, t->pre, &t->n_pre, AWQ__STEP_SPLIT, &step));
+    if (awq__json_eq(j, type, "Split")) {
+        step->invert = awq__json_bool(j, awq__json_get(j, node, "invert")) == 1;
+        AWQ__TRY(awq__tok_pattern(b, node, step));
+        return awq__tok_behavior(b, node, step);
+    }
+    if (awq__json_eq(j, type, "Digits")) {
+        step->mode = AWQ__FIND_DIGIT;
+        step->cut = awq__json_bool(j, awq__json_get(j, node, "individual_digits")) == 1 ? AWQ__CUT_ISOLATED
+                                                                                       : AWQ__CUT_CONTIGUOUS;
+        return AWQ_OK;
+    }
+    if (awq__json_eq(j, type, "Punctuation")) {
+        step->mode = AWQ__FIND_PUNCT;
+        return awq__json_get(j, node, "behavior") ? awq__tok_behavior(b, node, step) : AWQ_OK;
+    }
+    return awq__tok_unsupported(b, "a pre-tokenizer", node, "type");
+}
+
+static awq_status awq__tok_one_decoder(awq__tok_load *b, uint32_t node, uint32_t type)
+{
+    static const struct {
+        const char *name;
+        int kind;
+    } names[] = {{"ByteLevel", AWQ__STEP_UNBYTES}, {"ByteFallback", AWQ__STEP_FALLBACK}, {"Fuse", AWQ__STEP_FUSE},
+                 {"Replace", AWQ__STEP_UNREPLACE}, {"Strip", AWQ__STEP_STRIP}};
+    const awq__json *j = &b->json;
+    awq_tokenizer *t = b->t;
+    awq__tok_step *step;
+    size_t i;
+    if (awq__json_eq(j, type, "Metaspace")) return awq__tok_metaspace(b, node, 1);
+    for (i = 0; i < sizeof names / sizeof names[0] && !awq__json_eq(j, type, names[i].name); i++)
+        ;
+    if (i == sizeof names / sizeof names[0]) return awq__tok_unsupported(b, "a decoder", node, "type");
+    AWQ__TRY(awq__tok_new_step(b, t->decoder, &t->n_decoder, names[i].kind, &step));
+    if (step->kind == AWQ__STEP_UNREPLACE) {
+        AWQ__TRY(awq__tok_pattern(b, node, step));
+        return awq__tok_string(b, node, "content", &step->with, &step->with_len);
+    }
+    if (step->kind == AWQ__STEP_STRIP) {
+        AWQ__TRY(awq__tok_string(b, node, "content", &step->text, &step->len));
+        if (!step->len || !awq__json_int_of(j, awq__json_get(j, node, "start"), &step->start)
+            || !awq__json_int_of(j, awq__json_get(j, node, "stop"), &step->stop))
+            return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the decoder Strip wants content, start and stop", b->path);
+    }
+    return AWQ_OK;
+}
+
+/* A component is null, one of its kind, or a Sequence of components under `list` (as deep as JSON may be nested). */
+static awq_status awq__tok_components(awq__tok_load *b, uint32_t node, const char *list,
+                                      awq_status (*one)(awq__tok_load *b, uint32_t node, uint32_t type))
+{
+    uint32_t type = awq__json_get(&b->json, node, "type"), i;
+    if (awq__json_is(&b->json, node) == AWQ__J_NULL) return AWQ_OK;
+    if (!awq__json_eq(&b->json, type, "Sequence")) return one(b, node, type);
+    for (i = awq__json_first(&b->json, awq__json_get(&b->json, node, list)); i; i = awq__json_next(&b->json, i))
+        AWQ__TRY(awq__tok_components(b, i, list, one));
+    return AWQ_OK;
+}
+
+/* ids a special token of a template stands for, at the end of a list with room for n */
+static awq_status awq__tok_template_ids(awq__tok_load *b, uint32_t node, uint32_t piece, int32_t *list, uint32_t *n)
+{
+    const awq__json *j = &b->json;
+    const char *name = awq__json_str(j, awq__json_get(j, piece, "id"), NULL);
+    uint32_t known = name ? awq__json_get(j, awq__json_get(j, node, "special_tokens"), name) : 0, i;
+    if (!known)
+        return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the post-processor uses the special token '%.100s', which it does "
+                         "not define", b->path, name ? name : "");
+    for (i = awq__json_first(j, awq__json_get(j, known, "ids")); i; i = awq__json_next(j, i)) {
+        int64_t id;
+        if (!awq__json_int_of(j, i, &id) || id < 0 || id >= b->t->n_ids
+            || !(b->t->tokens[id].flags & AWQ__TOK_PRESENT))
+            return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the post-processor's token '%.100s' has an id that is not in "
+                             "the vocabulary", b->path, name);
+        list[(*n)++] = (int32_t)id;
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__tok_one_processor(awq__tok_load *b, uint32_t node, uint32_t type)
+{
+    const awq__json *j = &b->json;
+    awq_tokenizer *t = b->t;
+    uint32_t i, room = j->n_nodes, seen = 0, count = 0;
+    if (awq__json_eq(j, type, "ByteLevel")) return AWQ_OK; /* changes offsets only */
+    if (!awq__json_eq(j, type, "TemplateProcessing")) return awq__tok_unsupported(b, "a post-processor", node, "type");
+    if (t->before) return awq__fail(b->ctx, AWQ_E_UNSUPPORTED, "%s: two templates in the post-processor", b->path);
+    for (i = awq__json_first(j, awq__json_get(j, node, "single")); i; i = awq__json_next(j, i)) {
+        uint32_t piece = awq__json_get(j, i, "SpecialToken"), k;
+        const char *name = awq__json_str(j, awq__json_get(j, piece, "id"), NULL);
+        k = awq__json_get(j, awq__json_get(j, node, "special_tokens"), name ? name : "");
+        count += awq__json_count(j, awq__json_get(j, k, "ids"));
+        if (count > room) break; /* the same long list many times over */
+    }
+    if (count > 64) return awq__fail(b->ctx, AWQ_E_LIMIT, "%s: the post-processor adds more than 64 ids", b->path);
+    t->before = (int32_t *)awq__arena_alloc(b->ctx, &t->arena, count, sizeof *t->before);
+    t->after = (int32_t *)awq__arena_alloc(b->ctx, &t->arena, count, sizeof *t->after);
+    if (!t->before || !t->after) return AWQ_E_MEMORY;
+    for (i = awq__json_first(j, awq__json_get(j, node, "single")); i; i = awq__json_next(j, i)) {
+        uint32_t piece = awq__json_get(j, i, "SpecialToken");
+        if (piece) {
+            AWQ__TRY(awq__tok_template_ids(b, node, piece, seen ? t->after : t->before,
+                                           seen ? &t->n_after : &t->n_before));
+        } else if (awq__json_eq(j, awq__json_get(j, awq__json_get(j, i, "Sequence"), "id"), "A")) seen++;
+        else break;
+    }
+    if (i || seen != 1)
+        return awq__fail(b->ctx, AWQ_E_UNSUPPORTED, "%s: the post-processor's template for one text does not hold it "
+                         "exactly once", b->path);
+    return AWQ_OK;
+}
+
+/* --- the vocabulary */
+static awq_status awq__tok_check_id(awq__tok_load *b, uint32_t node, const char *token, int32_t *id)
+{
+    int64_t v;
+    if (!awq__json_int_of(&b->json, node, &v))
+        return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the id of token '%.100s' is not an integer", b->path, token);
+    if (v < 0 || v >= AWQ__TOK_MAX_IDS)
+        return awq__fail(b->ctx, v < 0 ? AWQ_E_FORMAT : AWQ_E_LIMIT, "%s: the id of token '%.100s' is %lld, expected 0 "
+                         "to %d", b->path, token, (long long)v, AWQ__TOK_MAX_IDS - 1);
+    *id = (int32_t)v;
+    return AWQ_OK;
+}
+
+static awq_status awq__tok_insert(awq__tok_load *b, const char *s, size_t n, int32_t id, uint32_t flags)
+{
+    awq_tokenizer *t = b->t;
+    awq__tok_token *k = &t->tokens[id];
+    uint32_t slot = awq__tok_slot(t, s, n, "", 0);
+    if (t->slots[slot])
+        return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the token '%.100s' is there twice, with ids %ld and %ld", b->path, s,
+                         (long)t->slots[slot] - 1, (long)id);
+    if (k->flags)
+        return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the id %ld belongs to both '%.100s' and '%.100s'", b->path, (long)id,
+                         k->text, s);
+    k->text = k->shown = awq__arena_text(b->ctx, &t->arena, s, n);
+    if (!k->text) return AWQ_E_MEMORY;
+    k->len = k->shown_len = (uint32_t)n;
+    k->flags = flags | AWQ__TOK_PRESENT;
+    t->slots[slot] = (uint32_t)id + 1;
+    return AWQ_OK;
+}
+
+static awq_status awq__tok_read_vocab(awq__tok_load *b, uint32_t vocab, uint32_t added)
+{
+    const awq__json *j = &b->json;
+    awq_tokenizer *t = b->t;
+    uint32_t i, slots = 16, count = awq__json_count(j, vocab) + awq__json_count(j, added);
+    int32_t id;
+    if (awq__json_is(j, vocab) != AWQ__J_OBJ || !awq__json_count(j, vocab))
+        return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: model.vocab is not an object with tokens", b->path);
+    for (i = awq__json_first(j, vocab); i; i = awq__json_next(j, i)) {
+        AWQ__TRY(awq__tok_check_id(b, i, awq__json_key(j, i), &id));
+        t->n_ids = AWQ__MAX(t->n_ids, id + 1);
+    }
+    for (i = awq__json_first(j, added); i; i = awq__json_next(j, i)) {
+        const char *s = awq__json_str(j, awq__json_get(j, i, "content"), NULL);
+        if (!s) return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: an added token without content", b->path);
+        AWQ__TRY(awq__tok_check_id(b, awq__json_get(j, i, "id"), s, &id));
+        t->n_ids = AWQ__MAX(t->n_ids, id + 1);
+    }
+    while (slots / 2 < count) slots *= 2;
+    t->slot_mask = slots - 1;
+    t->slots = (uint32_t *)awq__arena_alloc(b->ctx, &t->arena, slots, sizeof *t->slots);
+    t->tokens = (awq__tok_token *)awq__arena_alloc(b->ctx, &t->arena, (size_t)t->n_ids, sizeof *t->tokens);
+    if (!t->slots || !t->tokens) return AWQ_E_MEMORY;
+    for (i = awq__json_first(j, vocab); i; i = awq__json_next(j, i))
+        AWQ__TRY(awq__tok_insert(b, awq__json_key(j, i), j->nodes[i].key_len, (int32_t)j->nodes[i].v.i, AWQ__TOK_VOCAB));
+    return AWQ_OK;
+}
+
+static awq_status awq__tok_read_merges(awq__tok_load *b, uint32_t merges)
+{
+    const awq__json *j = &b->json;
+    awq_tokenizer *t = b->t;
+    uint32_t i, rank = 0, slots = 16, count = awq__json_count(j, merges);
+    if (awq__json_is(j, merges) != AWQ__J_ARR)
+        return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: model.merges is not an array", b->path);
+    while (slots / 3 < count / 2 + 1) slots *= 2;
+    t->merge_mask = slots - 1;
+    t->merges = (awq__tok_merge *)awq__arena_alloc(b->ctx, &t->arena, slots, sizeof *t->merges);
+    if (!t->merges) return AWQ_E_MEMORY;
+    for (i = 0; i < slots; i++) t->merges[i].id = -1;
+    for (i = awq__json_first(j, merges); i; i = awq__json_next(j, i), rank++) {
+        size_t n = 0, m = 0;
+        const char *left = awq__json_str(j, i, &n), *right = NULL;
+        int32_t l = -1, r = -1, id = -1;
+        awq__tok_merge *slot;
+        if (left) { /* "left right" */
+            const char *gap = (const char *)memchr(left, ' ', n);
+            if (n > 8 && !memcmp(left, "#version", 8)) continue;
+            if (gap) {
+                right = gap + 1;
+                m = n - (size_t)(right - left);
+                n = (size_t)(gap - left);
+                if (memchr(right, ' ', m)) right = NULL;
+            }
+        } else if (awq__json_count(j, i) == 2) { /* ["left", "right"] */
+            uint32_t first = awq__json_first(j, i);
+            left = awq__json_str(j, first, &n);
+            right = awq__json_str(j, awq__json_next(j, first), &m);
+        }
+        if (!left || !right)
+            return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: merge %lu is not a pair of two tokens", b->path,
+                             (unsigned long)rank);
+        l = awq__tok_id(t, left, n);
+        r = awq__tok_id(t, right, m);
+        if (l >= 0 && r >= 0) id = (int32_t)t->slots[awq__tok_slot(t, left, n, right, m)] - 1;
+        if (id < 0)
+            return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: merge %lu, '%.100s' and '%.100s': %s is not in the vocabulary",
+                             b->path, (unsigned long)rank, left, right, l < 0 || r < 0 ? "one of them" : "the result");
+        slot = awq__tok_pair(t, l, r);
+        slot->left = l;
+        slot->right = r;
+        slot->id = id;
+        slot->rank = rank;
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__tok_read_model(awq__tok_load *b, uint32_t model, uint32_t added)
+{
+    static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    const awq__json *j = &b->json;
+    awq_tokenizer *t = b->t;
+    uint32_t type = awq__json_get(j, model, "type");
+    double dropout = 0;
+    const char *s;
+    size_t n;
+    int i;
+    if (type ? !awq__json_eq(j, type, "BPE") : !awq__json_get(j, model, "merges"))
+        return awq__tok_unsupported(b, "a model", model, "type");
+    if (awq__json_number_of(j, awq__json_get(j, model, "dropout"), &dropout) && dropout != 0)
+        return awq__fail(b->ctx, AWQ_E_UNSUPPORTED, "%s: model.dropout is %g, only 0 is supported", b->path, dropout);
+    for (i = 0; i < 2; i++)
+        if (awq__json_str(j, awq__json_get(j, model, affixes[i]), &n) && n)
+            return awq__fail(b->ctx, AWQ_E_UNSUPPORTED, "%s: model.%s is not supported", b->path, affixes[i]);
+    AWQ__TRY(awq__tok_read_vocab(b, awq__json_get(j, model, "vocab"), added));
+    AWQ__TRY(awq__tok_read_merges(b, awq__json_get(j, model, "merges")));
+    t->fuse_unk = awq__json_bool(j, awq__json_get(j, model, "fuse_unk")) == 1;
+    t->ignore_merges = awq__json_bool(j, awq__json_get(j, model, "ignore_merges")) == 1;
+    s = awq__json_str(j, awq__json_get(j, model, "unk_token"), &n);
+    t->has_unk = s != NULL;
+    t->unk = s ? awq__tok_id(t, s, n) : -1;
+    for (i = 0; i < 256; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "<0x%02X>", i);
+        t->byte_ids[i] = -1;
+        if (awq__json_bool(j, awq__json_get(j, model, "byte_fallback")) == 1) t->byte_ids[i] = awq__tok_id(t, name, 6);
+    }
+    for (i = 0; i < 0x180; i++) {
+        char utf8[4];
+        t->chars[i] = awq__tok_id(t, utf8, (size_t)awq__utf8_put((uint32_t)i, utf8));
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__tok_read_added(awq__tok_load *b, uint32_t added)
+{
+    static const struct {
+        const char *name;
+        uint32_t flag;
+    } names[] = {{"special", AWQ__TOK_SPECIAL}, {"lstrip", AWQ__TOK_LSTRIP}, {"rstrip", AWQ__TOK_RSTRIP},
+                 {"single_word", AWQ__TOK_WORD}, {"normalized", AWQ__TOK_NORMALIZED}};
+    const awq__json *j = &b->json;
+    awq_tokenizer *t = b->t;
+    uint32_t i;
+    size_t n = 0, k;
+    for (i = awq__json_first(j, added); i; i = awq__json_next(j, i)) {
+        const char *s = awq__json_str(j, awq__json_get(j, i, "content"), &n);
+        int32_t id = (int32_t)j->nodes[awq__json_get(j, i, "id")].v.i, have = awq__tok_id(t, s, n);
+        if (!n) continue;
+        if (n > AWQ__TOK_MAX_PATTERN)
+            return awq__fail(b->ctx, AWQ_E_LIMIT, "%s: the added token %ld has %llu bytes, at most %d are taken", b->path,
+                             (long)id, (unsigned long long)n, AWQ__TOK_MAX_PATTERN);
+        if (have != id) AWQ__TRY(awq__tok_insert(b, s, n, id, 0));
+        t->tokens[id].flags = (t->tokens[id].flags & (AWQ__TOK_PRESENT | AWQ__TOK_VOCAB)) | AWQ__TOK_ADDED;
+        for (k = 0; k < sizeof names / sizeof names[0]; k++)
+            if (awq__json_bool(j, awq__json_get(j, i, names[k].name)) == 1) t->tokens[id].flags |= names[k].flag;
+    }
+    return AWQ_OK;
+}
+
+/* Sets to look for added tokens with. One that is to be normalized is looked for, and decoded, in its normal form; the
+   reference compares that form with the contents of special tokens when it leaves special tokens out. */
+static awq_status awq__tok_build_sets(awq__tok_load *b)
+{
+    awq_tokenizer *t = b->t;
+    awq__tok_work w;
+    awq_status st = AWQ_OK;
+    uint32_t n[2] = {0, 0}, k, c;
+    int32_t id;
+    awq__tok_work_init(&w, b->ctx, t);
+    for (id = 0; id < t->n_ids; id++)
+        if (t->tokens[id].flags & AWQ__TOK_ADDED) n[(t->tokens[id].flags & AWQ__TOK_NORMALIZED) != 0]++;
+    t->raw.items = (awq__tok_added *)awq__arena_alloc(b->ctx, &t->arena, n[0], sizeof(awq__tok_added));
+    t->normalized.items = (awq__tok_added *)awq__arena_alloc(b->ctx, &t->arena, n[1], sizeof(awq__tok_added));
+    if (!t->raw.items || !t->normalized.items) return AWQ_E_MEMORY;
+    for (id = 0; id < t->n_ids && !st; id++) {
+        awq__tok_token *tok = &t->tokens[id];
+        awq__tok_set *set = tok->flags & AWQ__TOK_NORMALIZED ? &t->normalized : &t->raw;
+        if (!(tok->flags & AWQ__TOK_ADDED)) continue;
+        if ((tok->flags & AWQ__TOK_NORMALIZED) && t->n_normalizer) {
+            st = awq__tok_set_text(&w, tok->text, tok->len);
+            if (!st) st = awq__tok_steps_run(&w, t->normalizer, t->n_normalizer);
+            if (!st && w.now.text.len
+                && (w.now.text.len != tok->len || memcmp(w.now.text.data, tok->text, tok->len))) {
+                tok->shown = awq__arena_text(b->ctx, &t->arena, w.now.text.data, w.now.text.len);
+                tok->shown_len = (uint32_t)w.now.text.len;
+                if (!tok->shown) st = AWQ_E_MEMORY;
+            }
+        }
+        set->items[set->count].text = tok->shown;
+        set->items[set->count].len = tok->shown_len;
+        set->items[set->count++].id = id;
+    }
+    awq__tok_work_free(&w);
+    if (st) return st;
+    for (k = 0; k < 2; k++) {
+        awq__tok_set *set = k ? &t->normalized : &t->raw;
+        uint32_t i = 0;
+        if (set->count) qsort(set->items, set->count, sizeof *set->items, awq__tok_added_order);
+        for (c = 0; c < 257; c++) {
+            while (i < set->count && (unsigned char)set->items[i].text[0] < c) i++;
+            set->first[c] = i;
+        }
+    }
+    for (id = 0; id < t->n_ids; id++) {
+        awq__tok_token *tok = &t->tokens[id];
+        int32_t same = tok->flags ? awq__tok_id(t, tok->shown, tok->shown_len) : -1;
+        if (same >= 0 && (t->tokens[same].flags & AWQ__TOK_SPECIAL)) tok->flags |= AWQ__TOK_SKIP;
+    }
+    return AWQ_OK;
+}
+
+/* --- tokenizer_config.json and chat_template.jinja: what transformers keeps beside tokenizer.json */
+static int32_t awq__tok_config_id(const awq_tokenizer *t, const awq__json *j, const char *key)
+{
+    uint32_t node = awq__json_get(j, 1, key), content = awq__json_get(j, node, "content");
+    size_t n;
+    const char *s = awq__json_str(j, content ? content : node, &n);
+    return s ? awq__tok_id(t, s, n) : -1;
+}
+
+static awq_status awq__tok_read_config(awq__tok_load *b, const char *path)
+{
+    awq_tokenizer *t = b->t;
+    awq__json j;
+    uint32_t node, i;
+    size_t n;
+    const char *s;
+    awq_status st = AWQ_OK;
+    if (!awq__file_exists(b->ctx, path)) return AWQ_OK;
+    AWQ__TRY(awq__json_load(b->ctx, path, AWQ__TOK_MAX_FILE, &j));
+    t->bos = awq__tok_config_id(t, &j, "bos_token");
+    t->eos = awq__tok_config_id(t, &j, "eos_token");
+    node = awq__json_get(&j, 1, "chat_template");
+    for (i = awq__json_first(&j, node); i; i = awq__json_next(&j, i)) /* a list of named ones */
+        if (awq__json_eq(&j, awq__json_get(&j, i, "name"), "default")) node = awq__json_get(&j, i, "template");
+    s = awq__json_str(&j, node, &n);
+    if (s) {
+        t->chat_template = awq__arena_text(b->ctx, &t->arena, s, n);
+        if (!t->chat_template) st = AWQ_E_MEMORY;
+    }
+    awq__json_free(b->ctx, &j);
+    return st;
+}
+
+static awq_status awq__tok_read_template(awq__tok_load *b, const char *path)
+{
+    char *data;
+    size_t n, i;
+    int len = 1;
+    awq_status st = AWQ_OK;
+    if (!awq__file_exists(b->ctx, path)) return AWQ_OK;
+    AWQ__TRY(awq__file_load(b->ctx, path, AWQ__TOK_MAX_FILE, &data, &n));
+    for (i = 0; i < n && len; i += (size_t)len) len = data[i] ? awq__utf8_len((unsigned char *)data + i, n - i) : 0;
+    if (!len) st = awq__fail(b->ctx, AWQ_E_FORMAT, "%s: not UTF-8 text at byte %llu", path, (unsigned long long)i);
+    else {
+        b->t->chat_template = awq__arena_text(b->ctx, &b->t->arena, data, n);
+        if (!b->t->chat_template) st = AWQ_E_MEMORY;
+    }
+    awq__free(b->ctx, data);
+    return st;
+}
+
+static awq_status awq__tok_read(awq__tok_load *b)
+{
+    const awq__json *j = &b->json;
+    awq_tokenizer *t = b->t;
+    uint32_t version = awq__json_get(j, 1, "version"), added = awq__json_get(j, 1, "added_tokens");
+    if (awq__json_is(j, 1) != AWQ__J_OBJ || awq__json_is(j, awq__json_get(j, 1, "model")) != AWQ__J_OBJ)
+        return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: not a tokenizer, there is no 'model' object", b->path);
+    if (version && !awq__json_eq(j, version, "1.0")) return awq__tok_unsupported(b, "a tokenizer", 1, "version");
+    AWQ__TRY(awq__tok_read_model(b, awq__json_get(j, 1, "model"), added));
+    AWQ__TRY(awq__tok_components(b, awq__json_get(j, 1, "normalizer"), "normalizers", awq__tok_one_normalizer));
+    AWQ__TRY(awq__tok_components(b, awq__json_get(j, 1, "pre_tokenizer"), "pretokenizers", awq__tok_one_pre));
+    AWQ__TRY(awq__tok_components(b, awq__json_get(j, 1, "decoder"), "decoders", awq__tok_one_decoder));
+    t->has_decoder = awq__json_is(j, awq__json_get(j, 1, "decoder")) != AWQ__J_NULL;
+    AWQ__TRY(awq__tok_read_added(b, added));
+    AWQ__TRY(awq__tok_components(b, awq__json_get(j, 1, "post_processor"), "processors", awq__tok_one_processor));
+    return awq__tok_build_sets(b);
+}
+
+AWQ_API awq_status awq_tokenizer_load(awq_ctx *ctx, const char *path, awq_tokenizer **tokenizer)
+{
+    awq__tok_load b;
+    size_t n = strlen(path), bytes = 0, i;
+    int is_file = n > 5 && !strcmp(path + n - 5, ".json");
+    char *file = NULL, *data = NULL;
+    awq_status st;
+    memset(&b, 0, sizeof b);
+    b.ctx = ctx;
+    b.t = AWQ__NEW(ctx, awq_tokenizer, 1);
+    if (!b.t) return AWQ_E_MEMORY;
+    b.t->bos = b.t->eos = -1;
+    if (!is_file) file = awq__path_join(ctx, path, "tokenizer.json");
+    b.path = is_file ? path : file;
+    st = b.path ? awq__file_load(ctx, b.path, AWQ__TOK_MAX_FILE, &data, &bytes) : AWQ_E_MEMORY;
+    if (!st) {
+        b.t->hash = 0xcbf29ce484222325ull;
+        for (i = 0; i < bytes; i++) b.t->hash = (b.t->hash ^ (unsigned char)data[i]) * 0x100000001b3ull;
+        st = awq__json_parse(ctx, b.path, data, bytes, &b.json);
+        awq__free(ctx, data);
+    }
+    if (!st) st = awq__tok_read(&b);
+    awq__json_free(ctx, &b.json);
+    awq__free(ctx, file);
+    for (i = 0; i < 2 && !st && !is_file; i++) {
+        file = awq__path_join(ctx, path, i ? "chat_template.jinja" : "tokenizer_config.json");
+        st = !file ? AWQ_E_MEMORY : i ? awq__tok_read_template(&b, file) : awq__tok_read_config(&b, file);
+        awq__free(ctx, file);
+    }
+    if (st) awq_tokenizer_free(ctx, b.t);
+    else *tokenizer = b.t;
+    return st;
+}
+
+AWQ_API void awq_tokenizer_free(awq_ctx *ctx, awq_tokenizer *tokenizer)
+{
+    if (!tokenizer) return;
+    awq__arena_free(ctx, &tokenizer->arena);
+    awq__free(ctx, tokenizer);
+}
+
+AWQ_API int32_t awq_tokenizer_vocab_size(const awq_tokenizer *tokenizer) { return tokenizer->n_ids; }
+
+AWQ_API int32_t awq_tokenizer_find(const awq_tokenizer *tokenizer, const char *token)
+{
+    return awq__tok_id(tokenizer, token, strlen(token));
+}
+
+AWQ_API int32_t awq_tokenizer_bos(const awq_tokenizer *tokenizer) { return tokenizer->bos; }
+
+AWQ_API int32_t awq_tokenizer_eos(const awq_tokenizer *tokenizer) { return tokenizer->eos; }
+
+AWQ_API int awq_tokenizer_is_special(const awq_tokenizer *tokenizer, int32_t id)
+{
+    return id >= 0 && id < tokenizer->n_ids && (tokenizer->tokens[id].flags & AWQ__TOK_SPECIAL) != 0;
+}
+
+AWQ_API const char *awq_tokenizer_chat_template(const awq_tokenizer *tokenizer) { return tokenizer->chat_template; }
+
+AWQ_API uint64_t awq_tokenizer_hash(const awq_tokenizer *tokenizer) { return tokenizer->hash; }
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>model
+   Loading, and the forward pass, written once for all families over the operations above:
+       x (n, H) -> norm -> q, k, v -> rope, cache -> attention -> o, add -> norm -> gate, up, down, add -> ...
+   Shapes: n rows (tokens of any sequences), H hidden_size, Q heads * head_dim, V kv heads * head_dim, I
+   intermediate_size. Invariants: a row's result depends on its own sequence only, bit for bit.
+   Tests: tests/test_model.c against transformers' logits and hidden states */
+
+typedef struct awq__layer {
+    awq_linear linear[AWQ_N_LINEARS];
+    float *input_norm, *post_norm; /* [H] */
+    float *q_norm, *k_norm;        /* [head_dim] or NULL */
+    int sliding;
+} awq__layer;
+
+struct awq_model {
+    awq_config config;
+    awq_checkpoint *checkpoint; /* kept open only while weights are mapped */
+    awq_tokenizer *tokenizer;
+    awq__arena arena;           /* norms, layer table */
+    awq__layer *layers;
+    float *final_norm;
+    awq_dtype embed_dtype;
+    const void *embed;          /* [vocab, H] */
+    awq_linear head;            /* [vocab, H]; shares embed when tied */
+    void **owned;               /* dense weights read into memory */
+    size_t n_owned, cap_owned;
+    uint64_t bytes, linear_bytes;
+};
+
+/* Keys and values of one sequence, [layers][max][V] each. */
+typedef struct awq__kv {
+    float *k, *v;
+    int64_t max, len;
+} awq__kv;
+
+typedef struct awq__row {
+    awq__kv *kv;
+    int64_t pos;
+} awq__row;
+
+/* Buffers of a pass over up to `rows` rows. */
+typedef struct awq__work {
+    int64_t rows;
+    float *x, *xn, *out;     /* [rows, H] */
+    float *q, *att;          /* [rows, Q] */
+    float *k, *v;            /* [rows, V] */
+    float *gate, *up;        /* [rows, I] */
+    float *cos_, *sin_;      /* [rows, head_dim / 2] */
+    awq__row *row;           /* [rows] */
+} awq__work;
+
+struct awq_session {
+    const awq_model *model;
+    awq__kv kv;
+    awq__work work;
+    float *logits; /* [16, vocab] scratch */
+};
+
+static void awq__kv_free(awq_ctx *ctx, awq__kv *kv)
+{
+    awq__free(ctx, kv->k);
+    awq__free(ctx, kv->v);
+    memset(kv, 0, sizeof *kv);
+}
+
+static awq_status awq__kv_alloc(awq_ctx *ctx, const awq_config *c, int layers, int64_t max, awq__kv *kv)
+{
+    size_t n = (size_t)c->num_key_value_heads * (size_t)c->head_dim, all;
+    memset(kv, 0, sizeof *kv);
+    if (!awq__mul(n, (size_t)max, &n) || !awq__mul(n, (size_t)layers, &all))
+        return awq__fail(ctx, AWQ_E_MEMORY, "a KV cache of %lld tokens does not fit the address space", (long long)max);
+    kv->k = AWQ__NEW_RAW(ctx, float, all);
+    kv->v = kv->k ? AWQ__NEW_RAW(ctx, float, all) : NULL;
+    kv->max = max;
+    if (kv->v) return AWQ_OK;
+    awq__kv_free(ctx, kv);
+    return AWQ_E_MEMORY;
+}
+
+static void awq__work_free(awq_ctx *ctx, awq__work *w)
+{
+    awq__free(ctx, w->x);
+    awq__free(ctx, w->row);
+    memset(w, 0, sizeof *w);
+}
+
+static awq_status awq__work_alloc(awq_ctx *ctx, const awq_config *c, int64_t rows, awq__work *w)
+{
+    size_t r = (size_t)rows, H = (size_t)c->hidden_size, I = (size_t)c->intermediate_size, d = (size_t)c->head_dim;
+    size_t Q = d * (size_t)c->num_attention_heads, V = d * (size_t)c->num_key_value_heads;
+    float *p;
+    memset(w, 0, sizeof *w);
+    p = (float *)awq__alloc_raw(ctx, r, (3 * H + 2 * Q + 2 * V + 2 * I + d) * sizeof(float));
+    if (!p) return AWQ_E_MEMORY;
+    w->rows = rows;
+    w->x = p, p += r * H;
+    w->xn = p, p += r * H;
+    w->out = p, p += r * H;
+    w->q = p, p += r * Q;
+    w->att = p, p += r * Q;
+    w->k = p, p += r * V;
+    w->v = p, p += r * V;
+    w->gate = p, p += r * I;
+    w->up = p, p += r * I;
+    w->cos_ = p, p += r * (d / 2);
+    w->sin_ = p;
+    w->row = AWQ__NEW(ctx, awq__row, rows);
+    if (w->row) return AWQ_OK;
+    awq__work_free(ctx, w);
+    return AWQ_E_MEMORY;
+}
+
+/* --- rope: inverse frequencies in fp32 as the reference computes them, angles pos * inv_freq rounded to fp32 */
+static float awq__rope_inv_freq(const awq_config *c, int i)
+{
+    double base = (double)(float)pow(c->rope_theta, 2.0 * i / c->head_dim);
+    float f = 1.0f / (float)base;
+    if (c->rope_kind == AWQ_ROPE_LINEAR) return f / (float)c->rope_factor;
+    if (c->rope_kind == AWQ_ROPE_LLAMA3) {
+        double old = (double)c->rope_original_max_position, wave = 2 * 3.14159265358979323846 / f;
+        double lo = old / c->rope_low_freq_factor, hi = old / c->rope_high_freq_factor, t;
+        if (wave > lo) return f / (float)c->rope_factor;
+        if (wave < hi) return f;
+        t = (old / wave - c->rope_low_freq_factor) / (c->rope_high_freq_factor - c->rope_low_freq_factor);
+        return (float)((1 - t) * f / c->rope_factor + t * f);
+    }
+    return f;
+}
+
+static void awq__rope_tables(const awq_config *c, awq__work *w, int64_t n)
+{
+    int64_t r;
+    int i, h = c->head_dim / 2;
+    for (i = 0; i < h; i++) {
+        float f = awq__rope_inv_freq(c, i);
+        for (r = 0; r < n; r++)
+            awq__sincos((double)((float)w->row[r].pos * f), &w->sin_[r * h + i], &w->cos_[r * h + i]);
+    }
+}
+
+typedef struct awq__norm_job {
+    const awq__ops *ops;
+    const float *x, *weight;
+    float *out;
+    int64_t width;
+    float eps;
+} awq__norm_job;
+
+static void awq__norm_row(void *arg, int64_t r)
+{
+    awq__norm_job *j = (awq__norm_job *)arg;
+    j->ops->norm(j->x + r * j->width, j->weight, j->out + r * j->width, j->width, j->eps);
+}
+
+static void awq__norm_rows(awq_ctx *ctx, const float *x, const float *weight, float *out, int64_t n, int64_t width,
+                           double eps)
+{
+    awq__norm_job j;
+    j.ops = awq__ops_for(ctx);
+    j.x = x;
+    j.weight = weight;
+    j.out = out;
+    j.width = width;
+    j.eps = (float)eps;
+    awq__run(ctx, n, awq__norm_row, &j);
+}
+
+/* --- attention: a job takes one kv head and up to 8 rows, all query heads that share it */
+typedef struct awq__attend_job {
+    const awq_config *c;
+    const awq__layer *layer;
+    const awq__ops *ops;
+    awq__work *w;
+    int64_t n;
+    size_t kv_offset; /* of this layer in the caches, in tokens */
+} awq__attend_job;
+
+static void awq__attend_prepare(void *arg, int64_t r) /* norm, rope, append one row */
+{
+    awq__attend_job *j = (awq__attend_job *)arg;
+    const awq_config *c = j->c;
+    awq__work *w = j->w;
+    int64_t d = c->head_dim, V = d * c->num_key_value_heads, Q = d * c->num_attention_heads, h;
+    float *q = w->q + r * Q, *k = w->k + r * V;
+    const float *cs = w->cos_ + r * (d / 2), *sn = w->sin_ + r * (d / 2);
+    awq__kv *kv = w->row[r].kv;
+    size_t at = (j->kv_offset * (size_t)kv->max + (size_t)w->row[r].pos) * (size_t)V;
+    for (h = 0; h < c->num_attention_heads; h++) {
+        if (j->layer->q_norm) j->ops->norm(q + h * d, j->layer->q_norm, q + h * d, d, (float)c->rms_norm_eps);
+        j->ops->rope(q + h * d, cs, sn, d);
+    }
+    for (h = 0; h < c->num_key_value_heads; h++) {
+        if (j->layer->k_norm) j->ops->norm(k + h * d, j->layer->k_norm, k + h * d, d, (float)c->rms_norm_eps);
+        j->ops->rope(k + h * d, cs, sn, d);
+    }
+    memcpy(kv->k + at, k, (size_t)V * sizeof(float));
+    memcpy(kv->v + at, w->v + r * V, (size_t)V * sizeof(float));
+}
+
+static void awq__attend_block(void *arg, int64_t index)
+{
+    awq__attend_job *j = (awq__attend_job *)arg;
+    const awq_config *c = j->c;
+    awq__work *w = j->w;
+    int64_t d = c->head_dim, nkv = c->num_key_value_heads, V = d * nkv, Q = d * c->num_attention_heads;
+    int64_t group = c->num_attention_heads / nkv, g = index % nkv, r = index / nkv * 8, end = AWQ__MIN(r + 8, j->n), h;
+    float scale = 1.0f / sqrtf((float)d);
+    for (; r < end; r++) {
+        awq__kv *kv = w->row[r].kv;
+        int64_t pos = w->row[r].pos, first = 0;
+        size_t at = j->kv_offset * (size_t)kv->max * (size_t)V + (size_t)(g * d);
+        if (j->layer->sliding && pos >= c->sliding_window) first = pos - c->sliding_window + 1;
+        for (h = g * group; h < (g + 1) * group; h++)
+            j->ops->attend(w->q + r * Q + h * d, kv->k + at, kv->v + at, V, first, pos, d, scale, w->att + r * Q + h * d);
+    }
+}
+
+/* w->xn (n, H) -> w->out (n, H); w->att (n, Q) is what o_proj saw. cache_layer: its place in the KV caches */
+static awq_status awq__attention(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer, awq__work *w,
+                                 int64_t n)
+{
+    awq__attend_job j;
+    AWQ__TRY(awq_linear_run(ctx, &l->linear[AWQ_Q_PROJ], w->xn, n, w->q));
+    AWQ__TRY(awq_linear_run(ctx, &l->linear[AWQ_K_PROJ], w->xn, n, w->k));
+    AWQ__TRY(awq_linear_run(ctx, &l->linear[AWQ_V_PROJ], w->xn, n, w->v));
+    j.c = c;
+    j.layer = l;
+    j.ops = awq__ops_for(ctx);
+    j.w = w;
+    j.n = n;
+    j.kv_offset = (size_t)cache_layer;
+    awq__run(ctx, n, awq__attend_prepare, &j);
+    awq__run(ctx, (n + 7) / 8 * c->num_key_value_heads, awq__attend_block, &j);
+    return awq_linear_run(ctx, &l->linear[AWQ_O_PROJ], w->att, n, w->out);
+}
+
+typedef struct awq__pair_job {
+    void (*fn)(float *a, const float *b, int64_t n);
+    float *a;
+    const float *b;
+    int64_t width;
+} awq__pair_job;
+
+static void awq__pair_row(void *arg, int64_t r)
+{
+    awq__pair_job *j = (awq__pair_job *)arg;
+    j->fn(j->a + r * j->width, j->b + r * j->width, j->width);
+}
+
+static void awq__pair_rows(awq_ctx *ctx, void (*fn)(float *, const float *, int64_t), float *a, const float *b,
+                           int64_t n, int64_t width)
+{
+    awq__pair_job j;
+    j.fn = fn;
+    j.a = a;
+    j.b = b;
+    j.width = width;
+    awq__run(ctx, n, awq__pair_row, &j);
+}
+
+/* w->xn (n, H) -> w->out (n, H); w->gate (n, I) is what down_proj saw */
+static awq_status awq__mlp(awq_ctx *ctx, const awq_config *c, const awq__layer *l, awq__work *w, int64_t n)
+{
+    AWQ__TRY(awq_linear_run(ctx, &l->linear[AWQ_GATE_PROJ], w->xn, n, w->gate));
+    AWQ__TRY(awq_linear_run(ctx, &l->linear[AWQ_UP_PROJ], w->xn, n, w->up));
+    awq__pair_rows(ctx, awq__ops_for(ctx)->gate, w->gate, w->up, n, c->intermediate_size);
+    return awq_linear_run(ctx, &l->linear[AWQ_DOWN_PROJ], w->gate, n, w->out);
+}
+
+/* Points inside a block where calibration listens. */
+typedef enum awq__tap_in { AWQ__IN_ATTN = 0, AWQ__IN_O, AWQ__IN_MLP, AWQ__IN_DOWN, AWQ__N_IN } awq__tap_in;
+typedef awq_status (*awq__block_tap)(void *user, awq__tap_in point, const float *data, int64_t n, int64_t width);
+
+/* One decoder block over w->x, in place. tap may be NULL. */
+static awq_status awq__block(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer, awq__work *w,
+                             int64_t n, awq__block_tap tap, void *user)
+{
+    const awq__ops *ops = awq__ops_for(ctx);
+    int64_t H = c->hidden_size;
+    awq__norm_rows(ctx, w->x, l->input_norm, w->xn, n, H, c->rms_norm_eps);
+    if (tap) AWQ__TRY(tap(user, AWQ__IN_ATTN, w->xn, n, H));
+    AWQ__TRY(awq__attention(ctx, c, l, cache_layer, w, n));
+    if (tap) AWQ__TRY(tap(user, AWQ__IN_O, w->att, n, (int64_t)c->head_dim * c->num_attention_heads));
+    awq__pair_rows(ctx, ops->add, w->x, w->out, n, H);
+    awq__norm_rows(ctx, w->x, l->post_norm, w->xn, n, H, c->rms_norm_eps);
+    if (tap) AWQ__TRY(tap(user, AWQ__IN_MLP, w->xn, n, H));
+    AWQ__TRY(awq__mlp(ctx, c, l, w, n));
+    if (tap) AWQ__TRY(tap(user, AWQ__IN_DOWN, w->gate, n, c->intermediate_size));
+    awq__pair_rows(ctx, ops->add, w->x, w->out, n, H);
+    return AWQ_OK;
+}
+
+static int awq__all_finite(const float *x, int64_t n)
+{
+    uint32_t worst = 0;
+    int64_t i;
+    for (i = 0; i < n; i++) {
+        uint32_t e = awq__float_bits(x[i]) & 0x7f800000;
+        worst = e > worst ? e : worst;
+    }
+    return worst != 0x7f800000;
+}
+
+/* Embeddings of n ids -> x (n, H). */
+static awq_status awq__embed(awq_ctx *ctx, const awq_model *m, const int32_t *ids, int64_t n, float *x)
+{
+    int64_t H = m->config.hidden_size, i;
+    for (i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= m->config.vocab_size)
+            return awq__fail(ctx, AWQ_E_ARG, "token id %d is outside the model's vocabulary of %lld", (int)ids[i],
+                             (long long)m->config.vocab_size);
+        awq__to_float(m->embed_dtype, (const char *)m->embed + (size_t)ids[i] * (size_t)H * awq_dtype_size(m->embed_dtype),
+                      H, x + i * H);
+    }
+    return AWQ_OK;
+}
+
+/* All blocks over the n rows described by w->row; x filled by awq__embed. Result: w->xn after the final norm. */
+static awq_status awq__forward(awq_ctx *ctx, const awq_model *m, awq__work *w, int64_t n, awq_tap tap, void *user)
+{
+    const awq_config *c = &m->config;
+    int i;
+    awq__rope_tables(c, w, n);
+    if (tap) tap(user, AWQ_TAP_EMBED, 0, w->x, n, c->hidden_size);
+    for (i = 0; i < c->num_hidden_layers; i++) {
+        AWQ__TRY(awq__block(ctx, c, &m->layers[i], i, w, n, NULL, NULL));
+        if (!awq__all_finite(w->x, n * c->hidden_size))
+            return awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d has NaN or Inf", i);
+        if (tap) tap(user, AWQ_TAP_LAYER, i, w->x, n, c->hidden_size);
+    }
+    awq__norm_rows(ctx, w->x, m->final_norm, w->xn, n, c->hidden_size, c->rms_norm_eps);
+    if (tap) tap(user, AWQ_TAP_FINAL, i, w->xn, n, c->hidden_size);
+    return AWQ_OK;
+}
+
+/* --- loading */
+static awq_status awq__check_raw(awq_ctx *ctx, const awq_tensor *t, const void *data, int64_t first, int64_t n)
+{
+    const uint16_t *h = (const uint16_t *)data;
+    const uint32_t *u = (const uint32_t *)data;
+    uint32_t mask = t->dtype == AWQ_F16 ? 0x7c00 : t->dtype == AWQ_BF16 ? 0x7f80 : 0x7f800000;
+    int64_t i;
+    for (i = 0; i < n; i++)
+        if (((t->dtype == AWQ_F32 ? u[i] : h[i]) & mask) == mask)
+            return awq__fail(ctx, AWQ_E_NUMERIC, "tensor %s: element %lld is NaN or Inf", t->name,
+                             (long long)(first + i));
+    return AWQ_OK;
+}
+
+/* A real tensor in its stored type: mapped, or read into memory that the model owns. */
+static awq_status awq__model_tensor(awq_ctx *ctx, awq_model *m, const awq_tensor *t, const void **out)
+{
+    awq_tensors *ts = awq_checkpoint_tensors(m->checkpoint);
+    const void *mapped = awq_tensors_map(ts, t);
+    size_t es = awq_dtype_size(t->dtype), at, part = (size_t)1 << 20;
+    char *p;
+    if (t->dtype != AWQ_F32 && t->dtype != AWQ_F16 && t->dtype != AWQ_BF16)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "tensor %s is %s; F32, F16 and BF16 weights can be run", t->name,
+                         awq_dtype_name(t->dtype));
+    if (t->bytes > SIZE_MAX / 2) return awq__fail(ctx, AWQ_E_MEMORY, "tensor %s does not fit the address space", t->name);
+    m->bytes += t->bytes;
+    if (mapped) {
+        *out = mapped;
+        return awq__check_raw(ctx, t, mapped, 0, (int64_t)(t->bytes / es));
+    }
+    if (!awq__grow(ctx, (void **)&m->owned, &m->cap_owned, m->n_owned + 1, sizeof *m->owned)) return AWQ_E_MEMORY;
+    p = (char *)awq__alloc_raw(ctx, (size_t)t->bytes + 1, 1);
+    if (!p) return AWQ_E_MEMORY;
+    m->owned[m->n_owned++] = p;
+    for (at = 0; at < t->bytes; at += part) {
+        size_t n = AWQ__MIN(part, (size_t)t->bytes - at);
+        AWQ__TRY(awq_tensors_read(ctx, ts, t, at, p + at, n));
+        AWQ__TRY(awq__check_raw(ctx, t, p + at, (int64_t)(at / es), (int64_t)(n / es)));
+    }
+    *out = p;
+    return AWQ_OK;
+}
+
+/* "a.{}.b" with the layer's number, into name [256] */
+static const char *awq__layer_name(const char *pattern, int layer, char *name)
+{
+    const char *brace = strstr(pattern, "{}");
+    if (!brace) snprintf(name, 256, "%s", pattern);
+    else snprintf(name, 256, "%.*s%d%s", (int)(brace - pattern), pattern, layer, brace + 2);
+    return name;
+}
+
+/* A small vector as fp32 in the model's arena. */
+static awq_status awq__read_vector(awq_ctx *ctx, awq_checkpoint *ck, awq__arena *arena, const char *name, int64_t n,
+                                   float **out)
+{
+    awq_tensors *ts = awq_checkpoint_tensors(ck);
+    const awq_tensor *t = awq_tensors_find(ts, name);
+    float *p;
+    if (!t) return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor %s is missing", awq_checkpoint_folder(ck), name);
+    p = (float *)awq__arena_alloc(ctx, arena, (size_t)n, sizeof *p);
+    if (!p) return AWQ_E_MEMORY;
+    AWQ__TRY(awq_tensors_read_float(ctx, ts, t, 0, n, p));
+    *out = p;
+    return AWQ_OK;
+}
+
+static awq_status awq__layer_norms(awq_ctx *ctx, awq_checkpoint *ck, awq__arena *arena, int i, awq__layer *l)
+{
+    const awq_config *c = awq_checkpoint_config(ck);
+    char name[256];
+    l->sliding = c->layer_is_sliding[i];
+    AWQ__TRY(awq__read_vector(ctx, ck, arena, awq__layer_name(c->family->input_norm, i, name), c->hidden_size,
+                              &l->input_norm));
+    AWQ__TRY(awq__read_vector(ctx, ck, arena, awq__layer_name(c->family->post_norm, i, name), c->hidden_size,
+                              &l->post_norm));
+    if (!c->family->qk_norm) return AWQ_OK;
+    AWQ__TRY(awq__read_vector(ctx, ck, arena, awq__layer_name(c->family->q_norm, i, name), c->head_dim, &l->q_norm));
+    return awq__read_vector(ctx, ck, arena, awq__layer_name(c->family->k_norm, i, name), c->head_dim, &l->k_norm);
+}
+
+AWQ_API void awq_model_free(awq_ctx *ctx, awq_model *m)
+{
+    size_t i;
+    int k, l;
+    if (!m) return;
+    if (m->layers)
+        for (l = 0; l < m->config.num_hidden_layers; l++)
+            for (k = 0; k < AWQ_N_LINEARS; k++) awq_linear_free(ctx, &m->layers[l].linear[k]);
+    awq_linear_free(ctx, &m->head);
+    for (i = 0; i < m->n_owned; i++) awq__free(ctx, m->owned[i]);
+    awq__free(ctx, m->owned);
+    awq__arena_free(ctx, &m->arena);
+    awq_tokenizer_free(ctx, m->tokenizer);
+    awq_checkpoint_close(ctx, m->checkpoint);
+    awq__free(ctx, m);
+}
+
+/* group sizes of 128, 64, 32 that divide in_features, the largest; 0: none */
+static int64_t awq__default_group(int64_t in_features)
+{
+    int64_t g;
+    for (g = 128; g >= 32; g /= 2)
+        if (in_features % g == 0) return g;
+    return 0;
+}
+
+static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_linear_id id, const awq_model_desc *desc,
+                                   awq_linear *out)
+{
+    awq_linear_info info;
+    awq_qweight w;
+    awq_status st;
+    float *bias = NULL, *dense = NULL;
+    awq_tensors *ts = awq_checkpoint_tensors(m->checkpoint);
+    const void *data;
+    memset(&w, 0, sizeof w);
+    AWQ__TRY(awq_checkpoint_linear(ctx, m->checkpoint, layer, id, &info));
+    if (info.bias) {
+        bias = (float *)awq__arena_alloc(ctx, &m->arena, (size_t)info.out_features, sizeof *bias);
+        if (!bias) return AWQ_E_MEMORY;
+        AWQ__TRY(awq_tensors_read_float(ctx, ts, info.bias, 0, info.out_features, bias));
+    }
+    if (!info.quantized && !desc->rtn_bits) {
+        AWQ__TRY(awq__model_tensor(ctx, m, info.weight, &data));
+        m->linear_bytes += info.weight->bytes;
+        return awq_linear_dense(ctx, info.weight->dtype, data, info.out_features, info.in_features, bias, out);
+    }
+    if (info.quantized) {
+        st = awq_checkpoint_read_qweight(ctx, m->checkpoint, &info, &w);
+    } else {
+        int64_t g = desc->rtn_group_size ? desc->rtn_group_size : awq__default_group(info.in_features), i;
+        size_t n = (size_t)(info.out_features * info.in_features);
+        st = awq_qweight_alloc(ctx, info.out_features, info.in_features, desc->rtn_bits, g, desc->rtn_symmetric, &w);
+        if (!st) dense = AWQ__NEW_RAW(ctx, float, n);
+        if (!st && !dense) st = AWQ_E_MEMORY;
+        if (!st) st = awq_tensors_read_float(ctx, ts, info.weight, 0, (int64_t)n, dense);
+        for (i = 0; !st && i < (int64_t)n; i++) dense[i] = awq__h(dense[i]);
+        if (!st) st = awq_quantize(ctx, dense, &w);
+        awq__free(ctx, dense);
+    }
+    if (!st) st = awq_linear_prepare(ctx, &w, info.quantized && info.packed.layout == AWQ_LAYOUT_GEMV_FAST, bias, out);
+    awq_qweight_free(ctx, &w);
+    if (!st) {
+        m->bytes += awq_linear_bytes(out);
+        m->linear_bytes += awq_linear_bytes(out);
+    }
+    return st;
+}
+
+static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder, const awq_model_desc *desc)
+{
+    const awq_config *c;
+    const awq_tensor *t;
+    awq_tensors *ts;
+    double began = awq__now();
+    const void *data;
+    int i, k;
+    AWQ__TRY(awq_checkpoint_open(ctx, folder, &m->checkpoint));
+    m->config = *awq_checkpoint_config(m->checkpoint);
+    c = &m->config;
+    if (c->head_dim > AWQ__MAX_HEAD)
+        return awq__fail(ctx, AWQ_E_LIMIT, "%s: head_dim is %d, at most %d is supported", folder, c->head_dim,
+                         AWQ__MAX_HEAD);
+    ts = awq_checkpoint_tensors(m->checkpoint);
+    if (!desc->no_tokenizer) {
+        char *path = awq__path_join(ctx, folder, "tokenizer.json");
+        int there = path && awq__file_exists(ctx, path);
+        awq__free(ctx, path);
+        if (!path) return AWQ_E_MEMORY;
+        if (there) AWQ__TRY(awq_tokenizer_load(ctx, folder, &m->tokenizer));
+    }
+    t = awq_tensors_find(ts, c->family->embed);
+    if (!t) return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor %s is missing", folder, c->family->embed);
+    AWQ__TRY(awq__model_tensor(ctx, m, t, &m->embed));
+    m->embed_dtype = t->dtype;
+    if (c->tie_word_embeddings) {
+        data = m->embed;
+        m->linear_bytes += t->bytes;
+    } else {
+        t = awq_tensors_find(ts, c->family->head);
+        if (!t) return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor %s is missing", folder, c->family->head);
+        AWQ__TRY(awq__model_tensor(ctx, m, t, &data));
+        m->linear_bytes += t->bytes;
+    }
+    AWQ__TRY(awq_linear_dense(ctx, t->dtype, data, c->vocab_size, c->hidden_size, NULL, &m->head));
+    AWQ__TRY(awq__read_vector(ctx, m->checkpoint, &m->arena, c->family->final_norm, c->hidden_size, &m->final_norm));
+    m->layers = (awq__layer *)awq__arena_alloc(ctx, &m->arena, (size_t)c->num_hidden_layers, sizeof *m->layers);
+    if (!m->layers) return AWQ_E_MEMORY;
+    for (i = 0; i < c->num_hidden_layers; i++) {
+        AWQ__TRY(awq__layer_norms(ctx, m->checkpoint, &m->arena, i, &m->layers[i]));
+        for (k = 0; k < AWQ_N_LINEARS; k++)
+            AWQ__TRY(awq__load_linear(ctx, m, i, (awq_linear_id)k, desc, &m->layers[i].linear[k]));
+        AWQ__TRY(awq__progress(ctx, "load", i + 1, c->num_hidden_layers, began));
+    }
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_model_desc *desc, awq_model **model)
+{
+    awq_model_desc none;
+    awq_model *m;
+    awq_status st;
+    memset(&none, 0, sizeof none);
+    if (!desc) desc = &none;
+    if (desc->rtn_bits && (desc->rtn_bits < 2 || desc->rtn_bits > 8))
+        return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: rtn_bits is %d, expected 2 to 8", desc->rtn_bits);
+    m = AWQ__NEW(ctx, awq_model, 1);
+    if (!m) return AWQ_E_MEMORY;
+    st = awq__model_fill(ctx, m, folder, desc);
+    if (st) {
+        awq_model_free(ctx, m);
+        return st;
+    }
+    if (!awq__fs(ctx)->map) {
+        awq_checkpoint_close(ctx, m->checkpoint);
+        m->checkpoint = NULL;
+    }
+    *model = m;
+    return AWQ_OK;
+}
+
+AWQ_API const awq_config *awq_model_config(const awq_model *model) { return &model->config; }
+AWQ_API const awq_tokenizer *awq_model_tokenizer(const awq_model *model) { return model->tokenizer; }
+AWQ_API uint64_t awq_model_bytes(const awq_model *model) { return model->bytes; }
+AWQ_API uint64_t awq_model_linear_bytes(const awq_model *model) { return model->linear_bytes; }
+
+/* --- sessions */
+#define AWQ__CHUNK 256     /* rows of a prefill pass */
+#define AWQ__HEAD_ROWS 16  /* rows of logits at a time */
+
+AWQ_API void awq_session_free(awq_ctx *ctx, awq_session *s)
+{
+    if (!s) return;
+    awq__kv_free(ctx, &s->kv);
+    awq__work_free(ctx, &s->work);
+    awq__free(ctx, s->logits);
+    awq__free(ctx, s);
+}
+
+AWQ_API awq_status awq_session_create(awq_ctx *ctx, const awq_model *model, int64_t max_tokens, awq_session **session)
+{
+    const awq_config *c = &model->config;
+    awq_session *s;
+    awq_status st;
+    if (max_tokens < 0 || max_tokens > ((int64_t)1 << 31))
+        return awq__fail(ctx, AWQ_E_ARG, "awq_session_create: max_tokens is %lld", (long long)max_tokens);
+    if (!max_tokens) max_tokens = AWQ__MIN(c->max_position_embeddings, (int64_t)4096);
+    s = AWQ__NEW(ctx, awq_session, 1);
+    if (!s) return AWQ_E_MEMORY;
+    s->model = model;
+    st = awq__kv_alloc(ctx, c, c->num_hidden_layers, max_tokens, &s->kv);
+    if (!st) st = awq__work_alloc(ctx, c, AWQ__MIN(max_tokens, (int64_t)AWQ__CHUNK), &s->work);
+    if (!st && !(s->logits = AWQ__NEW_RAW(ctx, float, c->vocab_size * AWQ__HEAD_ROWS))) st = AWQ_E_MEMORY;
+    if (st) awq_session_free(ctx, s);
+    else *session = s;
+    return st;
+}
+
+AWQ_API int64_t awq_session_position(const awq_session *session) { return session->kv.len; }
+
+AWQ_API awq_status awq_session_rewind(awq_ctx *ctx, awq_session *session, int64_t position)
+{
+    if (position < 0 || position > session->kv.len)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_session_rewind: position %lld, the session holds %lld tokens",
+                         (long long)position, (long long)session->kv.len);
+    session->kv.len = position;
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *s, const int32_t *ids, int64_t n,
+                                    const awq_feed_desc *desc, float *logits)
+{
+    awq_feed_desc none;
+    const awq_config *c = &s->model->config;
+    awq__work *w = &s->work;
+    int64_t chunk, at, i, start = s->kv.len;
+    awq_status st = AWQ_OK;
+    memset(&none, 0, sizeof none);
+    if (!desc) desc = &none;
+    if (n < 1) return awq__fail(ctx, AWQ_E_ARG, "awq_session_feed: %lld tokens, expected at least one", (long long)n);
+    if (n > s->kv.max - start)
+        return awq__fail(ctx, AWQ_E_LIMIT, "the session has room for %lld tokens; %lld are there and %lld more came",
+                         (long long)s->kv.max, (long long)start, (long long)n);
+    chunk = desc->chunk > 0 ? AWQ__MIN(desc->chunk, w->rows) : w->rows;
+    for (at = 0; !st && at < n; at += chunk) {
+        int64_t rows = AWQ__MIN(chunk, n - at);
+        st = awq__embed(ctx, s->model, ids + at, rows, w->x);
+        for (i = 0; i < rows; i++) {
+            w->row[i].kv = &s->kv;
+            w->row[i].pos = start + at + i;
+        }
+        if (!st) st = awq__forward(ctx, s->model, w, rows, desc->tap, desc->user);
+        for (i = 0; !st && desc->all_logits && i < rows; i += AWQ__HEAD_ROWS)
+            st = awq_linear_run(ctx, &s->model->head, w->xn + i * c->hidden_size,
+                                AWQ__MIN((int64_t)AWQ__HEAD_ROWS, rows - i), desc->all_logits + (at + i) * c->vocab_size);
+        if (!st && logits && at + rows == n)
+            st = awq_linear_run(ctx, &s->model->head, w->xn + (rows - 1) * c->hidden_size, 1, logits);
+        if (!st) s->kv.len = start + at + rows;
+    }
+    if (st) s->kv.len = start; /* all or nothing */
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>generate
+   Sampling and the loop from prompt to text. Invariants: the same seed gives the same tokens on every machine in exact
+   mode; ties go to the lower id; text is handed out in whole characters and never contains a stop string.
+   Tests: tests/test_generate.c */
+
+typedef struct awq__candidate {
+    float logit, p;
+    int32_t id;
+} awq__candidate;
+
+static int awq__by_logit(const void *a, const void *b) /* best first, ties by id */
+{
+    const awq__candidate *x = (const awq__candidate *)a, *y = (const awq__candidate *)b;
+    if (x->logit != y->logit) return x->logit > y->logit ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static int32_t awq__argmax(const float *x, int64_t n)
+{
+    int64_t i, best = 0;
+    for (i = 1; i < n; i++)
+        if (x[i] > x[best]) best = i;
+    return (int32_t)best;
+}
+
+static void awq__penalize(const awq_sampling *s, float *logits, int64_t vocab, const int32_t *history, int64_t n)
+{
+    int64_t from = s->repetition_window > 0 && n > s->repetition_window ? n - s->repetition_window : 0, i, j;
+    for (i = from; i < n; i++) {
+        for (j = from; j < i && history[j] != history[i]; j++) {}
+        if (j < i || history[i] < 0 || history[i] >= vocab) continue; /* once per token */
+        logits[history[i]] = logits[history[i]] > 0 ? logits[history[i]] / s->repetition_penalty
+                                                    : logits[history[i]] * s->repetition_penalty;
+    }
+}
+
+AWQ_API awq_status awq_sample(awq_ctx *ctx, const awq_sampling *s, float *logits, int64_t vocab_size,
+                              const int32_t *history, int64_t n_history, uint64_t *state, int32_t *id)
+{
+    awq__candidate *c;
+    int64_t n = vocab_size, i, keep;
+    double sum = 0, at;
+    if (vocab_size < 1) return awq__fail(ctx, AWQ_E_ARG, "awq_sample: vocab_size is %lld", (long long)vocab_size);
+    if (!(s->temperature >= 0) || s->top_k < 0 || !(s->top_p >= 0 && s->top_p <= 1) || !(s->min_p >= 0 && s->min_p <= 1)
+        || !(s->repetition_penalty >= 0))
+        return awq__fail(ctx, AWQ_E_ARG, "sampling: temperature %g, top_k %d, top_p %g, min_p %g, repetition_penalty %g: "
+                         "expected none negative, top_p and min_p at most 1", (double)s->temperature, s->top_k,
+                         (double)s->top_p, (double)s->min_p, (double)s->repetition_penalty);
+    if (!awq__all_finite(logits, vocab_size)) return awq__fail(ctx, AWQ_E_NUMERIC, "the logits have NaN or Inf");
+    if (s->repetition_penalty > 0 && s->repetition_penalty != 1) awq__penalize(s, logits, n, history, n_history);
+    if (s->temperature == 0 || s->top_k == 1) {
+        *id = awq__argmax(logits, n);
+        return AWQ_OK;
+    }
+    c = AWQ__NEW_RAW(ctx, awq__candidate, n);
+    if (!c) return AWQ_E_MEMORY;
+    for (i = 0; i < n; i++) {
+        c[i].logit = logits[i];
+        c[i].id = (int32_t)i;
+    }
+    qsort(c, (size_t)n, sizeof *c, awq__by_logit);
+    if (s->top_k && s->top_k < n) n = s->top_k;
+    for (i = 0; i < n; i++) sum += c[i].p = awq__expf((c[i].logit - c[0].logit) / s->temperature);
+    keep = n;
+    if (s->top_p > 0 && s->top_p < 1)
+        for (at = 0, keep = 0; keep < n && at < s->top_p * sum; keep++) at += c[keep].p;
+    if (keep < 1) keep = 1;
+    if (s->min_p > 0)
+        while (keep > 1 && c[keep - 1].p < s->min_p * c[0].p) keep--;
+    for (i = 0, sum = 0; i < keep; i++) sum += c[i].p;
+    at = (double)awq__random_unit(state) * sum;
+    for (i = 0; i < keep - 1 && at >= c[i].p; i++) at -= c[i].p;
+    *id = c[i].id;
+    awq__free(ctx, c);
+    return AWQ_OK;
+}
+
+/* text -> ids in fresh memory */
+static awq_status awq__encode_all(awq_ctx *ctx, const awq_tokenizer *t, const char *text, size_t bytes, int special,
+                                  int32_t **ids, size_t *n)
+{
+    size_t cap = bytes + 16;
+    int32_t *p = AWQ__NEW_RAW(ctx, int32_t, cap);
+    awq_status st = p ? awq_encode(ctx, t, text, bytes, special, p, cap, n) : AWQ_E_MEMORY;
+    if (!st && *n > cap) {
+        awq__free(ctx, p);
+        cap = *n;
+        p = AWQ__NEW_RAW(ctx, int32_t, cap);
+        st = p ? awq_encode(ctx, t, text, bytes, special, p, cap, n) : AWQ_E_MEMORY;
+    }
+    if (st) awq__free(ctx, p);
+    else *ids = p;
+    return st;
+}
+
+/* messages -> ids through the chat template (which writes BOS itself) */
+static awq_status awq__encode_messages(awq_ctx *ctx, const awq_tokenizer *t, const awq_message *messages, size_t n,
+                                       int add_generation_prompt, int32_t **ids, size_t *n_ids)
+{
+    awq_template_desc d;
+    char *text = NULL, bos[256] = "", eos[256] = "";
+    size_t bytes = 0;
+    int32_t id;
+    awq_status st;
+    if (!awq_tokenizer_chat_template(t))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "the model has no chat template; give a plain prompt");
+    memset(&d, 0, sizeof d);
+    d.add_generation_prompt = add_generation_prompt;
+    if ((id = awq_tokenizer_bos(t)) >= 0) AWQ__TRY(awq_decode(ctx, t, &id, 1, 0, bos, sizeof bos, &bytes));
+    if ((id = awq_tokenizer_eos(t)) >= 0) AWQ__TRY(awq_decode(ctx, t, &id, 1, 0, eos, sizeof eos, &bytes));
+    d.bos_token = bos;
+    d.eos_token = eos;
+    AWQ__TRY(awq_template_render(ctx, awq_tokenizer_chat_template(t), messages, n, &d, &text, &bytes));
+    st = awq__encode_all(ctx, t, text, bytes, 0, ids, n_ids);
+    awq_text_free(ctx, text);
+    return st;
+}
+
+/* Text handed out with stop strings held back: `pending` may begin one. */
+typedef struct awq__speaker {
+    const awq_generate_desc *d;
+    awq__text pending;
+    size_t longest; /* of the stop strings */
+    int stopped;    /* awq_stop_reason, 0: going on */
+} awq__speaker;
+
+static void awq__speak(awq__speaker *s, size_t n) /* hand out the first n pending bytes */
+{
+    if (n && s->d->on_text && s->d->on_text(s->d->user, s->pending.data, n)) s->stopped = AWQ_STOP_CALLER;
+    memmove(s->pending.data, s->pending.data + n, s->pending.len - n + 1);
+    s->pending.len -= n;
+}
+
+static awq_status awq__speaker_add(awq_ctx *ctx, awq__speaker *s, const char *text, size_t bytes, int last)
+{
+    size_t i, k, hold = s->longest ? s->longest - 1 : 0;
+    awq__text_add(ctx, &s->pending, text, bytes);
+    if (s->pending.failed) return AWQ_E_MEMORY;
+    for (i = 0; i < s->pending.len; i++)
+        for (k = 0; k < s->d->n_stop; k++) {
+            size_t n = strlen(s->d->stop[k]);
+            if (!n || n > s->pending.len - i || memcmp(s->pending.data + i, s->d->stop[k], n)) continue;
+            awq__speak(s, i);
+            s->stopped = AWQ_STOP_STRING;
+            return AWQ_OK;
+        }
+    if (last) hold = 0;
+    if (s->pending.len > hold) {
+        size_t n = s->pending.len - hold;
+        while (n && (s->pending.data[n] & 0xc0) == 0x80) n--; /* keep characters whole */
+        awq__speak(s, n);
+    }
+    return AWQ_OK;
+}
+
+static int awq__is_eos(const awq_model *m, int32_t id)
+{
+    int i;
+    for (i = 0; i < m->config.n_eos; i++)
+        if (m->config.eos_token_id[i] == id) return 1;
+    return m->tokenizer && awq_tokenizer_eos(m->tokenizer) == id;
+}
+
+static awq_status awq__generate_loop(awq_ctx *ctx, const awq_model *m, const awq_generate_desc *d, int32_t *ids,
+                                     int64_t n_ids, int64_t max_tokens, awq_session *s, float *logits,
+                                     awq_generate_result *r)
+{
+    awq__speaker speaker;
+    awq_decoder decoder;
+    awq_status st;
+    uint64_t state = d->sampling.seed;
+    const char *text = NULL;
+    size_t bytes = 0, k;
+    int64_t n = n_ids;
+    double t0 = awq__now();
+    memset(&speaker, 0, sizeof speaker);
+    memset(&decoder, 0, sizeof decoder);
+    decoder.skip_special = 1;
+    speaker.d = d;
+    for (k = 0; k < d->n_stop; k++) speaker.longest = AWQ__MAX(speaker.longest, strlen(d->stop[k]));
+    st = awq_session_feed(ctx, s, ids, n_ids, NULL, logits);
+    r->prefill_seconds = awq__now() - t0;
+    r->prompt_tokens = n_ids;
+    t0 = awq__now();
+    while (!st && r->tokens < max_tokens) {
+        int32_t id;
+        st = awq_sample(ctx, &d->sampling, logits, m->config.vocab_size, ids, n, &state, &id);
+        if (st) break;
+        if (!d->ignore_eos && awq__is_eos(m, id)) {
+            r->reason = AWQ_STOP_EOS;
+            break;
+        }
+        ids[n++] = id;
+        if (d->out_ids) d->out_ids[r->tokens] = id;
+        r->tokens++;
+        if (m->tokenizer) {
+            st = awq_decoder_push(ctx, m->tokenizer, &decoder, id, &text, &bytes);
+            if (!st) st = awq__speaker_add(ctx, &speaker, text, bytes, 0);
+        }
+        if (!st && speaker.stopped) {
+            r->reason = (awq_stop_reason)speaker.stopped;
+            break;
+        }
+        if (!st) st = awq__progress(ctx, "generate", r->tokens, max_tokens, t0);
+        if (!st && r->tokens < max_tokens) st = awq_session_feed(ctx, s, &id, 1, NULL, logits);
+    }
+    if (!st && !speaker.stopped) st = awq__speaker_add(ctx, &speaker, "", 0, 1);
+    r->decode_seconds = awq__now() - t0;
+    awq_decoder_free(ctx, &decoder);
+    awq__text_free(ctx, &speaker.pending);
+    return st;
+}
+
+AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_generate_desc *d,
+                                awq_generate_result *result)
+{
+    awq_generate_result r;
+    awq_session *s = NULL;
+    int32_t *ids = NULL, *grown;
+    float *logits = NULL;
+    size_t n = 0;
+    int64_t max_tokens = d->max_tokens > 0 ? d->max_tokens : 128;
+    awq_status st = AWQ_OK;
+    memset(&r, 0, sizeof r);
+    if (!d->ids && !model->tokenizer)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_generate: the model has no tokenizer.json; give the prompt as ids");
+    if (d->ids) {
+        n = (size_t)d->n_ids;
+        ids = AWQ__NEW_RAW(ctx, int32_t, n);
+        if (!ids) return AWQ_E_MEMORY;
+        memcpy(ids, d->ids, n * sizeof *ids);
+    } else if (d->messages) {
+        st = awq__encode_messages(ctx, model->tokenizer, d->messages, d->n_messages, 1, &ids, &n);
+    } else {
+        st = awq__encode_all(ctx, model->tokenizer, d->prompt ? d->prompt : "", d->prompt ? strlen(d->prompt) : 0, 1,
+                             &ids, &n);
+    }
+    if (!st && !n) st = awq__fail(ctx, AWQ_E_ARG, "awq_generate: the prompt has no tokens");
+    if (!st) {
+        grown = AWQ__NEW_RAW(ctx, int32_t, n + (size_t)max_tokens);
+        if (!grown) st = AWQ_E_MEMORY;
+        else {
+            memcpy(grown, ids, n * sizeof *ids);
+            awq__free(ctx, ids);
+            ids = grown;
+        }
+    }
+    if (!st) st = awq_session_create(ctx, model, (int64_t)n + max_tokens, &s);
+    if (!st && !(logits = AWQ__NEW_RAW(ctx, float, model->config.vocab_size))) st = AWQ_E_MEMORY;
+    if (!st) st = awq__generate_loop(ctx, model, d, ids, (int64_t)n, max_tokens, s, logits, &r);
+    awq_session_free(ctx, s);
+    awq__free(ctx, logits);
+    awq__free(ctx, ids);
+    if (!st && result) *result = r;
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>evaluate
+   Teacher-forced over windows of the same tokens; logits live 16 rows at a time. Sums in double, in token order.
+   Tests: tests/test_evaluate.c, tests/test_golden.c (perplexities of the reference) */
+
+typedef struct awq__eval_side {
+    awq_session *s;
+    float *logits; /* [16, vocab] */
+    double lse[AWQ__HEAD_ROWS];
+    int32_t top[AWQ__HEAD_ROWS];
+} awq__eval_side;
+
+typedef struct awq__eval_job {
+    const awq__ops *ops;
+    awq__eval_side *side;
+    const float *p, *q; /* baseline and model logits, for KL */
+    double *lp, *lq, *kl;
+    int64_t vocab;
+} awq__eval_job;
+
+static void awq__eval_row(void *arg, int64_t r)
+{
+    awq__eval_job *j = (awq__eval_job *)arg;
+    float best;
+    j->side->lse[r] = j->ops->logsum(j->side->logits + r * j->vocab, j->vocab, &best);
+    j->side->top[r] = awq__argmax(j->side->logits + r * j->vocab, j->vocab);
+}
+
+static void awq__eval_kl(void *arg, int64_t r)
+{
+    awq__eval_job *j = (awq__eval_job *)arg;
+    j->kl[r] = j->ops->kl(j->p + r * j->vocab, j->lp[r], j->q + r * j->vocab, j->lq[r], j->vocab);
+}
+
+/* hidden states of n tokens at the window's start + at, into the session's work buffer */
+static awq_status awq__eval_chunk(awq_ctx *ctx, awq_session *s, const int32_t *ids, int64_t at, int64_t n)
+{
+    int64_t i;
+    AWQ__TRY(awq__embed(ctx, s->model, ids + at, n, s->work.x));
+    for (i = 0; i < n; i++) {
+        s->work.row[i].kv = &s->kv;
+        s->work.row[i].pos = at + i;
+    }
+    return awq__forward(ctx, s->model, &s->work, n, NULL, NULL);
+}
+
+static awq_status awq__eval_logits(awq_ctx *ctx, awq__eval_side *side, int64_t row, int64_t n)
+{
+    const awq_model *m = side->s->model;
+    awq__eval_job j;
+    AWQ__TRY(awq_linear_run(ctx, &m->head, side->s->work.xn + row * m->config.hidden_size, n, side->logits));
+    memset(&j, 0, sizeof j);
+    j.ops = awq__ops_for(ctx);
+    j.side = side;
+    j.vocab = m->config.vocab_size;
+    awq__run(ctx, n, awq__eval_row, &j);
+    return AWQ_OK;
+}
+
+AWQ_API int64_t awq_evaluate_windows(int64_t n_ids, int64_t window, int64_t stride)
+{
+    if (window <= 0) window = 512;
+    if (stride <= 0 || stride > window) stride = window;
+    if (n_ids < 2) return 0;
+    if (n_ids <= window) return 1;
+    return 1 + (n_ids - window + stride - 1) / stride;
+}
+
+static awq_status awq__evaluate_run(awq_ctx *ctx, const awq_evaluate_desc *d, awq__eval_side *side, int n_sides,
+                                    int64_t window, int64_t stride, awq_evaluation *r)
+{
+    int64_t windows = awq_evaluate_windows(d->n_ids, window, stride), wi, at, i, vocab = side[0].s->model->config.vocab_size;
+    double began = awq__now(), nll[2] = {0, 0}, kl = 0, sum_d = 0, sum_dd = 0;
+    int64_t agree = 0, blocks = 0;
+    int k;
+    for (wi = 0; wi < windows; wi++) {
+        int64_t start = wi * stride, len = AWQ__MIN(window, d->n_ids - start), scored = 0;
+        int64_t from = wi ? window - stride : 0; /* first token of the window whose successor counts is from (or 0) */
+        const int32_t *ids = d->ids + start;
+        double w_nll[2] = {0, 0}, w_kl = 0;
+        if (wi && from) from -= 1; /* the token before the new part predicts its first token */
+        if (len < 2) continue;
+        for (at = 0; at < len - 1; at += AWQ__CHUNK) {
+            int64_t n = AWQ__MIN((int64_t)AWQ__CHUNK, len - 1 - at);
+            for (k = 0; k < n_sides; k++) AWQ__TRY(awq__eval_chunk(ctx, side[k].s, ids, at, n));
+            for (i = 0; i < n; i += AWQ__HEAD_ROWS) {
+                int64_t rows = AWQ__MIN((int64_t)AWQ__HEAD_ROWS, n - i), row;
+                double kls[AWQ__HEAD_ROWS];
+                if (at + i + rows <= from) continue;
+                for (k = 0; k < n_sides; k++) AWQ__TRY(awq__eval_logits(ctx, &side[k], i, rows));
+                if (n_sides == 2) {
+                    awq__eval_job j;
+                    memset(&j, 0, sizeof j);
+                    j.ops = awq__ops_for(ctx);
+                    j.p = side[1].logits;
+                    j.q = side[0].logits;
+                    j.lp = side[1].lse;
+                    j.lq = side[0].lse;
+                    j.kl = kls;
+                    j.vocab = vocab;
+                    awq__run(ctx, rows, awq__eval_kl, &j);
+                }
+                for (row = 0; row < rows; row++) {
+                    int64_t pos = at + i + row;
+                    int32_t next = ids[pos + 1];
+                    if (pos < from) continue;
+                    if (next < 0 || next >= vocab)
+                        return awq__fail(ctx, AWQ_E_ARG, "token id %d is outside the model's vocabulary of %lld", next,
+                                         (long long)vocab);
+                    scored++;
+                    for (k = 0; k < n_sides; k++) w_nll[k] += side[k].lse[row] - side[k].logits[row * vocab + next];
+                    if (n_sides == 2) {
+                        w_kl += kls[row];
+                        agree += side[0].top[row] == side[1].top[row];
+                    }
+                }
+            }
+        }
+        if (!scored) continue;
+        for (k = 0; k < n_sides; k++) nll[k] += w_nll[k];
+        kl += w_kl;
+        r->tokens += scored;
+        if (d->window_nll) d->window_nll[blocks] = w_nll[0] / (double)scored;
+        if (d->baseline_nll) d->baseline_nll[blocks] = w_nll[1] / (double)scored;
+        if (d->window_kl) d->window_kl[blocks] = w_kl / (double)scored;
+        blocks++;
+        if (n_sides == 2) {
+            double diff = (w_nll[0] - w_nll[1]) / (double)scored;
+            sum_d += diff;
+            sum_dd += diff * diff;
+        }
+        AWQ__TRY(awq__progress(ctx, "evaluate", wi + 1, windows, began));
+    }
+    r->windows = blocks;
+    r->nll = nll[0] / (double)r->tokens;
+    r->ppl = exp(r->nll);
+    r->seconds = awq__now() - began;
+    if (n_sides == 2) {
+        double b = (double)blocks, mean = sum_d / b, var = b > 1 ? (sum_dd - b * mean * mean) / (b - 1) : 0;
+        r->baseline_nll = nll[1] / (double)r->tokens;
+        r->baseline_ppl = exp(r->baseline_nll);
+        r->kl_mean = kl / (double)r->tokens;
+        r->top1_agreement = (double)agree / (double)r->tokens;
+        r->nll_diff = mean;
+        r->nll_diff_se = sqrt(AWQ__MAX(var, 0.0) / b);
+    }
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_evaluate_desc *d, awq_evaluation *result)
+{
+    int64_t window = d->window > 0 ? d->window : 512, stride = d->stride > 0 && d->stride < window ? d->stride : window;
+    const awq_model *models[2];
+    awq__eval_side side[2];
+    awq_evaluation r;
+    awq_status st = AWQ_OK;
+    int n = d->baseline ? 2 : 1, k;
+    models[0] = model;
+    models[1] = d->baseline;
+    memset(side, 0, sizeof side);
+    memset(&r, 0, sizeof r);
+    if (d->n_ids < 2)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_evaluate: %lld tokens, at least 2 are needed", (long long)d->n_ids);
+    if (window < 2 || stride < 1)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_evaluate: window %lld, stride %lld: expected window of at least 2",
+                         (long long)window, (long long)stride);
+    if (n == 2 && models[0]->config.vocab_size != models[1]->config.vocab_size)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_evaluate: the model has %lld tokens, the baseline %lld",
+                         (long long)models[0]->config.vocab_size, (long long)models[1]->config.vocab_size);
+    for (k = 0; !st && k < n; k++) {
+        st = awq_session_create(ctx, models[k], window, &side[k].s);
+        if (!st) side[k].logits = side[k].s->logits;
+    }
+    if (!st) st = awq__evaluate_run(ctx, d, side, n, window, stride, &r);
+    for (k = 0; k < n; k++) awq_session_free(ctx, side[k].s);
+    if (!st) *result = r;
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>export
+   Writing a checkpoint: the plan of its tensors, config.json with quantization_config, the files that travel along.
+   Everything is written to <target>.partial, which becomes <target> by one rename when it is complete.
+   Tests: tests/test_export.c, tests/peers (real engines load the result) */
+
+typedef struct awq__export_desc {
+    const char *target;
+    awq_layout layout;   /* NONE: linears are written dense */
+    awq_dtype dense;     /* type of everything that is not packed; NONE: as stored */
+    int bits, symmetric;
+    int64_t group_size;
+    const char *const *keep;
+    int n_keep;
+    int resume;
+    uint64_t shard_bytes;
+} awq__export_desc;
+
+typedef struct awq__out_linear {
+    int packed;
+    awq_packed p;
+    int64_t first; /* plan index of p.tensor[0], or of the dense weight */
+} awq__out_linear;
+
+typedef struct awq__export {
+    awq__export_desc d;
+    awq_checkpoint *ck;
+    awq__arena arena;
+    char *partial;
+    awq_tensor *plan;
+    size_t n_plan, cap_plan;
+    awq__out_linear *linear;  /* [layers][AWQ_N_LINEARS] */
+    unsigned char *consumed;  /* [source tensors]: written by the caller, not copied */
+    awq_writer *writer;
+} awq__export;
+
+static int awq__is_kept(const char *const *keep, int n_keep, const char *name)
+{
+    int i;
+    for (i = 0; i < n_keep; i++)
+        if (strstr(name, keep[i])) return 1;
+    return 0;
+}
+
+static awq_status awq__plan_add(awq_ctx *ctx, awq__export *e, const char *name, awq_dtype dtype, int ndim,
+                                const int64_t *shape)
+{
+    awq_tensor *t;
+    int i;
+    if (!awq__grow(ctx, (void **)&e->plan, &e->cap_plan, e->n_plan + 1, sizeof *e->plan)) return AWQ_E_MEMORY;
+    t = &e->plan[e->n_plan];
+    memset(t, 0, sizeof *t);
+    t->name = awq__arena_text(ctx, &e->arena, name, strlen(name));
+    if (!t->name) return AWQ_E_MEMORY;
+    t->dtype = dtype;
+    t->ndim = ndim;
+    for (i = 0; i < ndim; i++) t->shape[i] = shape[i];
+    e->n_plan++;
+    return AWQ_OK;
+}
+
+static void awq__consume(awq__export *e, const awq_tensor *t)
+{
+    const awq_tensors *ts = awq_checkpoint_tensors(e->ck);
+    int64_t lo = 0, hi = awq_tensors_count(ts);
+    while (t && lo < hi) { /* they are sorted by name */
+        int64_t mid = (lo + hi) / 2;
+        int order = strcmp(awq_tensors_at(ts, mid)->name, t->name);
+        if (!order) e->consumed[mid] = 1;
+        if (order < 0) lo = mid + 1;
+        else hi = mid;
+    }
+}
+
+static awq_dtype awq__dense_dtype(const awq__export *e, awq_dtype stored)
+{
+    return e->d.dense != AWQ_DTYPE_NONE && awq__is_real(stored) ? e->d.dense : stored;
+}
+
+static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_linear_id id)
+{
+    awq_linear_info info;
+    awq__out_linear *o = &e->linear[layer * AWQ_N_LINEARS + id];
+    char name[256];
+    int i;
+    AWQ__TRY(awq_checkpoint_linear(ctx, e->ck, layer, id, &info));
+    awq__consume(e, info.weight);
+    awq__consume(e, info.bias);
+    for (i = 0; info.quantized && i < info.packed.n_tensors; i++) awq__consume(e, info.part[i]);
+    o->first = (int64_t)e->n_plan;
+    if (e->d.layout == AWQ_LAYOUT_NONE || (awq__is_kept(e->d.keep, e->d.n_keep, info.name) && !info.quantized)) {
+        int64_t shape[2];
+        shape[0] = info.out_features;
+        shape[1] = info.in_features;
+        snprintf(name, sizeof name, "%s.weight", info.name);
+        AWQ__TRY(awq__plan_add(ctx, e, name, awq__dense_dtype(e, info.quantized ? AWQ_F16 : info.weight->dtype), 2,
+                               shape));
+    } else if (!info.quantized && e->d.bits == 0) { /* converting: what is dense stays dense */
+        snprintf(name, sizeof name, "%s.weight", info.name);
+        AWQ__TRY(awq__plan_add(ctx, e, name, awq__dense_dtype(e, info.weight->dtype), 2, info.weight->shape));
+    } else {
+        awq_qweight w;
+        memset(&w, 0, sizeof w);
+        w.out_features = info.out_features;
+        w.in_features = info.in_features;
+        w.bits = info.quantized ? info.packed.bits : e->d.bits;
+        w.symmetric = info.quantized ? info.packed.symmetric : e->d.symmetric;
+        w.group_size = info.quantized ? info.packed.group_size : e->d.group_size > 0 ? e->d.group_size
+                                                                                     : info.in_features;
+        w.scale_dtype = info.quantized ? info.packed.scale_dtype : AWQ_F16;
+        o->packed = 1;
+        if (awq_layout_describe(ctx, e->d.layout, &w, &o->p)) {
+            char why[sizeof ctx->err.text];
+            memcpy(why, ctx->err.text, sizeof why);
+            return awq__fail(ctx, ctx->err.status, "%s: %s", info.name, why);
+        }
+        for (i = 0; i < o->p.n_tensors; i++) {
+            snprintf(name, sizeof name, "%s.%s", info.name, o->p.tensor[i].suffix);
+            AWQ__TRY(awq__plan_add(ctx, e, name, o->p.tensor[i].dtype, o->p.tensor[i].ndim, o->p.tensor[i].shape));
+        }
+    }
+    if (info.bias)
+        AWQ__TRY(awq__plan_add(ctx, e, info.bias->name, awq__dense_dtype(e, info.bias->dtype), info.bias->ndim,
+                               info.bias->shape));
+    return AWQ_OK;
+}
+
+/* Files that travel with the weights. */
+static const char *const awq__side_files[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                                              "added_tokens.json", "generation_config.json", "chat_template.jinja",
+                                              "tokenizer.model", "vocab.json", "merges.txt", "LICENSE"};
+#define AWQ__N_SIDE_FILES (sizeof awq__side_files / sizeof awq__side_files[0])
+
+static void awq__remove_in(awq_ctx *ctx, const char *folder, const char *name)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    char *path = awq__path_join(ctx, folder, name);
+    if (path) fs->remove(fs->user, path);
+    awq__free(ctx, path);
+}
+
+/* The partial folder loses what it has and goes away, unless kept for a resumed run. */
+static void awq__export_close(awq_ctx *ctx, awq__export *e, int keep)
+{
+    awq_error err = ctx->err; /* cleaning up must not hide what went wrong */
+    if (e->writer) awq_writer_abort(ctx, e->writer, keep);
+    if (e->partial && !keep) {
+        const awq_file_system *fs = awq__fs(ctx);
+        size_t i;
+        awq__remove_in(ctx, e->partial, "progress.jsonl");
+        awq__remove_in(ctx, e->partial, "config.json");
+        for (i = 0; i < AWQ__N_SIDE_FILES; i++) awq__remove_in(ctx, e->partial, awq__side_files[i]);
+        fs->remove(fs->user, e->partial); /* fails, as it should, when something else is in it */
+    }
+    awq__free(ctx, e->partial);
+    awq__free(ctx, e->plan);
+    awq__arena_free(ctx, &e->arena);
+    memset(e, 0, sizeof *e);
+    ctx->err = err;
+}
+
+static awq_status awq__export_plan(awq_ctx *ctx, awq__export *e)
+{
+    awq_tensors *ts = awq_checkpoint_tensors(e->ck);
+    const awq_config *c = awq_checkpoint_config(e->ck);
+    int64_t n = awq_tensors_count(ts), i;
+    int l, k;
+    e->consumed = (unsigned char *)awq__arena_alloc(ctx, &e->arena, (size_t)n, 1);
+    e->linear = (awq__out_linear *)awq__arena_alloc(ctx, &e->arena, (size_t)c->num_hidden_layers * AWQ_N_LINEARS,
+                                                    sizeof *e->linear);
+    if (!e->consumed || !e->linear) return AWQ_E_MEMORY;
+    for (l = 0; l < c->num_hidden_layers; l++)
+        for (k = 0; k < AWQ_N_LINEARS; k++) AWQ__TRY(awq__plan_linear(ctx, e, l, (awq_linear_id)k));
+    for (i = 0; i < n; i++) {
+        const awq_tensor *t = awq_tensors_at(ts, i);
+        if (e->consumed[i]) continue;
+        if (strstr(t->name, "rotary_emb.inv_freq")) e->consumed[i] = 1; /* old checkpoints; engines recompute it */
+        else AWQ__TRY(awq__plan_add(ctx, e, t->name, awq__dense_dtype(e, t->dtype), t->ndim, t->shape));
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__export_open(awq_ctx *ctx, awq_checkpoint *ck, const awq__export_desc *d, awq__export *e)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    char *journal = NULL, *config = NULL;
+    awq_status st = AWQ_OK;
+    awq__text t = {NULL, 0, 0, 0};
+    int code, unfinished;
+    memset(e, 0, sizeof *e);
+    e->d = *d;
+    e->ck = ck;
+    if (!d->target || !*d->target) return awq__fail(ctx, AWQ_E_ARG, "no target folder was given");
+    if (d->layout == AWQ_LAYOUT_EXLLAMA)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "exllama is a layout in memory; no engine reads it from a file, use gptq");
+    awq__text_str(ctx, &t, d->target);
+    while (t.len > 1 && t.data[t.len - 1] == '/') t.data[--t.len] = 0;
+    awq__text_str(ctx, &t, ".partial");
+    config = awq__path_join(ctx, d->target, "config.json");
+    if (t.failed || !config) st = AWQ_E_MEMORY;
+    e->partial = t.data;
+    if (!st && awq__file_exists(ctx, config))
+        st = awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it", d->target);
+    if (!st && !(journal = awq__path_join(ctx, e->partial, "progress.jsonl"))) st = AWQ_E_MEMORY;
+    unfinished = !st && awq__file_exists(ctx, journal);
+    if (!st && unfinished && !d->resume)
+        st = awq__fail(ctx, AWQ_E_ARG, "%s holds an unfinished run; resume it or remove that folder", e->partial);
+    if (!st) st = awq__export_plan(ctx, e);
+    if (!st && (code = fs->make_folder(fs->user, e->partial)) != 0)
+        st = awq__io_fail(ctx, e->partial, "make the folder", code);
+    if (!st)
+        st = awq_writer_open(ctx, e->partial, e->plan, (int64_t)e->n_plan, d->shard_bytes, d->resume && unfinished,
+                             &e->writer);
+    awq__free(ctx, journal);
+    awq__free(ctx, config);
+    if (st) awq__export_close(ctx, e, unfinished);
+    return st;
+}
+
+/* n floats as the tensor at plan index i, from element `first` on */
+static awq_status awq__export_float(awq_ctx *ctx, awq__export *e, int64_t i, int64_t first, const float *data, int64_t n)
+{
+    const awq_tensor *t = &e->plan[i];
+    uint64_t part[512]; /* aligned for every type */
+    size_t es = awq_dtype_size(t->dtype);
+    int64_t at, step = (int64_t)(sizeof part / 8), k;
+    for (at = 0; at < n; at += step) {
+        int64_t m = AWQ__MIN(step, n - at);
+        AWQ__TRY(awq_from_float(ctx, t->dtype, data + at, m, part));
+        if (t->dtype == AWQ_F16)
+            for (k = 0; k < m; k++)
+                if ((((uint16_t *)part)[k] & 0x7c00) == 0x7c00)
+                    return awq__fail(ctx, AWQ_E_NUMERIC, "tensor %s: element %lld is %g, beyond FP16's 65504", t->name,
+                                     (long long)(first + at + k), (double)data[at + k]);
+        AWQ__TRY(awq_writer_write(ctx, e->writer, i, (uint64_t)(first + at) * es, part, (size_t)m * es));
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__export_named(awq_ctx *ctx, awq__export *e, const char *name, const float *data, int64_t n)
+{
+    int64_t i = awq_writer_find(e->writer, name);
+    if (i < 0) return awq__fail(ctx, AWQ_E_ARG, "tensor %s is not part of the plan", name);
+    return awq__export_float(ctx, e, i, 0, data, n);
+}
+
+static awq_status awq__export_linear(awq_ctx *ctx, awq__export *e, int layer, awq_linear_id id, const awq_qweight *w)
+{
+    awq__out_linear *o = &e->linear[layer * AWQ_N_LINEARS + id];
+    awq_packed p = o->p;
+    awq_status st = AWQ_OK;
+    int i;
+    for (i = 0; i < p.n_tensors; i++) p.tensor[i].data = NULL;
+    for (i = 0; !st && i < p.n_tensors; i++)
+        if (!(p.tensor[i].data = awq__alloc(ctx, p.tensor[i].bytes, 1))) st = AWQ_E_MEMORY;
+    if (!st) st = awq_pack(ctx, w, &p);
+    for (i = 0; !st && i < p.n_tensors; i++)
+        st = awq_writer_write(ctx, e->writer, o->first + i, 0, p.tensor[i].data, p.tensor[i].bytes);
+    for (i = 0; i < p.n_tensors; i++) awq__free(ctx, p.tensor[i].data);
+    return st;
+}
+
+/* One stored tensor, converted to its planned type. */
+static awq_status awq__export_copy(awq_ctx *ctx, awq__export *e, const awq_tensor *t)
+{
+    awq_tensors *ts = awq_checkpoint_tensors(e->ck);
+    int64_t i = awq_writer_find(e->writer, t->name), n, at, step = (int64_t)1 << 18;
+    uint64_t off;
+    float *buf;
+    awq_status st = AWQ_OK;
+    if (i < 0) return awq__fail(ctx, AWQ_E_ARG, "tensor %s is not part of the plan", t->name);
+    buf = (float *)awq__alloc_raw(ctx, (size_t)step, sizeof *buf);
+    if (!buf) return AWQ_E_MEMORY;
+    if (e->plan[i].dtype == t->dtype) {
+        for (off = 0; !st && off < t->bytes; off += (uint64_t)step) {
+            size_t m = (size_t)AWQ__MIN((uint64_t)step, t->bytes - off);
+            st = awq_tensors_read(ctx, ts, t, off, buf, m);
+            if (!st) st = awq_writer_write(ctx, e->writer, i, off, buf, m);
+        }
+    } else {
+        n = (int64_t)(t->bytes / awq_dtype_size(t->dtype));
+        for (at = 0; !st && at < n; at += step) {
+            int64_t m = AWQ__MIN(step, n - at);
+            st = awq_tensors_read_float(ctx, ts, t, at, m, buf);
+            if (!st) st = awq__export_float(ctx, e, i, at, buf, m);
+        }
+    }
+    awq__free(ctx, buf);
+    return st;
+}
+
+/* every tensor that the caller does not write itself */
+static awq_status awq__export_copy_rest(awq_ctx *ctx, awq__export *e)
+{
+    awq_tensors *ts = awq_checkpoint_tensors(e->ck);
+    int64_t i, n = awq_tensors_count(ts);
+    for (i = 0; i < n; i++)
+        if (!e->consumed[i]) AWQ__TRY(awq__export_copy(ctx, e, awq_tensors_at(ts, i)));
+    return AWQ_OK;
+}
+
+static void awq__names_json(awq_ctx *ctx, awq__text *t, const char *first, const char *const *names, int n)
+{
+    int i;
+    awq__text_str(ctx, t, "[");
+    if (first) awq__json_quote(ctx, t, first, strlen(first));
+    for (i = 0; i < n; i++) {
+        if (i || first) awq__text_str(ctx, t, ", ");
+        awq__json_quote(ctx, t, names[i], strlen(names[i]));
+    }
+    awq__text_str(ctx, t, "]");
+}
+
+static void awq__quant_config_json(awq_ctx *ctx, awq__text *t, const awq__export_desc *d, int bits, int symmetric,
+                                   int64_t group)
+{
+    const char *sym = symmetric ? "true" : "false", *asym = symmetric ? "false" : "true";
+    if (d->layout == AWQ_LAYOUT_COMPRESSED_TENSORS) {
+        awq__textf(ctx, t, "{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", "
+                           "\"quantization_status\": \"compressed\", \"global_compression_ratio\": null, "
+                           "\"kv_cache_scheme\": null, \"ignore\": ");
+        awq__names_json(ctx, t, "lm_head", d->keep, d->n_keep);
+        awq__textf(ctx, t, ", \"config_groups\": {\"group_0\": {\"targets\": [\"Linear\"], \"input_activations\": null, "
+                           "\"output_activations\": null, \"weights\": {\"num_bits\": %d, \"type\": \"int\", "
+                           "\"symmetric\": %s, ", bits, sym);
+        if (group > 0) awq__textf(ctx, t, "\"strategy\": \"group\", \"group_size\": %lld, ", (long long)group);
+        else awq__text_str(ctx, t, "\"strategy\": \"channel\", \"group_size\": null, ");
+        awq__text_str(ctx, t, "\"dynamic\": false, \"actorder\": null, \"block_structure\": null, "
+                              "\"observer\": \"minmax\", \"observer_kwargs\": {}}}}}");
+        return;
+    }
+    if (d->layout == AWQ_LAYOUT_GPTQ || d->layout == AWQ_LAYOUT_GPTQ_V2) {
+        awq__textf(ctx, t, "{\"quant_method\": \"gptq\", \"bits\": %d, \"group_size\": %lld, \"desc_act\": false, "
+                           "\"sym\": %s, \"lm_head\": false, \"checkpoint_format\": \"%s\"}", bits, (long long)group, sym,
+                   d->layout == AWQ_LAYOUT_GPTQ ? "gptq" : "gptq_v2");
+        return;
+    }
+    awq__textf(ctx, t, "{\"quant_method\": \"awq\", \"bits\": %d, \"group_size\": %lld, \"zero_point\": %s, "
+                       "\"version\": \"%s\", \"modules_to_not_convert\": ", bits, (long long)group, asym,
+               awq_layout_name(d->layout));
+    if (d->n_keep) awq__names_json(ctx, t, NULL, d->keep, d->n_keep);
+    else awq__text_str(ctx, t, "null");
+    awq__text_str(ctx, t, "}");
+}
+
+/* config.json of the source with our quantization_config and type; a member a line */
+static awq_status awq__export_config(awq_ctx *ctx, awq__export *e, int bits, int symmetric, int64_t group)
+{
+    const char *text = awq_checkpoint_config_text(e->ck), *type = NULL;
+    static const char *const drop[] = {"quantization_config", "torch_dtype", "dtype"};
+    awq__json j;
+    awq__text t = {NULL, 0, 0, 0};
+    awq_status st;
+    char *path;
+    uint32_t i;
+    int k, v5;
+    AWQ__TRY(awq__json_parse(ctx, "config.json", text, strlen(text), &j));
+    v5 = awq__json_get(&j, 1, "dtype") != 0 && !awq__json_get(&j, 1, "torch_dtype");
+    if (e->d.dense == AWQ_F16) type = "float16";
+    else if (e->d.dense == AWQ_BF16) type = "bfloat16";
+    else if (e->d.dense == AWQ_F32) type = "float32";
+    awq__text_str(ctx, &t, "{\n");
+    for (i = awq__json_first(&j, 1); i; i = awq__json_next(&j, i)) {
+        for (k = 0; k < 3 && strcmp(awq__json_key(&j, i), drop[k]); k++) {}
+        if (k == 0 || (k < 3 && type)) continue;
+        awq__text_str(ctx, &t, "  ");
+        awq__json_quote(ctx, &t, awq__json_key(&j, i), j.nodes[i].key_len);
+        awq__text_str(ctx, &t, ": ");
+        awq__json_write(ctx, &t, &j, i);
+        awq__text_str(ctx, &t, ",\n");
+    }
+    if (e->d.layout != AWQ_LAYOUT_NONE) {
+        awq__text_str(ctx, &t, "  \"quantization_config\": ");
+        awq__quant_config_json(ctx, &t, &e->d, bits, symmetric, group);
+        awq__text_str(ctx, &t, ",\n");
+    }
+    if (type) awq__textf(ctx, &t, "  \"%s\": \"%s\"\n}\n", v5 ? "dtype" : "torch_dtype", type);
+    else if (t.data && t.len > 2) {
+        t.len -= 2; /* the last comma */
+        awq__text_str(ctx, &t, "\n}\n");
+    }
+    awq__json_free(ctx, &j);
+    path = awq__path_join(ctx, e->partial, "config.json");
+    st = t.failed || !path ? AWQ_E_MEMORY : awq__file_save(ctx, path, t.data, t.len);
+    awq__free(ctx, path);
+    awq__text_free(ctx, &t);
+    return st;
+}
+
+static awq_status awq__export_side_files(awq_ctx *ctx, awq__export *e)
+{
+    size_t i;
+    for (i = 0; i < AWQ__N_SIDE_FILES; i++) {
+        char *from = awq__path_join(ctx, awq_checkpoint_folder(e->ck), awq__side_files[i]), *data = NULL;
+        char *to = awq__path_join(ctx, e->partial, awq__side_files[i]);
+        size_t n = 0;
+        awq_status st = from && to ? AWQ_OK : AWQ_E_MEMORY;
+        if (!st && awq__file_exists(ctx, from)) {
+            st = awq__file_load(ctx, from, (size_t)256 << 20, &data, &n);
+            if (!st) st = awq__file_save(ctx, to, data, n);
+            awq__free(ctx, data);
+        }
+        awq__free(ctx, from);
+        awq__free(ctx, to);
+        if (st) return st;
+    }
+    return AWQ_OK;
+}
+
+/* everything is written: names, config, side files, and the folder gets its name */
+static awq_status awq__export_finish(awq_ctx *ctx, awq__export *e, int bits, int symmetric, int64_t group)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    int code;
+    AWQ__TRY(awq__export_config(ctx, e, bits, symmetric, group));
+    AWQ__TRY(awq__export_side_files(ctx, e));
+    AWQ__TRY(awq_writer_finish(ctx, e->writer));
+    e->writer = NULL;
+    awq__remove_in(ctx, e->partial, "progress.jsonl");
+    code = fs->rename(fs->user, e->partial, e->d.target);
+    return code ? awq__io_fail(ctx, e->d.target, "rename the finished folder", code) : AWQ_OK;
+}
+
+/* --- convert */
+static awq_status awq__convert_linear(awq_ctx *ctx, awq__export *e, int layer, awq_linear_id id)
+{
+    awq__out_linear *o = &e->linear[layer * AWQ_N_LINEARS + id];
+    awq_linear_info info;
+    awq_qweight w;
+    float *dense;
+    awq_status st;
+    AWQ__TRY(awq_checkpoint_linear(ctx, e->ck, layer, id, &info));
+    if (info.bias) AWQ__TRY(awq__export_copy(ctx, e, info.bias));
+    if (!info.quantized) return awq__export_copy(ctx, e, info.weight);
+    AWQ__TRY(awq_checkpoint_read_qweight(ctx, e->ck, &info, &w));
+    if (o->packed) {
+        st = awq__export_linear(ctx, e, layer, id, &w);
+    } else {
+        dense = AWQ__NEW_RAW(ctx, float, w.out_features * w.in_features);
+        st = dense ? awq_dequantize(ctx, &w, dense) : AWQ_E_MEMORY;
+        if (!st) st = awq__export_float(ctx, e, o->first, 0, dense, w.out_features * w.in_features);
+        awq__free(ctx, dense);
+    }
+    awq_qweight_free(ctx, &w);
+    return st;
+}
+
+AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
+{
+    awq_checkpoint *ck = NULL;
+    awq__export e;
+    awq__export_desc ed;
+    const awq_config *c;
+    const awq_quant_config *q;
+    double began = awq__now();
+    awq_status st;
+    int l, k;
+    if ((d->layout == AWQ_LAYOUT_NONE) == (d->dequantize == AWQ_DTYPE_NONE))
+        return awq__fail(ctx, AWQ_E_ARG, "awq_convert: give either a layout or a type to dequantize to");
+    AWQ__TRY(awq_checkpoint_open(ctx, d->source, &ck));
+    c = awq_checkpoint_config(ck);
+    q = awq_checkpoint_quant(ck);
+    if (!q->present) {
+        awq_checkpoint_close(ctx, ck);
+        return awq__fail(ctx, AWQ_E_ARG, "%s is not quantized; quantize it first", d->source);
+    }
+    memset(&ed, 0, sizeof ed);
+    ed.target = d->target;
+    ed.layout = d->layout;
+    ed.dense = d->dequantize;
+    ed.shard_bytes = d->shard_bytes;
+    st = awq__export_open(ctx, ck, &ed, &e);
+    if (!st) {
+        for (l = 0; !st && l < c->num_hidden_layers; l++) {
+            for (k = 0; !st && k < AWQ_N_LINEARS; k++) st = awq__convert_linear(ctx, &e, l, (awq_linear_id)k);
+            if (!st) st = awq__progress(ctx, "convert", l + 1, c->num_hidden_layers, began);
+        }
+        if (!st) st = awq__export_copy_rest(ctx, &e);
+        if (!st) st = awq__export_finish(ctx, &e, q->bits, q->symmetric, q->group_size);
+        awq__export_close(ctx, &e, !st);
+    }
+    awq_checkpoint_close(ctx, ck);
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>calibrate
+   Texts to blocks of tokens. Each source gives one stream of tokens (documents one after another, each with the
+   tokens that the tokenizer adds); blocks are cut from it at even distances, so that a few samples cover all of it.
+   Tests: tests/test_calibrate.c */
+
+#define AWQ__CALIB_FILE_MAX ((size_t)1 << 30)
+#define AWQ__CALIB_MIN_TOKENS 64
+
+typedef struct awq__ids {
+    int32_t *ids;
+    uint8_t *counted;
+    size_t n, cap, cap_counted;
+} awq__ids;
+
+static void awq__ids_free(awq_ctx *ctx, awq__ids *s)
+{
+    awq__free(ctx, s->ids);
+    awq__free(ctx, s->counted);
+    memset(s, 0, sizeof *s);
+}
+
+static awq_status awq__ids_add(awq_ctx *ctx, awq__ids *s, const int32_t *ids, size_t n, int counted)
+{
+    if (!awq__grow(ctx, (void **)&s->ids, &s->cap, s->n + n, sizeof *s->ids)
+        || !awq__grow(ctx, (void **)&s->counted, &s->cap_counted, s->n + n, 1))
+        return AWQ_E_MEMORY;
+    if (n) memcpy(s->ids + s->n, ids, n * sizeof *ids);
+    memset(s->counted + s->n, counted, n);
+    s->n += n;
+    return AWQ_OK;
+}
+
+/* text -> tokens at the end of s; what is not text is refused with the place */
+static awq_status awq__ids_text(awq_ctx *ctx, const awq_tokenizer *t, awq__ids *s, const char *text, size_t bytes,
+                                int special, int counted)
+{
+    int32_t *ids = NULL;
+    size_t n = 0;
+    awq_status st;
+    AWQ__TRY(awq__encode_all(ctx, t, text, bytes, special, &ids, &n));
+    st = awq__ids_add(ctx, s, ids, n, counted);
+    awq__free(ctx, ids);
+    return st;
+}
+
+/* A conversation piece by piece: what the template adds for each message, so that answers can be told apart. */
+static awq_status awq__ids_messages(awq_ctx *ctx, const awq_tokenizer *t, awq__ids *s, const awq_message *m, size_t n,
+                                    int mask_answers)
+{
+    awq_template_desc d;
+    size_t done = 0, i;
+    awq_status st = AWQ_OK;
+    char *text = NULL;
+    size_t bytes = 0;
+    memset(&d, 0, sizeof d);
+    if (!awq_tokenizer_chat_template(t))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "\"messages\" need a chat template and the model has none");
+    if (!mask_answers) {
+        AWQ__TRY(awq_template_render(ctx, awq_tokenizer_chat_template(t), m, n, &d, &text, &bytes));
+        st = awq__ids_text(ctx, t, s, text, bytes, 0, 1);
+        awq_text_free(ctx, text);
+        return st;
+    }
+    for (i = 0; !st && i < n; i++) {
+        int answer = !strcmp(m[i].role, "assistant"), part;
+        for (part = answer ? 0 : 1; !st && part < 2; part++) { /* an answer: first its header, then its words */
+            d.add_generation_prompt = part == 0;
+            st = awq_template_render(ctx, awq_tokenizer_chat_template(t), m, part == 0 ? i : i + 1, &d, &text, &bytes);
+            if (st) break;
+            if (bytes > done) st = awq__ids_text(ctx, t, s, text + done, bytes - done, 0, answer && part == 1);
+            done = AWQ__MAX(done, bytes);
+            awq_text_free(ctx, text);
+        }
+    }
+    return st;
+}
+
+static awq_status awq__calib_line(awq_ctx *ctx, const awq_tokenizer *t, const awq_calibration_desc *d, awq__ids *s,
+                                  const awq__json *j)
+{
+    uint32_t text = awq__json_get(j, 1, "text"), list = awq__json_get(j, 1, "messages"), i;
+    awq_message m[256];
+    const char *p;
+    size_t len = 0, n = 0;
+    if ((p = awq__json_str(j, text, &len)) != NULL) return awq__ids_text(ctx, t, s, p, len, 1, 1);
+    if (awq__json_is(j, list) != AWQ__J_ARR || !awq__json_count(j, list))
+        return awq__fail(ctx, AWQ_E_FORMAT, "expected an object with \"text\" or \"messages\"");
+    if (awq__json_count(j, list) > 256) return awq__fail(ctx, AWQ_E_LIMIT, "more than 256 messages");
+    for (i = awq__json_first(j, list); i; i = awq__json_next(j, i), n++) {
+        m[n].role = awq__json_str(j, awq__json_get(j, i, "role"), NULL);
+        m[n].content = awq__json_str(j, awq__json_get(j, i, "content"), NULL);
+        if (!m[n].role || !m[n].content)
+            return awq__fail(ctx, AWQ_E_FORMAT, "message %d wants \"role\" and \"content\" strings", (int)n);
+    }
+    return awq__ids_messages(ctx, t, s, m, n, d->mask_answers);
+}
+
+static awq_status awq__calib_where(awq_ctx *ctx, const char *path, int64_t line)
+{
+    char why[sizeof ctx->err.text];
+    memcpy(why, ctx->err.text, sizeof why);
+    return line ? awq__fail(ctx, ctx->err.status, "%s: line %lld: %s", path, (long long)line, why)
+                : awq__fail(ctx, ctx->err.status, "%s: %s", path, why);
+}
+
+static awq_status awq__calib_jsonl(awq_ctx *ctx, const awq_tokenizer *t, const awq_calibration_desc *d,
+                                   const char *path, const char *data, size_t bytes, awq__ids *s)
+{
+    size_t at = 0;
+    int64_t line = 0;
+    while (at < bytes) {
+        const char *end = (const char *)memchr(data + at, '\n', bytes - at);
+        size_t n = end ? (size_t)(end - data) - at : bytes - at, i;
+        awq__json j;
+        awq_status st;
+        line++;
+        for (i = 0; i < n && strchr(" \t\r", data[at + i]); i++) {}
+        if (i < n) {
+            st = awq__json_parse(ctx, "the line", data + at, n, &j);
+            if (st) return awq__calib_where(ctx, path, line);
+            st = awq__calib_line(ctx, t, d, s, &j);
+            awq__json_free(ctx, &j);
+            if (st) return awq__calib_where(ctx, path, line);
+        }
+        at += n + 1;
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__json_ids(awq_ctx *ctx, const char *path, const awq__json *j, uint32_t list, awq__ids *s)
+{
+    uint32_t i;
+    for (i = awq__json_first(j, list); i; i = awq__json_next(j, i)) {
+        int64_t v = -1;
+        int32_t id;
+        if (!awq__json_int_of(j, i, &v) || v < 0 || v > INT32_MAX)
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: a token id was expected at element %llu", path,
+                             (unsigned long long)s->n);
+        id = (int32_t)v;
+        AWQ__TRY(awq__ids_add(ctx, s, &id, 1, 1));
+    }
+    return AWQ_OK;
+}
+
+/* Token ids. `blocks`: one block each into out; else joined into s, with the file's own window if it states one. */
+static awq_status awq__calib_json(awq_ctx *ctx, const char *path, const char *data, size_t bytes, awq__ids *s,
+                                  awq_calibration *out, awq__ids *all, int64_t *window)
+{
+    awq__json j;
+    awq_status st;
+    uint32_t list, i;
+    AWQ__TRY(awq__json_parse(ctx, path, data, bytes, &j));
+    st = AWQ_OK;
+    if ((list = awq__json_get(&j, 1, "blocks")) != 0) {
+        int64_t n = awq__json_count(&j, list), k;
+        int64_t *start = AWQ__NEW_RAW(ctx, int64_t, out->n_blocks + n + 1);
+        if (!start) st = AWQ_E_MEMORY;
+        for (k = 0; !st && k < out->n_blocks; k++) start[k] = out->start[k];
+        for (i = awq__json_first(&j, list), k = out->n_blocks; !st && i; i = awq__json_next(&j, i), k++) {
+            start[k] = (int64_t)all->n;
+            st = awq__json_ids(ctx, path, &j, i, all);
+            if (!st && (int64_t)all->n == start[k]) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: block %lld is empty", path,
+                                                                   (long long)(k - out->n_blocks));
+        }
+        if (!st) {
+            start[k] = (int64_t)all->n;
+            awq__free(ctx, out->start);
+            out->start = start;
+            out->n_blocks += n;
+        } else awq__free(ctx, start);
+    } else if ((list = awq__json_get(&j, 1, "ids")) != 0) {
+        awq__json_int_of(&j, awq__json_get(&j, 1, "window"), window);
+        st = awq__json_ids(ctx, path, &j, list, s);
+    } else {
+        list = awq__json_get(&j, 1, "sample_ids");
+        if (!list) list = 1;
+        if (awq__json_is(&j, list) != AWQ__J_ARR)
+            st = awq__fail(ctx, AWQ_E_FORMAT, "%s: expected token ids: \"blocks\", \"sample_ids\", \"ids\" or a list of "
+                           "lists", path);
+        *window = awq__json_count(&j, awq__json_first(&j, list)); /* lists of one length are windows */
+        for (i = awq__json_first(&j, list); !st && i; i = awq__json_next(&j, i)) {
+            if (awq__json_is(&j, i) != AWQ__J_ARR)
+                st = awq__fail(ctx, AWQ_E_FORMAT, "%s: expected a list of lists of token ids", path);
+            else st = awq__json_ids(ctx, path, &j, i, s);
+            if (awq__json_count(&j, i) != *window) *window = 0;
+        }
+    }
+    awq__json_free(ctx, &j);
+    return st;
+}
+
+static int awq__ends_with(const char *s, const char *tail)
+{
+    size_t n = strlen(s), k = strlen(tail);
+    return n >= k && !strcmp(s + n - k, tail);
+}
+
+/* want blocks of seq tokens from s, evenly spread; a shorter stream gives one block */
+static awq_status awq__calib_cut(awq_ctx *ctx, const awq__ids *s, int64_t want, int64_t seq, awq_calibration *out,
+                                 awq__ids *all)
+{
+    int64_t n = (int64_t)s->n / seq, take, k;
+    int64_t *start;
+    if (n < 1) {
+        n = 1;
+        seq = (int64_t)s->n;
+    }
+    take = want > 0 && want < n ? want : n;
+    start = AWQ__NEW_RAW(ctx, int64_t, out->n_blocks + take + 1);
+    if (!start) return AWQ_E_MEMORY;
+    for (k = 0; k < out->n_blocks; k++) start[k] = out->start[k];
+    awq__free(ctx, out->start);
+    out->start = start;
+    for (k = 0; k < take; k++) {
+        size_t at = (size_t)(k * n / take * seq);
+        start[out->n_blocks + k] = (int64_t)all->n;
+        AWQ__TRY(awq__ids_add(ctx, all, s->ids + at, (size_t)seq, 1));
+        memcpy(all->counted + all->n - (size_t)seq, s->counted + at, (size_t)seq);
+    }
+    out->n_blocks += take;
+    start[out->n_blocks] = (int64_t)all->n;
+    return AWQ_OK;
+}
+
+static awq_status awq__calib_source(awq_ctx *ctx, const awq_tokenizer *t, const awq_calibration_desc *d,
+                                    const awq_calibration_source *src, int64_t want, awq_calibration *out, awq__ids *all)
+{
+    char *data = NULL;
+    size_t bytes = 0, i;
+    awq__ids s;
+    awq_status st;
+    int64_t before = out->n_blocks, seq = d->seq_len > 0 ? d->seq_len : 512, window = 0;
+    int json = awq__ends_with(src->path, ".json");
+    memset(&s, 0, sizeof s);
+    AWQ__TRY(awq__file_load(ctx, src->path, AWQ__CALIB_FILE_MAX, &data, &bytes));
+    for (i = 0; i < bytes && strchr(" \t\r\n", data[i]); i++) {}
+    if (i == bytes) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is empty; calibration wants text", src->path);
+    else if (memchr(data, 0, bytes)) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is binary (a NUL byte at %llu), expected text",
+                                                    src->path, (unsigned long long)((char *)memchr(data, 0, bytes) - data));
+    else if (json) st = awq__calib_json(ctx, src->path, data, bytes, &s, out, all, &window);
+    else if (!t) st = awq__fail(ctx, AWQ_E_ARG, "%s: text needs a tokenizer, and the model has no tokenizer.json",
+                                src->path);
+    else if (awq__ends_with(src->path, ".jsonl")) st = awq__calib_jsonl(ctx, t, d, src->path, data, bytes, &s);
+    else {
+        st = awq__ids_text(ctx, t, &s, data, bytes, 1, 1);
+        if (st) st = awq__calib_where(ctx, src->path, 0);
+    }
+    awq__free(ctx, data);
+    if (!st && out->n_blocks == before) {
+        if (s.n < AWQ__CALIB_MIN_TOKENS)
+            st = awq__fail(ctx, AWQ_E_FORMAT, "%s: only %llu tokens, at least %d are needed", src->path,
+                           (unsigned long long)s.n, AWQ__CALIB_MIN_TOKENS);
+        else st = awq__calib_cut(ctx, &s, want, window > 0 ? window : seq, out, all);
+    }
+    awq__ids_free(ctx, &s);
+    return st;
+}
+
+AWQ_API void awq_calibration_free(awq_ctx *ctx, awq_calibration *c)
+{
+    awq__free(ctx, c->start);
+    awq__free(ctx, c->ids);
+    awq__free(ctx, c->counted);
+    memset(c, 0, sizeof *c);
+}
+
+AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *tokenizer, const awq_calibration_desc *d,
+                                        awq_calibration *calibration)
+{
+    awq_calibration c;
+    awq__ids all;
+    awq_status st = AWQ_OK;
+    int64_t samples = d->samples > 0 ? d->samples : 128;
+    double sum = 0;
+    int i;
+    memset(&c, 0, sizeof c);
+    memset(&all, 0, sizeof all);
+    if (d->n_sources < 1) return awq__fail(ctx, AWQ_E_ARG, "calibration: no source was given");
+    if (d->samples < 0 || (d->seq_len && d->seq_len < 16))
+        return awq__fail(ctx, AWQ_E_ARG, "calibration: samples %lld, seq_len %lld; expected samples of at least 1 and "
+                         "seq_len of at least 16", (long long)d->samples, (long long)d->seq_len);
+    for (i = 0; i < d->n_sources; i++) {
+        if (!(d->sources[i].weight >= 0))
+            return awq__fail(ctx, AWQ_E_ARG, "calibration: the weight of %s is negative", d->sources[i].path);
+        sum += d->sources[i].weight > 0 ? d->sources[i].weight : 1;
+    }
+    for (i = 0; !st && i < d->n_sources; i++) {
+        double w = (d->sources[i].weight > 0 ? d->sources[i].weight : 1) / sum;
+        int64_t want = (int64_t)(w * (double)samples + 0.5);
+        st = awq__calib_source(ctx, tokenizer, d, &d->sources[i], AWQ__MAX(want, (int64_t)1), &c, &all);
+    }
+    c.ids = all.ids;
+    c.counted = all.counted;
+    if (st) awq_calibration_free(ctx, &c);
+    else *calibration = c;
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>quantize_model
+   Whole-model quantization, one decoder block at a time. Activations of the original model run along; what each
+   linear sees enters as second moments, so nothing is run again per candidate, except in the reference's method, whose
+   objective is the output of the attention and of the MLP.
+   Groups of linears that share an input and a scale:  0 norm -> q,k,v   1 v -> o   2 norm -> gate,up   3 up -> down
+   Tests: tests/test_quantize_model.c, tests/test_golden.c */
+
+static const awq__tap_in awq__group_input[4] = {AWQ__IN_ATTN, AWQ__IN_O, AWQ__IN_MLP, AWQ__IN_DOWN};
+static const struct {
+    int n;
+    awq_linear_id id[3];
+} awq__group[4] = {{3, {AWQ_Q_PROJ, AWQ_K_PROJ, AWQ_V_PROJ}},
+                   {1, {AWQ_O_PROJ, AWQ_O_PROJ, AWQ_O_PROJ}},
+                   {2, {AWQ_GATE_PROJ, AWQ_UP_PROJ, AWQ_UP_PROJ}},
+                   {1, {AWQ_DOWN_PROJ, AWQ_DOWN_PROJ, AWQ_DOWN_PROJ}}};
+static const int awq__linear_group[AWQ_N_LINEARS] = {0, 0, 0, 1, 2, 2, 3};
+
+typedef struct awq__qm {
+    const awq_quantize_desc *d;
+    awq_checkpoint *ck;
+    const awq_config *c;
+    const awq_calibration *cal;
+    awq_search_desc sd;
+    awq__export e;
+    int opened;                /* e is */
+    int64_t tokens;            /* of the calibration */
+    int64_t longest;           /* block */
+    int hold_every;            /* every n-th block is held out; 0: none */
+    int64_t width[AWQ__N_IN];
+    int64_t out[AWQ_N_LINEARS], in[AWQ_N_LINEARS];
+    int kept[AWQ_N_LINEARS];   /* stays FP16 in this layer */
+    float *x, *y;              /* [tokens, H] input and output of the block, original model */
+    float *xn, *ref;           /* [tokens, H] reference's method: module inputs and outputs */
+    awq__kv kv;                /* one layer */
+    awq__work w;
+    float *weights;            /* one block, fp32 */
+    float *wt[AWQ_N_LINEARS], *bias[AWQ_N_LINEARS];
+    awq__layer layer;
+    awq__arena norms;          /* of the layer */
+    float *moments[AWQ__N_IN]; /* [width, width] mean x x^T over counted tokens */
+    float *sampled[AWQ__N_IN]; /* [groups, g, g] of every stride-th token: the reference's clip search */
+    double *x_abs[AWQ__N_IN];  /* [width] sum |x| */
+    int64_t seen[AWQ__N_IN], n_sampled[AWQ__N_IN], stride;
+    const uint8_t *counted;    /* of the block running, NULL: all */
+    float *xt, *block, *rows;  /* scratch of the moments */
+    float *scales[4];          /* [width of the group's input] */
+    float *clip[AWQ_N_LINEARS];
+    float *tmp;                /* [largest linear] */
+    awq_qweight q[AWQ_N_LINEARS];
+    awq_layer_report report;
+    awq__text journal;
+    int done;                  /* layers */
+    int fell_back;
+} awq__qm;
+
+static int64_t awq__most(const int64_t *v, int n)
+{
+    int64_t m = 0;
+    int i;
+    for (i = 0; i < n; i++) m = AWQ__MAX(m, v[i]);
+    return m;
+}
+
+/* --- rounding with error feedback (GPTQ, arXiv 2210.17323, as Babai's nearest plane). With moments = R R^T, R upper
+   triangular, the output error of a row is sum_j (R_jj (t_j - q_j))^2 where t_j = w_j + sum_{i<j} (w_i - q_i) R_ij / R_jj:
+   each weight is rounded after the errors before it are made up for. f [K, K]: R_ij / R_jj at f[j * K + i], i < j, and
+   R_jj on the diagonal. */
+typedef struct awq__chol_job {
+    const awq__ops *ops;
+    float *a;
+    int64_t n, j;
+} awq__chol_job;
+
+#define AWQ__CHOL_ROWS 32
+
+static void awq__chol_rows(void *arg, int64_t index)
+{
+    awq__chol_job *job = (awq__chol_job *)arg;
+    int64_t n = job->n, j = job->j, i = j + 1 + index * AWQ__CHOL_ROWS, end = AWQ__MIN(i + AWQ__CHOL_ROWS, n);
+    float *a = job->a;
+    for (; i < end; i++) a[i * n + j] = (a[i * n + j] - job->ops->dot(a + i * n, a + j * n, j)) / a[j * n + j];
+}
+
+static awq_status awq__feedback_factor(awq_ctx *ctx, const float *moments, int64_t n, float damp, float *f)
+{
+    awq__chol_job job;
+    double mean = 0;
+    int64_t i, j;
+    for (i = 0; i < n; i++) mean += moments[i * n + i];
+    mean = AWQ__MAX(mean / (double)n, 1e-20) * damp;
+    for (i = 0; i < n; i++) /* order reversed: the lower factor of the reversed matrix is R reversed */
+        for (j = 0; j < n; j++) f[i * n + j] = moments[(n - 1 - i) * n + n - 1 - j];
+    for (i = 0; i < n; i++) f[i * n + i] += (float)mean;
+    job.ops = awq__ops_for(ctx);
+    job.a = f;
+    job.n = n;
+    for (j = 0; j < n; j++) {
+        float d = f[j * n + j] - job.ops->dot(f + j * n, f + j * n, j);
+        if (!(d > 0)) d = (float)mean; /* lost to rounding: the damping stands for it */
+        f[j * n + j] = sqrtf(d);
+        job.j = j;
+        awq__run(ctx, (n - 1 - j + AWQ__CHOL_ROWS - 1) / AWQ__CHOL_ROWS, awq__chol_rows, &job);
+    }
+    for (i = 0; i < n; i++) /* mirror about the other diagonal: R_ij to f[j][i] */
+        for (j = 0; j <= i; j++) {
+            int64_t a = n - 1 - j, b = n - 1 - i;
+            if (a * n + b > i * n + j) {
+                float t = f[i * n + j];
+                f[i * n + j] = f[a * n + b];
+                f[a * n + b] = t;
+            }
+        }
+    for (i = 0; i < n; i++)
+        for (j = 0; j < i; j++) f[i * n + j] = f[i * n + j] / f[i * n + i];
+    return AWQ_OK;
+}
+
+typedef struct awq__feedback_job {
+    float *w; /* [out, in], becomes w - q */
+    const float *f;
+    awq_qweight *q;
+    void (*row)(struct awq__feedback_job *j, int64_t o);
+} awq__feedback_job;
+
+#define AWQ__FEEDBACK_TRIALS 10 /* ranges 1.00, 0.95, ..., 0.55 of the group's */
+
+/* Round one group given its targets without the group's own errors; e becomes w - q. Returns the weighted error. */
+AWQ__INLINE float awq__feedback_group(const float *w, const float *base, const float *f, int64_t in, int64_t at,
+                                      int64_t n, float s, float z, float top, float *e, uint8_t *codes, float limit)
+{
+    float loss = 0;
+    int64_t j;
+    for (j = 0; j < n; j++) {
+        const float *fj = f + (at + j) * in + at;
+        float t = base[j] + awq__dot_body(e, fj, j), q = awq__round_even(t / s) + z, r;
+        q = q < 0 ? 0 : q > top ? top : q;
+        codes[j] = (uint8_t)q;
+        q = (q - z) * s;
+        r = (t - q) * fj[j];
+        loss = loss + r * r;
+        e[j] = w[j] - q;
+        if (loss > limit) break;
+    }
+    return loss;
+}
+
+AWQ__INLINE void awq__feedback_row_body(awq__feedback_job *job, int64_t o)
+{
+    awq_qweight *q = job->q;
+    int64_t in = q->in_features, n = q->group_size, ng = in / n, g, j;
+    float base[AWQ__MAX_CLIP_GROUP], e[AWQ__MAX_CLIP_GROUP], *w = job->w + o * in, top = (float)((1 << q->bits) - 1);
+    uint8_t codes[AWQ__MAX_CLIP_GROUP];
+    for (g = 0; g < ng; g++) {
+        int64_t at = g * n;
+        float mn, mx, best = 3e38f;
+        uint8_t *out = q->codes + o * in + at;
+        int k;
+        for (j = 0; j < n; j++) base[j] = w[at + j] + awq__dot_body(w, job->f + (at + j) * in, at);
+        mn = mx = base[0];
+        for (j = 1; j < n; j++) {
+            mn = base[j] < mn ? base[j] : mn;
+            mx = base[j] > mx ? base[j] : mx;
+        }
+        for (k = 0; k < AWQ__FEEDBACK_TRIALS; k++) {
+            float shrink = (float)(1.0 - k / 20.0), s, z, loss;
+            awq__grid_f32(mn * shrink, mx * shrink, q->bits, q->symmetric, &s, &z);
+            s = awq__h(s);
+            loss = awq__feedback_group(w + at, base, job->f, in, at, n, s, z, top, e, codes, best);
+            if (!(loss < best)) continue;
+            best = loss;
+            q->scales[o * ng + g] = s;
+            q->zeros[o * ng + g] = (uint8_t)z;
+            memcpy(out, codes, (size_t)n);
+        }
+        for (j = 0; j < n; j++)
+            w[at + j] -= ((float)out[j] - (float)q->zeros[o * ng + g]) * q->scales[o * ng + g];
+    }
+}
+
+AWQ__VECTORIZE static void awq__feedback_row_scalar(awq__feedback_job *j, int64_t o) { awq__feedback_row_body(j, o); }
+#if AWQ__X86
+AWQ__VECTORIZE AWQ__TARGET("avx2,fma,f16c") static void awq__feedback_row_avx2(awq__feedback_job *j, int64_t o)
+{
+    awq__feedback_row_body(j, o);
+}
+#endif
+
+static void awq__feedback_job_row(void *arg, int64_t o)
+{
+    awq__feedback_job *j = (awq__feedback_job *)arg;
+    j->row(j, o);
+}
+
+/* q: allocated; w [out, in] is overwritten with what is left, w - q */
+static awq_status awq__feedback_round(awq_ctx *ctx, float *w, const float *f, awq_qweight *q)
+{
+    awq__feedback_job j;
+    j.w = w;
+    j.f = f;
+    j.q = q;
+    j.row = awq__feedback_row_scalar;
+#if AWQ__X86
+    if (awq__isa(ctx) >= AWQ_ISA_AVX2) j.row = awq__feedback_row_avx2;
+#endif
+    if (q->group_size > AWQ__MAX_CLIP_GROUP)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "groups of %lld: rounding with error feedback takes up to %d; use "
+                         "method awq or rtn", (long long)q->group_size, AWQ__MAX_CLIP_GROUP);
+    awq__run(ctx, q->out_features, awq__feedback_job_row, &j);
+    return AWQ_OK;
+}
+
+/* --- set-up */
+static void awq__qm_free(awq_ctx *ctx, awq__qm *m)
+{
+    int i;
+    for (i = 0; i < AWQ_N_LINEARS; i++) {
+        awq_qweight_free(ctx, &m->q[i]);
+        awq__free(ctx, m->clip[i]);
+    }
+    for (i = 0; i < AWQ__N_IN; i++) {
+        awq__free(ctx, m->moments[i]);
+        awq__free(ctx, m->sampled[i]);
+        awq__free(ctx, m->x_abs[i]);
+        awq__free(ctx, m->scales[i]);
+    }
+    awq__free(ctx, m->x);
+    awq__free(ctx, m->y);
+    awq__free(ctx, m->xn);
+    awq__free(ctx, m->ref);
+    awq__free(ctx, m->weights);
+    awq__free(ctx, m->xt);
+    awq__free(ctx, m->block);
+    awq__free(ctx, m->rows);
+    awq__free(ctx, m->tmp);
+    awq__kv_free(ctx, &m->kv);
+    awq__work_free(ctx, &m->w);
+    awq__arena_free(ctx, &m->norms);
+    awq__text_free(ctx, &m->journal);
+}
+
+static awq_status awq__qm_check(awq_ctx *ctx, awq__qm *m)
+{
+    const awq_quantize_desc *d = m->d;
+    const awq_config *c = m->c;
+    awq_linear_info info;
+    int64_t g = d->group_size, b;
+    int k, bits = d->bits ? d->bits : 4;
+    awq_layout layout = d->layout ? d->layout : AWQ_LAYOUT_GEMM;
+    if (awq_checkpoint_quant(m->ck)->present)
+        return awq__fail(ctx, AWQ_E_ARG, "%s is quantized already; quantize its original", d->source);
+    if (bits < 2 || bits > 8) return awq__fail(ctx, AWQ_E_ARG, "bits is %d, expected 2 to 8", bits);
+    if (layout == AWQ_LAYOUT_MARLIN && !d->symmetric)
+        return awq__fail(ctx, AWQ_E_ARG, "the marlin layout holds symmetric weights only; ask for symmetric");
+    for (k = 0; k < AWQ_N_LINEARS; k++) {
+        AWQ__TRY(awq_checkpoint_linear(ctx, m->ck, 0, (awq_linear_id)k, &info));
+        m->out[k] = info.out_features;
+        m->in[k] = info.in_features;
+    }
+    m->width[AWQ__IN_ATTN] = m->width[AWQ__IN_MLP] = c->hidden_size;
+    m->width[AWQ__IN_O] = m->in[AWQ_O_PROJ];
+    m->width[AWQ__IN_DOWN] = m->in[AWQ_DOWN_PROJ];
+    if (g == 0) {
+        for (g = 128; g >= 32; g /= 2) {
+            for (k = 0; k < AWQ_N_LINEARS && m->in[k] % g == 0; k++) {}
+            if (k == AWQ_N_LINEARS) break;
+        }
+        if (g < 32)
+            return awq__fail(ctx, AWQ_E_ARG, "%s: none of 128, 64, 32 divides every in_features; give a group size",
+                             d->source);
+        if (g != 128) awq__log(ctx, AWQ_LOG_INFO, "group size %lld: the largest of 128, 64, 32 that divides every "
+                               "in_features", (long long)g);
+    }
+    for (k = 0; k < AWQ_N_LINEARS; k++)
+        if (g > 0 && (g < 16 || m->in[k] % g))
+            return awq__fail(ctx, AWQ_E_ARG, "group size %lld does not divide the %lld in_features of %s; leave it out to "
+                             "let it be chosen", (long long)g, (long long)m->in[k],
+                             strrchr(c->family->linear[k], '.') + 1);
+    m->sd.bits = bits;
+    m->sd.group_size = g; /* -1: each linear's whole row */
+    m->sd.symmetric = d->symmetric;
+    if (d->method == AWQ_METHOD_RTN) return AWQ_OK;
+    m->cal = d->calibration;
+    if (!m->cal || m->cal->n_blocks < 1)
+        return awq__fail(ctx, AWQ_E_ARG, "this method needs calibration text; only rtn works without");
+    for (b = 0; b < m->cal->n_blocks; b++) {
+        int64_t n = m->cal->start[b + 1] - m->cal->start[b];
+        if (n < 1 || n > c->max_position_embeddings)
+            return awq__fail(ctx, AWQ_E_ARG, "calibration block %lld has %lld tokens, the model takes 1 to %lld",
+                             (long long)b, (long long)n, (long long)c->max_position_embeddings);
+        m->longest = AWQ__MAX(m->longest, n);
+    }
+    m->tokens = m->cal->start[m->cal->n_blocks];
+    m->stride = AWQ__MAX(m->tokens / 512, (int64_t)1);
+    if (d->method == AWQ_METHOD_BEST && m->cal->n_blocks >= 8) m->hold_every = 8;
+    return AWQ_OK;
+}
+
+/* bytes held at the peak, by what awq__qm_alloc allocates and the export writes */
+static size_t awq__qm_bytes(const awq__qm *m)
+{
+    const awq_config *c = m->c;
+    double H = (double)c->hidden_size, w = 0, big = 0, t = (double)m->tokens, b = 0;
+    int k;
+    for (k = 0; k < AWQ_N_LINEARS; k++) {
+        w += (double)(m->out[k] * m->in[k]);
+        big = AWQ__MAX(big, (double)(m->out[k] * m->in[k]));
+    }
+    b = 4 * w + 1.5 * w + 4 * big * (m->d->method == AWQ_METHOD_RTN ? 1 : 2); /* weights, codes and packed, scratch */
+    if (m->d->method != AWQ_METHOD_RTN) {
+        for (k = 0; k < AWQ__N_IN; k++) b += 4.0 * (double)(m->width[k] * m->width[k]);
+        b += 4.0 * (double)(m->width[AWQ__IN_DOWN] * m->width[AWQ__IN_DOWN]); /* factor */
+        b += 4 * t * H * (m->d->method == AWQ_METHOD_AWQ ? 4 : 2);
+        b += (double)m->longest * 4 * (5 * H + 2 * (double)c->intermediate_size + 2 * (double)m->width[AWQ__IN_O]
+                                       + 4 * (double)m->out[AWQ_K_PROJ]);
+        b += 4.0 * (AWQ__MOMENT_ROWS * 2 + AWQ__MOMENT_BLOCK) * (double)awq__most(m->width, AWQ__N_IN);
+        if (m->hold_every) b += 4 * w;
+    }
+    return (size_t)(b * 1.05) + ((size_t)16 << 20);
+}
+
+static awq_status awq__qm_alloc(awq_ctx *ctx, awq__qm *m)
+{
+    const awq_config *c = m->c;
+    int64_t most = awq__most(m->width, AWQ__N_IN), big = 0, g;
+    size_t all = 0;
+    int k, ok = 1;
+    for (k = 0; k < AWQ_N_LINEARS; k++) {
+        all += (size_t)(m->out[k] * m->in[k]);
+        big = AWQ__MAX(big, m->out[k] * m->in[k]);
+    }
+    m->weights = AWQ__NEW_RAW(ctx, float, all);
+    m->tmp = m->weights ? AWQ__NEW_RAW(ctx, float, big) : NULL;
+    if (!m->tmp) return AWQ_E_MEMORY;
+    for (k = 0, all = 0; k < AWQ_N_LINEARS; k++) {
+        m->wt[k] = m->weights + all;
+        all += (size_t)(m->out[k] * m->in[k]);
+    }
+    if (m->d->method == AWQ_METHOD_RTN) return AWQ_OK;
+    ok = ok && (m->x = AWQ__NEW_RAW(ctx, float, m->tokens * c->hidden_size)) != NULL;
+    ok = ok && (m->y = AWQ__NEW_RAW(ctx, float, m->tokens * c->hidden_size)) != NULL;
+    if (m->d->method == AWQ_METHOD_AWQ) {
+        ok = ok && (m->xn = AWQ__NEW_RAW(ctx, float, m->tokens * c->hidden_size)) != NULL;
+        ok = ok && (m->ref = AWQ__NEW_RAW(ctx, float, m->tokens * c->hidden_size)) != NULL;
+    }
+    for (k = 0; ok && k < AWQ__N_IN; k++) {
+        ok = (m->moments[k] = AWQ__NEW_RAW(ctx, float, m->width[k] * m->width[k])) != NULL;
+        ok = ok && (m->x_abs[k] = AWQ__NEW_RAW(ctx, double, m->width[k])) != NULL;
+        ok = ok && (m->scales[k] = AWQ__NEW_RAW(ctx, float, m->width[k])) != NULL;
+        g = m->sd.group_size > 0 ? m->sd.group_size : m->width[k];
+        if (m->d->method == AWQ_METHOD_AWQ && !m->d->no_clip)
+            ok = ok && (m->sampled[k] = AWQ__NEW_RAW(ctx, float, m->width[k] * g)) != NULL;
+    }
+    ok = ok && (m->xt = AWQ__NEW_RAW(ctx, float, AWQ__MOMENT_ROWS * most)) != NULL;
+    ok = ok && (m->rows = AWQ__NEW_RAW(ctx, float, AWQ__MOMENT_ROWS * most)) != NULL;
+    ok = ok && (m->block = AWQ__NEW_RAW(ctx, float, AWQ__MOMENT_BLOCK * most)) != NULL;
+    if (!ok) return AWQ_E_MEMORY;
+    AWQ__TRY(awq__kv_alloc(ctx, c, 1, m->longest, &m->kv));
+    return awq__work_alloc(ctx, c, m->longest, &m->w);
+}
+
+/* --- one block: load, listen */
+static awq_status awq__qm_load(awq_ctx *ctx, awq__qm *m, int l)
+{
+    awq_linear_info info;
+    awq_tensors *ts = awq_checkpoint_tensors(m->ck);
+    int k;
+    awq__arena_free(ctx, &m->norms);
+    memset(&m->layer, 0, sizeof m->layer);
+    AWQ__TRY(awq__layer_norms(ctx, m->ck, &m->norms, l, &m->layer));
+    for (k = 0; k < AWQ_N_LINEARS; k++) {
+        AWQ__TRY(awq_checkpoint_linear(ctx, m->ck, l, (awq_linear_id)k, &info));
+        AWQ__TRY(awq_tensors_read_float(ctx, ts, info.weight, 0, m->out[k] * m->in[k], m->wt[k]));
+        m->kept[k] = !m->e.linear[l * AWQ_N_LINEARS + k].packed;
+        m->bias[k] = NULL;
+        if (info.bias) AWQ__TRY(awq__read_vector(ctx, m->ck, &m->norms, info.bias->name, m->out[k], &m->bias[k]));
+        AWQ__TRY(awq_linear_dense(ctx, AWQ_F32, m->wt[k], m->out[k], m->in[k], m->bias[k], &m->layer.linear[k]));
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__qm_tap(void *user, awq__tap_in p, const float *data, int64_t n, int64_t width);
+
+typedef struct awq__qm_listener {
+    awq_ctx *ctx;
+    awq__qm *m;
+} awq__qm_listener;
+
+static awq_status awq__qm_tap(void *user, awq__tap_in p, const float *data, int64_t n, int64_t width)
+{
+    awq_ctx *ctx = ((awq__qm_listener *)user)->ctx;
+    awq__qm *m = ((awq__qm_listener *)user)->m;
+    int64_t at, r, i, g = m->sd.group_size > 0 ? m->sd.group_size : width, a, b;
+    for (at = 0; at < n; at += AWQ__MOMENT_ROWS) {
+        int64_t end = AWQ__MIN(at + AWQ__MOMENT_ROWS, n), kept = 0;
+        for (r = at; r < end; r++) {
+            const float *x = data + r * width;
+            if (m->counted && !m->counted[r]) continue;
+            for (i = 0; i < width; i++) m->x_abs[p][i] += fabsf(x[i]);
+            if (m->sampled[p] && m->seen[p] % m->stride == 0) {
+                for (a = 0; a < width; a++)
+                    for (b = a / g * g; b < (a / g + 1) * g; b++) m->sampled[p][a * g + b % g] += x[a] * x[b];
+                m->n_sampled[p]++;
+            }
+            m->seen[p]++;
+            memcpy(m->rows + kept++ * width, x, (size_t)width * sizeof *x);
+        }
+        AWQ__TRY(awq__moments_add(ctx, m->rows, kept, width, m->xt, m->block, m->moments[p]));
+    }
+    return AWQ_OK;
+}
+
+static int awq__qm_held(const awq__qm *m, int64_t b) { return m->hold_every && b % m->hold_every == m->hold_every / 2; }
+
+/* rows of calibration block b: consecutive positions of one sequence */
+static int64_t awq__qm_rows(awq__qm *m, int64_t b)
+{
+    int64_t n = m->cal->start[b + 1] - m->cal->start[b], i;
+    for (i = 0; i < n; i++) {
+        m->w.row[i].kv = &m->kv;
+        m->w.row[i].pos = i;
+    }
+    awq__rope_tables(m->c, &m->w, n);
+    return n;
+}
+
+/* the block over all sequences, x -> y, statistics from those not held out */
+static awq_status awq__qm_listen(awq_ctx *ctx, awq__qm *m, int l)
+{
+    awq__qm_listener listener;
+    int64_t b, H = m->c->hidden_size, i;
+    int p;
+    listener.ctx = ctx;
+    listener.m = m;
+    for (p = 0; p < AWQ__N_IN; p++) {
+        size_t w = (size_t)m->width[p], g = m->sd.group_size > 0 ? (size_t)m->sd.group_size : w;
+        memset(m->moments[p], 0, w * w * sizeof(float));
+        memset(m->x_abs[p], 0, w * sizeof(double));
+        if (m->sampled[p]) memset(m->sampled[p], 0, w * g * sizeof(float));
+        m->seen[p] = m->n_sampled[p] = 0;
+    }
+    for (b = 0; b < m->cal->n_blocks; b++) {
+        int64_t at = m->cal->start[b], n = awq__qm_rows(m, b);
+        memcpy(m->w.x, m->x + at * H, (size_t)(n * H) * sizeof(float));
+        m->counted = m->cal->counted ? m->cal->counted + at : NULL;
+        AWQ__TRY(awq__block(ctx, m->c, &m->layer, 0, &m->w, n, awq__qm_held(m, b) ? NULL : awq__qm_tap, &listener));
+        if (!awq__all_finite(m->w.x, n * H))
+            return awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d has NaN or Inf on the calibration text", l);
+        memcpy(m->y + at * H, m->w.x, (size_t)(n * H) * sizeof(float));
+    }
+    for (p = 0; p < AWQ__N_IN; p++) {
+        if (!m->seen[p]) return awq__fail(ctx, AWQ_E_ARG, "no token of the calibration text counts (answers masked?)");
+        awq__moments_finish(m->moments[p], m->width[p], (double)m->seen[p]);
+        if (m->sampled[p]) {
+            size_t w = (size_t)m->width[p], g = m->sd.group_size > 0 ? (size_t)m->sd.group_size : w;
+            for (i = 0; i < (int64_t)(w * g); i++) m->sampled[p][i] /= (float)m->n_sampled[p];
+        }
+    }
+    return AWQ_OK;
+}
+
+/* --- scales */
+static void awq__qm_x_mean(const awq__qm *m, int p, float *x_mean)
+{
+    int64_t i;
+    for (i = 0; i < m->width[p]; i++) x_mean[i] = (float)(m->x_abs[p][i] / (double)m->seen[p]);
+}
+
+/* the search's settings for an input of this width: a group size of -1 becomes the width */
+static awq_search_desc awq__qm_search(const awq__qm *m, int64_t width)
+{
+    awq_search_desc d = m->sd;
+    if (d.group_size <= 0) d.group_size = width;
+    return d;
+}
+
+/* mean squared difference of a module's output from ref over all calibration tokens; make_ref: fill ref instead */
+static awq_status awq__qm_module(awq_ctx *ctx, awq__qm *m, int mlp, const awq__layer *layer, int make_ref, double *loss)
+{
+    int64_t b, H = m->c->hidden_size, i;
+    const awq__ops *ops = awq__ops_for(ctx);
+    double sum = 0;
+    for (b = 0; b < m->cal->n_blocks; b++) {
+        int64_t at = m->cal->start[b], n = awq__qm_rows(m, b), r;
+        memcpy(m->w.xn, m->xn + at * H, (size_t)(n * H) * sizeof(float));
+        AWQ__TRY(mlp ? awq__mlp(ctx, m->c, layer, &m->w, n) : awq__attention(ctx, m->c, layer, 0, &m->w, n));
+        if (make_ref) {
+            memcpy(m->ref + at * H, m->w.out, (size_t)(n * H) * sizeof(float));
+            continue;
+        }
+        for (r = 0; r < n; r++) {
+            float *o = m->w.out + r * H;
+            const float *ref = m->ref + (at + r) * H;
+            for (i = 0; i < H; i++) o[i] = o[i] - ref[i];
+            sum += ops->dot(o, o, H);
+        }
+    }
+    *loss = sum / (double)(m->tokens * H);
+    return AWQ_OK;
+}
+
+/* inputs of the attention (0) or the MLP (1) for all tokens, into xn */
+static awq_status awq__qm_module_inputs(awq_ctx *ctx, awq__qm *m, int mlp)
+{
+    int64_t b, H = m->c->hidden_size;
+    for (b = 0; b < m->cal->n_blocks; b++) {
+        int64_t at = m->cal->start[b], n = awq__qm_rows(m, b);
+        memcpy(m->w.x, m->x + at * H, (size_t)(n * H) * sizeof(float));
+        awq__norm_rows(ctx, m->w.x, m->layer.input_norm, m->w.xn, n, H, m->c->rms_norm_eps);
+        if (mlp) {
+            AWQ__TRY(awq__attention(ctx, m->c, &m->layer, 0, &m->w, n));
+            awq__pair_rows(ctx, awq__ops_for(ctx)->add, m->w.x, m->w.out, n, H);
+            awq__norm_rows(ctx, m->w.x, m->layer.post_norm, m->w.xn, n, H, m->c->rms_norm_eps);
+        }
+        memcpy(m->xn + at * H, m->w.xn, (size_t)(n * H) * sizeof(float));
+    }
+    return AWQ_OK;
+}
+
+/* the reference's search for a group judged on its module's output */
+static awq_status awq__qm_search_module(awq_ctx *ctx, awq__qm *m, int g)
+{
+    int p = awq__group_input[g], n = awq__group[g].n, k, r, mlp = g == 2;
+    int64_t width = m->width[p], outs[3];
+    awq_search_desc sd = awq__qm_search(m, width);
+    const float *ws[3];
+    float *x_mean = AWQ__NEW_RAW(ctx, float, width), *w_mean = AWQ__NEW_RAW(ctx, float, width);
+    float *cand[3] = {NULL, NULL, NULL}, *s = m->scales[g];
+    awq__layer layer = m->layer;
+    double *losses = m->report.losses[g], ignored;
+    awq_status st = x_mean && w_mean ? AWQ_OK : AWQ_E_MEMORY;
+    int best = -1;
+    for (k = 0; k < n; k++) {
+        awq_linear_id id = awq__group[g].id[k];
+        ws[k] = m->wt[id];
+        outs[k] = m->out[id];
+        if (!st && !(cand[k] = AWQ__NEW_RAW(ctx, float, outs[k] * width))) st = AWQ_E_MEMORY;
+        if (!st) st = awq_linear_dense(ctx, AWQ_F32, cand[k], outs[k], width, m->bias[id], &layer.linear[id]);
+    }
+    if (!st) st = awq_weight_mean(ctx, ws, outs, n, width, sd.group_size, w_mean);
+    if (!st) awq__qm_x_mean(m, p, x_mean);
+    if (!st) st = awq__qm_module_inputs(ctx, m, mlp);
+    if (!st) st = awq__qm_module(ctx, m, mlp, &m->layer, 1, &ignored);
+    for (r = 0; !st && r <= AWQ_SCALE_GRID; r++) {
+        if (r < AWQ_SCALE_GRID)
+            st = awq_scale_candidate(ctx, x_mean, w_mean, width, (double)r / AWQ_SCALE_GRID, sd.no_duo, s);
+        for (k = 0; !st && k < n; k++)
+            st = awq_fake_quantize(ctx, ws[k], outs[k], width, &sd, r < AWQ_SCALE_GRID ? s : NULL, NULL, cand[k]);
+        if (!st) st = awq__qm_module(ctx, m, mlp, &layer, 0, &losses[r]);
+        if (!st && r < AWQ_SCALE_GRID && (best < 0 || losses[r] < losses[best])) best = r;
+    }
+    if (!st) st = awq_scale_candidate(ctx, x_mean, w_mean, width, (double)best / AWQ_SCALE_GRID, sd.no_duo, s);
+    if (!st) {
+        m->report.ratio[g] = (double)best / AWQ_SCALE_GRID;
+        m->report.loss[g] = losses[best];
+        m->report.rtn_loss[g] = losses[AWQ_SCALE_GRID];
+        m->report.scales[g] = s;
+    }
+    for (k = 0; k < n; k++) awq__free(ctx, cand[k]);
+    awq__free(ctx, x_mean);
+    awq__free(ctx, w_mean);
+    return st;
+}
+
+/* a group judged on its linears' outputs, through the second moments; the identity may win in method best only */
+static awq_status awq__qm_search_linear(awq_ctx *ctx, awq__qm *m, int g)
+{
+    int p = awq__group_input[g], n = awq__group[g].n, k, best = 0, r;
+    int64_t width = m->width[p], outs[3], i, elements = 0;
+    awq_search_desc sd = awq__qm_search(m, width);
+    const float *ws[3];
+    float *x_mean = AWQ__NEW_RAW(ctx, float, width), *w_mean = AWQ__NEW_RAW(ctx, float, width);
+    double *losses = m->report.losses[g];
+    awq_status st = x_mean && w_mean ? AWQ_OK : AWQ_E_MEMORY;
+    for (k = 0; k < n; k++) {
+        ws[k] = m->wt[awq__group[g].id[k]];
+        outs[k] = m->out[awq__group[g].id[k]];
+        elements += outs[k];
+    }
+    if (!st) awq__qm_x_mean(m, p, x_mean);
+    if (!st) st = awq_search_scales(ctx, ws, outs, n, width, x_mean, m->moments[p], &sd, m->scales[g], losses, &best);
+    for (r = 0; !st && r <= AWQ_SCALE_GRID; r++) losses[r] /= (double)elements;
+    if (!st && best == AWQ_SCALE_GRID && m->d->method == AWQ_METHOD_AWQ) { /* the reference has no identity */
+        for (best = 0, r = 1; r < AWQ_SCALE_GRID; r++)
+            if (losses[r] < losses[best]) best = r;
+        st = awq_weight_mean(ctx, ws, outs, n, width, sd.group_size, w_mean);
+        if (!st) st = awq_scale_candidate(ctx, x_mean, w_mean, width, (double)best / AWQ_SCALE_GRID, sd.no_duo,
+                                          m->scales[g]);
+    }
+    if (!st && g == 1 && m->out[AWQ_V_PROJ] != width) { /* one scale per kv channel, shared by its query heads */
+        int64_t d = m->c->head_dim, share = m->c->num_attention_heads / m->c->num_key_value_heads, h, kv;
+        for (kv = 0; kv < m->c->num_key_value_heads; kv++)
+            for (i = 0; i < d; i++) {
+                double log_mean = 0;
+                for (h = kv * share; h < (kv + 1) * share; h++) log_mean += log(m->scales[g][h * d + i]);
+                for (h = kv * share; h < (kv + 1) * share; h++)
+                    m->scales[g][h * d + i] = (float)exp(log_mean / (double)share);
+            }
+    }
+    if (!st) {
+        m->report.ratio[g] = best == AWQ_SCALE_GRID ? -1 : (double)best / AWQ_SCALE_GRID;
+        m->report.loss[g] = losses[best];
+        m->report.rtn_loss[g] = losses[AWQ_SCALE_GRID];
+        m->report.scales[g] = m->scales[g];
+    }
+    awq__free(ctx, x_mean);
+    awq__free(ctx, w_mean);
+    return st;
+}
+
+/* rows of prev (and its bias) divided by s, columns of the group's linears multiplied; moments follow */
+static void awq__qm_apply(awq__qm *m, int g)
+{
+    int p = awq__group_input[g], k;
+    int64_t width = m->width[p], i, o, gs = m->sd.group_size > 0 ? m->sd.group_size : width;
+    const float *s = m->scales[g];
+    if (!m->report.scales[g]) return;
+    if (g == 0 || g == 2) {
+        float *norm = g == 0 ? m->layer.input_norm : m->layer.post_norm;
+        for (i = 0; i < width; i++) norm[i] = norm[i] / s[i];
+    } else {
+        awq_linear_id id = g == 1 ? AWQ_V_PROJ : AWQ_UP_PROJ;
+        int64_t d = m->c->head_dim, share = g == 1 ? m->c->num_attention_heads / m->c->num_key_value_heads : 1;
+        for (o = 0; o < m->out[id]; o++) {
+            float f = s[share == 1 ? o : o / d * share * d + o % d];
+            for (i = 0; i < m->in[id]; i++) m->wt[id][o * m->in[id] + i] /= f;
+            if (m->bias[id]) m->bias[id][o] /= f;
+        }
+    }
+    for (k = 0; k < awq__group[g].n; k++) {
+        float *w = m->wt[awq__group[g].id[k]];
+        for (o = 0; o < m->out[awq__group[g].id[k]]; o++)
+            for (i = 0; i < width; i++) w[o * width + i] *= s[i];
+    }
+    for (o = 0; o < width; o++)
+        for (i = 0; i < width; i++) m->moments[p][o * width + i] /= s[o] * s[i];
+    if (m->sampled[p])
+        for (o = 0; o < width; o++)
+            for (i = 0; i < gs; i++) m->sampled[p][o * gs + i] /= s[o] * s[o / gs * gs + i];
+}
+
+/* --- rounding */
+static awq_status awq__qm_round_plain(awq_ctx *ctx, awq__qm *m, int k, const float *w, awq_qweight *q)
+{
+    int64_t n = m->out[k] * m->in[k], i;
+    for (i = 0; i < n; i++) m->tmp[i] = awq__h(w[i]);
+    return awq_quantize(ctx, m->tmp, q);
+}
+
+static awq_status awq__qm_qweight(awq_ctx *ctx, awq__qm *m, int k, awq_qweight *q)
+{
+    awq_qweight_free(ctx, q);
+    return awq_qweight_alloc(ctx, m->out[k], m->in[k], m->sd.bits, m->sd.group_size, m->sd.symmetric, q);
+}
+
+static awq_status awq__qm_clip(awq_ctx *ctx, awq__qm *m, int k)
+{
+    int p = awq__group_input[awq__linear_group[k]];
+    int64_t o, g, i, in = m->in[k], gs, ng;
+    awq_search_desc sd = awq__qm_search(m, in);
+    gs = sd.group_size;
+    ng = in / gs;
+    awq__free(ctx, m->clip[k]);
+    m->clip[k] = AWQ__NEW_RAW(ctx, float, m->out[k] * ng);
+    if (!m->clip[k]) return AWQ_E_MEMORY;
+    AWQ__TRY(awq_search_clips(ctx, m->wt[k], m->out[k], in, m->sampled[p], &sd, m->clip[k]));
+    for (o = 0; o < m->out[k]; o++)
+        for (g = 0; g < ng; g++) {
+            float c = m->clip[k][o * ng + g], *w = m->wt[k] + o * in + g * gs;
+            for (i = 0; i < gs; i++) w[i] = w[i] < -c ? -c : w[i] > c ? c : w[i];
+        }
+    m->report.clip_max[k] = m->clip[k];
+    return AWQ_OK;
+}
+
+#define AWQ__DAMP 0.01f
+
+static awq_status awq__qm_feedback(awq_ctx *ctx, awq__qm *m)
+{
+    int g, k;
+    awq_status st = AWQ_OK;
+    for (g = 0; !st && g < 4; g++) {
+        int p = awq__group_input[g];
+        int64_t width = m->width[p];
+        float *f = AWQ__NEW_RAW(ctx, float, width * width);
+        st = f ? awq__feedback_factor(ctx, m->moments[p], width, AWQ__DAMP, f) : AWQ_E_MEMORY;
+        for (k = 0; !st && k < awq__group[g].n; k++) {
+            awq_linear_id id = awq__group[g].id[k];
+            if (m->kept[id]) continue;
+            memcpy(m->tmp, m->wt[id], (size_t)(m->out[id] * width) * sizeof(float));
+            st = awq__qm_qweight(ctx, m, id, &m->q[id]);
+            if (!st) st = awq__feedback_round(ctx, m->tmp, f, &m->q[id]);
+        }
+        awq__free(ctx, f);
+    }
+    return st;
+}
+
+/* sum of squares of (block output - y) over held-out tokens, relative to that of y */
+static awq_status awq__qm_error(awq_ctx *ctx, awq__qm *m, const awq__layer *layer, double *error)
+{
+    int64_t b, H = m->c->hidden_size, i;
+    const awq__ops *ops = awq__ops_for(ctx);
+    double diff = 0, size = 0;
+    for (b = 0; b < m->cal->n_blocks; b++) {
+        int64_t at = m->cal->start[b], n, r;
+        if (!awq__qm_held(m, b)) continue;
+        n = awq__qm_rows(m, b);
+        memcpy(m->w.x, m->x + at * H, (size_t)(n * H) * sizeof(float));
+        AWQ__TRY(awq__block(ctx, m->c, layer, 0, &m->w, n, NULL, NULL));
+        for (r = 0; r < n; r++) {
+            float *o = m->w.x + r * H;
+            const float *y = m->y + (at + r) * H;
+            size += ops->dot(y, y, H);
+            for (i = 0; i < H; i++) o[i] = o[i] - y[i];
+            diff += ops->dot(o, o, H);
+        }
+    }
+    *error = size > 0 ? diff / size : 0;
+    return AWQ_OK;
+}
+
+/* error of the block with the linears q (those not kept) and the given norms and biases */
+static awq_status awq__qm_quantized_error(awq_ctx *ctx, awq__qm *m, const awq_qweight *q, double *error)
+{
+    awq__layer layer = m->layer;
+    awq_status st = AWQ_OK;
+    int k;
+    memset(layer.linear, 0, sizeof layer.linear);
+    for (k = 0; !st && k < AWQ_N_LINEARS; k++)
+        st = m->kept[k] ? awq_linear_dense(ctx, AWQ_F32, m->wt[k], m->out[k], m->in[k], m->bias[k], &layer.linear[k])
+                        : awq_linear_prepare(ctx, &q[k], 0, m->bias[k], &layer.linear[k]);
+    if (!st) st = awq__qm_error(ctx, m, &layer, error);
+    for (k = 0; k < AWQ_N_LINEARS; k++) awq_linear_free(ctx, &layer.linear[k]);
+    return st;
+}
+
+/* back to the original weights, rounded to nearest */
+static awq_status awq__qm_plain(awq_ctx *ctx, awq__qm *m, int l)
+{
+    int k;
+    AWQ__TRY(awq__qm_load(ctx, m, l));
+    for (k = 0; k < AWQ_N_LINEARS; k++) {
+        if (m->kept[k]) continue;
+        AWQ__TRY(awq__qm_qweight(ctx, m, k, &m->q[k]));
+        AWQ__TRY(awq__qm_round_plain(ctx, m, k, m->wt[k], &m->q[k]));
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__qm_layer(awq_ctx *ctx, awq__qm *m, int l)
+{
+    awq_method method = m->d->method;
+    int g, k;
+    for (g = 0; g < 4; g++)
+        for (k = 0; k <= AWQ_SCALE_GRID; k++) m->report.losses[g][k] = NAN;
+    m->report.error = m->report.rtn_error = -1;
+    if (method == AWQ_METHOD_RTN) return awq__qm_plain(ctx, m, l);
+    AWQ__TRY(awq__qm_load(ctx, m, l));
+    AWQ__TRY(awq__qm_listen(ctx, m, l));
+    if (m->hold_every) { /* what plain rounding would do, before anything changes */
+        for (k = 0; k < AWQ_N_LINEARS; k++) {
+            if (m->kept[k]) continue;
+            AWQ__TRY(awq__qm_qweight(ctx, m, k, &m->q[k]));
+            AWQ__TRY(awq__qm_round_plain(ctx, m, k, m->wt[k], &m->q[k]));
+        }
+        AWQ__TRY(awq__qm_quantized_error(ctx, m, m->q, &m->report.rtn_error));
+    }
+    for (g = 0; g < 4; g++) {
+        int all_kept = 1;
+        for (k = 0; k < awq__group[g].n; k++) all_kept &= m->kept[awq__group[g].id[k]];
+        if (all_kept || (g == 1 && method == AWQ_METHOD_AWQ && m->out[AWQ_V_PROJ] != m->width[AWQ__IN_O])) continue;
+        AWQ__TRY(method == AWQ_METHOD_AWQ && (g == 0 || g == 2) ? awq__qm_search_module(ctx, m, g)
+                                                                : awq__qm_search_linear(ctx, m, g));
+    }
+    for (g = 0; g < 4; g++) awq__qm_apply(m, g);
+    if (method == AWQ_METHOD_BEST) {
+        AWQ__TRY(awq__qm_feedback(ctx, m));
+    } else {
+        for (k = 0; k < AWQ_N_LINEARS; k++) {
+            if (m->kept[k]) continue;
+            if (!m->d->no_clip && k != AWQ_Q_PROJ && k != AWQ_K_PROJ) AWQ__TRY(awq__qm_clip(ctx, m, k));
+            AWQ__TRY(awq__qm_qweight(ctx, m, k, &m->q[k]));
+            AWQ__TRY(awq__qm_round_plain(ctx, m, k, m->wt[k], &m->q[k]));
+        }
+    }
+    if (m->hold_every) {
+        AWQ__TRY(awq__qm_quantized_error(ctx, m, m->q, &m->report.error));
+        if (m->report.error > m->report.rtn_error) {
+            m->report.fell_back = 1;
+            m->fell_back++;
+            AWQ__TRY(awq__qm_plain(ctx, m, l));
+        }
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__qm_write(awq_ctx *ctx, awq__qm *m, int l)
+{
+    const awq_family *f = m->c->family;
+    char name[256];
+    int k;
+    AWQ__TRY(awq__export_named(ctx, &m->e, awq__layer_name(f->input_norm, l, name), m->layer.input_norm, m->width[0]));
+    AWQ__TRY(awq__export_named(ctx, &m->e, awq__layer_name(f->post_norm, l, name), m->layer.post_norm, m->width[0]));
+    for (k = 0; k < AWQ_N_LINEARS; k++) {
+        if (m->kept[k])
+            AWQ__TRY(awq__export_float(ctx, &m->e, m->e.linear[l * AWQ_N_LINEARS + k].first, 0, m->wt[k],
+                                       m->out[k] * m->in[k]));
+        else AWQ__TRY(awq__export_linear(ctx, &m->e, l, (awq_linear_id)k, &m->q[k]));
+        if (m->bias[k]) {
+            awq_linear_info info;
+            AWQ__TRY(awq_checkpoint_linear(ctx, m->ck, l, (awq_linear_id)k, &info));
+            AWQ__TRY(awq__export_named(ctx, &m->e, info.bias->name, m->bias[k], m->out[k]));
+        }
+    }
+    return AWQ_OK;
+}
+
+/* --- journal: line 1 says which run this is, then one line per finished layer (its part of the report) */
+static uint64_t awq__fnv(uint64_t h, const void *data, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)data;
+    size_t i;
+    for (i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001b3ull;
+    return h;
+}
+
+static void awq__qm_head_line(awq_ctx *ctx, awq__qm *m, awq__text *t)
+{
+    const awq_quantize_desc *d = m->d;
+    const char *config = awq_checkpoint_config_text(m->ck);
+    uint64_t h = awq__fnv(0xcbf29ce484222325ull, config, strlen(config));
+    int i;
+    if (m->cal) h = awq__fnv(h, m->cal->ids, (size_t)m->tokens * sizeof *m->cal->ids);
+    if (m->cal && m->cal->counted) h = awq__fnv(h, m->cal->counted, (size_t)m->tokens);
+    for (i = 0; i < d->n_keep; i++) h = awq__fnv(h, d->keep[i], strlen(d->keep[i]) + 1);
+    awq__textf(ctx, t, "{\"run\": \"%s %d %d %d %lld %d %d %llu %016llx\"}\n", AWQ_VERSION, (int)d->method, m->sd.bits,
+               m->sd.symmetric, (long long)m->sd.group_size, (int)d->layout, d->no_clip,
+               (unsigned long long)d->shard_bytes, (unsigned long long)h);
+}
+
+static awq_status awq__qm_journal_path(awq_ctx *ctx, awq__qm *m, char **path)
+{
+    *path = awq__path_join(ctx, m->e.partial, "progress.jsonl");
+    return *path ? AWQ_OK : AWQ_E_MEMORY;
+}
+
+static awq_status awq__qm_journal_save(awq_ctx *ctx, awq__qm *m)
+{
+    char *path;
+    awq_status st;
+    if (m->journal.failed) return AWQ_E_MEMORY;
+    AWQ__TRY(awq__qm_journal_path(ctx, m, &path));
+    st = awq__file_save(ctx, path, m->journal.data, m->journal.len);
+    awq__free(ctx, path);
+    return st;
+}
+
+/* start a journal, or take up the one of an unfinished run */
+static awq_status awq__qm_journal_open(awq_ctx *ctx, awq__qm *m)
+{
+    char *path = NULL, *data = NULL;
+    size_t n = 0, i;
+    awq_status st = AWQ_OK;
+    awq__qm_head_line(ctx, m, &m->journal);
+    AWQ__TRY(awq__qm_journal_path(ctx, m, &path));
+    if (m->d->resume && awq__file_exists(ctx, path)) {
+        st = awq__file_load(ctx, path, (size_t)64 << 20, &data, &n);
+        if (!st && (n < m->journal.len || memcmp(data, m->journal.data, m->journal.len)))
+            st = awq__fail(ctx, AWQ_E_ARG, "%s was begun with other settings, text or model; remove it to start anew",
+                           m->e.partial);
+        if (!st) {
+            for (i = m->journal.len; i < n; i++) m->done += data[i] == '\n';
+            awq__text_add(ctx, &m->journal, data + m->journal.len, n - m->journal.len);
+        }
+        awq__free(ctx, data);
+    }
+    awq__free(ctx, path);
+    return st ? st : awq__qm_journal_save(ctx, m);
+}
+
+static void awq__text_number(awq_ctx *ctx, awq__text *t, const char *key, double v, const char *tail)
+{
+    if (v == v) awq__textf(ctx, t, "\"%s\": %.7g%s", key, v, tail);
+    else awq__textf(ctx, t, "\"%s\": null%s", key, tail);
+}
+
+static void awq__qm_layer_line(awq_ctx *ctx, awq__qm *m)
+{
+    static const char *const names[4] = {"qkv", "o", "gate_up", "down"};
+    const awq_layer_report *r = &m->report;
+    awq__text *t = &m->journal;
+    int g, first = 1;
+    awq__textf(ctx, t, "{\"layer\": %d, ", r->layer);
+    awq__text_number(ctx, t, "error", r->error < 0 ? NAN : r->error, ", ");
+    awq__text_number(ctx, t, "rtn_error", r->rtn_error < 0 ? NAN : r->rtn_error, ", ");
+    awq__textf(ctx, t, "\"fell_back\": %s, \"seconds\": %.2f, \"groups\": [", r->fell_back ? "true" : "false", r->seconds);
+    for (g = 0; g < 4; g++) {
+        float lo = 3e38f, hi = 0;
+        int64_t i;
+        if (!r->scales[g]) continue;
+        for (i = 0; i < m->width[awq__group_input[g]]; i++) {
+            lo = AWQ__MIN(lo, r->scales[g][i]);
+            hi = AWQ__MAX(hi, r->scales[g][i]);
+        }
+        awq__textf(ctx, t, "%s{\"linears\": \"%s\", \"ratio\": %.2f, ", first ? "" : ", ", names[g], r->ratio[g]);
+        awq__text_number(ctx, t, "loss", r->loss[g], ", ");
+        awq__text_number(ctx, t, "rtn_loss", r->rtn_loss[g], ", ");
+        awq__text_number(ctx, t, "s_max_over_min", lo > 0 ? hi / lo : NAN, "}");
+        first = 0;
+    }
+    awq__text_str(ctx, t, "]}\n");
+}
+
+/* layers that are done already: only the original activations are needed */
+static awq_status awq__qm_skip(awq_ctx *ctx, awq__qm *m, int l)
+{
+    int64_t b, H = m->c->hidden_size;
+    if (m->d->method == AWQ_METHOD_RTN) return AWQ_OK;
+    AWQ__TRY(awq__qm_load(ctx, m, l));
+    for (b = 0; b < m->cal->n_blocks; b++) {
+        int64_t at = m->cal->start[b], n = awq__qm_rows(m, b);
+        memcpy(m->w.x, m->x + at * H, (size_t)(n * H) * sizeof(float));
+        AWQ__TRY(awq__block(ctx, m->c, &m->layer, 0, &m->w, n, NULL, NULL));
+        memcpy(m->y + at * H, m->w.x, (size_t)(n * H) * sizeof(float));
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__qm_embed(awq_ctx *ctx, awq__qm *m)
+{
+    awq_tensors *ts = awq_checkpoint_tensors(m->ck);
+    const awq_tensor *t = awq_tensors_find(ts, m->c->family->embed);
+    int64_t i, H = m->c->hidden_size;
+    for (i = 0; i < m->tokens; i++) {
+        int32_t id = m->cal->ids[i];
+        if (id < 0 || id >= m->c->vocab_size)
+            return awq__fail(ctx, AWQ_E_ARG, "calibration token %lld is id %d, the model has %lld", (long long)i, id,
+                             (long long)m->c->vocab_size);
+        AWQ__TRY(awq_tensors_read_float(ctx, ts, t, (int64_t)id * H, H, m->x + i * H));
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__qm_report(awq_ctx *ctx, awq__qm *m, const char *folder, const awq_quantize_result *r)
+{
+    static const char *const methods[] = {"best", "awq", "rtn"};
+    awq__text t = {NULL, 0, 0, 0};
+    char *path = awq__path_join(ctx, folder, "awq_report.json");
+    const char *line;
+    awq_status st;
+    awq__textf(ctx, &t, "{\n\"version\": \"%s\", \"method\": \"%s\", \"bits\": %d, \"group_size\": %lld, \"symmetric\": %s,\n",
+               AWQ_VERSION, methods[m->d->method], m->sd.bits, (long long)m->sd.group_size,
+               m->sd.symmetric ? "true" : "false");
+    awq__textf(ctx, &t, "\"calibration_tokens\": %lld, \"calibration_blocks\": %lld, \"seconds\": %.2f, "
+               "\"peak_bytes\": %llu,\n", (long long)m->tokens, (long long)(m->cal ? m->cal->n_blocks : 0), r->seconds,
+               (unsigned long long)r->peak_bytes);
+    awq__text_number(ctx, &t, "ppl_source", r->ppl_source > 0 ? r->ppl_source : NAN, ", ");
+    awq__text_number(ctx, &t, "ppl_result", r->ppl_result > 0 ? r->ppl_result : NAN, ",\n\"layers\": [\n");
+    line = strchr(m->journal.data, '\n') + 1;
+    if (m->journal.len > (size_t)(line - m->journal.data))
+        for (;;) {
+            const char *end = strchr(line, '\n');
+            awq__text_add(ctx, &t, line, (size_t)(end - line));
+            line = end + 1;
+            awq__text_str(ctx, &t, *line ? ",\n" : "\n");
+            if (!*line) break;
+        }
+    awq__text_str(ctx, &t, "]}\n");
+    st = t.failed || !path ? AWQ_E_MEMORY : awq__file_save(ctx, path, t.data, t.len);
+    awq__free(ctx, path);
+    awq__text_free(ctx, &t);
+    return st;
+}
+
+static awq_status awq__qm_run(awq_ctx *ctx, awq__qm *m, double began)
+{
+    int layers = m->c->num_hidden_layers, l, n = m->d->max_layers > 0 ? AWQ__MIN(m->d->max_layers, layers) : layers;
+    AWQ__TRY(awq__qm_alloc(ctx, m));
+    AWQ__TRY(awq__qm_journal_open(ctx, m));
+    if (m->d->method != AWQ_METHOD_RTN) AWQ__TRY(awq__qm_embed(ctx, m));
+    for (l = 0; l < n; l++) {
+        double t0 = awq__now();
+        float *swap;
+        if (l < m->done) {
+            AWQ__TRY(awq__qm_skip(ctx, m, l));
+        } else {
+            memset(&m->report, 0, sizeof m->report);
+            m->report.layer = l;
+            AWQ__TRY(awq__qm_layer(ctx, m, l));
+            AWQ__TRY(awq__qm_write(ctx, m, l));
+            m->report.seconds = awq__now() - t0;
+            if (m->d->on_layer) m->d->on_layer(m->d->user, &m->report);
+            AWQ__TRY(awq_writer_sync(ctx, m->e.writer));
+            awq__qm_layer_line(ctx, m);
+            AWQ__TRY(awq__qm_journal_save(ctx, m));
+            m->done = l + 1;
+        }
+        swap = m->x;
+        m->x = m->y;
+        m->y = swap;
+        AWQ__TRY(awq__progress(ctx, "quantize", l + 1, layers, began));
+    }
+    if (n < layers) return AWQ_OK;
+    AWQ__TRY(awq__export_copy_rest(ctx, &m->e));
+    return awq__export_finish(ctx, &m->e, m->sd.bits, m->sd.symmetric, m->sd.group_size);
+}
+
+/* perplexity on the held-out blocks (or all, when none was), the same for source and result */
+static awq_status awq__qm_ppl(awq_ctx *ctx, const awq__qm *m, const char *folder, double *ppl)
+{
+    awq_model_desc md;
+    awq_model *model = NULL;
+    awq_evaluate_desc ed;
+    awq_evaluation ev;
+    double nll = 0;
+    int64_t b, tokens = 0, blocks = 0;
+    awq_status st;
+    memset(&md, 0, sizeof md);
+    md.no_tokenizer = 1;
+    AWQ__TRY(awq_model_load(ctx, folder, &md, &model));
+    st = AWQ_OK;
+    for (b = 0; !st && b < m->cal->n_blocks && blocks < 8; b++) {
+        if (m->hold_every && !awq__qm_held(m, b)) continue;
+        memset(&ed, 0, sizeof ed);
+        ed.ids = m->cal->ids + m->cal->start[b];
+        ed.n_ids = m->cal->start[b + 1] - m->cal->start[b];
+        ed.window = ed.n_ids;
+        if (ed.n_ids < 2) continue;
+        st = awq_evaluate(ctx, model, &ed, &ev);
+        nll += ev.nll * (double)ev.tokens;
+        tokens += ev.tokens;
+        blocks++;
+    }
+    awq_model_free(ctx, model);
+    if (!st && tokens) *ppl = exp(nll / (double)tokens);
+    return st;
+}
+
+static awq_status awq__qm_open(awq_ctx *ctx, const awq_quantize_desc *d, awq__qm *m)
+{
+    memset(m, 0, sizeof *m);
+    m->d = d;
+    AWQ__TRY(awq_checkpoint_open(ctx, d->source, &m->ck));
+    m->c = awq_checkpoint_config(m->ck);
+    return awq__qm_check(ctx, m);
+}
+
+AWQ_API awq_status awq_quantize_memory(awq_ctx *ctx, const awq_quantize_desc *d, size_t *bytes)
+{
+    awq__qm m;
+    awq_status st = awq__qm_open(ctx, d, &m);
+    if (!st) *bytes = awq__qm_bytes(&m);
+    awq_checkpoint_close(ctx, m.ck);
+    return st;
+}
+
+AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, awq_quantize_result *result)
+{
+    awq__qm m;
+    awq__export_desc ed;
+    awq_quantize_result r;
+    double began = awq__now();
+    size_t peak = ctx->memory_peak, base = ctx->memory_used;
+    const awq_family *f;
+    awq_status st = awq__qm_open(ctx, d, &m);
+    int l, finished = 0;
+    memset(&r, 0, sizeof r);
+    ctx->memory_peak = ctx->memory_used;
+    if (!st) {
+        r.estimated_bytes = awq__qm_bytes(&m);
+        awq__log(ctx, AWQ_LOG_INFO, "needs about %.0f MB of memory", (double)r.estimated_bytes / 1e6);
+        if (ctx->memory_limit && base + r.estimated_bytes > ctx->memory_limit)
+            st = awq__fail(ctx, AWQ_E_MEMORY, "quantizing needs about %.0f MB and memory_limit leaves %.0f MB; fewer or "
+                           "shorter calibration samples need less", (double)r.estimated_bytes / 1e6,
+                           (double)(ctx->memory_limit - AWQ__MIN(base, ctx->memory_limit)) / 1e6);
+    }
+    if (!st) {
+        memset(&ed, 0, sizeof ed);
+        ed.target = d->target;
+        ed.layout = d->layout ? d->layout : AWQ_LAYOUT_GEMM;
+        ed.dense = AWQ_F16;
+        ed.bits = m.sd.bits;
+        ed.symmetric = m.sd.symmetric;
+        ed.group_size = m.sd.group_size;
+        ed.keep = d->keep;
+        ed.n_keep = d->n_keep;
+        ed.resume = d->resume;
+        ed.shard_bytes = d->shard_bytes;
+        st = awq__export_open(ctx, m.ck, &ed, &m.e);
+        m.opened = !st;
+    }
+    if (!st) {
+        char name[256];
+        awq_tensors *ts = awq_checkpoint_tensors(m.ck);
+        f = m.c->family;
+        for (l = 0; l < m.c->num_hidden_layers; l++) { /* the norms that take the scales are written per layer */
+            awq__consume(&m.e, awq_tensors_find(ts, awq__layer_name(f->input_norm, l, name)));
+            awq__consume(&m.e, awq_tensors_find(ts, awq__layer_name(f->post_norm, l, name)));
+        }
+        st = awq__qm_run(ctx, &m, began);
+        finished = !st && (d->max_layers <= 0 || d->max_layers >= m.c->num_hidden_layers);
+    }
+    r.layers = m.done;
+    r.fell_back = m.fell_back;
+    r.group_size = m.sd.group_size;
+    r.calibration_tokens = m.tokens;
+    /* an unfinished run stays for resume if a layer is done; a test of a few layers leaves nothing */
+    if (m.opened) awq__export_close(ctx, &m.e, finished || (st && m.done > 0));
+    awq__free(ctx, m.x);
+    awq__free(ctx, m.y);
+    awq__free(ctx, m.xn);
+    awq__free(ctx, m.ref);
+    m.x = m.y = m.xn = m.ref = NULL;
+    r.peak_bytes = ctx->memory_peak - base;
+    r.seconds = awq__now() - began;
+    if (finished && m.cal) st = awq__qm_ppl(ctx, &m, d->source, &r.ppl_source);
+    if (finished && !st && m.cal) st = awq__qm_ppl(ctx, &m, d->target, &r.ppl_result);
+    if (finished && !st) st = awq__qm_report(ctx, &m, d->target, &r);
+    awq__qm_free(ctx, &m);
+    awq_checkpoint_close(ctx, m.ck);
+    ctx->memory_peak = AWQ__MAX(ctx->memory_peak, peak);
+    if (!st && result) *result = r;
+    return st;
+}
+
+#if defined(__GNUC__) && !defined(__clang__)
+#  pragma GCC pop_options
+#endif
+
+#endif /* AWQ_IMPLEMENTATION */
+
+/* ------------------------------------------------------------------------------------------------------------------
+   LICENCE: choose either of the two
+
+   A - MIT
+   Copyright (c) 2026 the awq.h authors
+   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+   documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+   rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to
+   permit persons to whom the Software is furnished to do so, subject to the following conditions:
+   The above copyright notice and this permission notice shall be included in all copies or substantial portions of
+   the Software.
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO
+   THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+   AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT,
+   TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+   SOFTWARE.
+
+   B - Public domain (Unlicense, www.unlicense.org)
+   This is free and unencumbered software released into the public domain. Anyone is free to copy, modify, publish,
+   use, compile, sell, or distribute this software, either in source code form or as a compiled binary, for any
+   purpose, commercial or non-commercial, and by any means. In jurisdictions that recognize copyright laws, the author
+   or authors of this software dedicate any and all copyright interest in the software to the public domain. We make
+   this dedication for the benefit of the public at large and to the detriment of our heirs and successors. We intend
+   this dedication to be an overt act of relinquishment in perpetuity of all present and future rights to this
+   software under copyright law.
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO
+   THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+   AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE,
+   ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */

@@ -1,0 +1,124 @@
+/* A small test runner. A test file includes awq.h with its implementation, then this, and ends with
+       int main(int argc, char **argv) { TEST_BEGIN(argc, argv); RUN(test_a); RUN(test_b); return TEST_END(); }
+   An argument runs only the tests whose name contains it. CHECK reports and goes on; a test with a failed CHECK fails. */
+#ifndef TEST_H
+#define TEST_H
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct {
+    int passed, failed, skipped, bad, skip;
+    const char *only;
+} T;
+
+#define CHECK(cond)                                                                     \
+    do {                                                                                \
+        if (!(cond)) printf("    %s:%d: %s\n", __FILE__, __LINE__, #cond), T.bad++;     \
+    } while (0)
+#define CHECK_MSG(cond, ...)                                                                                 \
+    do {                                                                                                     \
+        if (!(cond)) printf("    %s:%d: %s: ", __FILE__, __LINE__, #cond), printf(__VA_ARGS__), puts(""), T.bad++; \
+    } while (0)
+/* leave the test as skipped; with AWQ_TEST_DATA set a skip is a failure */
+#define TEST_SKIP(why)                        \
+    do {                                      \
+        printf("    skipped: %s\n", why);     \
+        T.skip = 1;                           \
+        return;                               \
+    } while (0)
+#define TEST_BEGIN(argc, argv) (setvbuf(stdout, NULL, _IOLBF, 0), T.only = (argc) > 1 ? (argv)[1] : NULL)
+#define RUN(test) test_run(#test, test)
+#define TEST_END() (printf("%d passed, %d failed, %d skipped\n", T.passed, T.failed, T.skipped), T.failed != 0)
+
+static const char *TEST_DATA(void) /* folder of the large test data, NULL: not here */
+{
+    const char *d = getenv("AWQ_TEST_DATA");
+    return d && *d ? d : NULL;
+}
+
+static void test_run(const char *name, void (*test)(void))
+{
+    double t0 = awq__now();
+    if (T.only && !strstr(name, T.only)) return;
+    T.bad = T.skip = 0;
+    test();
+    if (T.skip && TEST_DATA()) T.bad++;
+    printf("%-8s %6.2f s  %s\n", T.bad ? "FAILED" : T.skip ? "skipped" : "ok", awq__now() - t0, name);
+    if (T.bad) T.failed++;
+    else if (T.skip) T.skipped++;
+    else T.passed++;
+}
+
+/* An allocator that fails the k-th call (k from 0; negative: never) and counts live bytes:
+       fail_alloc f = {k}; ctx.allocator = fail_allocator(&f); ... CHECK(f.live == 0); */
+typedef struct fail_alloc {
+    long fail_at, calls;
+    size_t live;
+} fail_alloc;
+
+static void *fail_alloc_alloc(void *user, size_t bytes, size_t align)
+{
+    fail_alloc *f = (fail_alloc *)user;
+    void *p;
+    if (f->calls++ == f->fail_at) return NULL;
+    p = awq__std_alloc(NULL, bytes, align);
+    if (p) f->live += bytes, memset(p, 0xa5, bytes);
+    return p;
+}
+
+static void fail_alloc_free(void *user, void *ptr, size_t bytes)
+{
+    ((fail_alloc *)user)->live -= bytes;
+    awq__std_free(NULL, ptr, bytes);
+}
+
+AWQ__UNUSED static awq_allocator fail_allocator(fail_alloc *f)
+{
+    awq_allocator a;
+    a.alloc = fail_alloc_alloc;
+    a.free = fail_alloc_free;
+    a.user = f;
+    return a;
+}
+
+/* A file system over the system's that fails the k-th read, write, sync, close or rename with EIO. */
+typedef struct fail_files {
+    long fail_at, calls;
+} fail_files;
+
+#define FAIL_FILES_STEP(user) \
+    if (((fail_files *)(user))->calls++ == ((fail_files *)(user))->fail_at) return EIO
+static int ff_open(void *u, const char *p, int w, void **f) { FAIL_FILES_STEP(u); return awq__os_open(NULL, p, w, f); }
+static int ff_size(void *u, void *f, uint64_t *n) { FAIL_FILES_STEP(u); return awq__os_size(NULL, f, n); }
+static int ff_read(void *u, void *f, uint64_t o, void *d, size_t n)
+{
+    FAIL_FILES_STEP(u);
+    return awq__os_read(NULL, f, o, d, n);
+}
+static int ff_write(void *u, void *f, uint64_t o, const void *d, size_t n)
+{
+    FAIL_FILES_STEP(u);
+    return awq__os_write(NULL, f, o, d, n);
+}
+static int ff_truncate(void *u, void *f, uint64_t n) { FAIL_FILES_STEP(u); return awq__os_truncate(NULL, f, n); }
+static int ff_sync(void *u, void *f) { FAIL_FILES_STEP(u); return awq__os_sync(NULL, f); }
+static int ff_close(void *u, void *f)
+{
+    int e = awq__os_close(NULL, f);
+    FAIL_FILES_STEP(u);
+    return e;
+}
+static int ff_rename(void *u, const char *a, const char *b) { FAIL_FILES_STEP(u); return awq__os_rename(NULL, a, b); }
+static int ff_remove(void *u, const char *p) { (void)u; return awq__os_remove(NULL, p); }
+static int ff_make_folder(void *u, const char *p) { FAIL_FILES_STEP(u); return awq__os_make_folder(NULL, p); }
+
+AWQ__UNUSED static awq_file_system fail_file_system(fail_files *f)
+{
+    awq_file_system fs;
+    fs.open = ff_open, fs.size = ff_size, fs.read = ff_read, fs.write = ff_write, fs.truncate = ff_truncate;
+    fs.sync = ff_sync, fs.close = ff_close, fs.rename = ff_rename, fs.remove = ff_remove;
+    fs.make_folder = ff_make_folder, fs.map = NULL, fs.user = f;
+    return fs;
+}
+#endif

@@ -1,0 +1,912 @@
+/* awq - the command line of awq.h: a thin user of its public calls.
+   cc -O2 -o awq tools/awq.c -lm -lpthread;  awq help */
+#define AWQ_IMPLEMENTATION
+#include "../awq.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _WIN32
+#  include <io.h>
+#  define isatty _isatty
+#  define fileno _fileno
+#else
+#  include <unistd.h>
+#endif
+
+enum { EXIT_NO = 1, EXIT_FAILED = 2, EXIT_INTERRUPTED = 130 };
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int sig)
+{
+    (void)sig;
+    interrupted = 1;
+}
+
+#define MAX_LIST 64
+
+typedef struct list {
+    const char *item[MAX_LIST];
+    int n;
+} list;
+
+/* Every option of every command; `given` names those seen, so that a command can refuse what it does not know. */
+typedef struct options {
+    const char *command, *positional[2];
+    int n_positional;
+    list calib, keep, stop;
+    const char *output, *layout, *method, *prompt, *text, *file, *ids, *tokens, *baseline, *messages, *dequantize, *shape;
+    const char *system;
+    long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn;
+    double temp, top_p, min_p, repeat_penalty;
+    int symmetric, no_clip, resume, json, quiet, chat, no_special, generation_prompt, exact, mask_answers, ignore_eos;
+    char given[1024];
+} options;
+
+typedef struct app {
+    awq_ctx ctx;
+    awq_pool *pool;
+    options o;
+    double last_shown;
+    int tty, line_open;
+} app;
+
+/* --- messages, progress, JSON */
+static void clear_line(app *a)
+{
+    if (a->line_open) fprintf(stderr, "\r\033[K");
+    a->line_open = 0;
+}
+
+static void on_log(void *user, awq_log_level level, const char *text)
+{
+    app *a = (app *)user;
+    if (a->o.quiet || level == AWQ_LOG_DEBUG) return;
+    clear_line(a);
+    fprintf(stderr, "%s%s\n", level == AWQ_LOG_WARN ? "warning: " : "", text);
+}
+
+static int on_progress(void *user, const awq_progress *p)
+{
+    app *a = (app *)user;
+    double left = p->done ? p->seconds / (double)p->done * (double)(p->total - p->done) : 0;
+    if (interrupted) return 1;
+    if (a->o.quiet || !strcmp(p->stage, "generate") || !strcmp(p->stage, "load")) return 0;
+    if (p->seconds - a->last_shown < (a->tty ? 0.2 : 10) && p->seconds >= a->last_shown && p->done < p->total) return 0;
+    a->last_shown = p->seconds;
+    fprintf(stderr, "%s%s %lld/%lld  %.1f/s  %.0f s left%s", a->tty ? "\r\033[K" : "", p->stage, (long long)p->done,
+            (long long)p->total, p->seconds > 0 ? (double)p->done / p->seconds : 0, left, a->tty ? "" : "\n");
+    a->line_open = a->tty;
+    if (a->tty && p->done == p->total) clear_line(a);
+    return 0;
+}
+
+static void json_string(const char *s, size_t n)
+{
+    size_t i;
+    putchar('"');
+    for (i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+        if (c == '"' || c == '\\') printf("\\%c", c);
+        else if (c < 0x20) printf("\\u%04x", c);
+        else putchar(c);
+    }
+    putchar('"');
+}
+
+static int failed(app *a)
+{
+    clear_line(a);
+    if (a->o.json) {
+        printf("{\"error\": ");
+        json_string(a->ctx.err.text, strlen(a->ctx.err.text));
+        printf(", \"status\": \"%s\"}\n", awq_status_name(a->ctx.err.status));
+    }
+    if (a->ctx.err.status == AWQ_E_CANCELLED) {
+        fprintf(stderr, "awq: interrupted\n");
+        return EXIT_INTERRUPTED;
+    }
+    fprintf(stderr, "awq: %s\n", a->ctx.err.text);
+    return EXIT_FAILED;
+}
+
+static int refuse(app *a, const char *fmt, const char *what)
+{
+    a->ctx.err.status = AWQ_E_ARG;
+    snprintf(a->ctx.err.text, sizeof a->ctx.err.text, fmt, what);
+    return failed(a);
+}
+
+/* --- help */
+static const struct {
+    const char *name, *usage, *example;
+} commands[] = {
+    {"quantize", "SRC -o DST [--calib FILE ...] [--samples 128] [--seq-len 512] [--bits 4] [--group-size N] [--symmetric]\n"
+     "       [--layout gemm|gemv|gemv_fast|marlin|gptq|compressed-tensors] [--method best|awq|rtn] [--no-clip]\n"
+     "       [--keep NAME ...] [--mask-answers] [--memory-limit BYTES] [--resume]",
+     "awq quantize SmolLM2-135M -o SmolLM2-135M-awq --calib wiki.txt"},
+    {"convert", "SRC -o DST --layout L | --dequantize fp16|bf16|fp32", "awq convert SmolLM2-awq -o SmolLM2-ct --layout "
+     "compressed-tensors"},
+    {"run", "MODEL [-p TEXT | --chat] [-n N] [--temp T --top-k K --top-p P --min-p P --repeat-penalty R --seed S]\n"
+     "       [--system TEXT] [--stop TEXT ...] [--ignore-eos]", "awq run SmolLM2-awq -p 'Once upon a time' -n 64"},
+    {"eval", "MODEL --text FILE [--ctx N] [--stride N] [--baseline MODEL] [--rtn BITS --group-size N]",
+     "awq eval SmolLM2-awq --text wiki.test.txt --baseline SmolLM2-135M"},
+    {"inspect", "MODEL | FILE.safetensors", "awq inspect SmolLM2-awq"},
+    {"tokenize", "MODEL --text T | --file F | --ids 1,2,3 [--no-special]", "awq tokenize SmolLM2-135M --text 'Hello'"},
+    {"template", "MODEL --messages FILE.json [--generation-prompt]", "awq template SmolLM2-135M --messages chat.json"},
+    {"logits", "MODEL --tokens 1,2,3 -o FILE.safetensors", "awq logits SmolLM2-awq --tokens 1,2,3 -o logits.safetensors"},
+    {"bench", "MODEL [-n N]", "awq bench SmolLM2-awq"},
+    {"doctor", "", "awq doctor"},
+};
+#define N_COMMANDS ((int)(sizeof commands / sizeof commands[0]))
+
+static int help(const char *which)
+{
+    int i, found = 0;
+    if (!which) printf("awq %s - 4-bit quantization and inference for llama-family models\n\n", awq_version());
+    for (i = 0; i < N_COMMANDS; i++) {
+        if (which && strcmp(which, commands[i].name)) continue;
+        found = 1;
+        printf("awq %s %s\n", commands[i].name, commands[i].usage);
+        if (which) printf("\nexample: %s\n", commands[i].example);
+    }
+    if (!found) {
+        fprintf(stderr, "awq: no command \"%s\"; awq help lists them\n", which);
+        return EXIT_FAILED;
+    }
+    printf("\ncommon: --json (one object on stdout)  --threads N  -q  --memory-limit BYTES\n"
+           "exit:   0 success, 1 the answer is no, 2 refused or failed, 130 interrupted\n");
+    return 0;
+}
+
+/* --- options */
+typedef enum kind { FLAG, TEXT, LONG, REAL, LIST, RENAMED } kind;
+
+static int parse(app *a, int argc, char **argv)
+{
+    options *o = &a->o;
+    const struct {
+        const char *name;
+        kind k;
+        void *to;
+    } table[] = {
+        {"-o", TEXT, &o->output}, {"--output", TEXT, &o->output}, {"--calib", LIST, &o->calib},
+        {"--keep", LIST, &o->keep}, {"--stop", LIST, &o->stop}, {"--samples", LONG, &o->samples},
+        {"--seq-len", LONG, &o->seq_len}, {"--bits", LONG, &o->bits}, {"--group-size", LONG, &o->group_size},
+        {"--symmetric", FLAG, &o->symmetric}, {"--layout", TEXT, &o->layout}, {"--method", TEXT, &o->method},
+        {"--no-clip", FLAG, &o->no_clip}, {"--mask-answers", FLAG, &o->mask_answers}, {"--resume", FLAG, &o->resume},
+        {"--memory-limit", LONG, &o->memory_limit}, {"--seed", LONG, &o->seed}, {"--dequantize", TEXT, &o->dequantize},
+        {"-p", TEXT, &o->prompt}, {"--prompt", TEXT, &o->prompt}, {"--chat", FLAG, &o->chat}, {"-n", LONG, &o->n},
+        {"--temp", REAL, &o->temp}, {"--top-k", LONG, &o->top_k}, {"--top-p", REAL, &o->top_p},
+        {"--min-p", REAL, &o->min_p}, {"--repeat-penalty", REAL, &o->repeat_penalty}, {"--system", TEXT, &o->system},
+        {"--ignore-eos", FLAG, &o->ignore_eos}, {"--text", TEXT, &o->text}, {"--file", TEXT, &o->file},
+        {"--ids", TEXT, &o->ids}, {"--tokens", TEXT, &o->tokens}, {"--no-special", FLAG, &o->no_special},
+        {"--messages", TEXT, &o->messages}, {"--generation-prompt", FLAG, &o->generation_prompt},
+        {"--ctx", LONG, &o->ctx_len}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
+        {"--rtn", LONG, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
+        {"--threads", LONG, &o->threads}, {"-q", FLAG, &o->quiet}, {"--quiet", FLAG, &o->quiet},
+    };
+    int i, k, n = (int)(sizeof table / sizeof table[0]);
+    for (i = 1; i < argc; i++) /* first, so that any refusal below is JSON too */
+        if (!strcmp(argv[i], "--json")) o->json = 1;
+    for (i = 1; i < argc; i++) {
+        const char *s = argv[i], *v;
+        char *end;
+        if (s[0] != '-' || !s[1]) {
+            if (!o->command) o->command = s;
+            else if (o->n_positional < 2) o->positional[o->n_positional++] = s;
+            else return refuse(a, "unexpected argument \"%s\"", s);
+            continue;
+        }
+        for (k = 0; k < n && strcmp(s, table[k].name); k++) {}
+        if (k == n) return refuse(a, "unknown option %s; awq help lists the options", s);
+        if (table[k].k == FLAG) {
+            *(int *)table[k].to = 1;
+            continue;
+        }
+        if (i + 1 >= argc) return refuse(a, "option %s wants a value", s);
+        v = argv[++i];
+        if (table[k].k == TEXT) *(const char **)table[k].to = v;
+        else if (table[k].k == LIST) {
+            list *l = (list *)table[k].to;
+            if (l->n == MAX_LIST) return refuse(a, "option %s was given too often", s);
+            l->item[l->n++] = v;
+        } else {
+            if (table[k].k == LONG) *(long long *)table[k].to = strtoll(v, &end, 10);
+            else *(double *)table[k].to = strtod(v, &end);
+            if (end == v || *end) return refuse(a, "\"%s\" is not a number", v);
+        }
+    }
+    return 0;
+}
+
+/* --- small helpers */
+static int need_model(app *a)
+{
+    if (a->o.n_positional >= 1) return 0;
+    return refuse(a, "awq %s wants a model folder; see awq help", a->o.command);
+}
+
+static int load(app *a, const char *folder, int rtn, awq_model **m)
+{
+    awq_model_desc d;
+    memset(&d, 0, sizeof d);
+    if (rtn) {
+        d.rtn_bits = (int)a->o.rtn;
+        d.rtn_group_size = a->o.group_size;
+        d.rtn_symmetric = a->o.symmetric;
+    }
+    return awq_model_load(&a->ctx, folder, &d, m) ? failed(a) : 0;
+}
+
+/* "1,2,3" -> ids; the caller frees */
+static int parse_ids(app *a, const char *s, int32_t **ids, int64_t *n)
+{
+    int64_t count = 1, i = 0;
+    const char *p;
+    for (p = s; *p; p++) count += *p == ',';
+    *ids = (int32_t *)malloc((size_t)count * sizeof **ids);
+    if (!*ids) return refuse(a, "out of memory%s", "");
+    for (p = s; *p;) {
+        char *end;
+        long long v = strtoll(p, &end, 10);
+        if (end == p || v < 0 || v > INT32_MAX || (*end && *end != ',')) {
+            free(*ids);
+            return refuse(a, "\"%s\" is not a list of token ids such as 1,2,3", s);
+        }
+        (*ids)[i++] = (int32_t)v;
+        p = *end ? end + 1 : end;
+    }
+    *n = i;
+    return 0;
+}
+
+/* The tokens of --text FILE: text, or token ids from .json ({"ids", "window"} or a list of equal lists). */
+static int read_eval_ids(app *a, const awq_model *m, const char *path, awq_calibration *c)
+{
+    awq_calibration_source src;
+    awq_calibration_desc d;
+    memset(&src, 0, sizeof src);
+    memset(&d, 0, sizeof d);
+    src.path = path;
+    d.sources = &src;
+    d.n_sources = 1;
+    d.samples = INT32_MAX; /* everything */
+    d.seq_len = a->o.ctx_len;
+    return awq_calibration_load(&a->ctx, awq_model_tokenizer(m), &d, c) ? failed(a) : 0;
+}
+
+/* --- commands */
+static int cmd_quantize(app *a)
+{
+    options *o = &a->o;
+    awq_quantize_desc d;
+    awq_quantize_result r;
+    awq_calibration cal;
+    awq_calibration_desc cd;
+    awq_calibration_source src[MAX_LIST];
+    awq_tokenizer *t = NULL;
+    awq_status st = AWQ_OK;
+    int i;
+    if (need_model(a)) return EXIT_FAILED;
+    if (!o->output) return refuse(a, "awq quantize wants a target folder: -o DST%s", "");
+    memset(&d, 0, sizeof d);
+    memset(&cal, 0, sizeof cal);
+    memset(&cd, 0, sizeof cd);
+    memset(src, 0, sizeof src);
+    d.source = o->positional[0];
+    d.target = o->output;
+    d.bits = (int)o->bits;
+    d.group_size = o->group_size;
+    d.symmetric = o->symmetric;
+    d.no_clip = o->no_clip;
+    d.keep = o->keep.item;
+    d.n_keep = o->keep.n;
+    d.resume = o->resume;
+    if (!o->method || !strcmp(o->method, "best")) d.method = AWQ_METHOD_BEST;
+    else if (!strcmp(o->method, "awq")) d.method = AWQ_METHOD_AWQ;
+    else if (!strcmp(o->method, "rtn")) d.method = AWQ_METHOD_RTN;
+    else return refuse(a, "--method %s: expected best, awq or rtn", o->method);
+    if (o->layout && (d.layout = awq_layout_from_name(o->layout)) == AWQ_LAYOUT_NONE)
+        return refuse(a, "--layout %s: expected gemm, gemv, gemv_fast, marlin, gptq, gptq_v2 or compressed-tensors",
+                      o->layout);
+    if (d.layout == AWQ_LAYOUT_MARLIN) d.symmetric = 1;
+    if (d.method != AWQ_METHOD_RTN) {
+        char *path;
+        if (!o->calib.n) return refuse(a, "--method %s needs calibration text: --calib FILE (.txt, .jsonl or token-id .json)",
+                                       o->method ? o->method : "best");
+        path = awq__path_join(&a->ctx, d.source, "tokenizer.json");
+        if (!path) return failed(a);
+        if (awq__file_exists(&a->ctx, path)) st = awq_tokenizer_load(&a->ctx, d.source, &t);
+        awq__free(&a->ctx, path);
+        if (st) return failed(a);
+        for (i = 0; i < o->calib.n; i++) {
+            char *eq = strrchr((char *)(uintptr_t)o->calib.item[i], '=');
+            src[i].path = o->calib.item[i];
+            if (eq && strtod(eq + 1, NULL) > 0) { /* FILE=WEIGHT */
+                src[i].weight = strtod(eq + 1, NULL);
+                *eq = 0;
+            }
+        }
+        cd.sources = src;
+        cd.n_sources = o->calib.n;
+        cd.samples = o->samples;
+        cd.seq_len = o->seq_len;
+        cd.mask_answers = o->mask_answers;
+        st = awq_calibration_load(&a->ctx, t, &cd, &cal);
+        awq_tokenizer_free(&a->ctx, t);
+        if (st) return failed(a);
+        d.calibration = &cal;
+    }
+    st = awq_quantize_model(&a->ctx, &d, &r);
+    awq_calibration_free(&a->ctx, &cal);
+    if (st) {
+        int code = failed(a);
+        char part[1024];
+        snprintf(part, sizeof part, "%s.partial/progress.jsonl", d.target);
+        if (awq__file_exists(&a->ctx, part)) fprintf(stderr, "awq: what is done is kept; --resume goes on from there\n");
+        return code;
+    }
+    if (o->json)
+        printf("{\"seconds\": %.2f, \"peak_bytes\": %llu, \"ppl_calib\": %.5g, \"ppl_source\": %.5g, \"layers\": %d, "
+               "\"fell_back\": %d, \"group_size\": %lld, \"calibration_tokens\": %lld}\n", r.seconds,
+               (unsigned long long)r.peak_bytes, r.ppl_result, r.ppl_source, r.layers, r.fell_back,
+               (long long)r.group_size, (long long)r.calibration_tokens);
+    else {
+        printf("%s: %d layers, group size %lld, in %.1f s, at most %.0f MB of memory\n", d.target, r.layers,
+               (long long)r.group_size, r.seconds, (double)r.peak_bytes / 1e6);
+        if (r.ppl_result > 0) printf("perplexity on calibration text held out: %.3f before, %.3f after\n", r.ppl_source,
+                                     r.ppl_result);
+        if (r.fell_back) printf("%d layers kept plain rounding: the search was not better there\n", r.fell_back);
+    }
+    return 0;
+}
+
+static int cmd_convert(app *a)
+{
+    options *o = &a->o;
+    awq_convert_desc d;
+    if (need_model(a)) return EXIT_FAILED;
+    if (!o->output) return refuse(a, "awq convert wants a target folder: -o DST%s", "");
+    memset(&d, 0, sizeof d);
+    d.source = o->positional[0];
+    d.target = o->output;
+    if (o->layout && (d.layout = awq_layout_from_name(o->layout)) == AWQ_LAYOUT_NONE)
+        return refuse(a, "--layout %s: expected gemm, gemv, gemv_fast, marlin, gptq, gptq_v2 or compressed-tensors",
+                      o->layout);
+    if (o->dequantize) {
+        if (!strcmp(o->dequantize, "fp16")) d.dequantize = AWQ_F16;
+        else if (!strcmp(o->dequantize, "bf16")) d.dequantize = AWQ_BF16;
+        else if (!strcmp(o->dequantize, "fp32")) d.dequantize = AWQ_F32;
+        else return refuse(a, "--dequantize %s: expected fp16, bf16 or fp32", o->dequantize);
+    }
+    if (awq_convert(&a->ctx, &d)) return failed(a);
+    if (o->json) printf("{\"target\": "), json_string(d.target, strlen(d.target)), printf("}\n");
+    else printf("%s is written\n", d.target);
+    return 0;
+}
+
+typedef struct answer {
+    awq__text text;
+    app *a;
+} answer;
+
+static int on_text(void *user, const char *text, size_t bytes)
+{
+    answer *r = (answer *)user;
+    awq__text_add(&r->a->ctx, &r->text, text, bytes);
+    if (!r->a->o.json) {
+        fwrite(text, 1, bytes, stdout);
+        fflush(stdout);
+    }
+    return interrupted != 0;
+}
+
+static void fill_generate(app *a, awq_generate_desc *d, answer *r)
+{
+    options *o = &a->o;
+    memset(d, 0, sizeof *d);
+    d->max_tokens = o->n > 0 ? o->n : 128;
+    d->sampling.temperature = (float)o->temp;
+    d->sampling.top_k = (int)o->top_k;
+    d->sampling.top_p = (float)o->top_p;
+    d->sampling.min_p = (float)o->min_p;
+    d->sampling.repetition_penalty = (float)o->repeat_penalty;
+    d->sampling.seed = (uint64_t)o->seed;
+    d->stop = o->stop.item;
+    d->n_stop = (size_t)o->stop.n;
+    d->ignore_eos = o->ignore_eos;
+    d->on_text = on_text;
+    d->user = r;
+}
+
+/* Lines from stdin, each a turn; the conversation so far goes in again each time. */
+static int chat(app *a, const awq_model *m)
+{
+    awq_message *msgs = NULL;
+    size_t n = 0, cap = 0, i;
+    char line[8192];
+    int code = 0;
+    if (a->o.system) {
+        msgs = (awq_message *)malloc(sizeof *msgs);
+        if (!msgs) return refuse(a, "out of memory%s", "");
+        cap = n = 1;
+        msgs[0].role = "system";
+        msgs[0].content = strdup(a->o.system);
+    }
+    while (!code) {
+        awq_generate_desc d;
+        answer r;
+        awq_status st;
+        if (a->tty) fprintf(stderr, "> ");
+        if (!fgets(line, sizeof line, stdin)) break;
+        line[strcspn(line, "\r\n")] = 0;
+        if (!*line) continue;
+        if (n + 2 > cap) {
+            awq_message *p = (awq_message *)realloc(msgs, (cap = n * 2 + 8) * sizeof *msgs);
+            if (!p) {
+                code = refuse(a, "out of memory%s", "");
+                break;
+            }
+            msgs = p;
+        }
+        msgs[n].role = "user";
+        msgs[n++].content = strdup(line);
+        memset(&r, 0, sizeof r);
+        r.a = a;
+        fill_generate(a, &d, &r);
+        d.messages = msgs;
+        d.n_messages = n;
+        interrupted = 0;
+        st = awq_generate(&a->ctx, m, &d, NULL);
+        if (!a->o.json) putchar('\n');
+        if (a->o.json && !st) {
+            printf("{\"text\": ");
+            json_string(r.text.data ? r.text.data : "", r.text.len);
+            printf("}\n");
+        }
+        msgs[n].role = "assistant";
+        msgs[n++].content = strdup(r.text.data ? r.text.data : "");
+        awq__text_free(&a->ctx, &r.text);
+        if (st && st != AWQ_E_CANCELLED) code = failed(a);
+    }
+    for (i = 0; i < n; i++) free((char *)(uintptr_t)msgs[i].content);
+    free(msgs);
+    return code;
+}
+
+static int cmd_run(app *a)
+{
+    awq_model *m = NULL;
+    awq_generate_desc d;
+    awq_generate_result r;
+    answer out;
+    int code;
+    if (need_model(a)) return EXIT_FAILED;
+    if ((code = load(a, a->o.positional[0], 0, &m)) != 0) return code;
+    if (a->o.chat) {
+        code = chat(a, m);
+        awq_model_free(&a->ctx, m);
+        return code;
+    }
+    memset(&out, 0, sizeof out);
+    out.a = a;
+    fill_generate(a, &d, &out);
+    d.prompt = a->o.prompt ? a->o.prompt : "";
+    if (!a->o.json && a->o.prompt) printf("%s", a->o.prompt);
+    if (awq_generate(&a->ctx, m, &d, &r)) {
+        if (!a->o.json) putchar('\n');
+        code = failed(a);
+    } else {
+        double pre = r.prefill_seconds > 0 ? (double)r.prompt_tokens / r.prefill_seconds : 0;
+        double dec = r.decode_seconds > 0 ? (double)r.tokens / r.decode_seconds : 0;
+        if (a->o.json) {
+            printf("{\"text\": ");
+            json_string(out.text.data ? out.text.data : "", out.text.len);
+            printf(", \"tokens\": %lld, \"prompt_tokens\": %lld, \"decode_tokens_per_s\": %.2f, "
+                   "\"prefill_tokens_per_s\": %.2f}\n", (long long)r.tokens, (long long)r.prompt_tokens, dec, pre);
+        } else {
+            putchar('\n');
+            if (!a->o.quiet) fprintf(stderr, "%lld tokens, %.1f per second (prompt: %lld, %.1f per second)\n",
+                                     (long long)r.tokens, dec, (long long)r.prompt_tokens, pre);
+        }
+        if (interrupted) code = EXIT_INTERRUPTED;
+    }
+    awq__text_free(&a->ctx, &out.text);
+    awq_model_free(&a->ctx, m);
+    return code;
+}
+
+static int cmd_eval(app *a)
+{
+    options *o = &a->o;
+    awq_model *m = NULL, *base = NULL;
+    awq_calibration c;
+    awq_evaluate_desc d;
+    awq_evaluation r;
+    int code;
+    if (need_model(a)) return EXIT_FAILED;
+    if (!o->text) return refuse(a, "awq eval wants a text: --text FILE (.txt, .jsonl or token-id .json)%s", "");
+    memset(&c, 0, sizeof c);
+    if ((code = load(a, o->positional[0], o->rtn != 0, &m)) != 0) return code;
+    if (o->baseline) code = load(a, o->baseline, 0, &base);
+    if (!code) code = read_eval_ids(a, m, o->text, &c);
+    if (!code) {
+        memset(&d, 0, sizeof d);
+        d.ids = c.ids;
+        d.n_ids = c.start[c.n_blocks];
+        d.window = o->ctx_len > 0 ? o->ctx_len : c.start[1] - c.start[0];
+        d.stride = o->stride;
+        d.baseline = base;
+        if (awq_evaluate(&a->ctx, m, &d, &r)) code = failed(a);
+    }
+    if (!code && o->json) {
+        printf("{\"ppl\": %.6g, \"nll\": %.8g, \"tokens\": %lld, \"windows\": %lld, \"seconds\": %.2f", r.ppl, r.nll,
+               (long long)r.tokens, (long long)r.windows, r.seconds);
+        if (base) printf(", \"kl_mean\": %.6g, \"top1_agreement\": %.6g, \"baseline_ppl\": %.6g, \"nll_diff\": %.6g, "
+                         "\"nll_diff_se\": %.3g", r.kl_mean, r.top1_agreement, r.baseline_ppl, r.nll_diff, r.nll_diff_se);
+        printf("}\n");
+    } else if (!code) {
+        printf("perplexity %.4f (%.5f nats per token) over %lld tokens in windows of %lld\n", r.ppl, r.nll,
+               (long long)r.tokens, (long long)d.window);
+        if (base) printf("baseline   %.4f; KL to it %.5f nats, same first choice %.2f %%, NLL %+.5f +- %.5f\n",
+                         r.baseline_ppl, r.kl_mean, 100 * r.top1_agreement, r.nll_diff, r.nll_diff_se);
+    }
+    awq_calibration_free(&a->ctx, &c);
+    awq_model_free(&a->ctx, base);
+    awq_model_free(&a->ctx, m);
+    return code;
+}
+
+static void print_tensors(const awq_tensors *ts)
+{
+    int64_t i;
+    int k;
+    for (i = 0; i < awq_tensors_count(ts); i++) {
+        const awq_tensor *t = awq_tensors_at(ts, i);
+        printf("  %-64s %-5s [", t->name, awq_dtype_name(t->dtype));
+        for (k = 0; k < t->ndim; k++) printf("%s%lld", k ? ", " : "", (long long)t->shape[k]);
+        printf("]\n");
+    }
+}
+
+static int cmd_inspect(app *a)
+{
+    awq_checkpoint *ck = NULL;
+    awq_tensors *ts = NULL;
+    const awq_config *c;
+    const awq_quant_config *q;
+    uint64_t bytes = 0;
+    int64_t i;
+    const char *path;
+    size_t n;
+    if (need_model(a)) return EXIT_FAILED;
+    path = a->o.positional[0];
+    n = strlen(path);
+    if (n > 12 && !strcmp(path + n - 12, ".safetensors")) {
+        if (awq_tensors_open(&a->ctx, path, &ts)) return failed(a);
+        for (i = 0; i < awq_tensors_count(ts); i++) bytes += awq_tensors_at(ts, i)->bytes;
+        if (a->o.json) printf("{\"tensors\": %lld, \"bytes\": %llu, \"problems\": []}\n",
+                              (long long)awq_tensors_count(ts), (unsigned long long)bytes);
+        else {
+            printf("%lld tensors, %.1f MB\n", (long long)awq_tensors_count(ts), (double)bytes / 1e6);
+            print_tensors(ts);
+        }
+        awq_tensors_close(&a->ctx, ts);
+        return 0;
+    }
+    if (awq_checkpoint_open(&a->ctx, path, &ck)) {
+        if (a->o.json) {
+            printf("{\"problems\": [");
+            json_string(a->ctx.err.text, strlen(a->ctx.err.text));
+            printf("], \"error\": ");
+            json_string(a->ctx.err.text, strlen(a->ctx.err.text));
+            printf(", \"status\": \"%s\"}\n", awq_status_name(a->ctx.err.status));
+            return EXIT_FAILED;
+        }
+        return failed(a);
+    }
+    c = awq_checkpoint_config(ck);
+    q = awq_checkpoint_quant(ck);
+    ts = awq_checkpoint_tensors(ck);
+    for (i = 0; i < awq_tensors_count(ts); i++) bytes += awq_tensors_at(ts, i)->bytes;
+    if (a->o.json)
+        printf("{\"family\": \"%s\", \"layout\": \"%s\", \"bits\": %d, \"group_size\": %lld, \"tensors\": %lld, "
+               "\"bytes\": %llu, \"problems\": []}\n", c->model_type, q->present ? awq_layout_name(q->layout) : "dense",
+               q->present ? q->bits : (int)awq_dtype_size(c->dtype) * 8, (long long)(q->present ? q->group_size : 0),
+               (long long)awq_tensors_count(ts), (unsigned long long)bytes);
+    else {
+        printf("family       %s\nlayers       %d, hidden %lld, intermediate %lld, vocabulary %lld%s\n", c->model_type,
+               c->num_hidden_layers, (long long)c->hidden_size, (long long)c->intermediate_size, (long long)c->vocab_size,
+               c->tie_word_embeddings ? ", embeddings tied" : "");
+        printf("attention    %d heads of %d, %d key/value heads, %lld positions\n", c->num_attention_heads, c->head_dim,
+               c->num_key_value_heads, (long long)c->max_position_embeddings);
+        if (q->present) printf("quantized    %s, %d bits, group size %lld, %s\n", awq_layout_name(q->layout), q->bits,
+                               (long long)q->group_size, q->symmetric ? "symmetric" : "with zero points");
+        else printf("quantized    no, %s\n", awq_dtype_name(c->dtype));
+        printf("tensors      %lld, %.1f MB\n", (long long)awq_tensors_count(ts), (double)bytes / 1e6);
+        if (!a->o.quiet) print_tensors(ts);
+    }
+    awq_checkpoint_close(&a->ctx, ck);
+    return 0;
+}
+
+static int cmd_tokenize(app *a)
+{
+    options *o = &a->o;
+    awq_tokenizer *t = NULL;
+    int32_t *ids = NULL;
+    int64_t count = 0, i;
+    size_t n = 0, bytes = 0;
+    char *text = NULL;
+    int code = 0;
+    if (need_model(a)) return EXIT_FAILED;
+    if (!o->text && !o->file && !o->ids) return refuse(a, "awq tokenize wants --text, --file or --ids%s", "");
+    if (awq_tokenizer_load(&a->ctx, o->positional[0], &t)) return failed(a);
+    if (o->ids) {
+        code = parse_ids(a, o->ids, &ids, &count);
+        if (!code && awq_decode(&a->ctx, t, ids, (size_t)count, o->no_special, NULL, 0, &bytes)) code = failed(a);
+        if (!code && !(text = (char *)malloc(bytes + 1))) code = refuse(a, "out of memory%s", "");
+        if (!code && awq_decode(&a->ctx, t, ids, (size_t)count, o->no_special, text, bytes + 1, &bytes)) code = failed(a);
+        if (!code && o->json) {
+            printf("{\"text\": ");
+            json_string(text, bytes);
+            printf("}\n");
+        } else if (!code) printf("%s\n", text);
+        free(text);
+    } else {
+        char *data = NULL;
+        const char *s = o->text;
+        bytes = s ? strlen(s) : 0;
+        if (o->file) {
+            if (awq__file_load(&a->ctx, o->file, (size_t)1 << 30, &data, &bytes)) code = failed(a);
+            s = data;
+        }
+        if (!code && !(ids = (int32_t *)malloc((bytes + 16) * sizeof *ids))) code = refuse(a, "out of memory%s", "");
+        if (!code && awq_encode(&a->ctx, t, s, bytes, !o->no_special, ids, bytes + 16, &n)) code = failed(a);
+        if (!code) {
+            printf(o->json ? "{\"ids\": [" : "");
+            for (i = 0; i < (int64_t)n; i++) printf("%s%d", i ? (o->json ? ", " : ",") : "", ids[i]);
+            printf(o->json ? "]}\n" : "\n");
+        }
+        awq__free(&a->ctx, data);
+    }
+    free(ids);
+    awq_tokenizer_free(&a->ctx, t);
+    return code;
+}
+
+static int cmd_template(app *a)
+{
+    options *o = &a->o;
+    awq_tokenizer *t = NULL;
+    awq__json j;
+    awq_message m[256];
+    awq_template_desc d;
+    char *text = NULL, bos[256] = "", eos[256] = "";
+    size_t n = 0, bytes = 0;
+    uint32_t msgs, i;
+    int32_t id;
+    int code = 0;
+    if (need_model(a)) return EXIT_FAILED;
+    if (!o->messages) return refuse(a, "awq template wants --messages FILE.json%s", "");
+    if (awq_tokenizer_load(&a->ctx, o->positional[0], &t)) return failed(a);
+    if (awq__json_load(&a->ctx, o->messages, (size_t)64 << 20, &j)) {
+        awq_tokenizer_free(&a->ctx, t);
+        return failed(a);
+    }
+    msgs = awq__json_is(&j, 1) == AWQ__J_OBJ ? awq__json_get(&j, 1, "messages") : 1;
+    for (i = awq__json_first(&j, msgs); i && !code; i = awq__json_next(&j, i), n++) {
+        if (n == 256) {
+            code = refuse(a, "%s: more than 256 messages", o->messages);
+            break;
+        }
+        m[n].role = awq__json_str(&j, awq__json_get(&j, i, "role"), NULL);
+        m[n].content = awq__json_str(&j, awq__json_get(&j, i, "content"), NULL);
+        if (!m[n].role || !m[n].content) code = refuse(a, "%s: each message wants \"role\" and \"content\"", o->messages);
+    }
+    memset(&d, 0, sizeof d);
+    d.add_generation_prompt = o->generation_prompt;
+    if (!code && (id = awq_tokenizer_bos(t)) >= 0 && awq_decode(&a->ctx, t, &id, 1, 0, bos, sizeof bos, &bytes)) code = failed(a);
+    if (!code && (id = awq_tokenizer_eos(t)) >= 0 && awq_decode(&a->ctx, t, &id, 1, 0, eos, sizeof eos, &bytes)) code = failed(a);
+    d.bos_token = bos;
+    d.eos_token = eos;
+    if (!code && !awq_tokenizer_chat_template(t)) code = refuse(a, "%s has no chat template", o->positional[0]);
+    if (!code && awq_template_render(&a->ctx, awq_tokenizer_chat_template(t), m, n, &d, &text, &bytes)) code = failed(a);
+    if (!code && o->json) {
+        printf("{\"text\": ");
+        json_string(text, bytes);
+        printf("}\n");
+    } else if (!code && text) fwrite(text, 1, bytes, stdout);
+    awq_text_free(&a->ctx, text);
+    awq__json_free(&a->ctx, &j);
+    awq_tokenizer_free(&a->ctx, t);
+    return code;
+}
+
+static int cmd_logits(app *a)
+{
+    options *o = &a->o;
+    awq_model *m = NULL;
+    awq_session *s = NULL;
+    awq_feed_desc d;
+    int32_t *ids = NULL;
+    int64_t n = 0;
+    float *logits = NULL;
+    int code;
+    if (need_model(a)) return EXIT_FAILED;
+    if (!o->tokens || !o->output) return refuse(a, "awq logits wants --tokens 1,2,3 and -o FILE.safetensors%s", "");
+    if ((code = load(a, o->positional[0], 0, &m)) != 0) return code;
+    code = parse_ids(a, o->tokens, &ids, &n);
+    if (!code) {
+        int64_t V = awq_model_config(m)->vocab_size;
+        size_t bytes = (size_t)n * (size_t)V * sizeof(float);
+        awq__text file = {NULL, 0, 0, 0};
+        char head[256];
+        uint64_t len;
+        memset(&d, 0, sizeof d);
+        logits = (float *)malloc(bytes + 1);
+        if (!logits) code = refuse(a, "out of memory%s", "");
+        d.all_logits = logits;
+        if (!code && awq_session_create(&a->ctx, m, n, &s)) code = failed(a);
+        if (!code && awq_session_feed(&a->ctx, s, ids, n, &d, NULL)) code = failed(a);
+        if (!code) { /* one tensor: a header and the data */
+            int k = snprintf(head, sizeof head, "{\"logits\":{\"dtype\":\"F32\",\"shape\":[%lld,%lld],\"data_offsets\":"
+                             "[0,%llu]}}", (long long)n, (long long)V, (unsigned long long)bytes);
+            while (k % 8) head[k++] = ' ';
+            len = (uint64_t)k;
+            awq__text_add(&a->ctx, &file, (const char *)&len, 8);
+            awq__text_add(&a->ctx, &file, head, (size_t)k);
+            awq__text_add(&a->ctx, &file, (const char *)logits, bytes);
+            if (file.failed || awq__file_save(&a->ctx, o->output, file.data, file.len)) code = failed(a);
+            awq__text_free(&a->ctx, &file);
+        }
+        if (!code && o->json) printf("{\"tokens\": %lld, \"vocab_size\": %lld}\n", (long long)n, (long long)V);
+    }
+    awq_session_free(&a->ctx, s);
+    awq_model_free(&a->ctx, m);
+    free(ids);
+    free(logits);
+    return code;
+}
+
+/* --- bench: the machine's read bandwidth beside the model's speed, medians of several */
+static int by_double(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *v, int n)
+{
+    qsort(v, (size_t)n, sizeof *v, by_double);
+    return v[n / 2];
+}
+
+typedef struct sweep {
+    const uint64_t *data;
+    int64_t words, parts;
+    uint64_t sum[64];
+} sweep;
+
+static void sweep_part(void *arg, int64_t i)
+{
+    sweep *s = (sweep *)arg;
+    int64_t n = s->words / s->parts, k;
+    const uint64_t *p = s->data + i * n;
+    uint64_t a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0;
+    for (k = 0; k + 8 <= n; k += 8) {
+        a += p[k], b += p[k + 1], c += p[k + 2], d += p[k + 3];
+        e += p[k + 4], f += p[k + 5], g += p[k + 6], h += p[k + 7];
+    }
+    s->sum[i] = a + b + c + d + e + f + g + h;
+}
+
+/* GB/s of reading a buffer far larger than the caches; 0 without memory */
+static double read_bandwidth(app *a, size_t bytes)
+{
+    sweep s;
+    double v[5];
+    int i;
+    uint64_t *p = (uint64_t *)malloc(bytes);
+    if (!p) return 0;
+    memset(p, 1, bytes);
+    s.data = p;
+    s.words = (int64_t)(bytes / 8);
+    s.parts = 64;
+    for (i = 0; i < 5; i++) {
+        double t0 = awq__now();
+        awq__run(&a->ctx, s.parts, sweep_part, &s);
+        v[i] = (double)bytes / (awq__now() - t0) / 1e9;
+    }
+    free(p);
+    return median(v, 5);
+}
+
+static int cmd_bench(app *a)
+{
+    awq_model *m = NULL;
+    awq_session *s = NULL;
+    const awq_config *c;
+    int32_t ids[512];
+    double pre[3], dec[3], bw, gbs, p, d;
+    float *logits;
+    int code, i, k, n = a->o.n > 0 ? (int)a->o.n : 32, prompt;
+    if (need_model(a)) return EXIT_FAILED;
+    if ((code = load(a, a->o.positional[0], 0, &m)) != 0) return code;
+    c = awq_model_config(m);
+    prompt = (int)AWQ__MIN((int64_t)512, c->max_position_embeddings / 2);
+    for (i = 0; i < prompt; i++) ids[i] = (int32_t)((i * 7919 + 13) % c->vocab_size);
+    logits = (float *)malloc((size_t)c->vocab_size * sizeof *logits);
+    if (!logits) code = refuse(a, "out of memory%s", "");
+    if (!code && awq_session_create(&a->ctx, m, prompt + n, &s)) code = failed(a);
+    for (i = 0; i < 3 && !code; i++) {
+        double t0 = awq__now();
+        if (awq_session_rewind(&a->ctx, s, 0) || awq_session_feed(&a->ctx, s, ids, prompt, NULL, logits)) code = failed(a);
+        pre[i] = prompt / (awq__now() - t0);
+        t0 = awq__now();
+        for (k = 0; k < n && !code; k++)
+            if (interrupted || awq_session_feed(&a->ctx, s, ids + k % prompt, 1, NULL, logits)) code = failed(a);
+        dec[i] = n / (awq__now() - t0);
+    }
+    if (!code) {
+        p = median(pre, 3);
+        d = median(dec, 3);
+        bw = read_bandwidth(a, (size_t)512 << 20);
+        gbs = d * (double)awq_model_linear_bytes(m) / 1e9;
+        if (a->o.json) printf("{\"decode_tokens_per_s\": %.2f, \"prefill_tokens_per_s\": %.2f, \"bandwidth_gbs\": %.2f, "
+                              "\"bandwidth_share\": %.3f, \"isa\": \"%s\", \"threads\": %d}\n", d, p, bw,
+                              bw > 0 ? gbs / bw : 0, awq_isa_name(awq_best_isa()), awq_pool_threads(a->pool));
+        else printf("prefill %.1f tokens/s (%d tokens), decode %.1f tokens/s: %.1f GB/s of weights, %.0f %% of the %.1f GB/s "
+                    "this machine reads\n", p, prompt, d, gbs, bw > 0 ? 100 * gbs / bw : 0, bw);
+    }
+    free(logits);
+    awq_session_free(&a->ctx, s);
+    awq_model_free(&a->ctx, m);
+    return code;
+}
+
+static int cmd_doctor(app *a)
+{
+    double bw = read_bandwidth(a, (size_t)256 << 20);
+    if (a->o.json) printf("{\"version\": \"%s\", \"isa\": \"%s\", \"cores\": %d, \"threads\": %d, \"bandwidth_gbs\": %.2f}\n",
+                          awq_version(), awq_isa_name(awq_best_isa()), awq_cpu_cores(), awq_pool_threads(a->pool), bw);
+    else printf("awq.h        %s\ninstructions %s\ncores        %d, %d threads used\nmemory       %.1f GB/s read\n",
+                awq_version(), awq_isa_name(awq_best_isa()), awq_cpu_cores(), awq_pool_threads(a->pool), bw);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*fn)(app *a);
+    } table[] = {{"quantize", cmd_quantize}, {"convert", cmd_convert}, {"run", cmd_run}, {"eval", cmd_eval},
+                 {"inspect", cmd_inspect}, {"tokenize", cmd_tokenize}, {"template", cmd_template},
+                 {"logits", cmd_logits}, {"bench", cmd_bench}, {"doctor", cmd_doctor}};
+    app a;
+    int i, code;
+    memset(&a, 0, sizeof a);
+    a.ctx.log = on_log;
+    a.ctx.progress = on_progress;
+    a.ctx.user = &a;
+    a.tty = isatty(fileno(stderr));
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    if ((code = parse(&a, argc, argv)) != 0) return code;
+    if (!a.o.command || !strcmp(a.o.command, "help")) return help(a.o.positional[0]);
+    a.ctx.memory_limit = a.o.memory_limit > 0 ? (size_t)a.o.memory_limit : 0;
+    if (a.o.threads < 0 || a.o.threads > 1024) return refuse(&a, "--threads wants 0 (all cores) to 1024%s", "");
+    if (awq_pool_create(&a.ctx, (int)a.o.threads, &a.pool)) return failed(&a);
+    a.ctx.jobs = awq_pool_jobs(a.pool);
+    for (i = 0; i < (int)(sizeof table / sizeof table[0]); i++)
+        if (!strcmp(a.o.command, table[i].name)) {
+            code = table[i].fn(&a);
+            awq_pool_free(&a.ctx, a.pool);
+            return code;
+        }
+    awq_pool_free(&a.ctx, a.pool);
+    return refuse(&a, "no command \"%s\"; awq help lists them", a.o.command);
+}
