@@ -47,6 +47,8 @@
        >>checkpoint
        >>unicode
        >>tokenizer
+       >>tokenizer_file
+       >>template
        >>model
        >>generate
        >>evaluate
@@ -179,6 +181,7 @@ typedef struct awq_ctx {
     awq_isa isa;                                                  /* force an instruction set (tests) */
     awq_error err;                                                /* the last failure */
     size_t memory_used, memory_peak;                              /* kept by the library */
+    awq_isa isa_found;                                            /* likewise: asking the processor takes a while */
 } awq_ctx;
 
 AWQ_API const char *awq_version(void);
@@ -290,16 +293,15 @@ AWQ_API awq_status awq_layout_describe(awq_ctx *ctx, awq_layout layout, const aw
 AWQ_API awq_status awq_pack(awq_ctx *ctx, const awq_qweight *w, awq_packed *p);
 AWQ_API awq_status awq_unpack(awq_ctx *ctx, const awq_packed *p, awq_qweight *w);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    matmul: y[m, out_features] = x[m, in_features] W^T (+ bias), fp32 activations times weights of any kind */
 
 /* One linear, ready to run: read-only, may be shared. Fields are for the library. */
 typedef struct awq_linear {
-    int64_t out_features, in_features, group_size;
+    int64_t out_features, in_features, group_size, groups; /* groups of a row */
     int bits;             /* 2..8; 0: dense */
     awq_dtype dtype;      /* of dense weights: F32, F16 or BF16; quantized: NONE */
-    int zeros_rounded;    /* offsets: 0: zero points, w = (code - offset) * scale; 1: w = code * scale + offset */
-    awq_isa best;         /* of this machine */
+    int zeros_rounded;    /* 0: w = (code - offset) * scale; 1: w = code * scale + offset */
     int64_t row_bytes;    /* of one row of codes */
     const void *weight;   /* dense [out, in], the caller's; or codes [out, row_bytes] */
     const float *scales;  /* [out, n_groups] */
@@ -308,17 +310,16 @@ typedef struct awq_linear {
     void *owned[4];
 } awq_linear;
 
-/* w and bias (or NULL) are copied. zeros_rounded: the zero term is fp16(-scale * zero), as gemv_fast files have it, not
-   -scale * zero. */
+/* w and bias (or NULL) are copied. zeros_rounded: the zero term is fp16(-scale * zero), as gemv_fast has it. */
 AWQ_API awq_status awq_linear_prepare(awq_ctx *ctx, const awq_qweight *w, int zeros_rounded, const float *bias,
                                       awq_linear *l);
-/* Dense weights [out_features, in_features] in F32, F16 or BF16. Nothing is copied: weight and bias must outlive l. */
+/* Dense weights [out_features, in_features], F32, F16 or BF16. Weight and bias stay the caller's. */
 AWQ_API awq_status awq_linear_dense(awq_ctx *ctx, awq_dtype dtype, const void *weight, int64_t out_features,
                                     int64_t in_features, const float *bias, awq_linear *l);
 AWQ_API void awq_linear_free(awq_ctx *ctx, awq_linear *l);
 AWQ_API size_t awq_linear_bytes(const awq_linear *l); /* allocated by awq_linear_prepare */
-/* y must not overlap x. The same bits for every instruction set, any number of threads, and a token alone or with
-   others. */
+/* y must not overlap x. The same bits for every instruction set and number of threads, and for a token alone or
+   with others. */
 AWQ_API awq_status awq_linear_run(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t m, float *y);
 
 /* ------------------------------------------------------------------------------------------------------------------
@@ -1932,10 +1933,10 @@ AWQ_API const char *awq_isa_name(awq_isa isa)
     return (unsigned)isa < 4 ? names[isa] : "?";
 }
 
-static awq_isa awq__isa(const awq_ctx *ctx)
+static awq_isa awq__isa(awq_ctx *ctx)
 {
-    awq_isa best = awq_best_isa();
-    return ctx->isa != AWQ_ISA_AUTO && ctx->isa < best ? ctx->isa : best;
+    if (ctx->isa_found == AWQ_ISA_AUTO) ctx->isa_found = awq_best_isa();
+    return ctx->isa != AWQ_ISA_AUTO && ctx->isa < ctx->isa_found ? ctx->isa : ctx->isa_found;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------
@@ -2121,6 +2122,34 @@ static awq_status awq__json_string(awq__json_parser *p, uint32_t *at, uint32_t *
     return AWQ_OK;
 }
 
+/* The value of a number of the grammar. strtod gets it as an integer with an exponent, "-12345e-3", which no locale
+   reads differently; digits beyond 40 only move the exponent. */
+static double awq__json_real(const char *s, size_t n)
+{
+    char tmp[80];
+    size_t len = 0, digits = 0, i;
+    long long scale = 0, e = 0;
+    int fraction = 0;
+    for (i = 0; i < n && (s[i] | 32) != 'e'; i++) {
+        if (s[i] == '-') tmp[len++] = '-';
+        else if (s[i] == '.') fraction = 1;
+        else if (digits < 40) {
+            tmp[len++] = s[i];
+            if (s[i] != '0' || digits) digits++;
+            else len--; /* leading zeros */
+            scale -= fraction;
+        } else scale += !fraction;
+    }
+    if (i < n) {
+        int neg = s[i + 1] == '-';
+        for (i += 1 + (size_t)(s[i + 1] == '-' || s[i + 1] == '+'); i < n; i++)
+            if (e < 100000000) e = e * 10 + (s[i] - '0');
+        if (neg) e = -e;
+    }
+    snprintf(tmp + len, sizeof tmp - len, "%se%lld", digits ? "" : "0", scale + e);
+    return strtod(tmp, NULL);
+}
+
 static awq_status awq__json_number(awq__json_parser *p, awq__json_node *node)
 {
     size_t from = p->at, digits;
@@ -2155,12 +2184,8 @@ static awq_status awq__json_number(awq__json_parser *p, awq__json_node *node)
         node->type = AWQ__J_INT;
         node->v.i = neg ? (int64_t)(0 - u) : (int64_t)u;
     } else {
-        char tmp[64];
-        size_t len = AWQ__MIN(p->at - from, sizeof tmp - 1);
-        memcpy(tmp, p->s + from, len);
-        tmp[len] = 0;
         node->type = AWQ__J_REAL;
-        node->v.d = strtod(tmp, NULL);
+        node->v.d = awq__json_real((const char *)p->s + from, p->at - from);
     }
     return AWQ_OK;
 }
@@ -2316,7 +2341,7 @@ static uint32_t awq__json_first(const awq__json *j, uint32_t node)
     return node && j->nodes[node].type >= AWQ__J_ARR ? j->nodes[node].v.c.first : 0;
 }
 
-static uint32_t awq__json_next(const awq__json *j, uint32_t node) { return j->nodes[node].next; }
+static uint32_t awq__json_next(const awq__json *j, uint32_t node) { return node ? j->nodes[node].next : 0; }
 
 static uint32_t awq__json_count(const awq__json *j, uint32_t node)
 {
@@ -2410,12 +2435,14 @@ static void awq__json_write(awq_ctx *ctx, awq__text *t, const awq__json *j, uint
         case AWQ__J_INT: awq__textf(ctx, t, "%lld", (long long)n->v.i); break;
         case AWQ__J_REAL: {
             double back;
-            char tmp[40];
+            char tmp[40], *c;
             int digits = 6; /* the shortest form that reads back the same */
             do {
                 snprintf(tmp, sizeof tmp, "%.*g", digits, n->v.d);
                 back = strtod(tmp, NULL);
             } while (back != n->v.d && ++digits <= 17);
+            for (c = tmp; *c; c++) /* some locales write 0,5 */
+                if (!strchr("+-.0123456789einfa", *c)) *c = '.';
             awq__text_str(ctx, t, tmp);
             if (!strpbrk(tmp, ".eEn")) awq__text_str(ctx, t, ".0");
             break;
@@ -2445,12 +2472,12 @@ static void awq__json_write(awq_ctx *ctx, awq__text *t, const awq__json *j, uint
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>quantize
-   A matrix to group-wise integers and back, round to nearest on AutoAWQ's grid (ALGORITHM of the reference:
-   awq/quantize/quantizer.py, pseudo_quantize_tensor). torch computes each fp16 operation in fp32 and rounds the
-   result to fp16; that is awq__h(a op b) here. The grid does not extend to zero: an all-positive group has its zero
-   point clamped at 0 and keeps only codes up to the top, as in the reference.
+   A matrix to group-wise integers and back, round to nearest on AutoAWQ's grid (pseudo_quantize_tensor of its
+   awq/quantize/quantizer.py). torch computes each fp16 operation in fp32 and rounds the result to fp16; that is
+   awq__h(a op b) here. The grid does not extend to zero: an all-positive group has its zero point clamped at 0
+   and what lies above the top code is cut, as in the reference.
    Invariants: the same bits as the reference on the CPU; scales are never 0.
    Tests: tests/test_quantize.c */
 
@@ -2461,9 +2488,9 @@ static float awq__round_even(float x)
     return fabsf(x) < 8388608.0f ? (x + m) - m : x;
 }
 
-/* Scale and zero point of a group whose values span mn..mx (finite), in fp32 as torch computes it on fp32 weights.
-   Symmetric uses max(|mn|, |mx|) and the constant zero 2^(bits-1). The zero is an integer in 0 .. 2^bits - 1; a code is
-   clamp(round(w / scale) + zero, 0, 2^bits - 1). */
+/* Scale and zero point of a group whose values span mn..mx (finite), in fp32 as torch computes it on fp32
+   weights. Symmetric uses max(|mn|, |mx|) and the constant zero 2^(bits-1). The zero is an integer in
+   0 .. 2^bits - 1; a code is clamp(round(w / scale) + zero, 0, 2^bits - 1). */
 static void awq__grid_f32(float mn, float mx, int bits, int symmetric, float *scale, float *zero)
 {
     float top = (float)((1 << bits) - 1), half = (float)(1 << (bits - 1)), s, z;
@@ -2498,8 +2525,8 @@ static void awq__grid_f16(float mn, float mx, int bits, int symmetric, float *sc
     *zero = z < 0 ? 0 : z > top ? top : z + 0.0f;
 }
 
-/* Code of a weight (an fp16 value) as fp16 arithmetic gives it. Rounding the quotient to fp16's 11 significant bits is
-   enough: below fp16's normal range the integer is 0 and above it the clamp decides, either way. */
+/* Code of a weight (an fp16 value) as fp16 arithmetic gives it. Rounding the quotient to fp16's 11 significant
+   bits is enough: below fp16's normal range the integer is 0 and above it the clamp decides, either way. */
 static float awq__code_f16(float w, float scale, float zero, float top)
 {
     uint32_t u = awq__float_bits(w / scale);
@@ -2511,8 +2538,8 @@ static float awq__code_f16(float w, float scale, float zero, float top)
 static awq_status awq__qweight_check(awq_ctx *ctx, const char *who, const awq_qweight *w, int arrays)
 {
     if (w->out_features < 1 || w->in_features < 1 || w->out_features > INT64_MAX / 8 / w->in_features)
-        return awq__fail(ctx, AWQ_E_ARG, "%s: a matrix of %lld x %lld elements", who, (long long)w->out_features,
-                         (long long)w->in_features);
+        return awq__fail(ctx, AWQ_E_ARG, "%s: a matrix of %lld x %lld elements", who,
+                         (long long)w->out_features, (long long)w->in_features);
     if (w->bits < 2 || w->bits > 8)
         return awq__fail(ctx, AWQ_E_ARG, "%s: bits is %d, expected 2 to 8", who, w->bits);
     if (w->group_size < 1 || w->in_features % w->group_size)
@@ -2540,8 +2567,8 @@ AWQ_API awq_status awq_qweight_alloc(awq_ctx *ctx, int64_t out_features, int64_t
     q.scale_dtype = AWQ_F16;
     AWQ__TRY(awq__qweight_check(ctx, "awq_qweight_alloc", &q, 0));
     if ((uint64_t)out_features * (uint64_t)in_features > SIZE_MAX / 8)
-        return awq__fail(ctx, AWQ_E_MEMORY, "out of memory: %lld x %lld codes asked for", (long long)out_features,
-                         (long long)in_features);
+        return awq__fail(ctx, AWQ_E_MEMORY, "out of memory: %lld x %lld codes asked for",
+                         (long long)out_features, (long long)in_features);
     n = (size_t)out_features * (size_t)(in_features / q.group_size);
     q.codes = (uint8_t *)awq__alloc(ctx, (size_t)out_features, (size_t)in_features);
     if (q.codes) q.zeros = AWQ__NEW(ctx, uint8_t, n);
@@ -2645,7 +2672,8 @@ AWQ_API awq_status awq_quantize(awq_ctx *ctx, const float *weights, awq_qweight 
         if (awq__not_f16(weights[at]))
             return awq__fail(ctx, AWQ_E_NUMERIC, "awq_quantize: weight [%lld][%lld] is %g, fp16 cannot hold it",
                              (long long)(at / k), (long long)(at % k), (double)weights[at]);
-        return awq__fail(ctx, AWQ_E_NUMERIC, "awq_quantize: row %lld, group %lld: maximum minus minimum is above 65504",
+        return awq__fail(ctx, AWQ_E_NUMERIC,
+                         "awq_quantize: row %lld, group %lld: maximum minus minimum is above 65504",
                          (long long)(at / k), (long long)(at % k / w->group_size));
     }
     awq__free(ctx, a.bad);
@@ -2680,12 +2708,12 @@ AWQ_API awq_status awq_dequantize(awq_ctx *ctx, const awq_qweight *w, float *out
     return AWQ_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>layouts
    The packed forms that engines load, each to and from awq_qweight without loss.
    A packed tensor is a table of words; word (row, col) holds n codes whose places in the canonical array are
-   base + offset[i], i = 0 from the lowest bits. awq__words describes codes and zero points of every layout that way;
-   one pair of loops packs and unpacks all of them. K = in_features, N = out_features, G = groups of a row.
+   base + offset[i], i = 0 from the lowest bits. awq__words describes codes and zero points of every layout that
+   way; one pair of loops packs and unpacks all of them. K = in_features, N = out_features, G = groups of a row.
 
      bits        31..28 27..24 23..20 19..16 15..12 11..8  7..4   3..0      word (row, col)
      gemm          7      5      3      1      6      4     2      0        (k, c) out 8c + x          [K, N/8]
@@ -2693,15 +2721,16 @@ AWQ_API awq_status awq_dequantize(awq_ctx *ctx, const awq_qweight *w, float *out
      gptq          7      6      5      4      3      2     1      0        (r, n) in  8r + x          [K/8, N]
      compressed    7      6      5      4      3      2     1      0        (n, c) in  8c + x          [N, K/8]
      gemv_fast                                24     16     8      0        below, in  base + x        [N/4, K]
-     marlin       9 r8   1 r8   9      1      8 r8   0 r8  8      0         below, in  base + x, "r8": out base + 8
+     marlin       9 r8   1 r8   9      1      8 r8   0 r8  8      0         below, in base + x; r8: out base + 8
 
-   gemv_fast interleaves 4 rows over 64 columns: 16-bit word k' of row band n4 with t = 4 * (k' % 16) holds codes of
-   row 4 n4 + k' % 64 / 16, columns 64 (k' / 64) + 32 (t / 32) + 2 (t % 32 / 8) + t % 8 / 4 + {0, 8, 16, 24}.
+   gemv_fast interleaves 4 rows over 64 columns: 16-bit word k' of row band n4, with t = 4 * (k' % 16), holds
+   codes of row 4 n4 + k' % 64 / 16, columns 64 (k' / 64) + 32 (t / 32) + 2 (t % 32 / 8) + t % 8 / 4 + {0, 8,
+   16, 24}.
    marlin orders 16 x 64 tiles for tensor cores: word 128 b + 4 i + j of tile row r (i < 32, j < 4) starts at
-   in 16 r + 2 (i % 4), out 64 b + 16 j + i / 4. Its scales are permuted within 64 (32 when the group is the row).
-   Zero points: gemm, gptq, exllama [G, N/8] (nibble order as for out above; gptq linear, minus 1 modulo 16; exllama
-   the linear word minus 0x11111111 modulo 2^32, so that a zero of 0 borrows from its neighbours), compressed [N/8, G],
-   gemv [N, zw] padded, gemv_fast fp16 -scale * zero.
+   in 16 r + 2 (i % 4), out 64 b + 16 j + i / 4. Its scales are permuted within 64 (32 if the group is the row).
+   Zero points: gemm, gptq, exllama [G, N/8], word (g, c) for out 8c + x. gemm orders x as above, the others
+   linearly; gptq stores zero - 1 modulo 16; exllama the whole word minus 0x11111111 modulo 2^32, so that a zero
+   of 0 borrows from its neighbours. compressed [N/8, G], gemv [N, zw] padded, gemv_fast fp16 -scale * zero.
    Tests: tests/test_layouts.c */
 
 typedef struct awq__words {
@@ -2770,7 +2799,8 @@ static void awq__unpack_job(void *arg, int64_t job)
                 uint32_t w = m->layout == AWQ_LAYOUT_GEMV_FAST ? ((const uint16_t *)m->words)[r * m->cols + c]
                                                                : ((const uint32_t *)m->words)[r * m->cols + c];
                 w -= m->word_add;
-                for (i = 0; i < n; i++) v[m->offset[i]] = (uint8_t)(((w >> (m->bits * i)) - m->value_add) & mask);
+                for (i = 0; i < n; i++)
+                    v[m->offset[i]] = (uint8_t)(((w >> (m->bits * i)) - m->value_add) & mask);
             }
 }
 
@@ -2852,7 +2882,8 @@ static awq__words awq__zero_words(const awq_packed *p, const awq_packed_tensor *
     default: /* gemm, exllama, gptq */
         m.row_step = 1;
         m.col_step = 8 * g;
-        for (i = 0; i < 8; i++) m.offset[i] = (p->layout != AWQ_LAYOUT_GEMM ? i : i < 4 ? 2 * i : 2 * i - 7) * g;
+        for (i = 0; i < 8; i++)
+            m.offset[i] = (p->layout != AWQ_LAYOUT_GEMM ? i : i < 4 ? 2 * i : 2 * i - 7) * g;
         if (p->layout == AWQ_LAYOUT_GPTQ) m.value_add = 15;              /* - 1 modulo 16 */
         if (p->layout == AWQ_LAYOUT_EXLLAMA) m.word_add = 0xeeeeeeefu; /* - 0x11111111 modulo 2^32 */
     }
@@ -2909,7 +2940,8 @@ AWQ_API awq_layout awq_layout_from_name(const char *name)
     return AWQ_LAYOUT_NONE;
 }
 
-static void awq__packed_add(awq_packed *p, const char *suffix, awq_dtype dtype, int64_t d0, int64_t d1) /* d1 0: 1-D */
+/* d1 is 0 for one dimension */
+static void awq__packed_add(awq_packed *p, const char *suffix, awq_dtype dtype, int64_t d0, int64_t d1)
 {
     awq_packed_tensor *t = &p->tensor[p->n_tensors++];
     t->suffix = suffix;
@@ -2950,8 +2982,9 @@ AWQ_API awq_status awq_layout_describe(awq_ctx *ctx, awq_layout layout, const aw
     if (layout == AWQ_LAYOUT_GEMV || layout == AWQ_LAYOUT_GEMV_FAST) {
         int m = w->group_size >= 128 ? 1 : w->group_size == 64 ? 2 : w->group_size == 32 ? 4 : 0;
         if (!m)
-            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout %s: group_size is %lld, it must be 32, 64, or 128 and more",
-                             name, (long long)w->group_size);
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                             "layout %s: group_size is %lld, it must be 32, 64, or 128 and more", name,
+                             (long long)w->group_size);
         zw = ((g + 7) / 8 + m - 1) / m * m;
     }
     switch (layout) {
@@ -3000,7 +3033,8 @@ AWQ_API awq_status awq_layout_describe(awq_ctx *ctx, awq_layout layout, const aw
         else awq__packed_add(&q, "qweight", AWQ_I32, k / 8, n);
         awq__packed_add(&q, "qzeros", AWQ_I32, g, n / 8);
         awq__packed_add(&q, "scales", AWQ_F16, g, n);
-        if (layout == AWQ_LAYOUT_GPTQ || layout == AWQ_LAYOUT_GPTQ_V2) awq__packed_add(&q, "g_idx", AWQ_I32, k, 0);
+        if (layout == AWQ_LAYOUT_GPTQ || layout == AWQ_LAYOUT_GPTQ_V2)
+            awq__packed_add(&q, "g_idx", AWQ_I32, k, 0);
     }
     *p = q;
     return AWQ_OK;
@@ -3032,11 +3066,12 @@ static float awq__scale_read(const awq__convert *a, int64_t n, int64_t g)
 {
     int64_t at = awq__scale_index(a->p, a->scales, n, g);
     float f;
-    awq__to_float(a->scales->dtype, (const char *)a->scales->data + (size_t)at * awq_dtype_size(a->scales->dtype), 1, &f);
+    awq__to_float(a->scales->dtype,
+                  (const char *)a->scales->data + (size_t)at * awq_dtype_size(a->scales->dtype), 1, &f);
     return f;
 }
 
-/* zero point of a gemv_fast matrix: the integer whose -scale * zero rounds to the stored value; -1: there is none */
+/* zero point of a gemv_fast matrix: the integer whose -scale * zero rounds to the stored value; -1: none */
 static int awq__scaled_zero_read(const awq__convert *a, int64_t n, int64_t g, float scale)
 {
     uint16_t h = ((const uint16_t *)a->zeros->data)[awq__scale_index(a->p, a->zeros, n, g)];
@@ -3087,19 +3122,22 @@ static awq_status awq__convert_refuse(awq_ctx *ctx, const awq__convert *a, int64
     int top = (1 << w->bits) - 1, half = 1 << (w->bits - 1);
     float s = a->pack ? w->scales[i] : awq__scale_read(a, n, g);
     if (!awq__finite(s))
-        return awq__fail(ctx, AWQ_E_NUMERIC, "layout %s: the scale of row %lld, group %lld is NaN or Inf", name, n, g);
-    if (!a->pack)
-        return awq__fail(ctx, AWQ_E_FORMAT, "layout %s: qzeros of row %lld, group %lld is not -scale times 0 to 15", name,
+        return awq__fail(ctx, AWQ_E_NUMERIC, "layout %s: the scale of row %lld, group %lld is NaN or Inf", name,
                          n, g);
+    if (!a->pack)
+        return awq__fail(ctx, AWQ_E_FORMAT,
+                         "layout %s: qzeros of row %lld, group %lld is not -scale times 0 to 15", name, n, g);
     if (w->zeros[i] > top || (w->symmetric && w->zeros[i] != half))
-        return awq__fail(ctx, AWQ_E_ARG, "awq_pack: the zero point of row %lld, group %lld is %d, expected %s%d", n, g,
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_pack: the zero point of row %lld, group %lld is %d, expected %s%d", n, g,
                          w->zeros[i], w->symmetric ? "" : "0 to ", w->symmetric ? half : top);
     if (!awq__holds(a->p->scale_dtype, s))
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout %s: the scale %.9g of row %lld, group %lld is not exact in %s",
-                         name, (double)s, n, g, awq_dtype_name(a->p->scale_dtype));
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                         "layout %s: the scale %.9g of row %lld, group %lld is not exact in %s", name,
+                         (double)s, n, g, awq_dtype_name(a->p->scale_dtype));
     if (a->p->layout == AWQ_LAYOUT_GEMV_FAST && (awq__scaled_zero(s, w->zeros[i]) & 0x7fff) >= 0x7c00)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout %s: scale times zero of row %lld, group %lld is above 65504",
-                         name, n, g);
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                         "layout %s: scale times zero of row %lld, group %lld is above 65504", name, n, g);
     return awq__fail(ctx, AWQ_E_ARG, "awq_pack: row %lld, group %lld has a code above %d", n, g, top);
 }
 
@@ -3127,7 +3165,8 @@ static void awq__convert_scales_job(void *arg, int64_t job)
 }
 
 /* p against what its layout must look like for w's shape; finds its tensors; runs the checks on values. */
-static awq_status awq__convert_check(awq_ctx *ctx, awq__convert *a, const awq_packed *p, const awq_qweight *w, int pack)
+static awq_status awq__convert_check(awq_ctx *ctx, awq__convert *a, const awq_packed *p, const awq_qweight *w,
+                                     int pack)
 {
     const char *who = pack ? "awq_pack" : "awq_unpack";
     int64_t jobs, i;
@@ -3138,9 +3177,11 @@ static awq_status awq__convert_check(awq_ctx *ctx, awq__convert *a, const awq_pa
     AWQ__TRY(awq__qweight_check(ctx, who, w, 1));
     if (p->out_features != w->out_features || p->in_features != w->in_features || p->group_size != w->group_size
         || p->bits != w->bits)
-        return awq__fail(ctx, AWQ_E_ARG, "%s: the packed matrix is %lld x %lld, group %lld, %d bits; the qweight is "
-                         "%lld x %lld, group %lld, %d bits", who, (long long)p->out_features, (long long)p->in_features,
-                         (long long)p->group_size, p->bits, (long long)w->out_features, (long long)w->in_features,
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "%s: the packed matrix is %lld x %lld, group %lld, %d bits; the qweight is "
+                         "%lld x %lld, group %lld, %d bits",
+                         who, (long long)p->out_features, (long long)p->in_features, (long long)p->group_size,
+                         p->bits, (long long)w->out_features, (long long)w->in_features,
                          (long long)w->group_size, w->bits);
     if (pack && !w->symmetric != !p->symmetric)
         return awq__fail(ctx, AWQ_E_ARG, "%s: one of packed and qweight is symmetric, the other is not", who);
@@ -3151,10 +3192,12 @@ static awq_status awq__convert_check(awq_ctx *ctx, awq__convert *a, const awq_pa
         const awq_packed_tensor *x = &p->tensor[t], *y = &want.tensor[t];
         int optional = !pack && (!strcmp(y->suffix, "g_idx") || !strcmp(y->suffix, "weight_shape"));
         if (p->n_tensors != want.n_tensors || x->dtype != y->dtype || x->ndim != y->ndim || x->bytes != y->bytes
-            || x->shape[0] != y->shape[0] || (x->ndim > 1 && x->shape[1] != y->shape[1]) || (!x->data && !optional))
-            return awq__fail(ctx, pack ? AWQ_E_ARG : AWQ_E_FORMAT, "%s: tensor %s of layout %s must be %s [%lld%s%.0lld]",
-                             who, y->suffix, awq_layout_name(p->layout), awq_dtype_name(y->dtype),
-                             (long long)y->shape[0], y->ndim > 1 ? ", " : "", (long long)y->shape[1]);
+            || x->shape[0] != y->shape[0] || (x->ndim > 1 && x->shape[1] != y->shape[1])
+            || (!x->data && !optional))
+            return awq__fail(ctx, pack ? AWQ_E_ARG : AWQ_E_FORMAT,
+                             "%s: tensor %s of layout %s must be %s [%lld%s%.0lld]", who, y->suffix,
+                             awq_layout_name(p->layout), awq_dtype_name(y->dtype), (long long)y->shape[0],
+                             y->ndim > 1 ? ", " : "", (long long)y->shape[1]);
     }
     a->p = p;
     a->w = w;
@@ -3216,16 +3259,18 @@ AWQ_API awq_status awq_unpack(awq_ctx *ctx, const awq_packed *p, awq_qweight *w)
     if (a.g_idx && a.g_idx->data)
         for (i = 0; i < p->in_features; i++)
             if (((const int32_t *)a.g_idx->data)[i] != i / p->group_size)
-                return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout %s: g_idx[%lld] is %ld, expected %lld: columns in "
-                                 "activation order (desc_act) are not supported", awq_layout_name(p->layout),
-                                 (long long)i, (long)((const int32_t *)a.g_idx->data)[i],
-                                 (long long)(i / p->group_size));
+                return awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                                 "layout %s: g_idx[%lld] is %ld, expected %lld: columns in "
+                                 "activation order (desc_act) are not supported",
+                                 awq_layout_name(p->layout), (long long)i,
+                                 (long)((const int32_t *)a.g_idx->data)[i], (long long)(i / p->group_size));
     if (a.shape && a.shape->data) {
         const int64_t *d = (const int64_t *)a.shape->data;
         if (d[0] != p->out_features || d[1] != p->in_features)
-            return awq__fail(ctx, AWQ_E_FORMAT, "layout %s: weight_shape is [%lld, %lld], expected [%lld, %lld]",
-                             awq_layout_name(p->layout), (long long)d[0], (long long)d[1], (long long)p->out_features,
-                             (long long)p->in_features);
+            return awq__fail(ctx, AWQ_E_FORMAT,
+                             "layout %s: weight_shape is [%lld, %lld], expected [%lld, %lld]",
+                             awq_layout_name(p->layout), (long long)d[0], (long long)d[1],
+                             (long long)p->out_features, (long long)p->in_features);
     }
     n = w->out_features * (w->in_features / w->group_size);
     if (!a.zeros) memset(w->zeros, 1 << (w->bits - 1), (size_t)n);
@@ -3461,7 +3506,7 @@ AWQ__OPS(avx2, AWQ__VECTORIZE AWQ__TARGET("avx2,fma,f16c"))
 AWQ__OPS(avx512, AWQ__VECTORIZE AWQ__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"))
 #endif
 
-static const awq__ops *awq__ops_for(const awq_ctx *ctx)
+static const awq__ops *awq__ops_for(awq_ctx *ctx)
 {
 #if AWQ__X86
     awq_isa isa = awq__isa(ctx);
@@ -3473,21 +3518,23 @@ static const awq__ops *awq__ops_for(const awq_ctx *ctx)
     return &awq__ops_scalar;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>matmul
-   y = x W^T in exact mode: fp32 activations times weights converted to fp32, every product and sum rounded on its own.
-   The order of summation is fixed: lane j of 16 adds the products of elements j, j + 16, ... in turn, then the lanes
-   are added as a tree (l + l8, + l4, + l2, + l1). awq__mm_*_scalar are the specification; the vector versions give the
-   same bits, so results depend neither on the machine, nor on threads, nor on how tokens are batched.
-   A job is a block of rows times a block of tokens. Strips of 4 rows are converted 512 columns at a time into a small
-   buffer and multiplied with tiles of 4 tokens; the lanes of all tokens wait in `state` meanwhile.
+   y = x W^T in exact mode: fp32 activations times weights converted to fp32, every product and sum rounded on
+   its own. The order of summation is fixed: lane j of 16 adds the products of elements j, j + 16, ... in turn,
+   then the lanes are added as a tree (16 to 8 to 4 to 2 to 1, halves upon each other). awq__mm_*_scalar are the
+   specification; the vector versions give the same bits, so results depend neither on the machine, nor on
+   threads, nor on how tokens are batched.
+   A job is a block of rows times a block of tokens. Strips of 4 rows are converted 512 columns at a time into a
+   small buffer and multiplied with tiles of 4 tokens, the lanes of all tokens waiting beside it. With fewer
+   than 4 tokens 4-bit codes are converted in registers instead.
 
    4-bit codes of a row, 32 columns in 16 bytes:
        byte     0        1            15
        low      col 0    col 1   ...  col 15
        high     col 16   col 17  ...  col 31
-   so that 16 bytes widened to 32 bits give columns 0-15 in their low nibbles and 16-31 after a shift. Other widths
-   take a byte per code; rows are padded to 16 bytes.
+   so that 16 bytes widened to 32 bits give columns 0-15 in their low nibbles and 16-31 after a shift. Other
+   widths take a byte per code; rows are padded to 16 bytes.
    Tests: tests/test_matmul.c; speed: tests/bench/bench_matmul.c */
 
 #define AWQ__MM_COLS 512
@@ -3501,43 +3548,52 @@ typedef struct awq__mm_kernels {
     void (*tile4)(const float *const *w, const float *x, int64_t stride, int64_t steps, float *lanes);
     void (*tile1)(const float *const *w, const float *x, int64_t stride, int64_t steps, float *lanes);
     void (*sum)(const float *lanes, int64_t count, float *out); /* out[i] = sum of 16 lanes */
+    /* NULL, or: 4 whole rows of 4-bit codes in groups of a multiple of 32, times one token */
+    void (*token)(const awq_linear *l, int64_t row, const float *x, float *lanes);
 } awq__mm_kernels;
 
 static void awq__mm_row_scalar(const awq_linear *l, int64_t row, int64_t k, int64_t n, float *out)
 {
-    int64_t i, g = l->group_size;
     const uint8_t *p = (const uint8_t *)l->weight + row * l->row_bytes;
+    int64_t g = l->group_size, i = 0, at = k / g, stop = (at + 1) * g - k;
     if (l->dtype != AWQ_DTYPE_NONE) {
         awq__to_float(l->dtype, p + (size_t)k * awq_dtype_size(l->dtype), n, out);
         return;
     }
-    for (i = 0; i < n; i++, k++) {
-        float s = l->scales[row * (l->in_features / g) + k / g], o = l->offsets[row * (l->in_features / g) + k / g];
-        float c = (float)(l->bits != 4 ? p[k] : p[k / 32 * 16 + k % 16] >> (k % 32 / 16 * 4) & 15);
-        out[i] = l->zeros_rounded ? c * s + o : (c - o) * s;
+    for (at += row * l->groups; i < n; at++, stop += g) {
+        float s = l->scales[at], o = l->offsets[at];
+        for (; i < AWQ__MIN(stop, n); i++) {
+            int64_t j = k + i;
+            float c = (float)(l->bits != 4 ? p[j] : p[j / 32 * 16 + j % 16] >> (j & 16 ? 4 : 0) & 15);
+            out[i] = l->zeros_rounded ? c * s + o : (c - o) * s;
+        }
     }
 }
 
-static void awq__mm_tile_scalar(const float *const *w, const float *x, int64_t stride, int64_t steps, float *lanes,
-                                int tokens)
+static void awq__mm_tile_scalar(const float *const *w, const float *x, int64_t stride, int64_t steps,
+                                float *lanes, int tokens)
 {
     int64_t i;
     int t, r, j;
     for (t = 0; t < tokens; t++)
-        for (r = 0; r < AWQ__MM_ROWS; r++) {
-            float *l = lanes + (t * AWQ__MM_ROWS + r) * 16;
+        for (r = 0; r < 4; r++, lanes += 16) {
             const float *a = w[r], *b = x + t * stride;
+            float l[16];
+            for (j = 0; j < 16; j++) l[j] = lanes[j];
             for (i = 0; i < steps; i++, a += 16, b += 16)
                 for (j = 0; j < 16; j++) l[j] = l[j] + a[j] * b[j];
+            for (j = 0; j < 16; j++) lanes[j] = l[j];
         }
 }
 
-static void awq__mm_tile4_scalar(const float *const *w, const float *x, int64_t stride, int64_t steps, float *lanes)
+static void awq__mm_tile4_scalar(const float *const *w, const float *x, int64_t stride, int64_t steps,
+                                 float *lanes)
 {
     awq__mm_tile_scalar(w, x, stride, steps, lanes, 4);
 }
 
-static void awq__mm_tile1_scalar(const float *const *w, const float *x, int64_t stride, int64_t steps, float *lanes)
+static void awq__mm_tile1_scalar(const float *const *w, const float *x, int64_t stride, int64_t steps,
+                                 float *lanes)
 {
     awq__mm_tile_scalar(w, x, stride, steps, lanes, 1);
 }
@@ -3584,19 +3640,19 @@ AWQ__AVX2 AWQ__INLINE __m256i awq__mm_bytes_avx2(const uint8_t *p) /* 8 bytes to
 AWQ__AVX2 static void awq__mm_row_avx2(const awq_linear *l, int64_t row, int64_t k, int64_t n, float *out)
 {
     const uint8_t *p = (const uint8_t *)l->weight + row * l->row_bytes;
-    int64_t i = 0, g = l->group_size, end;
+    int64_t g = l->group_size, i = 0, at = k / g, end = (at + 1) * g - k;
     if (l->dtype == AWQ_F16) {
         for (p += 2 * k; i + 8 <= n; i += 8)
-            _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + 2 * i))));
+            _mm256_storeu_ps(out + i,
+                             _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + 2 * i))));
     } else if (l->dtype == AWQ_BF16) {
         for (p += 2 * k; i + 8 <= n; i += 8) {
             __m256i h = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p + 2 * i)));
             _mm256_storeu_ps(out + i, _mm256_castsi256_ps(_mm256_slli_epi32(h, 16)));
         }
     } else if (l->dtype == AWQ_DTYPE_NONE && g % 16 == 0) {
-        const float *s = l->scales + row * (l->in_features / g) + k / g;
-        const float *o = l->offsets + row * (l->in_features / g) + k / g;
-        for (end = g - k % g; i < n; end += g, s++, o++) {
+        const float *s = l->scales + row * l->groups + at, *o = l->offsets + row * l->groups + at;
+        for (; i < n; end += g, s++, o++) {
             __m256 sv = _mm256_set1_ps(*s), ov = _mm256_set1_ps(*o);
             int64_t stop = AWQ__MIN(end, n), j;
             int half, r = l->zeros_rounded;
@@ -3614,6 +3670,41 @@ AWQ__AVX2 static void awq__mm_row_avx2(const awq_linear *l, int64_t row, int64_t
         }
     }
     if (i < n) awq__mm_row_scalar(l, row, k + i, n - i, out + i);
+}
+
+/* Two rows at a time, lanes 0-7 and 8-15. */
+AWQ__AVX2 static void awq__mm_token_avx2(const awq_linear *l, int64_t row, const float *x, float *lanes)
+{
+    int64_t groups = l->groups, next = l->row_bytes, g, i;
+    int pair, half, rounded = l->zeros_rounded;
+    for (pair = 0; pair < 4; pair += 2, lanes += 32) {
+        const uint8_t *p = (const uint8_t *)l->weight + (row + pair) * next;
+        const float *s = l->scales + (row + pair) * groups, *o = l->offsets + (row + pair) * groups, *v = x;
+        __m256 a[2], b[2];
+        a[0] = a[1] = b[0] = b[1] = _mm256_setzero_ps();
+        for (g = 0; g < groups; g++, s++, o++) {
+            __m256 sa = _mm256_set1_ps(s[0]), sb = _mm256_set1_ps(s[groups]);
+            __m256 oa = _mm256_set1_ps(o[0]), ob = _mm256_set1_ps(o[groups]), d;
+            for (i = 0; i < l->group_size; i += 32, p += 16, v += 32)
+                for (half = 0; half < 2; half++) {
+                    __m256i ca = awq__mm_bytes_avx2(p + 8 * half), cb = awq__mm_bytes_avx2(p + next + 8 * half);
+                    const __m256i low = _mm256_set1_epi32(15);
+#define AWQ__MAC(r, code)                                                                             \
+    r[half] = _mm256_add_ps(r[half], _mm256_mul_ps(d, awq__mm_value_avx2(code, s##r, o##r, rounded)))
+                    d = _mm256_loadu_ps(v + 8 * half);
+                    AWQ__MAC(a, _mm256_and_si256(ca, low));
+                    AWQ__MAC(b, _mm256_and_si256(cb, low));
+                    d = _mm256_loadu_ps(v + 16 + 8 * half);
+                    AWQ__MAC(a, _mm256_srli_epi32(ca, 4));
+                    AWQ__MAC(b, _mm256_srli_epi32(cb, 4));
+#undef AWQ__MAC
+                }
+        }
+        for (half = 0; half < 2; half++) {
+            _mm256_storeu_ps(lanes + 8 * half, a[half]);
+            _mm256_storeu_ps(lanes + 16 + 8 * half, b[half]);
+        }
+    }
 }
 
 /* 4 rows, 1 token, 16 lanes in two halves */
@@ -3655,7 +3746,8 @@ AWQ__AVX2 static void awq__mm_tile4_avx2(const float *const *w, const float *x, 
 {
     int q;
     for (q = 0; q < 4; q++) {
-        const float *w0 = w[0] + q % 2 * 8, *w1 = w[1] + q % 2 * 8, *w2 = w[2] + q % 2 * 8, *w3 = w[3] + q % 2 * 8;
+        const float *w0 = w[0] + q % 2 * 8, *w1 = w[1] + q % 2 * 8, *w2 = w[2] + q % 2 * 8,
+                    *w3 = w[3] + q % 2 * 8;
         const float *xa = x + q / 2 * 2 * stride + q % 2 * 8, *xb = xa + stride;
         float *l = lanes + q / 2 * 128 + q % 2 * 8;
         __m256 a0 = _mm256_loadu_ps(l), a1 = _mm256_loadu_ps(l + 16), a2 = _mm256_loadu_ps(l + 32);
@@ -3691,6 +3783,11 @@ AWQ__AVX512 AWQ__INLINE __m512i awq__mm_bytes_avx512(const uint8_t *p) /* 16 byt
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
 
+AWQ__AVX512 AWQ__INLINE __m512 awq__mm_codes_avx512(const uint8_t *p) /* 16 bytes to fp32 */
+{
+    return _mm512_cvtepi32_ps(awq__mm_bytes_avx512(p));
+}
+
 AWQ__AVX512 AWQ__INLINE __m512 awq__mm_value_avx512(__m512 code, __m512 s, __m512 o, int rounded)
 {
     return rounded ? _mm512_add_ps(_mm512_mul_ps(code, s), o) : _mm512_mul_ps(_mm512_sub_ps(code, o), s);
@@ -3700,51 +3797,82 @@ AWQ__AVX512 static void awq__mm_row_avx512(const awq_linear *l, int64_t row, int
 {
     const __m512 iota = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const uint8_t *p = (const uint8_t *)l->weight + row * l->row_bytes;
-    int64_t i = 0, g = l->group_size, end;
+    int64_t g = l->group_size, i = 0, at = k / g, end = (at + 1) * g - k;
     if (l->dtype == AWQ_F16) {
         for (p += 2 * k; i + 16 <= n; i += 16)
-            _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p + 2 * i))));
+            _mm512_storeu_ps(out + i,
+                             _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p + 2 * i))));
     } else if (l->dtype == AWQ_BF16) {
         for (p += 2 * k; i + 16 <= n; i += 16) {
             __m512i h = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(p + 2 * i)));
             _mm512_storeu_ps(out + i, _mm512_castsi512_ps(_mm512_slli_epi32(h, 16)));
         }
     } else if (l->dtype == AWQ_DTYPE_NONE && g % 16 == 0) {
-        const float *s = l->scales + row * (l->in_features / g) + k / g;
-        const float *o = l->offsets + row * (l->in_features / g) + k / g;
-        p += l->bits == 4 ? k / 2 : k;
-        for (end = g - k % g; i < n; end += g, s++, o++) {
+        const float *s = l->scales + row * l->groups + at, *o = l->offsets + row * l->groups + at;
+        for (p += l->bits == 4 ? k / 2 : k; i < n; end += g, s++, o++) {
             __m512 sv = _mm512_set1_ps(*s), ov = _mm512_set1_ps(*o), table;
             int64_t stop = AWQ__MIN(end, n);
             int r = l->zeros_rounded;
             if (l->bits != 4) {
                 for (; i < stop; i += 16)
-                    _mm512_storeu_ps(out + i, awq__mm_value_avx512(_mm512_cvtepi32_ps(awq__mm_bytes_avx512(p + i)), sv,
-                                                                   ov, r));
+                    _mm512_storeu_ps(out + i, awq__mm_value_avx512(awq__mm_codes_avx512(p + i), sv, ov, r));
                 continue;
             }
-            table = awq__mm_value_avx512(iota, sv, ov, r); /* permutexvar looks at the low 4 bits of each lane */
-            if (i % 32) {
-                __m512i c = _mm512_srli_epi32(awq__mm_bytes_avx512(p + i / 32 * 16), 4);
-                _mm512_storeu_ps(out + i, _mm512_permutexvar_ps(c, table));
-                i += 16;
+            table = awq__mm_value_avx512(iota, sv, ov, r); /* permutexvar reads the low 4 bits of each lane */
+            if (g % 32 == 0) {
+                for (; i < stop; i += 32) {
+                    __m512i c = awq__mm_bytes_avx512(p + i / 2);
+                    _mm512_storeu_ps(out + i, _mm512_permutexvar_ps(c, table));
+                    _mm512_storeu_ps(out + i + 16, _mm512_permutexvar_ps(_mm512_srli_epi32(c, 4), table));
+                }
+                continue;
             }
-            for (; i + 32 <= stop; i += 32) {
-                __m512i c = awq__mm_bytes_avx512(p + i / 2);
+            for (; i < stop; i += 16) {
+                __m512i c = awq__mm_bytes_avx512(p + i / 32 * 16);
+                if (i % 32) c = _mm512_srli_epi32(c, 4);
                 _mm512_storeu_ps(out + i, _mm512_permutexvar_ps(c, table));
-                _mm512_storeu_ps(out + i + 16, _mm512_permutexvar_ps(_mm512_srli_epi32(c, 4), table));
-            }
-            if (i < stop) {
-                _mm512_storeu_ps(out + i, _mm512_permutexvar_ps(awq__mm_bytes_avx512(p + i / 2), table));
-                i += 16;
             }
         }
     }
     if (i < n) awq__mm_row_scalar(l, row, k + i, n - i, out + i);
 }
 
-AWQ__AVX512 static void awq__mm_tile1_avx512(const float *const *w, const float *x, int64_t stride, int64_t steps,
-                                             float *lanes)
+/* A group's 16 possible weights are looked up by permutation. */
+AWQ__AVX512 static void awq__mm_token_avx512(const awq_linear *l, int64_t row, const float *x, float *lanes)
+{
+    const __m512 iota = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    int64_t groups = l->groups, next = l->row_bytes, g, i;
+    const uint8_t *p = (const uint8_t *)l->weight + row * next;
+    const float *s = l->scales + row * groups, *o = l->offsets + row * groups;
+    __m512 a0 = _mm512_setzero_ps(), a1 = a0, a2 = a0, a3 = a0;
+    for (g = 0; g < groups; g++, s++, o++) {
+#define AWQ__TABLE(r) \
+    awq__mm_value_avx512(iota, _mm512_set1_ps(s[r * groups]), _mm512_set1_ps(o[r * groups]), l->zeros_rounded)
+        __m512 t0 = AWQ__TABLE(0), t1 = AWQ__TABLE(1), t2 = AWQ__TABLE(2), t3 = AWQ__TABLE(3);
+#undef AWQ__TABLE
+        for (i = 0; i < l->group_size; i += 32, p += 16, x += 32) {
+            __m512 xa = _mm512_loadu_ps(x), xb = _mm512_loadu_ps(x + 16);
+            __m512i c0 = awq__mm_bytes_avx512(p), c1 = awq__mm_bytes_avx512(p + next);
+            __m512i c2 = awq__mm_bytes_avx512(p + 2 * next), c3 = awq__mm_bytes_avx512(p + 3 * next);
+#define AWQ__MAC(r)                                                              \
+    a##r = _mm512_add_ps(a##r, _mm512_mul_ps(xa, _mm512_permutexvar_ps(c##r, t##r))); \
+    c##r = _mm512_srli_epi32(c##r, 4);                                           \
+    a##r = _mm512_add_ps(a##r, _mm512_mul_ps(xb, _mm512_permutexvar_ps(c##r, t##r)))
+            AWQ__MAC(0);
+            AWQ__MAC(1);
+            AWQ__MAC(2);
+            AWQ__MAC(3);
+#undef AWQ__MAC
+        }
+    }
+    _mm512_storeu_ps(lanes, a0);
+    _mm512_storeu_ps(lanes + 16, a1);
+    _mm512_storeu_ps(lanes + 32, a2);
+    _mm512_storeu_ps(lanes + 48, a3);
+}
+
+AWQ__AVX512 static void awq__mm_tile1_avx512(const float *const *w, const float *x, int64_t stride,
+                                             int64_t steps, float *lanes)
 {
     const float *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
     __m512 a0 = _mm512_loadu_ps(lanes), a1 = _mm512_loadu_ps(lanes + 16), a2 = _mm512_loadu_ps(lanes + 32);
@@ -3764,8 +3892,8 @@ AWQ__AVX512 static void awq__mm_tile1_avx512(const float *const *w, const float 
     _mm512_storeu_ps(lanes + 48, a3);
 }
 
-AWQ__AVX512 static void awq__mm_tile4_avx512(const float *const *w, const float *x, int64_t stride, int64_t steps,
-                                             float *lanes)
+AWQ__AVX512 static void awq__mm_tile4_avx512(const float *const *w, const float *x, int64_t stride,
+                                             int64_t steps, float *lanes)
 {
     const float *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
     const float *xa = x, *xb = x + stride, *xc = x + 2 * stride, *xd = x + 3 * stride;
@@ -3816,12 +3944,13 @@ AWQ__AVX512 static void awq__mm_tile4_avx512(const float *const *w, const float 
 static const awq__mm_kernels *awq__mm_choose(const awq_ctx *ctx, const awq_linear *l)
 {
     static const awq__mm_kernels scalar = {awq__mm_row_scalar, awq__mm_tile4_scalar, awq__mm_tile1_scalar,
-                                           awq__mm_sum_scalar};
+                                           awq__mm_sum_scalar, NULL};
 #if AWQ__X86
-    static const awq__mm_kernels avx2 = {awq__mm_row_avx2, awq__mm_tile4_avx2, awq__mm_tile1_avx2, awq__mm_sum_avx2};
+    static const awq__mm_kernels avx2 = {awq__mm_row_avx2, awq__mm_tile4_avx2, awq__mm_tile1_avx2,
+                                         awq__mm_sum_avx2, awq__mm_token_avx2};
     static const awq__mm_kernels avx512 = {awq__mm_row_avx512, awq__mm_tile4_avx512, awq__mm_tile1_avx512,
-                                           awq__mm_sum_avx2};
-    awq_isa isa = ctx->isa != AWQ_ISA_AUTO && ctx->isa < l->best ? ctx->isa : l->best;
+                                           awq__mm_sum_avx2, awq__mm_token_avx512};
+    awq_isa isa = awq__isa(ctx);
     if (isa == AWQ_ISA_AVX512) return &avx512;
     if (isa == AWQ_ISA_AVX2) return &avx2;
 #endif
@@ -3840,23 +3969,29 @@ typedef struct awq__mm_arg {
 /* 4 rows from `row` on times tokens [t0, t0 + m), m <= AWQ__MM_TOKENS */
 static void awq__mm_strip(const awq__mm_arg *a, int64_t row, int64_t t0, int64_t m)
 {
-    float buffer[AWQ__MM_ROWS][AWQ__MM_COLS], lanes[AWQ__MM_TOKENS * AWQ__MM_ROWS * 16];
+    float memory[AWQ__MM_ROWS * (AWQ__MM_COLS + AWQ__MM_TOKENS * 16) + 16];
+    float *buffer = (float *)(((uintptr_t)memory + 63) & ~(uintptr_t)63); /* no vector across two cache lines */
+    float *lanes = buffer + AWQ__MM_ROWS * AWQ__MM_COLS;                  /* [tokens][4 rows][16] */
     float sums[AWQ__MM_TOKENS * AWQ__MM_ROWS], xtail[4 * 16];
     const awq_linear *l = a->l;
     const float *w[AWQ__MM_ROWS], *x;
     int64_t in = l->in_features, k, t, rows = AWQ__MIN(AWQ__MM_ROWS, l->out_features - row);
     int r;
     memset(lanes, 0, (size_t)(m * AWQ__MM_ROWS * 16) * sizeof *lanes);
+    if (m < 4 && rows == 4 && a->fn->token && l->bits == 4 && l->group_size % 32 == 0) {
+        for (t = 0; t < m; t++) a->fn->token(l, row, a->x + (t0 + t) * in, lanes + t * 64);
+        in = 0; /* done */
+    }
     for (k = 0; k < in; k += AWQ__MM_COLS) {
         int64_t n = AWQ__MIN(AWQ__MM_COLS, in - k), steps = n / 16, tail = n % 16;
         for (r = 0; r < rows; r++) {
-            w[r] = buffer[r];
+            w[r] = buffer + r * AWQ__MM_COLS;
             if (l->dtype == AWQ_F32 && !tail) {
                 w[r] = (const float *)l->weight + (row + r) * in + k;
                 continue;
             }
-            a->fn->row(l, row + r, k, n, buffer[r]);
-            if (tail) memset(buffer[r] + n, 0, (size_t)(16 - tail) * sizeof(float));
+            a->fn->row(l, row + r, k, n, buffer + r * AWQ__MM_COLS);
+            if (tail) memset(buffer + r * AWQ__MM_COLS + n, 0, (size_t)(16 - tail) * sizeof(float));
         }
         for (; r < AWQ__MM_ROWS; r++) w[r] = w[0]; /* computed and dropped */
         x = a->x + t0 * in + k;
@@ -3873,7 +4008,8 @@ static void awq__mm_strip(const awq__mm_arg *a, int64_t row, int64_t t0, int64_t
     a->fn->sum(lanes, m * AWQ__MM_ROWS, sums);
     for (t = 0; t < m; t++)
         for (r = 0; r < rows; r++)
-            a->y[(t0 + t) * l->out_features + row + r] = sums[t * AWQ__MM_ROWS + r] + (l->bias ? l->bias[row + r] : 0.0f);
+            a->y[(t0 + t) * l->out_features + row + r] =
+                sums[t * AWQ__MM_ROWS + r] + (l->bias ? l->bias[row + r] : 0.0f);
 }
 
 static void awq__mm_job(void *arg, int64_t job)
@@ -3912,8 +4048,8 @@ AWQ_API awq_status awq_linear_dense(awq_ctx *ctx, awq_dtype dtype, const void *w
     l->out_features = out_features;
     l->in_features = in_features;
     l->group_size = in_features;
+    l->groups = 1;
     l->dtype = dtype;
-    l->best = awq_best_isa();
     l->row_bytes = in_features * (int64_t)awq_dtype_size(dtype);
     l->weight = weight;
     l->bias = bias;
@@ -3954,11 +4090,11 @@ AWQ_API awq_status awq_linear_prepare(awq_ctx *ctx, const awq_qweight *w, int ze
     q.out_features = w->out_features;
     q.in_features = w->in_features;
     q.group_size = w->group_size;
+    q.groups = w->in_features / w->group_size;
     q.bits = w->bits;
     q.zeros_rounded = zeros_rounded != 0;
-    q.best = awq_best_isa();
     q.row_bytes = w->bits == 4 ? (w->in_features + 31) / 32 * 16 : (w->in_features + 15) / 16 * 16;
-    groups = (size_t)w->out_features * (size_t)(w->in_features / w->group_size);
+    groups = (size_t)w->out_features * (size_t)q.groups;
     a.w = w;
     a.row_bytes = q.row_bytes;
     a.zeros_rounded = q.zeros_rounded;
@@ -3991,7 +4127,7 @@ AWQ_API size_t awq_linear_bytes(const awq_linear *l)
 {
     size_t groups;
     if (l->dtype != AWQ_DTYPE_NONE) return 0;
-    groups = (size_t)l->out_features * (size_t)(l->in_features / l->group_size);
+    groups = (size_t)l->out_features * (size_t)l->groups;
     return (size_t)l->out_features * (size_t)l->row_bytes + 2 * groups * sizeof(float)
            + (l->bias ? (size_t)l->out_features * sizeof(float) : 0);
 }
@@ -4273,13 +4409,13 @@ AWQ_API awq_status awq_search_clips(awq_ctx *ctx, const float *weights, int64_t 
     return AWQ_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>tensors
    safetensors: u64 header length (little endian), JSON header, data. One file, or shards named by an index.
-   Reading is as strict as the reference reader: the tensors of a file tile its data exactly, every name occurs once,
-   every shape agrees with its bytes; shards are plain file names beside their index. Tensor data is read where it
-   is asked for, never as a whole. Writing fixes every header first, so that data may come in any order and a killed
-   run can go on in the same files.
+   Reading is as strict as the reference reader: the tensors of a file tile its data exactly, every name occurs
+   once, every shape agrees with its bytes; shards are plain file names beside their index. Tensor data is read
+   where it is asked for, never as a whole. Writing fixes every header first, so that data may come in any order
+   and a killed run can go on in the same files.
    Tests: tests/test_tensors.c, tests/fuzz_tensors.c */
 
 #define AWQ__ST_MAX_HEADER 100000000u /* bytes; also of an index */
@@ -4337,11 +4473,13 @@ static int awq__st_by_offset(const void *a, const void *b)
     return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
 }
 
-static awq_status awq__st_range(awq_ctx *ctx, const char *who, const awq_tensor *t, uint64_t offset, uint64_t bytes)
+static awq_status awq__st_range(awq_ctx *ctx, const char *who, const awq_tensor *t, uint64_t offset,
+                                uint64_t bytes)
 {
     if (offset <= t->bytes && bytes <= t->bytes - offset) return AWQ_OK;
     return awq__fail(ctx, AWQ_E_ARG, "%s: %llu bytes from byte %llu on of \"%.300s\", which has %llu", who,
-                     (unsigned long long)bytes, (unsigned long long)offset, t->name, (unsigned long long)t->bytes);
+                     (unsigned long long)bytes, (unsigned long long)offset, t->name,
+                     (unsigned long long)t->bytes);
 }
 
 /* position of name in a list sorted by name, or -1 */
@@ -4387,10 +4525,10 @@ static awq_status awq__st_bad(awq_ctx *ctx, const char *path, const char *tensor
     return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%.300s\": %s", path, tensor, what);
 }
 
-/* One member of the header, {"dtype": "F16", "shape": [..], "data_offsets": [begin, end]}; t->offset stays relative
-   to the data, which has `size` bytes. */
-static awq_status awq__st_entry(awq_ctx *ctx, const char *path, const awq__json *j, uint32_t node, uint64_t size,
-                                awq_tensor *t)
+/* One member of the header, {"dtype": "F16", "shape": [..], "data_offsets": [begin, end]}; t->offset stays
+   relative to the data, which has `size` bytes. */
+static awq_status awq__st_entry(awq_ctx *ctx, const char *path, const awq__json *j, uint32_t node,
+                                uint64_t size, awq_tensor *t)
 {
     static const char *const keys[] = {"dtype", "shape", "data_offsets"};
     uint32_t at[3] = {0, 0, 0}, i, m;
@@ -4399,7 +4537,7 @@ static awq_status awq__st_entry(awq_ctx *ctx, const char *path, const awq__json 
     uint64_t bytes;
     char shape[200];
     int k;
-    if (awq__json_is(j, node) != AWQ__J_OBJ) return awq__st_bad(ctx, path, t->name, "its entry is not an object");
+    if (awq__json_is(j, node) != AWQ__J_OBJ) return awq__st_bad(ctx, path, t->name, "its entry is no object");
     for (m = awq__json_first(j, node); m; m = awq__json_next(j, m))
         for (k = 0; k < 3; k++) {
             if (strcmp(awq__json_key(j, m), keys[k])) continue;
@@ -4410,31 +4548,32 @@ static awq_status awq__st_entry(awq_ctx *ctx, const char *path, const awq__json 
     if (!dtype) return awq__st_bad(ctx, path, t->name, "dtype is missing or no string");
     for (k = AWQ_F64; k <= AWQ_F8_E5M2 && strcmp(dtype, awq_dtype_name((awq_dtype)k)); k++) {}
     if (k > AWQ_F8_E5M2)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: tensor \"%.300s\": dtype \"%.40s\" is not known", path, t->name,
-                         dtype);
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: tensor \"%.300s\": dtype \"%.40s\" is not known", path,
+                         t->name, dtype);
     t->dtype = (awq_dtype)k;
     if (awq__json_is(j, at[1]) != AWQ__J_ARR)
         return awq__st_bad(ctx, path, t->name, "shape is missing or no array");
     if (awq__json_count(j, at[1]) > AWQ_MAX_DIMS)
-        return awq__fail(ctx, AWQ_E_LIMIT, "%s: tensor \"%.300s\": %lu dimensions, at most %d are read", path, t->name,
-                         (unsigned long)awq__json_count(j, at[1]), AWQ_MAX_DIMS);
+        return awq__fail(ctx, AWQ_E_LIMIT, "%s: tensor \"%.300s\": %lu dimensions, at most %d are read", path,
+                         t->name, (unsigned long)awq__json_count(j, at[1]), AWQ_MAX_DIMS);
     for (i = awq__json_first(j, at[1]); i; i = awq__json_next(j, i), t->ndim++)
         if (!awq__json_int_of(j, i, &t->shape[t->ndim]) || t->shape[t->ndim] < 0)
             return awq__st_bad(ctx, path, t->name, "a dimension is not a whole number from 0 to 2^63 - 1");
     if (!awq__st_bytes(t, &bytes)) return awq__st_bad(ctx, path, t->name, "its shape is too large to be true");
     i = awq__json_first(j, at[2]);
-    if (awq__json_is(j, at[2]) != AWQ__J_ARR || awq__json_count(j, at[2]) != 2 || !awq__json_int_of(j, i, &range[0])
-        || !awq__json_int_of(j, awq__json_next(j, i), &range[1]) || range[0] < 0 || range[1] < range[0])
+    if (awq__json_is(j, at[2]) != AWQ__J_ARR || awq__json_count(j, at[2]) != 2
+        || !awq__json_int_of(j, i, &range[0]) || !awq__json_int_of(j, awq__json_next(j, i), &range[1])
+        || range[0] < 0 || range[1] < range[0])
         return awq__st_bad(ctx, path, t->name, "data_offsets is not [begin, end] with 0 <= begin <= end");
     t->offset = (uint64_t)range[0];
     t->bytes = (uint64_t)range[1] - t->offset;
     if (t->bytes != bytes)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%.300s\": %s %s takes %llu bytes, data_offsets spans %llu",
-                         path, t->name, dtype, awq__st_shape(t->shape, t->ndim, shape, sizeof shape),
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%.300s\": %s %s takes %llu bytes, data_offsets spans "
+                         "%llu", path, t->name, dtype, awq__st_shape(t->shape, t->ndim, shape, sizeof shape),
                          (unsigned long long)bytes, (unsigned long long)t->bytes);
     if ((uint64_t)range[1] > size)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%.300s\" ends at data byte %lld, the file has only %llu",
-                         path, t->name, (long long)range[1], (unsigned long long)size);
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%.300s\" ends at data byte %lld, the file has only "
+                         "%llu", path, t->name, (long long)range[1], (unsigned long long)size);
     return AWQ_OK;
 }
 
@@ -4470,16 +4609,16 @@ static awq_status awq__st_entries(awq_ctx *ctx, awq_tensors *t, int file, const 
     for (i = from; i < t->count; i++) {
         awq_tensor *e = (awq_tensor *)(uintptr_t)t->order[i];
         if (e->offset != at)
-            return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%.300s\" begins at data byte %llu, %s at %llu", path,
-                             e->name, (unsigned long long)e->offset,
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%.300s\" begins at data byte %llu, %s at %llu",
+                             path, e->name, (unsigned long long)e->offset,
                              e->offset < at ? "inside the one before, which ends" : "but the one before ends",
                              (unsigned long long)at);
         at += e->bytes;
         e->offset += data_at;
     }
     if (at != size)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %llu bytes follow the last tensor, which ends at data byte %llu", path,
-                         (unsigned long long)(size - at), (unsigned long long)at);
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %llu bytes follow the last tensor, which ends at data byte "
+                         "%llu", path, (unsigned long long)(size - at), (unsigned long long)at);
     return AWQ_OK;
 }
 
@@ -4495,11 +4634,12 @@ static awq_status awq__st_open_file(awq_ctx *ctx, awq_tensors *t, int file)
     int i;
     AWQ__TRY(awq__file_open(ctx, s->path, 0, &s->f));
     if (s->f.bytes < 8)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %llu bytes, a safetensors file begins with an 8-byte header length",
-                         s->path, (unsigned long long)s->f.bytes);
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %llu bytes, a safetensors file begins with an 8-byte header "
+                         "length", s->path, (unsigned long long)s->f.bytes);
     AWQ__TRY(awq__file_read(ctx, &s->f, s->path, 0, head, 8));
     if (!memcmp(head, "version ", 8))
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: is a Git LFS pointer; fetch the file itself (git lfs pull)", s->path);
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: is a Git LFS pointer; fetch the file itself (git lfs pull)",
+                         s->path);
     for (i = 7; i >= 0; i--) n = n << 8 | head[i];
     if (n > s->f.bytes - 8)
         return awq__fail(ctx, AWQ_E_FORMAT, "%s: header length is %llu, but only %llu bytes follow it", s->path,
@@ -4554,8 +4694,8 @@ static awq_status awq__st_read_index(awq_ctx *ctx, awq_tensors *t, const char *f
         size_t len = 0;
         const char *name = awq__json_str(j, m, &len);
         if (!name || !len || strlen(name) != len || strpbrk(name, "/\\:") || strstr(name, ".."))
-            return awq__fail(ctx, AWQ_E_FORMAT, "%s: weight_map of \"%.300s\" is \"%.200s\", expected a plain file name",
-                             j->name, awq__json_key(j, m), name ? name : "(no string)");
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: weight_map of \"%.300s\" is \"%.200s\", expected a plain "
+                             "file name", j->name, awq__json_key(j, m), name ? name : "(no string)");
         AWQ__TRY(awq__st_add_file(ctx, t, folder, name));
     }
     return AWQ_OK;
@@ -4579,8 +4719,8 @@ static int awq__probe(awq_ctx *ctx, const char *folder, const char *name)
 /* Fill t->files, and j when there is an index. */
 static awq_status awq__st_find_files(awq_ctx *ctx, awq_tensors *t, const char *path, awq__json *j)
 {
-    static const char *const other[] = {"pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth",
-                                        "model.pt", "model.gguf"};
+    static const char *const other[] = {"pytorch_model.bin", "pytorch_model.bin.index.json",
+                                        "consolidated.00.pth", "model.pt", "model.gguf"};
     size_t len = strlen(path), i;
     int there;
     if (len > 12 && !strcmp(path + len - 12, ".safetensors") && awq__file_exists(ctx, path))
@@ -4592,11 +4732,12 @@ static awq_status awq__st_find_files(awq_ctx *ctx, awq_tensors *t, const char *p
     for (i = 0; !there && i < sizeof other / sizeof other[0]; i++) {
         there = awq__probe(ctx, path, other[i]);
         if (there > 0)
-            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: has %s but no " AWQ__ST_SINGLE "; only safetensors is read: "
-                             "save the model again with save_pretrained(..., safe_serialization=True)", path, other[i]);
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: has %s but no " AWQ__ST_SINGLE "; save the model "
+                             "again with save_pretrained(..., safe_serialization=True)", path, other[i]);
     }
     return there ? ctx->err.status
-                 : awq__fail(ctx, AWQ_E_IO, "%s: neither " AWQ__ST_SINGLE " nor " AWQ__ST_INDEX " is there", path);
+                 : awq__fail(ctx, AWQ_E_IO, "%s: neither " AWQ__ST_SINGLE " nor " AWQ__ST_INDEX " is there",
+                             path);
 }
 
 /* What only shows with every file open: names that occur twice, tensors elsewhere than the index says. */
@@ -4609,14 +4750,14 @@ static awq_status awq__st_check(awq_ctx *ctx, awq_tensors *t, const awq__json *j
         const awq_tensor *a = (const awq_tensor *)t->order[i - 1], *b = (const awq_tensor *)t->order[i];
         if (strcmp(a->name, b->name)) continue;
         if (a->file == b->file) return awq__st_bad(ctx, t->files[a->file].path, a->name, "is there twice");
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%.300s\" is also in %.300s", t->files[a->file].path, a->name,
-                         t->files[b->file].path);
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%.300s\" is also in %.300s", t->files[a->file].path,
+                         a->name, t->files[b->file].path);
     }
     for (; m; m = awq__json_next(j, m)) {
         const awq_tensor *e = awq_tensors_find(t, awq__json_key(j, m));
         if (!e || !awq__json_eq(j, m, t->files[e->file].name))
-            return awq__fail(ctx, AWQ_E_FORMAT, "%s: says that \"%.300s\" is in %.200s, but it is %s%.200s", j->name,
-                             awq__json_key(j, m), awq__json_str(j, m, NULL), e ? "in " : "nowhere",
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: says that \"%.300s\" is in %.200s, but it is %s%.200s",
+                             j->name, awq__json_key(j, m), awq__json_str(j, m, NULL), e ? "in " : "nowhere",
                              e ? t->files[e->file].name : "");
     }
     return AWQ_OK;
@@ -4672,27 +4813,28 @@ AWQ_API const char *awq_tensors_file(const awq_tensors *tensors, int file)
     return file < 0 || file >= tensors->n_files ? "?" : tensors->files[file].path;
 }
 
-AWQ_API awq_status awq_tensors_read(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor, uint64_t offset,
-                                    void *data, size_t bytes)
+AWQ_API awq_status awq_tensors_read(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor,
+                                    uint64_t offset, void *data, size_t bytes)
 {
     awq__st_file *s = &tensors->files[tensor->file];
     AWQ__TRY(awq__st_range(ctx, "awq_tensors_read", tensor, offset, bytes));
     return awq__file_read(ctx, &s->f, s->path, tensor->offset + offset, data, bytes);
 }
 
-AWQ_API awq_status awq_tensors_read_float(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor, int64_t first,
-                                          int64_t count, float *data)
+AWQ_API awq_status awq_tensors_read_float(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor,
+                                          int64_t first, int64_t count, float *data)
 {
     uint64_t piece[2048]; /* 16 KB, aligned for every type */
     const char *path = tensors->files[tensor->file].path;
     int64_t size = (int64_t)awq_dtype_size(tensor->dtype), total = (int64_t)tensor->bytes / size, n, i;
     int direct = tensor->dtype == AWQ_F32;
     if (!awq__is_real(tensor->dtype))
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: tensor \"%.300s\" is %s, expected F32, F16, BF16 or F64", path,
-                         tensor->name, awq_dtype_name(tensor->dtype));
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: tensor \"%.300s\" is %s, expected F32, F16, BF16 or "
+                         "F64", path, tensor->name, awq_dtype_name(tensor->dtype));
     if (first < 0 || count < 0 || first > total || count > total - first)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_tensors_read_float: %lld elements from %lld on of \"%.300s\", which has "
-                         "%lld", (long long)count, (long long)first, tensor->name, (long long)total);
+        return awq__fail(ctx, AWQ_E_ARG, "awq_tensors_read_float: %lld elements from %lld on of \"%.300s\", "
+                         "which has %lld", (long long)count, (long long)first, tensor->name,
+                         (long long)total);
     for (; count; first += n, data += n, count -= n) {
         n = AWQ__MIN(count, direct ? (int64_t)1 << 24 : (int64_t)sizeof piece / size);
         AWQ__TRY(awq_tensors_read(ctx, tensors, tensor, (uint64_t)(first * size), direct ? (void *)data : piece,
@@ -4700,8 +4842,9 @@ AWQ_API awq_status awq_tensors_read_float(awq_ctx *ctx, awq_tensors *tensors, co
         if (!direct) awq__to_float(tensor->dtype, piece, n, data);
         for (i = 0; i < n; i++)
             if (!awq__finite(data[i]))
-                return awq__fail(ctx, AWQ_E_NUMERIC, "%s: tensor \"%.300s\": element %lld is %s", path, tensor->name,
-                                 (long long)(first + i), data[i] != data[i] ? "NaN" : "infinite in fp32");
+                return awq__fail(ctx, AWQ_E_NUMERIC, "%s: tensor \"%.300s\": element %lld is %s", path,
+                                 tensor->name, (long long)(first + i),
+                                 data[i] != data[i] ? "NaN" : "infinite in fp32");
     }
     return AWQ_OK;
 }
@@ -4754,10 +4897,11 @@ static awq_status awq__wr_plan(awq_ctx *ctx, awq_writer *w, const awq_tensor *li
             step = awq__utf8_len((const unsigned char *)name + at, len - at);
         for (k = 0; k < t->ndim && k < AWQ_MAX_DIMS && t->shape[k] >= 0; k++) {}
         if (!len || !step || !strcmp(name, "__metadata__")) bad = "its name is empty, reserved or not UTF-8";
-        else if (k != t->ndim || !awq_dtype_size(t->dtype)) bad = "its dtype, number of dimensions or shape is not valid";
-        else if (!awq__st_bytes(t, &t->bytes) || t->bytes > (uint64_t)INT64_MAX / 2 - used) bad = "it is too large";
+        else if (k != t->ndim || !awq_dtype_size(t->dtype)) bad = "its dtype or shape is not valid";
+        else if (!awq__st_bytes(t, &t->bytes) || t->bytes > (uint64_t)INT64_MAX / 2 - used) bad = "too large";
         if (bad)
-            return awq__fail(ctx, AWQ_E_ARG, "awq_writer_open: tensor %llu \"%.300s\": %s", (unsigned long long)i, name, bad);
+            return awq__fail(ctx, AWQ_E_ARG, "awq_writer_open: tensor %llu \"%.300s\": %s",
+                             (unsigned long long)i, name, bad);
         if (!(t->name = awq__arena_text(ctx, &w->arena, name, len))) return AWQ_E_MEMORY;
         if (!w->n_shards || (used && t->bytes > shard_bytes - AWQ__MIN(used, shard_bytes))) {
             w->n_shards++;
@@ -4769,8 +4913,8 @@ static awq_status awq__wr_plan(awq_ctx *ctx, awq_writer *w, const awq_tensor *li
         w->order[i] = t;
     }
     if (w->n_shards > AWQ__ST_MAX_FILES)
-        return awq__fail(ctx, AWQ_E_LIMIT, "awq_writer_open: %d files, at most %d; use larger shards", w->n_shards,
-                         AWQ__ST_MAX_FILES);
+        return awq__fail(ctx, AWQ_E_LIMIT, "awq_writer_open: %d files, at most %d; use larger shards",
+                         w->n_shards, AWQ__ST_MAX_FILES);
     awq__sort(w->order, w->count, awq__st_by_name);
     for (i = 1; i < w->count; i++)
         if (!awq__st_by_name(w->order[i - 1], w->order[i]))
@@ -4779,8 +4923,8 @@ static awq_status awq__wr_plan(awq_ctx *ctx, awq_writer *w, const awq_tensor *li
     return AWQ_OK;
 }
 
-/* Paths of shard number `shard` and its header: length field and JSON, padded with spaces to a multiple of 8. The
-   shard's tensors begin at list[*next], which moves on to those of the next one. */
+/* Paths of shard number `shard` and its header: length field and JSON, padded with spaces to a multiple of 8.
+   The shard's tensors begin at list[*next], which moves on to those of the next one. */
 static awq_status awq__wr_header(awq_ctx *ctx, awq_writer *w, int shard, size_t *next, awq__text *h)
 {
     awq__st_shard *s = &w->shards[shard];
@@ -4844,7 +4988,7 @@ static awq_status awq__wr_reopen(awq_ctx *ctx, awq__st_shard *s, const awq__text
     st = awq__file_read(ctx, &s->f, s->part, 0, old, h->len);
     same = !st && !memcmp(old, h->data, h->len);
     awq__free(ctx, old);
-    if (!st && !same) return awq__fail(ctx, AWQ_E_FORMAT, "%s: cannot resume: begun with other tensors", s->part);
+    if (!st && !same) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: cannot resume: begun otherwise", s->part);
     return st;
 }
 
@@ -4878,7 +5022,8 @@ AWQ_API awq_status awq_writer_open(awq_ctx *ctx, const char *folder, const awq_t
         if (!st) st = resume ? awq__wr_reopen(ctx, &w->shards[i], &h) : awq__wr_create(ctx, &w->shards[i], &h);
     }
     awq__text_free(ctx, &h);
-    for (i = 0; i < w->n_shards && !st && resume; i++) w->shards[i].ours = 1; /* only when all of them fit the plan */
+    /* only when all of them fit the plan */
+    for (i = 0; i < w->n_shards && !st && resume; i++) w->shards[i].ours = 1;
     if (st) awq_writer_abort(ctx, w, 0);
     else *writer = w;
     return st;
@@ -4890,8 +5035,8 @@ AWQ_API int64_t awq_writer_find(const awq_writer *writer, const char *name)
     return at < 0 ? -1 : (int64_t)((const awq_tensor *)writer->order[at] - writer->list);
 }
 
-AWQ_API awq_status awq_writer_write(awq_ctx *ctx, awq_writer *writer, int64_t index, uint64_t offset, const void *data,
-                                    size_t bytes)
+AWQ_API awq_status awq_writer_write(awq_ctx *ctx, awq_writer *writer, int64_t index, uint64_t offset,
+                                    const void *data, size_t bytes)
 {
     const awq_file_system *fs = awq__fs(ctx);
     awq__st_shard *s;
@@ -4953,9 +5098,9 @@ AWQ_API awq_status awq_writer_finish(awq_ctx *ctx, awq_writer *writer)
     int i, e;
     for (k = 0; k < writer->count && !writer->resumed; k++)
         if (writer->written[k] < writer->list[k].bytes)
-            return awq__fail(ctx, AWQ_E_ARG, "awq_writer_finish: %llu of the %llu bytes of \"%.300s\" were written",
-                             (unsigned long long)writer->written[k], (unsigned long long)writer->list[k].bytes,
-                             writer->list[k].name);
+            return awq__fail(ctx, AWQ_E_ARG, "awq_writer_finish: %llu of the %llu bytes of \"%.300s\" were "
+                             "written", (unsigned long long)writer->written[k],
+                             (unsigned long long)writer->list[k].bytes, writer->list[k].name);
     AWQ__TRY(awq_writer_sync(ctx, writer));
     for (i = 0; i < writer->n_shards; i++) {
         e = awq__file_close(ctx, &writer->shards[i].f);
@@ -4997,18 +5142,19 @@ AWQ_API void awq_writer_abort(awq_ctx *ctx, awq_writer *writer, int keep_parts)
     awq__arena_free(ctx, &writer->arena);
     awq__free(ctx, writer);
 }
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>checkpoint
-   A Hugging Face folder: config.json in the spelling of transformers 4 and 5, generation_config.json, the family's
-   row, quantization_config in its variants, and every tensor the family needs, checked for presence, type and shape.
-   Invariants: nothing is allocated in proportion to a number that config.json states; a linear is packed exactly
-   when its packed tensor is there, whatever the config says; every refusal names the file and the key or tensor.
+   A Hugging Face folder: config.json in the spelling of transformers 4 and 5, generation_config.json, the
+   family's row, quantization_config in its variants, and every tensor the family needs, checked for presence,
+   type and shape.
+   Invariants: nothing is allocated in proportion to a number that config.json states; a linear is packed
+   exactly when its packed tensor is there, whatever the config says; refusals name the file and key or tensor.
    Tests: tests/test_checkpoint.c, tests/fuzz_config.c */
 
 /* --- families: one row each */
 typedef enum awq__window_rule {
     AWQ__WINDOW_NONE,
-    AWQ__WINDOW_ALL,   /* sliding_window, when it is not null, holds for every layer; 4096 when config has no such key */
+    AWQ__WINDOW_ALL,   /* sliding_window holds for every layer; null: none, key absent: 4096 */
     AWQ__WINDOW_LISTED /* only with use_sliding_window; layer_types or max_window_layers say where */
 } awq__window_rule;
 
@@ -5049,8 +5195,8 @@ static uint32_t awq__cfg_get(const awq__json *j, uint32_t object, const char *ke
 }
 
 /* fallback -1: required */
-static awq_status awq__cfg_int(awq_ctx *ctx, const awq__json *j, uint32_t object, const char *key, int64_t lo, int64_t hi,
-                               int64_t fallback, int64_t *out)
+static awq_status awq__cfg_int(awq_ctx *ctx, const awq__json *j, uint32_t object, const char *key, int64_t lo,
+                               int64_t hi, int64_t fallback, int64_t *out)
 {
     uint32_t node = awq__cfg_get(j, object, key);
     int64_t v = fallback;
@@ -5058,15 +5204,15 @@ static awq_status awq__cfg_int(awq_ctx *ctx, const awq__json *j, uint32_t object
     if (node && !awq__json_int_of(j, node, &v))
         return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is not a whole number", j->name, key);
     if (node && (v < lo || v > hi))
-        return awq__fail(ctx, v < lo ? AWQ_E_FORMAT : AWQ_E_LIMIT, "%s: %s is %lld, expected %lld to %lld", j->name, key,
-                         (long long)v, (long long)lo, (long long)hi);
+        return awq__fail(ctx, v < lo ? AWQ_E_FORMAT : AWQ_E_LIMIT, "%s: %s is %lld, expected %lld to %lld",
+                         j->name, key, (long long)v, (long long)lo, (long long)hi);
     *out = v;
     return AWQ_OK;
 }
 
 /* a finite number above 0; fallback 0: required */
-static awq_status awq__cfg_real(awq_ctx *ctx, const awq__json *j, uint32_t object, const char *key, double fallback,
-                                double *out)
+static awq_status awq__cfg_real(awq_ctx *ctx, const awq__json *j, uint32_t object, const char *key,
+                                double fallback, double *out)
 {
     uint32_t node = awq__cfg_get(j, object, key);
     double v = fallback;
@@ -5079,7 +5225,8 @@ static awq_status awq__cfg_real(awq_ctx *ctx, const awq__json *j, uint32_t objec
     return AWQ_OK;
 }
 
-static awq_status awq__cfg_bool(awq_ctx *ctx, const awq__json *j, uint32_t object, const char *key, int fallback, int *out)
+static awq_status awq__cfg_bool(awq_ctx *ctx, const awq__json *j, uint32_t object, const char *key,
+                                int fallback, int *out)
 {
     uint32_t node = awq__cfg_get(j, object, key);
     int v = node ? awq__json_bool(j, node) : fallback;
@@ -5089,7 +5236,8 @@ static awq_status awq__cfg_bool(awq_ctx *ctx, const awq__json *j, uint32_t objec
 }
 
 /* *out NULL when absent */
-static awq_status awq__cfg_str(awq_ctx *ctx, const awq__json *j, uint32_t object, const char *key, const char **out)
+static awq_status awq__cfg_str(awq_ctx *ctx, const awq__json *j, uint32_t object, const char *key,
+                               const char **out)
 {
     uint32_t node = awq__cfg_get(j, object, key);
     const char *s = awq__json_str(j, node, NULL);
@@ -5099,7 +5247,8 @@ static awq_status awq__cfg_str(awq_ctx *ctx, const awq__json *j, uint32_t object
 }
 
 /* *out 0 when absent */
-static awq_status awq__cfg_object(awq_ctx *ctx, const awq__json *j, uint32_t object, const char *key, uint32_t *out)
+static awq_status awq__cfg_object(awq_ctx *ctx, const awq__json *j, uint32_t object, const char *key,
+                                  uint32_t *out)
 {
     uint32_t node = awq__cfg_get(j, object, key);
     if (node && awq__json_is(j, node) != AWQ__J_OBJ)
@@ -5115,20 +5264,21 @@ static awq_status awq__cfg_sizes(awq_ctx *ctx, const awq__json *j, awq_config *c
     AWQ__TRY(awq__cfg_int(ctx, j, 1, "hidden_size", 1, 1 << 20, -1, &c->hidden_size));
     AWQ__TRY(awq__cfg_int(ctx, j, 1, "intermediate_size", 1, 1 << 24, -1, &c->intermediate_size));
     AWQ__TRY(awq__cfg_int(ctx, j, 1, "vocab_size", 1, 1 << 26, -1, &c->vocab_size));
-    AWQ__TRY(awq__cfg_int(ctx, j, 1, "max_position_embeddings", 1, INT32_MAX, 2048, &c->max_position_embeddings));
+    AWQ__TRY(awq__cfg_int(ctx, j, 1, "max_position_embeddings", 1, INT32_MAX, 2048,
+                          &c->max_position_embeddings));
     AWQ__TRY(awq__cfg_int(ctx, j, 1, "num_hidden_layers", 1, AWQ_MAX_LAYERS, -1, &layers));
     AWQ__TRY(awq__cfg_int(ctx, j, 1, "num_attention_heads", 1, 1 << 16, -1, &heads));
     AWQ__TRY(awq__cfg_int(ctx, j, 1, "num_key_value_heads", 1, 1 << 16, heads, &kv));
     AWQ__TRY(awq__cfg_int(ctx, j, 1, "head_dim", 1, 1 << 14, c->hidden_size / heads, &dim));
     if (!awq__cfg_get(j, 1, "head_dim") && c->hidden_size % heads)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: num_attention_heads %lld does not divide hidden_size %lld and there is no "
-                         "head_dim", j->name, (long long)heads, (long long)c->hidden_size);
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: num_attention_heads %lld does not divide hidden_size %lld and "
+                         "there is no head_dim", j->name, (long long)heads, (long long)c->hidden_size);
     if (dim % 2) /* also 0: more heads than hidden_size */
         return awq__fail(ctx, AWQ_E_FORMAT, "%s: head_dim is %lld, expected an even number for rope", j->name,
                          (long long)dim);
     if (heads % kv)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: num_key_value_heads %lld does not divide num_attention_heads %lld",
-                         j->name, (long long)kv, (long long)heads);
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: num_key_value_heads %lld does not divide num_attention_heads "
+                         "%lld", j->name, (long long)kv, (long long)heads);
     c->num_hidden_layers = (int)layers;
     c->num_attention_heads = (int)heads;
     c->num_key_value_heads = (int)kv;
@@ -5136,7 +5286,7 @@ static awq_status awq__cfg_sizes(awq_ctx *ctx, const awq__json *j, awq_config *c
     return AWQ_OK;
 }
 
-/* transformers 5: rope_parameters {rope_type, rope_theta, ...}; 4: rope_theta beside rope_scaling {rope_type | type} */
+/* transformers 5: rope_parameters {rope_type, rope_theta}; 4: rope_theta, rope_scaling {rope_type or type} */
 static awq_status awq__cfg_rope(awq_ctx *ctx, const awq__json *j, awq_config *c)
 {
     uint32_t rope, i;
@@ -5148,14 +5298,15 @@ static awq_status awq__cfg_rope(awq_ctx *ctx, const awq__json *j, awq_config *c)
     if (!rope) AWQ__TRY(awq__cfg_object(ctx, j, 1, "rope_scaling", &rope));
     for (i = awq__json_first(j, rope); i; i = awq__json_next(j, i))
         if (awq__json_is(j, i) == AWQ__J_OBJ)
-            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: rope_parameters per layer type (%.40s) are not supported",
-                             j->name, awq__json_key(j, i));
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: rope_parameters per layer type (%.40s) are not "
+                             "supported", j->name, awq__json_key(j, i));
     AWQ__TRY(awq__cfg_str(ctx, j, rope, "rope_type", &type));
     if (!type) AWQ__TRY(awq__cfg_str(ctx, j, rope, "type", &type));
     AWQ__TRY(awq__cfg_real(ctx, j, rope, "rope_theta", c->rope_theta, &c->rope_theta));
     AWQ__TRY(awq__cfg_real(ctx, j, rope, "partial_rotary_factor", partial, &partial));
     if (partial != 1)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: partial_rotary_factor is %g, only 1 is supported", j->name, partial);
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: partial_rotary_factor is %g, only 1 is supported",
+                         j->name, partial);
     c->rope_factor = 1;
     if (!type || !strcmp(type, "default")) return AWQ_OK;
     if (!strcmp(type, "linear")) {
@@ -5163,8 +5314,8 @@ static awq_status awq__cfg_rope(awq_ctx *ctx, const awq__json *j, awq_config *c)
         return awq__cfg_real(ctx, j, rope, "factor", 0, &c->rope_factor);
     }
     if (strcmp(type, "llama3"))
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: rope_type is \"%.40s\"; known are default, linear, llama3", j->name,
-                         type);
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: rope_type is \"%.40s\"; known are default, linear, "
+                         "llama3", j->name, type);
     c->rope_kind = AWQ_ROPE_LLAMA3;
     AWQ__TRY(awq__cfg_real(ctx, j, rope, "factor", 0, &c->rope_factor));
     AWQ__TRY(awq__cfg_real(ctx, j, rope, "low_freq_factor", 0, &c->rope_low_freq_factor));
@@ -5184,21 +5335,22 @@ static awq_status awq__cfg_window(awq_ctx *ctx, const awq__json *j, awq__window_
     int use = 1, i;
     if (rule == AWQ__WINDOW_NONE) return AWQ_OK;
     if (rule == AWQ__WINDOW_ALL || awq__cfg_get(j, 1, "sliding_window"))
-        AWQ__TRY(awq__cfg_int(ctx, j, 1, "sliding_window", 1, INT32_MAX, awq__json_get(j, 1, "sliding_window") ? 0 : 4096,
-                              &window));
+        AWQ__TRY(awq__cfg_int(ctx, j, 1, "sliding_window", 1, INT32_MAX,
+                              awq__json_get(j, 1, "sliding_window") ? 0 : 4096, &window));
     if (rule == AWQ__WINDOW_LISTED) {
         AWQ__TRY(awq__cfg_bool(ctx, j, 1, "use_sliding_window", 0, &use));
         AWQ__TRY(awq__cfg_int(ctx, j, 1, "max_window_layers", 0, INT32_MAX, 28, &from));
-        if (types && (awq__json_is(j, types) != AWQ__J_ARR || awq__json_count(j, types) != (uint32_t)c->num_hidden_layers))
-            return awq__fail(ctx, AWQ_E_FORMAT, "%s: layer_types is not an array of num_hidden_layers = %d strings", j->name,
-                             c->num_hidden_layers);
+        if (types && (awq__json_is(j, types) != AWQ__J_ARR
+                      || awq__json_count(j, types) != (uint32_t)c->num_hidden_layers))
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: layer_types is not an array of num_hidden_layers = %d "
+                             "strings", j->name, c->num_hidden_layers);
     }
     for (i = 0, t = rule == AWQ__WINDOW_LISTED ? awq__json_first(j, types) : 0; i < c->num_hidden_layers; i++) {
         c->layer_is_sliding[i] = use && window && i >= from;
         if (!t) continue;
         if (!awq__json_eq(j, t, "sliding_attention") && !awq__json_eq(j, t, "full_attention"))
-            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: layer_types[%d] is neither full_attention nor sliding_attention",
-                             j->name, i);
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: layer_types[%d] is neither full_attention nor "
+                             "sliding_attention", j->name, i);
         c->layer_is_sliding[i] = use && window && awq__json_eq(j, t, "sliding_attention");
         t = awq__json_next(j, t);
     }
@@ -5224,8 +5376,8 @@ static awq_status awq__cfg_dtype(awq_ctx *ctx, const awq__json *j, awq_config *c
             c->dtype = known[i].dtype;
             return AWQ_OK;
         }
-    return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: dtype is \"%.40s\"; known are bfloat16, float16, float32, float64",
-                     j->name, s);
+    return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: dtype is \"%.40s\"; known are bfloat16, float16, float32, "
+                     "float64", j->name, s);
 }
 
 /* eos_token_id, a number or a list of them; the ids not yet known are added */
@@ -5236,7 +5388,8 @@ static awq_status awq__cfg_eos(awq_ctx *ctx, const awq__json *j, awq_config *c)
     for (i = is_list ? awq__json_first(j, node) : node; i; i = is_list ? awq__json_next(j, i) : 0) {
         int64_t id;
         if (!awq__json_int_of(j, i, &id) || id > INT32_MAX)
-            return awq__fail(ctx, AWQ_E_FORMAT, "%s: eos_token_id is neither a token id nor a list of them", j->name);
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: eos_token_id is neither a token id nor a list of them",
+                             j->name);
         for (k = 0; k < c->n_eos && c->eos_token_id[k] != id; k++) {}
         if (id < 0 || k < c->n_eos) continue; /* -1 is an old way of writing none */
         if (c->n_eos == AWQ_MAX_EOS)
@@ -5259,10 +5412,12 @@ static awq_status awq__cfg_read(awq_ctx *ctx, const awq__json *j, awq_config *c)
     if (!type) return awq__fail(ctx, AWQ_E_FORMAT, "%s: model_type is missing", j->name);
     for (i = 0; i < AWQ__N_FAMILIES; i++) {
         if (!strcmp(type, awq__families[i].family.model_type)) row = &awq__families[i];
-        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", awq__families[i].family.model_type);
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "",
+                              awq__families[i].family.model_type);
     }
     if (!row)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: model_type is \"%.60s\"; known are %s", j->name, type, known);
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: model_type is \"%.60s\"; known are %s", j->name, type,
+                         known);
     c->family = &row->family;
     snprintf(c->model_type, sizeof c->model_type, "%s", type);
     AWQ__TRY(awq__cfg_sizes(ctx, j, c));
@@ -5272,7 +5427,8 @@ static awq_status awq__cfg_read(awq_ctx *ctx, const awq__json *j, awq_config *c)
     AWQ__TRY(awq__cfg_str(ctx, j, 1, "hidden_act", &act));
     if (act && strcmp(act, "silu") && strcmp(act, "swish"))
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: hidden_act is \"%.40s\"; known is silu", j->name, act);
-    AWQ__TRY(awq__cfg_bool(ctx, j, 1, "tie_word_embeddings", row->family.tied_by_default, &c->tie_word_embeddings));
+    AWQ__TRY(awq__cfg_bool(ctx, j, 1, "tie_word_embeddings", row->family.tied_by_default,
+                           &c->tie_word_embeddings));
     AWQ__TRY(awq__cfg_bool(ctx, j, 1, "attention_bias", 0, &c->attention_bias));
     AWQ__TRY(awq__cfg_bool(ctx, j, 1, "mlp_bias", 0, &c->mlp_bias));
     AWQ__TRY(awq__cfg_dtype(ctx, j, c));
@@ -5282,9 +5438,11 @@ static awq_status awq__cfg_read(awq_ctx *ctx, const awq__json *j, awq_config *c)
 }
 
 /* --- quantization_config */
-static awq_status awq__quant_unknown(awq_ctx *ctx, const awq__json *j, const char *key, const char *found, const char *known)
+static awq_status awq__quant_unknown(awq_ctx *ctx, const awq__json *j, const char *key, const char *found,
+                                     const char *known)
 {
-    return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization %s is \"%.60s\"; known are %s", j->name, key, found, known);
+    return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization %s is \"%.60s\"; known are %s", j->name, key,
+                     found, known);
 }
 
 /* AutoAWQ's and AutoGPTQ's keys, with their synonyms of different ages */
@@ -5296,22 +5454,24 @@ static awq_status awq__quant_flat(awq_ctx *ctx, const awq__json *j, uint32_t q, 
     size_t i;
     int flag;
     AWQ__TRY(awq__cfg_int(ctx, j, q, awq__cfg_get(j, q, "bits") ? "bits" : "w_bit", 1, 16, 4, &bits));
-    AWQ__TRY(awq__cfg_int(ctx, j, q, awq__cfg_get(j, q, "group_size") ? "group_size" : "q_group_size", -1, 1 << 24, 128,
-                          &out->group_size));
+    AWQ__TRY(awq__cfg_int(ctx, j, q, awq__cfg_get(j, q, "group_size") ? "group_size" : "q_group_size", -1,
+                          1 << 24, 128, &out->group_size));
     if (!out->group_size)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: quantization group_size is 0, expected -1 (whole row) or a size", j->name);
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: quantization group_size is 0, expected -1 (whole row) or a "
+                         "size", j->name);
     if (bits != 4)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization bits is %lld, only 4 is supported for %s", j->name,
-                         (long long)bits, gptq ? "gptq" : "awq");
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization bits is %lld, only 4 is supported for %s",
+                         j->name, (long long)bits, gptq ? "gptq" : "awq");
     out->bits = 4;
     AWQ__TRY(awq__cfg_bool(ctx, j, q, "zero_point", !gptq, &flag));
     AWQ__TRY(awq__cfg_bool(ctx, j, q, "sym", !flag, &out->symmetric));
     AWQ__TRY(awq__cfg_bool(ctx, j, q, "desc_act", 0, &flag));
     if (flag)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: desc_act is true: columns in activation order are not supported",
-                         j->name);
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: desc_act is true: columns in activation order are not "
+                         "supported", j->name);
     if (awq__json_count(j, awq__cfg_get(j, q, "dynamic")))
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization settings per module (dynamic) are not supported", j->name);
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization settings per module (dynamic) are not "
+                         "supported", j->name);
     AWQ__TRY(awq__cfg_str(ctx, j, q, gptq ? "checkpoint_format" : "version", &version));
     if (!version) AWQ__TRY(awq__cfg_str(ctx, j, q, "format", &version));
     if (!version) AWQ__TRY(awq__cfg_str(ctx, j, q, "checkpoint_format", &version));
@@ -5338,23 +5498,25 @@ static awq_status awq__quant_compressed(awq_ctx *ctx, const awq__json *j, uint32
     size_t i;
     for (i = 0; i < 2; i++)
         if (awq__json_count(j, awq__cfg_get(j, q, refused[i])))
-            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization %s is not supported", j->name, refused[i]);
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization %s is not supported", j->name,
+                             refused[i]);
     AWQ__TRY(awq__cfg_object(ctx, j, q, "config_groups", &groups));
     if (awq__json_count(j, groups) != 1)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization config_groups has %lu groups, only one is supported",
-                         j->name, (unsigned long)awq__json_count(j, groups));
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization config_groups has %lu groups, only one is "
+                         "supported", j->name, (unsigned long)awq__json_count(j, groups));
     group = awq__json_first(j, groups);
     AWQ__TRY(awq__cfg_str(ctx, j, group, "format", &format));
     if (!format) AWQ__TRY(awq__cfg_str(ctx, j, q, "format", &format));
     if (!format || strcmp(format, "pack-quantized"))
         return awq__quant_unknown(ctx, j, "format", format ? format : "", "pack-quantized");
     if (awq__cfg_get(j, group, "input_activations"))
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantized activations (input_activations) are not supported", j->name);
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantized activations (input_activations) are not "
+                         "supported", j->name);
     AWQ__TRY(awq__cfg_object(ctx, j, group, "weights", &weights));
     AWQ__TRY(awq__cfg_int(ctx, j, weights, "num_bits", 1, 16, -1, &bits));
     if (bits != 4 && bits != 8)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization num_bits is %lld, only 4 and 8 are supported", j->name,
-                         (long long)bits);
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization num_bits is %lld, only 4 and 8 are "
+                         "supported", j->name, (long long)bits);
     AWQ__TRY(awq__cfg_str(ctx, j, weights, "type", &s));
     if (s && strcmp(s, "int")) return awq__quant_unknown(ctx, j, "type", s, "int");
     AWQ__TRY(awq__cfg_bool(ctx, j, weights, "symmetric", 1, &out->symmetric));
@@ -5398,8 +5560,8 @@ static const char *awq__ck_name(char out[256], const char *pattern, int layer, c
 }
 
 /* The tensor called name; it must have this shape and type (AWQ_DTYPE_NONE: any of the real ones). */
-static awq_status awq__ck_need(awq_ctx *ctx, const awq_checkpoint *ck, const char *name, awq_dtype dtype, int ndim,
-                               const int64_t *shape, const awq_tensor **out)
+static awq_status awq__ck_need(awq_ctx *ctx, const awq_checkpoint *ck, const char *name, awq_dtype dtype,
+                               int ndim, const int64_t *shape, const awq_tensor **out)
 {
     const awq_tensor *t = awq_tensors_find(ck->tensors, name);
     char found[200], wanted[200];
@@ -5408,10 +5570,10 @@ static awq_status awq__ck_need(awq_ctx *ctx, const awq_checkpoint *ck, const cha
     same = t->ndim == ndim;
     for (k = 0; k < ndim && same; k++) same = t->shape[k] == shape[k];
     if (!same || (dtype ? t->dtype != dtype : !awq__is_real(t->dtype)))
-        return awq__fail(ctx, same && !dtype ? AWQ_E_UNSUPPORTED : AWQ_E_FORMAT, "%s: tensor \"%s\" is %s %s, expected %s %s",
-                         awq_tensors_file(ck->tensors, t->file), name, awq_dtype_name(t->dtype),
-                         awq__st_shape(t->shape, t->ndim, found, sizeof found),
-                         dtype ? awq_dtype_name(dtype) : same ? "F32, F16, BF16 or F64" : awq_dtype_name(t->dtype),
+        return awq__fail(ctx, same && !dtype ? AWQ_E_UNSUPPORTED : AWQ_E_FORMAT,
+                         "%s: tensor \"%s\" is %s %s, expected %s %s", awq_tensors_file(ck->tensors, t->file),
+                         name, awq_dtype_name(t->dtype), awq__st_shape(t->shape, t->ndim, found, sizeof found),
+                         !dtype && same ? "F32, F16, BF16 or F64" : awq_dtype_name(dtype ? dtype : t->dtype),
                          awq__st_shape(shape, ndim, wanted, sizeof wanted));
     *out = t;
     return AWQ_OK;
@@ -5420,11 +5582,14 @@ static awq_status awq__ck_need(awq_ctx *ctx, const awq_checkpoint *ck, const cha
 /* [out_features, in_features] of a linear, and whether it has a bias */
 static int awq__ck_linear_shape(const awq_config *c, awq_linear_id id, int64_t *out, int64_t *in)
 {
-    int64_t q = (int64_t)c->num_attention_heads * c->head_dim, kv = (int64_t)c->num_key_value_heads * c->head_dim;
     const awq_family *f = c->family;
-    *out = id == AWQ_Q_PROJ ? q : id <= AWQ_V_PROJ ? kv : id == AWQ_GATE_PROJ || id == AWQ_UP_PROJ ? c->intermediate_size
-         : c->hidden_size;
-    *in = id == AWQ_O_PROJ ? q : id == AWQ_DOWN_PROJ ? c->intermediate_size : c->hidden_size;
+    int64_t q = (int64_t)c->num_attention_heads * c->head_dim;
+    *out = *in = c->hidden_size;
+    if (id == AWQ_Q_PROJ) *out = q;
+    else if (id == AWQ_K_PROJ || id == AWQ_V_PROJ) *out = (int64_t)c->num_key_value_heads * c->head_dim;
+    else if (id == AWQ_O_PROJ) *in = q;
+    else if (id == AWQ_DOWN_PROJ) *in = c->intermediate_size;
+    else *out = c->intermediate_size;
     if (id > AWQ_O_PROJ) return f->mlp_bias < 0 ? c->mlp_bias : f->mlp_bias;
     if (id == AWQ_O_PROJ) return f->o_bias < 0 ? c->attention_bias : f->o_bias;
     return f->qkv_bias < 0 ? c->attention_bias : f->qkv_bias;
@@ -5437,7 +5602,7 @@ static awq_status awq__ck_prefix(awq_ctx *ctx, const awq_checkpoint *ck, const c
     return awq__fail(ctx, e.status, "%s: %s: %.700s", ck->folder, linear, e.text);
 }
 
-/* l->packed and l->part as this layout and group size (-1: whole row) want them, checked against what is stored */
+/* l->packed and l->part as this layout and group size (-1: whole row) want them, checked against the tensors */
 static awq_status awq__ck_parts(awq_ctx *ctx, const awq_checkpoint *ck, awq_layout layout, int64_t group,
                                 awq_linear_info *l)
 {
@@ -5451,21 +5616,24 @@ static awq_status awq__ck_parts(awq_ctx *ctx, const awq_checkpoint *ck, awq_layo
     w.group_size = group < 0 ? l->in_features : group;
     w.bits = ck->quant.bits;
     w.symmetric = ck->quant.symmetric;
-    snprintf(name, sizeof name, "%s%s", l->name, layout == AWQ_LAYOUT_COMPRESSED_TENSORS ? ".weight_scale" : ".scales");
+    snprintf(name, sizeof name, "%s.%s", l->name,
+             layout == AWQ_LAYOUT_COMPRESSED_TENSORS ? "weight_scale" : "scales");
     scales = awq_tensors_find(ck->tensors, name);
     w.scale_dtype = scales && (scales->dtype == AWQ_BF16 || scales->dtype == AWQ_F32) ? scales->dtype : AWQ_F16;
     if (awq_layout_describe(ctx, layout, &w, &l->packed)) return awq__ck_prefix(ctx, ck, l->name);
     for (i = 0; i < l->packed.n_tensors; i++) {
         const awq_packed_tensor *p = &l->packed.tensor[i];
         snprintf(name, sizeof name, "%s.%s", l->name, p->suffix);
-        if (layout == AWQ_LAYOUT_GEMV_FAST && !strcmp(p->suffix, "qzeros") && !awq_tensors_find(ck->tensors, name))
+        if (layout == AWQ_LAYOUT_GEMV_FAST && !strcmp(p->suffix, "qzeros")
+            && !awq_tensors_find(ck->tensors, name))
             snprintf(name, sizeof name, "%s.scaled_zeros", l->name); /* llm-awq's word for it */
         AWQ__TRY(awq__ck_need(ctx, ck, name, p->dtype, p->ndim, p->shape, &l->part[i]));
     }
     if (layout != AWQ_LAYOUT_COMPRESSED_TENSORS) return AWQ_OK;
     snprintf(name, sizeof name, "%s.weight_g_idx", l->name);
     if (awq_tensors_find(ck->tensors, name))
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: %s: columns in activation order are not supported", ck->folder, name);
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: %s: columns in activation order are not supported",
+                         ck->folder, name);
     return AWQ_OK;
 }
 
@@ -5486,8 +5654,8 @@ static void awq__ck_settle_layout(awq_ctx *ctx, awq_checkpoint *ck)
             if (!awq__ck_parts(ctx, ck, ck->quant.layout, ck->quant.group_size, &l)) return;
             for (k = AWQ_LAYOUT_GEMM; k <= AWQ_LAYOUT_MARLIN; k++) {
                 if (awq__ck_parts(ctx, ck, (awq_layout)k, ck->quant.group_size, &l)) continue;
-                awq__log(ctx, AWQ_LOG_WARN, "%s: the quantization config says %s, the tensors are %s", ck->folder,
-                         awq_layout_name(ck->quant.layout), awq_layout_name((awq_layout)k));
+                awq__log(ctx, AWQ_LOG_WARN, "%s: the quantization config says %s, the tensors are %s",
+                         ck->folder, awq_layout_name(ck->quant.layout), awq_layout_name((awq_layout)k));
                 ck->quant.layout = (awq_layout)k;
                 return;
             }
@@ -5505,7 +5673,8 @@ AWQ_API awq_status awq_checkpoint_linear(awq_ctx *ctx, const awq_checkpoint *ck,
     const char *pattern;
     int bias;
     if (layer < 0 || layer >= ck->config.num_hidden_layers || (int)id < 0 || id >= AWQ_N_LINEARS)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_checkpoint_linear: there is no linear %d of layer %d", (int)id, layer);
+        return awq__fail(ctx, AWQ_E_ARG, "awq_checkpoint_linear: there is no linear %d of layer %d", (int)id,
+                         layer);
     memset(&l, 0, sizeof l);
     pattern = ck->config.family->linear[id];
     snprintf(l.name, sizeof l.name, "%.180s", awq__ck_name(name, pattern, layer, ""));
@@ -5515,49 +5684,59 @@ AWQ_API awq_status awq_checkpoint_linear(awq_ctx *ctx, const awq_checkpoint *ck,
     l.quantized = awq_tensors_find(ck->tensors, awq__ck_name(name, pattern, layer, ".qweight"))
                   || awq_tensors_find(ck->tensors, awq__ck_name(name, pattern, layer, ".weight_packed"));
     if (l.quantized && !ck->quant.present)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is quantized, but there is no quantization_config", ck->config_path,
-                         l.name);
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is quantized, but there is no quantization_config",
+                         ck->config_path, l.name);
     if (l.quantized) {
         awq_status st = awq__ck_parts(ctx, ck, ck->quant.layout, ck->quant.group_size, &l);
         awq_error e = ctx->err;
         size_t k;
         for (k = 0; st && k < sizeof groups / sizeof groups[0]; k++)
             if (!awq__ck_parts(ctx, ck, ck->quant.layout, groups[k], &l))
-                return awq__fail(ctx, AWQ_E_FORMAT, "%s: group_size is %lld, but the shapes of %s are those of group_size "
-                                 "%lld", ck->config_path, (long long)ck->quant.group_size, l.name, (long long)groups[k]);
+                return awq__fail(ctx, AWQ_E_FORMAT, "%s: group_size is %lld, but the shapes of %s are those of "
+                                 "group_size %lld", ck->config_path, (long long)ck->quant.group_size,
+                                 l.name, (long long)groups[k]);
         ctx->err = e;
         AWQ__TRY(st);
     } else {
-        AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, pattern, layer, ".weight"), AWQ_DTYPE_NONE, 2, shape, &l.weight));
+        AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, pattern, layer, ".weight"), AWQ_DTYPE_NONE, 2,
+                              shape, &l.weight));
     }
     if (bias)
-        AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, pattern, layer, ".bias"), AWQ_DTYPE_NONE, 1, shape, &l.bias));
+        AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, pattern, layer, ".bias"), AWQ_DTYPE_NONE, 1, shape,
+                              &l.bias));
     *info = l;
     return AWQ_OK;
+}
+
+/* a norm's weight [n] */
+static awq_status awq__ck_norm(awq_ctx *ctx, const awq_checkpoint *ck, const char *pattern, int layer,
+                               int64_t n)
+{
+    const awq_tensor *t;
+    char name[256];
+    return awq__ck_need(ctx, ck, awq__ck_name(name, pattern, layer, ""), AWQ_DTYPE_NONE, 1, &n, &t);
 }
 
 static awq_status awq__ck_check(awq_ctx *ctx, const awq_checkpoint *ck)
 {
     const awq_config *c = &ck->config;
     const awq_family *f = c->family;
-    int64_t table[2], head_dim = c->head_dim;
+    int64_t table[2];
     const awq_tensor *t;
     awq_linear_info info;
-    char name[256];
-    int layer, id;
+    int i, id;
     table[0] = c->vocab_size;
     table[1] = c->hidden_size;
     AWQ__TRY(awq__ck_need(ctx, ck, f->embed, AWQ_DTYPE_NONE, 2, table, &t));
-    AWQ__TRY(awq__ck_need(ctx, ck, f->final_norm, AWQ_DTYPE_NONE, 1, table + 1, &t));
+    AWQ__TRY(awq__ck_norm(ctx, ck, f->final_norm, 0, c->hidden_size));
     if (!c->tie_word_embeddings) AWQ__TRY(awq__ck_need(ctx, ck, f->head, AWQ_DTYPE_NONE, 2, table, &t));
-    for (layer = 0; layer < c->num_hidden_layers; layer++) {
-        AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, f->input_norm, layer, ""), AWQ_DTYPE_NONE, 1, table + 1, &t));
-        AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, f->post_norm, layer, ""), AWQ_DTYPE_NONE, 1, table + 1, &t));
-        if (f->qk_norm) {
-            AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, f->q_norm, layer, ""), AWQ_DTYPE_NONE, 1, &head_dim, &t));
-            AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, f->k_norm, layer, ""), AWQ_DTYPE_NONE, 1, &head_dim, &t));
-        }
-        for (id = 0; id < AWQ_N_LINEARS; id++) AWQ__TRY(awq_checkpoint_linear(ctx, ck, layer, (awq_linear_id)id, &info));
+    for (i = 0; i < c->num_hidden_layers; i++) {
+        AWQ__TRY(awq__ck_norm(ctx, ck, f->input_norm, i, c->hidden_size));
+        AWQ__TRY(awq__ck_norm(ctx, ck, f->post_norm, i, c->hidden_size));
+        if (f->qk_norm) AWQ__TRY(awq__ck_norm(ctx, ck, f->q_norm, i, c->head_dim));
+        if (f->qk_norm) AWQ__TRY(awq__ck_norm(ctx, ck, f->k_norm, i, c->head_dim));
+        for (id = 0; id < AWQ_N_LINEARS; id++)
+            AWQ__TRY(awq_checkpoint_linear(ctx, ck, i, (awq_linear_id)id, &info));
     }
     return AWQ_OK;
 }
@@ -5667,9 +5846,8 @@ AWQ_API awq_status awq_checkpoint_read_qweight(awq_ctx *ctx, awq_checkpoint *ck,
 /* ------------------------------------------------------------------------------------------------------------------
    MARK: >>unicode
    Categories of code points, as the regexes of tokenizers ask for them, and normalization form C (UAX #15).
-   Invariants: text is valid UTF-8 before and after; linear in the text except the order of combining marks, which a
-   counting sort keeps linear too.
-   The tables between the markers come from tools/unicode.c; `unicode --check awq.h` says whether they still match.
+   Invariants: text is valid UTF-8 before and after; linear in the text (combining marks have a counting sort).
+   The tables between the markers come from tools/unicode.c; `unicode --check awq.h ...` compares them.
    Tests: tests/test_unicode.c */
 
 /* BEGIN GENERATED unicode (tools/unicode.c, Unicode 16.0.0) */
@@ -6222,8 +6400,8 @@ static const uint16_t awq__uni_compose[] = {
 
 /* categories; those from AWQ__UC_SPACE on are not general categories: \s without CR and LF, and these two */
 enum {
-    AWQ__UC_OTHER, AWQ__UC_LU, AWQ__UC_LL, AWQ__UC_LT, AWQ__UC_LM, AWQ__UC_LO, AWQ__UC_M, AWQ__UC_ND, AWQ__UC_NL,
-    AWQ__UC_NO, AWQ__UC_PC, AWQ__UC_P, AWQ__UC_S, AWQ__UC_SPACE, AWQ__UC_CRLF, AWQ__UC_ALTERNATE
+    AWQ__UC_OTHER, AWQ__UC_LU, AWQ__UC_LL, AWQ__UC_LT, AWQ__UC_LM, AWQ__UC_LO, AWQ__UC_M, AWQ__UC_ND,
+    AWQ__UC_NL, AWQ__UC_NO, AWQ__UC_PC, AWQ__UC_P, AWQ__UC_S, AWQ__UC_SPACE, AWQ__UC_CRLF, AWQ__UC_ALTERNATE
 };
 /* sets of categories, one bit each */
 #define AWQ__UC_BIT(c) (1u << (c))
@@ -6346,26 +6524,28 @@ static awq_status awq__uni_nfc(awq_ctx *ctx, const char *text, size_t n, awq__te
     const unsigned char *s = (const unsigned char *)text;
     uint32_t *cps, *tmp, parts[4];
     size_t i, k, n_cps = 0, n_out = 0, starter = SIZE_MAX;
-    int last = -1; /* class of the newest mark kept behind the starter, -1: none */
+    int len, last = -1; /* class of the newest mark kept behind the starter, -1: none */
     for (i = 0; i < n && s[i] < 0xcc; i++) /* below U+0300 nothing changes */
         ;
     if (i == n) {
         awq__text_add(ctx, out, text, n);
         return out->failed ? AWQ_E_MEMORY : AWQ_OK;
     }
-    for (i = 0; i < n; i += (size_t)awq__utf8_len(s + i, n - i)) /* count first: two blocks of the right size */
-        n_cps += s[i] < 0xc3 ? 1 : (size_t)awq__uni_decompose(awq__utf8_get(s + i, awq__utf8_len(s + i, n - i)), parts);
+    for (i = 0; i < n; i += (size_t)len) { /* count first: two blocks of the right size */
+        len = awq__utf8_len(s + i, n - i);
+        n_cps += (size_t)awq__uni_decompose(awq__utf8_get(s + i, len), parts);
+    }
     cps = AWQ__NEW_RAW(ctx, uint32_t, n_cps);
     tmp = cps ? AWQ__NEW_RAW(ctx, uint32_t, n_cps) : NULL;
     if (!tmp) {
         awq__free(ctx, cps);
         return AWQ_E_MEMORY;
     }
-    for (n_cps = 0, i = 0; i < n;) {
-        int len = awq__utf8_len(s + i, n - i), m, j;
+    for (n_cps = 0, i = 0; i < n; i += (size_t)len) {
+        int m, j;
+        len = awq__utf8_len(s + i, n - i);
         m = awq__uni_decompose(awq__utf8_get(s + i, len), parts);
         for (j = 0; j < m; j++) cps[n_cps++] = parts[j] | awq__uni_class(parts[j]) << 24;
-        i += (size_t)len;
     }
     for (i = 0; i < n_cps; i = k + 1) {
         for (k = i; k < n_cps && cps[k] >> 24; k++)
@@ -6398,31 +6578,31 @@ static awq_status awq__uni_nfc(awq_ctx *ctx, const char *text, size_t n, awq__te
 /* ------------------------------------------------------------------------------------------------------------------
    MARK: >>tokenizer
    tokenizer.json of Hugging Face's tokenizers library, for BPE models: encoding, decoding, streamed decoding.
-   Text goes through steps (normalizer, pre-tokenizer), each of which rewrites the text or cuts it into more pieces;
-   then byte pair merging turns each piece into ids. Decoding runs the decoder's steps over the tokens' texts.
+   Text goes through steps (normalizer, pre-tokenizer) that rewrite it or cut it into pieces; then byte pair
+   merging turns each piece into ids. Decoding runs the decoder's steps over the tokens' texts.
    Regexes are not interpreted: their known strings are recognised and each has a scanner; others are refused.
    Invariants: n log n in the length of the text, whatever the text; a loaded tokenizer is read-only.
    Tests: tests/test_tokenizer.c, tests/fuzz_tokenizer.c */
 
-#define AWQ__TOK_MAX_IDS (1 << 21)         /* ids a file may use */
-#define AWQ__TOK_MAX_STEPS 16              /* steps in the normalizer, pre-tokenizer or decoder */
-#define AWQ__TOK_MAX_PATTERN 256           /* bytes in an added token or a string that is looked for */
+#define AWQ__TOK_MAX_IDS (1 << 21)          /* ids a file may use */
+#define AWQ__TOK_MAX_STEPS 16               /* steps in the normalizer, pre-tokenizer or decoder */
+#define AWQ__TOK_MAX_PATTERN 256            /* bytes in an added token or a string that is looked for */
 #define AWQ__TOK_MAX_FILE ((size_t)1 << 28) /* bytes of tokenizer.json, and of a text to encode */
-#define AWQ__TOK_MAX_HELD 1024             /* ids a streaming decoder holds back before it gives up waiting */
+#define AWQ__TOK_MAX_HELD 256               /* ids a streaming decoder holds back before it gives up waiting */
 
 /* --- regexes: the strings that are known and the parameters of their scanners */
 enum { AWQ__RE_WORDS, AWQ__RE_RUN, AWQ__RE_CJK, AWQ__RE_THREE };                      /* scanner */
 enum { AWQ__RE_LOWER = 1, AWQ__RE_ANY_CASE, AWQ__RE_SUFFIX, AWQ__RE_PUNCT_WORD = 4 }; /* first alternative */
 
 typedef struct awq__tok_regex {
-    const char *pattern; /* with \r and \n as escapes */
-    int kind;
-    int first;           /* contractions: in front, in any case, behind a word in any case; or DS3's punctuation + word */
-    unsigned lead;       /* categories of the one character a word may begin with; 0: a space */
+    const char *pattern;   /* with \r and \n as escapes */
+    int kind;              /* scanner */
+    int first;             /* contractions first, or behind a word; or DeepSeek's punctuation + word first */
+    unsigned lead;         /* categories of the one character a word may begin with; 0: a space */
     unsigned upper, lower; /* letters: upper* lower+, or upper+ lower*; upper 0: lower+ */
-    int digits;          /* digits in a row, 0: no alternative, -1: any number behind an optional space */
-    unsigned punct;      /* behind an optional space */
-    const char *tail;    /* bytes that may follow punctuation */
+    int digits;            /* digits in a row, 0: no alternative, -1: any number behind an optional space */
+    unsigned punct;        /* behind an optional space */
+    const char *tail;      /* bytes that may follow punctuation */
 } awq__tok_regex;
 
 #define AWQ__RE_LEAD (~(AWQ__UC_IN_CRLF | AWQ__UC_IN_L | AWQ__UC_IN_N))
@@ -6439,7 +6619,8 @@ static const awq__tok_regex awq__tok_regexes[] = {
     {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", AWQ__RE_WORDS,
      AWQ__RE_LOWER, 0, 0, AWQ__UC_IN_L, -1, AWQ__RE_PUNCT, NULL},
     /* Llama 3 and its kin; the second spelling is that of cl100k and matches the same */
-    {AWQ__RE_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" AWQ__RE_TAIL,
+    {AWQ__RE_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
+                          AWQ__RE_TAIL,
      AWQ__RE_WORDS, AWQ__RE_ANY_CASE, AWQ__RE_LEAD, 0, AWQ__UC_IN_L, 3, AWQ__RE_PUNCT, "\r\n"},
     {AWQ__RE_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*"
                           "|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+",
@@ -6449,20 +6630,21 @@ static const awq__tok_regex awq__tok_regexes[] = {
      AWQ__RE_WORDS, AWQ__RE_ANY_CASE, AWQ__RE_LEAD, 0, AWQ__UC_IN_L, 1, AWQ__RE_PUNCT, "\r\n"},
     {AWQ__RE_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*"
                           AWQ__RE_TAIL,
-     AWQ__RE_WORDS, AWQ__RE_ANY_CASE, AWQ__RE_LEAD, 0, AWQ__UC_IN_L | AWQ__UC_IN_M, 1, AWQ__RE_PUNCT & ~AWQ__UC_IN_M,
-     "\r\n"},
+     AWQ__RE_WORDS, AWQ__RE_ANY_CASE, AWQ__RE_LEAD, 0, AWQ__UC_IN_L | AWQ__UC_IN_M, 1,
+     AWQ__RE_PUNCT & ~AWQ__UC_IN_M, "\r\n"},
     /* Tekken (Mistral Nemo and later) */
     {"[^\\r\\n\\p{L}\\p{N}]?" AWQ__RE_U "*" AWQ__RE_L "+|[^\\r\\n\\p{L}\\p{N}]?" AWQ__RE_U "+" AWQ__RE_L "*"
      "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" AWQ__RE_TAIL,
      AWQ__RE_WORDS, 0, AWQ__RE_LEAD, AWQ__RE_UPPER, AWQ__RE_CASED, 1, AWQ__RE_PUNCT, "\r\n/"},
     /* o200k (gpt-oss, Llama 4) */
-    {"[^\\r\\n\\p{L}\\p{N}]?" AWQ__RE_U "*" AWQ__RE_L "+" AWQ__RE_CONTRACTIONS "?|[^\\r\\n\\p{L}\\p{N}]?" AWQ__RE_U "+"
-     AWQ__RE_L "*" AWQ__RE_CONTRACTIONS "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" AWQ__RE_TAIL,
+    {"[^\\r\\n\\p{L}\\p{N}]?" AWQ__RE_U "*" AWQ__RE_L "+" AWQ__RE_CONTRACTIONS "?"
+     "|[^\\r\\n\\p{L}\\p{N}]?" AWQ__RE_U "+" AWQ__RE_L "*" AWQ__RE_CONTRACTIONS "?"
+     "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" AWQ__RE_TAIL,
      AWQ__RE_WORDS, AWQ__RE_SUFFIX, AWQ__RE_LEAD, AWQ__RE_UPPER, AWQ__RE_CASED, 3, AWQ__RE_PUNCT, "\r\n/"},
     /* DeepSeek V3: three in sequence */
     {"\\p{N}{1,3}", AWQ__RE_RUN, 0, 0, 0, AWQ__UC_IN_N, 3, 0, NULL},
-    {"[\xe4\xb8\x80-\xe9\xbe\xa5\xe3\x81\x80-\xe3\x82\x9f\xe3\x82\xa0-\xe3\x83\xbf]+", AWQ__RE_CJK, 0, 0, 0, 0, 0, 0,
-     NULL},
+    {"[\xe4\xb8\x80-\xe9\xbe\xa5\xe3\x81\x80-\xe3\x82\x9f\xe3\x82\xa0-\xe3\x83\xbf]+",
+     AWQ__RE_CJK, 0, 0, 0, 0, 0, 0, NULL},
     {"[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
      "| ?[\\p{P}\\p{S}]+[\\r\\n]*" AWQ__RE_TAIL,
      AWQ__RE_WORDS, AWQ__RE_PUNCT_WORD, ~(AWQ__UC_IN_CRLF | AWQ__UC_IN_L | AWQ__UC_IN_P | AWQ__UC_IN_S), 0,
@@ -6479,7 +6661,7 @@ static const awq__tok_regex *awq__tok_regex_find(const char *s, size_t n)
     for (i = 0; i < sizeof awq__tok_regexes / sizeof awq__tok_regexes[0]; i++) {
         const char *p = awq__tok_regexes[i].pattern;
         for (k = 0; k < n && *p; k++, p++) {
-            if ((s[k] == '\r' && p[0] == '\\' && p[1] == 'r') || (s[k] == '\n' && p[0] == '\\' && p[1] == 'n')) p++;
+            if (p[0] == '\\' && ((s[k] == '\r' && p[1] == 'r') || (s[k] == '\n' && p[1] == 'n'))) p++;
             else if (s[k] != *p) break;
         }
         if (k == n && !*p) return &awq__tok_regexes[i];
@@ -6487,8 +6669,10 @@ static const awq__tok_regex *awq__tok_regex_find(const char *s, size_t n)
     return NULL;
 }
 
-/* A scanner gets the piece s[0, end) and returns where a match that begins at `at` ends, or `at` when there is none. */
-static int awq__scan_char(const char *s, size_t at, size_t end, unsigned set, size_t *next) /* 1: is in the set */
+/* Scanners get the piece s[0, end) and return where a match beginning at `at` ends; `at` when there is none. */
+
+/* is the character at `at` in the set? *next: behind it */
+static int awq__scan_char(const char *s, size_t at, size_t end, unsigned set, size_t *next)
 {
     const unsigned char *p = (const unsigned char *)s + at;
     int len;
@@ -6616,22 +6800,29 @@ static size_t awq__scan(const awq__tok_regex *r, const char *s, size_t at, size_
 }
 
 /* --- the loaded tokenizer */
-enum { /* kinds of steps; those from AWQ__STEP_UNBYTES on belong to decoders */
+enum { /* kinds of steps; the last four belong to decoders */
     AWQ__STEP_PREPEND, AWQ__STEP_REPLACE, AWQ__STEP_NFC, AWQ__STEP_SPLIT, AWQ__STEP_BYTES,
-    AWQ__STEP_UNBYTES, AWQ__STEP_FALLBACK, AWQ__STEP_FUSE, AWQ__STEP_STRIP, AWQ__STEP_UNMETA, AWQ__STEP_UNREPLACE
+    AWQ__STEP_UNBYTES, AWQ__STEP_FALLBACK, AWQ__STEP_FUSE, AWQ__STEP_STRIP
 };
-enum { AWQ__PREPEND_ALWAYS, AWQ__PREPEND_UNLESS, AWQ__PREPEND_FIRST }; /* unless there already; and only at byte 0 */
+enum { AWQ__PREPEND_ALWAYS, AWQ__PREPEND_UNLESS, AWQ__PREPEND_FIRST }; /* unless there; and only at byte 0 */
 enum { AWQ__FIND_TEXT, AWQ__FIND_REGEX, AWQ__FIND_DIGIT, AWQ__FIND_PUNCT };
 enum { AWQ__CUT_ISOLATED, AWQ__CUT_REMOVED, AWQ__CUT_CONTIGUOUS, AWQ__CUT_PREVIOUS, AWQ__CUT_NEXT };
 
 typedef struct awq__tok_step {
-    int kind, mode;             /* mode: PREPEND its enum, UNMETA 1: the first token loses them, SPLIT AWQ__FIND_ */
-    int cut, invert;            /* SPLIT */
+    int kind;
+    int prepend;                  /* PREPEND: when */
+    int find, cut, invert;        /* SPLIT: what to look for, how to cut there */
     const awq__tok_regex *regex;
-    const char *text, *with;    /* what is looked for or put in front, what replaces it */
+    const char *text, *with;      /* what is looked for, stripped or put in front; what replaces it */
     size_t len, with_len;
-    int64_t start, stop;        /* STRIP */
+    int drop_first;               /* REPLACE: by nothing in the first piece */
+    int64_t start, stop;          /* STRIP: at most so many at either end */
 } awq__tok_step;
+
+typedef struct awq__tok_steps {
+    awq__tok_step at[AWQ__TOK_MAX_STEPS];
+    int n;
+} awq__tok_steps;
 
 enum { /* flags of a token */
     AWQ__TOK_PRESENT = 1, AWQ__TOK_VOCAB = 2, AWQ__TOK_ADDED = 4, AWQ__TOK_SPECIAL = 8, AWQ__TOK_LSTRIP = 16,
@@ -6670,11 +6861,11 @@ struct awq_tokenizer {
     uint32_t merge_mask;
     int32_t byte_ids[256];      /* of <0x00>..<0xFF>, -1: none */
     int32_t chars[0x180];       /* ids of the characters below U+0180, -1: none */
-    awq__tok_step normalizer[AWQ__TOK_MAX_STEPS], pre[AWQ__TOK_MAX_STEPS], decoder[AWQ__TOK_MAX_STEPS];
-    int n_normalizer, n_pre, n_decoder;
+    awq__tok_steps normalizer, pre, decoder;
     awq__tok_set raw, normalized; /* added tokens, looked for before and after the normalizer */
-    int32_t *before, *after;      /* what the post-processor adds */
+    int32_t before[AWQ__TOK_MAX_STEPS], after[AWQ__TOK_MAX_STEPS]; /* what the post-processor adds */
     uint32_t n_before, n_after;
+    int has_template;
     const char *chat_template;
 };
 
@@ -6685,8 +6876,8 @@ static uint32_t awq__tok_hash(uint64_t h, const char *s, size_t n)
     return (uint32_t)(h ^ h >> 32);
 }
 
-/* The slot of the text a then b: that of the token, or the empty one where it belongs. The file's hash is the seed, so
-   that no file can be made to collide with itself on purpose. */
+/* The slot of the text a then b: that of the token, or the empty one where it belongs. The file's hash is the
+   seed, so that a file whose tokens collide is hard to make. */
 static uint32_t awq__tok_slot(const awq_tokenizer *t, const char *a, size_t an, const char *b, size_t bn)
 {
     uint64_t h = t->hash;
@@ -6705,7 +6896,7 @@ static int32_t awq__tok_id(const awq_tokenizer *t, const char *s, size_t n) /* a
     return (int32_t)t->slots[awq__tok_slot(t, s, n, "", 0)] - 1;
 }
 
-static int32_t awq__tok_vocab(const awq_tokenizer *t, const char *s, size_t n) /* of the model's vocabulary only */
+static int32_t awq__tok_vocab(const awq_tokenizer *t, const char *s, size_t n) /* of the model's own only */
 {
     int32_t id = awq__tok_id(t, s, n);
     return id >= 0 && (t->tokens[id].flags & AWQ__TOK_VOCAB) ? id : -1;
@@ -6732,20 +6923,17 @@ typedef struct awq__tok_symbol {
     int32_t id, prev, next; /* id -1: merged into another */
 } awq__tok_symbol;
 
-typedef struct awq__tok_entry {
-    uint32_t rank;
-    int32_t at, id;
-} awq__tok_entry;
-
 typedef struct awq__tok_work {
     awq_ctx *ctx;
     const awq_tokenizer *t;
     awq__tok_text now, next;
     awq__text raw;              /* the normalized segment, while its parts go through `now` */
+    size_t limit;               /* bytes that a step may make of the text */
     int at_start;               /* the segment begins at byte 0 of the whole text */
+    int decoding;
     awq__tok_symbol *symbols;
+    uint64_t *heap;
     size_t cap_symbols, n_heap, cap_heap;
-    awq__tok_entry *heap;
     int32_t *ids;
     size_t n_ids, cap_ids;
 } awq__tok_work;
@@ -6762,14 +6950,26 @@ static void awq__tok_work_free(awq__tok_work *w)
     awq__free(w->ctx, w->ids);
 }
 
-static void awq__tok_work_init(awq__tok_work *w, awq_ctx *ctx, const awq_tokenizer *t)
+static void awq__tok_work_init(awq__tok_work *w, awq_ctx *ctx, const awq_tokenizer *t, size_t limit)
 {
     memset(w, 0, sizeof *w);
+    w->limit = limit;
     w->ctx = ctx;
     w->t = t;
 }
 
-static void awq__tok_add(awq__tok_work *w, const char *s, size_t n) { awq__text_add(w->ctx, &w->next.text, s, n); }
+static void awq__tok_add(awq__tok_work *w, const char *s, size_t n)
+{
+    awq__text *out = &w->next.text;
+    if (out->failed) return;
+    if (n > w->limit || out->len > w->limit - n) {
+        out->failed = 1;
+        awq__fail(w->ctx, AWQ_E_LIMIT, "the tokenizer's steps make more than %llu bytes of this text",
+                  (unsigned long long)w->limit);
+        return;
+    }
+    awq__text_add(w->ctx, out, s, n);
+}
 
 static void awq__tok_end(awq__tok_work *w) /* the piece under construction ends here */
 {
@@ -6792,18 +6992,22 @@ static void awq__tok_swap(awq__tok_work *w)
 static size_t awq__tok_find(const awq__tok_step *step, const char *s, size_t at, size_t end)
 {
     size_t next = at;
-    switch (step->mode) {
-    case AWQ__FIND_TEXT: return end - at >= step->len && !memcmp(s + at, step->text, step->len) ? at + step->len : at;
+    unsigned set;
+    switch (step->find) {
     case AWQ__FIND_REGEX: return awq__scan(step->regex, s, at, end);
-    case AWQ__FIND_DIGIT: return awq__scan_char(s, at, end, AWQ__UC_IN_N, &next) ? next : at;
-    default: /* ASCII punctuation includes symbols */
-        if (s[at] > ' ' && s[at] < 127) return awq__scan_char(s, at, end, AWQ__UC_IN_P | AWQ__UC_IN_S, &next) ? next : at;
-        return awq__scan_char(s, at, end, AWQ__UC_IN_P, &next) ? next : at;
+    case AWQ__FIND_DIGIT: set = AWQ__UC_IN_N; break;
+    case AWQ__FIND_PUNCT: /* in ASCII symbols count as well */
+        set = AWQ__UC_IN_P | (s[at] > ' ' && s[at] < 127 ? AWQ__UC_IN_S : 0);
+        break;
+    default: return end - at >= step->len && !memcmp(s + at, step->text, step->len) ? at + step->len : at;
     }
+    awq__scan_char(s, at, end, set, &next);
+    return next;
 }
 
 /* one stretch of a piece, found or between two that are */
-static void awq__tok_cut(awq__tok_work *w, const awq__tok_step *step, const char *s, size_t n, int found, int *before)
+static void awq__tok_cut(awq__tok_work *w, const awq__tok_step *step, const char *s, size_t n, int found,
+                         int *before)
 {
     int join;
     if (step->invert) found = !found;
@@ -6855,7 +7059,7 @@ static void awq__tok_replace(awq__tok_work *w, const awq__tok_step *step, const 
     awq__tok_add(w, s + from, n - from);
 }
 
-/* GPT-2's printable stand-ins: bytes that are printable in Latin-1 are themselves, the others U+0100 and up in order */
+/* GPT-2's stand-ins: bytes that are printable in Latin-1 are themselves, the others U+0100 and up in order */
 static uint32_t awq__tok_byte_char(unsigned b)
 {
     if ((b >= 33 && b <= 126) || (b >= 161 && b != 173)) return b;
@@ -6886,7 +7090,7 @@ static void awq__tok_unbytes(awq__tok_work *w, const char *s, size_t n)
     }
 }
 
-/* bytes at the start of s, which is not valid there, that one U+FFFD stands for: the longest valid beginning, or one */
+/* bytes that one U+FFFD stands for where s is not valid: the longest valid beginning, or one */
 static size_t awq__tok_bad(const unsigned char *s, size_t n)
 {
     size_t k, need = s[0] < 0xc2 ? 1 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 1;
@@ -6936,7 +7140,7 @@ static int awq__tok_byte_token(const char *s, size_t n) /* the byte that "<0x0A>
 static void awq__tok_fallback(awq__tok_work *w)
 {
     const awq__tok_text *a = &w->now;
-    size_t i, k, from = 0, run = 0; /* bytes since `run`, each one token, are in next.text behind the last end */
+    size_t i, k, from = 0, run = 0; /* the newest `run` bytes of next.text are byte tokens */
     for (i = 0; i <= a->n; i++) {
         int b = i < a->n ? awq__tok_byte_token(a->text.data + from, a->ends[i] - from) : -1;
         char c = (char)b;
@@ -6988,7 +7192,7 @@ static awq_status awq__tok_step_run(awq__tok_work *w, const awq__tok_step *step)
         awq__tok_end(w);
     } else if (step->kind == AWQ__STEP_UNBYTES) {
         for (i = 0; i < a->n; from = a->ends[i++]) awq__tok_unbytes(w, a->text.data + from, a->ends[i] - from);
-        if (w->next.text.failed) return AWQ_E_MEMORY;
+        if (w->next.text.failed) return w->ctx->err.status;
         awq__tok_swap(w);
         awq__tok_clear(&w->next);
         awq__tok_lossy(w, a->text.data, a->text.len);
@@ -6998,15 +7202,13 @@ static awq_status awq__tok_step_run(awq__tok_work *w, const awq__tok_step *step)
         size_t n = a->ends[i] - from, began = w->next.text.len;
         switch (step->kind) {
         case AWQ__STEP_PREPEND:
-            if (step->mode == AWQ__PREPEND_ALWAYS
+            if (step->prepend == AWQ__PREPEND_ALWAYS
                 || ((n < step->len || memcmp(s, step->text, step->len))
-                    && (step->mode == AWQ__PREPEND_UNLESS || (i == 0 && w->at_start))))
+                    && (step->prepend == AWQ__PREPEND_UNLESS || (i == 0 && w->at_start))))
                 awq__tok_add(w, step->text, step->len);
             awq__tok_add(w, s, n);
             break;
-        case AWQ__STEP_REPLACE:
-        case AWQ__STEP_UNREPLACE: awq__tok_replace(w, step, s, n, 0); break;
-        case AWQ__STEP_UNMETA: awq__tok_replace(w, step, s, n, step->mode && i == 0); break;
+        case AWQ__STEP_REPLACE: awq__tok_replace(w, step, s, n, step->drop_first && i == 0); break;
         case AWQ__STEP_NFC: AWQ__TRY(awq__uni_nfc(w->ctx, s, n, &w->next.text)); break;
         case AWQ__STEP_SPLIT: awq__tok_split(w, step, s, n); continue;
         case AWQ__STEP_BYTES:
@@ -7017,17 +7219,17 @@ static awq_status awq__tok_step_run(awq__tok_work *w, const awq__tok_step *step)
             break;
         default: awq__tok_strip(w, step, s, n);
         }
-        if (step->kind >= AWQ__STEP_UNBYTES || w->next.text.len > began) awq__tok_end(w); /* text drops empty pieces */
+        if (w->decoding || w->next.text.len > began) awq__tok_end(w); /* only tokens stay when they are empty */
     }
-    if (w->next.text.failed) return AWQ_E_MEMORY;
+    if (w->next.text.failed) return w->ctx->err.status;
     awq__tok_swap(w);
     return AWQ_OK;
 }
 
-static awq_status awq__tok_steps_run(awq__tok_work *w, const awq__tok_step *steps, int n)
+static awq_status awq__tok_steps_run(awq__tok_work *w, const awq__tok_steps *steps)
 {
     int i;
-    for (i = 0; i < n; i++) AWQ__TRY(awq__tok_step_run(w, &steps[i]));
+    for (i = 0; i < steps->n; i++) AWQ__TRY(awq__tok_step_run(w, &steps->at[i]));
     return AWQ_OK;
 }
 
@@ -7037,7 +7239,7 @@ static awq_status awq__tok_set_text(awq__tok_work *w, const char *s, size_t n) /
     awq__tok_add(w, s, n);
     if (n) awq__tok_end(w);
     awq__tok_swap(w);
-    return w->now.text.failed ? AWQ_E_MEMORY : AWQ_OK;
+    return w->now.text.failed ? w->ctx->err.status : AWQ_OK;
 }
 
 /* --- byte pair merging */
@@ -7048,40 +7250,31 @@ static awq_status awq__tok_push(awq__tok_work *w, int32_t id)
     return AWQ_OK;
 }
 
-static int awq__tok_before(const awq__tok_entry *a, const awq__tok_entry *b)
-{
-    return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
-}
-
-/* the pair of the live symbols at `at` and `right`, if it merges, into the heap (which has room for three a symbol) */
+/* The heap holds rank * 2^32 + position of pairs that may merge, the first to merge on top; every node has four
+   children. Entries go stale when a neighbour merges and are dropped when they come up. */
 static void awq__tok_offer(awq__tok_work *w, int32_t at, int32_t right)
 {
-    awq__tok_entry e;
-    size_t i = w->n_heap;
     const awq__tok_merge *m = awq__tok_pair(w->t, w->symbols[at].id, w->symbols[right].id);
+    uint64_t key = (uint64_t)m->rank << 32 | (uint32_t)at;
+    size_t i = w->n_heap;
     if (m->id < 0) return;
-    e.rank = m->rank;
-    e.at = at;
-    e.id = m->id;
-    w->n_heap++;
-    while (i && awq__tok_before(&e, &w->heap[(i - 1) / 2])) {
-        w->heap[i] = w->heap[(i - 1) / 2];
-        i = (i - 1) / 2;
-    }
-    w->heap[i] = e;
+    for (w->n_heap++; i && key < w->heap[(i - 1) / 4]; i = (i - 1) / 4) w->heap[i] = w->heap[(i - 1) / 4];
+    w->heap[i] = key;
 }
 
-static awq__tok_entry awq__tok_take(awq__tok_work *w)
+static uint64_t awq__tok_take(awq__tok_work *w)
 {
-    awq__tok_entry top = w->heap[0], e = w->heap[--w->n_heap];
-    size_t i = 0, k;
-    while ((k = 2 * i + 1) < w->n_heap) {
-        if (k + 1 < w->n_heap && awq__tok_before(&w->heap[k + 1], &w->heap[k])) k++;
-        if (!awq__tok_before(&w->heap[k], &e)) break;
-        w->heap[i] = w->heap[k];
-        i = k;
+    uint64_t top = w->heap[0], key = w->heap[--w->n_heap];
+    size_t i = 0, k, end, best;
+    while ((k = 4 * i + 1) < w->n_heap) {
+        end = AWQ__MIN(k + 4, w->n_heap);
+        for (best = k++; k < end; k++)
+            if (w->heap[k] < w->heap[best]) best = k;
+        if (key <= w->heap[best]) break;
+        w->heap[i] = w->heap[best];
+        i = best;
     }
-    w->heap[i] = e;
+    w->heap[i] = key;
     return top;
 }
 
@@ -7109,8 +7302,8 @@ static awq_status awq__tok_merge_piece(awq__tok_work *w, const char *s, size_t n
                 for (k = 0; k < len; k++) y[count++].id = t->byte_ids[u[k]];
             } else if (t->has_unk) {
                 if (t->unk < 0)
-                    return awq__fail(w->ctx, AWQ_E_FORMAT, "awq_encode: U+%04X is not in the vocabulary, and neither is "
-                                     "the unknown token of this tokenizer", (unsigned)cp);
+                    return awq__fail(w->ctx, AWQ_E_FORMAT, "awq_encode: U+%04X is not in the vocabulary, and "
+                                     "neither is the unknown token", (unsigned)cp);
                 if (unk >= 0 && !t->fuse_unk) y[count++].id = unk;
                 unk = t->unk;
             }
@@ -7129,16 +7322,18 @@ static awq_status awq__tok_merge_piece(awq__tok_work *w, const char *s, size_t n
     w->n_heap = 0;
     for (i = 0; i + 1 < count; i++) awq__tok_offer(w, i, i + 1);
     while (w->n_heap) {
-        awq__tok_entry e = awq__tok_take(w);
-        int32_t right = y[e.at].next;
-        if (y[e.at].id < 0 || right < 0) continue;
-        if (awq__tok_pair(t, y[e.at].id, y[right].id)->id != e.id) continue; /* the pair is no longer there */
-        y[e.at].id = e.id;
-        y[e.at].next = y[right].next;
+        uint64_t key = awq__tok_take(w);
+        int32_t left = (int32_t)(key & 0x7fffffff), right = y[left].next;
+        const awq__tok_merge *m;
+        if (y[left].id < 0 || right < 0) continue;
+        m = awq__tok_pair(t, y[left].id, y[right].id);
+        if (m->id < 0 || m->rank != key >> 32) continue;
+        y[left].id = m->id;
+        y[left].next = y[right].next;
         y[right].id = -1;
-        if (y[right].next >= 0) y[y[right].next].prev = e.at;
-        if (y[e.at].prev >= 0) awq__tok_offer(w, y[e.at].prev, e.at);
-        if (y[e.at].next >= 0) awq__tok_offer(w, e.at, y[e.at].next);
+        if (y[right].next >= 0) y[y[right].next].prev = left;
+        if (y[left].prev >= 0) awq__tok_offer(w, y[left].prev, left);
+        if (y[left].next >= 0) awq__tok_offer(w, left, y[left].next);
     }
     for (i = 0; i >= 0 && i < count; i = y[i].next) AWQ__TRY(awq__tok_push(w, y[i].id));
     return AWQ_OK;
@@ -7188,8 +7383,9 @@ static int awq__tok_word_char(const char *s, size_t n) /* \w at the start of s *
     if (awq__uni_in(cp, AWQ__UC_IN_L | AWQ__UC_IN_M | AWQ__UC_BIT(AWQ__UC_ND) | AWQ__UC_BIT(AWQ__UC_NL)
                             | AWQ__UC_BIT(AWQ__UC_PC)))
         return 1;
-    return cp == 0x200c || cp == 0x200d || (cp >= 0x24b6 && cp <= 0x24e9) || (cp >= 0x1f130 && cp <= 0x1f149)
-           || (cp >= 0x1f150 && cp <= 0x1f169) || (cp >= 0x1f170 && cp <= 0x1f189); /* letters among the symbols */
+    return cp == 0x200c || cp == 0x200d || (cp >= 0x24b6 && cp <= 0x24e9) /* joiners, letters in So */
+           || (cp >= 0x1f130 && cp <= 0x1f149) || (cp >= 0x1f150 && cp <= 0x1f169)
+           || (cp >= 0x1f170 && cp <= 0x1f189);
 }
 
 static size_t awq__tok_char_before(const char *s, size_t at) /* start of the character that ends at `at` > 0 */
@@ -7200,7 +7396,8 @@ static size_t awq__tok_char_before(const char *s, size_t at) /* start of the cha
 }
 
 /* Cut s at its added tokens: `text` gets what lies between. */
-static awq_status awq__tok_extract(awq__tok_work *w, const awq__tok_set *set, const char *s, size_t n, int at_start,
+static awq_status awq__tok_extract(awq__tok_work *w, const awq__tok_set *set, const char *s, size_t n,
+                                   int at_start,
                                    awq_status (*text)(awq__tok_work *w, const char *s, size_t n, int at_start))
 {
     size_t at, from = 0, len = 0, next;
@@ -7238,7 +7435,7 @@ static awq_status awq__tok_encode_part(awq__tok_work *w, const char *s, size_t n
     size_t i, from = 0;
     AWQ__TRY(awq__tok_set_text(w, s, n));
     w->at_start = at_start;
-    AWQ__TRY(awq__tok_steps_run(w, w->t->pre, w->t->n_pre));
+    AWQ__TRY(awq__tok_steps_run(w, &w->t->pre));
     for (i = 0; i < w->now.n; from = w->now.ends[i++])
         AWQ__TRY(awq__tok_merge_piece(w, w->now.text.data + from, w->now.ends[i] - from));
     return AWQ_OK;
@@ -7247,17 +7444,17 @@ static awq_status awq__tok_encode_part(awq__tok_work *w, const char *s, size_t n
 static awq_status awq__tok_encode_segment(awq__tok_work *w, const char *s, size_t n, int at_start)
 {
     awq__text swap;
-    if (!w->t->n_normalizer && !w->t->normalized.count) return awq__tok_encode_part(w, s, n, at_start);
+    if (!w->t->normalizer.n && !w->t->normalized.count) return awq__tok_encode_part(w, s, n, at_start);
     AWQ__TRY(awq__tok_set_text(w, s, n));
-    AWQ__TRY(awq__tok_steps_run(w, w->t->normalizer, w->t->n_normalizer));
+    AWQ__TRY(awq__tok_steps_run(w, &w->t->normalizer));
     swap = w->raw;
     w->raw = w->now.text;
     w->now.text = swap;
     return awq__tok_extract(w, &w->t->normalized, w->raw.data, w->raw.len, at_start, awq__tok_encode_part);
 }
 
-AWQ_API awq_status awq_encode(awq_ctx *ctx, const awq_tokenizer *tokenizer, const char *text, size_t bytes, int special,
-                              int32_t *ids, size_t cap, size_t *count)
+AWQ_API awq_status awq_encode(awq_ctx *ctx, const awq_tokenizer *tokenizer, const char *text, size_t bytes,
+                              int special, int32_t *ids, size_t cap, size_t *count)
 {
     awq__tok_work w;
     awq_status st = AWQ_OK;
@@ -7273,7 +7470,7 @@ AWQ_API awq_status awq_encode(awq_ctx *ctx, const awq_tokenizer *tokenizer, cons
                              (unsigned long long)i, (unsigned)(unsigned char)text[i]);
         i += (size_t)len;
     }
-    awq__tok_work_init(&w, ctx, tokenizer);
+    awq__tok_work_init(&w, ctx, tokenizer, 64 * bytes + 65536);
     for (k = 0; special && !st && k < tokenizer->n_before; k++) st = awq__tok_push(&w, tokenizer->before[k]);
     if (!st && bytes) st = awq__tok_extract(&w, &tokenizer->raw, text, bytes, 1, awq__tok_encode_segment);
     for (k = 0; special && !st && k < tokenizer->n_after; k++) st = awq__tok_push(&w, tokenizer->after[k]);
@@ -7291,6 +7488,8 @@ static awq_status awq__tok_decode(awq__tok_work *w, const int32_t *ids, size_t n
     const awq_tokenizer *t = w->t;
     size_t i;
     awq__tok_clear(&w->next);
+    w->decoding = 1;
+    w->limit = SIZE_MAX / 4;
     for (i = 0; i < n; i++) {
         const awq__tok_token *k;
         if (ids[i] < 0 || ids[i] >= t->n_ids || !(t->tokens[ids[i]].flags & AWQ__TOK_PRESENT))
@@ -7303,8 +7502,9 @@ static awq_status awq__tok_decode(awq__tok_work *w, const int32_t *ids, size_t n
         awq__tok_end(w);
     }
     awq__tok_swap(w);
-    if (w->now.text.failed) return AWQ_E_MEMORY;
-    return awq__tok_steps_run(w, t->decoder, t->n_decoder);
+    if (w->now.text.failed) return w->ctx->err.status;
+    w->limit = 64 * w->now.text.len + 65536;
+    return awq__tok_steps_run(w, &t->decoder);
 }
 
 AWQ_API awq_status awq_decode(awq_ctx *ctx, const awq_tokenizer *tokenizer, const int32_t *ids, size_t count,
@@ -7312,7 +7512,7 @@ AWQ_API awq_status awq_decode(awq_ctx *ctx, const awq_tokenizer *tokenizer, cons
 {
     awq__tok_work w;
     awq_status st;
-    awq__tok_work_init(&w, ctx, tokenizer);
+    awq__tok_work_init(&w, ctx, tokenizer, SIZE_MAX / 4);
     st = awq__tok_decode(&w, ids, count, skip_special);
     if (!st) {
         size_t n = cap ? AWQ__MIN(w.now.text.len, cap - 1) : 0;
@@ -7329,8 +7529,8 @@ static int awq__tok_unfinished(const awq__text *text) /* ends in U+FFFD: a chara
     return text->len >= 3 && !memcmp(text->data + text->len - 3, "\xef\xbf\xbd", 3);
 }
 
-/* The window d->ids decodes to what was shown already, d->text[0, prefix) from its first `read` ids, and then what is
-   new. New text is handed out when it does not end in U+FFFD; the window then loses its first `read` ids. */
+/* The window d->ids decodes to what was shown already, d->text[0, prefix) from its first `read` ids, and then
+   what is new. New text is handed out once it does not end in U+FFFD; the window then loses `read` ids. */
 AWQ_API awq_status awq_decoder_push(awq_ctx *ctx, const awq_tokenizer *tokenizer, awq_decoder *d, int32_t id,
                                     const char **text, size_t *bytes)
 {
@@ -7339,7 +7539,7 @@ AWQ_API awq_status awq_decoder_push(awq_ctx *ctx, const awq_tokenizer *tokenizer
     awq_status st = AWQ_OK;
     size_t chunk = 0, from;
     if (!awq__grow(ctx, (void **)&d->ids, &d->cap_ids, d->n_ids + 1, sizeof *d->ids)) return AWQ_E_MEMORY;
-    awq__tok_work_init(&w, ctx, tokenizer);
+    awq__tok_work_init(&w, ctx, tokenizer, SIZE_MAX / 4);
     if (!d->prefix && d->n_ids) {
         st = awq__tok_decode(&w, d->ids, d->n_ids, d->skip_special);
         if (!st && !awq__tok_unfinished(&w.now.text)) {
@@ -7356,7 +7556,7 @@ AWQ_API awq_status awq_decoder_push(awq_ctx *ctx, const awq_tokenizer *tokenizer
     if (!st && ((w.now.text.len > d->prefix && !awq__tok_unfinished(&w.now.text))
                 || d->n_ids > AWQ__TOK_MAX_HELD)) {
         from = AWQ__MIN(d->prefix, w.now.text.len);
-        if (from && memcmp(w.now.text.data, d->text, from)) { /* what was shown reads differently now: go on behind it */
+        if (from && memcmp(w.now.text.data, d->text, from)) { /* what was shown reads differently now: go on */
             st = awq__tok_decode(&w, d->ids + d->read, d->n_ids - d->read, d->skip_special);
             from = 0;
         }
@@ -7393,59 +7593,76 @@ AWQ_API void awq_decoder_free(awq_ctx *ctx, awq_decoder *decoder)
     memset(decoder, 0, sizeof *decoder);
 }
 
-/* --- loading */
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>tokenizer_file
+   Reads tokenizer.json, tokenizer_config.json and chat_template.jinja into an awq_tokenizer.
+   Invariants: whatever the file says that would change ids or text is done or refused by name; ids, tokens and
+   merges that contradict each other are refused; linear in the file.
+   Tests: tests/test_tokenizer.c, tests/fuzz_tokenizer.c */
+
+enum { AWQ__IN_NORMALIZER, AWQ__IN_PRE, AWQ__IN_DECODER, AWQ__IN_POST };
+
 typedef struct awq__tok_load {
     awq_ctx *ctx;
     awq_tokenizer *t;
     const char *path;
     awq__json json;
+    int in;               /* component being read */
+    awq__tok_steps *steps; /* where its steps go */
 } awq__tok_load;
 
 static awq_status awq__tok_unsupported(awq__tok_load *b, const char *what, uint32_t node, const char *member)
 {
-    uint32_t type = awq__json_get(&b->json, node, member);
-    const char *s = awq__json_str(&b->json, type, NULL);
-    return awq__fail(b->ctx, s ? AWQ_E_UNSUPPORTED : AWQ_E_FORMAT, "%s: %s with %s '%.300s' is not supported", b->path,
-                     what, member, s ? s : "(none)");
+    const char *s = awq__json_str(&b->json, awq__json_get(&b->json, node, member), NULL);
+    return awq__fail(b->ctx, s ? AWQ_E_UNSUPPORTED : AWQ_E_FORMAT, "%s: %s with %s '%.300s' is not supported",
+                     b->path, what, member, s ? s : "(none)");
+}
+
+/* a boolean member */
+static int awq__tok_is(const awq__tok_load *b, uint32_t node, const char *key, int otherwise)
+{
+    int v = awq__json_bool(&b->json, awq__json_get(&b->json, node, key));
+    return v < 0 ? otherwise : v;
 }
 
 /* the string member `key` copied into the arena */
-static awq_status awq__tok_string(awq__tok_load *b, uint32_t node, const char *key, const char **text, size_t *len)
+static awq_status awq__tok_string(awq__tok_load *b, uint32_t node, const char *key, const char **text,
+                                  size_t *len)
 {
     const char *s = awq__json_str(&b->json, awq__json_get(&b->json, node, key), len);
-    if (!s) return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: '%s' is not a string", b->path, key);
+    if (!s) return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: '%s' of a component is not a string", b->path, key);
     if (*len > AWQ__TOK_MAX_PATTERN)
-        return awq__fail(b->ctx, AWQ_E_LIMIT, "%s: '%s' has %llu bytes, at most %d are taken", b->path, key,
-                         (unsigned long long)*len, AWQ__TOK_MAX_PATTERN);
+        return awq__fail(b->ctx, AWQ_E_LIMIT, "%s: '%s' of a component has %llu bytes, at most %d are taken",
+                         b->path, key, (unsigned long long)*len, AWQ__TOK_MAX_PATTERN);
     *text = awq__arena_text(b->ctx, &b->t->arena, s, *len);
     return *text ? AWQ_OK : AWQ_E_MEMORY;
 }
 
-static awq_status awq__tok_new_step(awq__tok_load *b, awq__tok_step *steps, int *n, int kind, awq__tok_step **step)
+static awq_status awq__tok_step_new(awq__tok_load *b, int kind, const char *text, size_t len,
+                                    awq__tok_step **step)
 {
-    *step = steps;
-    if (*n == AWQ__TOK_MAX_STEPS)
-        return awq__fail(b->ctx, AWQ_E_LIMIT, "%s: more than %d steps in a normalizer, pre-tokenizer or decoder",
-                         b->path, AWQ__TOK_MAX_STEPS);
-    *step = &steps[(*n)++];
+    *step = b->steps->at;
+    if (b->steps->n == AWQ__TOK_MAX_STEPS)
+        return awq__fail(b->ctx, AWQ_E_LIMIT, "%s: more than %d steps in a component", b->path,
+                         AWQ__TOK_MAX_STEPS);
+    *step += b->steps->n++;
     (*step)->kind = kind;
+    (*step)->text = text;
+    (*step)->len = len;
     return AWQ_OK;
 }
 
-/* what to look for, a string or a known regex: {"String": ...} or {"Regex": ...} */
+/* what to look for: {"String": any} or, to split, {"Regex": one that is known} */
 static awq_status awq__tok_pattern(awq__tok_load *b, uint32_t node, awq__tok_step *step)
 {
-    uint32_t pattern = awq__json_get(&b->json, node, "pattern"), re = awq__json_get(&b->json, pattern, "Regex");
+    uint32_t pattern = awq__json_get(&b->json, node, "pattern");
     size_t n = 0;
-    const char *s = awq__json_str(&b->json, re, &n);
-    step->mode = AWQ__FIND_TEXT;
+    const char *s = awq__json_str(&b->json, awq__json_get(&b->json, pattern, "Regex"), &n);
+    step->find = s ? AWQ__FIND_REGEX : AWQ__FIND_TEXT;
     if (s) {
-        step->mode = AWQ__FIND_REGEX;
         step->regex = step->kind == AWQ__STEP_SPLIT ? awq__tok_regex_find(s, n) : NULL;
-        if (!step->regex)
-            return awq__fail(b->ctx, AWQ_E_UNSUPPORTED, "%s: the regex %.500s is none of those known%s", b->path, s,
-                             step->kind == AWQ__STEP_SPLIT ? "" : " here");
-        return AWQ_OK;
+        if (step->regex) return AWQ_OK;
+        return awq__fail(b->ctx, AWQ_E_UNSUPPORTED, "%s: the regex %.700s is none of those known", b->path, s);
     }
     AWQ__TRY(awq__tok_string(b, pattern, "String", &step->text, &step->len));
     return step->len ? AWQ_OK : awq__fail(b->ctx, AWQ_E_FORMAT, "%s: an empty pattern", b->path);
@@ -7453,22 +7670,22 @@ static awq_status awq__tok_pattern(awq__tok_load *b, uint32_t node, awq__tok_ste
 
 static awq_status awq__tok_behavior(awq__tok_load *b, uint32_t node, awq__tok_step *step)
 {
-    static const char *const names[] = {"Isolated", "Removed", "Contiguous", "MergedWithPrevious", "MergedWithNext"};
+    static const char *const names[] = {"Isolated", "Removed", "Contiguous", "MergedWithPrevious",
+                                        "MergedWithNext"};
     uint32_t behavior = awq__json_get(&b->json, node, "behavior");
     for (step->cut = 0; step->cut < 5; step->cut++)
         if (awq__json_eq(&b->json, behavior, names[step->cut])) return AWQ_OK;
     return awq__tok_unsupported(b, "a pre-tokenizer", node, "behavior");
 }
 
-/* Metaspace as a pre-tokenizer: spaces become the mark, one may be put in front, and words begin with it */
-static awq_status awq__tok_metaspace(awq__tok_load *b, uint32_t node, int decoding)
+/* Metaspace: spaces become the mark, one may be put in front, words begin with it; or all of that undone */
+static awq_status awq__tok_metaspace(awq__tok_load *b, uint32_t node)
 {
     const awq__json *j = &b->json;
-    awq_tokenizer *t = b->t;
     awq__tok_step *step;
-    const char *mark;
-    size_t len;
-    int scheme = AWQ__PREPEND_UNLESS, never = awq__json_bool(j, awq__json_get(j, node, "add_prefix_space")) == 0;
+    const char *mark = NULL;
+    size_t len = 0;
+    int scheme = AWQ__PREPEND_UNLESS, never = !awq__tok_is(b, node, "add_prefix_space", 1);
     uint32_t named = awq__json_get(j, node, "prepend_scheme");
     if (awq__json_eq(j, named, "first")) scheme = AWQ__PREPEND_FIRST;
     else if (awq__json_eq(j, named, "never")) never = 1;
@@ -7476,176 +7693,131 @@ static awq_status awq__tok_metaspace(awq__tok_load *b, uint32_t node, int decodi
         return awq__tok_unsupported(b, "Metaspace", node, "prepend_scheme");
     AWQ__TRY(awq__tok_string(b, node, "replacement", &mark, &len));
     if (!len) return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: Metaspace with an empty replacement", b->path);
-    if (decoding) {
-        AWQ__TRY(awq__tok_new_step(b, t->decoder, &t->n_decoder, AWQ__STEP_UNMETA, &step));
-        step->mode = !never;
-        step->text = mark, step->len = len;
+    if (b->in == AWQ__IN_DECODER) {
+        AWQ__TRY(awq__tok_step_new(b, AWQ__STEP_REPLACE, mark, len, &step));
         step->with = " ", step->with_len = 1;
+        step->drop_first = !never;
         return AWQ_OK;
     }
-    AWQ__TRY(awq__tok_new_step(b, t->pre, &t->n_pre, AWQ__STEP_REPLACE, &step));
-    step->text = " ", step->len = 1;
+    AWQ__TRY(awq__tok_step_new(b, AWQ__STEP_REPLACE, " ", 1, &step));
     step->with = mark, step->with_len = len;
     if (!never) {
-        AWQ__TRY(awq__tok_new_step(b, t->pre, &t->n_pre, AWQ__STEP_PREPEND, &step));
-        step->mode = scheme;
-        step->text = mark, step->len = len;
+        AWQ__TRY(awq__tok_step_new(b, AWQ__STEP_PREPEND, mark, len, &step));
+        step->prepend = scheme;
     }
-    if (awq__json_bool(j, awq__json_get(j, node, "split")) == 0) return AWQ_OK;
-    AWQ__TRY(awq__tok_new_step(b, t->pre, &t->n_pre, AWQ__STEP_SPLIT, &step));
-    step->mode = AWQ__FIND_TEXT;
+    if (!awq__tok_is(b, node, "split", 1)) return AWQ_OK;
+    AWQ__TRY(awq__tok_step_new(b, AWQ__STEP_SPLIT, mark, len, &step));
     step->cut = AWQ__CUT_NEXT;
-    step->text = mark, step->len = len;
     return AWQ_OK;
 }
 
-static awq_status awq__tok_one_normalizer(awq__tok_load *b, uint32_t node, uint32_t type)
-{
-    awq_tokenizer *t = b->t;
-    awq__tok_step *step;
-    if (awq__json_eq(&b->json, type, "NFC"))
-        return awq__tok_new_step(b, t->normalizer, &t->n_normalizer, AWQ__STEP_NFC, &step);
-    if (awq__json_eq(&b->json, type, "Prepend")) {
-        AWQ__TRY(awq__tok_new_step(b, t->normalizer, &t->n_normalizer, AWQ__STEP_PREPEND, &step));
-        return awq__tok_string(b, node, "prepend", &step->text, &step->len);
-    }
-    if (awq__json_eq(&b->json, type, "Replace")) {
-        AWQ__TRY(awq__tok_new_step(b, t->normalizer, &t->n_normalizer, AWQ__STEP_REPLACE, &step));
-        AWQ__TRY(awq__tok_pattern(b, node, step));
-        return awq__tok_string(b, node, "content", &step->with, &step->with_len);
-    }
-    return awq__tok_unsupported(b, "a normalizer", node, "type");
-}
-
-static awq_status awq__tok_one_pre(awq__tok_load *b, uint32_t node, uint32_t type)
+/* what the post-processor adds in front of and behind one text */
+static awq_status awq__tok_template(awq__tok_load *b, uint32_t node)
 {
     const awq__json *j = &b->json;
     awq_tokenizer *t = b->t;
-    awq__tok_step *step;
-    if (awq__json_eq(j, type, "Metaspace")) return awq__tok_metaspace(b, node, 0);
-    if (awq__json_eq(j, type, "ByteLevel")) {
-        if (awq__json_bool(j, awq__json_get(j, node, "add_prefix_space")) != 0) {
-            AWQ__TRY(awq__tok_new_step(b, t->pre, &t->n_pre, AWQ__STEP_PREPEND, &step));
-            step->mode = AWQ__PREPEND_UNLESS;
-            step->text = " ", step->len = 1;
+    uint32_t i, k, n_pieces = 0, n_texts = 0, defined = awq__json_get(j, node, "special_tokens");
+    if (t->has_template)
+        return awq__fail(b->ctx, AWQ_E_UNSUPPORTED, "%s: two templates in post_processor", b->path);
+    t->has_template = 1;
+    for (i = awq__json_first(j, awq__json_get(j, node, "single")); i; i = awq__json_next(j, i)) {
+        const char *name = awq__json_str(j, awq__json_get(j, awq__json_get(j, i, "SpecialToken"), "id"), NULL);
+        uint32_t known = name ? awq__json_get(j, defined, name) : 0;
+        if (awq__json_eq(j, awq__json_get(j, awq__json_get(j, i, "Sequence"), "id"), "A")) n_texts++;
+        else if (!known || n_pieces++ == AWQ__TOK_MAX_STEPS)
+            return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the template in post_processor has a piece '%.100s' "
+                             "that is not defined, or too many pieces", b->path, name ? name : "");
+        for (k = awq__json_first(j, awq__json_get(j, known, "ids")); k; k = awq__json_next(j, k)) {
+            int32_t *list = n_texts ? t->after : t->before;
+            uint32_t *n = n_texts ? &t->n_after : &t->n_before;
+            int64_t id;
+            if (!awq__json_int_of(j, k, &id) || id < 0 || id >= t->n_ids || !t->tokens[id].flags
+                || *n == AWQ__TOK_MAX_STEPS)
+                return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: '%.100s' in post_processor has an id that is not "
+                                 "in the vocabulary, or too many ids", b->path, name);
+            list[(*n)++] = (int32_t)id;
         }
-        if (awq__json_bool(j, awq__json_get(j, node, "use_regex")) != 0) {
-            AWQ__TRY(awq__tok_new_step(b, t->pre, &t->n_pre, AWQ__STEP_SPLIT, &step));
-            step->mode = AWQ__FIND_REGEX;
+    }
+    if (n_texts == 1) return AWQ_OK;
+    return awq__fail(b->ctx, AWQ_E_UNSUPPORTED, "%s: the template in post_processor holds the text %lu times, "
+                     "expected once", b->path, (unsigned long)n_texts);
+}
+
+/* one normalizer, pre-tokenizer, decoder or post-processor */
+static awq_status awq__tok_component(awq__tok_load *b, uint32_t node)
+{
+    static const char *const names[] = {"a normalizer", "a pre-tokenizer", "a decoder", "a post-processor"};
+    static const struct {
+        int in;
+        const char *type;
+        int kind; /* of its step; -1: it has none or several */
+    } known[] = {
+        {AWQ__IN_NORMALIZER, "NFC", AWQ__STEP_NFC}, {AWQ__IN_NORMALIZER, "Prepend", AWQ__STEP_PREPEND},
+        {AWQ__IN_NORMALIZER, "Replace", AWQ__STEP_REPLACE}, {AWQ__IN_PRE, "ByteLevel", -1},
+        {AWQ__IN_PRE, "Metaspace", -1}, {AWQ__IN_PRE, "Split", AWQ__STEP_SPLIT},
+        {AWQ__IN_PRE, "Digits", AWQ__STEP_SPLIT}, {AWQ__IN_PRE, "Punctuation", AWQ__STEP_SPLIT},
+        {AWQ__IN_DECODER, "ByteLevel", AWQ__STEP_UNBYTES}, {AWQ__IN_DECODER, "Metaspace", -1},
+        {AWQ__IN_DECODER, "ByteFallback", AWQ__STEP_FALLBACK}, {AWQ__IN_DECODER, "Fuse", AWQ__STEP_FUSE},
+        {AWQ__IN_DECODER, "Replace", AWQ__STEP_REPLACE}, {AWQ__IN_DECODER, "Strip", AWQ__STEP_STRIP},
+        {AWQ__IN_POST, "ByteLevel", -1}, {AWQ__IN_POST, "TemplateProcessing", -1}};
+    const awq__json *j = &b->json;
+    uint32_t type = awq__json_get(j, node, "type");
+    awq__tok_step *step = NULL;
+    size_t i, n = sizeof known / sizeof known[0];
+    for (i = 0; i < n && !(known[i].in == b->in && awq__json_eq(j, type, known[i].type)); i++)
+        ;
+    if (i == n) return awq__tok_unsupported(b, names[b->in], node, "type");
+    if (known[i].kind >= 0) AWQ__TRY(awq__tok_step_new(b, known[i].kind, NULL, 0, &step));
+    if (awq__json_eq(j, type, "Metaspace")) return awq__tok_metaspace(b, node);
+    if (awq__json_eq(j, type, "TemplateProcessing")) return awq__tok_template(b, node);
+    if (awq__json_eq(j, type, "ByteLevel") && b->in == AWQ__IN_PRE) {
+        if (awq__tok_is(b, node, "add_prefix_space", 1)) {
+            AWQ__TRY(awq__tok_step_new(b, AWQ__STEP_PREPEND, " ", 1, &step));
+            step->prepend = AWQ__PREPEND_UNLESS;
+        }
+        if (awq__tok_is(b, node, "use_regex", 1)) {
+            AWQ__TRY(awq__tok_step_new(b, AWQ__STEP_SPLIT, NULL, 0, &step));
+            step->find = AWQ__FIND_REGEX;
             step->regex = &awq__tok_regexes[0];
         }
-        return awq__tok_new_step(b, t->pre, &t->n_pre, AWQ__STEP_BYTES, &step);
+        return awq__tok_step_new(b, AWQ__STEP_BYTES, NULL, 0, &step);
     }
-    AWQ__TRY(awq__tok_new_step(b, t->pre, &t->n_pre, AWQ__STEP_SPLIT, &step));
+    if (awq__json_eq(j, type, "Prepend")) return awq__tok_string(b, node, "prepend", &step->text, &step->len);
+    if (awq__json_eq(j, type, "Replace")) {
+        AWQ__TRY(awq__tok_pattern(b, node, step));
+        return awq__tok_string(b, node, "content", &step->with, &step->with_len);
+    }
     if (awq__json_eq(j, type, "Split")) {
-        step->invert = awq__json_bool(j, awq__json_get(j, node, "invert")) == 1;
+        step->invert = awq__tok_is(b, node, "invert", 0);
         AWQ__TRY(awq__tok_pattern(b, node, step));
         return awq__tok_behavior(b, node, step);
     }
     if (awq__json_eq(j, type, "Digits")) {
-        step->mode = AWQ__FIND_DIGIT;
-        step->cut = awq__json_bool(j, awq__json_get(j, node, "individual_digits")) == 1 ? AWQ__CUT_ISOLATED
-                                                                                       : AWQ__CUT_CONTIGUOUS;
-        return AWQ_OK;
+        step->find = AWQ__FIND_DIGIT;
+        step->cut = awq__tok_is(b, node, "individual_digits", 0) ? AWQ__CUT_ISOLATED : AWQ__CUT_CONTIGUOUS;
     }
     if (awq__json_eq(j, type, "Punctuation")) {
-        step->mode = AWQ__FIND_PUNCT;
-        return awq__json_get(j, node, "behavior") ? awq__tok_behavior(b, node, step) : AWQ_OK;
+        step->find = AWQ__FIND_PUNCT;
+        if (awq__json_get(j, node, "behavior")) return awq__tok_behavior(b, node, step);
     }
-    return awq__tok_unsupported(b, "a pre-tokenizer", node, "type");
-}
-
-static awq_status awq__tok_one_decoder(awq__tok_load *b, uint32_t node, uint32_t type)
-{
-    static const struct {
-        const char *name;
-        int kind;
-    } names[] = {{"ByteLevel", AWQ__STEP_UNBYTES}, {"ByteFallback", AWQ__STEP_FALLBACK}, {"Fuse", AWQ__STEP_FUSE},
-                 {"Replace", AWQ__STEP_UNREPLACE}, {"Strip", AWQ__STEP_STRIP}};
-    const awq__json *j = &b->json;
-    awq_tokenizer *t = b->t;
-    awq__tok_step *step;
-    size_t i;
-    if (awq__json_eq(j, type, "Metaspace")) return awq__tok_metaspace(b, node, 1);
-    for (i = 0; i < sizeof names / sizeof names[0] && !awq__json_eq(j, type, names[i].name); i++)
-        ;
-    if (i == sizeof names / sizeof names[0]) return awq__tok_unsupported(b, "a decoder", node, "type");
-    AWQ__TRY(awq__tok_new_step(b, t->decoder, &t->n_decoder, names[i].kind, &step));
-    if (step->kind == AWQ__STEP_UNREPLACE) {
-        AWQ__TRY(awq__tok_pattern(b, node, step));
-        return awq__tok_string(b, node, "content", &step->with, &step->with_len);
-    }
-    if (step->kind == AWQ__STEP_STRIP) {
+    if (awq__json_eq(j, type, "Strip")) {
         AWQ__TRY(awq__tok_string(b, node, "content", &step->text, &step->len));
         if (!step->len || !awq__json_int_of(j, awq__json_get(j, node, "start"), &step->start)
             || !awq__json_int_of(j, awq__json_get(j, node, "stop"), &step->stop))
-            return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the decoder Strip wants content, start and stop", b->path);
+            return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: Strip wants content, start and stop", b->path);
     }
     return AWQ_OK;
 }
 
-/* A component is null, one of its kind, or a Sequence of components under `list` (as deep as JSON may be nested). */
-static awq_status awq__tok_components(awq__tok_load *b, uint32_t node, const char *list,
-                                      awq_status (*one)(awq__tok_load *b, uint32_t node, uint32_t type))
-{
-    uint32_t type = awq__json_get(&b->json, node, "type"), i;
-    if (awq__json_is(&b->json, node) == AWQ__J_NULL) return AWQ_OK;
-    if (!awq__json_eq(&b->json, type, "Sequence")) return one(b, node, type);
-    for (i = awq__json_first(&b->json, awq__json_get(&b->json, node, list)); i; i = awq__json_next(&b->json, i))
-        AWQ__TRY(awq__tok_components(b, i, list, one));
-    return AWQ_OK;
-}
-
-/* ids a special token of a template stands for, at the end of a list with room for n */
-static awq_status awq__tok_template_ids(awq__tok_load *b, uint32_t node, uint32_t piece, int32_t *list, uint32_t *n)
+/* null, one component, or a Sequence of them under `list` (nested at most as deep as the JSON parser allows) */
+static awq_status awq__tok_components(awq__tok_load *b, uint32_t node, const char *list)
 {
     const awq__json *j = &b->json;
-    const char *name = awq__json_str(j, awq__json_get(j, piece, "id"), NULL);
-    uint32_t known = name ? awq__json_get(j, awq__json_get(j, node, "special_tokens"), name) : 0, i;
-    if (!known)
-        return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the post-processor uses the special token '%.100s', which it does "
-                         "not define", b->path, name ? name : "");
-    for (i = awq__json_first(j, awq__json_get(j, known, "ids")); i; i = awq__json_next(j, i)) {
-        int64_t id;
-        if (!awq__json_int_of(j, i, &id) || id < 0 || id >= b->t->n_ids
-            || !(b->t->tokens[id].flags & AWQ__TOK_PRESENT))
-            return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the post-processor's token '%.100s' has an id that is not in "
-                             "the vocabulary", b->path, name);
-        list[(*n)++] = (int32_t)id;
-    }
-    return AWQ_OK;
-}
-
-static awq_status awq__tok_one_processor(awq__tok_load *b, uint32_t node, uint32_t type)
-{
-    const awq__json *j = &b->json;
-    awq_tokenizer *t = b->t;
-    uint32_t i, room = j->n_nodes, seen = 0, count = 0;
-    if (awq__json_eq(j, type, "ByteLevel")) return AWQ_OK; /* changes offsets only */
-    if (!awq__json_eq(j, type, "TemplateProcessing")) return awq__tok_unsupported(b, "a post-processor", node, "type");
-    if (t->before) return awq__fail(b->ctx, AWQ_E_UNSUPPORTED, "%s: two templates in the post-processor", b->path);
-    for (i = awq__json_first(j, awq__json_get(j, node, "single")); i; i = awq__json_next(j, i)) {
-        uint32_t piece = awq__json_get(j, i, "SpecialToken"), k;
-        const char *name = awq__json_str(j, awq__json_get(j, piece, "id"), NULL);
-        k = awq__json_get(j, awq__json_get(j, node, "special_tokens"), name ? name : "");
-        count += awq__json_count(j, awq__json_get(j, k, "ids"));
-        if (count > room) break; /* the same long list many times over */
-    }
-    if (count > 64) return awq__fail(b->ctx, AWQ_E_LIMIT, "%s: the post-processor adds more than 64 ids", b->path);
-    t->before = (int32_t *)awq__arena_alloc(b->ctx, &t->arena, count, sizeof *t->before);
-    t->after = (int32_t *)awq__arena_alloc(b->ctx, &t->arena, count, sizeof *t->after);
-    if (!t->before || !t->after) return AWQ_E_MEMORY;
-    for (i = awq__json_first(j, awq__json_get(j, node, "single")); i; i = awq__json_next(j, i)) {
-        uint32_t piece = awq__json_get(j, i, "SpecialToken");
-        if (piece) {
-            AWQ__TRY(awq__tok_template_ids(b, node, piece, seen ? t->after : t->before,
-                                           seen ? &t->n_after : &t->n_before));
-        } else if (awq__json_eq(j, awq__json_get(j, awq__json_get(j, i, "Sequence"), "id"), "A")) seen++;
-        else break;
-    }
-    if (i || seen != 1)
-        return awq__fail(b->ctx, AWQ_E_UNSUPPORTED, "%s: the post-processor's template for one text does not hold it "
-                         "exactly once", b->path);
+    uint32_t i;
+    if (awq__json_is(j, node) == AWQ__J_NULL) return AWQ_OK;
+    if (!awq__json_eq(j, awq__json_get(j, node, "type"), "Sequence")) return awq__tok_component(b, node);
+    for (i = awq__json_first(j, awq__json_get(j, node, list)); i; i = awq__json_next(j, i))
+        AWQ__TRY(awq__tok_components(b, i, list));
     return AWQ_OK;
 }
 
@@ -7654,10 +7826,10 @@ static awq_status awq__tok_check_id(awq__tok_load *b, uint32_t node, const char 
 {
     int64_t v;
     if (!awq__json_int_of(&b->json, node, &v))
-        return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the id of token '%.100s' is not an integer", b->path, token);
+        return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the id of '%.100s' is not an integer", b->path, token);
     if (v < 0 || v >= AWQ__TOK_MAX_IDS)
-        return awq__fail(b->ctx, v < 0 ? AWQ_E_FORMAT : AWQ_E_LIMIT, "%s: the id of token '%.100s' is %lld, expected 0 "
-                         "to %d", b->path, token, (long long)v, AWQ__TOK_MAX_IDS - 1);
+        return awq__fail(b->ctx, v < 0 ? AWQ_E_FORMAT : AWQ_E_LIMIT, "%s: the id of '%.100s' is %lld, expected "
+                         "0 to %d", b->path, token, (long long)v, AWQ__TOK_MAX_IDS - 1);
     *id = (int32_t)v;
     return AWQ_OK;
 }
@@ -7668,11 +7840,11 @@ static awq_status awq__tok_insert(awq__tok_load *b, const char *s, size_t n, int
     awq__tok_token *k = &t->tokens[id];
     uint32_t slot = awq__tok_slot(t, s, n, "", 0);
     if (t->slots[slot])
-        return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the token '%.100s' is there twice, with ids %ld and %ld", b->path, s,
-                         (long)t->slots[slot] - 1, (long)id);
+        return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the token '%.100s' is there twice, with ids %ld and %ld",
+                         b->path, s, (long)t->slots[slot] - 1, (long)id);
     if (k->flags)
-        return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the id %ld belongs to both '%.100s' and '%.100s'", b->path, (long)id,
-                         k->text, s);
+        return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the id %ld belongs to both '%.100s' and '%.100s'", b->path,
+                         (long)id, k->text, s);
     k->text = k->shown = awq__arena_text(b->ctx, &t->arena, s, n);
     if (!k->text) return AWQ_E_MEMORY;
     k->len = k->shown_len = (uint32_t)n;
@@ -7705,7 +7877,8 @@ static awq_status awq__tok_read_vocab(awq__tok_load *b, uint32_t vocab, uint32_t
     t->tokens = (awq__tok_token *)awq__arena_alloc(b->ctx, &t->arena, (size_t)t->n_ids, sizeof *t->tokens);
     if (!t->slots || !t->tokens) return AWQ_E_MEMORY;
     for (i = awq__json_first(j, vocab); i; i = awq__json_next(j, i))
-        AWQ__TRY(awq__tok_insert(b, awq__json_key(j, i), j->nodes[i].key_len, (int32_t)j->nodes[i].v.i, AWQ__TOK_VOCAB));
+        AWQ__TRY(awq__tok_insert(b, awq__json_key(j, i), j->nodes[i].key_len, (int32_t)j->nodes[i].v.i,
+                                 AWQ__TOK_VOCAB));
     return AWQ_OK;
 }
 
@@ -7747,8 +7920,9 @@ static awq_status awq__tok_read_merges(awq__tok_load *b, uint32_t merges)
         r = awq__tok_id(t, right, m);
         if (l >= 0 && r >= 0) id = (int32_t)t->slots[awq__tok_slot(t, left, n, right, m)] - 1;
         if (id < 0)
-            return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: merge %lu, '%.100s' and '%.100s': %s is not in the vocabulary",
-                             b->path, (unsigned long)rank, left, right, l < 0 || r < 0 ? "one of them" : "the result");
+            return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: merge %lu, '%.100s' and '%.100s': %s is not in the "
+                             "vocabulary", b->path, (unsigned long)rank, left, right,
+                             l < 0 || r < 0 ? "one of them" : "the result");
         slot = awq__tok_pair(t, l, r);
         slot->left = l;
         slot->right = r;
@@ -7771,22 +7945,21 @@ static awq_status awq__tok_read_model(awq__tok_load *b, uint32_t model, uint32_t
     if (type ? !awq__json_eq(j, type, "BPE") : !awq__json_get(j, model, "merges"))
         return awq__tok_unsupported(b, "a model", model, "type");
     if (awq__json_number_of(j, awq__json_get(j, model, "dropout"), &dropout) && dropout != 0)
-        return awq__fail(b->ctx, AWQ_E_UNSUPPORTED, "%s: model.dropout is %g, only 0 is supported", b->path, dropout);
+        return awq__fail(b->ctx, AWQ_E_UNSUPPORTED, "%s: model.dropout is %g, expected 0", b->path, dropout);
     for (i = 0; i < 2; i++)
         if (awq__json_str(j, awq__json_get(j, model, affixes[i]), &n) && n)
             return awq__fail(b->ctx, AWQ_E_UNSUPPORTED, "%s: model.%s is not supported", b->path, affixes[i]);
     AWQ__TRY(awq__tok_read_vocab(b, awq__json_get(j, model, "vocab"), added));
     AWQ__TRY(awq__tok_read_merges(b, awq__json_get(j, model, "merges")));
-    t->fuse_unk = awq__json_bool(j, awq__json_get(j, model, "fuse_unk")) == 1;
-    t->ignore_merges = awq__json_bool(j, awq__json_get(j, model, "ignore_merges")) == 1;
+    t->fuse_unk = awq__tok_is(b, model, "fuse_unk", 0);
+    t->ignore_merges = awq__tok_is(b, model, "ignore_merges", 0);
     s = awq__json_str(j, awq__json_get(j, model, "unk_token"), &n);
     t->has_unk = s != NULL;
     t->unk = s ? awq__tok_id(t, s, n) : -1;
     for (i = 0; i < 256; i++) {
         char name[8];
         snprintf(name, sizeof name, "<0x%02X>", i);
-        t->byte_ids[i] = -1;
-        if (awq__json_bool(j, awq__json_get(j, model, "byte_fallback")) == 1) t->byte_ids[i] = awq__tok_id(t, name, 6);
+        t->byte_ids[i] = awq__tok_is(b, model, "byte_fallback", 0) ? awq__tok_id(t, name, 6) : -1;
     }
     for (i = 0; i < 0x180; i++) {
         char utf8[4];
@@ -7811,18 +7984,18 @@ static awq_status awq__tok_read_added(awq__tok_load *b, uint32_t added)
         int32_t id = (int32_t)j->nodes[awq__json_get(j, i, "id")].v.i, have = awq__tok_id(t, s, n);
         if (!n) continue;
         if (n > AWQ__TOK_MAX_PATTERN)
-            return awq__fail(b->ctx, AWQ_E_LIMIT, "%s: the added token %ld has %llu bytes, at most %d are taken", b->path,
-                             (long)id, (unsigned long long)n, AWQ__TOK_MAX_PATTERN);
+            return awq__fail(b->ctx, AWQ_E_LIMIT, "%s: the added token %ld has %llu bytes, expected at most %d",
+                             b->path, (long)id, (unsigned long long)n, AWQ__TOK_MAX_PATTERN);
         if (have != id) AWQ__TRY(awq__tok_insert(b, s, n, id, 0));
         t->tokens[id].flags = (t->tokens[id].flags & (AWQ__TOK_PRESENT | AWQ__TOK_VOCAB)) | AWQ__TOK_ADDED;
         for (k = 0; k < sizeof names / sizeof names[0]; k++)
-            if (awq__json_bool(j, awq__json_get(j, i, names[k].name)) == 1) t->tokens[id].flags |= names[k].flag;
+            if (awq__tok_is(b, i, names[k].name, 0)) t->tokens[id].flags |= names[k].flag;
     }
     return AWQ_OK;
 }
 
-/* Sets to look for added tokens with. One that is to be normalized is looked for, and decoded, in its normal form; the
-   reference compares that form with the contents of special tokens when it leaves special tokens out. */
+/* Sets to look for added tokens with. One to be normalized is looked for and decoded in its normal form; without
+   special tokens, decoding leaves out those whose normal form is the text of a special token. */
 static awq_status awq__tok_build_sets(awq__tok_load *b)
 {
     awq_tokenizer *t = b->t;
@@ -7830,7 +8003,7 @@ static awq_status awq__tok_build_sets(awq__tok_load *b)
     awq_status st = AWQ_OK;
     uint32_t n[2] = {0, 0}, k, c;
     int32_t id;
-    awq__tok_work_init(&w, b->ctx, t);
+    awq__tok_work_init(&w, b->ctx, t, 64 * AWQ__TOK_MAX_PATTERN);
     for (id = 0; id < t->n_ids; id++)
         if (t->tokens[id].flags & AWQ__TOK_ADDED) n[(t->tokens[id].flags & AWQ__TOK_NORMALIZED) != 0]++;
     t->raw.items = (awq__tok_added *)awq__arena_alloc(b->ctx, &t->arena, n[0], sizeof(awq__tok_added));
@@ -7840,9 +8013,9 @@ static awq_status awq__tok_build_sets(awq__tok_load *b)
         awq__tok_token *tok = &t->tokens[id];
         awq__tok_set *set = tok->flags & AWQ__TOK_NORMALIZED ? &t->normalized : &t->raw;
         if (!(tok->flags & AWQ__TOK_ADDED)) continue;
-        if ((tok->flags & AWQ__TOK_NORMALIZED) && t->n_normalizer) {
+        if ((tok->flags & AWQ__TOK_NORMALIZED) && t->normalizer.n) {
             st = awq__tok_set_text(&w, tok->text, tok->len);
-            if (!st) st = awq__tok_steps_run(&w, t->normalizer, t->n_normalizer);
+            if (!st) st = awq__tok_steps_run(&w, &t->normalizer);
             if (!st && w.now.text.len
                 && (w.now.text.len != tok->len || memcmp(w.now.text.data, tok->text, tok->len))) {
                 tok->shown = awq__arena_text(b->ctx, &t->arena, w.now.text.data, w.now.text.len);
@@ -7914,8 +8087,10 @@ static awq_status awq__tok_read_template(awq__tok_load *b, const char *path)
     awq_status st = AWQ_OK;
     if (!awq__file_exists(b->ctx, path)) return AWQ_OK;
     AWQ__TRY(awq__file_load(b->ctx, path, AWQ__TOK_MAX_FILE, &data, &n));
-    for (i = 0; i < n && len; i += (size_t)len) len = data[i] ? awq__utf8_len((unsigned char *)data + i, n - i) : 0;
-    if (!len) st = awq__fail(b->ctx, AWQ_E_FORMAT, "%s: not UTF-8 text at byte %llu", path, (unsigned long long)i);
+    for (i = 0; i < n && len; i += (size_t)len)
+        len = data[i] ? awq__utf8_len((unsigned char *)data + i, n - i) : 0;
+    if (!len)
+        st = awq__fail(b->ctx, AWQ_E_FORMAT, "%s: not UTF-8 text at byte %llu", path, (unsigned long long)i);
     else {
         b->t->chat_template = awq__arena_text(b->ctx, &b->t->arena, data, n);
         if (!b->t->chat_template) st = AWQ_E_MEMORY;
@@ -7926,19 +8101,23 @@ static awq_status awq__tok_read_template(awq__tok_load *b, const char *path)
 
 static awq_status awq__tok_read(awq__tok_load *b)
 {
+    static const char *const names[] = {"normalizer", "pre_tokenizer", "decoder", "post_processor"};
+    static const char *const lists[] = {"normalizers", "pretokenizers", "decoders", "processors"};
     const awq__json *j = &b->json;
     awq_tokenizer *t = b->t;
     uint32_t version = awq__json_get(j, 1, "version"), added = awq__json_get(j, 1, "added_tokens");
     if (awq__json_is(j, 1) != AWQ__J_OBJ || awq__json_is(j, awq__json_get(j, 1, "model")) != AWQ__J_OBJ)
         return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: not a tokenizer, there is no 'model' object", b->path);
-    if (version && !awq__json_eq(j, version, "1.0")) return awq__tok_unsupported(b, "a tokenizer", 1, "version");
+    if (version && !awq__json_eq(j, version, "1.0"))
+        return awq__tok_unsupported(b, "a tokenizer", 1, "version");
     AWQ__TRY(awq__tok_read_model(b, awq__json_get(j, 1, "model"), added));
-    AWQ__TRY(awq__tok_components(b, awq__json_get(j, 1, "normalizer"), "normalizers", awq__tok_one_normalizer));
-    AWQ__TRY(awq__tok_components(b, awq__json_get(j, 1, "pre_tokenizer"), "pretokenizers", awq__tok_one_pre));
-    AWQ__TRY(awq__tok_components(b, awq__json_get(j, 1, "decoder"), "decoders", awq__tok_one_decoder));
-    t->has_decoder = awq__json_is(j, awq__json_get(j, 1, "decoder")) != AWQ__J_NULL;
     AWQ__TRY(awq__tok_read_added(b, added));
-    AWQ__TRY(awq__tok_components(b, awq__json_get(j, 1, "post_processor"), "processors", awq__tok_one_processor));
+    for (b->in = 0; b->in < 4; b->in++) {
+        uint32_t node = awq__json_get(j, 1, names[b->in]);
+        b->steps = b->in == AWQ__IN_NORMALIZER ? &t->normalizer : b->in == AWQ__IN_PRE ? &t->pre : &t->decoder;
+        if (b->in == AWQ__IN_DECODER) t->has_decoder = awq__json_is(j, node) != AWQ__J_NULL;
+        AWQ__TRY(awq__tok_components(b, node, lists[b->in]));
+    }
     return awq__tok_build_sets(b);
 }
 
@@ -7999,10 +8178,2589 @@ AWQ_API int awq_tokenizer_is_special(const awq_tokenizer *tokenizer, int32_t id)
     return id >= 0 && id < tokenizer->n_ids && (tokenizer->tokens[id].flags & AWQ__TOK_SPECIAL) != 0;
 }
 
-AWQ_API const char *awq_tokenizer_chat_template(const awq_tokenizer *tokenizer) { return tokenizer->chat_template; }
+AWQ_API const char *awq_tokenizer_chat_template(const awq_tokenizer *tokenizer)
+{
+    return tokenizer->chat_template;
+}
 
 AWQ_API uint64_t awq_tokenizer_hash(const awq_tokenizer *tokenizer) { return tokenizer->hash; }
 
+/* ------------------------------------------------------------------------------------------------------------------
+   MARK: >>template
+   Chat templates: the part of Jinja2 that models ship, with trim_blocks and lstrip_blocks on and the names that
+   transformers' apply_chat_template gives. Three passes: tokens, a tree of nodes, evaluation. Filters, tests
+   and methods that are not here are refused only where they are met: a branch for tools may contain them.
+   Not here: fractions, ** and /, call and filter blocks, loop.cycle; upper, lower and title map ASCII only; map
+   and select give lists, safe gives a plain str.
+   Invariants: templates are untrusted; parser and evaluator count their depth, every node and every scanned
+   byte costs work, work, memory and output are capped, and all values lie in one arena. Lists and dicts never
+   change once made (the sandbox of transformers forbids it), so slices share storage.
+   Tests: tests/test_template.c, tests/fuzz_template.c */
+
+#define AWQ__TP_SOURCE ((size_t)4 << 20)   /* bytes of a template */
+#define AWQ__TP_OUTPUT ((size_t)64 << 20)  /* bytes of the result, and of any string on the way */
+#define AWQ__TP_MEMORY ((size_t)256 << 20) /* bytes of values */
+#ifndef AWQ__TP_WORK
+#  define AWQ__TP_WORK 512000000           /* 16 for a node evaluated, 1 for a byte scanned */
+#endif
+#define AWQ__TP_DEPTH 200                  /* nested expressions, statements, macro calls and values */
+#define AWQ__TP_RANGE 100000               /* longest range(), as in Jinja's sandbox */
+
+typedef enum awq__tp_type {
+    AWQ__T_UNDEF, AWQ__T_NONE, AWQ__T_BOOL, AWQ__T_INT, AWQ__T_STR, AWQ__T_LIST, AWQ__T_TUPLE, AWQ__T_DICT,
+    AWQ__T_NS, AWQ__T_LOOP, AWQ__T_FUNC
+} awq__tp_type;
+
+static const char *const awq__tp_types[] = {"undefined", "none",  "bool", "int",       "str",  "list",
+                                            "tuple",     "dict", "namespace", "loop", "function"};
+
+typedef struct awq__tv {
+    uint32_t type; /* awq__tp_type */
+    uint32_t n;    /* bytes of a str (or of an undefined name), items, pairs; which awq__tp_function */
+    union {
+        int64_t i; /* bool too */
+        const char *s;
+        const struct awq__tv *items; /* a dict has 2n: key, value, key, value */
+        struct awq__tp_scope *ns;
+        struct awq__tp_loop *loop;
+        const struct awq__tp_fn *fn;
+    } v;
+} awq__tv;
+
+typedef struct awq__tp_var {
+    const char *name;
+    uint32_t len;
+    awq__tv value;
+} awq__tp_var;
+
+typedef struct awq__tp_scope { /* of the template, of one turn of a loop, of a macro call; also a namespace() */
+    struct awq__tp_scope *up;
+    awq__tp_var *vars;
+    uint32_t n, cap;
+} awq__tp_scope;
+
+typedef struct awq__tp_loop {
+    const awq__tv *items;
+    uint32_t n, index;
+} awq__tp_loop;
+
+typedef struct awq__tp_fn {
+    awq__tv self; /* of a method */
+    int op;
+    uint32_t node; /* of a macro, with the scope it was made in */
+    awq__tp_scope *scope;
+} awq__tp_fn;
+
+typedef enum awq__tp_function {
+    AWQ__TF_RANGE, AWQ__TF_NAMESPACE, AWQ__TF_DICT, AWQ__TF_RAISE, AWQ__TF_NOW, AWQ__TF_MACRO, AWQ__TF_METHOD
+} awq__tp_function;
+
+typedef struct awq__tp_arg {
+    const char *name; /* NULL: positional */
+    uint32_t len;
+    int used;
+    awq__tv value;
+} awq__tp_arg;
+
+typedef struct awq__tp_args {
+    awq__tp_arg *a;
+    uint32_t n;
+} awq__tp_args;
+
+enum { /* tokens; an operator of one character is that character */
+    AWQ__TK_END = 256, AWQ__TK_DATA, AWQ__TK_VAR, AWQ__TK_VAR_END, AWQ__TK_BLOCK, AWQ__TK_BLOCK_END,
+    AWQ__TK_NAME, AWQ__TK_STR, AWQ__TK_INT, AWQ__TK_EQ, AWQ__TK_NE, AWQ__TK_GE, AWQ__TK_LE, AWQ__TK_FLOORDIV,
+    AWQ__TK_POW, AWQ__TK_IN, AWQ__TK_NOT_IN
+};
+
+typedef struct awq__tp_token {
+    int kind;
+    uint32_t line, n;
+    const char *s;
+} awq__tp_token;
+
+typedef enum awq__tp_kind {
+    /* expressions; lists of nodes are chained by `next` */
+    AWQ__N_CONST, AWQ__N_NAME,              /* value */
+    AWQ__N_LIST, AWQ__N_TUPLE, AWQ__N_DICT, /* a: elements; key, value, key, value */
+    AWQ__N_ATTR, AWQ__N_ITEM, AWQ__N_SLICE, /* a.value, a[b], a[b:c:d]; 0 where left out */
+    AWQ__N_CALL, AWQ__N_FILTER, AWQ__N_TEST, AWQ__N_KEYWORD, /* a: what, b: arguments; value=a */
+    AWQ__N_NOT, AWQ__N_NEGATE, AWQ__N_AND, AWQ__N_OR, AWQ__N_BINARY,
+    AWQ__N_COMPARE, AWQ__N_OPERAND, AWQ__N_IF_ELSE, /* a: left, b: operands; a: right; b if a else c */
+    /* statements */
+    AWQ__N_PRINT, AWQ__N_IF, AWQ__N_BRANCH,        /* a; a: branches; a: condition or 0, b: body */
+    AWQ__N_FOR,                                    /* a: target, b: what, c: condition, d: body, then else */
+    AWQ__N_SET, AWQ__N_SET_BLOCK,                  /* a: target, b: value or body */
+    AWQ__N_MACRO, AWQ__N_SCOPE,                    /* a: parameters, b: body */
+    AWQ__N_BREAK, AWQ__N_CONTINUE
+} awq__tp_kind;
+
+typedef struct awq__tp_node {
+    int kind, op;
+    uint32_t line, a, b, c, d, next;
+    awq__tv value; /* constant; name as a str */
+} awq__tp_node;
+
+typedef struct awq__tp {
+    awq_ctx *ctx;
+    awq_status st;
+    awq__arena arena;
+    const char *src, *date;
+    size_t n, at, counted; /* lexer: source, where it is, up to where lines are counted */
+    awq__tp_token *toks;
+    size_t n_toks, cap_toks, pos;
+    awq__tp_node *nodes; /* nodes[0] is a constant none: "left out" */
+    size_t n_nodes, cap_nodes, bytes;
+    awq__text out, scratch;
+    int64_t work;
+    uint32_t line;
+    int depth, loops;
+    awq__tp_scope *scope;
+} awq__tp;
+
+static awq__tv awq__tp_value(awq__tp_type type, uint32_t n)
+{
+    awq__tv v;
+    v.type = (uint32_t)type;
+    v.n = n;
+    v.v.i = 0;
+    return v;
+}
+
+/* The first failure stays. Returns undefined, so that an evaluating function can return it. */
+static awq__tv awq__tp_fail(awq__tp *t, awq_status status, const char *fmt, ...) AWQ__PRINTF(3, 4);
+static awq__tv awq__tp_fail(awq__tp *t, awq_status status, const char *fmt, ...)
+{
+    if (!t->st) {
+        char text[512];
+        va_list ap;
+        va_start(ap, fmt);
+        vsnprintf(text, sizeof text, fmt, ap);
+        va_end(ap);
+        t->st = awq__fail(t->ctx, status, "chat template, line %u: %s", (unsigned)t->line, text);
+    }
+    return awq__tp_value(AWQ__T_UNDEF, 0);
+}
+
+/* %.*s of a name or text that may be long */
+#define AWQ__TP_SHOW(n, s) (int)AWQ__MIN((n), 60u), (s)
+
+static int awq__tp_step(awq__tp *t, size_t cost)
+{
+    if (!t->st && (t->work += (int64_t)cost) > AWQ__TP_WORK)
+        awq__tp_fail(t, AWQ_E_LIMIT, "more than %d units of work", AWQ__TP_WORK);
+    return !t->st;
+}
+
+static int awq__tp_enter(awq__tp *t) /* pair with t->depth--, on failure too */
+{
+    if (++t->depth > AWQ__TP_DEPTH) awq__tp_fail(t, AWQ_E_LIMIT, "nested more than %d deep", AWQ__TP_DEPTH);
+    return !t->st;
+}
+
+static void *awq__tp_alloc(awq__tp *t, size_t count, size_t size) /* NULL on failure */
+{
+    void *p;
+    if (t->st) return NULL;
+    if (count * size > AWQ__TP_MEMORY - t->bytes) {
+        awq__tp_fail(t, AWQ_E_LIMIT, "more than %u MB of values", (unsigned)(AWQ__TP_MEMORY >> 20));
+        return NULL;
+    }
+    t->bytes += count * size;
+    p = awq__arena_alloc(t->ctx, &t->arena, count, size);
+    if (!p) t->st = AWQ_E_MEMORY;
+    return p;
+}
+
+static void awq__tp_put(awq__tp *t, awq__text *out, const char *s, size_t n)
+{
+    if (!awq__tp_step(t, n / 16 + 1)) return;
+    if (n > AWQ__TP_OUTPUT - out->len) {
+        awq__tp_fail(t, AWQ_E_LIMIT, "more than %u MB of text", (unsigned)(AWQ__TP_OUTPUT >> 20));
+        return;
+    }
+    awq__text_add(t->ctx, out, s, n);
+    if (out->failed) t->st = AWQ_E_MEMORY;
+}
+
+static void awq__tp_puts(awq__tp *t, awq__text *out, const char *s) { awq__tp_put(t, out, s, strlen(s)); }
+
+static awq__tv awq__tp_bool(int b)
+{
+    awq__tv v = awq__tp_value(AWQ__T_BOOL, 0);
+    v.v.i = b != 0;
+    return v;
+}
+
+static awq__tv awq__tp_int(int64_t i)
+{
+    awq__tv v = awq__tp_value(AWQ__T_INT, 0);
+    v.v.i = i;
+    return v;
+}
+
+static awq__tv awq__tp_str(const char *s, size_t n) /* s must live in the arena or as long as the call */
+{
+    awq__tv v = awq__tp_value(AWQ__T_STR, (uint32_t)n);
+    v.v.s = s;
+    return v;
+}
+
+static awq__tv awq__tp_undef(const char *name, size_t n)
+{
+    awq__tv v = awq__tp_str(name, n);
+    v.type = AWQ__T_UNDEF;
+    return v;
+}
+
+static awq__tv awq__tp_items(awq__tp_type type, const awq__tv *items, uint32_t n)
+{
+    awq__tv v = awq__tp_value(type, items ? n : 0);
+    v.v.items = items;
+    return v;
+}
+
+/* what was put after `from` becomes a value and is taken out of the text again */
+static awq__tv awq__tp_cut(awq__tp *t, awq__text *text, size_t from)
+{
+    size_t n = text->len - from;
+    char *p = (char *)awq__tp_alloc(t, n + 1, 1);
+    if (!p) return awq__tp_value(AWQ__T_UNDEF, 0);
+    if (n) memcpy(p, text->data + from, n);
+    text->len = from;
+    return awq__tp_str(p, n);
+}
+
+static void awq__tp_push(awq__tp *t, awq__tv **items, uint32_t *n, uint32_t *cap, awq__tv v)
+{
+    if (*n == *cap) {
+        uint32_t more = *cap ? *cap * 2 : 8;
+        awq__tv *p = (awq__tv *)awq__tp_alloc(t, more, sizeof *p);
+        if (!p) return;
+        if (*n) memcpy(p, *items, *n * sizeof *p);
+        *items = p;
+        *cap = more;
+    }
+    (*items)[(*n)++] = v;
+}
+
+static int awq__tp_is(const char *s, size_t n, const char *word)
+{
+    return strlen(word) == n && !memcmp(s, word, n);
+}
+
+/* word in a list of words that begins and ends with a space */
+static int awq__tp_listed(const char *s, size_t n, const char *words)
+{
+    const char *w;
+    for (w = words; *w; w += strcspn(w, " "))
+        if (!strncmp(++w, s, n) && w[n] == ' ') return n > 0;
+    return 0;
+}
+
+/* --- UTF-8; a byte that is not is a character of its own */
+static size_t awq__tp_char(const char *s, size_t n)
+{
+    int k = awq__utf8_len((const unsigned char *)s, n);
+    return k ? (size_t)k : 1;
+}
+
+static size_t awq__tp_chars(const char *s, size_t n) /* their number */
+{
+    size_t i, count = 0;
+    for (i = 0; i < n; i += awq__tp_char(s + i, n - i)) count++;
+    return count;
+}
+
+/* bytes of the whitespace at s (Python's str.isspace), 0: none */
+static size_t awq__tp_space(const char *s, size_t n)
+{
+    unsigned c = n ? (unsigned char)*s : 'x';
+    int k;
+    if (c < 0x80) return c == ' ' || (c >= 9 && c <= 13) || (c >= 28 && c <= 31);
+    k = awq__utf8_len((const unsigned char *)s, n);
+    return k && awq__uni_in(awq__utf8_get((const unsigned char *)s, k), AWQ__UC_IN_SPACE) ? (size_t)k : 0;
+}
+
+/* bytes of the last character of s, n > 0 */
+static size_t awq__tp_last_char(const char *s, size_t n)
+{
+    size_t k = 1;
+    while (k < 4 && k < n && ((unsigned char)s[n - k] & 0xc0) == 0x80) k++;
+    return awq__tp_char(s + n - k, k) == k ? k : 1;
+}
+
+/* n without the whitespace at the end of s */
+static size_t awq__tp_trim_end(const char *s, size_t n)
+{
+    while (n) {
+        size_t k = awq__tp_last_char(s, n);
+        if (!awq__tp_space(s + n - k, k)) break;
+        n -= k;
+    }
+    return n;
+}
+
+/* where needle begins in s, n: nowhere */
+static size_t awq__tp_search(awq__tp *t, const char *s, size_t n, const char *needle, size_t m, size_t from)
+{
+    if (!m) return from;
+    while (from + m <= n) {
+        const char *p = (const char *)memchr(s + from, needle[0], n - m - from + 1);
+        size_t k = 1;
+        if (!p) break;
+        while (k < m && p[k] == needle[k]) k++;
+        if (!awq__tp_step(t, (size_t)(p - s) - from + k)) break;
+        if (k == m) return (size_t)(p - s);
+        from = (size_t)(p - s) + 1;
+    }
+    awq__tp_step(t, n - from);
+    return n;
+}
+
+/* --- tokens */
+static void awq__tp_add_token(awq__tp *t, int kind, const char *s, size_t n)
+{
+    awq__tp_token *k;
+    size_t at = (size_t)(s - t->src);
+    if (t->st) return;
+    if (!awq__grow(t->ctx, (void **)&t->toks, &t->cap_toks, t->n_toks + 1, sizeof *t->toks)) {
+        t->st = AWQ_E_MEMORY;
+        return;
+    }
+    for (; t->counted < at; t->counted++) t->line += t->src[t->counted] == '\n';
+    k = &t->toks[t->n_toks++];
+    k->kind = kind;
+    k->line = t->line;
+    k->n = (uint32_t)n;
+    k->s = s;
+}
+
+static void awq__tp_skip_space(awq__tp *t)
+{
+    size_t k;
+    while ((k = awq__tp_space(t->src + t->at, t->n - t->at)) != 0) t->at += k;
+}
+
+static int awq__tp_digit(char c) { return c >= '0' && c <= '9'; }
+
+static int awq__tp_word(char c) { return awq__tp_digit(c) || (c | 32) - 'a' + 0u < 26u || c == '_'; }
+
+/* the inside of {{ }} (end '}') or {% %} (end '%'), its end and the whitespace that the end takes */
+static void awq__tp_lex_tag(awq__tp *t, char end)
+{
+    static const char pairs[] = "==!=>=<=//**";
+    char open[AWQ__TP_DEPTH];
+    int n_open = 0;
+    while (!t->st) {
+        const char *p, *two;
+        size_t k = 1, sign;
+        int kind;
+        awq__tp_skip_space(t);
+        p = t->src + t->at;
+        sign = *p == '-' || (*p == '+' && end == '%');
+        kind = (unsigned char)*p;
+        if (!*p) {
+            awq__tp_add_token(t, AWQ__TK_END, p, 0);
+            awq__tp_fail(t, AWQ_E_FORMAT, "the template ends inside a tag");
+        } else if (!n_open && p[sign] == end && p[sign + 1] == '}') {
+            awq__tp_add_token(t, end == '%' ? AWQ__TK_BLOCK_END : AWQ__TK_VAR_END, p, sign + 2);
+            t->at += sign + 2;
+            if (*p == '-') awq__tp_skip_space(t);
+            else if (!sign && end == '%' && t->src[t->at] == '\n') t->at++;
+            return;
+        } else if (awq__tp_digit(*p)) {
+            while (awq__tp_digit(p[k])) k++;
+            kind = AWQ__TK_INT;
+        } else if (awq__tp_word(*p)) {
+            while (awq__tp_word(p[k])) k++;
+            kind = AWQ__TK_NAME;
+        } else if (*p == '\'' || *p == '"') {
+            while (p[k] && p[k] != *p) k += p[k] == '\\' && p[k + 1] ? 2 : 1;
+            awq__tp_add_token(t, AWQ__TK_STR, p + 1, k - 1);
+            if (!p[k]) awq__tp_fail(t, AWQ_E_FORMAT, "a string without its end");
+            t->at += k + 1;
+            continue;
+        } else if (strchr("([{", *p)) {
+            open[n_open++] = *p == '(' ? ')' : *p == '[' ? ']' : '}';
+            if (n_open == AWQ__TP_DEPTH)
+                awq__tp_fail(t, AWQ_E_LIMIT, "nested more than %d deep", AWQ__TP_DEPTH);
+        } else if (strchr(")]}", *p)) {
+            if (!n_open || open[--n_open] != *p) {
+                awq__tp_add_token(t, AWQ__TK_END, p, 0);
+                awq__tp_fail(t, AWQ_E_FORMAT, "unexpected '%c'", *p);
+            }
+        } else if (strchr("+-*/%~<>=!.:|,;", *p)) {
+            for (two = pairs; *two && (two[0] != p[0] || two[1] != p[1]);) two += 2;
+            if (*two) kind = AWQ__TK_EQ + (int)(two - pairs) / 2, k = 2;
+        } else {
+            kind = 0;
+        }
+        if (!kind || kind == '!') {
+            awq__tp_add_token(t, AWQ__TK_END, p, 0);
+            awq__tp_fail(t, AWQ_E_FORMAT, "unexpected character '%.*s'",
+                         (int)awq__tp_char(p, t->n - t->at), p);
+        }
+        awq__tp_add_token(t, kind, p, k);
+        t->at += k;
+    }
+}
+
+/* The whole source. A tag with '-' takes the whitespace before it. One of {% and {# takes the blanks before it
+   when it is first on its line (lstrip_blocks) and the line end behind it (trim_blocks), but not with '+'. */
+static void awq__tp_lex(awq__tp *t)
+{
+    const char *s = t->src;
+    int line_start = 1;
+    while (t->at < t->n && !t->st) {
+        size_t from = t->at, to = from, end, tag;
+        char sign, kind;
+        while (to < t->n && !(s[to] == '{' && (s[to + 1] == '{' || s[to + 1] == '%' || s[to + 1] == '#'))) to++;
+        end = to;
+        kind = to < t->n ? s[to + 1] : 0;
+        sign = kind ? s[to + 2] : 0;
+        if (sign == '-') {
+            end = from + awq__tp_trim_end(s + from, to - from);
+        } else if (kind && kind != '{' && sign != '+') {
+            size_t l = to, k;
+            while (l > from && s[l - 1] != '\n') l--;
+            if (l > from || line_start) {
+                for (k = l; k < to && awq__tp_space(s + k, to - k);) k += awq__tp_space(s + k, to - k);
+                if (k == to) end = l;
+            }
+        }
+        if (end > from) awq__tp_add_token(t, AWQ__TK_DATA, s + from, end - from);
+        if (!kind) break;
+        tag = to;
+        t->at = to + 2 + (sign == '-' || sign == '+');
+        if (kind == '#') {
+            size_t e = awq__tp_search(t, s, t->n, "#}", 2, t->at);
+            if (e == t->n) {
+                awq__tp_add_token(t, AWQ__TK_END, s + tag, 0);
+                awq__tp_fail(t, AWQ_E_FORMAT, "a comment without its end");
+                break;
+            }
+            sign = e > t->at ? s[e - 1] : 0;
+            t->at = e + 2;
+            if (sign == '-') awq__tp_skip_space(t);
+            else if (sign != '+' && s[t->at] == '\n') t->at++;
+        } else {
+            awq__tp_add_token(t, kind == '%' ? AWQ__TK_BLOCK : AWQ__TK_VAR, s + tag, 2);
+            awq__tp_lex_tag(t, kind == '%' ? '%' : '}');
+        }
+        line_start = s[t->at - 1] == '\n';
+    }
+    t->at = t->n;
+    awq__tp_add_token(t, AWQ__TK_END, s + t->n, 0);
+}
+
+/* --- parser: recursive descent with Jinja's grammar */
+static const awq__tp_token *awq__tp_peek(const awq__tp *t) { return &t->toks[t->pos]; }
+
+static uint32_t awq__tp_node_of(awq__tp *t, awq__tp_kind kind)
+{
+    awq__tp_node *n;
+    if (t->st) return 0;
+    if (!awq__grow(t->ctx, (void **)&t->nodes, &t->cap_nodes, t->n_nodes + 1, sizeof *t->nodes)) {
+        t->st = AWQ_E_MEMORY;
+        return 0;
+    }
+    n = &t->nodes[t->n_nodes];
+    memset(n, 0, sizeof *n);
+    n->kind = (int)kind;
+    n->line = awq__tp_peek(t)->line;
+    n->value = awq__tp_value(AWQ__T_NONE, 0);
+    return (uint32_t)t->n_nodes++;
+}
+
+static uint32_t awq__tp_node2(awq__tp *t, awq__tp_kind kind, uint32_t a, uint32_t b)
+{
+    uint32_t id = awq__tp_node_of(t, kind);
+    if (!id) return 0;
+    t->nodes[id].a = a;
+    t->nodes[id].b = b;
+    return id;
+}
+
+static void awq__tp_link(awq__tp *t, uint32_t *first, uint32_t *last, uint32_t id)
+{
+    if (!id || t->st) return;
+    if (*last) t->nodes[*last].next = id;
+    else *first = id;
+    *last = id;
+}
+
+static uint32_t awq__tp_unexpected(awq__tp *t, const char *wanted) /* 0 */
+{
+    const awq__tp_token *k = awq__tp_peek(t);
+    if (t->st) return 0;
+    t->line = k->line;
+    if (k->kind == AWQ__TK_END)
+        awq__tp_fail(t, AWQ_E_FORMAT, "the template ends where %s was expected", wanted);
+    else
+        awq__tp_fail(t, AWQ_E_FORMAT, "'%.*s' where %s was expected", AWQ__TP_SHOW(k->n, k->s), wanted);
+    return 0;
+}
+
+static int awq__tp_at_name(const awq__tp *t, const char *name)
+{
+    const awq__tp_token *k = awq__tp_peek(t);
+    return k->kind == AWQ__TK_NAME && awq__tp_is(k->s, k->n, name);
+}
+
+static int awq__tp_take(awq__tp *t, int kind)
+{
+    if (t->st || awq__tp_peek(t)->kind != kind) return 0;
+    t->pos++;
+    return 1;
+}
+
+static int awq__tp_take_name(awq__tp *t, const char *name)
+{
+    if (t->st || !awq__tp_at_name(t, name)) return 0;
+    t->pos++;
+    return 1;
+}
+
+static void awq__tp_expect(awq__tp *t, int kind, const char *what)
+{
+    if (!awq__tp_take(t, kind)) awq__tp_unexpected(t, what);
+}
+
+/* a name token into the value of a node */
+static void awq__tp_name_into(awq__tp *t, uint32_t id)
+{
+    const awq__tp_token *k = awq__tp_peek(t);
+    if (!awq__tp_take(t, AWQ__TK_NAME)) awq__tp_unexpected(t, "a name");
+    else if (id) t->nodes[id].value = awq__tp_str(k->s, k->n);
+}
+
+/* the text of a string token, with Python's escapes, behind what is in scratch */
+static void awq__tp_unescape(awq__tp *t, const char *s, size_t n)
+{
+    static const char from[] = "\\'\"abfnrtv", to[] = "\\'\"\a\b\f\n\r\t\v";
+    size_t i = 0;
+    while (i < n && !t->st) {
+        const char *esc = (const char *)memchr(s + i, '\\', n - i), *p;
+        size_t run = esc ? (size_t)(esc - s) - i : n - i, k = 0, digits;
+        uint32_t u = 0;
+        char c, tmp[4];
+        awq__tp_put(t, &t->scratch, s + i, run);
+        i += run + 2;
+        if (!esc) break;
+        c = esc[1];
+        digits = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
+        if ((p = strchr(from, c)) != NULL) {
+            awq__tp_put(t, &t->scratch, to + (p - from), 1);
+        } else if (digits) {
+            for (; k < digits && i < n; k++, i++) {
+                unsigned d = (unsigned char)s[i], h = (d | 32) - 'a';
+                if (!awq__tp_digit(s[i]) && h > 5) break;
+                u = u << 4 | (awq__tp_digit(s[i]) ? d - '0' : h + 10);
+            }
+            if (k < digits || u > 0x10ffff || (u >= 0xd800 && u < 0xe000))
+                awq__tp_fail(t, AWQ_E_FORMAT, "a malformed \\%c in a string", c);
+            else awq__tp_put(t, &t->scratch, tmp, (size_t)awq__utf8_put(u, tmp));
+        } else if (c == 'N' || (c >= '0' && c <= '7')) {
+            awq__tp_fail(t, AWQ_E_UNSUPPORTED, "\\%c in a string", c);
+        } else if (c != '\n') { /* an escaped line end vanishes; unknown escapes stay */
+            awq__tp_put(t, &t->scratch, esc, 1);
+            i--;
+        }
+    }
+}
+
+static uint32_t awq__tp_expr(awq__tp *t, int with_if);
+static uint32_t awq__tp_unary(awq__tp *t, int with_filter);
+static uint32_t awq__tp_body(awq__tp *t, const char *ends);
+
+/* a, b, ...: a tuple when there is a comma. `stop`: the word that ends it, or NULL */
+static uint32_t awq__tp_tuple(awq__tp *t, int with_if, const char *stop, int in_parentheses)
+{
+    uint32_t first = 0, last = 0;
+    int is_tuple = 0;
+    for (;;) {
+        int kind = awq__tp_peek(t)->kind;
+        if (kind == AWQ__TK_VAR_END || kind == AWQ__TK_BLOCK_END || kind == ')'
+            || (stop && awq__tp_at_name(t, stop)))
+            break;
+        awq__tp_link(t, &first, &last, awq__tp_expr(t, with_if));
+        if (!awq__tp_take(t, ',')) break;
+        is_tuple = 1;
+    }
+    if (!is_tuple && first) return first;
+    if (!is_tuple && !in_parentheses) return awq__tp_unexpected(t, "an expression");
+    return awq__tp_node2(t, AWQ__N_TUPLE, first, 0);
+}
+
+/* the arguments of a call, behind '(' */
+static uint32_t awq__tp_call_args(awq__tp *t)
+{
+    uint32_t first = 0, last = 0;
+    int keywords = 0;
+    while (!t->st && awq__tp_peek(t)->kind != ')') {
+        const awq__tp_token *k = awq__tp_peek(t);
+        if (k->kind == '*' || k->kind == AWQ__TK_POW) {
+            t->line = k->line;
+            awq__tp_fail(t, AWQ_E_UNSUPPORTED, "'%.*s' arguments of a call", (int)k->n, k->s);
+        } else if (k->kind == AWQ__TK_NAME && k[1].kind == '=') {
+            uint32_t id = awq__tp_node_of(t, AWQ__N_KEYWORD), a;
+            awq__tp_name_into(t, id);
+            t->pos++;
+            a = awq__tp_expr(t, 1);
+            if (id) t->nodes[id].a = a;
+            awq__tp_link(t, &first, &last, id);
+            keywords = 1;
+        } else if (keywords) {
+            awq__tp_unexpected(t, "a keyword argument");
+        } else {
+            awq__tp_link(t, &first, &last, awq__tp_expr(t, 1));
+        }
+        if (!awq__tp_take(t, ',')) break;
+    }
+    awq__tp_expect(t, ')', "')'");
+    return first;
+}
+
+static uint32_t awq__tp_integer(awq__tp *t)
+{
+    const awq__tp_token *k = awq__tp_peek(t);
+    uint32_t id = awq__tp_node_of(t, AWQ__N_CONST), i;
+    int64_t v = 0;
+    if (!id) return 0;
+    t->line = k->line;
+    t->pos++;
+    for (i = 0; i < k->n && v <= (INT64_MAX - 9) / 10; i++) v = v * 10 + (k->s[i] - '0');
+    if (i < k->n) awq__tp_fail(t, AWQ_E_UNSUPPORTED, "an integer beyond 64 bits");
+    t->nodes[id].value = awq__tp_int(v);
+    return id;
+}
+
+static uint32_t awq__tp_primary(awq__tp *t)
+{
+    const awq__tp_token *k = awq__tp_peek(t);
+    uint32_t id, first = 0, last = 0;
+    size_t from = t->scratch.len;
+    switch (k->kind) {
+    case AWQ__TK_NAME:
+        if (awq__tp_listed(k->s, k->n, " true True false False ")) {
+            if ((id = awq__tp_node_of(t, AWQ__N_CONST)) != 0)
+                t->nodes[id].value = awq__tp_bool((k->s[0] | 32) == 't');
+            t->pos++;
+        } else if (awq__tp_listed(k->s, k->n, " none None ")) {
+            id = awq__tp_node_of(t, AWQ__N_CONST);
+            t->pos++;
+        } else {
+            id = awq__tp_node_of(t, AWQ__N_NAME);
+            awq__tp_name_into(t, id);
+        }
+        return id;
+    case AWQ__TK_STR: /* neighbours are joined */
+        id = awq__tp_node_of(t, AWQ__N_CONST);
+        for (; !t->st && (k = awq__tp_peek(t))->kind == AWQ__TK_STR; t->pos++) {
+            t->line = k->line;
+            awq__tp_unescape(t, k->s, k->n);
+        }
+        if (id) t->nodes[id].value = awq__tp_cut(t, &t->scratch, from);
+        return id;
+    case AWQ__TK_INT:
+        id = awq__tp_integer(t);
+        k = awq__tp_peek(t);
+        if (k->kind == '.' && k[1].kind == AWQ__TK_INT)
+            awq__tp_fail(t, AWQ_E_UNSUPPORTED, "a number with a fraction");
+        return id;
+    case '(':
+        t->pos++;
+        id = awq__tp_tuple(t, 1, NULL, 1);
+        awq__tp_expect(t, ')', "')'");
+        return id;
+    case '[':
+        id = awq__tp_node_of(t, AWQ__N_LIST);
+        t->pos++;
+        while (!t->st && awq__tp_peek(t)->kind != ']') {
+            awq__tp_link(t, &first, &last, awq__tp_expr(t, 1));
+            if (!awq__tp_take(t, ',')) break;
+        }
+        awq__tp_expect(t, ']', "']'");
+        break;
+    case '{':
+        id = awq__tp_node_of(t, AWQ__N_DICT);
+        t->pos++;
+        while (!t->st && awq__tp_peek(t)->kind != '}') {
+            awq__tp_link(t, &first, &last, awq__tp_expr(t, 1));
+            awq__tp_expect(t, ':', "':'");
+            awq__tp_link(t, &first, &last, awq__tp_expr(t, 1));
+            if (!awq__tp_take(t, ',')) break;
+        }
+        awq__tp_expect(t, '}', "'}'");
+        break;
+    default: return awq__tp_unexpected(t, "an expression");
+    }
+    if (id) t->nodes[id].a = first;
+    return id;
+}
+
+/* [i] or [from:to:step], behind '[' */
+static uint32_t awq__tp_subscript(awq__tp *t, uint32_t left)
+{
+    uint32_t part[3] = {0, 0, 0}, id;
+    int n = 0;
+    do {
+        int kind = awq__tp_peek(t)->kind;
+        if (kind != ':' && kind != ']') part[n] = awq__tp_expr(t, 1);
+    } while (++n < 3 && awq__tp_take(t, ':'));
+    if (n == 1 && !part[0]) return awq__tp_unexpected(t, "an index");
+    if (awq__tp_peek(t)->kind == ',') awq__tp_fail(t, AWQ_E_UNSUPPORTED, "a tuple as an index");
+    awq__tp_expect(t, ']', "']'");
+    id = awq__tp_node2(t, n == 1 ? AWQ__N_ITEM : AWQ__N_SLICE, left, part[0]);
+    t->nodes[id].c = part[1];
+    t->nodes[id].d = part[2];
+    return id;
+}
+
+static uint32_t awq__tp_postfix(awq__tp *t, uint32_t left)
+{
+    while (!t->st) {
+        if (awq__tp_take(t, '.')) {
+            if (awq__tp_peek(t)->kind == AWQ__TK_INT) {
+                left = awq__tp_node2(t, AWQ__N_ITEM, left, awq__tp_integer(t));
+            } else {
+                left = awq__tp_node2(t, AWQ__N_ATTR, left, 0);
+                awq__tp_name_into(t, left);
+            }
+        } else if (awq__tp_take(t, '[')) {
+            left = awq__tp_subscript(t, left);
+        } else if (awq__tp_take(t, '(')) {
+            left = awq__tp_node2(t, AWQ__N_CALL, left, awq__tp_call_args(t));
+        } else {
+            break;
+        }
+    }
+    return left;
+}
+
+/* |name(...) and behind `is`: name, name(...), name value */
+static uint32_t awq__tp_named(awq__tp *t, awq__tp_kind kind, uint32_t left)
+{
+    uint32_t id = awq__tp_node2(t, kind, left, 0), args = 0;
+    awq__tp_name_into(t, id);
+    if (awq__tp_peek(t)->kind == '.') awq__tp_unexpected(t, "a filter or test of Jinja");
+    if (awq__tp_take(t, '(')) {
+        args = awq__tp_call_args(t);
+    } else if (kind == AWQ__N_TEST) {
+        const awq__tp_token *k = awq__tp_peek(t);
+        if (k->kind == AWQ__TK_STR || k->kind == AWQ__TK_INT || k->kind == '[' || k->kind == '{'
+            || (k->kind == AWQ__TK_NAME && !awq__tp_listed(k->s, k->n, " else or and "))) {
+            if (awq__tp_at_name(t, "is")) return awq__tp_unexpected(t, "something else than a second 'is'");
+            args = awq__tp_postfix(t, awq__tp_primary(t));
+        }
+    }
+    if (!t->st) t->nodes[id].b = args;
+    return id;
+}
+
+static uint32_t awq__tp_filters(awq__tp *t, uint32_t left)
+{
+    while (!t->st) {
+        if (awq__tp_take(t, '|')) {
+            left = awq__tp_named(t, AWQ__N_FILTER, left);
+        } else if (awq__tp_take_name(t, "is")) {
+            int negated = awq__tp_take_name(t, "not");
+            left = awq__tp_named(t, AWQ__N_TEST, left);
+            if (negated) left = awq__tp_node2(t, AWQ__N_NOT, left, 0);
+        } else {
+            break;
+        }
+    }
+    return left;
+}
+
+static uint32_t awq__tp_unary(awq__tp *t, int with_filter)
+{
+    int kind = awq__tp_peek(t)->kind;
+    uint32_t id = 0;
+    if (awq__tp_enter(t)) {
+        if (kind == '-' || kind == '+') {
+            t->pos++;
+            id = awq__tp_unary(t, 0);
+            if (kind == '-') id = awq__tp_node2(t, AWQ__N_NEGATE, id, 0);
+        } else {
+            id = awq__tp_primary(t);
+        }
+        id = awq__tp_postfix(t, id);
+        if (with_filter) id = awq__tp_filters(t, id);
+    }
+    t->depth--;
+    return id;
+}
+
+/* the operator at this level of precedence, 0: none */
+static int awq__tp_operator(awq__tp *t, int level)
+{
+    const awq__tp_token *k = awq__tp_peek(t);
+    int kind = k->kind;
+    if (level == 0) return awq__tp_at_name(t, "or");
+    if (level == 1) return awq__tp_at_name(t, "and");
+    if (level == 4) return kind == '+' || kind == '-' ? kind : 0;
+    if (level == 5) return kind == '~' ? kind : 0;
+    if (level == 6) return kind == '*' || kind == '/' || kind == '%' || kind == AWQ__TK_FLOORDIV ? kind : 0;
+    if (kind == '<' || kind == '>' || (kind >= AWQ__TK_EQ && kind <= AWQ__TK_LE)) return kind;
+    if (awq__tp_at_name(t, "in")) return AWQ__TK_IN;
+    if (awq__tp_at_name(t, "not") && k[1].kind == AWQ__TK_NAME && awq__tp_is(k[1].s, k[1].n, "in"))
+        return AWQ__TK_NOT_IN;
+    return 0;
+}
+
+/* level 0 or, 1 and, 2 not, 3 comparisons, 4 + -, 5 ~, 6 * / // %, 7 unary */
+static uint32_t awq__tp_binary(awq__tp *t, int level)
+{
+    uint32_t left, id, first = 0, last = 0;
+    int op;
+    if (level == 7) {
+        left = awq__tp_unary(t, 1);
+        if (!t->st && awq__tp_peek(t)->kind == AWQ__TK_POW) {
+            t->line = awq__tp_peek(t)->line;
+            awq__tp_fail(t, AWQ_E_UNSUPPORTED, "the operator '**'");
+        }
+        return left;
+    }
+    if (level == 2 && awq__tp_take_name(t, "not")) {
+        left = awq__tp_enter(t) ? awq__tp_binary(t, 2) : 0;
+        t->depth--;
+        return awq__tp_node2(t, AWQ__N_NOT, left, 0);
+    }
+    left = awq__tp_binary(t, level + 1);
+    if (level == 2) return left;
+    while (!t->st && (op = awq__tp_operator(t, level)) != 0) {
+        t->pos += op == AWQ__TK_NOT_IN ? 2 : 1;
+        id = awq__tp_binary(t, level + 1);
+        if (level == 3) {
+            id = awq__tp_node2(t, AWQ__N_OPERAND, id, 0);
+        } else {
+            awq__tp_kind kind = level == 0 ? AWQ__N_OR : level == 1 ? AWQ__N_AND : AWQ__N_BINARY;
+            id = left = awq__tp_node2(t, kind, left, id);
+        }
+        if (id) t->nodes[id].op = op;
+        if (level == 3) awq__tp_link(t, &first, &last, id);
+    }
+    return first ? awq__tp_node2(t, AWQ__N_COMPARE, left, first) : left;
+}
+
+static uint32_t awq__tp_expr(awq__tp *t, int with_if)
+{
+    uint32_t left = 0, id;
+    if (awq__tp_enter(t)) {
+        left = awq__tp_binary(t, 0);
+        while (with_if && awq__tp_take_name(t, "if")) {
+            uint32_t test = awq__tp_binary(t, 0), other = 0;
+            if (awq__tp_take_name(t, "else")) other = awq__tp_expr(t, 1);
+            id = awq__tp_node2(t, AWQ__N_IF_ELSE, test, left);
+            if (id) t->nodes[id].c = other;
+            left = id;
+        }
+    }
+    t->depth--;
+    return left;
+}
+
+/* what is assigned to: names, tuples of them, and name.attribute where `attribute` */
+static uint32_t awq__tp_target(awq__tp *t, int attribute, const char *stop)
+{
+    uint32_t first = 0, last = 0, id;
+    int is_tuple = 0;
+    if (awq__tp_enter(t)) {
+        do {
+            const awq__tp_token *k = awq__tp_peek(t);
+            is_tuple = first != 0;
+            if (k->kind == AWQ__TK_BLOCK_END || k->kind == ')' || k->kind == '='
+                || (stop && awq__tp_at_name(t, stop)))
+                break;
+            if (awq__tp_take(t, '(')) {
+                id = awq__tp_target(t, 0, NULL);
+                awq__tp_expect(t, ')', "')'");
+            } else {
+                id = awq__tp_node_of(t, AWQ__N_NAME);
+                awq__tp_name_into(t, id);
+                if (attribute && awq__tp_take(t, '.')) {
+                    id = awq__tp_node2(t, AWQ__N_ATTR, id, 0);
+                    awq__tp_name_into(t, id);
+                } else if (!t->st && awq__tp_listed(k->s, k->n, " true True false False none None loop ")) {
+                    t->line = k->line;
+                    awq__tp_fail(t, AWQ_E_FORMAT, "'%.*s' cannot be assigned to", (int)k->n, k->s);
+                }
+            }
+            awq__tp_link(t, &first, &last, id);
+        } while (awq__tp_take(t, ','));
+    }
+    t->depth--;
+    if (!first) return awq__tp_unexpected(t, "a name to assign to");
+    return is_tuple ? awq__tp_node2(t, AWQ__N_TUPLE, first, 0) : first;
+}
+
+/* {% ... %} up to its end, then a body up to one of the words in ends, whose token is then the current one */
+static uint32_t awq__tp_block(awq__tp *t, const char *ends)
+{
+    awq__tp_take(t, ':');
+    awq__tp_expect(t, AWQ__TK_BLOCK_END, "'%}'");
+    return awq__tp_body(t, ends);
+}
+
+static uint32_t awq__tp_branch(awq__tp *t, uint32_t test, const char *ends)
+{
+    uint32_t id = awq__tp_node2(t, AWQ__N_BRANCH, test, 0), body = awq__tp_block(t, ends);
+    if (id) t->nodes[id].b = body;
+    return id;
+}
+
+static uint32_t awq__tp_if(awq__tp *t)
+{
+    uint32_t id = awq__tp_node_of(t, AWQ__N_IF), first = 0, last = 0;
+    do
+        awq__tp_link(t, &first, &last, awq__tp_branch(t, awq__tp_tuple(t, 0, NULL, 0), " elif else endif "));
+    while (awq__tp_take_name(t, "elif"));
+    if (awq__tp_take_name(t, "else")) awq__tp_link(t, &first, &last, awq__tp_branch(t, 0, " endif "));
+    awq__tp_take_name(t, "endif");
+    if (id) t->nodes[id].a = first;
+    return id;
+}
+
+static uint32_t awq__tp_for(awq__tp *t)
+{
+    uint32_t id = awq__tp_node_of(t, AWQ__N_FOR), target, what, test = 0, body;
+    target = awq__tp_target(t, 0, "in");
+    if (!awq__tp_take_name(t, "in")) return awq__tp_unexpected(t, "'in'");
+    what = awq__tp_tuple(t, 0, "recursive", 0);
+    if (awq__tp_take_name(t, "if")) test = awq__tp_expr(t, 1);
+    if (!t->st && awq__tp_at_name(t, "recursive")) awq__tp_fail(t, AWQ_E_UNSUPPORTED, "a recursive loop");
+    t->loops++;
+    body = awq__tp_branch(t, 0, " endfor else ");
+    t->loops--;
+    if (awq__tp_take_name(t, "else")) {
+        uint32_t other = awq__tp_branch(t, 0, " endfor ");
+        if (body) t->nodes[body].next = other;
+    }
+    awq__tp_take_name(t, "endfor");
+    if (!id) return 0;
+    t->nodes[id].a = target;
+    t->nodes[id].b = what;
+    t->nodes[id].c = test;
+    t->nodes[id].d = body;
+    return id;
+}
+
+static uint32_t awq__tp_set_statement(awq__tp *t)
+{
+    uint32_t target = awq__tp_target(t, 1, NULL), id;
+    if (awq__tp_take(t, '=')) return awq__tp_node2(t, AWQ__N_SET, target, awq__tp_tuple(t, 1, NULL, 0));
+    t->line = awq__tp_peek(t)->line;
+    if (awq__tp_peek(t)->kind == '|') awq__tp_fail(t, AWQ_E_UNSUPPORTED, "a set block with a filter");
+    id = awq__tp_node2(t, AWQ__N_SET_BLOCK, target, awq__tp_block(t, " endset "));
+    awq__tp_take_name(t, "endset");
+    return id;
+}
+
+static uint32_t awq__tp_macro(awq__tp *t)
+{
+    uint32_t id = awq__tp_node_of(t, AWQ__N_MACRO), first = 0, last = 0, body;
+    int loops = t->loops;
+    awq__tp_name_into(t, id);
+    awq__tp_expect(t, '(', "'('");
+    while (!t->st && awq__tp_peek(t)->kind != ')') {
+        uint32_t p = awq__tp_node_of(t, AWQ__N_KEYWORD), other;
+        awq__tp_name_into(t, p);
+        if (awq__tp_take(t, '=')) {
+            other = awq__tp_expr(t, 1);
+            if (p) t->nodes[p].a = other;
+        }
+        awq__tp_link(t, &first, &last, p);
+        if (!awq__tp_take(t, ',')) break;
+    }
+    awq__tp_expect(t, ')', "')'");
+    t->loops = 0;
+    body = awq__tp_block(t, " endmacro ");
+    t->loops = loops;
+    awq__tp_take_name(t, "endmacro");
+    if (!id) return 0;
+    t->nodes[id].a = first;
+    t->nodes[id].b = body;
+    return id;
+}
+
+static uint32_t awq__tp_statement(awq__tp *t)
+{
+    const awq__tp_token *k = awq__tp_peek(t);
+    uint32_t id;
+    if (awq__tp_take_name(t, "if")) return awq__tp_if(t);
+    if (awq__tp_take_name(t, "for")) return awq__tp_for(t);
+    if (awq__tp_take_name(t, "set")) return awq__tp_set_statement(t);
+    if (awq__tp_take_name(t, "macro")) return awq__tp_macro(t);
+    if (awq__tp_take_name(t, "generation")) { /* marks what the model said; it only makes a scope */
+        int loops = t->loops;
+        uint32_t body;
+        id = awq__tp_node_of(t, AWQ__N_SCOPE);
+        t->loops = 0;
+        body = awq__tp_block(t, " endgeneration ");
+        t->loops = loops;
+        awq__tp_take_name(t, "endgeneration");
+        if (id) t->nodes[id].b = body;
+        return id;
+    }
+    t->line = k->line;
+    if (awq__tp_at_name(t, "break") || awq__tp_at_name(t, "continue")) {
+        t->pos++;
+        if (!t->loops) awq__tp_fail(t, AWQ_E_FORMAT, "'%.*s' outside a loop", (int)k->n, k->s);
+        return awq__tp_node_of(t, k->s[0] == 'b' ? AWQ__N_BREAK : AWQ__N_CONTINUE);
+    }
+    if (k->kind == AWQ__TK_NAME
+        && awq__tp_listed(k->s, k->n,
+                          " autoescape block call do extends filter from import include print raw with "))
+        awq__tp_fail(t, AWQ_E_UNSUPPORTED, "the tag '%.*s'", (int)k->n, k->s);
+    return awq__tp_unexpected(t, "a tag of Jinja");
+}
+
+/* ends NULL: the whole template */
+static uint32_t awq__tp_body(awq__tp *t, const char *ends)
+{
+    uint32_t first = 0, last = 0, id;
+    if (awq__tp_enter(t)) {
+        while (!t->st) {
+            const awq__tp_token *k = awq__tp_peek(t);
+            if (k->kind == AWQ__TK_END) {
+                if (ends) awq__tp_fail(t, AWQ_E_FORMAT, "the template ends where one of%swas expected", ends);
+                break;
+            }
+            if (k->kind == AWQ__TK_DATA) {
+                id = awq__tp_node2(t, AWQ__N_PRINT, awq__tp_node_of(t, AWQ__N_CONST), 0);
+                if (id) t->nodes[t->nodes[id].a].value = awq__tp_str(k->s, k->n);
+                t->pos++;
+            } else if (awq__tp_take(t, AWQ__TK_VAR)) {
+                id = awq__tp_node2(t, AWQ__N_PRINT, awq__tp_tuple(t, 1, NULL, 0), 0);
+                awq__tp_expect(t, AWQ__TK_VAR_END, "'}}'");
+            } else {
+                t->pos++;
+                k = awq__tp_peek(t);
+                if (ends && k->kind == AWQ__TK_NAME && awq__tp_listed(k->s, k->n, ends)) break;
+                id = awq__tp_statement(t);
+                awq__tp_expect(t, AWQ__TK_BLOCK_END, "'%}'");
+            }
+            awq__tp_link(t, &first, &last, id);
+        }
+    }
+    t->depth--;
+    return first;
+}
+
+/* --- values: truth, equality, text */
+static int awq__tp_true(awq__tv v)
+{
+    switch (v.type) {
+    case AWQ__T_UNDEF:
+    case AWQ__T_NONE: return 0;
+    case AWQ__T_BOOL:
+    case AWQ__T_INT: return v.v.i != 0;
+    case AWQ__T_STR:
+    case AWQ__T_LIST:
+    case AWQ__T_TUPLE:
+    case AWQ__T_DICT: return v.n != 0;
+    default: return 1;
+    }
+}
+
+static int awq__tp_whole(awq__tv v) { return v.type == AWQ__T_BOOL || v.type == AWQ__T_INT; }
+
+static const awq__tv *awq__tp_lookup(awq__tp *t, awq__tv dict, awq__tv key);
+
+static int awq__tp_equal(awq__tp *t, awq__tv a, awq__tv b)
+{
+    uint32_t i;
+    int same = 1;
+    if (awq__tp_whole(a) && awq__tp_whole(b)) return a.v.i == b.v.i;
+    if (a.type != b.type || !awq__tp_step(t, 16)) return 0;
+    switch (a.type) {
+    case AWQ__T_UNDEF:
+    case AWQ__T_NONE: return 1;
+    case AWQ__T_STR: return a.n == b.n && awq__tp_step(t, a.n / 8) && (!a.n || !memcmp(a.v.s, b.v.s, a.n));
+    case AWQ__T_LIST:
+    case AWQ__T_TUPLE:
+    case AWQ__T_DICT: break;
+    default: return a.n == b.n && a.v.ns == b.v.ns;
+    }
+    if (a.n != b.n) return 0;
+    if (awq__tp_enter(t)) {
+        for (i = 0; i < a.n && same && !t->st; i++) {
+            if (a.type == AWQ__T_DICT) {
+                const awq__tv *other = awq__tp_lookup(t, b, a.v.items[2 * i]);
+                same = other && awq__tp_equal(t, a.v.items[2 * i + 1], *other);
+            } else {
+                same = awq__tp_equal(t, a.v.items[i], b.v.items[i]);
+            }
+        }
+    }
+    t->depth--;
+    return same;
+}
+
+static const awq__tv *awq__tp_lookup(awq__tp *t, awq__tv dict, awq__tv key) /* NULL: not there */
+{
+    uint32_t i;
+    for (i = 0; i < dict.n && awq__tp_step(t, 4); i++)
+        if (awq__tp_equal(t, dict.v.items[2 * i], key)) return &dict.v.items[2 * i + 1];
+    return NULL;
+}
+
+/* a str as Python's repr writes it */
+static void awq__tp_put_quoted(awq__tp *t, awq__text *out, const char *s, size_t n)
+{
+    char quote = n && memchr(s, '\'', n) && !memchr(s, '"', n) ? '"' : '\'', tmp[8];
+    size_t i, k;
+    awq__tp_put(t, out, &quote, 1);
+    for (i = 0; i < n && !t->st; i += k) {
+        unsigned char c = (unsigned char)s[i];
+        k = awq__tp_char(s + i, n - i);
+        if (c == '\n' || c == '\r' || c == '\t') {
+            awq__tp_puts(t, out, c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t");
+        } else if (c < 0x20 || c == 0x7f) {
+            snprintf(tmp, sizeof tmp, "\\x%02x", c);
+            awq__tp_puts(t, out, tmp);
+        } else {
+            if (c == '\\' || s[i] == quote) awq__tp_puts(t, out, "\\");
+            awq__tp_put(t, out, s + i, k);
+        }
+    }
+    awq__tp_put(t, out, &quote, 1);
+}
+
+typedef struct awq__tp_format {
+    int json, indent; /* indent -1: on one line */
+} awq__tp_format;
+
+static void awq__tp_put_line(awq__tp *t, awq__text *out, const awq__tp_format *f, int level)
+{
+    int i;
+    if (f->indent < 0) return;
+    awq__tp_puts(t, out, "\n");
+    for (i = 0; i < f->indent * level && !t->st; i++) awq__tp_puts(t, out, " ");
+}
+
+/* Python's repr or JSON of a value */
+static void awq__tp_write(awq__tp *t, awq__text *out, awq__tv v, const awq__tp_format *f, int level)
+{
+    char tmp[32];
+    uint32_t i;
+    int quoted;
+    if (!awq__tp_step(t, 16)) return;
+    switch (v.type) {
+    case AWQ__T_NONE: awq__tp_puts(t, out, f->json ? "null" : "None"); return;
+    case AWQ__T_BOOL:
+        if (f->json) awq__tp_puts(t, out, v.v.i ? "true" : "false");
+        else awq__tp_puts(t, out, v.v.i ? "True" : "False");
+        return;
+    case AWQ__T_INT:
+        snprintf(tmp, sizeof tmp, "%lld", (long long)v.v.i);
+        awq__tp_puts(t, out, tmp);
+        return;
+    case AWQ__T_STR:
+        if (!f->json) {
+            awq__tp_put_quoted(t, out, v.v.s, v.n);
+            return;
+        }
+        if (v.n > (AWQ__TP_OUTPUT - out->len) / 6) /* the longest escape: every string that passes fits */
+            awq__tp_fail(t, AWQ_E_LIMIT, "more than %u MB of text", (unsigned)(AWQ__TP_OUTPUT >> 20));
+        else if (awq__tp_step(t, v.n)) awq__json_quote(t->ctx, out, v.v.s, v.n);
+        if (out->failed) t->st = AWQ_E_MEMORY;
+        return;
+    case AWQ__T_LIST:
+    case AWQ__T_TUPLE:
+    case AWQ__T_DICT: break;
+    default:
+        if (f->json || v.type != AWQ__T_UNDEF)
+            awq__tp_fail(t, AWQ_E_FORMAT, "%s is not something to print", awq__tp_types[v.type]);
+        else awq__tp_puts(t, out, "Undefined");
+        return;
+    }
+    if (awq__tp_enter(t)) {
+        int round = v.type == AWQ__T_TUPLE && !f->json;
+        awq__tp_puts(t, out, v.type == AWQ__T_DICT ? "{" : round ? "(" : "[");
+        for (i = 0; i < v.n && !t->st; i++) {
+            if (i) awq__tp_puts(t, out, f->indent < 0 ? ", " : ",");
+            awq__tp_put_line(t, out, f, level + 1);
+            if (v.type == AWQ__T_DICT) {
+                awq__tv key = v.v.items[2 * i];
+                quoted = f->json && key.type != AWQ__T_STR;
+                if (quoted) awq__tp_puts(t, out, "\"");
+                if (quoted && key.type > AWQ__T_STR)
+                    awq__tp_fail(t, AWQ_E_FORMAT, "a %s as a key in JSON", awq__tp_types[key.type]);
+                awq__tp_write(t, out, key, f, level + 1);
+                if (quoted) awq__tp_puts(t, out, "\"");
+                awq__tp_puts(t, out, ": ");
+                awq__tp_write(t, out, v.v.items[2 * i + 1], f, level + 1);
+            } else {
+                awq__tp_write(t, out, v.v.items[i], f, level + 1);
+            }
+        }
+        if (v.n) awq__tp_put_line(t, out, f, level);
+        awq__tp_puts(t, out, v.type == AWQ__T_DICT ? "}" : round ? (v.n == 1 ? ",)" : ")") : "]");
+    }
+    t->depth--;
+}
+
+static void awq__tp_print(awq__tp *t, awq__text *out, awq__tv v) /* str(v) */
+{
+    static const awq__tp_format python = {0, -1};
+    if (v.type == AWQ__T_STR) awq__tp_put(t, out, v.v.s, v.n);
+    else if (v.type != AWQ__T_UNDEF) awq__tp_write(t, out, v, &python, 0);
+}
+
+static awq__tv awq__tp_to_str(awq__tp *t, awq__tv v)
+{
+    size_t from = t->scratch.len;
+    if (v.type == AWQ__T_STR) return v;
+    awq__tp_print(t, &t->scratch, v);
+    return awq__tp_cut(t, &t->scratch, from);
+}
+
+/* "'x' is undefined" or "a list cannot be ..." */
+static awq__tv awq__tp_wrong(awq__tp *t, awq__tv v, const char *cannot)
+{
+    if (v.type == AWQ__T_UNDEF && awq__tp_is(v.v.s, v.v.s ? v.n : 0, "strftime_now"))
+        return awq__tp_fail(t, AWQ_E_ARG, "it asks for today's date: set date_string of awq_template_desc");
+    if (v.type == AWQ__T_UNDEF && v.v.s)
+        return awq__tp_fail(t, AWQ_E_FORMAT, "'%.*s' is undefined and cannot be %s", AWQ__TP_SHOW(v.n, v.v.s),
+                            cannot);
+    return awq__tp_fail(t, AWQ_E_FORMAT, "a value of type %s cannot be %s", awq__tp_types[v.type], cannot);
+}
+
+/* what a loop goes over, as a list */
+static awq__tv awq__tp_iterate(awq__tp *t, awq__tv v)
+{
+    awq__tv *p;
+    uint32_t i, n;
+    size_t at = 0;
+    if (v.type == AWQ__T_LIST || v.type == AWQ__T_TUPLE) return awq__tp_items(AWQ__T_LIST, v.v.items, v.n);
+    if (v.type == AWQ__T_UNDEF) return awq__tp_items(AWQ__T_LIST, NULL, 0);
+    if (v.type != AWQ__T_STR && v.type != AWQ__T_DICT) return awq__tp_wrong(t, v, "iterated over");
+    if (!awq__tp_step(t, v.n)) return v;
+    n = v.type == AWQ__T_STR ? (uint32_t)awq__tp_chars(v.v.s, v.n) : v.n;
+    p = (awq__tv *)awq__tp_alloc(t, n, sizeof *p);
+    for (i = 0; p && i < n; i++) {
+        if (v.type == AWQ__T_STR) {
+            size_t k = awq__tp_char(v.v.s + at, v.n - at);
+            p[i] = awq__tp_str(v.v.s + at, k);
+            at += k;
+        } else {
+            p[i] = v.v.items[2 * i];
+        }
+    }
+    return awq__tp_items(AWQ__T_LIST, p, n);
+}
+
+/* --- names, attributes, items */
+static awq__tp_var *awq__tp_var_in(awq__tp *t, awq__tp_scope *s, const char *name, uint32_t len)
+{
+    uint32_t i;
+    for (i = s->n; i-- > 0 && awq__tp_step(t, 4);)
+        if (s->vars[i].len == len && !memcmp(s->vars[i].name, name, len)) return &s->vars[i];
+    return NULL;
+}
+
+static void awq__tp_define(awq__tp *t, awq__tp_scope *s, const char *name, uint32_t len, awq__tv value)
+{
+    awq__tp_var *v = awq__tp_var_in(t, s, name, len);
+    if (t->st) return;
+    if (!v) {
+        if (s->n == s->cap) {
+            uint32_t cap = s->cap ? s->cap * 2 : 4;
+            v = (awq__tp_var *)awq__tp_alloc(t, cap, sizeof *v);
+            if (!v) return;
+            if (s->n) memcpy(v, s->vars, s->n * sizeof *v);
+            s->vars = v;
+            s->cap = cap;
+        }
+        v = &s->vars[s->n++];
+        v->name = name;
+        v->len = len;
+    }
+    v->value = value;
+}
+
+static awq__tv awq__tp_name(awq__tp *t, const char *name, uint32_t len)
+{
+    awq__tp_scope *s;
+    for (s = t->scope; s; s = s->up) {
+        awq__tp_var *v = awq__tp_var_in(t, s, name, len);
+        if (v) return v->value;
+        awq__tp_step(t, 4);
+    }
+    if (awq__tp_listed(name, len, " caller cycler joiner kwargs lipsum self varargs "))
+        return awq__tp_fail(t, AWQ_E_UNSUPPORTED, "the name '%.*s'", (int)len, name);
+    return awq__tp_undef(name, len);
+}
+
+static awq__tp_scope *awq__tp_push_scope(awq__tp *t, awq__tp_scope *up) /* NULL on failure */
+{
+    awq__tp_scope *s = (awq__tp_scope *)awq__tp_alloc(t, 1, sizeof *s);
+    if (s) s->up = up;
+    return s;
+}
+
+enum { /* filters and methods */
+    AWQ__OP_TRIM = 1, AWQ__OP_TRIM_LEFT, AWQ__OP_TRIM_RIGHT, AWQ__OP_LENGTH, AWQ__OP_UPPER, AWQ__OP_LOWER,
+    AWQ__OP_CAPITALIZE, AWQ__OP_TITLE, AWQ__OP_JINJA_TITLE, AWQ__OP_JSON, AWQ__OP_JOIN, AWQ__OP_JOIN_BY,
+    AWQ__OP_FIRST, AWQ__OP_LAST, AWQ__OP_DEFAULT, AWQ__OP_REPLACE, AWQ__OP_STRING, AWQ__OP_LIST, AWQ__OP_MAP,
+    AWQ__OP_SELECT, AWQ__OP_REJECT, AWQ__OP_SELECT_ATTR, AWQ__OP_REJECT_ATTR, AWQ__OP_REVERSE, AWQ__OP_INT,
+    AWQ__OP_ITEMS, AWQ__OP_KEYS, AWQ__OP_VALUES, AWQ__OP_GET, AWQ__OP_INDENT,
+    AWQ__OP_SPLIT, AWQ__OP_STARTS, AWQ__OP_ENDS, AWQ__OP_FIND, AWQ__OP_RFIND
+};
+
+static const struct {
+    char of; /* f: filter; s: method of a str, d: of a dict */
+    unsigned char op;
+    const char *name;
+} awq__tp_ops[] = {
+    {'f', AWQ__OP_TRIM, "trim"}, {'f', AWQ__OP_LENGTH, "length"}, {'f', AWQ__OP_LENGTH, "count"},
+    {'f', AWQ__OP_UPPER, "upper"}, {'f', AWQ__OP_LOWER, "lower"}, {'f', AWQ__OP_CAPITALIZE, "capitalize"},
+    {'f', AWQ__OP_JINJA_TITLE, "title"}, {'f', AWQ__OP_JSON, "tojson"}, {'f', AWQ__OP_JOIN, "join"},
+    {'f', AWQ__OP_FIRST, "first"}, {'f', AWQ__OP_LAST, "last"}, {'f', AWQ__OP_DEFAULT, "default"},
+    {'f', AWQ__OP_DEFAULT, "d"}, {'f', AWQ__OP_REPLACE, "replace"}, {'f', AWQ__OP_STRING, "string"},
+    {'f', AWQ__OP_STRING, "safe"}, {'f', AWQ__OP_LIST, "list"}, {'f', AWQ__OP_MAP, "map"},
+    {'f', AWQ__OP_SELECT, "select"}, {'f', AWQ__OP_REJECT, "reject"}, {'f', AWQ__OP_SELECT_ATTR, "selectattr"},
+    {'f', AWQ__OP_REJECT_ATTR, "rejectattr"}, {'f', AWQ__OP_REVERSE, "reverse"}, {'f', AWQ__OP_INT, "int"},
+    {'f', AWQ__OP_ITEMS, "items"}, {'f', AWQ__OP_INDENT, "indent"},
+    {'s', AWQ__OP_TRIM, "strip"}, {'s', AWQ__OP_TRIM_LEFT, "lstrip"}, {'s', AWQ__OP_TRIM_RIGHT, "rstrip"},
+    {'s', AWQ__OP_UPPER, "upper"}, {'s', AWQ__OP_LOWER, "lower"}, {'s', AWQ__OP_CAPITALIZE, "capitalize"},
+    {'s', AWQ__OP_TITLE, "title"}, {'s', AWQ__OP_REPLACE, "replace"}, {'s', AWQ__OP_JOIN_BY, "join"},
+    {'s', AWQ__OP_SPLIT, "split"}, {'s', AWQ__OP_STARTS, "startswith"}, {'s', AWQ__OP_ENDS, "endswith"},
+    {'s', AWQ__OP_FIND, "find"}, {'s', AWQ__OP_RFIND, "rfind"},
+    {'d', AWQ__OP_ITEMS, "items"}, {'d', AWQ__OP_KEYS, "keys"}, {'d', AWQ__OP_VALUES, "values"},
+    {'d', AWQ__OP_GET, "get"}};
+
+static int awq__tp_op(char of, const char *name, uint32_t len) /* 0: none */
+{
+    size_t i;
+    for (i = 0; i < sizeof awq__tp_ops / sizeof awq__tp_ops[0]; i++)
+        if (awq__tp_ops[i].of == of && awq__tp_is(name, len, awq__tp_ops[i].name)) return awq__tp_ops[i].op;
+    return 0;
+}
+
+static awq__tv awq__tp_function_value(awq__tp *t, awq__tp_function which, awq__tv self, int op)
+{
+    awq__tv v = awq__tp_value(AWQ__T_FUNC, (uint32_t)which);
+    awq__tp_fn *fn = (awq__tp_fn *)awq__tp_alloc(t, 1, sizeof *fn);
+    if (!fn) return awq__tp_value(AWQ__T_UNDEF, 0);
+    fn->self = self;
+    fn->op = op;
+    v.v.fn = fn;
+    return v;
+}
+
+static awq__tv awq__tp_loop_attr(awq__tp *t, awq__tv v, const char *name, uint32_t len)
+{
+    const awq__tp_loop *l = v.v.loop;
+    if (awq__tp_is(name, len, "index")) return awq__tp_int((int64_t)l->index + 1);
+    if (awq__tp_is(name, len, "index0")) return awq__tp_int(l->index);
+    if (awq__tp_is(name, len, "first")) return awq__tp_bool(l->index == 0);
+    if (awq__tp_is(name, len, "last")) return awq__tp_bool(l->index + 1 == l->n);
+    if (awq__tp_is(name, len, "length")) return awq__tp_int(l->n);
+    if (awq__tp_is(name, len, "revindex")) return awq__tp_int(l->n - l->index);
+    if (awq__tp_is(name, len, "revindex0")) return awq__tp_int(l->n - l->index - 1);
+    if (awq__tp_is(name, len, "previtem")) return l->index ? l->items[l->index - 1] : awq__tp_undef(name, len);
+    if (awq__tp_is(name, len, "nextitem"))
+        return l->index + 1 < l->n ? l->items[l->index + 1] : awq__tp_undef(name, len);
+    if (awq__tp_listed(name, len, " changed cycle depth depth0 "))
+        return awq__tp_fail(t, AWQ_E_UNSUPPORTED, "loop.%.*s", (int)len, name);
+    return awq__tp_undef(name, len);
+}
+
+/* Methods that Python has and this has not: a name that is no method at all is an undefined attribute. */
+static const char awq__tp_other_str[] =
+    " casefold center count encode expandtabs format format_map index isalnum isalpha isascii isdecimal isdigit"
+    " isidentifier islower isnumeric isprintable isspace istitle isupper ljust maketrans partition removeprefix"
+    " removesuffix rindex rjust rpartition rsplit splitlines swapcase translate zfill ";
+static const char awq__tp_other_list[] =
+    " append clear copy count extend index insert pop remove reverse sort ";
+static const char awq__tp_other_dict[] = " clear copy fromkeys pop popitem setdefault update ";
+
+/* v.name: methods, then keys */
+static awq__tv awq__tp_attr(awq__tp *t, awq__tv v, const char *name, uint32_t len)
+{
+    const char *others = "";
+    int op = 0;
+    switch (v.type) {
+    case AWQ__T_UNDEF: {
+        char what[80];
+        snprintf(what, sizeof what, "asked for '%.*s'", AWQ__TP_SHOW(len, name));
+        return awq__tp_wrong(t, v, what);
+    }
+    case AWQ__T_NS: {
+        awq__tp_var *found = awq__tp_var_in(t, v.v.ns, name, len);
+        return found ? found->value : awq__tp_undef(name, len);
+    }
+    case AWQ__T_LOOP: return awq__tp_loop_attr(t, v, name, len);
+    case AWQ__T_STR:
+        op = awq__tp_op('s', name, len);
+        others = awq__tp_other_str;
+        break;
+    case AWQ__T_LIST: others = awq__tp_other_list; break;
+    case AWQ__T_TUPLE: others = " count index "; break;
+    case AWQ__T_DICT:
+        op = awq__tp_op('d', name, len);
+        others = awq__tp_other_dict;
+        break;
+    default: break;
+    }
+    if (op) return awq__tp_function_value(t, AWQ__TF_METHOD, v, op);
+    if (awq__tp_listed(name, len, others))
+        return awq__tp_fail(t, AWQ_E_UNSUPPORTED, "the method '%.*s' of a %s", (int)len, name,
+                            awq__tp_types[v.type]);
+    if (v.type == AWQ__T_DICT) {
+        const awq__tv *found = awq__tp_lookup(t, v, awq__tp_str(name, len));
+        if (found) return *found;
+    }
+    return awq__tp_undef(name, len);
+}
+
+static int64_t awq__tp_count(awq__tp *t, awq__tv v) /* len(v), -1: it has none */
+{
+    switch (v.type) {
+    case AWQ__T_UNDEF: return 0;
+    case AWQ__T_STR: return awq__tp_step(t, v.n) ? (int64_t)awq__tp_chars(v.v.s, v.n) : 0;
+    case AWQ__T_LIST:
+    case AWQ__T_TUPLE:
+    case AWQ__T_DICT: return v.n;
+    case AWQ__T_LOOP: return v.v.loop->n;
+    default: return -1;
+    }
+}
+
+/* characters [from, to) of a str */
+static awq__tv awq__tp_substr(awq__tv v, int64_t from, int64_t to)
+{
+    size_t a = 0, b;
+    int64_t i = 0;
+    for (; i < from && a < v.n; i++) a += awq__tp_char(v.v.s + a, v.n - a);
+    for (b = a; i < to && b < v.n; i++) b += awq__tp_char(v.v.s + b, v.n - b);
+    return awq__tp_str(v.v.s + a, b - a);
+}
+
+/* v[key]: items, then attributes */
+static awq__tv awq__tp_item(awq__tp *t, awq__tv v, awq__tv key)
+{
+    int64_t n, i;
+    if (v.type == AWQ__T_UNDEF) return awq__tp_wrong(t, v, "indexed");
+    if (v.type == AWQ__T_DICT) {
+        const awq__tv *found = awq__tp_lookup(t, v, key);
+        if (found) return *found;
+    } else if (v.type == AWQ__T_STR || v.type == AWQ__T_LIST || v.type == AWQ__T_TUPLE) {
+        if (awq__tp_whole(key)) {
+            n = awq__tp_count(t, v);
+            i = key.v.i < 0 ? key.v.i + n : key.v.i;
+            if (i < 0 || i >= n) return awq__tp_undef("an item", 7);
+            return v.type == AWQ__T_STR ? awq__tp_substr(v, i, i + 1) : v.v.items[i];
+        }
+    }
+    if (key.type == AWQ__T_STR) return awq__tp_attr(t, v, key.v.s, key.n);
+    return awq__tp_undef("an item", 7);
+}
+
+static awq__tv awq__tp_slice(awq__tp *t, awq__tv v, awq__tv from, awq__tv to, awq__tv by)
+{
+    int64_t n = awq__tp_count(t, v), step = by.type == AWQ__T_NONE ? 1 : by.v.i, a, b, i;
+    awq__tp_type type = (awq__tp_type)v.type;
+    uint32_t count = 0;
+    awq__tv *p;
+    if (type != AWQ__T_STR && type != AWQ__T_LIST && type != AWQ__T_TUPLE) return awq__tp_wrong(t, v, "sliced");
+    if ((from.type != AWQ__T_NONE && !awq__tp_whole(from)) || (to.type != AWQ__T_NONE && !awq__tp_whole(to))
+        || (by.type != AWQ__T_NONE && !awq__tp_whole(by)) || step == 0)
+        return awq__tp_fail(t, AWQ_E_FORMAT, "slices take integers, and a step other than 0");
+    a = from.type == AWQ__T_NONE ? (step > 0 ? 0 : n - 1) : from.v.i < 0 ? from.v.i + n : from.v.i;
+    b = to.type == AWQ__T_NONE ? (step > 0 ? n : -1) : to.v.i < 0 ? AWQ__MAX(to.v.i + n, -1) : to.v.i;
+    step = AWQ__MAX(AWQ__MIN(step, n + 1), -n - 1);
+    a = step > 0 ? AWQ__MAX(AWQ__MIN(a, n), 0) : AWQ__MAX(AWQ__MIN(a, n - 1), -1);
+    b = step > 0 ? AWQ__MAX(AWQ__MIN(b, n), 0) : AWQ__MAX(AWQ__MIN(b, n - 1), -1);
+    if (step == 1) {
+        if (b < a) b = a;
+        if (type == AWQ__T_STR) return awq__tp_substr(v, a, b);
+        return awq__tp_items(type, v.n ? v.v.items + a : NULL, (uint32_t)(b - a));
+    }
+    if (type == AWQ__T_STR) v = awq__tp_iterate(t, v);
+    p = (awq__tv *)awq__tp_alloc(t, (size_t)n + 1, sizeof *p);
+    if (!p || !awq__tp_step(t, (size_t)n)) return v;
+    for (i = a; step > 0 ? i < b : i > b; i += step) p[count++] = v.v.items[i];
+    if (type == AWQ__T_STR) {
+        size_t start = t->scratch.len;
+        for (i = 0; i < count; i++) awq__tp_put(t, &t->scratch, p[i].v.s, p[i].n);
+        return awq__tp_cut(t, &t->scratch, start);
+    }
+    return awq__tp_items(type, p, count);
+}
+
+/* --- filters, methods, tests */
+/* NULL: not given */
+static const awq__tv *awq__tp_arg_find(awq__tp_args args, uint32_t index, const char *name)
+{
+    uint32_t i;
+    for (i = 0; i < args.n; i++) {
+        awq__tp_arg *a = &args.a[i];
+        if (a->name ? !awq__tp_is(a->name, a->len, name) : i != index) continue;
+        a->used = 1;
+        return &a->value;
+    }
+    return NULL;
+}
+
+static awq__tv awq__tp_arg_or(awq__tp_args args, uint32_t index, const char *name, awq__tv other)
+{
+    const awq__tv *v = awq__tp_arg_find(args, index, name);
+    return v ? *v : other;
+}
+
+static awq__tv awq__tp_arg_str(awq__tp *t, awq__tp_args args, uint32_t index, const char *name)
+{
+    awq__tv v = awq__tp_arg_or(args, index, name, awq__tp_undef(name, (uint32_t)strlen(name)));
+    return v.type == AWQ__T_STR ? v : awq__tp_wrong(t, v, "taken for a str");
+}
+
+/* the arguments from `skip` on, for a filter or test named by those before */
+static awq__tp_args awq__tp_args_rest(awq__tp_args args, uint32_t skip)
+{
+    uint32_t i;
+    for (i = 0; i < args.n; i++) args.a[i].used = 1;
+    skip = AWQ__MIN(skip, args.n);
+    args.a += skip;
+    args.n -= skip;
+    return args;
+}
+
+static awq__tv awq__tp_concat(awq__tp *t, awq__tv a, awq__tv b)
+{
+    char *p;
+    if ((size_t)a.n + b.n > AWQ__TP_OUTPUT)
+        return awq__tp_fail(t, AWQ_E_LIMIT, "more than %u MB of text", (unsigned)(AWQ__TP_OUTPUT >> 20));
+    p = (char *)awq__tp_alloc(t, (size_t)a.n + b.n + 1, 1);
+    if (!p || !awq__tp_step(t, ((size_t)a.n + b.n) / 16)) return a;
+    if (a.n) memcpy(p, a.v.s, a.n);
+    if (b.n) memcpy(p + a.n, b.v.s, b.n);
+    return awq__tp_str(p, (size_t)a.n + b.n);
+}
+
+static int awq__tp_letter(char c) { return (c | 32) - 'a' + 0u < 26u || (unsigned char)c >= 0x80; }
+
+static awq__tv awq__tp_case(awq__tp *t, awq__tv v, int op)
+{
+    char *p = (char *)awq__tp_alloc(t, (size_t)v.n + 1, 1);
+    uint32_t i;
+    if (!p || !awq__tp_step(t, v.n)) return v;
+    for (i = 0; i < v.n; i++) {
+        char c = v.v.s[i], before = i ? v.v.s[i - 1] : ' ';
+        int up = op == AWQ__OP_UPPER || (op == AWQ__OP_CAPITALIZE && !i)
+                 || (op == AWQ__OP_TITLE && !awq__tp_letter(before))
+                 || (op == AWQ__OP_JINJA_TITLE && (awq__tp_space(&before, 1) || strchr("-({[<", before)));
+        if (awq__tp_letter(c) && (unsigned char)c < 0x80) c = (char)(up ? c & ~32 : c | 32);
+        p[i] = c;
+    }
+    return awq__tp_str(p, v.n);
+}
+
+static int awq__tp_among(awq__tp *t, const char *s, size_t k, awq__tv set) /* is this character in the set */
+{
+    size_t i, m;
+    if (!awq__tp_step(t, 4 + 2 * (size_t)set.n)) return 0;
+    for (i = 0; i < set.n; i += m) {
+        m = awq__tp_char(set.v.s + i, set.n - i);
+        if (m == k && !memcmp(set.v.s + i, s, k)) return 1;
+    }
+    return 0;
+}
+
+static awq__tv awq__tp_trim(awq__tp *t, awq__tv v, awq__tv set, int op)
+{
+    const char *s = v.v.s;
+    size_t n = v.n, k;
+    int spaces = set.type == AWQ__T_NONE;
+    if (!spaces && set.type != AWQ__T_STR) return awq__tp_wrong(t, set, "taken for a str");
+    if (!awq__tp_step(t, 16)) return v;
+    while (op != AWQ__OP_TRIM_RIGHT && n) {
+        k = awq__tp_char(s, n);
+        if (spaces ? !awq__tp_space(s, n) : !awq__tp_among(t, s, k, set)) break;
+        s += k;
+        n -= k;
+    }
+    if (op != AWQ__OP_TRIM_LEFT && spaces) n = awq__tp_trim_end(s, n);
+    while (op != AWQ__OP_TRIM_LEFT && !spaces && n) {
+        k = awq__tp_last_char(s, n);
+        if (!awq__tp_among(t, s + n - k, k, set)) break;
+        n -= k;
+    }
+    awq__tp_step(t, v.n - n);
+    return awq__tp_str(s, n);
+}
+
+static awq__tv awq__tp_replace(awq__tp *t, awq__tv v, awq__tv old, awq__tv by, awq__tv limit)
+{
+    size_t at = 0, from = t->scratch.len;
+    int64_t left = awq__tp_whole(limit) && limit.v.i >= 0 ? limit.v.i : INT64_MAX;
+    if (t->st) return v;
+    while (left-- > 0 && !t->st) {
+        size_t hit = awq__tp_search(t, v.v.s, v.n, old.v.s, old.n, at);
+        if (hit >= v.n && old.n) break;
+        awq__tp_put(t, &t->scratch, v.v.s + at, hit - at);
+        awq__tp_put(t, &t->scratch, by.v.s, by.n);
+        at = hit + old.n;
+        if (!old.n) { /* between all characters, at both ends too */
+            size_t k = at < v.n ? awq__tp_char(v.v.s + at, v.n - at) : 0;
+            if (!k) break;
+            awq__tp_put(t, &t->scratch, v.v.s + at, k);
+            at += k;
+        }
+    }
+    awq__tp_put(t, &t->scratch, v.v.s + at, v.n - at);
+    return awq__tp_cut(t, &t->scratch, from);
+}
+
+static awq__tv awq__tp_split(awq__tp *t, awq__tv v, awq__tv sep, awq__tv limit)
+{
+    awq__tv *items = NULL;
+    uint32_t n = 0, cap = 0;
+    size_t at = 0, hit;
+    int64_t left = awq__tp_whole(limit) && limit.v.i >= 0 ? limit.v.i : INT64_MAX;
+    if (sep.type == AWQ__T_NONE) {
+        while (awq__tp_step(t, 16)) {
+            while (at < v.n && awq__tp_space(v.v.s + at, v.n - at)) at += awq__tp_space(v.v.s + at, v.n - at);
+            if (at == v.n) break;
+            hit = at;
+            if (left-- <= 0) hit = v.n;
+            else while (hit < v.n && !awq__tp_space(v.v.s + hit, v.n - hit)) hit++;
+            awq__tp_push(t, &items, &n, &cap, awq__tp_str(v.v.s + at, hit - at));
+            at = left < 0 ? v.n : hit;
+        }
+        awq__tp_step(t, v.n);
+        return awq__tp_items(AWQ__T_LIST, items, n);
+    }
+    if (sep.type != AWQ__T_STR) return awq__tp_wrong(t, sep, "split at");
+    if (!sep.n) return awq__tp_fail(t, AWQ_E_FORMAT, "split at an empty str");
+    while (left-- > 0 && !t->st && (hit = awq__tp_search(t, v.v.s, v.n, sep.v.s, sep.n, at)) < v.n) {
+        awq__tp_push(t, &items, &n, &cap, awq__tp_str(v.v.s + at, hit - at));
+        at = hit + sep.n;
+    }
+    awq__tp_push(t, &items, &n, &cap, awq__tp_str(v.v.s + at, v.n - at));
+    return awq__tp_items(AWQ__T_LIST, items, n);
+}
+
+/* the index of the first or last of these, in characters, or -1 */
+static awq__tv awq__tp_find(awq__tp *t, awq__tv v, awq__tv what, int last)
+{
+    size_t at = 0, found = (size_t)v.n + 1, hit;
+    if (t->st) return v;
+    if (!what.n) return awq__tp_int(last ? awq__tp_count(t, v) : 0);
+    while ((hit = awq__tp_search(t, v.v.s, v.n, what.v.s, what.n, at)) < v.n) {
+        found = hit;
+        if (!last) break;
+        at = hit + 1;
+    }
+    return awq__tp_int(found > v.n ? -1 : awq__tp_count(t, awq__tp_str(v.v.s, found)));
+}
+
+static int awq__tp_affix(awq__tp *t, awq__tv v, awq__tv what, int at_end)
+{
+    if (what.type == AWQ__T_TUPLE) {
+        uint32_t i;
+        for (i = 0; i < what.n && !t->st; i++)
+            if (what.v.items[i].type == AWQ__T_STR && awq__tp_affix(t, v, what.v.items[i], at_end)) return 1;
+        return 0;
+    }
+    if (what.type != AWQ__T_STR) awq__tp_wrong(t, what, "looked for at the ends of a str");
+    if (what.type != AWQ__T_STR || what.n > v.n || !awq__tp_step(t, what.n / 8)) return 0;
+    return !what.n || !memcmp(v.v.s + (at_end ? v.n - what.n : 0), what.v.s, what.n);
+}
+
+static awq__tv awq__tp_indent(awq__tp *t, awq__tv v, awq__tp_args args)
+{
+    awq__tv width = awq__tp_arg_or(args, 0, "width", awq__tp_int(4));
+    int first = awq__tp_true(awq__tp_arg_or(args, 1, "first", awq__tp_bool(0)));
+    int blank = awq__tp_true(awq__tp_arg_or(args, 2, "blank", awq__tp_bool(0)));
+    size_t from = t->scratch.len, at = 0, end;
+    while (at <= v.n && !t->st) {
+        const char *nl = at < v.n ? (const char *)memchr(v.v.s + at, '\n', v.n - at) : NULL;
+        int64_t i;
+        end = nl ? (size_t)(nl - v.v.s) : v.n;
+        if (at ? end > at || blank : first) {
+            if (width.type == AWQ__T_STR) awq__tp_put(t, &t->scratch, width.v.s, width.n);
+            for (i = 0; awq__tp_whole(width) && i < width.v.i && !t->st; i++) awq__tp_puts(t, &t->scratch, " ");
+        }
+        awq__tp_put(t, &t->scratch, v.v.s + at, end - at + (nl != NULL));
+        at = end + 1;
+    }
+    return awq__tp_cut(t, &t->scratch, from);
+}
+
+static awq__tv awq__tp_to_int(awq__tp *t, awq__tv v, awq__tv other)
+{
+    int64_t i = 0;
+    uint32_t at;
+    if (awq__tp_whole(v)) return awq__tp_int(v.v.i);
+    if (v.type == AWQ__T_UNDEF) return awq__tp_wrong(t, v, "made an integer");
+    if (v.type != AWQ__T_STR) return other;
+    v = awq__tp_trim(t, v, awq__tp_value(AWQ__T_NONE, 0), AWQ__OP_TRIM);
+    if (t->st || !v.n) return other;
+    at = v.v.s[0] == '-' || v.v.s[0] == '+';
+    if (at == v.n || v.n > 18) return other;
+    for (; at < v.n && awq__tp_digit(v.v.s[at]); at++) i = i * 10 + (v.v.s[at] - '0');
+    return at < v.n ? other : awq__tp_int(v.v.s[0] == '-' ? -i : i);
+}
+
+static awq__tv awq__tp_tojson(awq__tp *t, awq__tv v, awq__tp_args args)
+{
+    awq__tp_format f = {1, -1};
+    awq__tv none = awq__tp_value(AWQ__T_NONE, 0), indent;
+    size_t from = t->scratch.len;
+    if (awq__tp_true(awq__tp_arg_or(args, 0, "ensure_ascii", none)))
+        return awq__tp_fail(t, AWQ_E_UNSUPPORTED, "tojson with ensure_ascii");
+    indent = awq__tp_arg_or(args, 1, "indent", none);
+    if (indent.type == AWQ__T_INT && indent.v.i >= 0 && indent.v.i <= 64) f.indent = (int)indent.v.i;
+    else if (indent.type != AWQ__T_NONE)
+        return awq__tp_fail(t, AWQ_E_UNSUPPORTED, "tojson with an indent that is no integer from 0 to 64");
+    awq__tp_write(t, &t->scratch, v, &f, 0);
+    return awq__tp_cut(t, &t->scratch, from);
+}
+
+/* v.a.b or v.0 for the attribute "a.b" or "0" */
+static awq__tv awq__tp_path(awq__tp *t, awq__tv v, awq__tv path)
+{
+    size_t at = 0, end;
+    if (awq__tp_whole(path)) return awq__tp_item(t, v, path);
+    if (path.type != AWQ__T_STR) return awq__tp_wrong(t, path, "the name of an attribute");
+    while (at <= path.n && !t->st) {
+        const char *dot = at < path.n ? (const char *)memchr(path.v.s + at, '.', path.n - at) : NULL;
+        int64_t index = 0;
+        size_t i;
+        end = dot ? (size_t)(dot - path.v.s) : path.n;
+        for (i = at; i < end && i - at < 9 && awq__tp_digit(path.v.s[i]); i++)
+            index = index * 10 + path.v.s[i] - '0';
+        v = awq__tp_item(t, v, i == end && i > at ? awq__tp_int(index) : awq__tp_str(path.v.s + at, end - at));
+        at = end + 1;
+    }
+    return v;
+}
+
+static awq__tv awq__tp_apply(awq__tp *t, int op, awq__tv v, awq__tp_args args);
+static int awq__tp_test(awq__tp *t, const char *name, uint32_t len, awq__tv v, awq__tp_args args);
+
+/* map, select, reject, selectattr, rejectattr */
+static awq__tv awq__tp_each(awq__tp *t, int op, awq__tv v, awq__tp_args args)
+{
+    const awq__tv *attribute = NULL, *name, *other = NULL;
+    awq__tv *items = NULL, list = awq__tp_items(AWQ__T_LIST, NULL, 0), one;
+    int by_attr = op == AWQ__OP_SELECT_ATTR || op == AWQ__OP_REJECT_ATTR, filter = 0, keep;
+    uint32_t i, n = 0, cap = 0;
+    if (awq__tp_true(v)) list = awq__tp_iterate(t, v);
+    if (by_attr && (attribute = awq__tp_arg_find(args, 0, "")) == NULL)
+        return awq__tp_fail(t, AWQ_E_FORMAT, "selectattr without an attribute");
+    if (op == AWQ__OP_MAP && (attribute = awq__tp_arg_find(args, UINT32_MAX, "attribute")) != NULL)
+        other = awq__tp_arg_find(args, UINT32_MAX, "default");
+    name = attribute && !by_attr ? NULL : awq__tp_arg_find(args, by_attr ? 1 : 0, "");
+    if (name && name->type != AWQ__T_STR) return awq__tp_wrong(t, *name, "the name of a filter or test");
+    if (name) args = awq__tp_args_rest(args, by_attr ? 2 : 1);
+    if (op == AWQ__OP_MAP && !attribute) {
+        if (!name) return awq__tp_fail(t, AWQ_E_FORMAT, "map without a filter");
+        filter = awq__tp_op('f', name->v.s, name->n);
+        if (!filter)
+            return awq__tp_fail(t, AWQ_E_UNSUPPORTED, "the filter '%.*s'", AWQ__TP_SHOW(name->n, name->v.s));
+    }
+    for (i = 0; i < list.n && awq__tp_step(t, 16); i++) {
+        one = attribute ? awq__tp_path(t, list.v.items[i], *attribute) : list.v.items[i];
+        if (op == AWQ__OP_MAP) {
+            if (filter) one = awq__tp_apply(t, filter, one, args);
+            if (other && one.type == AWQ__T_UNDEF) one = *other;
+            awq__tp_push(t, &items, &n, &cap, one);
+            continue;
+        }
+        keep = name ? awq__tp_test(t, name->v.s, name->n, one, args) : awq__tp_true(one);
+        if (keep == (op == AWQ__OP_SELECT || op == AWQ__OP_SELECT_ATTR))
+            awq__tp_push(t, &items, &n, &cap, list.v.items[i]);
+    }
+    return awq__tp_items(AWQ__T_LIST, items, n);
+}
+
+static awq__tv awq__tp_join(awq__tp *t, awq__tv v, awq__tv sep, const awq__tv *attribute)
+{
+    awq__tv list = awq__tp_iterate(t, v);
+    size_t from;
+    uint32_t i;
+    sep = awq__tp_to_str(t, sep);
+    from = t->scratch.len;
+    for (i = 0; i < list.n && !t->st; i++) {
+        awq__tv one = attribute ? awq__tp_path(t, list.v.items[i], *attribute) : list.v.items[i];
+        if (i) awq__tp_put(t, &t->scratch, sep.v.s, sep.n);
+        awq__tp_print(t, &t->scratch, one);
+    }
+    return awq__tp_cut(t, &t->scratch, from);
+}
+
+/* keys, values or pairs of a dict */
+static awq__tv awq__tp_dict_list(awq__tp *t, awq__tv v, int op)
+{
+    awq__tv *p;
+    uint32_t i;
+    if (v.type == AWQ__T_UNDEF) return awq__tp_items(AWQ__T_LIST, NULL, 0);
+    if (v.type != AWQ__T_DICT) return awq__tp_wrong(t, v, "asked for its items");
+    p = (awq__tv *)awq__tp_alloc(t, v.n, sizeof *p);
+    for (i = 0; p && i < v.n; i++) {
+        const awq__tv *pair = &v.v.items[2 * i];
+        if (op == AWQ__OP_ITEMS) p[i] = awq__tp_items(AWQ__T_TUPLE, pair, 2);
+        else p[i] = pair[op == AWQ__OP_VALUES];
+    }
+    return awq__tp_items(AWQ__T_LIST, p, v.n);
+}
+
+static awq__tv awq__tp_apply(awq__tp *t, int op, awq__tv v, awq__tp_args args)
+{
+    awq__tv none = awq__tp_value(AWQ__T_NONE, 0), a, b;
+    const awq__tv *p;
+    int64_t n;
+    switch (op) {
+    case AWQ__OP_TRIM:
+    case AWQ__OP_TRIM_LEFT:
+    case AWQ__OP_TRIM_RIGHT:
+        v = awq__tp_to_str(t, v);
+        return t->st ? v : awq__tp_trim(t, v, awq__tp_arg_or(args, 0, "chars", none), op);
+    case AWQ__OP_UPPER:
+    case AWQ__OP_LOWER:
+    case AWQ__OP_CAPITALIZE:
+    case AWQ__OP_TITLE:
+    case AWQ__OP_JINJA_TITLE:
+        v = awq__tp_to_str(t, v);
+        return t->st ? v : awq__tp_case(t, v, op);
+    case AWQ__OP_LENGTH:
+        n = awq__tp_count(t, v);
+        return n < 0 ? awq__tp_wrong(t, v, "measured") : awq__tp_int(n);
+    case AWQ__OP_JSON: return awq__tp_tojson(t, v, args);
+    case AWQ__OP_JOIN:
+        p = awq__tp_arg_find(args, 1, "attribute");
+        return awq__tp_join(t, v, awq__tp_arg_or(args, 0, "d", awq__tp_str("", 0)), p);
+    case AWQ__OP_JOIN_BY: return awq__tp_join(t, awq__tp_arg_or(args, 0, "", none), v, NULL);
+    case AWQ__OP_FIRST:
+    case AWQ__OP_LAST:
+        v = awq__tp_iterate(t, v);
+        if (t->st || !v.n) return awq__tp_undef("an item", 7);
+        return v.v.items[op == AWQ__OP_FIRST ? 0 : v.n - 1];
+    case AWQ__OP_DEFAULT:
+        a = awq__tp_arg_or(args, 0, "default_value", awq__tp_str("", 0));
+        b = awq__tp_arg_or(args, 1, "boolean", awq__tp_bool(0));
+        return v.type == AWQ__T_UNDEF || (awq__tp_true(b) && !awq__tp_true(v)) ? a : v;
+    case AWQ__OP_REPLACE:
+        v = awq__tp_to_str(t, v);
+        a = awq__tp_arg_str(t, args, 0, "old");
+        b = awq__tp_arg_str(t, args, 1, "new");
+        return awq__tp_replace(t, v, a, b, awq__tp_arg_or(args, 2, "count", none));
+    case AWQ__OP_STRING: return awq__tp_to_str(t, v);
+    case AWQ__OP_LIST: return awq__tp_iterate(t, v);
+    case AWQ__OP_MAP:
+    case AWQ__OP_SELECT:
+    case AWQ__OP_REJECT:
+    case AWQ__OP_SELECT_ATTR:
+    case AWQ__OP_REJECT_ATTR:
+        if (awq__tp_enter(t)) v = awq__tp_each(t, op, v, args);
+        t->depth--;
+        return v;
+    case AWQ__OP_REVERSE:
+        if (v.type == AWQ__T_DICT) v = awq__tp_iterate(t, v);
+        return t->st ? v : awq__tp_slice(t, v, none, none, awq__tp_int(-1));
+    case AWQ__OP_INT: return awq__tp_to_int(t, v, awq__tp_arg_or(args, 0, "default", awq__tp_int(0)));
+    case AWQ__OP_ITEMS:
+    case AWQ__OP_KEYS:
+    case AWQ__OP_VALUES: return awq__tp_dict_list(t, v, op);
+    case AWQ__OP_GET:
+        p = awq__tp_lookup(t, v, awq__tp_arg_or(args, 0, "key", none));
+        a = awq__tp_arg_or(args, 1, "default", none);
+        return p ? *p : a;
+    case AWQ__OP_INDENT:
+        return v.type == AWQ__T_STR ? awq__tp_indent(t, v, args) : awq__tp_wrong(t, v, "indented");
+    case AWQ__OP_SPLIT:
+        a = awq__tp_arg_or(args, 0, "sep", none);
+        return awq__tp_split(t, v, a, awq__tp_arg_or(args, 1, "maxsplit", none));
+    case AWQ__OP_STARTS:
+    case AWQ__OP_ENDS:
+        return awq__tp_bool(awq__tp_affix(t, v, awq__tp_arg_or(args, 0, "", none), op == AWQ__OP_ENDS));
+    default: /* find and rfind */
+        a = awq__tp_arg_str(t, args, 0, "sub");
+        return awq__tp_find(t, v, a, op == AWQ__OP_RFIND);
+    }
+}
+
+/* arguments that nothing has asked for are refused */
+static void awq__tp_args_used(awq__tp *t, awq__tp_args args, const char *of, awq__tv name)
+{
+    uint32_t i;
+    for (i = 0; i < args.n && !t->st; i++) {
+        awq__tp_arg *a = &args.a[i];
+        if (a->used) continue;
+        if (a->name)
+            awq__tp_fail(t, AWQ_E_UNSUPPORTED, "argument '%.*s' of %s '%.*s'", AWQ__TP_SHOW(a->len, a->name),
+                         of, AWQ__TP_SHOW(name.n, name.v.s));
+        else
+            awq__tp_fail(t, AWQ_E_UNSUPPORTED, "argument %u of %s '%.*s'", (unsigned)i + 1, of,
+                         AWQ__TP_SHOW(name.n, name.v.s));
+    }
+}
+
+static int awq__tp_ordered(awq__tp *t, int op, awq__tv a, awq__tv b) /* a < b and its kin */
+{
+    int c;
+    if (awq__tp_whole(a) && awq__tp_whole(b)) {
+        c = a.v.i < b.v.i ? -1 : a.v.i > b.v.i;
+    } else if (a.type == AWQ__T_STR && b.type == AWQ__T_STR) {
+        uint32_t n = AWQ__MIN(a.n, b.n);
+        c = n && awq__tp_step(t, n / 8) ? memcmp(a.v.s, b.v.s, n) : 0;
+        if (!c) c = a.n < b.n ? -1 : a.n > b.n;
+    } else {
+        if (a.type == AWQ__T_UNDEF || a.type == AWQ__T_NONE) awq__tp_wrong(t, a, "compared");
+        else awq__tp_wrong(t, b, "compared with this");
+        return 0;
+    }
+    return op == '<' ? c < 0 : op == '>' ? c > 0 : op == AWQ__TK_LE ? c <= 0 : c >= 0;
+}
+
+static int awq__tp_contains(awq__tp *t, awq__tv what, awq__tv in)
+{
+    uint32_t i;
+    switch (in.type) {
+    case AWQ__T_UNDEF: return 0;
+    case AWQ__T_DICT: return awq__tp_lookup(t, in, what) != NULL;
+    case AWQ__T_STR:
+        if (what.type != AWQ__T_STR) awq__tp_wrong(t, what, "looked for in a str");
+        else return !what.n || awq__tp_search(t, in.v.s, in.n, what.v.s, what.n, 0) < in.n;
+        return 0;
+    case AWQ__T_LIST:
+    case AWQ__T_TUPLE:
+        for (i = 0; i < in.n && awq__tp_step(t, 4); i++)
+            if (awq__tp_equal(t, in.v.items[i], what)) return 1;
+        return 0;
+    default: awq__tp_wrong(t, in, "searched"); return 0;
+    }
+}
+
+static int awq__tp_compare(awq__tp *t, int op, awq__tv a, awq__tv b)
+{
+    switch (op) {
+    case AWQ__TK_EQ: return awq__tp_equal(t, a, b);
+    case AWQ__TK_NE: return !awq__tp_equal(t, a, b);
+    case AWQ__TK_IN: return awq__tp_contains(t, a, b);
+    case AWQ__TK_NOT_IN: return !awq__tp_contains(t, a, b);
+    default: return awq__tp_ordered(t, op, a, b);
+    }
+}
+
+static int awq__tp_test(awq__tp *t, const char *name, uint32_t len, awq__tv v, awq__tp_args args)
+{
+    static const struct {
+        const char *names;
+        int op;
+    } compare[] = {{" eq equalto == ", AWQ__TK_EQ}, {" ne != ", AWQ__TK_NE}, {" in ", AWQ__TK_IN},
+                   {" lt lessthan < ", '<'}, {" gt greaterthan > ", '>'}, {" le <= ", AWQ__TK_LE},
+                   {" ge >= ", AWQ__TK_GE}};
+    static const struct {
+        const char *name;
+        unsigned types; /* bits of awq__tp_type */
+    } kinds[] = {{"undefined", 1u << AWQ__T_UNDEF}, {"defined", ~(1u << AWQ__T_UNDEF)},
+                 {"none", 1u << AWQ__T_NONE}, {"boolean", 1u << AWQ__T_BOOL}, {"integer", 1u << AWQ__T_INT},
+                 {"float", 0}, {"number", 1u << AWQ__T_BOOL | 1u << AWQ__T_INT}, {"string", 1u << AWQ__T_STR},
+                 {"mapping", 1u << AWQ__T_DICT}, {"callable", 1u << AWQ__T_FUNC | 1u << AWQ__T_UNDEF},
+                 {"sequence", 1u << AWQ__T_UNDEF | 1u << AWQ__T_STR | 1u << AWQ__T_LIST | 1u << AWQ__T_TUPLE
+                                  | 1u << AWQ__T_DICT},
+                 {"iterable", 1u << AWQ__T_UNDEF | 1u << AWQ__T_STR | 1u << AWQ__T_LIST | 1u << AWQ__T_TUPLE
+                                  | 1u << AWQ__T_DICT | 1u << AWQ__T_LOOP}};
+    size_t i;
+    awq__tv other;
+    for (i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (awq__tp_is(name, len, kinds[i].name)) return (int)(kinds[i].types >> v.type & 1);
+    if (awq__tp_listed(name, len, " true false ")) return v.type == AWQ__T_BOOL && v.v.i == (name[0] == 't');
+    other = awq__tp_arg_or(args, 0, "", awq__tp_undef("the argument of a test", 22));
+    for (i = 0; i < sizeof compare / sizeof compare[0]; i++)
+        if (awq__tp_listed(name, len, compare[i].names)) return awq__tp_compare(t, compare[i].op, v, other);
+    if (awq__tp_listed(name, len, " odd even ")) other = awq__tp_int(2);
+    if (awq__tp_listed(name, len, " odd even divisibleby ")) {
+        if (!awq__tp_whole(v) || !awq__tp_whole(other) || !other.v.i) awq__tp_wrong(t, v, "divided");
+        else return (other.v.i == -1 || v.v.i % other.v.i == 0) == (name[0] != 'o');
+        return 0;
+    }
+    awq__tp_fail(t, AWQ_E_UNSUPPORTED, "the test '%.*s'", AWQ__TP_SHOW(len, name));
+    return 0;
+}
+
+/* --- evaluation */
+static awq__tv awq__tp_eval(awq__tp *t, uint32_t id);
+static int awq__tp_run(awq__tp *t, uint32_t first);
+
+enum { AWQ__TP_ON = 0, AWQ__TP_BREAK, AWQ__TP_CONTINUE }; /* how a body ends */
+
+static awq__tp_args awq__tp_eval_args(awq__tp *t, uint32_t first)
+{
+    awq__tp_args args = {NULL, 0};
+    uint32_t id, n = 0;
+    for (id = first; id; id = t->nodes[id].next) n++;
+    if (n) args.a = (awq__tp_arg *)awq__tp_alloc(t, n, sizeof *args.a);
+    for (id = first; id && args.a && !t->st; id = t->nodes[id].next) {
+        const awq__tp_node *node = &t->nodes[id];
+        awq__tp_arg *a = &args.a[args.n];
+        if (node->kind == AWQ__N_KEYWORD) {
+            a->name = node->value.v.s;
+            a->len = node->value.n;
+        }
+        a->value = awq__tp_eval(t, node->kind == AWQ__N_KEYWORD ? node->a : id);
+        args.n++;
+    }
+    return args;
+}
+
+static awq__tv awq__tp_overflow(awq__tp *t)
+{
+    return awq__tp_fail(t, AWQ_E_UNSUPPORTED, "an integer beyond 64 bits");
+}
+
+static awq__tv awq__tp_integers(awq__tp *t, int op, int64_t a, int64_t b)
+{
+    int64_t r;
+    switch (op) {
+    case '-':
+        if (b < 0 ? a > INT64_MAX + b : a < INT64_MIN + b) return awq__tp_overflow(t);
+        return awq__tp_int(a - b);
+    case '+':
+        if (b > 0 ? a > INT64_MAX - b : a < INT64_MIN - b) return awq__tp_overflow(t);
+        return awq__tp_int(a + b);
+    case '*':
+        if ((a == -1 && b == INT64_MIN) || (b == -1 && a == INT64_MIN)) return awq__tp_overflow(t);
+        r = (int64_t)((uint64_t)a * (uint64_t)b);
+        if (a && a != -1 && r / a != b) return awq__tp_overflow(t);
+        return awq__tp_int(r);
+    default: /* '//' and '%' round down, as in Python */
+        if (!b) return awq__tp_fail(t, AWQ_E_FORMAT, "division by zero");
+        if (b == -1) return op == '%' ? awq__tp_int(0) : awq__tp_integers(t, '-', 0, a);
+        r = a % b;
+        if (op == '%') return awq__tp_int(r && (r < 0) != (b < 0) ? r + b : r);
+        return awq__tp_int(a / b - (r && (r < 0) != (b < 0)));
+    }
+}
+
+static awq__tv awq__tp_repeat(awq__tp *t, awq__tv v, int64_t times)
+{
+    size_t n, at;
+    char *p;
+    if (times <= 0 || !v.n) return awq__tp_str("", 0);
+    if (times > (int64_t)(AWQ__TP_OUTPUT / v.n))
+        return awq__tp_fail(t, AWQ_E_LIMIT, "more than %u MB of text", (unsigned)(AWQ__TP_OUTPUT >> 20));
+    n = v.n * (size_t)times;
+    p = (char *)awq__tp_alloc(t, n + 1, 1);
+    if (!p || !awq__tp_step(t, (size_t)times + n / 16)) return v;
+    for (at = 0; at < n; at += v.n) memcpy(p + at, v.v.s, v.n);
+    return awq__tp_str(p, n);
+}
+
+static awq__tv awq__tp_arithmetic(awq__tp *t, int op, awq__tv a, awq__tv b)
+{
+    if (op == '~') {
+        a = awq__tp_to_str(t, a);
+        b = awq__tp_to_str(t, b);
+        return t->st ? a : awq__tp_concat(t, a, b);
+    }
+    if (op == '/') return awq__tp_fail(t, AWQ_E_UNSUPPORTED, "the operator '/'");
+    if (awq__tp_whole(a) && awq__tp_whole(b)) return awq__tp_integers(t, op, a.v.i, b.v.i);
+    if (op == '+' && a.type == b.type) {
+        if (a.type == AWQ__T_STR) return awq__tp_concat(t, a, b);
+        if (a.type == AWQ__T_LIST || a.type == AWQ__T_TUPLE) {
+            awq__tv *p = (awq__tv *)awq__tp_alloc(t, (size_t)a.n + b.n, sizeof *p);
+            if (!p || !awq__tp_step(t, (size_t)a.n + b.n)) return a;
+            if (a.n) memcpy(p, a.v.items, a.n * sizeof *p);
+            if (b.n) memcpy(p + a.n, b.v.items, b.n * sizeof *p);
+            return awq__tp_items((awq__tp_type)a.type, p, a.n + b.n);
+        }
+    }
+    if (op == '*' && a.type == AWQ__T_STR && awq__tp_whole(b)) return awq__tp_repeat(t, a, b.v.i);
+    if (op == '*' && ((a.type > AWQ__T_STR && awq__tp_whole(b)) || (b.type >= AWQ__T_STR && awq__tp_whole(a))))
+        return awq__tp_fail(t, AWQ_E_UNSUPPORTED, "'*' but for integers and for str times integer");
+    if (op == '%' && a.type == AWQ__T_STR) return awq__tp_fail(t, AWQ_E_UNSUPPORTED, "'%%' that formats a str");
+    if (a.type == AWQ__T_UNDEF) return awq__tp_wrong(t, a, "calculated with");
+    if (b.type == AWQ__T_UNDEF) return awq__tp_wrong(t, b, "calculated with");
+    return awq__tp_fail(t, AWQ_E_FORMAT, "'%s' between %s and %s",
+                        op == '+' ? "+" : op == '-' ? "-" : op == '*' ? "*" : op == '%' ? "%" : "//",
+                        awq__tp_types[a.type], awq__tp_types[b.type]);
+}
+
+static awq__tv awq__tp_macro_call(awq__tp *t, awq__tv f, awq__tp_args args)
+{
+    const awq__tp_node *node = &t->nodes[f.v.fn->node];
+    awq__tp_scope *inner = awq__tp_push_scope(t, f.v.fn->scope), *outer = t->scope;
+    awq__tv result = awq__tp_undef("", 0);
+    size_t from = t->out.len;
+    uint32_t id, i = 0;
+    if (!inner) return result;
+    t->scope = inner;
+    for (id = node->a; id && !t->st; id = t->nodes[id].next, i++) {
+        awq__tv name = t->nodes[id].value, value = awq__tp_undef(name.v.s, name.n);
+        uint32_t j;
+        for (j = 0; j < args.n && awq__tp_step(t, 4); j++)
+            if (args.a[j].name ? args.a[j].len == name.n && !memcmp(args.a[j].name, name.v.s, name.n) : j == i)
+                break;
+        if (j < args.n) args.a[j].used = 1, value = args.a[j].value;
+        else if (t->nodes[id].a) value = awq__tp_eval(t, t->nodes[id].a);
+        awq__tp_define(t, inner, name.v.s, name.n, value);
+    }
+    awq__tp_args_used(t, args, "macro", node->value);
+    awq__tp_run(t, node->b);
+    t->scope = outer;
+    return t->st ? result : awq__tp_cut(t, &t->out, from);
+}
+
+static awq__tv awq__tp_range(awq__tp *t, awq__tp_args args)
+{
+    int64_t v[3], n;
+    uint32_t i;
+    awq__tv *p;
+    for (i = 0; i < args.n; i++) {
+        if (i > 2 || args.a[i].name || !awq__tp_whole(args.a[i].value))
+            return awq__tp_fail(t, AWQ_E_FORMAT, "range takes one to three integers");
+        v[i] = args.a[i].value.v.i;
+    }
+    if (!args.n || (args.n == 3 && !v[2]))
+        return awq__tp_fail(t, AWQ_E_FORMAT, "range without an end or a step");
+    if (args.n == 1) v[1] = v[0], v[0] = 0;
+    if (args.n < 3) v[2] = 1;
+    for (i = 0; i < 3; i++)
+        if (v[i] > INT64_MAX / 4 || v[i] < INT64_MIN / 4) return awq__tp_overflow(t);
+    n = v[2] > 0 ? (v[1] - v[0] + v[2] - 1) / v[2] : (v[0] - v[1] - v[2] - 1) / -v[2];
+    n = AWQ__MAX(n, 0);
+    if (n > AWQ__TP_RANGE)
+        return awq__tp_fail(t, AWQ_E_LIMIT, "a range of %lld, at most %d", (long long)n, AWQ__TP_RANGE);
+    p = (awq__tv *)awq__tp_alloc(t, (size_t)n, sizeof *p);
+    if (!awq__tp_step(t, (size_t)n)) return awq__tp_int(0);
+    for (i = 0; p && i < n; i++) p[i] = awq__tp_int(v[0] + i * v[2]);
+    return awq__tp_items(AWQ__T_LIST, p, (uint32_t)n);
+}
+
+static void awq__tp_dict_put(awq__tp *t, awq__tv *dict, uint32_t *cap, awq__tv key, awq__tv value)
+{
+    awq__tv *items = (awq__tv *)(uintptr_t)dict->v.items;
+    awq__tv *found = (awq__tv *)(uintptr_t)awq__tp_lookup(t, *dict, key);
+    uint32_t n = dict->n * 2;
+    if (t->st) return;
+    if (key.type >= AWQ__T_LIST && key.type != AWQ__T_TUPLE) {
+        awq__tp_wrong(t, key, "a key");
+    } else if (found) {
+        *found = value;
+    } else {
+        awq__tp_push(t, &items, &n, cap, key);
+        awq__tp_push(t, &items, &n, cap, value);
+        dict->v.items = items;
+        dict->n = n / 2;
+    }
+}
+
+/* dict(...) and namespace(...): a dict, then keywords */
+static awq__tv awq__tp_make_dict(awq__tp *t, awq__tp_args args)
+{
+    awq__tv dict = awq__tp_items(AWQ__T_DICT, NULL, 0);
+    uint32_t i, j, cap = 0;
+    for (i = 0; i < args.n && !t->st; i++) {
+        awq__tv v = args.a[i].value;
+        if (args.a[i].name) {
+            awq__tp_dict_put(t, &dict, &cap, awq__tp_str(args.a[i].name, args.a[i].len), v);
+        } else if (i || v.type != AWQ__T_DICT) {
+            awq__tp_wrong(t, v, "made a dict");
+        } else {
+            for (j = 0; j < v.n && !t->st; j++)
+                awq__tp_dict_put(t, &dict, &cap, v.v.items[2 * j], v.v.items[2 * j + 1]);
+        }
+    }
+    return dict;
+}
+
+static awq__tv awq__tp_namespace(awq__tp *t, awq__tv dict)
+{
+    awq__tv v = awq__tp_value(AWQ__T_NS, 0);
+    uint32_t i;
+    v.v.ns = awq__tp_push_scope(t, NULL);
+    if (!v.v.ns) return dict;
+    for (i = 0; i < dict.n && !t->st; i++) {
+        awq__tv key = dict.v.items[2 * i];
+        if (key.type == AWQ__T_STR) awq__tp_define(t, v.v.ns, key.v.s, key.n, dict.v.items[2 * i + 1]);
+        else awq__tp_wrong(t, key, "the name of an attribute");
+    }
+    return v;
+}
+
+static awq__tv awq__tp_call(awq__tp *t, const awq__tp_node *node)
+{
+    awq__tv f = awq__tp_eval(t, node->a), v, what = t->nodes[node->a].value;
+    awq__tp_args args = awq__tp_eval_args(t, node->b);
+    t->line = node->line;
+    if (t->st) return f;
+    if (f.type != AWQ__T_FUNC) return awq__tp_wrong(t, f, "called");
+    switch (f.n) {
+    case AWQ__TF_RANGE: return awq__tp_range(t, args);
+    case AWQ__TF_DICT: return awq__tp_make_dict(t, args);
+    case AWQ__TF_NAMESPACE: return awq__tp_namespace(t, awq__tp_make_dict(t, args));
+    case AWQ__TF_MACRO: return awq__tp_macro_call(t, f, args);
+    case AWQ__TF_NOW:
+        (void)awq__tp_arg_find(args, 0, "format");
+        awq__tp_args_used(t, args, "function", what);
+        return awq__tp_str(t->date, strlen(t->date));
+    case AWQ__TF_RAISE:
+        v = awq__tp_to_str(t, awq__tp_arg_or(args, 0, "message", awq__tp_str("", 0)));
+        if (!t->st)
+            t->st = awq__fail(t->ctx, AWQ_E_ARG, "chat template: %.*s", (int)AWQ__MIN(v.n, 1000u), v.v.s);
+        return v;
+    default:
+        v = awq__tp_apply(t, f.v.fn->op, f.v.fn->self, args);
+        awq__tp_args_used(t, args, "method", what);
+        return v;
+    }
+}
+
+static awq__tv awq__tp_make_list(awq__tp *t, const awq__tp_node *node)
+{
+    awq__tv *items = NULL, v = awq__tp_items(AWQ__T_DICT, NULL, 0), key;
+    uint32_t id, n = 0, cap = 0;
+    for (id = node->a; id && !t->st; id = t->nodes[id].next) {
+        key = awq__tp_eval(t, id);
+        if (node->kind == AWQ__N_DICT) {
+            id = t->nodes[id].next;
+            awq__tp_dict_put(t, &v, &cap, key, awq__tp_eval(t, id));
+        } else {
+            awq__tp_push(t, &items, &n, &cap, key);
+        }
+    }
+    if (node->kind == AWQ__N_DICT) return v;
+    return awq__tp_items(node->kind == AWQ__N_LIST ? AWQ__T_LIST : AWQ__T_TUPLE, items, n);
+}
+
+static awq__tv awq__tp_eval_compare(awq__tp *t, const awq__tp_node *node)
+{
+    awq__tv left = awq__tp_eval(t, node->a);
+    uint32_t id;
+    int yes = 1;
+    for (id = node->b; id && yes && !t->st; id = t->nodes[id].next) {
+        awq__tv right = awq__tp_eval(t, t->nodes[id].a);
+        yes = !t->st && awq__tp_compare(t, t->nodes[id].op, left, right);
+        left = right;
+    }
+    return awq__tp_bool(yes);
+}
+
+static awq__tv awq__tp_eval_slice(awq__tp *t, const awq__tp_node *node)
+{
+    awq__tv v = awq__tp_eval(t, node->a), b = awq__tp_eval(t, node->b), c = awq__tp_eval(t, node->c);
+    awq__tv d = awq__tp_eval(t, node->d);
+    return t->st ? v : awq__tp_slice(t, v, b, c, d);
+}
+
+static awq__tv awq__tp_eval_named(awq__tp *t, const awq__tp_node *node) /* a filter or a test */
+{
+    awq__tv v = awq__tp_eval(t, node->a);
+    awq__tp_args args = awq__tp_eval_args(t, node->b);
+    int filter = node->kind == AWQ__N_FILTER;
+    int op = filter ? awq__tp_op('f', node->value.v.s, node->value.n) : 0;
+    t->line = node->line;
+    if (t->st) return v;
+    if (!filter) v = awq__tp_bool(awq__tp_test(t, node->value.v.s, node->value.n, v, args));
+    else if (op) v = awq__tp_apply(t, op, v, args);
+    else awq__tp_fail(t, AWQ_E_UNSUPPORTED, "the filter '%.*s'", AWQ__TP_SHOW(node->value.n, node->value.v.s));
+    awq__tp_args_used(t, args, filter ? "filter" : "test", node->value);
+    return v;
+}
+
+static awq__tv awq__tp_eval(awq__tp *t, uint32_t id)
+{
+    const awq__tp_node *node = &t->nodes[id];
+    awq__tv v = node->value, w;
+    if (awq__tp_enter(t) && awq__tp_step(t, 16)) {
+        t->line = node->line;
+        switch (node->kind) {
+        case AWQ__N_CONST: break;
+        case AWQ__N_NAME: v = awq__tp_name(t, v.v.s, v.n); break;
+        case AWQ__N_LIST:
+        case AWQ__N_TUPLE:
+        case AWQ__N_DICT: v = awq__tp_make_list(t, node); break;
+        case AWQ__N_ATTR:
+            v = awq__tp_eval(t, node->a);
+            if (!t->st) v = awq__tp_attr(t, v, node->value.v.s, node->value.n);
+            break;
+        case AWQ__N_ITEM:
+            v = awq__tp_eval(t, node->a);
+            w = awq__tp_eval(t, node->b);
+            if (!t->st) v = awq__tp_item(t, v, w);
+            break;
+        case AWQ__N_SLICE: v = awq__tp_eval_slice(t, node); break;
+        case AWQ__N_CALL: v = awq__tp_call(t, node); break;
+        case AWQ__N_FILTER:
+        case AWQ__N_TEST: v = awq__tp_eval_named(t, node); break;
+        case AWQ__N_NOT: v = awq__tp_bool(!awq__tp_true(awq__tp_eval(t, node->a))); break;
+        case AWQ__N_NEGATE:
+            v = awq__tp_eval(t, node->a);
+            if (!t->st) v = awq__tp_arithmetic(t, '-', awq__tp_int(0), v);
+            break;
+        case AWQ__N_AND:
+            v = awq__tp_eval(t, node->a);
+            if (awq__tp_true(v)) v = awq__tp_eval(t, node->b);
+            break;
+        case AWQ__N_OR:
+            v = awq__tp_eval(t, node->a);
+            if (!awq__tp_true(v)) v = awq__tp_eval(t, node->b);
+            break;
+        case AWQ__N_BINARY:
+            v = awq__tp_eval(t, node->a);
+            w = awq__tp_eval(t, node->b);
+            t->line = node->line;
+            if (!t->st) v = awq__tp_arithmetic(t, node->op, v, w);
+            break;
+        case AWQ__N_COMPARE: v = awq__tp_eval_compare(t, node); break;
+        default: /* AWQ__N_IF_ELSE */
+            if (awq__tp_true(awq__tp_eval(t, node->a))) v = awq__tp_eval(t, node->b);
+            else v = node->c ? awq__tp_eval(t, node->c) : awq__tp_undef("an if without else", 18);
+        }
+    }
+    t->depth--;
+    return v;
+}
+
+static void awq__tp_assign(awq__tp *t, uint32_t target, awq__tv v)
+{
+    const awq__tp_node *node = &t->nodes[target];
+    awq__tv list;
+    uint32_t id, i = 0;
+    if (t->st) return;
+    t->line = node->line;
+    if (node->kind == AWQ__N_NAME) {
+        awq__tp_define(t, t->scope, node->value.v.s, node->value.n, v);
+    } else if (node->kind == AWQ__N_ATTR) {
+        awq__tv ns = awq__tp_eval(t, node->a);
+        if (t->st) return;
+        if (ns.type != AWQ__T_NS) awq__tp_wrong(t, ns, "given an attribute: only a namespace can");
+        else awq__tp_define(t, ns.v.ns, node->value.v.s, node->value.n, v);
+    } else if (awq__tp_enter(t)) {
+        list = awq__tp_iterate(t, v);
+        for (id = node->a; id && i < list.n && !t->st; id = t->nodes[id].next)
+            awq__tp_assign(t, id, list.v.items[i++]);
+        if (!t->st && (id || i != list.n))
+            awq__tp_fail(t, AWQ_E_FORMAT, "%u values cannot be unpacked here", (unsigned)list.n);
+        t->depth--;
+    } else {
+        t->depth--;
+    }
+}
+
+static int awq__tp_run_for(awq__tp *t, const awq__tp_node *node)
+{
+    awq__tv list = awq__tp_iterate(t, awq__tp_eval(t, node->b)), v = awq__tp_value(AWQ__T_LOOP, 0);
+    awq__tp_scope *outer = t->scope, *inner = awq__tp_push_scope(t, outer);
+    uint32_t i, n = 0, cap = 0, other = t->nodes[node->d].next;
+    awq__tp_loop *loop = (awq__tp_loop *)awq__tp_alloc(t, 1, sizeof *loop);
+    int flow = AWQ__TP_ON, finished = 0;
+    if (!inner || !loop) return flow;
+    t->scope = inner;
+    if (node->c) { /* the condition sees the outer loop */
+        awq__tv *kept = NULL;
+        for (i = 0; i < list.n && !t->st; i++) {
+            awq__tp_assign(t, node->a, list.v.items[i]);
+            if (awq__tp_true(awq__tp_eval(t, node->c))) awq__tp_push(t, &kept, &n, &cap, list.v.items[i]);
+        }
+        list = awq__tp_items(AWQ__T_LIST, kept, n);
+    }
+    loop->items = list.v.items;
+    loop->n = list.n;
+    v.v.loop = loop;
+    for (i = 0; i < list.n && !t->st && flow != AWQ__TP_BREAK; i++) {
+        inner->n = 0; /* what a turn sets is gone with it */
+        loop->index = i;
+        awq__tp_define(t, inner, "loop", 4, v);
+        awq__tp_assign(t, node->a, list.v.items[i]);
+        flow = awq__tp_run(t, t->nodes[node->d].b);
+        if (flow == AWQ__TP_ON) finished = 1;
+    }
+    inner->n = 0;
+    if (!finished && other) flow = awq__tp_run(t, t->nodes[other].b); /* Jinja: unless a turn ran to its end */
+    else flow = AWQ__TP_ON;
+    t->scope = outer;
+    return flow;
+}
+
+static int awq__tp_run_set_block(awq__tp *t, const awq__tp_node *node)
+{
+    awq__tp_scope *outer = t->scope, *inner = awq__tp_push_scope(t, outer);
+    size_t from = t->out.len;
+    awq__tv v;
+    int flow;
+    if (!inner) return AWQ__TP_ON;
+    t->scope = inner;
+    flow = awq__tp_run(t, node->b);
+    t->scope = outer;
+    if (t->st) return flow;
+    v = awq__tp_cut(t, &t->out, from);
+    if (flow != AWQ__TP_ON) return flow;
+    awq__tp_assign(t, node->a, v);
+    return flow;
+}
+
+static int awq__tp_run_one(awq__tp *t, uint32_t id)
+{
+    const awq__tp_node *node = &t->nodes[id];
+    awq__tp_scope *outer = t->scope;
+    awq__tv v;
+    t->line = node->line;
+    switch (node->kind) {
+    case AWQ__N_PRINT:
+        v = awq__tp_eval(t, node->a);
+        if (!t->st) awq__tp_print(t, &t->out, v);
+        return AWQ__TP_ON;
+    case AWQ__N_IF:
+        for (id = node->a; id && !t->st; id = t->nodes[id].next)
+            if (!t->nodes[id].a || awq__tp_true(awq__tp_eval(t, t->nodes[id].a)))
+                return t->st ? AWQ__TP_ON : awq__tp_run(t, t->nodes[id].b);
+        return AWQ__TP_ON;
+    case AWQ__N_FOR: return awq__tp_run_for(t, node);
+    case AWQ__N_SET: awq__tp_assign(t, node->a, awq__tp_eval(t, node->b)); return AWQ__TP_ON;
+    case AWQ__N_SET_BLOCK: return awq__tp_run_set_block(t, node);
+    case AWQ__N_MACRO:
+        v = awq__tp_value(AWQ__T_FUNC, AWQ__TF_MACRO);
+        {
+            awq__tp_fn *fn = (awq__tp_fn *)awq__tp_alloc(t, 1, sizeof *fn);
+            if (!fn) return AWQ__TP_ON;
+            fn->node = id;
+            fn->scope = t->scope;
+            v.v.fn = fn;
+        }
+        awq__tp_define(t, t->scope, node->value.v.s, node->value.n, v);
+        return AWQ__TP_ON;
+    case AWQ__N_SCOPE:
+        t->scope = awq__tp_push_scope(t, outer);
+        if (t->scope) awq__tp_run(t, node->b);
+        t->scope = outer;
+        return AWQ__TP_ON;
+    case AWQ__N_BREAK: return AWQ__TP_BREAK;
+    default: return AWQ__TP_CONTINUE;
+    }
+}
+
+static int awq__tp_run(awq__tp *t, uint32_t first)
+{
+    uint32_t id;
+    int flow = AWQ__TP_ON;
+    if (awq__tp_enter(t))
+        for (id = first; id && flow == AWQ__TP_ON && awq__tp_step(t, 16); id = t->nodes[id].next)
+            flow = awq__tp_run_one(t, id);
+    t->depth--;
+    return flow;
+}
+
+/* the source with '\n' as its only line end, and without the last one */
+static void awq__tp_read_source(awq__tp *t, const char *source)
+{
+    size_t n = strlen(source), i, k = 0;
+    char *p;
+    if (n > AWQ__TP_SOURCE) {
+        t->st = awq__fail(t->ctx, AWQ_E_LIMIT, "chat template: %llu bytes, at most %llu are read",
+                          (unsigned long long)n, (unsigned long long)AWQ__TP_SOURCE);
+        return;
+    }
+    p = (char *)awq__tp_alloc(t, n + 1, 1);
+    if (!p) return;
+    for (i = 0; i < n; i++) {
+        if (source[i] == '\r' && source[i + 1] == '\n') continue;
+        p[k++] = source[i];
+        if (source[i] == '\r') p[k - 1] = '\n';
+    }
+    if (k && p[k - 1] == '\n') k--;
+    p[k] = 0;
+    t->src = p;
+    t->n = k;
+    t->line = 1;
+}
+
+static void awq__tp_global(awq__tp *t, const char *name, awq__tv v)
+{
+    awq__tp_define(t, t->scope, name, (uint32_t)strlen(name), v);
+}
+
+static awq__tv awq__tp_text(awq__tp *t, const char *s) /* a str of the caller's */
+{
+    size_t n = s ? strlen(s) : 0;
+    if (n > AWQ__TP_OUTPUT)
+        return awq__tp_fail(t, AWQ_E_LIMIT, "a text of %llu bytes, at most %llu are rendered",
+                            (unsigned long long)n, (unsigned long long)AWQ__TP_OUTPUT);
+    return awq__tp_str(s ? s : "", n);
+}
+
+static void awq__tp_globals(awq__tp *t, const awq_message *messages, size_t count,
+                            const awq_template_desc *desc)
+{
+    static const char *const functions[] = {"range", "namespace", "dict", "raise_exception", "strftime_now"};
+    awq__tv none = awq__tp_value(AWQ__T_NONE, 0), *list, *pair;
+    size_t i;
+    t->scope = awq__tp_push_scope(t, NULL);
+    if (!t->scope) return;
+    if (count > AWQ__TP_MEMORY / (5 * sizeof *list)) {
+        awq__tp_fail(t, AWQ_E_LIMIT, "%llu messages", (unsigned long long)count);
+        return;
+    }
+    list = (awq__tv *)awq__tp_alloc(t, count, sizeof *list);
+    pair = (awq__tv *)awq__tp_alloc(t, count, 4 * sizeof *list);
+    if (!list || !pair) return;
+    for (i = 0; i < count; i++, pair += 4) {
+        pair[0] = awq__tp_str("role", 4);
+        pair[1] = awq__tp_text(t, messages[i].role);
+        pair[2] = awq__tp_str("content", 7);
+        pair[3] = awq__tp_text(t, messages[i].content);
+        list[i] = awq__tp_items(AWQ__T_DICT, pair, 2);
+    }
+    awq__tp_global(t, "messages", awq__tp_items(AWQ__T_LIST, list, (uint32_t)count));
+    awq__tp_global(t, "add_generation_prompt", awq__tp_bool(desc->add_generation_prompt));
+    awq__tp_global(t, "bos_token", awq__tp_text(t, desc->bos_token));
+    awq__tp_global(t, "eos_token", awq__tp_text(t, desc->eos_token));
+    awq__tp_global(t, "tools", none);
+    awq__tp_global(t, "documents", none);
+    if (desc->date_string) awq__tp_global(t, "date_string", awq__tp_text(t, desc->date_string));
+    if (desc->enable_thinking) awq__tp_global(t, "enable_thinking", awq__tp_bool(desc->enable_thinking > 0));
+    for (i = AWQ__TF_RANGE; i <= AWQ__TF_NOW; i++)
+        if (i != AWQ__TF_NOW || desc->date_string)
+            awq__tp_global(t, functions[i], awq__tp_value(AWQ__T_FUNC, (uint32_t)i));
+}
+
+AWQ_API awq_status awq_template_render(awq_ctx *ctx, const char *chat_template, const awq_message *messages,
+                                       size_t count, const awq_template_desc *desc, char **text, size_t *bytes)
+{
+    awq__tp t;
+    size_t i;
+    uint32_t first;
+    if (!chat_template || (count && !messages) || !desc || !text)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_template_render: chat_template, messages, desc or text is NULL");
+    for (i = 0; i < count; i++)
+        if (!messages[i].role || !messages[i].content)
+            return awq__fail(ctx, AWQ_E_ARG, "awq_template_render: role or content of message %llu is NULL",
+                             (unsigned long long)i);
+    memset(&t, 0, sizeof t);
+    t.ctx = ctx;
+    t.date = desc->date_string;
+    awq__tp_read_source(&t, chat_template);
+    if (!t.st) awq__tp_lex(&t);
+    if (!t.st) {
+        awq__tp_node_of(&t, AWQ__N_CONST); /* node 0 */
+        first = awq__tp_body(&t, NULL);
+        awq__tp_globals(&t, messages, count, desc);
+        awq__tp_run(&t, first);
+        awq__tp_put(&t, &t.out, "", 1); /* the NUL, and memory even for an empty text */
+    }
+    awq__free(ctx, t.toks);
+    awq__free(ctx, t.nodes);
+    awq__text_free(ctx, &t.scratch);
+    awq__arena_free(ctx, &t.arena);
+    if (t.st) {
+        awq__text_free(ctx, &t.out);
+        return t.st;
+    }
+    *text = t.out.data;
+    if (bytes) *bytes = t.out.len - 1;
+    return AWQ_OK;
+}
+
+AWQ_API void awq_text_free(awq_ctx *ctx, char *text) { awq__free(ctx, text); }
 /* ------------------------------------------------------------------------------------------------------------------
    MARK: >>model
    Loading, and the forward pass, written once for all families over the operations above:

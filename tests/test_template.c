@@ -1,0 +1,642 @@
+/* template: expressions, statements and whitespace as Jinja2 3.1 renders them, three whole templates, every
+   status, limits, hostile input; chat.json: templates of real models as transformers renders them */
+#define AWQ_IMPLEMENTATION
+#define AWQ__TP_WORK 128000000 /* a quarter, so that the tests of the limit take less */
+#include "../awq.h"
+#include "test.h"
+
+static const awq_message talk[] = {
+    {"system", "Be brief."}, {"user", "Hi"}, {"assistant", "Hello, you!\n"}, {"user", " caf\xc3\xa9? "}};
+
+static const char chatml[] =
+    "{%- if messages[0].role != 'system' %}{{- '<|im_start|>system\\nA default.<|im_end|>\\n' }}"
+    "{%- endif %}\n"
+    "{%- for message in messages %}\n"
+    "    {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}\n"
+    "{%- endfor %}\n"
+    "{%- if add_generation_prompt %}\n"
+    "    {{- '<|im_start|>assistant\\n' }}\n"
+    "    {%- if enable_thinking is defined and enable_thinking is false %}\n"
+    "        {{- '<think>\\n\\n</think>\\n\\n' }}\n"
+    "    {%- endif %}\n"
+    "{%- endif %}\n";
+
+static const char headers[] =
+    "{{- bos_token }}\n"
+    "{%- if not date_string is defined %}\n"
+    "    {%- set date_string = strftime_now(\"%d %b %Y\") if strftime_now is defined else \"none\" %}\n"
+    "{%- endif %}\n"
+    "{#- the system message is taken out first #}\n"
+    "{%- if messages[0]['role'] == 'system' %}\n"
+    "    {%- set system = messages[0]['content']|trim %}\n"
+    "    {%- set messages = messages[1:] %}\n"
+    "{%- else %}\n"
+    "    {%- set system = \"\" %}\n"
+    "{%- endif %}\n"
+    "{{- \"<|start_header_id|>system<|end_header_id|>\\n\\nToday: \" + date_string + \"\\n\\n\" }}\n"
+    "{{- system + \"<|eot_id|>\" }}\n"
+    "{%- for message in messages %}\n"
+    "    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}\n"
+    "    {{- message['content'] | trim + '<|eot_id|>' }}\n"
+    "{%- endfor %}\n"
+    "{%- if add_generation_prompt %}\n"
+    "    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}\n"
+    "{%- endif %}\n";
+
+static const char inst[] =
+    "{{ bos_token }}{% set ns = namespace(system='') %}\n"
+    "{% for message in messages if message.role == 'system' %}\n"
+    "{% set ns.system = ns.system ~ message.content ~ '\\n\\n' %}\n"
+    "{% endfor %}\n"
+    "{% for message in messages|rejectattr('role', 'equalto', 'system') %}\n"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}\n"
+    "{{ raise_exception('user and assistant must take turns, not ' ~ message.role) }}\n"
+    "{% endif %}\n"
+    "{% if message['role'] == 'user' %}\n"
+    "{{- '[INST] ' + (ns.system if loop.last else '') + message['content']|trim + ' [/INST]' -}}\n"
+    "{% else %}\n"
+    "{{- ' ' + message['content']|trim + eos_token -}}\n"
+    "{% endif %}\n"
+    "{% endfor %}";
+
+/* render over messages; out gets the text or the error */
+static awq_status render(const char *chat_template, const awq_message *messages, size_t count,
+                         const awq_template_desc *desc, char *out, size_t cap)
+{
+    awq_template_desc none;
+    awq_ctx ctx;
+    awq_status st;
+    char *text = NULL;
+    size_t bytes = 12345;
+    memset(&ctx, 0, sizeof ctx);
+    memset(&none, 0, sizeof none);
+    none.bos_token = "<s>";
+    none.eos_token = "</s>";
+    none.add_generation_prompt = 1;
+    st = awq_template_render(&ctx, chat_template, messages, count, desc ? desc : &none, &text, &bytes);
+    CHECK(st ? !text && bytes == 12345 : text && strlen(text) == bytes);
+    CHECK(!st || ctx.err.status == st);
+    snprintf(out, cap, "%s", st ? ctx.err.text : text);
+    awq_text_free(&ctx, text);
+    CHECK(ctx.memory_used == 0);
+    return st;
+}
+
+static void expect(const char *chat_template, const char *expected)
+{
+    char out[4096];
+    awq_status st = render(chat_template, talk, 4, NULL, out, sizeof out);
+    CHECK_MSG(st == AWQ_OK && !strcmp(out, expected), "%s: [%s], expected [%s]", chat_template, out, expected);
+}
+
+static void expect_error(const char *chat_template, awq_status status, const char *part)
+{
+    char out[4096];
+    awq_status st = render(chat_template, talk, 4, NULL, out, sizeof out);
+    CHECK_MSG(st == status && strstr(out, part), "%.200s: %s: %s", chat_template, awq_status_name(st), out);
+}
+
+static void test_expressions(void)
+{
+    static const char *const cases[][2] = {
+        {"{{ 'a\\tb\\x41\\u00e9\\'\\\"\\\\\\q' }}|{{ \"x\" 'y' }}",
+         "a\tbA\xc3\xa9'\"\\\\q|xy"},
+        {"{{ '\\U0001F600' }}{{ \"a\\nb\" }}",
+         "\xf0\x9f\x98\x80" "a\nb"},
+        {"{{ 1 + 2 * 3 - 4 // 3 % 5 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 7 % -3 }} {{ -1 - -2 }} {{ + 3 }}",
+         "6 -4 2 -2 1 3"},
+        {"{{ 2 * 3 ~ 'x' }} {{ 'a' ~ 1 ~ none ~ [true] }} {{ 'ab' * 2 }} {{ 'ab' * -1 }}|",
+         "6x a1None[True] abab |"},
+        {"{{ not true }} {{ true and none }} {{ none or 'x' }} {{ 1 or 2 }} {{ not 1 == 2 }} {{ not false and "
+         "false }}",
+         "False None x 1 True False"},
+        {"{{ 1 < 2 < 3 }} {{ 1 < 3 < 2 }} {{ 'a' < 'b' }} {{ 'a' <= 'a' }} {{ 'ab' > 'abc' }} {{ 2 >= 3 }} {{ "
+         "1 != 1 }}",
+         "True False True True False False False"},
+        {"{{ 'a' in 'cat' }} {{ '' in '' }} {{ 'b' not in ['a'] }} {{ 1 in {1: 2} }} {{ (1, 2) in [(1, 2)] }} "
+         "{{ 'x' in foo }}",
+         "True True True True True False"},
+        {"{{ [1] == [1] }} {{ (1,) == [1] }} {{ {'a': 1} == {'a': true} }} {{ {'a': 1} == {'b': 1} }} {{ 'a' ="
+         "= 1 }} {{ foo == bar }} {{ none == foo }}",
+         "True False True False False True False"},
+        {"{{ 1 if true else 2 if false else 3 }} {{ (1 if false else 2 if false else 3) }} {{ 'x' if false }}|",
+         "1 3 |"},
+        {"{{ [1, 'a', none, true, {'k': [1, (2,), ()]}, foo] }} {{ (1, 2) }} {{ 1, 2 }} {{ {} }} {{ [] }} {{ ("
+         ") }} {{ [1, 2, ] }}",
+         "[1, 'a', None, True, {'k': [1, (2,), ()]}, Undefined] (1, 2) (1, 2) {} [] () [1, 2]"},
+        {"{{ [\"it's\", 'q\"', '\\'\"', \"a\\nb\\\\\\t\", '\\x7f\\x01'] }}",
+         "[\"it's\", 'q\"', '\\'\"', 'a\\nb\\\\\\t', '\\x7f\\x01']"},
+        {"{{ {'a': 1, 'b': 2, 'a': 3} }} {{ {'x': {'y': 'z'}}.x.y }} {{ {'x': {'y': 'z'}}['x']['y'] }} {{{'a':"
+         " 1}}}",
+         "{'a': 3, 'b': 2} z z {'a': 1}"},
+        {"{{ messages|length }} {{ messages[-1].role }} {{ messages[0]['content'] }} {{ messages.1.role }} {{ "
+         "messages[0] }}",
+         "4 user Be brief. user {'role': 'system', 'content': 'Be brief.'}"},
+        {"{{ messages[9] is defined }} {{ messages[0].foo is defined }} {{ messages[0].content.content is defi"
+         "ned }} {{ foo }}|",
+         "False False False |"},
+        {"{{ tools is none }} {{ documents is none }} {{ date_string is defined }} {{ strftime_now is defined "
+         "}} {{ enable_thinking is defined }}",
+         "True True False False False"},
+        {"{{ add_generation_prompt }} {{ bos_token }} {{ eos_token }} {{ none }}",
+         "True <s> </s> None"},
+        {"{{ foo|default('d') }} {{ ''|default('d', true) }} {{ ''|default('d') }}|{{ none|default(boolean=tru"
+         "e, default_value='z') }}",
+         "d d |z"},
+        {"{{ '  pad '.strip() }}|{{ 'xxaxx'.strip('x') }}|{{ '  a '.lstrip() }}|{{ ' a  '.rstrip() }}|{{ ' a '"
+         "|trim }}|{{ '\\u00e9a\\u00e9'.strip('\\u00e9') }}|{{ 12|trim }}|{{ '\\u3000\\u00a0x\\u2003'|trim }}|",
+         "pad|a|a | a|a|a|12|x|"},
+        {"{{ 'a,b,,c'.split(',') }} {{ ' a  b '.split() }} {{ 'a b c'.split(' ', 1) }} {{ ' a  b c '.split(non"
+         "e, 1) }} {{ ''.split() }} {{ ''.split(',') }}",
+         "['a', 'b', '', 'c'] ['a', 'b'] ['a', 'b c'] ['a', 'b c '] [] ['']"},
+        {"{{ 'aXbXc'.replace('X', '-') }} {{ 'aXbXc'.replace('X', '', 1) }} {{ '\\u00e9b'.replace('', '.') }} "
+         "{{ 'aaa'|replace('a', 'b', 2) }} {{ 'aaaa'.replace('aa', 'b') }}",
+         "a-b-c abXc .\xc3\xa9.b. bba bb"},
+        {"{{ 'Hello World'.upper() }} {{ 'Hello'|lower }} {{ 'hello wORLD'|capitalize }} {{ \"they're bill-jon"
+         "es x1y\"|title }} {{ \"they're bill-jones x1y\".title() }}",
+         "HELLO WORLD hello Hello world They're Bill-Jones X1y They'Re Bill-Jones X1Y"},
+        {"{{ 'abc'.startswith('ab') }} {{ 'abc'.endswith(('x', 'bc')) }} {{ 'abc'.startswith('') }} {{ ''.ends"
+         "with('a') }} {{ 'abca'.find('a') }} {{ '\\u00e9bcab'.rfind('b') }} {{ 'abc'.find('x') }}",
+         "True True True False 0 4 -1"},
+        {"{{ 'hello'[1:3] }} {{ 'hello'[::-1] }} {{ 'h\\u00e9llo'[1] }} {{ 'h\\u00e9llo'[:-3] }} {{ [1,2,3,4]["
+         "1:] }} {{ [1,2,3,4][::2] }} {{ [1,2,3,4][-2:-5:-1] }} {{ [1,2][5:] }} {{ (1,2,3)[:-1] }} {{ 'abc'[5]"
+         " is defined }}",
+         "el olleh \xc3\xa9 h\xc3\xa9 [2, 3, 4] [1, 3] [3, 2, 1] [] (1, 2) False"},
+        {"{{ [1,2]|join }} {{ ['a','b']|join(', ') }} {{ [{'a': 1},{'a': 2}]|join('-', attribute='a') }} {{ ',"
+         " '.join(['x','y']) }} {{ 'abc'|join('-') }}",
+         "12 a, b 1-2 x, y a-b-c"},
+        {"{{ [3,4]|first }} {{ [3,4]|last }} {{ []|first }}|{{ 'abc'|last }} {{ [1,2]|reverse|list }} {{ 'abc'"
+         "|reverse }} {{ 'ab'|list }} {{ {'a':1}|list }} {{ {'a':1}|items|list }} {{ [1,2]|count }}",
+         "3 4 |c [2, 1] cba ['a', 'b'] ['a'] [('a', 1)] 2"},
+        {"{{ messages|map(attribute='role')|list }} {{ messages|map(attribute='nope', default='D')|join }} {{ "
+         "['a','B']|map('upper')|list }} {{ ['a','b']|map('replace','a','x')|join }}",
+         "['system', 'user', 'assistant', 'user'] DDDD ['A', 'B'] xb"},
+        {"{{ messages|selectattr('role','equalto','user')|list|length }} {{ messages|rejectattr('role','eq','u"
+         "ser')|map(attribute='role')|join(',') }} {{ messages|selectattr('tool_calls','undefined')|list|lengt"
+         "h }} {{ tools|selectattr('x')|list }}",
+         "2 system,assistant 4 []"},
+        {"{{ [1,0,2]|select|list }} {{ [1,0,2]|reject|list }} {{ [1,2,3]|select('odd')|list }} {{ [1,2,3]|reje"
+         "ct('gt', 1)|list }}",
+         "[1, 2] [0] [1, 3] [1]"},
+        {"{{ {'b': 1, 'a': [1, none, true, \"q\\\"\\n\\t\\u00e9</>&'\"]}|tojson }} {{ {'b': 1, 'a': [1, {}], '"
+         "c': []}|tojson(indent=2) }} {{ 'x'|tojson(ensure_ascii=False) }} {{ {1: 2, none: 3}|tojson }}",
+         "{\"b\": 1, \"a\": [1, null, true, \"q\\\"\\n\\t\xc3\xa9</>&'\"]} {\n  \"b\": 1,\n  \"a\": [\n    1,"
+         "\n    {}\n  ],\n  \"c\": []\n} \"x\" {\"1\": 2, \"null\": 3}"},
+        {"{{ '12'|int }} {{ 'x'|int }} {{ 'x'|int(7) }} {{ ' -42 '|int + 1 }} {{ true|int }} {{ none|int }} {{"
+         " 5|string + 'x' }} {{ '<'|safe }}",
+         "12 0 7 -41 1 0 5x <"},
+        {"{{ 'a\\nb\\n\\nc'|indent }}|{{ 'a\\nb'|indent(2, true) }}|{{ 'a\\n\\nb\\n'|indent(2, blank=true) }}|"
+         "{{ 'a\\nb'|indent('> ') }}",
+         "a\n    b\n\n    c|  a\n  b|a\n  \n  b\n  |a\n> b"},
+        {"{{ 1 is number }} {{ 'x' is string }} {{ {} is mapping }} {{ [] is iterable }} {{ 'x' is iterable }}"
+         " {{ 1 is iterable }} {{ {} is sequence }} {{ foo is sequence }} {{ none is none }} {{ true is true }"
+         "} {{ 1 is true }} {{ false is false }} {{ true is boolean }} {{ 1 is integer }} {{ 3 is odd }} {{ 4 "
+         "is even }} {{ 6 is divisibleby 3 }} {{ 1 is eq 1 }} {{ 'a' is in ['a'] }} {{ range is callable }} {{"
+         " foo is not defined }} {{ none is not none }}",
+         "True True True True True False True True True True False True True True True True True True True Tru"
+         "e True False"},
+        {"{{ {'get': 1}.get('x', 'D') }} {{ {'a': 1}.get('b') }} {{ {'a':1}.keys()|list }} {{ {'a':1}.values()"
+         "|list }} {{ {'items': 3}['items'] }} {{ dict(a=1, b=2) }} {{ dict({'z': 1}, a=2) }}",
+         "D None ['a'] [1] 3 {'a': 1, 'b': 2} {'z': 1, 'a': 2}"},
+        {"{% for i in range(3) %}{{ loop.index }}{{ loop.index0 }}{{ loop.length }}{{ loop.first }}{{ loop.las"
+         "t }}{{ loop.revindex }}{{ loop.revindex0 }}{{ loop.previtem }}{{ loop.nextitem }} {% endfor %}",
+         "103TrueFalse321 213FalseFalse2102 323FalseTrue101 "},
+        {"{% for i in range(1, 10, 3) %}{{ i }}{% if i == 4 %}{% continue %}{% endif %}-{% endfor %}|{% for i "
+         "in range(10, 0, -4) %}{{ i }},{% endfor %}",
+         "1-47-|10,6,2,"},
+        {"{% for i in range(10) if i % 2 %}{{ i }}{% if loop.index == 3 %}{% break %}{% endif %}{% endfor %}|{"
+         "% for i in [] %}x{% else %}empty{% endfor %}{% for i in [1] %}{% break %}{% else %} kept{% endfor %}",
+         "135|empty kept"},
+        {"{% for k, v in {'a': 1, 'b': 2}.items() %}{{ k }}={{ v }}{{ ',' if not loop.last }}{% endfor %} {% f"
+         "or (a, b), c in [((1,2),3)] %}{{ a }}{{ b }}{{ c }}{% endfor %} {% for c in 'h\\u00e9' %}[{{ c }}]{%"
+         " endfor %}{% for c in foo %}x{% endfor %}",
+         "a=1,b=2 123 [h][\xc3\xa9]"},
+        {"{% for a in [1,2] %}{% for b in [3,4] %}{{ loop.index }}{{ a }}{{ b }}{% if b == 3 %}{% continue %}{"
+         "% endif %}!{% endfor %}{{ loop.index }};{% endfor %}",
+         "113214!1;123224!2;"},
+        {"{% set x = 1 %}{% for i in [1,2] %}{{ x }}{% set x = x + i %}{{ x }};{% endfor %}{{ x }}",
+         "12;13;1"},
+        {"{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% set z = 5 %}{% endfo"
+         "r %}{{ ns.n }}{{ z }}{{ ns.q is defined }}",
+         "4False"},
+        {"{% set a, b = 1, 2 %}{{ a }}{{ b }}{% set x %}bl{{ a }}ck{% endset %}{{ x }}{% set (c, d) = 'xy' %}{"
+         "{ c }}{{ d }}",
+         "12bl1ckxy"},
+        {"{% if false %}{% elif none %}a{% elif 1 %}b{% else %}c{% endif %}{% if true %}{% set q = 1 %}{% endi"
+         "f %}{{ q }}",
+         "b1"},
+        {"{% macro m(a, b='B', c=none) %}<{{ a }}{{ b }}{{ c }}>{% endmacro %}{{ m(1) }}{{ m(1, 2, c=3) }}{{ m"
+         "(b=1) }}{{ m('x') + 'y' }}",
+         "<1BNone><123><1None><xBNone>y"},
+        {"{% macro f(n) %}{{ n }}{% if n > 0 %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(5) }}",
+         "543210"},
+        {"{% set g = 'out' %}{% macro m() %}{{ g }}{% set g = 'in' %}{{ g }}{% endmacro %}{{ m() }}{{ g }}",
+         "outinout"},
+        {"{% generation %}{% set gg = 1 %}in{{ gg }}{% endgeneration %}[{{ gg }}]",
+         "in1[]"},
+        {"{{ messages[0].content.split(' ')[0].upper()|lower }} {{ (messages|first).role }} {{ messages[0]['ro"
+         "le']['upper']() }}",
+         "be system SYSTEM"},
+        {"{{ '{{ }} {% %} {# #}' }}{# {{ x }} {% if %} #}{% if '%}' %}{{ '}}' }}{% endif %}",
+         "{{ }} {% %} {# #}}}"}};
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) expect(cases[i][0], cases[i][1]);
+}
+
+static void test_whitespace(void)
+{
+    static const char *const cases[][2] = {
+        {"a\n  {% if true %}\n   x\n  {% endif %}\n  y {%- if true -%}  z  {%- endif %} w\n",
+         "a\n   x\n  yz w"},
+        {"{#- c -#}  t {# c #}\n\n  {#+ c +#}\n  {%+ if true +%}\nq\n  {%- endif +%}\n\ne\n\n",
+         "t \n  \n  \nq\n\ne\n"},
+        {"\t {% set a = 1 %}\t {{ a -}}   {{- a }}\n{{ 'x' -}}\n\n  {% if 1 %}\nl\n{% endif -%}\n\n z",
+         "\t 11\nxl\nz"},
+        {"a\r\nb\r{% if 1 %}\r\nc\r\n{% endif %}\r\n",
+         "a\nb\nc\n"},
+        {"  {# x #}  \n  {# y #}\n{{ 1 }}  {# z #} \n",
+         "  \n1   "},
+        {"  {% set x = 1 %}  {% set y = 2 %}\nz",
+         "  z"},
+        {"x\n  {{ 1 }}\n  {% if 1 %}{{ 2 }}\n  {% endif %}",
+         "x\n  1\n2\n"},
+        {"",
+         ""},
+        {"\n",
+         ""},
+        {"\n\n",
+         "\n"},
+        {"x\n\n",
+         "x\n"},
+        {"{{ 1 -}}\n  {% if 1 %}a{% endif %}",
+         "1a"},
+        {"\xc2\xa0{% if 1 %}x{% endif %}\xe3\x80\x80{%- if 1 -%}\xe2\x80\x83y{% endif %}",
+         "xy"},
+        {"{% if 1 %}\n\n x {% endif %}\n\n",
+         "\n x "},
+        {"{# a #}{# b #}\n c",
+         " c"},
+        {"  {%- if 1 %} x{% endif %}",
+         " x"},
+        {"{%if true%}a{%endif%}{%-if true-%} b {%-endif-%} c",
+         "abc"},
+        {"{#-#}x{#--#}  y {#+#}",
+         "xy "},
+        {"{",
+         "{"},
+        {"a{",
+         "a{"},
+        {"{ %",
+         "{ %"},
+        {"}}",
+         "}}"},
+        {"%}",
+         "%}"},
+        {"{% if 1: %}x{% endif %}",
+         "x"},
+        {"{% for m in messages %}\n{% if loop.first %}\n{{ m.role }}\n{% endif %}\n{% endfor %}",
+         "system\n"},
+        {"{{ 'a' }}\n{{ 'b' }}\n",
+         "a\nb"}};
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) expect(cases[i][0], cases[i][1]);
+}
+
+static void test_templates(void)
+{
+    static const awq_message turns[] = {{"user", "a"}, {"user", "b"}};
+    awq_template_desc d;
+    char out[4096];
+    expect(chatml, "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+                   "<|im_start|>assistant\nHello, you!\n<|im_end|>\n"
+                   "<|im_start|>user\n caf\xc3\xa9? <|im_end|>\n<|im_start|>assistant\n");
+    expect(headers, "<s><|start_header_id|>system<|end_header_id|>\n\nToday: none\n\nBe brief.<|eot_id|>"
+                    "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+                    "<|start_header_id|>assistant<|end_header_id|>\n\nHello, you!<|eot_id|>"
+                    "<|start_header_id|>user<|end_header_id|>\n\ncaf\xc3\xa9?<|eot_id|>"
+                    "<|start_header_id|>assistant<|end_header_id|>\n\n");
+    expect(inst, "<s>[INST] Hi [/INST] Hello, you!</s>[INST] Be brief.\n\ncaf\xc3\xa9? [/INST]");
+    memset(&d, 0, sizeof d);
+    CHECK(!render(chatml, turns, 1, &d, out, sizeof out));
+    CHECK(!strcmp(out, "<|im_start|>system\nA default.<|im_end|>\n<|im_start|>user\na<|im_end|>\n"));
+    d.add_generation_prompt = 1;
+    d.enable_thinking = 1;
+    CHECK(!render(chatml, turns, 0, &d, out, sizeof out) || strstr(out, "undefined")); /* messages[0] of none */
+    CHECK(!render(chatml, turns, 1, &d, out, sizeof out) && strstr(out, "<|im_start|>assistant\n")[22] == 0);
+    d.enable_thinking = -1;
+    CHECK(!render(chatml, turns, 1, &d, out, sizeof out) && strstr(out, "assistant\n<think>\n\n</think>\n\n"));
+    d.date_string = "1 May 2025";
+    CHECK(!render(headers, turns, 1, &d, out, sizeof out));
+    CHECK(strstr(out, "\n\nToday: 1 May 2025\n\n<|eot_id|>") == out + 42);
+    CHECK(!render("{{ strftime_now('%Y') }}{{ date_string }}{{ enable_thinking }}", turns, 1, &d, out,
+                  sizeof out));
+    CHECK(!strcmp(out, "1 May 20251 May 2025False"));
+    CHECK(render(inst, turns, 2, NULL, out, sizeof out) == AWQ_E_ARG);
+    CHECK(!strcmp(out, "chat template: user and assistant must take turns, not user"));
+}
+
+static void test_syntax_errors(void)
+{
+    static const char *const cases[][2] = {
+        {"a\n{% if %}", "line 2: '%}' where an expression"}, {"{% for x in %}", "an expression"},
+        {"{{ }}", "an expression"}, {"{{ 1 + }}", "an expression"}, {"{{ (1 }}", "unexpected '}'"},
+        {"{{ [1", "ends inside a tag"}, {"{{ (1", "ends inside a tag"}, {"{% endif %}", "'endif' where"},
+        {"{% if true %}\n\n", "line 2: the template ends"}, {"{% foo %}", "'foo' where a tag"},
+        {"\n\n{{ 'abc }}", "line 3: a string without"}, {"{# abc", "a comment without"}, {"{{ a b }}", "'b'"},
+        {"{{ a.1b }}", "'b'"}, {"{% set 1 = 2 %}", "a name"}, {"{% set true = 2 %}", "cannot be assigned"},
+        {"{% for loop in [1] %}{% endfor %}", "cannot be assigned"}, {"{% break %}", "outside a loop"},
+        {"{% for x in [1] %}{% macro m() %}{% continue %}{% endmacro %}{% endfor %}", "outside a loop"},
+        {"{{ x is defined is defined }}", "something else"}, {"{{ f(a=1, 2) }}", "keyword"}, {"{{ ] }}", "']'"},
+        {"{{ {'a' 1} }}", "':'"}, {"{% else %}", "'else'"}, {"{{ ~ }}", "'~'"}, {"{{ a! }}", "character '!'"},
+        {"{{ \xc3\xa9 }}", "character '\xc3\xa9'"}, {"{{ \xff }}", "character"}, {"{{ a[] }}", "an index"},
+        {"{{ a[1:2:3:4] }}", "']'"}, {"{{ '\\x4' }}", "malformed \\x"}, {"{{ '\\ud83d' }}", "malformed \\u"},
+        {"{{ '\\U00110000' }}", "malformed \\U"}, {"{% set x %}", "endset"}, {"{% macro m %}", "'('"},
+        {"{% macro m(1) %}", "a name"}, {"{{ a | }}", "a name"}, {"{{ a is }}", "a name"},
+        {"{% for x %}", "'in'"},
+        {"{% for 1 in x %}", "a name"}, {"{% set x.y.z = 1 %}", "'.'"}, {"{{ 1 | f.g }}", "a filter"},
+        {"{% if x %}{% else %}{% elif y %}{% endif %}", "'elif'"}, {"{{", "ends inside"},
+        {"{%", "ends inside"}};
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) expect_error(cases[i][0], AWQ_E_FORMAT, cases[i][1]);
+}
+
+static void test_value_errors(void)
+{
+    static const char *const cases[][2] = {
+        {"a\n{{ foo.bar }}", "line 2: 'foo' is undefined and cannot be asked for 'bar'"},
+        {"{{ messages[9].role }}", "an item"}, {"{{ foo + 'x' }}", "'foo' is undefined"},
+        {"{{ 'x' + 1 }}", "'+' between str and int"}, {"{{ none.x.y }}", "'x' is undefined"},
+        {"{{ 1 // 0 }}", "division"}, {"{{ 1 % 0 }}", "division"}, {"{{ none() }}", "none cannot be called"},
+        {"{{ 'x'.nope() }}", "'nope' is undefined"}, {"{% for a, b in [(1,2,3)] %}{% endfor %}", "3 values"},
+        {"{% for a in 5 %}{% endfor %}", "iterated"}, {"{{ none|length }}", "measured"},
+        {"{{ 'a' in 5 }}", "searched"},
+        {"{{ 5 in 'a' }}", "looked for"}, {"{{ 'a' < 1 }}", "compared"},
+        {"{{ foo < 1 }}", "'foo' is undefined"},
+        {"{% set x = 1 %}{% set x.y = 1 %}", "only a namespace"}, {"{{ foo|tojson }}", "undefined"},
+        {"{{ namespace() }}", "namespace"}, {"{{ range }}", "function"}, {"{{ foo|int }}", "'foo'"},
+        {"{{ 'x'[::0] }}", "a step"}, {"{{ 'x'['a':] }}", "slices"}, {"{{ none[1:] }}", "sliced"},
+        {"{{ {[1]: 2} }}", "a key"}, {"{{ dict([1]) }}", "a dict"}, {"{{ namespace({1: 2}) }}", "an attribute"},
+        {"{{ range() }}", "range"}, {"{{ range('a') }}", "range"}, {"{{ range(1, 2, 0) }}", "range"},
+        {"{{ 'a'.split('') }}", "split"}, {"{{ 'a'.split(1) }}", "split"}, {"{{ 'a'.strip(1) }}", "a str"},
+        {"{{ 'a'.replace('b') }}", "'new'"}, {"{{ 'a'.startswith(1) }}", "looked for"},
+        {"{{ 1|indent }}", "indented"},
+        {"{{ 1|items }}", "items"}, {"{{ 'a' is odd }}", "divided"}, {"{{ [1]|map }}", "map without"},
+        {"{{ [1]|selectattr }}", "attribute"}, {"{{ [1]|map(1) }}", "the name"}, {"{{ -'a' }}", "'-' between"},
+        {"{{ [1]|map(attribute=none)|list }}", "attribute"}, {"{{ {(1, 2): 3}|tojson }}", "a key"}};
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) expect_error(cases[i][0], AWQ_E_FORMAT, cases[i][1]);
+    expect_error("{{ raise_exception('no: ' ~ [1]) }}", AWQ_E_ARG, "chat template: no: [1]");
+    expect_error("{{ strftime_now('%Y') }}", AWQ_E_ARG, "set date_string");
+}
+
+static void test_unsupported(void)
+{
+    static const char *const cases[][2] = {
+        {"\n{% call m() %}{% endcall %}", "line 2: the tag 'call'"}, {"{% raw %}{% endraw %}", "'raw'"},
+        {"{% include 'x' %}", "'include'"}, {"{% for x in y recursive %}{% endfor %}", "recursive"},
+        {"{% set x | trim %}{% endset %}", "set block"}, {"{{ 2 ** 3 }}", "'**'"}, {"{{ 1 / 2 }}", "'/'"},
+        {"{{ 1.5 }}", "fraction"}, {"{{ f(*a) }}", "'*'"}, {"{{ f(**a) }}", "'**'"}, {"{{ a[1, 2] }}", "tuple"},
+        {"{{ 1 | nofilter }}", "'nofilter'"}, {"{{ 1 is notest }}", "'notest'"},
+        {"{{ [1]|map('nope')|list }}", "nope"},
+        {"{{ 'a'.zfill(3) }}", "'zfill' of a str"}, {"{{ [].append(1) }}", "'append' of a list"},
+        {"{{ messages[0].pop('role') }}", "'pop' of a dict"}, {"{{ (1,).count(1) }}", "'count' of a tuple"},
+        {"{{ caller() }}", "'caller'"}, {"{{ 'a'.strip('a', 'b') }}", "argument 2 of method 'strip'"},
+        {"{{ 'a'|trim(foo=1) }}", "argument 'foo' of filter 'trim'"}, {"{{ 1 is odd(2, 3) }}", "argument"},
+        {"{% macro m() %}{% endmacro %}{{ m(1) }}", "argument 1 of macro 'm'"}, {"{{ '%d' % 1 }}", "'%'"},
+        {"{{ 'x'|tojson(ensure_ascii=true) }}", "ensure_ascii"},
+        {"{{ 'x'|tojson(sort_keys=true) }}", "sort_keys"},
+        {"{{ [1]|tojson(indent='-') }}", "indent"}, {"{{ 9223372036854775808 }}", "64 bits"},
+        {"{{ 9000000000000000000 + 9000000000000000000 }}", "64 bits"}, {"{{ [1] * 2 }}", "'*'"},
+        {"{{ 4611686018427387904 * 2 }}", "64 bits"}, {"{{ -9223372036854775807 - 2 }}", "64 bits"},
+        {"{% for i in [1] %}{{ loop.cycle(1) }}{% endfor %}", "loop.cycle"}, {"{{ '\\N{DASH}' }}", "\\N"}};
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        expect_error(cases[i][0], AWQ_E_UNSUPPORTED, cases[i][1]);
+    expect("{% if tools %}{{ tools|dictsort|nofilter }}{{ 'a'.zfill(1) }}{% endif %}ok", "ok"); /* never met */
+}
+
+/* before + n times middle + after */
+static char *repeated(const char *before, const char *middle, int n, const char *after)
+{
+    size_t b = strlen(before), m = strlen(middle), a = strlen(after);
+    char *s = (char *)malloc(b + m * (size_t)n + a + 1);
+    int i;
+    memcpy(s, before, b);
+    for (i = 0; i < n; i++) memcpy(s + b + m * (size_t)i, middle, m);
+    memcpy(s + b + m * (size_t)n, after, a + 1);
+    return s;
+}
+
+static void test_limits(void)
+{
+    static const struct {
+        const char *before, *middle;
+        int n;
+        const char *after, *part;
+    } nested[] = {{"{{ ", "(", 100000, "", "nested"}, {"{{ ", "[", 100000, "", "nested"},
+                  {"{{ ", "not ", 100000, "1 }}", "nested"}, {"{{ ", "-", 100000, "1 }}", "nested"},
+                  {"", "{% if 1 %}", 100000, "", "nested"}, {"", "{% for a in b %}", 100000, "", "nested"},
+                  {"{{ 1", "+1", 100000, " }}", "nested"}, {"{{ a", "|trim", 100000, " }}", "nested"},
+                  {"{{ a", ".b", 100000, " }}", "nested"}, {"{{ a", "[0]", 100000, " }}", "nested"},
+                  {"{{ a", "()", 100000, " }}", "nested"}, {"{{ 1", " if 1 else 1", 100000, " }}", "nested"},
+                  {"{% for ", "(", 100000, "", "nested"},
+                  {"", "{% set x %}", 100000, "", "nested"}, {"", "x", 5000000, "", "bytes"}};
+    static const char *const cases[][2] = {
+        {"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "nested"},
+        {"{% set ns = namespace(x=0) %}{% for i in range(1000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
+         "nested"},
+        {"{% set ns = namespace(x=0) %}{% for i in range(1000) %}{% set ns.x = [ns.x] %}{% endfor %}"
+         "{{ ns.x == [ns.x] }}", "nested"},
+        {"{% set ns = namespace(x=[0]) %}{% for i in range(90) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}"
+         "{{ ns.x }}",
+         "more than"},
+        {"{% set ns = namespace(x=[0]) %}{% for i in range(90) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}"
+         "{% set ms = namespace(x=[0]) %}{% for i in range(90) %}{% set ms.x = [ms.x, ms.x] %}{% endfor %}"
+         "{{ ns.x == ms.x }}", "work"},
+        {"{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}", "more than"},
+        {"{% set n = namespace(x='ab') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}", "MB"},
+        {"{% set ns = namespace(x='ab') %}{% for i in range(99) %}{% set ns.x = ns.x * 2 %}{% endfor %}", "MB"},
+        {"{% set n = namespace(x=[1]) %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}", "MB"},
+        {"{% set x = 'abcdefgh' * 1000000 %}{% for i in range(99) %}{{ x }}{% endfor %}", "MB"},
+        {"{% set x = 'a' * 10000000 %}{{ x.replace('', 'bbbbbbbbbbbb') }}", "MB"},
+        {"{% set x = 'a' * 10000000 %}{{ x|list|length }}{{ x.split('a')|length }}", "more than"},
+        {"{% set x = 'a' * 10000000 %}{% for i in range(1000) %}{{ 'b' in x }}{% endfor %}", "work"},
+        {"{% set x = 'a' * 10000000 %}{{ 'a' * 1000000 ~ 'b' in x }}", "work"},
+        {"{% set x = 'a' * 10000000 %}{% for i in range(1000) %}{{ x|length }}{% endfor %}", "work"},
+        {"{% set x = 'a' * 10000000 %}{% for i in range(1000) %}{{ x == x ~ '' }}{% endfor %}", "more than"},
+        {"{% set x = 'a' * 10000000 %}{% for i in range(99) %}{{ x.strip('ba')|length }}{% endfor %}", "work"},
+        {"{{ 'a' * 9000000000000000000 }}", "MB"}, {"{{ range(100001) }}", "range"},
+        {"{{ [[[1]]]|tojson(indent=64) * 9999999 }}", "MB"}};
+    size_t i;
+    double began = awq__now();
+    for (i = 0; i < sizeof nested / sizeof nested[0]; i++) {
+        char *s = repeated(nested[i].before, nested[i].middle, nested[i].n, nested[i].after);
+        expect_error(s, AWQ_E_LIMIT, nested[i].part);
+        free(s);
+    }
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) expect_error(cases[i][0], AWQ_E_LIMIT, cases[i][1]);
+    CHECK_MSG(awq__now() - began < 120, "%.1f s", awq__now() - began);
+}
+
+/* long but harmless input is neither refused nor slow */
+static void test_long(void)
+{
+    awq_ctx ctx;
+    awq_template_desc d;
+    awq_message *many = (awq_message *)calloc(20000, sizeof *many), one;
+    char *big = repeated("", "caf\xc3\xa9 </think> ", 100000, "\xff"), *text = NULL, *s;
+    size_t bytes, i;
+    double began = awq__now();
+    memset(&ctx, 0, sizeof ctx);
+    memset(&d, 0, sizeof d);
+    d.add_generation_prompt = 1;
+    one.role = "user";
+    one.content = big;
+    CHECK(!awq_template_render(&ctx, inst, &one, 1, &d, &text, NULL) && strstr(text, big));
+    awq_text_free(&ctx, text);
+    CHECK(!awq_template_render(&ctx, "{% set c = messages[0].content %}"
+                                     "{{ c.split('</think>')[-1]|trim }}{{ c[-1:] }}"
+                                     "{% for c in messages[0].content[:1000] %}{{ c.x }}{% endfor %}",
+                               &one, 1, &d, &text, &bytes));
+    CHECK(bytes == 2 && !strcmp(text, "\xff\xff"));
+    awq_text_free(&ctx, text);
+    for (i = 0; i < 20000; i++) {
+        many[i].role = i % 2 ? "assistant" : "user";
+        many[i].content = "some words";
+    }
+    CHECK(!awq_template_render(&ctx, chatml, many, 20000, &d, &text, &bytes) && bytes > 20000 * 40);
+    awq_text_free(&ctx, text);
+    s = repeated("", "{{ 'a' }}{# b #} {% if 1 %}c{% endif %}", 50000, "");
+    CHECK(!awq_template_render(&ctx, s, many, 1, &d, &text, &bytes) && bytes == 50000 * 3);
+    awq_text_free(&ctx, text);
+    free(s);
+    CHECK(ctx.memory_used == 0);
+    CHECK_MSG(awq__now() - began < 30, "%.1f s", awq__now() - began);
+    free(big);
+    free(many);
+}
+
+static void test_arguments(void)
+{
+    static const awq_message bad[] = {{"user", "x"}, {"user", NULL}};
+    awq_template_desc d;
+    awq_ctx ctx;
+    char *text = NULL;
+    size_t bytes;
+    memset(&ctx, 0, sizeof ctx);
+    memset(&d, 0, sizeof d);
+    CHECK(awq_template_render(&ctx, NULL, talk, 1, &d, &text, &bytes) == AWQ_E_ARG);
+    CHECK(awq_template_render(&ctx, "", NULL, 1, &d, &text, &bytes) == AWQ_E_ARG);
+    CHECK(awq_template_render(&ctx, "", talk, 1, NULL, &text, &bytes) == AWQ_E_ARG);
+    CHECK(awq_template_render(&ctx, "", talk, 1, &d, NULL, &bytes) == AWQ_E_ARG);
+    CHECK(awq_template_render(&ctx, "", bad, 2, &d, &text, &bytes) == AWQ_E_ARG);
+    CHECK(strstr(ctx.err.text, "message 1") != NULL);
+    CHECK(!awq_template_render(&ctx, "", NULL, 0, &d, &text, &bytes) && bytes == 0 && text && !*text);
+    awq_text_free(&ctx, text);
+    awq_text_free(&ctx, NULL);
+    CHECK(ctx.memory_used == 0);
+}
+
+static void test_allocations(void)
+{
+    static const char *const sources[] = {
+        chatml, headers, inst,
+        "{% macro m(a) %}{% set b %}{{ a|tojson(indent=2) }}{% endset %}{{ b|indent }}{% endmacro %}"
+        "{{ m({'a': [1, 2]|map('string')|list}) ~ 'x'.split('y') }}{{ ('a' * 100000).upper()[::-1]|length }}"};
+    size_t i;
+    for (i = 0; i < sizeof sources / sizeof sources[0]; i++) {
+        long k;
+        awq_status st = AWQ_E_MEMORY;
+        for (k = 0; st && k < 1000; k++) {
+            fail_alloc f = {0, 0, 0};
+            awq_template_desc d;
+            awq_ctx ctx;
+            char *text = NULL;
+            size_t bytes;
+            f.fail_at = k;
+            memset(&ctx, 0, sizeof ctx);
+            memset(&d, 0, sizeof d);
+            ctx.allocator = fail_allocator(&f);
+            st = awq_template_render(&ctx, sources[i], talk, 4, &d, &text, &bytes);
+            CHECK_MSG(st == AWQ_OK || (st == AWQ_E_MEMORY && !text), "%ld: %s", k, ctx.err.text);
+            awq_text_free(&ctx, text);
+            CHECK(f.live == 0 && ctx.memory_used == 0);
+        }
+        CHECK(st == AWQ_OK && k > 3);
+    }
+}
+
+/* each conversation through each template of chat.json, with and without the generation prompt */
+static void test_chat_json(void)
+{
+    const char *folder = TEST_DATA();
+    awq_ctx ctx;
+    awq__json j;
+    char *path;
+    uint32_t t, r, m;
+    int count = 0;
+    if (!folder) TEST_SKIP("AWQ_TEST_DATA is not set");
+    memset(&ctx, 0, sizeof ctx);
+    memset(&j, 0, sizeof j);
+    path = awq__path_join(&ctx, folder, "fixtures/chat/chat.json");
+    CHECK(path && !awq__json_load(&ctx, path, (size_t)64 << 20, &j));
+    t = j.nodes ? awq__json_first(&j, awq__json_get(&j, 1, "templates")) : 0;
+    for (; t; t = awq__json_next(&j, t)) {
+        const char *source = awq__json_str(&j, awq__json_get(&j, t, "chat_template"), NULL);
+        const char *name = awq__json_str(&j, awq__json_get(&j, t, "name"), NULL);
+        awq_template_desc d;
+        memset(&d, 0, sizeof d);
+        d.bos_token = awq__json_str(&j, awq__json_get(&j, t, "bos_token"), NULL);
+        d.eos_token = awq__json_str(&j, awq__json_get(&j, t, "eos_token"), NULL);
+        /* those that ask for the day and not for date_string were rendered on this one */
+        d.date_string = strstr(source, "strftime_now") && !strstr(source, "date_string") ? "21 November 2026"
+                                                                                         : "26 Jul 2024";
+        for (r = awq__json_first(&j, awq__json_get(&j, t, "rendered")); r; r = awq__json_next(&j, r)) {
+            awq_message messages[16];
+            size_t n = 0, bytes = 0, expected_bytes = 0;
+            const char *expected, *rendering = awq__json_key(&j, r), *plus = strchr(rendering, '+');
+            char *text = NULL, key[64];
+            awq_status st;
+            snprintf(key, sizeof key, "%.*s", plus ? (int)(plus - rendering) : 63, rendering);
+            m = awq__json_first(&j, awq__json_get(&j, awq__json_get(&j, 1, "conversations"), key));
+            for (; m && n < 16; m = awq__json_next(&j, m), n++) {
+                messages[n].role = awq__json_str(&j, awq__json_get(&j, m, "role"), NULL);
+                messages[n].content = awq__json_str(&j, awq__json_get(&j, m, "content"), NULL);
+            }
+            d.add_generation_prompt = plus != NULL;
+            st = awq_template_render(&ctx, source, messages, n, &d, &text, &bytes);
+            expected = awq__json_str(&j, r, &expected_bytes);
+            if (expected) {
+                CHECK_MSG(st == AWQ_OK && bytes == expected_bytes && !memcmp(text, expected, bytes),
+                          "%s, %s: [%s], expected [%s]", name, rendering, st ? ctx.err.text : text, expected);
+            } else { /* "TemplateError: what raise_exception was given" */
+                expected = awq__json_str(&j, awq__json_get(&j, r, "error"), NULL);
+                CHECK_MSG(st == AWQ_E_ARG && !strcmp(strchr(ctx.err.text, ':'), strchr(expected, ':')),
+                          "%s, %s: %s, expected %s", name, rendering, ctx.err.text, expected);
+            }
+            awq_text_free(&ctx, text);
+            count++;
+        }
+    }
+    CHECK_MSG(count >= 276, "%d renderings", count);
+    awq__json_free(&ctx, &j);
+    awq__free(&ctx, path);
+    CHECK(ctx.memory_used == 0);
+}
+
+int main(int argc, char **argv)
+{
+    TEST_BEGIN(argc, argv);
+    RUN(test_expressions);
+    RUN(test_whitespace);
+    RUN(test_templates);
+    RUN(test_syntax_errors);
+    RUN(test_value_errors);
+    RUN(test_unsupported);
+    RUN(test_limits);
+    RUN(test_long);
+    RUN(test_arguments);
+    RUN(test_allocations);
+    RUN(test_chat_json);
+    return TEST_END();
+}
