@@ -1,0 +1,250 @@
+#!/bin/sh
+# Builds and tests awq.h; everything goes to build/, every command is shown.
+#   ./build.sh           build/awq, the examples, build/compile_commands.json
+#   ./build.sh demo      quantize the small model of tools/demo, compare FP16, RTN and AWQ, ask the result a question
+#   ./build.sh test      compile and run tests/test_*.c; the last line is the sum
+#   ./build.sh check     CONTENTS, Unicode tables, size of the headers, compile time
+#   ./build.sh matrix    compile without warnings by every compiler and language standard found
+#   ./build.sh bench     compile and run tests/bench/*.c
+#   ./build.sh fuzz      every tests/fuzz_*.c for SECONDS=30 each (clang)
+#   ./build.sh peers     other engines read what this library wrote (tests/peers/run.sh)
+#   ./build.sh clean
+# From the environment: CC, CFLAGS, LDFLAGS; BUILD (folder, default build), SECONDS of fuzz, AWQ_TEST_DATA (large test
+# data; without it the tests that need it are skipped), UNICODE_DATA (folder with UnicodeData.txt).
+set -u
+fuzz_seconds=$(env | sed -n 's/^SECONDS=//p') # bash, as sh, counts in its own variable of that name
+cd "$(dirname "$0")" || exit 1
+LC_ALL=C
+export LC_ALL
+B=${BUILD:-build}
+CFLAGS=${CFLAGS--O2}
+LDFLAGS=${LDFLAGS-}
+LIBS="-lm -lpthread"
+
+if [ -z "${CC:-}" ]; then
+    for CC in cc gcc clang ''; do
+        [ -n "$CC" ] && command -v "$CC" >/dev/null 2>&1 && break
+    done
+    [ -n "$CC" ] || { echo "build.sh: no C compiler: neither cc, gcc nor clang is here; set CC" >&2; exit 1; }
+fi
+mkdir -p "$B" || exit 1
+
+run() {
+    echo "\$ $*"
+    "$@"
+}
+
+into() { # FILE COMMAND
+    file=$1
+    shift
+    echo "\$ $* > $file"
+    "$@" > "$file"
+}
+
+# SOURCE PROGRAM [flags]; CC, CFLAGS, LDFLAGS and LIBS may be several words
+compile() {
+    source=$1
+    program=$2
+    shift 2
+    run $CC $CFLAGS "$@" -o "$program" "$source" $LDFLAGS $LIBS
+}
+
+# the sum over the "N passed, N failed, N skipped" lines of FILE, as three numbers; nothing if it has none
+sums() {
+    awk '$2 == "passed," && $4 == "failed," && $6 == "skipped" && NF == 6 { p += $1; f += $3; s += $5; n++ }
+         END { if (n) print p, f, s }' "$1"
+}
+
+# editors: an entry for each header, with its implementation switched on, and one for each program
+compile_commands() {
+    here=$(pwd)
+    {
+        echo "["
+        comma=
+        for f in awq*.h; do
+            [ -f "$f" ] || continue
+            name=$(basename "$f" .h | tr 'a-z' 'A-Z')
+            printf '%s{"directory": "%s", "file": "%s", "command": "%s -std=c99 -xc -D%s_IMPLEMENTATION -c %s"}' \
+                "$comma" "$here" "$f" "$CC" "$name" "$f"
+            comma=",
+"
+        done
+        for f in tools/*.c examples/*.c tests/*.c tests/bench/*.c; do
+            [ -f "$f" ] || continue
+            printf ',\n{"directory": "%s", "file": "%s", "command": "%s -c %s"}' "$here" "$f" "$CC" "$f"
+        done
+        printf '\n]\n'
+    } > "$B/compile_commands.json"
+    echo "wrote $B/compile_commands.json"
+}
+
+WARN="-Wall -Wextra -Wno-unused-function"
+
+build() {
+    compile tools/awq.c "$B/awq" $WARN || return 1
+    mkdir -p "$B/examples"
+    for f in examples/*.c; do
+        [ -f "$f" ] || continue
+        compile "$f" "$B/examples/$(basename "$f" .c)" $WARN || return 1
+    done
+    compile_commands
+}
+
+number() { # KEY of the one-line JSON object in FILE
+    sed -n 's/.*"'"$1"'": \([-+0-9.e]*\).*/\1/p' "$2"
+}
+
+demo() {
+    M=tools/demo/model
+    T=tools/demo/heldout.txt
+    D=$B/demo
+    compile tools/awq.c "$B/awq" $WARN || return 1
+    rm -rf "$D" && mkdir -p "$D" || return 1
+    run "$B/awq" inspect $M -q || return 1
+    for m in awq best; do
+        run "$B/awq" quantize $M -o "$D/$m" --calib tools/demo/calib.txt --group-size 128 --method $m -q || return 1
+    done
+    run "$B/awq" inspect "$D/best" -q || return 1
+    into "$D/rtn.json" "$B/awq" eval $M --text $T --rtn 4 --group-size 128 --baseline $M -q --json || return 1
+    for m in awq best; do
+        into "$D/$m.json" "$B/awq" eval "$D/$m" --text $T --baseline $M -q --json || return 1
+    done
+    echo
+    echo "4 bits, group 128, $(number tokens "$D/rtn.json") tokens of $T in windows of 512:"
+    printf '  %-22s %10s %10s %12s %8s\n' "" perplexity "KL, nats" "NLL - FP16" "+-"
+    printf '  %-22s %10.4f\n' FP16 "$(number baseline_ppl "$D/rtn.json")"
+    for m in rtn awq best; do
+        what="AWQ (--method $m)"
+        [ $m = rtn ] && what=RTN
+        printf '  %-22s %10.4f %10.5f %+12.5f %8.5f\n' "$what" "$(number ppl "$D/$m.json")" \
+            "$(number kl_mean "$D/$m.json")" "$(number nll_diff "$D/$m.json")" "$(number nll_diff_se "$D/$m.json")"
+    done
+    echo
+    verdict=0
+    for m in awq best; do
+        awk -v m="$m" -v r="$(number nll_diff "$D/rtn.json")" -v a="$(number nll_diff "$D/$m.json")" \
+            -v rs="$(number nll_diff_se "$D/rtn.json")" -v as="$(number nll_diff_se "$D/$m.json")" 'BEGIN {
+            d = r - a; se = sqrt(rs * rs + as * as); better = d > 2 * se
+            printf "--method %s is %s than RTN: NLL %.4f nats per token %s (%.0f standard errors)\n", m,
+                better ? "BETTER" : "NOT BETTER", d < 0 ? -d : d, d < 0 ? "higher" : "lower", se > 0 ? d / se : 0
+            exit !better }' || verdict=1
+    done
+    echo
+    question="What is Bram's trade?"
+    echo "\$ echo \"$question\" | $B/awq run $D/best --chat -n 40"
+    answer=$(echo "$question" | "$B/awq" run "$D/best" --chat -n 40) || return 1
+    echo "$answer"
+    case $answer in
+        *carpenter*) echo "(right: Bram is a carpenter)" ;;
+        *) echo "(wrong: Bram is a carpenter)"; verdict=1 ;;
+    esac
+    return $verdict
+}
+
+tests() {
+    passed=0 failed=0 skipped=0
+    mkdir -p "$B/tests"
+    for f in tests/test_*.c; do
+        name=$(basename "$f" .c)
+        log=$B/tests/$name.log
+        if ! compile "$f" "$B/tests/$name" $WARN; then
+            echo "FAILED: $f does not compile"
+            failed=$((failed + 1))
+            continue
+        fi
+        { run "$B/tests/$name" 2>&1; echo "exit status $?"; } > "$log"
+        sed '/^exit status 0$/d' "$log"
+        count=$(sums "$log")
+        if [ -z "$count" ]; then # died before its last line
+            echo "FAILED: $name did not finish"
+            count="0 1 0"
+        fi
+        set -- $count
+        passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+        # a sanitizer may speak up after the last line
+        if [ "$2" -eq 0 ] && ! tail -n 1 "$log" | grep -q '^exit status 0$'; then
+            echo "FAILED: $name passed its tests but ended badly"
+            failed=$((failed + 1))
+        fi
+    done
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
+
+check() {
+    bad=0
+    run sh tools/check_contents.sh || bad=1
+    U=${UNICODE_DATA:-}
+    if [ -n "$U" ] && [ -f "$U/UnicodeData.txt" ]; then
+        compile tools/unicode.c "$B/unicode" &&
+            run "$B/unicode" --check awq.h "$U/UnicodeData.txt" "$U/CompositionExclusions.txt" || bad=1
+    else
+        echo "skipped: the Unicode tables; UNICODE_DATA names no folder with UnicodeData.txt"
+    fi
+    for f in awq*.h; do # ASCII only; tables may be wider than the text
+        awk -v f="$f" '{ bytes += length($0) + 1 } length($0) > 112 { long++ } /[^\001-\176]/ { odd++ }
+            END { printf "%s: %d lines, %.0f KB, %d lines over 112 columns, %d not ASCII\n", f, NR, bytes / 1e3, long, odd
+                  exit odd > 0 }' "$f" || bad=1
+    done
+    printf '#include "%s/awq.h"\nint main(void) { return 0; }\n' "$(pwd)" > "$B/declarations.c"
+    printf '#define AWQ_IMPLEMENTATION\n#include "%s/awq.h"\n' "$(pwd)" > "$B/implementation.c"
+    for f in declarations implementation; do
+        t0=$(date +%s)
+        run $CC -O2 -c -o "$B/$f.o" "$B/$f.c" || bad=1
+        echo "$f: $(($(date +%s) - t0)) s (whole seconds), object $(wc -c < "$B/$f.o" | tr -d ' ') bytes"
+    done
+    return $bad
+}
+
+matrix() {
+    passed=0 failed=0
+    printf '#define AWQ_IMPLEMENTATION\n#include "%s/awq.h"\nint main(void) { return awq_version()[0] == 0; }\n' \
+        "$(pwd)" > "$B/matrix.c"
+    for compiler in gcc clang g++ clang++; do
+        command -v $compiler >/dev/null 2>&1 || { echo "skipped: $compiler is not here"; continue; }
+        case $compiler in
+            *++) language=c++ standards="c++11 c++17" ;;
+            *) language=c standards="c99 c11" ;;
+        esac
+        for std in $standards; do
+            for o in -O0 -O2; do
+                if run $compiler -x $language -std=$std $o -Wall -Wextra -Wpedantic -Wshadow -Werror -o "$B/matrix" \
+                    "$B/matrix.c" $LIBS && "$B/matrix"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+            done
+        done
+    done
+    echo "matrix: $passed of $((passed + failed)) compile without a warning"
+    [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
+
+bench() {
+    for f in tests/bench/*.c; do
+        compile "$f" "$B/$(basename "$f" .c)" -Wno-unused-function && run "$B/$(basename "$f" .c)" || return 1
+    done
+}
+
+fuzz() {
+    command -v clang >/dev/null 2>&1 || { echo "build.sh: fuzz needs clang" >&2; return 1; }
+    CC=clang CFLAGS="-g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined"
+    bad=0
+    for f in tests/fuzz_*.c; do
+        name=$(basename "$f" .c)
+        mkdir -p "$B/fuzz/$name"
+        compile "$f" "$B/$name" -Wno-unused-function &&
+            run "$B/$name" -max_total_time="${fuzz_seconds:-30}" -timeout=10 -print_final_stats=1 \
+                -artifact_prefix="$B/fuzz/" "$B/fuzz/$name" || bad=1
+    done
+    return $bad
+}
+
+case ${1:-} in
+    '') build ;;
+    demo | check | matrix | bench | fuzz) $1 ;;
+    test) tests ;;
+    peers)
+        if [ -f tests/peers/run.sh ]; then run sh tests/peers/run.sh; else echo "skipped: no tests/peers/run.sh"; fi ;;
+    clean) run rm -rf "$B" ;;
+    *)
+        sed -n '2,/^# From/p' "$0" >&2
+        exit 2 ;;
+esac
