@@ -102,7 +102,9 @@ demo() {
     rm -rf "$D" && mkdir -p "$D" || return 1
     run "$B/awq" inspect $M -q || return 1
     for m in awq best; do
-        run "$B/awq" quantize $M -o "$D/$m" --calib tools/demo/calib.txt --group-size 128 --method $m -q || return 1
+        few= # the search of awq runs each block at each of 20 ratios: fewer tokens
+        [ $m = awq ] && few="--samples 32 --seq-len 256"
+        run "$B/awq" quantize $M -o "$D/$m" --calib tools/demo/calib.txt --group-size 128 --method $m $few -q || return 1
     done
     run "$B/awq" inspect "$D/best" -q || return 1
     into "$D/rtn.json" "$B/awq" eval $M --text $T --rtn 4 --group-size 128 --baseline $M -q --json || return 1
@@ -125,8 +127,8 @@ demo() {
         awk -v m="$m" -v r="$(number nll_diff "$D/rtn.json")" -v a="$(number nll_diff "$D/$m.json")" \
             -v rs="$(number nll_diff_se "$D/rtn.json")" -v as="$(number nll_diff_se "$D/$m.json")" 'BEGIN {
             d = r - a; se = sqrt(rs * rs + as * as); better = d > 2 * se
-            printf "--method %s is %s than RTN: NLL %.4f nats per token %s (%.0f standard errors)\n", m,
-                better ? "BETTER" : "NOT BETTER", d < 0 ? -d : d, d < 0 ? "higher" : "lower", se > 0 ? d / se : 0
+            printf("--method %s is %s than RTN: NLL %.4f nats per token %s (%.0f standard errors)\n", m,
+                better ? "BETTER" : "NOT BETTER", d < 0 ? -d : d, d < 0 ? "higher" : "lower", se > 0 ? d / se : 0)
             exit !better }' || verdict=1
     done
     echo
@@ -134,10 +136,7 @@ demo() {
     echo "\$ echo \"$question\" | $B/awq run $D/best --chat -n 40"
     answer=$(echo "$question" | "$B/awq" run "$D/best" --chat -n 40) || return 1
     echo "$answer"
-    case $answer in
-        *carpenter*) echo "(right: Bram is a carpenter)" ;;
-        *) echo "(wrong: Bram is a carpenter)"; verdict=1 ;;
-    esac
+    case $answer in *carpenter*) echo "(right)" ;; *) echo "(wrong: Bram is a carpenter)"; verdict=1 ;; esac
     return $verdict
 }
 

@@ -2,9 +2,9 @@
        cc -O2 -o 01_generate examples/01_generate.c -lm -lpthread
        ./01_generate [MODEL] [QUESTION]
    You learn: the context and its zero defaults, the thread pool, streaming text, a chat message, errors.
-   MODEL is a Hugging Face folder, full precision or quantized. Output for the demo model, speed aside:
-       Bram is a carpenter.
-       (OUTPUT_TOKENS)  */
+   MODEL is a Hugging Face folder, full precision or quantized. Output for the demo model:
+       He is the carpenter in Dunmarrow.
+       (11 tokens of prompt, 7 of answer, 350 per second) */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include <stdio.h>

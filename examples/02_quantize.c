@@ -3,7 +3,9 @@
        ./02_quantize [MODEL] [CALIBRATION.txt] [TARGET]
    You learn: calibration text, awq_quantize_model, perplexity and the distance to the original, progress.
    TARGET (default model-awq) must not exist; it can be loaded by vLLM and transformers. Output for the demo model:
-       OUTPUT_LINES */
+       layer 7: error 0.00070, by plain rounding 0.01844
+       model-awq: 8 layers, groups of 128, 7.6 s, at most 26 MB
+       perplexity 2.3080, was 2.3048; KL 0.00095 nats; same first choice 97.3 % */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include <stdio.h>

@@ -3,7 +3,9 @@
        ./03_layouts [MODEL]
    You learn: tensors of a checkpoint, awq_quantize for one matrix, awq_layout_describe, awq_pack, awq_unpack.
    Output for the demo model:
-OUTPUT_LINES */
+       gemm                  8832 bytes, same codes: qweight I32 qzeros I32 scales F16
+       marlin                8704 bytes, same codes: qweight I32 scales F16
+       compressed-tensors    8720 bytes, same codes: weight_packed I32 weight_scale F16 weight_shape I64 ... */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include <stdio.h>

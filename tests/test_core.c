@@ -1,5 +1,5 @@
-/* context, numbers, ops: allocation and its accounting, threads, files; conversions and elementary functions against
-   double precision; each instruction set against the scalar code, bit for bit. Needs no data. */
+/* context, numbers, ops: allocation and its accounting, threads, files; conversions and elementary functions
+   against double precision; each instruction set against the scalar code, bit for bit. Needs no data. */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include "test.h"
@@ -50,13 +50,15 @@ static void test_memory(void)
     CHECK(a && b && (uintptr_t)a % 64 == 0 && (uintptr_t)b % 64 == 0);
     for (i = 0; i < 1000 && !a[i]; i++) {}
     CHECK(i == 1000 && f.live == ctx.memory_used && ctx.memory_used == 1000 + 2 * AWQ__ALIGN);
-    CHECK(!awq__alloc(&ctx, 1, 1) && ctx.err.status == AWQ_E_MEMORY && strstr(ctx.err.text, "block of 65 bytes"));
+    CHECK(!awq__alloc(&ctx, 1, 1) && ctx.err.status == AWQ_E_MEMORY
+          && strstr(ctx.err.text, "block of 65 bytes"));
     CHECK(!awq__alloc(&ctx, SIZE_MAX / 2, 3) && strstr(ctx.err.text, "x 3 bytes asked for"));
     CHECK(f.calls == 3); /* the impossible size was not even asked for */
     ctx.memory_limit = ctx.memory_used + 100 + AWQ__ALIGN;
     CHECK(!awq__alloc(&ctx, 101, 1) && ctx.err.status == AWQ_E_MEMORY);
-    CHECK_MSG(!strcmp(ctx.err.text, "memory limit: 1128 bytes in use, 165 more asked for, memory_limit is 1292"),
-              "%s", ctx.err.text);
+    CHECK_MSG(
+        !strcmp(ctx.err.text, "memory limit: 1128 bytes in use, 165 more asked for, memory_limit is 1292"),
+        "%s", ctx.err.text);
     CHECK((array = awq__alloc(&ctx, 100, 1)) != NULL && ctx.memory_peak == ctx.memory_limit);
     awq__free(&ctx, array);
     awq__free(&ctx, a);
@@ -71,7 +73,8 @@ static void test_memory(void)
     }
     for (i = 0; i < 1000 && ((size_t *)array)[i] == i; i++) {}
     f.fail_at = f.calls;
-    CHECK(i == 1000 && !awq__grow(&ctx, &array, &cap, cap + 1, sizeof(size_t)) && ((size_t *)array)[999] == 999);
+    CHECK(i == 1000 && !awq__grow(&ctx, &array, &cap, cap + 1, sizeof(size_t))
+          && ((size_t *)array)[999] == 999);
     awq__free(&ctx, array);
     CHECK(f.live == 0);
 }
@@ -132,8 +135,8 @@ static void test_pool(void)
                 memset(c, 0, sizeof *c);
                 awq__run(&ctx, counts[k], count_job, c);
                 for (i = 0; i < 10000 && c->times[i] == (i < counts[k]); i++) {}
-                CHECK_MSG(i == 10000, "%d threads, %d jobs: job %d ran %d times", threads, (int)counts[k], (int)i,
-                          c->times[i]);
+                CHECK_MSG(i == 10000, "%d threads, %d jobs: job %d ran %d times", threads, (int)counts[k],
+                          (int)i, c->times[i]);
             }
         awq_pool_free(&ctx, pool);
     }
@@ -169,15 +172,19 @@ static void test_memory_files(void)
     awq__free(&ctx, data);
     CHECK(awq__file_load(&ctx, "empty", 5, &data, &n) == AWQ_OK && n == 0 && !data[0]);
     awq__free(&ctx, data);
-    CHECK(awq__file_load(&ctx, "a/b.txt", 4, &data, &n) == AWQ_E_LIMIT && strstr(ctx.err.text, "a/b.txt: 5 bytes"));
-    CHECK(awq__file_load(&ctx, "b.txt", 4, &data, &n) == AWQ_E_IO && !strncmp(ctx.err.text, "b.txt: cannot open", 18));
+    CHECK(awq__file_load(&ctx, "a/b.txt", 4, &data, &n) == AWQ_E_LIMIT
+          && strstr(ctx.err.text, "a/b.txt: 5 bytes"));
+    CHECK(awq__file_load(&ctx, "b.txt", 4, &data, &n) == AWQ_E_IO
+          && !strncmp(ctx.err.text, "b.txt: cannot open", 18));
     CHECK(awq__file_exists(&ctx, "empty") && !awq__file_exists(&ctx, "a"));
     CHECK(awq__file_save(&ctx, "a/b.txt", "x", 1) == AWQ_E_IO);
     CHECK(awq__file_open(&ctx, "a/b.txt", 0, &f) == AWQ_OK && f.bytes == 5);
     CHECK(awq__file_read(&ctx, &f, "a/b.txt", 1, text, 4) == AWQ_OK && !memcmp(text, "ello", 4));
-    CHECK(awq__file_read(&ctx, &f, "a/b.txt", 2, text, 4) == AWQ_E_FORMAT && strstr(ctx.err.text, "ends at byte 5"));
+    CHECK(awq__file_read(&ctx, &f, "a/b.txt", 2, text, 4) == AWQ_E_FORMAT
+          && strstr(ctx.err.text, "ends at byte 5"));
     CHECK(awq__file_read(&ctx, &f, "a/b.txt", UINT64_MAX, text, 4) == AWQ_E_FORMAT);
-    CHECK(ctx.files.read(&list, f.handle, 3, text, 4) == EIO && ctx.files.write(&list, f.handle, 0, text, 1) == EROFS);
+    CHECK(ctx.files.read(&list, f.handle, 3, text, 4) == EIO
+          && ctx.files.write(&list, f.handle, 0, text, 1) == EROFS);
     CHECK(ctx.files.map(&list, f.handle) == files[0].data && awq__file_close(&ctx, &f) == 0);
     CHECK(ctx.files.rename(&list, "a", "b") == EROFS && ctx.files.remove(&list, "empty") == EROFS);
     CHECK(ctx.memory_used == 0);
@@ -200,11 +207,13 @@ static void test_files(void)
     awq__free(&ctx, data);
     for (i = 0; i < 3; i++) {
         CHECK_MSG(awq__file_save(&ctx, path, texts[i], strlen(texts[i])) == AWQ_OK, "%s", ctx.err.text);
-        CHECK(awq__file_load(&ctx, path, 100, &data, &n) == AWQ_OK && n == strlen(texts[i]) && !strcmp(data, texts[i]));
+        CHECK(awq__file_load(&ctx, path, 100, &data, &n) == AWQ_OK && n == strlen(texts[i])
+              && !strcmp(data, texts[i]));
         awq__free(&ctx, data);
         CHECK(!awq__file_exists(&ctx, FOLDER "/file.tmp"));
     }
-    CHECK(awq__file_load(&ctx, FOLDER "/none", 100, &data, &n) == AWQ_E_IO && strstr(ctx.err.text, "none: cannot open"));
+    CHECK(awq__file_load(&ctx, FOLDER "/none", 100, &data, &n) == AWQ_E_IO
+          && strstr(ctx.err.text, "none: cannot open"));
     CHECK(awq__file_load(&ctx, FOLDER, 100, &data, &n) == AWQ_E_IO); /* a folder */
     CHECK(awq__file_save(&ctx, FOLDER "/no/file", "x", 1) == AWQ_E_IO);
     for (k = 0; reached; k++) { /* the k-th file call fails: the old file or the new one, no half-written one */
@@ -220,7 +229,8 @@ static void test_files(void)
         CHECK(st == (reached ? AWQ_E_IO : AWQ_OK));
         CHECK(awq__file_load(&ctx, path, 100, &data, &n) == AWQ_OK && !strcmp(data, reached ? "old" : "newer"));
         awq__free(&ctx, data);
-        CHECK_MSG(k == 1 || !awq__file_exists(&ctx, FOLDER "/file.tmp"), "%ld", k); /* 1: size, before any write */
+        /* 1: the size could not be asked for; nothing was written yet */
+        CHECK_MSG(k == 1 || !awq__file_exists(&ctx, FOLDER "/file.tmp"), "%ld", k);
         awq__os_remove(NULL, FOLDER "/file.tmp");
     }
     CHECK(k > 5);
@@ -305,7 +315,8 @@ static void test_bf16(void)
         want = rest > 0x8000 || (rest == 0x8000 && (lo & 1)) ? lo + 1 : lo;
         CHECK_MSG(awq__float_bf16(f) == want, "%08x", (unsigned)u);
     }
-    CHECK(awq__float_bf16(awq__bits_float(0x7f800001)) == 0x7fc0); /* a NaN whose upper half alone would be Inf */
+    /* a NaN whose upper half alone would be Inf */
+    CHECK(awq__float_bf16(awq__bits_float(0x7f800001)) == 0x7fc0);
 }
 
 static void test_convert(void)
@@ -405,7 +416,8 @@ static void test_ops(void)
 {
     static const int64_t sizes[] = {1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 65, 100, 127, 257, 1025, 4097, N_MAX};
     inputs *in = (inputs *)malloc(sizeof *in);
-    double *a = (double *)malloc((4 * N_MAX + 4) * sizeof *a), *b = (double *)malloc((4 * N_MAX + 4) * sizeof *b);
+    double *a = (double *)malloc((4 * N_MAX + 4) * sizeof *a),
+           *b = (double *)malloc((4 * N_MAX + 4) * sizeof *b);
     double worst = 0;
     awq_ctx ctx;
     size_t k;
@@ -421,7 +433,8 @@ static void test_ops(void)
         for (isa = 0; isa < 3; isa++) {
             ctx.isa = isas[isa];
             run_ops(awq__ops_for(&ctx), in, n, b);
-            CHECK_MSG(!memcmp(a, b, (size_t)(4 * n + 4) * sizeof *a), "%s, %d values", awq_isa_name(isas[isa]), (int)n);
+            CHECK_MSG(!memcmp(a, b, (size_t)(4 * n + 4) * sizeof *a), "%s, %d values", awq_isa_name(isas[isa]),
+                      (int)n);
         }
         for (i = 0; i < n; i++) {
             dot += (double)in->x[i] * (double)in->y[i];
@@ -431,12 +444,14 @@ static void test_ops(void)
             sy += exp((double)in->y[i]);
         }
         lx = log(sx), ly = log(sy);
-        for (i = 0; i < n; i++) kl += exp((double)in->x[i] - lx) * ((double)in->x[i] - lx - (double)in->y[i] + ly);
+        for (i = 0; i < n; i++)
+            kl += exp((double)in->x[i] - lx) * ((double)in->x[i] - lx - (double)in->y[i] + ly);
         CHECK(fabs(a[0] - dot) <= 1e-6 * mag + 1e-12 && fabs(a[1] - lx) < 1e-6 && fabs(a[3] - kl) < 1e-5);
         for (i = 0; i < n; i++) {
             double x = in->x[i], y = in->y[i], norm = x / sqrt(sq / (double)n + 1e-5f) * y;
             double gate = x / (1 + exp(-x)) * y;
-            e = AWQ__MAX(fabs(a[4 + i] - norm) / (1 + fabs(norm)), fabs(a[4 + n + i] - gate) / (1 + fabs(gate)));
+            e = AWQ__MAX(fabs(a[4 + i] - norm) / (1 + fabs(norm)),
+                         fabs(a[4 + n + i] - gate) / (1 + fabs(gate)));
             worst = AWQ__MAX(worst, e);
         }
     }
@@ -449,8 +464,8 @@ static void test_ops(void)
 static void test_attend(void)
 {
     static const int dims[] = {8, 40, 64, 128};
-    static const int64_t spans[][2] = {{0, 0}, {0, 1}, {0, 62}, {0, 63}, {0, 64}, {5, 5}, {60, 70}, {63, 63}, {64, 64},
-                                       {100, 299}, {0, 299}};
+    static const int64_t spans[][2] = {{0, 0},   {0, 1},   {0, 62},  {0, 63},    {0, 64}, {5, 5},
+                                       {60, 70}, {63, 63}, {64, 64}, {100, 299}, {0, 299}};
     enum { KEYS = 300 };
     int64_t stride = 128 + 24;
     float *k = (float *)malloc((size_t)(KEYS * stride) * sizeof *k);

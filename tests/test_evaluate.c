@@ -1,5 +1,5 @@
-/* evaluate: how windows are cut, and perplexity, KL and agreement against what the logits of a session give. Uses the
-   demo model, run from the repository's root folder. */
+/* evaluate: how windows are cut, and perplexity, KL and agreement against what the logits of a session give.
+   Uses the demo model, run from the repository's root folder. */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include "test.h"
@@ -39,11 +39,12 @@ static double log_sum(const float *x, int64_t n)
     return log(sum) + top;
 }
 
-static void evaluate_directly(awq_ctx *ctx, const awq_model *m, const awq_model *base, const int32_t *ids, int64_t n,
-                              int64_t window, int64_t stride, direct *r)
+static void evaluate_directly(awq_ctx *ctx, const awq_model *m, const awq_model *base, const int32_t *ids,
+                              int64_t n, int64_t window, int64_t stride, direct *r)
 {
     int64_t V = awq_model_config(m)->vocab_size, start, scored_to = 0, i, j;
-    float *a = (float *)malloc((size_t)(window * V) * sizeof *a), *b = (float *)malloc((size_t)(window * V) * sizeof *b);
+    float *a = (float *)malloc((size_t)(window * V) * sizeof *a),
+          *b = (float *)malloc((size_t)(window * V) * sizeof *b);
     memset(r, 0, sizeof *r);
     for (start = 0;; start += stride) {
         int64_t len = AWQ__MIN(window, n - start), scored = 0;
@@ -91,7 +92,8 @@ static int64_t heldout(awq_ctx *ctx, const awq_model *m, int32_t *ids)
 {
     char *text = NULL;
     size_t bytes = 0, count = 0;
-    CHECK_MSG(awq__file_load(ctx, "tools/demo/heldout.txt", 1 << 24, &text, &bytes) == AWQ_OK, "%s", ctx->err.text);
+    CHECK_MSG(awq__file_load(ctx, "tools/demo/heldout.txt", 1 << 24, &text, &bytes) == AWQ_OK, "%s",
+              ctx->err.text);
     if (text) CHECK(awq_encode(ctx, awq_model_tokenizer(m), text, 4000, 0, ids, N_IDS, &count) == AWQ_OK);
     CHECK(count >= N_IDS);
     awq__free(ctx, text);
@@ -100,9 +102,10 @@ static int64_t heldout(awq_ctx *ctx, const awq_model *m, int32_t *ids)
 
 static void test_demo(void)
 {
-    static const int64_t cuts[][3] = { /* tokens, window, stride */
-        {N_IDS, 128, 0}, {N_IDS, 128, 64}, {N_IDS, 128, 31}, {N_IDS, 300, 100}, {N_IDS, 0, 0}, {257, 128, 0}, {2, 64, 0},
-        {130, 128, 1}, {50, 2, 1}, {50, 2, 0}};
+    static const int64_t cuts[][3] = {/* tokens, window, stride */
+                                      {N_IDS, 128, 0}, {N_IDS, 128, 64}, {N_IDS, 128, 31}, {N_IDS, 300, 100},
+                                      {N_IDS, 0, 0},   {257, 128, 0},    {2, 64, 0},       {130, 128, 1},
+                                      {50, 2, 1},      {50, 2, 0}};
     awq_ctx ctx;
     awq_model *m = NULL, *rounded = NULL;
     awq_model_desc md;
@@ -117,7 +120,8 @@ static void test_demo(void)
     if (!m || !rounded) return;
     heldout(&ctx, m, ids);
     for (k = 0; k < sizeof cuts / sizeof cuts[0]; k++) {
-        int64_t n = cuts[k][0], window = cuts[k][1] ? cuts[k][1] : 512, stride = cuts[k][2] ? cuts[k][2] : window, i;
+        int64_t n = cuts[k][0], window = cuts[k][1] ? cuts[k][1] : 512,
+                stride = cuts[k][2] ? cuts[k][2] : window, i;
         int64_t room = awq_evaluate_windows(n, cuts[k][1], cuts[k][2]);
         awq_evaluate_desc d;
         awq_evaluation r;
@@ -132,17 +136,18 @@ static void test_demo(void)
         evaluate_directly(&ctx, rounded, m, ids, n, window, stride, &want);
         evaluate_directly(&ctx, m, NULL, ids, n, window, stride, &plain);
         ctx.isa = AWQ_ISA_AUTO;
-        CHECK_MSG(r.tokens == want.tokens && r.windows == want.windows && r.windows <= room, "%d: %d tokens, %d windows",
-                  (int)k, (int)r.tokens, (int)r.windows);
+        CHECK_MSG(r.tokens == want.tokens && r.windows == want.windows && r.windows <= room,
+                  "%d: %d tokens, %d windows", (int)k, (int)r.tokens, (int)r.windows);
         if (stride < window) CHECK(r.tokens == n - 1); /* overlapping: every token but the first, once */
-        CHECK_MSG(fabs(r.nll - want.nll) < 1e-5 && fabs(r.baseline_nll - plain.nll) < 1e-5, "%d: %g %g", (int)k, r.nll,
-                  want.nll);
-        CHECK(fabs(r.ppl - exp(r.nll)) < 1e-9 * r.ppl && fabs(r.baseline_ppl - exp(r.baseline_nll)) < 1e-9 * r.ppl);
+        CHECK_MSG(fabs(r.nll - want.nll) < 1e-5 && fabs(r.baseline_nll - plain.nll) < 1e-5, "%d: %g %g", (int)k,
+                  r.nll, want.nll);
+        CHECK(fabs(r.ppl - exp(r.nll)) < 1e-9 * r.ppl
+              && fabs(r.baseline_ppl - exp(r.baseline_nll)) < 1e-9 * r.ppl);
         CHECK_MSG(fabs(r.kl_mean - want.kl) < 1e-5, "%d: KL %g %g", (int)k, r.kl_mean, want.kl);
         CHECK_MSG(fabs(r.top1_agreement - want.agree) < 1e-12, "%d", (int)k);
         for (i = 0; i < r.windows; i++) {
-            CHECK_MSG(fabs(nll[i] - want.window_nll[i]) < 1e-5 && fabs(base[i] - plain.window_nll[i]) < 1e-5, "%d, %d",
-                      (int)k, (int)i);
+            CHECK_MSG(fabs(nll[i] - want.window_nll[i]) < 1e-5 && fabs(base[i] - plain.window_nll[i]) < 1e-5,
+                      "%d, %d", (int)k, (int)i);
             CHECK(kl[i] > -1e-6);
             mean += (nll[i] - base[i]) / (double)r.windows;
         }
@@ -150,8 +155,8 @@ static void test_demo(void)
         if (r.windows > 1) var /= (double)(r.windows - 1);
         CHECK(fabs(r.nll_diff - mean) < 1e-9 && fabs(r.nll_diff_se - sqrt(var / (double)r.windows)) < 1e-7);
         if (k == 0) {
-            printf("    perplexity %.4f, rounded to 4 bits %.4f, KL %.5f, agreement %.3f\n", r.baseline_ppl, r.ppl,
-                   r.kl_mean, r.top1_agreement);
+            printf("    perplexity %.4f, rounded to 4 bits %.4f, KL %.5f, agreement %.3f\n", r.baseline_ppl,
+                   r.ppl, r.kl_mean, r.top1_agreement);
             CHECK(r.kl_mean > 0 && r.ppl > 1 && r.top1_agreement > 0.5 && r.top1_agreement < 1);
         }
     }
@@ -160,7 +165,8 @@ static void test_demo(void)
     CHECK(ctx.memory_used == 0);
 }
 
-static void test_itself(void) /* as its own baseline; threads, instruction sets and the baseline change no bit */
+static void
+test_itself(void) /* as its own baseline; threads, instruction sets and the baseline change no bit */
 {
     awq_ctx ctx;
     awq_model *m = NULL;
@@ -177,11 +183,13 @@ static void test_itself(void) /* as its own baseline; threads, instruction sets 
     d.window = 100;
     d.stride = 70;
     CHECK(awq_evaluate(&ctx, m, &d, &alone) == AWQ_OK);
-    CHECK(alone.kl_mean == 0 && alone.top1_agreement == 0 && alone.baseline_nll == 0 && alone.baseline_ppl == 0);
+    CHECK(alone.kl_mean == 0 && alone.top1_agreement == 0 && alone.baseline_nll == 0
+          && alone.baseline_ppl == 0);
     d.baseline = m;
     CHECK(awq_evaluate(&ctx, m, &d, &r) == AWQ_OK);
     CHECK(fabs(r.kl_mean) < 1e-7 && r.top1_agreement == 1 && r.nll_diff == 0 && r.nll_diff_se == 0);
-    CHECK(r.nll == r.baseline_nll && r.nll == alone.nll && r.tokens == alone.tokens && r.windows == alone.windows);
+    CHECK(r.nll == r.baseline_nll && r.nll == alone.nll && r.tokens == alone.tokens
+          && r.windows == alone.windows);
     for (i = 0; i < 4; i++) {
         awq_pool *pool = NULL;
         CHECK(awq_pool_create(&ctx, 1 + 2 * i, &pool) == AWQ_OK);

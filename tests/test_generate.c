@@ -1,5 +1,5 @@
-/* generate: sampling one token; stop strings, lengths, end of text and streaming with the demo model, run from the
-   repository's root folder. */
+/* generate: sampling one token; stop strings, lengths, end of text and streaming with the demo model, run from
+   the repository's root folder. */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include "test.h"
@@ -123,7 +123,8 @@ static void test_penalty(void)
     s.repetition_penalty = 2;
     memcpy(x, five, sizeof x);
     CHECK(awq_sample(&ctx, &s, x, 5, history, 6, &state, &id) == AWQ_OK && id == 2);
-    CHECK(x[0] == 1 && x[1] == 1.5f && x[2] == 3 && x[3] == -4 && x[4] == 1); /* once each, whatever the count */
+    CHECK(x[0] == 1 && x[1] == 1.5f && x[2] == 3 && x[3] == -4
+          && x[4] == 1); /* once each, whatever the count */
     memcpy(x, five, sizeof x);
     s.repetition_window = 3; /* 3, 99, -5 */
     CHECK(awq_sample(&ctx, &s, x, 5, history, 6, &state, &id) == AWQ_OK && id == 1 && x[3] == -4 && x[4] == 2);
@@ -156,7 +157,8 @@ static void test_sample_errors(void)
         if (i == 7) s.repetition_penalty = -1;
         if (i == 8) s.top_p = nan;
         if (i == 9) s.min_p = nan;
-        CHECK_MSG(awq_sample(&ctx, &s, x, 5, NULL, 0, &state, &id) == AWQ_E_ARG && strstr(ctx.err.text, "sampling:"),
+        CHECK_MSG(awq_sample(&ctx, &s, x, 5, NULL, 0, &state, &id) == AWQ_E_ARG
+                      && strstr(ctx.err.text, "sampling:"),
                   "%d", i);
     }
     CHECK(awq_sample(&ctx, &none, x, 0, NULL, 0, &state, &id) == AWQ_E_ARG);
@@ -286,8 +288,8 @@ static void test_stop_strings(void)
             d.n_stop = 3;
             found = strstr(all.text, stop);
             CHECK(say(&ctx, m, &d, &h, &r) == AWQ_OK && r.reason == AWQ_STOP_STRING);
-            CHECK_MSG(h.n == (size_t)(found - all.text) && !strncmp(h.text, all.text, h.n), "stop \"%s\": \"%s\"", stop,
-                      h.text);
+            CHECK_MSG(h.n == (size_t)(found - all.text) && !strncmp(h.text, all.text, h.n),
+                      "stop \"%s\": \"%s\"", stop, h.text);
         }
     {
         static const char *const never[] = {"a string that does not come"};
@@ -320,7 +322,8 @@ static void test_seeds(void)
     for (seed = 0; seed < 12; seed++) {
         awq_pool *pool = NULL;
         d.sampling.seed = (uint64_t)seed;
-        d.sampling.temperature = seed < 6 ? 1.0f : 50.0f; /* at 50 any token: parts of characters, special ones */
+        d.sampling.temperature =
+            seed < 6 ? 1.0f : 50.0f; /* at 50 any token: parts of characters, special ones */
         CHECK(say(&ctx, m, &d, &h[0], &r) == AWQ_OK && r.tokens == 40);
         CHECK(awq_pool_create(&ctx, 1 + seed % 3, &pool) == AWQ_OK);
         ctx.jobs = awq_pool_jobs(pool);

@@ -1,14 +1,28 @@
-/* model: logits, hidden states and greedy tokens of the reference checkpoints; the same bits for every chunk size,
-   instruction set and number of threads; sessions at their limits. With AWQ_TEST_DATA the reference's numbers. */
+/* model: logits, hidden states and greedy tokens of the reference checkpoints; the same bits for every chunk
+   size, instruction set and number of threads; sessions at their limits. With AWQ_TEST_DATA the reference's
+   numbers. */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include "test.h"
 #include "tiny.h"
 
-static const char *const fixtures[] = {
-    "llama_gqa", "llama_tied", "llama_headdim", "llama_bias_fp32", "llama_rope_linear", "llama_rope_llama3", "mistral",
-    "qwen2", "qwen2_swa", "qwen3", "llama_awq_gemm", "llama_awq_gemv", "llama_awq_gemv_fast", "qwen2_awq_gemm",
-    "qwen3_awq_gemm", "llama_ct_pack_asym_fp16", "llama_ct_pack_sym_bf16"};
+static const char *const fixtures[] = {"llama_gqa",
+                                       "llama_tied",
+                                       "llama_headdim",
+                                       "llama_bias_fp32",
+                                       "llama_rope_linear",
+                                       "llama_rope_llama3",
+                                       "mistral",
+                                       "qwen2",
+                                       "qwen2_swa",
+                                       "qwen3",
+                                       "llama_awq_gemm",
+                                       "llama_awq_gemv",
+                                       "llama_awq_gemv_fast",
+                                       "qwen2_awq_gemm",
+                                       "qwen3_awq_gemm",
+                                       "llama_ct_pack_asym_fp16",
+                                       "llama_ct_pack_sym_bf16"};
 enum { N_FIXTURES = sizeof fixtures / sizeof fixtures[0], MAX_PROMPT = 256, GREEDY = 24 };
 
 static double worst_logit, worst_hidden; /* over all fixtures */
@@ -27,7 +41,8 @@ static int32_t read_ids(const awq__json *j, const char *key, int32_t *ids)
     uint32_t node;
     int32_t n = 0;
     int64_t id;
-    for (node = awq__json_first(j, awq__json_get(j, 1, key)); node && n < MAX_PROMPT; node = awq__json_next(j, node))
+    for (node = awq__json_first(j, awq__json_get(j, 1, key)); node && n < MAX_PROMPT;
+         node = awq__json_next(j, node))
         ids[n++] = awq__json_int_of(j, node, &id) ? (int32_t)id : -1;
     return n;
 }
@@ -131,7 +146,8 @@ static void test_reference(void)
         memset(&ctx, 0, sizeof ctx);
         if (!fixture_open(&ctx, &f, fixtures[k])) CHECK_MSG(0, "%s: %s", fixtures[k], ctx.err.text);
         else {
-            float *a = feed_all(&ctx, &f, f.short_ids, f.n_short, 0), *b = feed_all(&ctx, &f, f.long_ids, f.n_long, 0);
+            float *a = feed_all(&ctx, &f, f.short_ids, f.n_short, 0),
+                  *b = feed_all(&ctx, &f, f.long_ids, f.n_long, 0);
             double da = difference(&ctx, &f, "logits_short", a, f.n_short * f.vocab);
             double db = difference(&ctx, &f, "logits_long", b, f.n_long * f.vocab);
             float *last = (float *)malloc((size_t)f.vocab * sizeof *last);
@@ -227,7 +243,8 @@ static void test_session(void)
     CHECK(awq_session_feed(&ctx, s, tiny_ids, 20, &d, got) == AWQ_OK && awq_session_position(s) == 20);
     CHECK(!memcmp(got, all + 19 * 96, sizeof got));
     CHECK(awq_session_feed(&ctx, s, tiny_ids, 1, NULL, again) == AWQ_E_LIMIT && awq_session_position(s) == 20);
-    CHECK_MSG(strstr(ctx.err.text, "room for 20 tokens; 20 are there and 1 more came") != NULL, "%s", ctx.err.text);
+    CHECK_MSG(strstr(ctx.err.text, "room for 20 tokens; 20 are there and 1 more came") != NULL, "%s",
+              ctx.err.text);
     CHECK(awq_session_rewind(&ctx, s, 21) == AWQ_E_ARG && awq_session_rewind(&ctx, s, -1) == AWQ_E_ARG);
     CHECK(strstr(ctx.err.text, "position -1, the session holds 20 tokens") && awq_session_position(s) == 20);
     for (i = 19; i >= 0; i -= 6) { /* from any position on the same bits as at once */
@@ -243,7 +260,8 @@ static void test_session(void)
     d.chunk = 1; /* the bad id comes in the second chunk: what the first one put in is gone again */
     d.all_logits = NULL;
     CHECK(awq_session_feed(&ctx, s, bad, 3, &d, got) == AWQ_E_ARG && awq_session_position(s) == 0);
-    CHECK_MSG(strstr(ctx.err.text, "token id 96 is outside the model's vocabulary of 96") != NULL, "%s", ctx.err.text);
+    CHECK_MSG(strstr(ctx.err.text, "token id 96 is outside the model's vocabulary of 96") != NULL, "%s",
+              ctx.err.text);
     bad[1] = -1;
     CHECK(awq_session_feed(&ctx, s, bad, 3, NULL, got) == AWQ_E_ARG && awq_session_position(s) == 0);
     awq_session_free(&ctx, s);
@@ -277,7 +295,8 @@ static awq_status tiny_run(awq_ctx *ctx, const awq_model_desc *desc, int64_t chu
     return st;
 }
 
-/* rounding while loading is the same as loading what was rounded; chunks, instruction sets, threads: same bits */
+/* rounding while loading is the same as loading what was rounded; chunks, instruction sets, threads: same bits
+ */
 static void test_tiny_bits(void)
 {
     static const awq_isa isas[] = {AWQ_ISA_AUTO, AWQ_ISA_SCALAR, AWQ_ISA_AVX2, AWQ_ISA_AVX512};
@@ -348,8 +367,8 @@ static void test_refused(void)
     t.list.count = 0;
     CHECK(tiny_run(&ctx, &d, 0, got) == AWQ_E_IO);
     for (i = 0; i < 3; i++) { /* NaN in the embedding, a linear, a norm */
-        static const char *const names[] = {"model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight",
-                                            "model.norm.weight"};
+        static const char *const names[] = {"model.embed_tokens.weight",
+                                            "model.layers.0.self_attn.q_proj.weight", "model.norm.weight"};
         uint16_t *h = (uint16_t *)tiny_find(&t, names[i])->data, keep = h[5];
         h[5] = 0x7e00;
         ctx = tiny_ctx(&t);
@@ -361,7 +380,8 @@ static void test_refused(void)
     tiny_resize(x, AWQ_F32, 2, 32, 64);
     for (i = 0; i < 32 * 64; i++) ((float *)x->data)[i] = 3e38f;
     ctx = tiny_ctx(&t);
-    CHECK_MSG(tiny_run(&ctx, &d, 0, got) == AWQ_E_NUMERIC && strstr(ctx.err.text, "layer 0"), "%s", ctx.err.text);
+    CHECK_MSG(tiny_run(&ctx, &d, 0, got) == AWQ_E_NUMERIC && strstr(ctx.err.text, "layer 0"), "%s",
+              ctx.err.text);
     CHECK(ctx.memory_used == 0);
     tiny_free(&t);
 }
