@@ -782,7 +782,7 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
    Status, error text, allocation with accounting, jobs, a small thread pool, files.
    Invariants: jobs neither allocate nor fail; every allocation is made and freed on the calling thread; each block
    remembers its size (64 bytes in front), so that free needs no size and the hook still gets one.
-   Tests: tests/test_context.c */
+   Tests: tests/test_core.c */
 
 #include <errno.h>
 #include <math.h>
@@ -1702,7 +1702,8 @@ static awq_status awq__file_save(awq_ctx *ctx, const char *path, const void *dat
         return AWQ_E_MEMORY;
     }
     st = awq__file_open(ctx, tmp.data, 1, &f);
-    if (!st) {
+    if (st) fs->remove(fs->user, tmp.data);
+    else {
         int e2;
         e = fs->write(fs->user, f.handle, 0, data, bytes);
         if (!e) e = fs->truncate(fs->user, f.handle, bytes);
@@ -1735,7 +1736,7 @@ static char *awq__path_join(awq_ctx *ctx, const char *folder, const char *name)
    fp16 and bf16, element types, checked sizes, a random generator, instruction sets, exact elementary functions.
    Invariants: conversions round to nearest even and keep NaN; awq__expf and friends are the same bits on every
    machine (no libm in the forward pass but sqrtf, which IEEE 754 fixes).
-   Tests: tests/test_numbers.c */
+   Tests: tests/test_core.c */
 
 static float awq__bits_float(uint32_t u)
 {
@@ -1923,7 +1924,8 @@ AWQ_API awq_isa awq_best_isa(void)
     }
 #  endif
     if ((xcr & 6) != 6 || !(c >> 12 & 1) || !(c >> 29 & 1) || !(b >> 5 & 1)) return AWQ_ISA_SCALAR; /* FMA F16C AVX2 */
-    if ((xcr & 0xe6) == 0xe6 && (b >> 16 & 1) && (b >> 30 & 1) && (b >> 31 & 1)) return AWQ_ISA_AVX512; /* F BW VL */
+    if ((xcr & 0xe6) == 0xe6 && (b >> 16 & 1) && (b >> 17 & 1) && (b >> 30 & 1) && (b >> 31 & 1))
+        return AWQ_ISA_AVX512; /* F DQ BW VL */
     return AWQ_ISA_AVX2;
 #else
     return AWQ_ISA_SCALAR;
@@ -3292,7 +3294,7 @@ AWQ_API awq_status awq_unpack(awq_ctx *ctx, const awq_packed *p, awq_qweight *w)
    Each body is plain C written over 16 lanes and compiled once per instruction set (a target attribute on a wrapper
    that inlines it): no reassociation, no contraction, so every instruction set gives the same bits. Lane l of a sum
    takes elements l, l + 16, ...; lanes are added as a tree.
-   Tests: tests/test_ops.c (each instruction set against scalar, and against double precision) */
+   Tests: tests/test_core.c (each instruction set against scalar, and against double precision) */
 
 #if defined(__GNUC__) || defined(__clang__)
 #  define AWQ__INLINE static inline __attribute__((always_inline))
@@ -4139,7 +4141,7 @@ AWQ_API size_t awq_linear_bytes(const awq_linear *l)
    MARK: >>search
    Scales: the reference's 20-point grid and the identity. Clips: per row and group against second moments, which is
    the reference's objective written as a quadratic form. All in fp32, as the reference on fp32 weights.
-   Tests: tests/test_search.c, tests/test_golden.c (the reference's own losses, scales and thresholds) */
+   Tests: tests/test_golden.c (the reference's own losses, scales and thresholds) */
 
 static awq_status awq__search_check(awq_ctx *ctx, const char *who, int64_t in, const awq_search_desc *d)
 {
@@ -11665,6 +11667,8 @@ AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_
     memset(&r, 0, sizeof r);
     if (!d->ids && !model->tokenizer)
         return awq__fail(ctx, AWQ_E_ARG, "awq_generate: the model has no tokenizer.json; give the prompt as ids");
+    if (d->ids && d->n_ids < 1)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_generate: n_ids is %lld, expected at least 1", (long long)d->n_ids);
     if (d->ids) {
         n = (size_t)d->n_ids;
         ids = AWQ__NEW_RAW(ctx, int32_t, n);
@@ -11879,7 +11883,7 @@ AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_
    MARK: >>export
    Writing a checkpoint: the plan of its tensors, config.json with quantization_config, the files that travel along.
    Everything is written to <target>.partial, which becomes <target> by one rename when it is complete.
-   Tests: tests/test_export.c, tests/peers (real engines load the result) */
+   Tests: tests/test_golden.c */
 
 typedef struct awq__export_desc {
     const char *target;
@@ -12364,7 +12368,7 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
    MARK: >>calibrate
    Texts to blocks of tokens. Each source gives one stream of tokens (documents one after another, each with the
    tokens that the tokenizer adds); blocks are cut from it at even distances, so that a few samples cover all of it.
-   Tests: tests/test_calibrate.c */
+   Tests: tests/test_golden.c */
 
 #define AWQ__CALIB_FILE_MAX ((size_t)1 << 30)
 #define AWQ__CALIB_MIN_TOKENS 64
@@ -12666,7 +12670,7 @@ AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *token
    and of the MLP. Method best runs the original and the quantized model side by side: each stage (q,k,v; o; gate,up;
    down) sees the inputs that the stages before it, quantized, give, and aims at what the original would have put out.
    Groups of linears that share an input and a scale:  0 norm -> q,k,v   1 v -> o   2 norm -> gate,up   3 up -> down
-   Tests: tests/test_quantize_model.c, tests/test_golden.c */
+   Tests: tests/test_golden.c */
 
 static const awq__tap_in awq__group_input[4] = {AWQ__IN_ATTN, AWQ__IN_O, AWQ__IN_MLP, AWQ__IN_DOWN};
 static const struct {
