@@ -11179,15 +11179,6 @@ static awq_status awq__model_tensor(awq_ctx *ctx, awq_model *m, const awq_tensor
     return AWQ_OK;
 }
 
-/* "a.{}.b" with the layer's number, into name [256] */
-static const char *awq__layer_name(const char *pattern, int layer, char *name)
-{
-    const char *brace = strstr(pattern, "{}");
-    if (!brace) snprintf(name, 256, "%s", pattern);
-    else snprintf(name, 256, "%.*s%d%s", (int)(brace - pattern), pattern, layer, brace + 2);
-    return name;
-}
-
 /* A small vector as fp32 in the model's arena. */
 static awq_status awq__read_vector(awq_ctx *ctx, awq_checkpoint *ck, awq__arena *arena, const char *name, int64_t n,
                                    float **out)
@@ -11208,13 +11199,13 @@ static awq_status awq__layer_norms(awq_ctx *ctx, awq_checkpoint *ck, awq__arena 
     const awq_config *c = awq_checkpoint_config(ck);
     char name[256];
     l->sliding = c->layer_is_sliding[i];
-    AWQ__TRY(awq__read_vector(ctx, ck, arena, awq__layer_name(c->family->input_norm, i, name), c->hidden_size,
+    AWQ__TRY(awq__read_vector(ctx, ck, arena, awq__ck_name(name, c->family->input_norm, i, ""), c->hidden_size,
                               &l->input_norm));
-    AWQ__TRY(awq__read_vector(ctx, ck, arena, awq__layer_name(c->family->post_norm, i, name), c->hidden_size,
+    AWQ__TRY(awq__read_vector(ctx, ck, arena, awq__ck_name(name, c->family->post_norm, i, ""), c->hidden_size,
                               &l->post_norm));
     if (!c->family->qk_norm) return AWQ_OK;
-    AWQ__TRY(awq__read_vector(ctx, ck, arena, awq__layer_name(c->family->q_norm, i, name), c->head_dim, &l->q_norm));
-    return awq__read_vector(ctx, ck, arena, awq__layer_name(c->family->k_norm, i, name), c->head_dim, &l->k_norm);
+    AWQ__TRY(awq__read_vector(ctx, ck, arena, awq__ck_name(name, c->family->q_norm, i, ""), c->head_dim, &l->q_norm));
+    return awq__read_vector(ctx, ck, arena, awq__ck_name(name, c->family->k_norm, i, ""), c->head_dim, &l->k_norm);
 }
 
 AWQ_API void awq_model_free(awq_ctx *ctx, awq_model *m)
@@ -13800,8 +13791,8 @@ static awq_status awq__qm_write(awq_ctx *ctx, awq__qm *m, int l)
     const awq_family *f = m->c->family;
     char name[256];
     int k;
-    AWQ__TRY(awq__export_named(ctx, &m->e, awq__layer_name(f->input_norm, l, name), m->layer.input_norm, m->width[0]));
-    AWQ__TRY(awq__export_named(ctx, &m->e, awq__layer_name(f->post_norm, l, name), m->layer.post_norm, m->width[0]));
+    AWQ__TRY(awq__export_named(ctx, &m->e, awq__ck_name(name, f->input_norm, l, ""), m->layer.input_norm, m->width[0]));
+    AWQ__TRY(awq__export_named(ctx, &m->e, awq__ck_name(name, f->post_norm, l, ""), m->layer.post_norm, m->width[0]));
     for (k = 0; k < AWQ_N_LINEARS; k++) {
         if (m->kept[k])
             AWQ__TRY(awq__export_float(ctx, &m->e, m->e.linear[l * AWQ_N_LINEARS + k].first, 0, m->wt[k],
@@ -13960,8 +13951,8 @@ static awq_status awq__qm_skip(awq_ctx *ctx, awq__qm *m, int l)
         memcpy(to + at * H, m->w.x, (size_t)(n * H) * sizeof(float));
     }
     if (m->d->method != AWQ_METHOD_BEST) return AWQ_OK;
-    AWQ__TRY(awq__qm_reread(ctx, m, awq__layer_name(f->input_norm, l, name), m->lq.input_norm, H));
-    AWQ__TRY(awq__qm_reread(ctx, m, awq__layer_name(f->post_norm, l, name), m->lq.post_norm, H));
+    AWQ__TRY(awq__qm_reread(ctx, m, awq__ck_name(name, f->input_norm, l, ""), m->lq.input_norm, H));
+    AWQ__TRY(awq__qm_reread(ctx, m, awq__ck_name(name, f->post_norm, l, ""), m->lq.post_norm, H));
     for (k = 0; k < AWQ_N_LINEARS; k++) {
         awq_linear_info info;
         AWQ__TRY(awq_checkpoint_linear(ctx, m->ck, l, (awq_linear_id)k, &info));
@@ -14143,8 +14134,8 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
         awq_tensors *ts = awq_checkpoint_tensors(m.ck);
         f = m.c->family;
         for (l = 0; l < m.c->num_hidden_layers; l++) { /* the norms that take the scales are written per layer */
-            awq__consume(&m.e, awq_tensors_find(ts, awq__layer_name(f->input_norm, l, name)));
-            awq__consume(&m.e, awq_tensors_find(ts, awq__layer_name(f->post_norm, l, name)));
+            awq__consume(&m.e, awq_tensors_find(ts, awq__ck_name(name, f->input_norm, l, "")));
+            awq__consume(&m.e, awq_tensors_find(ts, awq__ck_name(name, f->post_norm, l, "")));
         }
         st = awq__qm_run(ctx, &m, began);
         finished = !st && (d->max_layers <= 0 || d->max_layers >= m.c->num_hidden_layers);
