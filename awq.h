@@ -3525,9 +3525,9 @@ static const awq__ops *awq__ops_for(awq_ctx *ctx)
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>matmul
-   y = x W^T in exact mode: fp32 activations times weights converted to fp32, every product and sum rounded on
-   its own. The order of summation is fixed: lane j of 16 adds the products of elements j, j + 16, ... in turn,
-   then the lanes are added as a tree (16 to 8 to 4 to 2 to 1, halves upon each other). awq__mm_*_scalar are the
+   y = x W^T in exact mode: fp32 activations times weights converted to fp32. The order of summation is fixed: lane
+   j of 16 adds the products of elements j, j + 16, ... in turn, each by a fused multiply-add (one rounding), then
+   the lanes are added as a tree (16 to 8 to 4 to 2 to 1, halves upon each other). awq__mm_*_scalar are the
    specification; the vector versions give the same bits, so results depend neither on the machine, nor on
    threads, nor on how tokens are batched.
    A job is a block of rows times a block of tokens. Strips of 4 rows are converted 512 columns at a time into a
@@ -3575,6 +3575,25 @@ static void awq__mm_row_scalar(const awq_linear *l, int64_t row, int64_t k, int6
     }
 }
 
+/* a * b + c rounded once, on machines without the instruction too: the product of two floats is exact in double; the
+   sum, with its error known (TwoSum), is rounded to odd, and then the rounding to float is right (Boldo, Melquiond:
+   "Emulation of FMA and correctly rounded sums", 2008). */
+static float awq__fma(float a, float b, float c)
+{
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__aarch64__)
+    return fmaf(a, b, c);
+#else
+    double p = (double)a * b, s = p + c, t = s - p, e = (p - (s - t)) + (c - t);
+    uint64_t u;
+    if (e < 0 || e > 0) { /* neither exact nor infinite */
+        memcpy(&u, &s, 8);
+        if (!(u & 1)) u += (e > 0) == (s > 0) ? 1 : (uint64_t)-1;
+        memcpy(&s, &u, 8);
+    }
+    return (float)s;
+#endif
+}
+
 static void awq__mm_tile_scalar(const float *const *w, const float *x, int64_t stride, int64_t steps,
                                 float *lanes, int tokens)
 {
@@ -3586,7 +3605,7 @@ static void awq__mm_tile_scalar(const float *const *w, const float *x, int64_t s
             float l[16];
             for (j = 0; j < 16; j++) l[j] = lanes[j];
             for (i = 0; i < steps; i++, a += 16, b += 16)
-                for (j = 0; j < 16; j++) l[j] = l[j] + a[j] * b[j];
+                for (j = 0; j < 16; j++) l[j] = awq__fma(a[j], b[j], l[j]);
             for (j = 0; j < 16; j++) lanes[j] = l[j];
         }
 }
@@ -3616,7 +3635,7 @@ static void awq__mm_sum_scalar(const float *lanes, int64_t count, float *out)
 #  pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 
-#define AWQ__AVX2 AWQ__TARGET("avx2,f16c")
+#define AWQ__AVX2 AWQ__TARGET("avx2,fma,f16c")
 #define AWQ__AVX512 AWQ__TARGET("avx2,f16c,avx512f,avx512bw,avx512vl")
 
 AWQ__AVX2 static void awq__mm_sum_avx2(const float *lanes, int64_t count, float *out)
@@ -3695,7 +3714,7 @@ AWQ__AVX2 static void awq__mm_token_avx2(const awq_linear *l, int64_t row, const
                     __m256i ca = awq__mm_bytes_avx2(p + 8 * half), cb = awq__mm_bytes_avx2(p + next + 8 * half);
                     const __m256i low = _mm256_set1_epi32(15);
 #define AWQ__MAC(r, code)                                                                             \
-    r[half] = _mm256_add_ps(r[half], _mm256_mul_ps(d, awq__mm_value_avx2(code, s##r, o##r, rounded)))
+    r[half] = _mm256_fmadd_ps(d, awq__mm_value_avx2(code, s##r, o##r, rounded), r[half])
                     d = _mm256_loadu_ps(v + 8 * half);
                     AWQ__MAC(a, _mm256_and_si256(ca, low));
                     AWQ__MAC(b, _mm256_and_si256(cb, low));
@@ -3727,8 +3746,8 @@ AWQ__AVX2 static void awq__mm_tile1_avx2(const float *const *w, const float *x, 
         xa = _mm256_loadu_ps(x + i);
         xb = _mm256_loadu_ps(x + i + 8);
 #define AWQ__MAC(r)                                                                      \
-    a##r = _mm256_add_ps(a##r, _mm256_mul_ps(xa, _mm256_loadu_ps(w##r + i)));            \
-    b##r = _mm256_add_ps(b##r, _mm256_mul_ps(xb, _mm256_loadu_ps(w##r + i + 8)))
+    a##r = _mm256_fmadd_ps(xa, _mm256_loadu_ps(w##r + i), a##r);            \
+    b##r = _mm256_fmadd_ps(xb, _mm256_loadu_ps(w##r + i + 8), b##r)
         AWQ__MAC(0);
         AWQ__MAC(1);
         AWQ__MAC(2);
@@ -3764,8 +3783,8 @@ AWQ__AVX2 static void awq__mm_tile4_avx2(const float *const *w, const float *x, 
             d = _mm256_loadu_ps(xb + i);
 #define AWQ__MAC(r)                                  \
     v = _mm256_loadu_ps(w##r + i);                   \
-    a##r = _mm256_add_ps(a##r, _mm256_mul_ps(c, v)); \
-    b##r = _mm256_add_ps(b##r, _mm256_mul_ps(d, v))
+    a##r = _mm256_fmadd_ps(c, v, a##r); \
+    b##r = _mm256_fmadd_ps(d, v, b##r)
             AWQ__MAC(0);
             AWQ__MAC(1);
             AWQ__MAC(2);
@@ -3860,9 +3879,9 @@ AWQ__AVX512 static void awq__mm_token_avx512(const awq_linear *l, int64_t row, c
             __m512i c0 = awq__mm_bytes_avx512(p), c1 = awq__mm_bytes_avx512(p + next);
             __m512i c2 = awq__mm_bytes_avx512(p + 2 * next), c3 = awq__mm_bytes_avx512(p + 3 * next);
 #define AWQ__MAC(r)                                                              \
-    a##r = _mm512_add_ps(a##r, _mm512_mul_ps(xa, _mm512_permutexvar_ps(c##r, t##r))); \
+    a##r = _mm512_fmadd_ps(xa, _mm512_permutexvar_ps(c##r, t##r), a##r); \
     c##r = _mm512_srli_epi32(c##r, 4);                                           \
-    a##r = _mm512_add_ps(a##r, _mm512_mul_ps(xb, _mm512_permutexvar_ps(c##r, t##r)))
+    a##r = _mm512_fmadd_ps(xb, _mm512_permutexvar_ps(c##r, t##r), a##r)
             AWQ__MAC(0);
             AWQ__MAC(1);
             AWQ__MAC(2);
@@ -3886,10 +3905,10 @@ AWQ__AVX512 static void awq__mm_tile1_avx512(const float *const *w, const float 
     (void)stride;
     for (i = 0; i < 16 * steps; i += 16) {
         v = _mm512_loadu_ps(x + i);
-        a0 = _mm512_add_ps(a0, _mm512_mul_ps(v, _mm512_loadu_ps(w0 + i)));
-        a1 = _mm512_add_ps(a1, _mm512_mul_ps(v, _mm512_loadu_ps(w1 + i)));
-        a2 = _mm512_add_ps(a2, _mm512_mul_ps(v, _mm512_loadu_ps(w2 + i)));
-        a3 = _mm512_add_ps(a3, _mm512_mul_ps(v, _mm512_loadu_ps(w3 + i)));
+        a0 = _mm512_fmadd_ps(v, _mm512_loadu_ps(w0 + i), a0);
+        a1 = _mm512_fmadd_ps(v, _mm512_loadu_ps(w1 + i), a1);
+        a2 = _mm512_fmadd_ps(v, _mm512_loadu_ps(w2 + i), a2);
+        a3 = _mm512_fmadd_ps(v, _mm512_loadu_ps(w3 + i), a3);
     }
     _mm512_storeu_ps(lanes, a0);
     _mm512_storeu_ps(lanes + 16, a1);
@@ -3909,10 +3928,10 @@ AWQ__AVX512 static void awq__mm_tile4_avx512(const float *const *w, const float 
            t##2 = _mm512_loadu_ps(lanes + at + 32), t##3 = _mm512_loadu_ps(lanes + at + 48)
 #define AWQ__MAC(t)                                 \
     v = _mm512_loadu_ps(x##t + i);                  \
-    t##0 = _mm512_add_ps(t##0, _mm512_mul_ps(v, r0)); \
-    t##1 = _mm512_add_ps(t##1, _mm512_mul_ps(v, r1)); \
-    t##2 = _mm512_add_ps(t##2, _mm512_mul_ps(v, r2)); \
-    t##3 = _mm512_add_ps(t##3, _mm512_mul_ps(v, r3))
+    t##0 = _mm512_fmadd_ps(v, r0, t##0); \
+    t##1 = _mm512_fmadd_ps(v, r1, t##1); \
+    t##2 = _mm512_fmadd_ps(v, r2, t##2); \
+    t##3 = _mm512_fmadd_ps(v, r3, t##3)
 #define AWQ__STORE(t, at)                    \
     _mm512_storeu_ps(lanes + at, t##0);      \
     _mm512_storeu_ps(lanes + at + 16, t##1); \

@@ -22,16 +22,40 @@ static awq_qweight random_qweight(awq_ctx *ctx, int64_t n, int64_t k, int bits, 
     return w;
 }
 
+static void test_fma(void) /* against the C library's, over bit patterns of every kind */
+{
+    static const uint32_t special[] = {0, 0x80000000u, 1, 0x80000001u, 0x007fffffu, 0x00800000u, 0x3f800000u, 0xbf800001u,
+                                       0x7f7fffffu, 0xff7fffffu, 0x7f800000u, 0xff800000u, 0x7fc00000u};
+    enum { N = sizeof special / sizeof special[0] };
+    uint64_t seed = 3;
+    int i, bad = 0;
+    for (i = 0; i < N * N * N + 2000000; i++) {
+        uint32_t u[3] = {special[i % N], special[i / N % N], special[i / N / N % N]}, a, b;
+        float x[3], want, got;
+        int k;
+        for (k = 0; k < 3 && i >= N * N * N; k++) {
+            u[k] = (uint32_t)(awq__random(&seed) >> 32);
+            if (i & 1) u[k] = (u[k] & 0x81ffffffu) + 0x3e000000u; /* of like size: the sums cancel */
+            if (i & 2) u[k] &= 0xfffff000u;                       /* ties */
+        }
+        memcpy(x, u, sizeof x);
+        if (i >= N * N * N && i % 5 == 0) x[2] = -x[0] * x[1];
+        want = fmaf(x[0], x[1], x[2]);
+        got = awq__fma(x[0], x[1], x[2]);
+        memcpy(&a, &want, 4);
+        memcpy(&b, &got, 4);
+        if (a != b && !(want != want && got != got)) bad++;
+    }
+    CHECK_MSG(bad == 0, "%d differ", bad);
+}
+
 /* the specification, written out: 16 lanes in order, then the tree */
 static float by_lanes(const float *w, const float *x, int64_t n, float bias)
 {
     float l[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     int64_t i;
     int j;
-    for (i = 0; i < n; i++) {
-        volatile float p = w[i] * x[i];
-        l[i % 16] = l[i % 16] + p;
-    }
+    for (i = 0; i < n; i++) l[i % 16] = fmaf(w[i], x[i], l[i % 16]);
     for (j = 8; j; j /= 2)
         for (i = 0; i < j; i++) l[i] = l[i] + l[i + j];
     return l[0] + bias;
@@ -284,6 +308,7 @@ static void test_allocation_failures(void)
 int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
+    RUN(test_fma);
     RUN(test_quantized);
     RUN(test_scale_types);
     RUN(test_rounded_zeros);
