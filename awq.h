@@ -722,7 +722,7 @@ typedef struct awq_layer_report {
     const float *scales[4]; /* norm -> q,k,v [H]; v -> o [Q]; norm -> gate,up [H]; up -> down [I]; NULL: none */
     double ratio[4];        /* grid ratio; -1: identity */
     double loss[4], rtn_loss[4];
-    double losses[4][AWQ_SCALE_GRID + 1]; /* the whole grid, the identity last; NaN: not tried */
+    double losses[4][AWQ_SCALE_GRID + 1]; /* the whole grid, the identity last; NaN: not tried, or known to be worse */
     const float *clip_max[AWQ_N_LINEARS]; /* [out, n_groups]; NULL: none */
     double error, rtn_error; /* block output on held-out blocks: mean squared error / mean square; -1: not measured */
     int fell_back;           /* RTN was better there, and is what was written */
@@ -3322,10 +3322,12 @@ AWQ__INLINE float awq__dot_body(const float *a, const float *b, int64_t n)
     return awq__lanes_sum(l);
 }
 
-/* exp without branches, so that loops over it vectorize; the same bits as awq__expf inside [-87, 0] */
+/* exp as loops over it vectorize: no branches, and no minimum either, which gcc 12 takes for one. The same bits as
+   awq__expf inside [-87, 88]; 0 below, exp(88) above. */
 AWQ__INLINE float awq__exp_body(float x)
 {
-    float k, r, p, y = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    float inside = (float)(x >= -87.0f) * (float)(x <= 88.0f), above = (float)(x > 88.0f);
+    float k, r, p, y = x * inside;
     int32_t e;
     uint32_t u;
     k = y * 1.44269504f;
@@ -3342,8 +3344,7 @@ AWQ__INLINE float awq__exp_body(float x)
     p = p * r * r + r + 1.0f;
     u = (uint32_t)(e + 127) << 23;
     memcpy(&r, &u, 4);
-    p = p * r;
-    return x < -87.0f ? 0.0f : p;
+    return p * r * inside + above * 1.6516362549940018e38f;
 }
 
 /* out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i] */
@@ -3389,7 +3390,26 @@ AWQ__INLINE void awq__attend_body(const float *q, const float *k, const float *v
         for (j = 0; j < n; j++) p[j] = awq__exp_body(p[j] - top);
         sum = sum * keep;
         for (j = 0; j < n; j++) sum = sum + p[j];
-        for (i = 0; i + 16 <= dim; i += 16) { /* 16 sums stay in registers over the block's keys */
+        for (i = 0; i + 64 <= dim; i += 64) { /* the sums stay in registers over the block's keys, four chains of them */
+            const float *row = v + from * stride + i;
+            float l0[16], l1[16], l2[16], l3[16];
+            int c;
+            for (c = 0; c < 16; c++) l0[c] = out[i + c] * keep;
+            for (c = 0; c < 16; c++) l1[c] = out[i + 16 + c] * keep;
+            for (c = 0; c < 16; c++) l2[c] = out[i + 32 + c] * keep;
+            for (c = 0; c < 16; c++) l3[c] = out[i + 48 + c] * keep;
+            for (j = 0; j < n; j++, row += stride) {
+                for (c = 0; c < 16; c++) l0[c] = l0[c] + p[j] * row[c];
+                for (c = 0; c < 16; c++) l1[c] = l1[c] + p[j] * row[16 + c];
+                for (c = 0; c < 16; c++) l2[c] = l2[c] + p[j] * row[32 + c];
+                for (c = 0; c < 16; c++) l3[c] = l3[c] + p[j] * row[48 + c];
+            }
+            for (c = 0; c < 16; c++) out[i + c] = l0[c];
+            for (c = 0; c < 16; c++) out[i + 16 + c] = l1[c];
+            for (c = 0; c < 16; c++) out[i + 32 + c] = l2[c];
+            for (c = 0; c < 16; c++) out[i + 48 + c] = l3[c];
+        }
+        for (; i + 16 <= dim; i += 16) {
             const float *row = v + from * stride + i;
             float l[16];
             int c;
@@ -13191,13 +13211,15 @@ static awq_search_desc awq__qm_search(const awq__qm *m, int64_t width)
     return d;
 }
 
-/* mean squared difference of a module's output from ref over all calibration tokens; make_ref: fill ref instead */
-static awq_status awq__qm_module(awq_ctx *ctx, awq__qm *m, int mlp, const awq__layer *layer, int make_ref, double *loss)
+/* mean squared difference of a module's output from ref over all calibration tokens, or NaN as soon as it is known to
+   be above `limit`; make_ref: fill ref instead */
+static awq_status awq__qm_module(awq_ctx *ctx, awq__qm *m, int mlp, const awq__layer *layer, int make_ref,
+                                 double limit, double *loss)
 {
     int64_t b, H = m->c->hidden_size, i;
     const awq__ops *ops = awq__ops_for(ctx);
-    double sum = 0;
-    for (b = 0; b < m->cal->n_blocks; b++) {
+    double sum = 0, scale = 1 / (double)(m->tokens * H);
+    for (b = 0; b < m->cal->n_blocks && !(sum * scale > limit); b++) {
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b), r;
         memcpy(m->w.xn, m->xn + at * H, (size_t)(n * H) * sizeof(float));
         AWQ__TRY(mlp ? awq__mlp(ctx, m->c, layer, &m->w, n) : awq__attention(ctx, m->c, layer, 0, &m->w, n));
@@ -13212,7 +13234,7 @@ static awq_status awq__qm_module(awq_ctx *ctx, awq__qm *m, int mlp, const awq__l
             sum += ops->dot(o, o, H);
         }
     }
-    *loss = sum / (double)(m->tokens * H);
+    *loss = sum * scale > limit ? NAN : sum * scale;
     return AWQ_OK;
 }
 
@@ -13234,9 +13256,11 @@ static awq_status awq__qm_module_inputs(awq_ctx *ctx, awq__qm *m, int mlp)
     return AWQ_OK;
 }
 
-/* the reference's search for a group judged on its module's output */
+/* The reference's search for a group judged on its module's output, from the middle of the grid outwards: a sum of
+   squares that has passed the best one so far cannot win any more. */
 static awq_status awq__qm_search_module(awq_ctx *ctx, awq__qm *m, int g)
 {
+    enum { middle = 6 };
     int p = awq__group_input[g], n = awq__group[g].n, k, r, mlp = g == 2;
     int64_t width = m->width[p], outs[3];
     awq_search_desc sd = awq__qm_search(m, width);
@@ -13246,7 +13270,7 @@ static awq_status awq__qm_search_module(awq_ctx *ctx, awq__qm *m, int g)
     awq__layer layer = m->layer;
     double *losses = m->report.losses[g], ignored;
     awq_status st = x_mean && w_mean ? AWQ_OK : AWQ_E_MEMORY;
-    int best = -1;
+    int best = -1, i;
     for (k = 0; k < n; k++) {
         awq_linear_id id = awq__group[g].id[k];
         ws[k] = m->wt[id];
@@ -13257,14 +13281,18 @@ static awq_status awq__qm_search_module(awq_ctx *ctx, awq__qm *m, int g)
     if (!st) st = awq_weight_mean(ctx, ws, outs, n, width, sd.group_size, w_mean);
     if (!st) awq__qm_x_mean(m, p, x_mean);
     if (!st) st = awq__qm_module_inputs(ctx, m, mlp);
-    if (!st) st = awq__qm_module(ctx, m, mlp, &m->layer, 1, &ignored);
-    for (r = 0; !st && r <= AWQ_SCALE_GRID; r++) {
+    if (!st) st = awq__qm_module(ctx, m, mlp, &m->layer, 1, 0, &ignored);
+    for (i = 0; !st && i <= AWQ_SCALE_GRID; i++) {
+        r = i == AWQ_SCALE_GRID ? i : i < 2 * middle ? middle + (i % 2 ? -(i + 1) / 2 : i / 2) : i;
         if (r < AWQ_SCALE_GRID)
             st = awq_scale_candidate(ctx, x_mean, w_mean, width, (double)r / AWQ_SCALE_GRID, sd.no_duo, s);
         for (k = 0; !st && k < n; k++)
             st = awq_fake_quantize(ctx, ws[k], outs[k], width, &sd, r < AWQ_SCALE_GRID ? s : NULL, NULL, cand[k]);
-        if (!st) st = awq__qm_module(ctx, m, mlp, &layer, 0, &losses[r]);
-        if (!st && r < AWQ_SCALE_GRID && (best < 0 || losses[r] < losses[best])) best = r;
+        if (!st) /* round to nearest is measured whole, for the report */
+            st = awq__qm_module(ctx, m, mlp, &layer, 0, best < 0 || r == AWQ_SCALE_GRID ? INFINITY : losses[best],
+                                &losses[r]);
+        if (!st && r < AWQ_SCALE_GRID && (best < 0 || losses[r] < losses[best] || (losses[r] <= losses[best] && r < best)))
+            best = r;
     }
     if (!st) st = awq_scale_candidate(ctx, x_mean, w_mean, width, (double)best / AWQ_SCALE_GRID, sd.no_duo, s);
     if (!st) {
@@ -14071,24 +14099,30 @@ static awq_status awq__qm_ppl(awq_ctx *ctx, const awq__qm *m, const char *folder
     awq_model *model = NULL;
     awq_evaluate_desc ed;
     awq_evaluation ev;
-    double nll = 0;
-    int64_t b, tokens = 0, blocks = 0;
+    int (*progress)(void *user, const awq_progress *p) = ctx->progress;
+    double nll = 0, began = awq__now();
+    int64_t b, tokens = 0, blocks = 0, total = 0;
     awq_status st;
     memset(&md, 0, sizeof md);
     md.no_tokenizer = 1;
     AWQ__TRY(awq_model_load(ctx, folder, &md, &model));
     st = AWQ_OK;
-    for (b = 0; !st && b < m->cal->n_blocks && blocks < 8; b++) {
+    for (b = 0; b < m->cal->n_blocks; b++) total += !m->hold_every || awq__qm_held(m, b);
+    total = AWQ__MIN(total, 8);
+    for (b = 0; !st && b < m->cal->n_blocks && blocks < total; b++) {
         if (m->hold_every && !awq__qm_held(m, b)) continue;
         memset(&ed, 0, sizeof ed);
         ed.ids = m->cal->ids + m->cal->start[b];
         ed.n_ids = m->cal->start[b + 1] - m->cal->start[b];
         ed.window = ed.n_ids;
+        blocks++;
         if (ed.n_ids < 2) continue;
+        ctx->progress = NULL; /* the whole is told, not each block */
         st = awq_evaluate(ctx, model, &ed, &ev);
+        ctx->progress = progress;
         nll += ev.nll * (double)ev.tokens;
         tokens += ev.tokens;
-        blocks++;
+        if (!st) st = awq__progress(ctx, "evaluate", blocks, total, began);
     }
     awq_model_free(ctx, model);
     if (!st && tokens) *ppl = exp(nll / (double)tokens);

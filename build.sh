@@ -10,7 +10,8 @@
 #   ./build.sh peers     other engines read what this library wrote (tests/peers/run.sh)
 #   ./build.sh clean
 # From the environment: CC, CFLAGS, LDFLAGS; BUILD (folder, default build), SECONDS of fuzz, AWQ_TEST_DATA (large test
-# data; without it the tests that need it are skipped), UNICODE_DATA (folder with UnicodeData.txt).
+# data; without it the tests that need it are skipped), AWQ_SMOLLM2 (folder made by tests/smollm2.sh, likewise),
+# UNICODE_DATA (folder with UnicodeData.txt).
 set -u
 fuzz_seconds=$(env | sed -n 's/^SECONDS=//p') # bash, as sh, counts in its own variable of that name
 cd "$(dirname "$0")" || exit 1
@@ -244,6 +245,6 @@ case ${1:-} in
         if [ -f tests/peers/run.sh ]; then run sh tests/peers/run.sh; else echo "skipped: no tests/peers/run.sh"; fi ;;
     clean) run rm -rf "$B" ;;
     *)
-        sed -n '2,/^# From/p' "$0" >&2
+        sed -n '2,/^set/{/^#/p}' "$0" >&2
         exit 2 ;;
 esac

@@ -526,6 +526,8 @@ static int cmd_eval(app *a)
     awq_calibration c;
     awq_evaluate_desc d;
     awq_evaluation r;
+    double *each = NULL; /* per window: NLL, the baseline's, KL */
+    int64_t windows = 0, i;
     int code;
     if (need_model(a)) return EXIT_FAILED;
     if (!o->text) return refuse(a, "awq eval wants a text: --text FILE (.txt, .jsonl or token-id .json)%s", "");
@@ -540,6 +542,14 @@ static int cmd_eval(app *a)
         d.window = o->ctx_len > 0 ? o->ctx_len : c.start[1] - c.start[0];
         d.stride = o->stride;
         d.baseline = base;
+        windows = awq_evaluate_windows(d.n_ids, d.window, d.stride);
+        each = (double *)calloc((size_t)(3 * windows + 1), sizeof *each);
+        if (!each) code = refuse(a, "out of memory%s", "");
+    }
+    if (!code) {
+        d.window_nll = each;
+        d.baseline_nll = base ? each + windows : NULL;
+        d.window_kl = base ? each + 2 * windows : NULL;
         if (awq_evaluate(&a->ctx, m, &d, &r)) code = failed(a);
     }
     if (!code && o->json) {
@@ -547,6 +557,9 @@ static int cmd_eval(app *a)
                (long long)r.tokens, (long long)r.windows, r.seconds);
         if (base) printf(", \"kl_mean\": %.6g, \"top1_agreement\": %.6g, \"baseline_ppl\": %.6g, \"nll_diff\": %.6g, "
                          "\"nll_diff_se\": %.3g", r.kl_mean, r.top1_agreement, r.baseline_ppl, r.nll_diff, r.nll_diff_se);
+        for (i = 0; i < (base ? 3 : 1) * windows; i++)
+            printf("%s%.8g%s", i % windows ? ", " : i == 0 ? ", \"window_nll\": [" : i == windows ?
+                   ", \"baseline_window_nll\": [" : ", \"window_kl\": [", each[i], i % windows == windows - 1 ? "]" : "");
         printf("}\n");
     } else if (!code) {
         printf("perplexity %.4f (%.5f nats per token) over %lld tokens in windows of %lld\n", r.ppl, r.nll,
@@ -554,6 +567,7 @@ static int cmd_eval(app *a)
         if (base) printf("baseline   %.4f; KL to it %.5f nats, same first choice %.2f %%, NLL %+.5f +- %.5f\n",
                          r.baseline_ppl, r.kl_mean, 100 * r.top1_agreement, r.nll_diff, r.nll_diff_se);
     }
+    free(each);
     awq_calibration_free(&a->ctx, &c);
     awq_model_free(&a->ctx, base);
     awq_model_free(&a->ctx, m);

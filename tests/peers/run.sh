@@ -3,7 +3,7 @@
 #   AWQ_TEST_DATA  where the models, texts and the engines' scripts are (needed)
 #   PEERS          folder of the engines' virtual environments, made where absent (default build/peers, 2 to 4 GB each)
 #   ENGINES        default "gptqmodel vllm"
-#   SMOLLM2        folder of SmolLM2-135M-Instruct, if it is to be among the models
+#   AWQ_SMOLLM2    folder made by tests/smollm2.sh, if it is to be among the models
 # gptqmodel and vLLM turn a weight into (q - zero) * scale rounded to fp16, so their yardstick is the model dequantized
 # to fp16 and run in fp32; ours is the one dequantized to fp32, which loses nothing.
 set -u
@@ -47,6 +47,9 @@ compare() {
 # NAME SOURCE CALIBRATION GROUP
 model() {
     name=$1 source=$2
+    result "$name-source" "$GPTQ" "$E/check_transformers.py" "$source" $IDS
+    result "$name-source-awq.h" "$GPTQ" tests/peers/ours.py "$AWQ" "$source" $IDS
+    compare equal 1e-4 "$name-source" "$name-source-awq.h"
     step "$AWQ" quantize "$source" -o "$OUT/$name" --calib "$3" --samples 32 --seq-len 256 --group-size "$4" -q > "$OUT/log" || return
     step "$AWQ" quantize "$source" -o "$OUT/$name-sym" --calib "$3" --samples 32 --seq-len 256 --group-size "$4" \
         --symmetric --layout compressed-tensors -q > "$OUT/log" || return
@@ -92,7 +95,7 @@ mutated() { # NAME KIND...
 model stories "$D/golden/models/stories260K-gqa-hf" "$D/data/ts_train_split.txt" 32
 mutated stories order zp1 set:group_size=64 set:bits=8
 model demo tools/demo/model tools/demo/calib.txt 128
-[ -z "${SMOLLM2:-}" ] || model smollm2 "$SMOLLM2" "$D/data/wikitext2_valid.txt" 64
+[ -z "${AWQ_SMOLLM2:-}" ] || model smollm2 "$AWQ_SMOLLM2" "$D/data/wikitext2_valid.txt" 64
 
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" -eq 0 ]

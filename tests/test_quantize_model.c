@@ -1,0 +1,942 @@
+/* awq_quantize_model and awq_convert on the system's files: every method and layout gives a checkpoint that
+   runs, bad weights and requests are refused by name, and whatever stops a run - a full disk, SIGKILL at any
+   file operation, a failing allocation or file operation - leaves nothing under the target's name and a run
+   that can be resumed to the same bytes. */
+#define AWQ_IMPLEMENTATION
+#include "../awq.h"
+#include "test.h"
+#include "tiny.h"
+
+#include <sys/stat.h>
+#ifndef _WIN32
+#  include <signal.h>
+#  include <sys/types.h>
+#  include <sys/wait.h>
+#endif
+
+#define DIR "build/test_quantize_model"
+#define DEMO "tools/demo/model"
+
+/* --- folders */
+static const char *fresh(const char *name) /* the path of a folder that is not there, nor its .partial */
+{
+    static char path[80][64]; /* one for each name, for good */
+    char cmd[2 * sizeof path[0] + 24];
+    int i;
+    for (i = 0; path[i][0] && strcmp(path[i] + sizeof DIR, name); i++) {}
+    snprintf(path[i], sizeof path[i], DIR "/%s", name);
+    snprintf(cmd, sizeof cmd, "rm -rf %.63s %.63s.partial", path[i], path[i]);
+    CHECK(system(cmd) == 0);
+    return path[i];
+}
+
+static int exists(const char *folder, const char *name)
+{
+    char path[300];
+    struct stat st;
+    snprintf(path, sizeof path, "%s%s", folder, name);
+    return stat(path, &st) == 0;
+}
+
+static const char *const written[] = {"/config.json", "/generation_config.json", "/model.safetensors",
+                                      "/model.safetensors.index.json", "/model-00001-of-00002.safetensors",
+                                      "/model-00002-of-00002.safetensors"};
+
+static int same(const char *a, const char *b) /* all files but the report, which has times */
+{
+    awq_ctx ctx;
+    int equal = 1, files = 0;
+    size_t i;
+    memset(&ctx, 0, sizeof ctx);
+    for (i = 0; equal && i < sizeof written / sizeof written[0]; i++) {
+        char path[300], *x = NULL, *y = NULL;
+        size_t n = 0, m = 0;
+        equal = exists(a, written[i]) == exists(b, written[i]);
+        if (!equal || !exists(a, written[i])) continue;
+        snprintf(path, sizeof path, "%s%s", a, written[i]);
+        equal = awq__file_load(&ctx, path, (size_t)1 << 28, &x, &n) == AWQ_OK;
+        snprintf(path, sizeof path, "%s%s", b, written[i]);
+        equal = equal && awq__file_load(&ctx, path, (size_t)1 << 28, &y, &m) == AWQ_OK;
+        equal = equal && n == m && !memcmp(x, y, n);
+        awq__free(&ctx, x);
+        awq__free(&ctx, y);
+        files++;
+    }
+    return equal && files >= 3;
+}
+
+/* --- checkpoints and calibration */
+static void randomize(tiny_tensor *x, uint64_t seed)
+{
+    uint16_t *p = (uint16_t *)x->data;
+    size_t i;
+    for (i = 0; i < x->bytes / 2; i++) p[i] = awq__float_f16(awq__random_unit(&seed) - 0.5f);
+}
+
+/* two layers of tiny_llama; rich: biases, and as many kv heads as heads, so that v -> o is scaled too */
+static void small(tiny *t, int rich)
+{
+    int i, k, n;
+    tiny_llama(t);
+    tiny_set(t, "num_hidden_layers", "2");
+    tiny_file(t, "m/generation_config.json", "{\"eos_token_id\": 2}");
+    if (rich) {
+        tiny_set(t, "num_key_value_heads", "2");
+        tiny_set(t, "attention_bias", "true");
+        tiny_set(t, "mlp_bias", "true");
+        for (k = 1; k < 3; k++) {
+            char name[128];
+            snprintf(name, sizeof name, "model.layers.0.%s.weight", tiny_linears[k].name);
+            tiny_resize(tiny_find(t, name), AWQ_F16, 2, 64, 64);
+            randomize(tiny_find(t, name), (uint64_t)k);
+        }
+        for (k = 0; k < 7; k++) {
+            int n_out = k == 1 || k == 2 ? 64 : tiny_linears[k].out;
+            char name[128];
+            snprintf(name, sizeof name, "model.layers.0.%s.bias", tiny_linears[k].name);
+            randomize(tiny_add(t, name, AWQ_F16, 1, n_out, 0), (uint64_t)k + 9);
+        }
+    }
+    for (i = 0, n = t->n; i < n; i++) {
+        tiny_tensor *x = &t->t[i];
+        char name[128];
+        if (strncmp(x->name, "model.layers.0", 14)) continue;
+        snprintf(name, sizeof name, "model.layers.1%s", x->name + 14);
+        randomize(tiny_add(t, name, x->dtype, x->ndim, x->shape[0], x->shape[1]), (uint64_t)i + 100);
+    }
+}
+
+static const char *save(tiny *t, const char *name)
+{
+    const char *folder = fresh(name);
+    awq_ctx os;
+    size_t i;
+    tiny_ctx(t);
+    memset(&os, 0, sizeof os);
+    CHECK(awq__os_make_folder(NULL, folder) == 0);
+    for (i = 0; i < t->list.count; i++) {
+        char path[200];
+        snprintf(path, sizeof path, "%s%s", folder, t->files[i].path + 1);
+        CHECK_MSG(awq__file_save(&os, path, t->files[i].data, t->files[i].bytes) == AWQ_OK, "%s", os.err.text);
+    }
+    return folder;
+}
+
+static const char *save_small(int rich)
+{
+    const char *folder;
+    tiny t;
+    small(&t, rich);
+    folder = save(&t, rich ? "rich" : "plain");
+    tiny_free(&t);
+    return folder;
+}
+
+enum { BLOCKS = 9, LENGTH = 16 }; /* enough blocks for one to be held out */
+static int32_t text_ids[BLOCKS * LENGTH];
+static int64_t text_start[BLOCKS + 1];
+static awq_calibration text; /* filled by main */
+
+typedef struct run {
+    awq_ctx ctx;
+    awq_quantize_desc d;
+    awq_quantize_result r;
+} run;
+
+static run prepare(const char *source, const char *target, awq_method method)
+{
+    run q;
+    memset(&q, 0, sizeof q);
+    q.d.source = source;
+    q.d.target = target;
+    q.d.calibration = &text;
+    q.d.method = method;
+    q.d.group_size = 32;
+    return q;
+}
+
+static awq_status go(run *q)
+{
+    awq_status st = awq_quantize_model(&q->ctx, &q->d, &q->r);
+    CHECK_MSG(q->ctx.memory_used == 0, "%d bytes are left", (int)q->ctx.memory_used);
+    CHECK(!st || st == q->ctx.err.status);
+    return st;
+}
+
+#define GO(q) CHECK_MSG(go(&(q)) == AWQ_OK, "%s: %s", (q).d.target, (q).ctx.err.text)
+/* refused with this status and these words */
+#define REFUSED(q, expect, word)                                                     \
+    do {                                                                             \
+        awq_status refused_ = go(&(q));                                              \
+        CHECK_MSG(refused_ == (expect) && strstr((q).ctx.err.text, word), "%s: %s",  \
+                  awq_status_name(refused_), (q).ctx.err.text);                      \
+    } while (0)
+
+/* --- what comes out */
+static void logits(const char *folder, float *out)
+{
+    static const int32_t ids[8] = {1, 40, 7, 90, 33, 12, 12, 60};
+    awq_ctx ctx;
+    awq_model *m = NULL;
+    awq_session *s = NULL;
+    memset(&ctx, 0, sizeof ctx);
+    CHECK_MSG(awq_model_load(&ctx, folder, NULL, &m) == AWQ_OK && awq_session_create(&ctx, m, 8, &s) == AWQ_OK
+              && awq_session_feed(&ctx, s, ids, 8, NULL, out) == AWQ_OK, "%s", ctx.err.text);
+    awq_session_free(&ctx, s);
+    awq_model_free(&ctx, m);
+    CHECK(ctx.memory_used == 0);
+}
+
+static void check_output(const char *source, const char *folder, const run *q, awq_layout layout, int bits)
+{
+    static const char *const methods[] = {"best", "awq", "rtn"};
+    awq_ctx ctx;
+    awq_checkpoint *ck = NULL;
+    awq__json j;
+    char path[200];
+    float a[96], b[96];
+    double aa = 0, bb = 0, ab = 0;
+    int l, k, kept = 0;
+    memset(&ctx, 0, sizeof ctx);
+    CHECK(!exists(folder, ".partial") && !exists(folder, "/progress.jsonl"));
+    CHECK(q->r.layers == 2 && q->r.group_size == q->d.group_size && q->r.seconds > 0);
+    if (q->d.method != AWQ_METHOD_RTN)
+        CHECK_MSG(q->r.calibration_tokens == BLOCKS * LENGTH && q->r.ppl_source > 1 && q->r.ppl_result > 1
+                  && q->r.ppl_result < 2 * q->r.ppl_source, "%g %g", q->r.ppl_source, q->r.ppl_result);
+    CHECK_MSG(awq_checkpoint_open(&ctx, folder, &ck) == AWQ_OK, "%s", ctx.err.text);
+    if (!ck) return;
+    CHECK(awq_checkpoint_quant(ck)->layout == layout && awq_checkpoint_quant(ck)->bits == bits);
+    CHECK(awq_checkpoint_config(ck)->dtype == AWQ_F16);
+    for (l = 0; l < 2; l++)
+        for (k = 0; k < AWQ_N_LINEARS; k++) {
+            awq_linear_info info;
+            int i, keep = 0;
+            CHECK(awq_checkpoint_linear(&ctx, ck, l, (awq_linear_id)k, &info) == AWQ_OK);
+            for (i = 0; i < q->d.n_keep; i++) keep |= strstr(info.name, q->d.keep[i]) != NULL;
+            CHECK_MSG(info.quantized == !keep && (!keep || info.weight->dtype == AWQ_F16), "%s", info.name);
+            kept += keep;
+        }
+    CHECK((q->d.n_keep > 0) == (kept > 0));
+    awq_checkpoint_close(&ctx, ck);
+    snprintf(path, sizeof path, "%s/awq_report.json", folder);
+    CHECK_MSG(awq__json_load(&ctx, path, 1 << 20, &j) == AWQ_OK, "%s", ctx.err.text);
+    CHECK(awq__json_eq(&j, awq__json_get(&j, 1, "method"), methods[q->d.method]));
+    CHECK(awq__json_count(&j, awq__json_get(&j, 1, "layers")) == 2);
+    awq__json_free(&ctx, &j);
+    logits(source, a);
+    logits(folder, b);
+    for (k = 0; k < 96; k++) aa += a[k] * a[k], bb += b[k] * b[k], ab += a[k] * b[k];
+    ab /= sqrt(aa * bb);
+    CHECK_MSG(ab > (bits == 8 ? 0.999 : 0.93), "cosine to the source's logits %.4f", ab);
+    CHECK(ctx.memory_used == 0);
+}
+
+static void test_outputs(void)
+{
+    static const char *const keep[] = {"k_proj", "layers.1.mlp.down", "layers.0.mlp.up"};
+    static const struct {
+        const char *name;
+        int rich;
+        awq_method method;
+        int bits, symmetric;
+        awq_layout layout;
+        int64_t group;
+        int no_clip, n_keep, two_files;
+    } cases[] = {
+        {"best", 1, AWQ_METHOD_BEST, 0, 0, AWQ_LAYOUT_NONE, 32, 0, 0, 0},
+        {"awq", 1, AWQ_METHOD_AWQ, 0, 0, AWQ_LAYOUT_NONE, 32, 0, 0, 0},
+        {"rtn", 1, AWQ_METHOD_RTN, 0, 0, AWQ_LAYOUT_NONE, 32, 0, 0, 0},
+        {"best_gqa", 0, AWQ_METHOD_BEST, 4, 0, AWQ_LAYOUT_GEMM, 32, 0, 0, 1},
+        {"awq_gqa", 0, AWQ_METHOD_AWQ, 4, 0, AWQ_LAYOUT_GEMM, 32, 0, 0, 1},
+        {"best_keep", 1, AWQ_METHOD_BEST, 0, 0, AWQ_LAYOUT_NONE, 32, 0, 3, 0},
+        {"awq_keep", 1, AWQ_METHOD_AWQ, 0, 0, AWQ_LAYOUT_COMPRESSED_TENSORS, 32, 0, 3, 0},
+        {"rtn_keep", 0, AWQ_METHOD_RTN, 0, 0, AWQ_LAYOUT_GPTQ, 32, 0, 3, 0},
+        {"best_no_clip", 1, AWQ_METHOD_BEST, 0, 0, AWQ_LAYOUT_NONE, 32, 1, 0, 0},
+        {"awq_no_clip", 1, AWQ_METHOD_AWQ, 0, 0, AWQ_LAYOUT_NONE, 32, 1, 0, 0},
+        {"best_symmetric", 0, AWQ_METHOD_BEST, 0, 1, AWQ_LAYOUT_COMPRESSED_TENSORS, 32, 0, 0, 0},
+        {"awq_symmetric", 1, AWQ_METHOD_AWQ, 0, 1, AWQ_LAYOUT_GEMM, 16, 0, 0, 0},
+        {"best_row", 0, AWQ_METHOD_BEST, 0, 0, AWQ_LAYOUT_COMPRESSED_TENSORS, -1, 0, 0, 0},
+        {"awq_row", 1, AWQ_METHOD_AWQ, 0, 0, AWQ_LAYOUT_GEMM, -1, 0, 0, 0},
+        {"rtn_8", 0, AWQ_METHOD_RTN, 8, 0, AWQ_LAYOUT_COMPRESSED_TENSORS, 32, 0, 0, 0},
+        {"best_8", 1, AWQ_METHOD_BEST, 8, 1, AWQ_LAYOUT_COMPRESSED_TENSORS, 64, 0, 0, 0},
+        {"best_gptq", 1, AWQ_METHOD_BEST, 0, 0, AWQ_LAYOUT_GPTQ, 32, 0, 0, 0},
+        {"awq_gptq_v2", 0, AWQ_METHOD_AWQ, 0, 0, AWQ_LAYOUT_GPTQ_V2, 32, 0, 0, 0},
+        {"best_gemv", 1, AWQ_METHOD_BEST, 0, 0, AWQ_LAYOUT_GEMV, 32, 0, 0, 0},
+        {"awq_gemv_fast", 1, AWQ_METHOD_AWQ, 0, 0, AWQ_LAYOUT_GEMV_FAST, 32, 0, 0, 0},
+        {"best_marlin", 1, AWQ_METHOD_BEST, 0, 1, AWQ_LAYOUT_MARLIN, 64, 0, 0, 0}};
+    const char *source[2];
+    size_t i;
+    source[0] = save_small(0);
+    source[1] = save_small(1);
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        run q = prepare(source[cases[i].rich], fresh(cases[i].name), cases[i].method);
+        int before = T.bad;
+        q.d.bits = cases[i].bits;
+        q.d.symmetric = cases[i].symmetric;
+        q.d.layout = cases[i].layout;
+        q.d.group_size = cases[i].group;
+        q.d.no_clip = cases[i].no_clip;
+        q.d.keep = keep;
+        q.d.n_keep = cases[i].n_keep;
+        q.d.shard_bytes = cases[i].two_files ? 40000 : 0;
+        if (cases[i].method == AWQ_METHOD_RTN) q.d.calibration = NULL;
+        GO(q);
+        CHECK(exists(q.d.target, written[2]) == !cases[i].two_files);
+        CHECK(exists(q.d.target, written[5]) == cases[i].two_files);
+        check_output(q.d.source, q.d.target, &q, cases[i].layout ? cases[i].layout : AWQ_LAYOUT_GEMM,
+                     cases[i].bits ? cases[i].bits : 4);
+        if (T.bad > before) printf("    in %s\n", cases[i].name);
+    }
+    CHECK(!same(DIR "/awq", DIR "/awq_no_clip") && !same(DIR "/best", DIR "/best_no_clip"));
+    CHECK(!same(DIR "/best", DIR "/rtn") && !same(DIR "/best", DIR "/awq"));
+}
+
+/* --- method best against plain rounding */
+typedef struct layers {
+    int n, measured, better, fell_back;
+} layers;
+
+static void on_layer(void *user, const awq_layer_report *r)
+{
+    layers *s = (layers *)user;
+    CHECK(r->layer == s->n);
+    s->n++;
+    s->measured += r->error >= 0 && r->rtn_error > 0;
+    s->better += r->error < r->rtn_error && !r->fell_back;
+    s->fell_back += r->fell_back;
+    CHECK_MSG(r->fell_back == !(r->error <= r->rtn_error), "layer %d: %g, RTN %g", r->layer, r->error,
+              r->rtn_error);
+}
+
+static void test_best_on_text(void)
+{
+    run q = prepare(DEMO, fresh("demo"), AWQ_METHOD_BEST);
+    awq_calibration_source src = {"tools/demo/calib.txt", 0};
+    awq_calibration_desc cd;
+    awq_calibration c;
+    awq_tokenizer *tok = NULL;
+    awq_pool *pool = NULL;
+    layers s = {0, 0, 0, 0};
+    memset(&cd, 0, sizeof cd);
+    memset(&c, 0, sizeof c);
+    cd.sources = &src;
+    cd.n_sources = 1;
+    cd.samples = 16;
+    cd.seq_len = 64;
+    CHECK(awq_pool_create(&q.ctx, 0, &pool) == AWQ_OK);
+    q.ctx.jobs = awq_pool_jobs(pool);
+    CHECK_MSG(awq_tokenizer_load(&q.ctx, DEMO, &tok) == AWQ_OK, "%s", q.ctx.err.text);
+    CHECK_MSG(awq_calibration_load(&q.ctx, tok, &cd, &c) == AWQ_OK && c.n_blocks == 16, "%s", q.ctx.err.text);
+    q.d.calibration = &c;
+    q.d.group_size = 0;
+    q.d.on_layer = on_layer;
+    q.d.user = &s;
+    CHECK_MSG(awq_quantize_model(&q.ctx, &q.d, &q.r) == AWQ_OK, "%s", q.ctx.err.text);
+    printf("    %d of %d layers better than RTN, perplexity %.3f to %.3f\n", s.better, s.n, q.r.ppl_source,
+           q.r.ppl_result);
+    CHECK(s.n == 8 && s.measured == 8 && s.better >= 6 && q.r.fell_back == s.fell_back);
+    CHECK(q.r.group_size == 128);
+    CHECK(q.r.ppl_result > 1 && q.r.ppl_result < 1.2 * q.r.ppl_source);
+    awq_calibration_free(&q.ctx, &c);
+    awq_tokenizer_free(&q.ctx, tok);
+    awq_pool_free(&q.ctx, pool);
+    CHECK(q.ctx.memory_used == 0);
+}
+
+/* The held-out block speaks of other things than the text: its tokens use the odd channels, all others the even
+   ones. What the search learns is wrong there, and plain rounding is what is written. */
+static void test_best_falls_back(void)
+{
+    int32_t ids[BLOCKS * LENGTH];
+    awq_calibration c = text;
+    layers s = {0, 0, 0, 0};
+    tiny t;
+    tiny_tensor *e;
+    run best, rtn;
+    const char *source;
+    int i;
+    small(&t, 0);
+    e = tiny_find(&t, "model.embed_tokens.weight");
+    for (i = 0; i < 96 * 64; i++)
+        if ((i & 1) != (i / 64 >= 48)) ((uint16_t *)e->data)[i] = awq__float_f16((float)(i % 7 - 3) * 1e-3f);
+    source = save(&t, "two_kinds");
+    for (i = 0; i < BLOCKS * LENGTH; i++) ids[i] = text_ids[i] % 45 + (i / LENGTH == 4 ? 48 : 3);
+    c.ids = ids;
+    best = prepare(source, fresh("fallen"), AWQ_METHOD_BEST);
+    rtn = prepare(source, fresh("fallen_rtn"), AWQ_METHOD_RTN);
+    best.d.calibration = &c;
+    best.d.on_layer = on_layer;
+    best.d.user = &s;
+    GO(best);
+    GO(rtn);
+    CHECK_MSG(s.n == 2 && s.measured == 2 && s.fell_back == 2 && best.r.fell_back == 2, "%d", s.fell_back);
+    CHECK(same(best.d.target, rtn.d.target));
+    tiny_free(&t);
+}
+
+static void test_threads(void)
+{
+    static const awq_method methods[2] = {AWQ_METHOD_BEST, AWQ_METHOD_AWQ};
+    const char *source = save_small(1);
+    int k, threads;
+    for (k = 0; k < 2; k++) {
+        run one = prepare(source, fresh("one"), methods[k]);
+        GO(one);
+        for (threads = 1; threads <= 3; threads += 2) {
+            run q = prepare(source, fresh("many"), methods[k]);
+            awq_pool *pool = NULL;
+            CHECK(awq_pool_create(&q.ctx, threads, &pool) == AWQ_OK);
+            q.ctx.jobs = awq_pool_jobs(pool);
+            CHECK_MSG(awq_quantize_model(&q.ctx, &q.d, NULL) == AWQ_OK, "%s", q.ctx.err.text);
+            awq_pool_free(&q.ctx, pool);
+            CHECK(same(one.d.target, q.d.target) && q.ctx.memory_used == 0);
+        }
+    }
+}
+
+/* --- bad numbers */
+static void test_numbers(void)
+{
+    enum { NAN16 = 0x7e01, INF16 = 0x7c00, BIG = -1, GREAT = -2, SIX = -3 }; /* fp32: 1e38, 1e30, 1e6 */
+    static const struct {
+        const char *tensor;
+        int value;
+        awq_method method;
+        const char *word;
+    } cases[] = {
+        {"model.layers.0.self_attn.q_proj.weight", NAN16, AWQ_METHOD_BEST, "NaN"},
+        {"model.layers.0.mlp.up_proj.weight", INF16, AWQ_METHOD_AWQ, "infinite"},
+        {"model.layers.1.mlp.down_proj.weight", NAN16, AWQ_METHOD_RTN, "NaN"},
+        {"model.layers.1.self_attn.v_proj.weight", INF16, AWQ_METHOD_BEST, "infinite"},
+        {"model.layers.0.self_attn.k_proj.bias", NAN16, AWQ_METHOD_BEST, "NaN"},
+        {"model.layers.1.input_layernorm.weight", NAN16, AWQ_METHOD_AWQ, "NaN"},
+        {"model.embed_tokens.weight", NAN16, AWQ_METHOD_BEST, "NaN"},
+        {"model.norm.weight", INF16, AWQ_METHOD_RTN, "infinite"},
+        {"lm_head.weight", NAN16, AWQ_METHOD_AWQ, "NaN"},
+        {"model.layers.0.input_layernorm.weight", BIG, AWQ_METHOD_BEST, "layer 0"},
+        {"model.layers.0.input_layernorm.weight", BIG, AWQ_METHOD_AWQ, "layer 0"},
+        {"model.layers.1.post_attention_layernorm.weight", BIG, AWQ_METHOD_BEST, "layer 1"},
+        {"model.layers.1.post_attention_layernorm.weight", BIG, AWQ_METHOD_AWQ, "layer 1"},
+        {"model.layers.0.post_attention_layernorm.weight", GREAT, AWQ_METHOD_BEST, "layer 0"},
+        {"model.layers.0.self_attn.v_proj.bias", BIG, AWQ_METHOD_BEST, "layer 0"},
+        {"model.layers.0.input_layernorm.weight", SIX, AWQ_METHOD_RTN, "65504"}};
+    tiny t;
+    size_t i;
+    small(&t, 1);
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        tiny_tensor *x = tiny_find(&t, cases[i].tensor), old = *x;
+        size_t n = old.bytes / 2, k;
+        run q;
+        x->data = NULL;
+        tiny_resize(x, cases[i].value < 0 ? AWQ_F32 : AWQ_F16, old.ndim, old.shape[0], old.shape[1]);
+        if (cases[i].value < 0) {
+            float big = cases[i].value == BIG ? 1e38f : cases[i].value == GREAT ? 1e30f : 1e6f;
+            for (k = 0; k < n; k++) ((float *)x->data)[k] = big;
+        } else {
+            memcpy(x->data, old.data, old.bytes);
+            ((uint16_t *)x->data)[old.ndim > 1 ? 64 * 40 + 3 : 3] = (uint16_t)cases[i].value; /* of token 40 */
+        }
+        q = prepare(save(&t, "bad"), fresh("from_bad"), cases[i].method);
+        REFUSED(q, AWQ_E_NUMERIC, cases[i].word);
+        if (cases[i].value >= 0 || cases[i].value == SIX) /* a weight, not what came of it */
+            CHECK_MSG(strstr(q.ctx.err.text, cases[i].tensor), "%s: %s", cases[i].tensor, q.ctx.err.text);
+        CHECK(!exists(q.d.target, ""));
+        if (strstr(cases[i].tensor, "layers.0")) CHECK(!exists(q.d.target, ".partial"));
+        free(x->data);
+        *x = old;
+    }
+    tiny_free(&t);
+}
+
+/* A row of zeros in up_proj has the smallest group scale there is. Its bias makes it the loudest channel of
+   down_proj's input, with small weights there, so that its channel scale is large: the quotient leaves FP16.
+   The channel must then go unscaled instead of stopping the run. */
+static void test_tiny_scales(void)
+{
+    tiny t;
+    run q;
+    int i;
+    small(&t, 1);
+    for (i = 0; i < 64; i++) {
+        uint16_t *down = (uint16_t *)tiny_find(&t, "model.layers.0.mlp.down_proj.weight")->data + 128 * i + 5;
+        ((uint16_t *)tiny_find(&t, "model.layers.0.mlp.up_proj.weight")->data)[64 * 5 + i] = 0;
+        *down = awq__float_f16(awq__f16_float(*down) * 4e-4f);
+    }
+    ((uint16_t *)tiny_find(&t, "model.layers.0.mlp.up_proj.bias")->data)[5] = awq__float_f16(400);
+    q = prepare(save(&t, "zeros"), fresh("from_zeros"), AWQ_METHOD_BEST);
+    GO(q);
+    check_output(q.d.source, q.d.target, &q, AWQ_LAYOUT_GEMM, 4);
+    tiny_free(&t);
+}
+
+/* --- what stops a run: a file system that runs full, fails or kills the process at the k-th operation */
+typedef struct disk {
+    int64_t room;                /* bytes that may still be written */
+    long calls, fail_at, kill_at; /* operations so far; -1: never */
+} disk;
+
+static int step(void *u)
+{
+    disk *d = (disk *)u;
+#ifndef _WIN32
+    if (d->calls == d->kill_at) raise(SIGKILL);
+#endif
+    return d->calls++ == d->fail_at ? EIO : 0;
+}
+
+#define STEP(call) (step(u) ? EIO : (call))
+static int dk_open(void *u, const char *p, int w, void **f) { return STEP(awq__os_open(NULL, p, w, f)); }
+static int dk_size(void *u, void *f, uint64_t *n) { return STEP(awq__os_size(NULL, f, n)); }
+static int dk_read(void *u, void *f, uint64_t o, void *d, size_t n)
+{
+    return STEP(awq__os_read(NULL, f, o, d, n));
+}
+static int dk_write(void *u, void *f, uint64_t o, const void *data, size_t n)
+{
+    disk *d = (disk *)u;
+    size_t fits = (uint64_t)d->room < n ? (size_t)d->room : n;
+    if (step(u)) return EIO;
+    d->room -= (int64_t)fits;
+    if (awq__os_write(NULL, f, o, data, fits)) return EIO;
+    return fits < n ? ENOSPC : 0;
+}
+static int dk_truncate(void *u, void *f, uint64_t n) { return STEP(awq__os_truncate(NULL, f, n)); }
+static int dk_sync(void *u, void *f) { return (void)f, step(u); } /* the real one is slow, and for power cuts */
+static int dk_close(void *u, void *f)
+{
+    int e = awq__os_close(NULL, f);
+    return STEP(e);
+}
+static int dk_rename(void *u, const char *a, const char *b) { return STEP(awq__os_rename(NULL, a, b)); }
+static int dk_remove(void *u, const char *p) { return STEP(awq__os_remove(NULL, p)); }
+static int dk_make_folder(void *u, const char *p) { return STEP(awq__os_make_folder(NULL, p)); }
+
+static void on_disk(awq_ctx *ctx, disk *d, int64_t room, long fail_at, long kill_at)
+{
+    d->room = room;
+    d->calls = 0;
+    d->fail_at = fail_at;
+    d->kill_at = kill_at;
+    ctx->files.open = dk_open, ctx->files.size = dk_size, ctx->files.read = dk_read;
+    ctx->files.write = dk_write, ctx->files.truncate = dk_truncate, ctx->files.sync = dk_sync;
+    ctx->files.close = dk_close, ctx->files.rename = dk_rename, ctx->files.remove = dk_remove;
+    ctx->files.make_folder = dk_make_folder, ctx->files.map = NULL, ctx->files.user = d;
+}
+
+#define ROOMY ((int64_t)1 << 40)
+
+/* What is stopped and resumed below, of a model with biases: best in two files, awq, best with some linears
+   kept, a conversion. */
+enum { N_JOBS = 4, CONVERT = 3 };
+static const char *const jobs_keep[] = {"k_proj", "0.mlp.gate_proj", "1.mlp.up_proj", "down_proj"};
+
+typedef struct job {
+    int k;
+    const char *source, *target, *whole;
+} job;
+
+static awq_status job_run(awq_ctx *ctx, const job *j, int resume)
+{
+    run q = prepare(j->source, j->target, j->k == 1 ? AWQ_METHOD_AWQ : AWQ_METHOD_BEST);
+    if (j->k == CONVERT) {
+        awq_convert_desc cv = {NULL, NULL, AWQ_LAYOUT_COMPRESSED_TENSORS, AWQ_DTYPE_NONE, 0};
+        cv.source = j->source;
+        cv.target = j->target;
+        return awq_convert(ctx, &cv);
+    }
+    q.d.resume = resume;
+    q.d.keep = jobs_keep;
+    q.d.n_keep = j->k == 2 ? 4 : 0;
+    q.d.shard_bytes = j->k == 0 ? 60000 : 0;
+    return awq_quantize_model(ctx, &q.d, NULL);
+}
+
+/* run it undisturbed, for comparison; returns the file operations and bytes that it takes */
+static disk job_begin(job *j, int k)
+{
+    char name[32];
+    awq_ctx ctx;
+    disk d;
+    memset(&ctx, 0, sizeof ctx);
+    on_disk(&ctx, &d, ROOMY, -1, -1);
+    j->k = k;
+    j->source = save_small(1);
+    if (k == CONVERT) {
+        run q = prepare(j->source, fresh("to_convert"), AWQ_METHOD_RTN);
+        GO(q);
+        j->source = q.d.target;
+    }
+    snprintf(name, sizeof name, "whole_%d", k);
+    j->whole = j->target = fresh(name);
+    CHECK_MSG(job_run(&ctx, j, 0) == AWQ_OK, "%s", ctx.err.text);
+    snprintf(name, sizeof name, "stopped_%d", k);
+    j->target = fresh(name);
+    return d;
+}
+
+/* after a stop: the next run gives the same bytes, unless it was complete already */
+static void job_resume(const job *j, long at)
+{
+    awq_ctx ctx;
+    disk d;
+    memset(&ctx, 0, sizeof ctx);
+    on_disk(&ctx, &d, ROOMY, -1, -1);
+    if (!exists(j->target, ""))
+        CHECK_MSG(job_run(&ctx, j, 1) == AWQ_OK, "job %d stopped at %ld: %s", j->k, at, ctx.err.text);
+    CHECK_MSG(same(j->target, j->whole), "job %d stopped at %ld", j->k, at);
+    CHECK_MSG(!exists(j->target, ".partial"), "job %d stopped at %ld", j->k, at);
+    CHECK(ctx.memory_used == 0);
+}
+
+static void test_full_disk(void)
+{
+    int k, i;
+    for (k = 0; k < N_JOBS; k++) {
+        job j;
+        disk need = job_begin(&j, k);
+        int64_t bytes = ROOMY - need.room, resumed = 0;
+        for (i = 0; i <= 16; i++) {
+            int64_t room = i < 16 ? bytes * i / 16 : bytes - 1;
+            awq_ctx ctx;
+            disk d;
+            fresh(j.target + sizeof DIR);
+            memset(&ctx, 0, sizeof ctx);
+            on_disk(&ctx, &d, room, -1, -1);
+            CHECK_MSG(job_run(&ctx, &j, 0) == AWQ_E_IO && strstr(ctx.err.text, j.target)
+                          && (strstr(ctx.err.text, "No space left") || strstr(ctx.err.text, "disk is full")),
+                      "%d: %s", i, ctx.err.text);
+            CHECK_MSG(!exists(j.target, "") && ctx.memory_used == 0, "job %d with room for %d", k, (int)room);
+            resumed += exists(j.target, ".partial/progress.jsonl");
+            job_resume(&j, i);
+        }
+        CHECK(k == CONVERT ? !resumed : resumed > 3);
+    }
+}
+
+static void test_kill(void) /* SIGKILL before every file operation */
+{
+#ifdef _WIN32
+    TEST_SKIP("no fork");
+#else
+    int k;
+    for (k = 0; k < N_JOBS; k++) {
+        job j;
+        long total = job_begin(&j, k).calls, at, every = 1 + total / 50, resumed = 0;
+        for (at = 0; at < total && T.bad < 10; at += at < total - 25 ? every : 1) {
+            int status = 0;
+            pid_t child;
+            fresh(j.target + sizeof DIR);
+            fflush(stdout);
+            child = fork();
+            if (child == 0) {
+                awq_ctx ctx;
+                disk d;
+                memset(&ctx, 0, sizeof ctx);
+                on_disk(&ctx, &d, ROOMY, -1, at);
+                _exit(job_run(&ctx, &j, 0) == AWQ_OK ? 0 : 1);
+            }
+            CHECK(child > 0 && waitpid(child, &status, 0) == child);
+            CHECK_MSG(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "job %d at %ld", k, at);
+            if (exists(j.target, "")) CHECK_MSG(same(j.target, j.whole), "job %d killed at %ld", k, at);
+            resumed += exists(j.target, ".partial/progress.jsonl");
+            job_resume(&j, at);
+        }
+        printf("    job %d: %ld file operations, %ld runs resumed\n", k, total, resumed);
+        CHECK(k == CONVERT ? !resumed : resumed > 20);
+    }
+#endif
+}
+
+/* the k-th allocation (files: file operation) fails */
+static void fail_each(int files)
+{
+    int k;
+    for (k = 0; k < N_JOBS; k++) {
+        job j;
+        disk need = job_begin(&j, k);
+        long at, step_by = 1, failed = 0, total = need.calls;
+        if (!files) {
+            fail_alloc f = {-1, 0, 0};
+            awq_ctx ctx;
+            memset(&ctx, 0, sizeof ctx);
+            ctx.allocator = fail_allocator(&f);
+            CHECK(job_run(&ctx, &j, 0) == AWQ_OK);
+            total = f.calls;
+        }
+        step_by = 1 + total / 60;
+        for (at = 0; at < total && T.bad < 10; at += at > total - 15 ? 1 : step_by) {
+            fail_alloc f = {-1, 0, 0};
+            awq_ctx ctx;
+            disk d;
+            awq_status st;
+            fresh(j.target + sizeof DIR);
+            memset(&ctx, 0, sizeof ctx);
+            on_disk(&ctx, &d, ROOMY, files ? at : -1, -1);
+            if (!files) f.fail_at = at;
+            ctx.allocator = fail_allocator(&f);
+            st = job_run(&ctx, &j, 0);
+            CHECK_MSG(ctx.memory_used == 0 && f.live == 0, "job %d at %ld", k, at);
+            CHECK_MSG((st == AWQ_OK) == exists(j.target, ""), "job %d at %ld: %s", k, at, ctx.err.text);
+            /* AWQ_E_ARG: an unreadable config.json or journal counts as one that is there */
+            CHECK_MSG(!st || st == (files ? AWQ_E_IO : AWQ_E_MEMORY) || (files && st == AWQ_E_ARG),
+                      "job %d at %ld: %s: %s", k, at, awq_status_name(st), ctx.err.text);
+            failed += st != AWQ_OK;
+            job_resume(&j, at);
+        }
+        printf("    job %d: %ld %s, %ld runs failed\n", k, total, files ? "file operations" : "allocations",
+               failed);
+        CHECK(failed > 30);
+    }
+}
+
+static void test_fail_alloc(void) { fail_each(0); }
+static void test_fail_files(void) { fail_each(1); }
+
+/* --- memory */
+static void test_memory(void) /* what is stated is enough, and not much more */
+{
+    static const awq_method methods[3] = {AWQ_METHOD_BEST, AWQ_METHOD_AWQ, AWQ_METHOD_RTN};
+    static const struct {
+        const char *name;
+        int out, in;
+    } wide[7] = {{"self_attn.q_proj", 384, 384}, {"self_attn.k_proj", 384, 384}, {"self_attn.v_proj", 384, 384},
+                 {"self_attn.o_proj", 384, 384}, {"mlp.gate_proj", 1152, 384}, {"mlp.up_proj", 1152, 384},
+                 {"mlp.down_proj", 384, 1152}};
+    const char *source;
+    awq_pool *pool = NULL;
+    tiny t;
+    int i, k, l, n;
+    tiny_llama(&t);
+    tiny_set(&t, "hidden_size", "384");
+    tiny_set(&t, "intermediate_size", "1152");
+    tiny_set(&t, "num_attention_heads", "8");
+    tiny_set(&t, "num_key_value_heads", "8");
+    tiny_set(&t, "num_hidden_layers", "3");
+    for (i = 0, n = t.n; i < n; i++) {
+        tiny_tensor *x = &t.t[i];
+        int64_t out = x->ndim > 1 ? x->shape[0] : 384, in = 384;
+        for (k = 0; k < 7; k++)
+            if (strstr(x->name, wide[k].name)) out = wide[k].out, in = wide[k].in;
+        tiny_resize(x, AWQ_F16, x->ndim, out, x->ndim > 1 ? in : 0);
+        randomize(x, (uint64_t)i);
+        for (l = 1; l < 3 && strstr(x->name, "layers.0"); l++) {
+            char name[128];
+            snprintf(name, sizeof name, "%s", x->name);
+            strstr(name, "layers.0")[7] = (char)('0' + l);
+            randomize(tiny_add(&t, name, AWQ_F16, x->ndim, out, x->ndim > 1 ? in : 0), (uint64_t)(i + 100 * l));
+        }
+    }
+    source = save(&t, "wide");
+    tiny_free(&t);
+    for (i = 0; i < 3; i++) {
+        run q = prepare(source, fresh("narrow"), methods[i]);
+        size_t stated = 0;
+        q.d.group_size = 0;
+        q.d.max_layers = 2; /* the second while the first one's result is there */
+        CHECK(awq_pool_create(&q.ctx, 0, &pool) == AWQ_OK);
+        q.ctx.jobs = awq_pool_jobs(pool);
+        CHECK_MSG(awq_quantize_memory(&q.ctx, &q.d, &stated) == AWQ_OK, "%s", q.ctx.err.text);
+        CHECK_MSG(awq_quantize_model(&q.ctx, &q.d, &q.r) == AWQ_OK, "%s", q.ctx.err.text);
+        printf("    method %d: %.1f MB stated, %.1f MB measured\n", i, (double)stated / 1e6,
+               (double)q.r.peak_bytes / 1e6);
+        CHECK(q.r.layers == 2 && stated == q.r.estimated_bytes && stated >= q.r.peak_bytes);
+        CHECK((double)stated - (16 << 20) <= 1.25 * (double)q.r.peak_bytes); /* 16 MB: the small things */
+        CHECK(!exists(q.d.target, "") && !exists(q.d.target, ".partial")); /* not kept */
+        awq_pool_free(&q.ctx, pool);
+        q.ctx.jobs.run = NULL;
+        q.ctx.memory_limit = stated - 1;
+        REFUSED(q, AWQ_E_MEMORY, "memory_limit leaves");
+        CHECK(!exists(q.d.target, ".partial"));
+    }
+}
+
+/* the perplexities need whole models in memory: under a limit that has no room for these they are left out */
+static void test_memory_limit(void)
+{
+    tiny t;
+    run q;
+    const char *source;
+    small(&t, 0);
+    tiny_set(&t, "vocab_size", "400000");
+    tiny_resize(tiny_find(&t, "model.embed_tokens.weight"), AWQ_F16, 2, 400000, 64);
+    tiny_resize(tiny_find(&t, "lm_head.weight"), AWQ_F16, 2, 400000, 64);
+    randomize(tiny_find(&t, "model.embed_tokens.weight"), 5);
+    randomize(tiny_find(&t, "lm_head.weight"), 6);
+    source = save(&t, "tall");
+    tiny_free(&t);
+    q = prepare(source, fresh("limited"), AWQ_METHOD_BEST);
+    CHECK(awq_quantize_memory(&q.ctx, &q.d, &q.ctx.memory_limit) == AWQ_OK && q.ctx.memory_limit < 40000000);
+    GO(q);
+    CHECK(q.r.ppl_source == 0 && q.r.ppl_result == 0 && q.r.layers == 2);
+    CHECK(exists(q.d.target, "/awq_report.json") && !exists(q.d.target, ".partial"));
+}
+
+/* --- requests that cannot be met */
+static void test_refusals(void)
+{
+    static const char *const keep[] = {"q_proj"};
+    const char *source = save_small(1), *whole = fresh("refused_whole"), *target = fresh("refused");
+    uint8_t none[BLOCKS * LENGTH];
+    int64_t long_start[2] = {0, BLOCKS * LENGTH};
+    awq_calibration fewer = text, longer = text, masked = text;
+    const struct {
+        const char *source, *target, *word;
+        awq_status status;
+        awq_method method;
+        const awq_calibration *c;
+        int bits;
+        int64_t group;
+        awq_layout layout;
+    } cases[] = {
+        {source, NULL, "no target", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 4, 32, AWQ_LAYOUT_GEMM},
+        {source, "", "no target", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 4, 32, AWQ_LAYOUT_GEMM},
+        {DIR "/gone", target, "cannot open", AWQ_E_IO, AWQ_METHOD_BEST, &text, 4, 32, AWQ_LAYOUT_GEMM},
+        {source, target, "bits is 1", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 1, 32, AWQ_LAYOUT_GEMM},
+        {source, target, "bits is 9", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 9, 32, AWQ_LAYOUT_GEMM},
+        {source, target, "gemm", AWQ_E_UNSUPPORTED, AWQ_METHOD_BEST, &text, 3, 32, AWQ_LAYOUT_GEMM},
+        {source, target, "group size 24", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 4, 24, AWQ_LAYOUT_GEMM},
+        {source, target, "group size 8", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 4, 8, AWQ_LAYOUT_GEMM},
+        {source, target, "64 in_features", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 4, 128, AWQ_LAYOUT_GEMM},
+        {source, target, "symmetric", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 4, 32, AWQ_LAYOUT_MARLIN},
+        {source, target, "exllama", AWQ_E_UNSUPPORTED, AWQ_METHOD_BEST, &text, 4, 32, AWQ_LAYOUT_EXLLAMA},
+        {source, target, "needs calibration", AWQ_E_ARG, AWQ_METHOD_AWQ, NULL, 4, 32, AWQ_LAYOUT_GEMM},
+        {source, target, "144 tokens", AWQ_E_ARG, AWQ_METHOD_BEST, &longer, 4, 32, AWQ_LAYOUT_GEMM},
+        {source, target, "no token of", AWQ_E_ARG, AWQ_METHOD_BEST, &masked, 4, 32, AWQ_LAYOUT_GEMM},
+        {source, target, "no token of", AWQ_E_ARG, AWQ_METHOD_AWQ, &masked, 4, 32, AWQ_LAYOUT_GEMM}};
+    awq_ctx ctx;
+    job j;
+    disk need, d;
+    int i;
+    memset(&ctx, 0, sizeof ctx);
+    memset(none, 0, sizeof none);
+    fewer.n_blocks--;
+    longer.n_blocks = 1;
+    longer.start = long_start;
+    masked.counted = none;
+    for (i = 0; i < (int)(sizeof cases / sizeof cases[0]); i++) {
+        run q = prepare(cases[i].source, cases[i].target, cases[i].method);
+        q.d.calibration = cases[i].c;
+        q.d.bits = cases[i].bits;
+        q.d.group_size = cases[i].group;
+        q.d.layout = cases[i].layout;
+        REFUSED(q, cases[i].status, cases[i].word);
+        CHECK_MSG(!exists(target, "") && !exists(target, ".partial"), "%s", cases[i].word);
+    }
+    { /* the target is there already: a checkpoint, a folder with something in it, a file */
+        run q = prepare(source, whole, AWQ_METHOD_RTN);
+        GO(q);
+        REFUSED(q, AWQ_E_ARG, "exists already");
+        q.d.resume = 1;
+        REFUSED(q, AWQ_E_ARG, "exists already");
+        q.d.source = whole;
+        q.d.target = target;
+        REFUSED(q, AWQ_E_ARG, "quantized already");
+        q.d.source = source;
+        q.d.target = DIR;
+        REFUSED(q, AWQ_E_ARG, "exists already");
+        q.d.target = DIR "/rich/config.json";
+        REFUSED(q, AWQ_E_ARG, "exists already");
+        CHECK(!exists(DIR, ".partial") && !exists(q.d.target, ".partial") && exists(q.d.target, ""));
+        CHECK(awq__os_make_folder(NULL, target) == 0); /* an empty folder is fine */
+        q.d.target = target;
+        GO(q);
+        CHECK(same(target, whole));
+    }
+    /* an unfinished run takes nothing but its own settings, and outlives every other request */
+    need = job_begin(&j, 0);
+    on_disk(&ctx, &d, (ROOMY - need.room) * 3 / 4, -1, -1);
+    CHECK(job_run(&ctx, &j, 0) == AWQ_E_IO && exists(j.target, ".partial/progress.jsonl"));
+    for (i = 0; i < 9; i++) {
+        run q = prepare(source, j.target, i == 1 ? AWQ_METHOD_AWQ : AWQ_METHOD_BEST);
+        fail_alloc f = {200, 0, 0};
+        q.d.resume = i != 0;
+        q.d.shard_bytes = i == 2 ? 0 : 60000;
+        if (i == 3) q.d.calibration = &fewer;
+        if (i == 4) q.d.keep = keep, q.d.n_keep = 1;
+        if (i == 5) q.d.no_clip = 1;
+        if (i == 6) q.d.symmetric = 1;
+        if (i == 7) q.d.group_size = 64;
+        if (i == 8) q.ctx.allocator = fail_allocator(&f);
+        if (i == 0) REFUSED(q, AWQ_E_ARG, "holds an unfinished run");
+        else if (i == 2 || i == 4 || i == 7) REFUSED(q, AWQ_E_FORMAT, "cannot resume");
+        else if (i == 8) REFUSED(q, AWQ_E_MEMORY, "out of memory");
+        else REFUSED(q, AWQ_E_ARG, "begun with other settings");
+        CHECK_MSG(exists(j.target, ".partial/progress.jsonl") && !exists(j.target, ""), "%d", i);
+    }
+    job_resume(&j, 0);
+}
+
+static void test_convert(void)
+{
+    static const struct {
+        awq_layout layout;
+        awq_dtype dense;
+        double most; /* difference of a logit */
+    } cases[] = {{AWQ_LAYOUT_GEMV, AWQ_DTYPE_NONE, 1e-4}, {AWQ_LAYOUT_GPTQ, AWQ_DTYPE_NONE, 1e-4},
+                 {AWQ_LAYOUT_NONE, AWQ_F16, 0.03},        {AWQ_LAYOUT_NONE, AWQ_BF16, 0.3},
+                 {AWQ_LAYOUT_NONE, AWQ_F32, 1e-4}};
+    static const char *const keep[] = {"v_proj"};
+    run q = prepare(save_small(1), fresh("packed"), AWQ_METHOD_RTN);
+    awq_convert_desc cv;
+    awq_ctx ctx;
+    float want[96], got[96];
+    size_t i;
+    int k;
+    q.d.keep = keep;
+    q.d.n_keep = 1;
+    GO(q);
+    logits(q.d.target, want);
+    memset(&ctx, 0, sizeof ctx);
+    memset(&cv, 0, sizeof cv);
+    cv.source = q.d.target;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        double worst = 0;
+        cv.target = fresh("converted");
+        cv.layout = cases[i].layout;
+        cv.dequantize = cases[i].dense;
+        CHECK_MSG(awq_convert(&ctx, &cv) == AWQ_OK, "%s", ctx.err.text);
+        logits(cv.target, got);
+        for (k = 0; k < 96; k++) worst = AWQ__MAX(worst, fabs(got[k] - want[k]));
+        CHECK_MSG(worst < cases[i].most, "%d: %g", (int)i, worst);
+        CHECK(awq_convert(&ctx, &cv) == AWQ_E_ARG && strstr(ctx.err.text, "exists already"));
+    }
+    cv.target = fresh("converted");
+    cv.layout = AWQ_LAYOUT_GEMM; /* and a type as well */
+    CHECK(awq_convert(&ctx, &cv) == AWQ_E_ARG && strstr(ctx.err.text, "either"));
+    cv.dequantize = AWQ_DTYPE_NONE;
+    cv.source = q.d.source;
+    CHECK(awq_convert(&ctx, &cv) == AWQ_E_ARG && strstr(ctx.err.text, "not quantized"));
+    cv.source = q.d.target;
+    cv.layout = AWQ_LAYOUT_MARLIN;
+    CHECK(awq_convert(&ctx, &cv) == AWQ_E_UNSUPPORTED && strstr(ctx.err.text, "self_attn.q_proj"));
+    CHECK(!exists(cv.target, "") && !exists(cv.target, ".partial") && ctx.memory_used == 0);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = 3;
+    int i;
+    for (i = 0; i < BLOCKS * LENGTH; i++) text_ids[i] = 3 + (int32_t)(awq__random_unit(&seed) * 93);
+    for (i = 0; i <= BLOCKS; i++) text_start[i] = i * LENGTH;
+    text.n_blocks = BLOCKS;
+    text.start = text_start;
+    text.ids = text_ids;
+    awq__os_make_folder(NULL, "build");
+    awq__os_make_folder(NULL, DIR);
+    TEST_BEGIN(argc, argv);
+    RUN(test_outputs);
+    RUN(test_best_on_text);
+    RUN(test_best_falls_back);
+    RUN(test_threads);
+    RUN(test_numbers);
+    RUN(test_tiny_scales);
+    RUN(test_full_disk);
+    RUN(test_kill);
+    RUN(test_fail_alloc);
+    RUN(test_fail_files);
+    RUN(test_memory);
+    RUN(test_memory_limit);
+    RUN(test_refusals);
+    RUN(test_convert);
+    return TEST_END();
+}
