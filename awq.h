@@ -827,9 +827,11 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
 #if defined(__GNUC__) || defined(__clang__)
 #  define AWQ__PRINTF(f, a) __attribute__((format(printf, f, a)))
 #  define AWQ__UNUSED __attribute__((unused))
+#  define AWQ__INLINE static inline __attribute__((always_inline))
 #else
 #  define AWQ__PRINTF(f, a)
 #  define AWQ__UNUSED
+#  define AWQ__INLINE static __forceinline
 #endif
 #ifdef __cplusplus
 #  define AWQ__RESTRICT
@@ -1678,13 +1680,13 @@ static awq_status awq__file_load(awq_ctx *ctx, const char *path, size_t max_byte
     return AWQ_OK;
 }
 
-static int awq__file_exists(awq_ctx *ctx, const char *path)
+static int awq__file_exists(awq_ctx *ctx, const char *path) /* also when it is there and cannot be opened */
 {
     const awq_file_system *fs = awq__fs(ctx);
     void *h;
-    if (fs->open(fs->user, path, 0, &h)) return 0;
-    fs->close(fs->user, h);
-    return 1;
+    int e = fs->open(fs->user, path, 0, &h);
+    if (!e) fs->close(fs->user, h);
+    return e != ENOENT && e != ENOTDIR;
 }
 
 /* Whole file written under a temporary name, synced, renamed: complete or absent. */
@@ -2487,7 +2489,7 @@ static void awq__json_write(awq_ctx *ctx, awq__text *t, const awq__json *j, uint
    Tests: tests/test_quantize.c */
 
 /* half to even, any |x|; NaN stays. Adding 2^23 leaves no fraction bits. */
-static float awq__round_even(float x)
+AWQ__INLINE float awq__round_even(float x)
 {
     float m = x < 0 ? -8388608.0f : 8388608.0f;
     return fabsf(x) < 8388608.0f ? (x + m) - m : x;
@@ -3296,12 +3298,6 @@ AWQ_API awq_status awq_unpack(awq_ctx *ctx, const awq_packed *p, awq_qweight *w)
    takes elements l, l + 16, ...; lanes are added as a tree.
    Tests: tests/test_core.c (each instruction set against scalar, and against double precision) */
 
-#if defined(__GNUC__) || defined(__clang__)
-#  define AWQ__INLINE static inline __attribute__((always_inline))
-#else
-#  define AWQ__INLINE static __forceinline
-#endif
-
 AWQ__INLINE float awq__lanes_sum(const float *l) /* 16 lanes */
 {
     float a[8], b[4];
@@ -4008,6 +4004,8 @@ typedef struct awq__mm_arg {
     const float *x;
     float *y;
     int64_t m, rows, row_blocks; /* rows: per job */
+    int64_t x_stride, y_stride;  /* floats from one token to the next */
+    int subtract;                /* y -= x W^T */
 } awq__mm_arg;
 
 /* 4 rows from `row` on times tokens [t0, t0 + m), m <= AWQ__MM_TOKENS */
@@ -4023,7 +4021,7 @@ static void awq__mm_strip(const awq__mm_arg *a, int64_t row, int64_t t0, int64_t
     int r;
     memset(lanes, 0, (size_t)(m * AWQ__MM_ROWS * 16) * sizeof *lanes);
     if (m < 4 && rows == 4 && a->fn->token && l->bits == 4 && l->group_size % 32 == 0) {
-        for (t = 0; t < m; t++) a->fn->token(l, row, a->x + (t0 + t) * in, lanes + t * 64);
+        for (t = 0; t < m; t++) a->fn->token(l, row, a->x + (t0 + t) * a->x_stride, lanes + t * 64);
         in = 0; /* done */
     }
     for (k = 0; k < in; k += AWQ__MM_COLS) {
@@ -4031,29 +4029,30 @@ static void awq__mm_strip(const awq__mm_arg *a, int64_t row, int64_t t0, int64_t
         for (r = 0; r < rows; r++) {
             w[r] = buffer + r * AWQ__MM_COLS;
             if (l->dtype == AWQ_F32 && !tail) {
-                w[r] = (const float *)l->weight + (row + r) * in + k;
+                w[r] = (const float *)l->weight + (row + r) * (l->row_bytes / 4) + k;
                 continue;
             }
             a->fn->row(l, row + r, k, n, buffer + r * AWQ__MM_COLS);
             if (tail) memset(buffer + r * AWQ__MM_COLS + n, 0, (size_t)(16 - tail) * sizeof(float));
         }
         for (; r < AWQ__MM_ROWS; r++) w[r] = w[0]; /* computed and dropped */
-        x = a->x + t0 * in + k;
-        for (t = 0; t + 4 <= m; t += 4) a->fn->tile4(w, x + t * in, in, steps, lanes + t * AWQ__MM_ROWS * 16);
-        for (; t < m; t++) a->fn->tile1(w, x + t * in, in, steps, lanes + t * AWQ__MM_ROWS * 16);
+        x = a->x + t0 * a->x_stride + k;
+        for (t = 0; t + 4 <= m; t += 4)
+            a->fn->tile4(w, x + t * a->x_stride, a->x_stride, steps, lanes + t * AWQ__MM_ROWS * 16);
+        for (; t < m; t++) a->fn->tile1(w, x + t * a->x_stride, a->x_stride, steps, lanes + t * AWQ__MM_ROWS * 16);
         if (!tail) continue;
         for (r = 0; r < AWQ__MM_ROWS; r++) w[r] += 16 * steps;
         memset(xtail, 0, sizeof xtail);
         for (t = 0; t < m; t++) { /* adding 0 * 0 to the lanes beyond the end changes no bit of them */
-            memcpy(xtail, x + t * in + 16 * steps, (size_t)tail * sizeof *x);
+            memcpy(xtail, x + t * a->x_stride + 16 * steps, (size_t)tail * sizeof *x);
             a->fn->tile1(w, xtail, 16, 1, lanes + t * AWQ__MM_ROWS * 16);
         }
     }
     a->fn->sum(lanes, m * AWQ__MM_ROWS, sums);
-    for (t = 0; t < m; t++)
-        for (r = 0; r < rows; r++)
-            a->y[(t0 + t) * l->out_features + row + r] =
-                sums[t * AWQ__MM_ROWS + r] + (l->bias ? l->bias[row + r] : 0.0f);
+    for (t = 0; t < m; t++) {
+        float *y = a->y + (t0 + t) * a->y_stride + row, *sum = sums + t * AWQ__MM_ROWS;
+        for (r = 0; r < rows; r++) y[r] = a->subtract ? y[r] - sum[r] : sum[r] + (l->bias ? l->bias[row + r] : 0.0f);
+    }
 }
 
 static void awq__mm_job(void *arg, int64_t job)
@@ -4064,19 +4063,43 @@ static void awq__mm_job(void *arg, int64_t job)
     for (; row < end; row += AWQ__MM_ROWS) awq__mm_strip(a, row, t, AWQ__MIN(AWQ__MM_TOKENS, a->m - t));
 }
 
-AWQ_API awq_status awq_linear_run(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t m, float *y)
+static void awq__mm_run(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t x_stride, int64_t m, float *y,
+                        int64_t y_stride, int subtract)
 {
     awq__mm_arg a;
-    if (m < 0) return awq__fail(ctx, AWQ_E_ARG, "awq_linear_run: %lld tokens", (long long)m);
     a.l = l;
     a.fn = awq__mm_choose(ctx, l);
     a.x = x;
     a.y = y;
     a.m = m;
+    a.x_stride = x_stride;
+    a.y_stride = y_stride;
+    a.subtract = subtract;
     a.rows = AWQ__MAX(16, AWQ__MIN(64, 65536 / l->in_features / 4 * 4)); /* about 64K weights a job */
     a.row_blocks = (l->out_features + a.rows - 1) / a.rows;
     awq__run(ctx, a.row_blocks * ((m + AWQ__MM_TOKENS - 1) / AWQ__MM_TOKENS), awq__mm_job, &a);
+}
+
+AWQ_API awq_status awq_linear_run(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t m, float *y)
+{
+    if (m < 0) return awq__fail(ctx, AWQ_E_ARG, "awq_linear_run: %lld tokens", (long long)m);
+    awq__mm_run(ctx, l, x, l->in_features, m, y, l->out_features, 0);
     return AWQ_OK;
+}
+
+/* y [m, out] -= x [m, in] w [out, in]^T, parts of larger matrices whose rows are *_stride floats apart */
+static void awq__subtract_product(awq_ctx *ctx, const float *w, int64_t w_stride, int64_t out, int64_t in,
+                                  const float *x, int64_t x_stride, int64_t m, float *y, int64_t y_stride)
+{
+    awq_linear l;
+    memset(&l, 0, sizeof l);
+    l.out_features = out;
+    l.in_features = l.group_size = in;
+    l.groups = 1;
+    l.dtype = AWQ_F32;
+    l.row_bytes = w_stride * 4;
+    l.weight = w;
+    awq__mm_run(ctx, &l, x, x_stride, m, y, y_stride, 1);
 }
 
 AWQ_API awq_status awq_linear_dense(awq_ctx *ctx, awq_dtype dtype, const void *weight, int64_t out_features,
@@ -5018,24 +5041,30 @@ static awq_status awq__wr_create(awq_ctx *ctx, awq__st_shard *s, const awq__text
     return e ? awq__wr_fail(ctx, s->part, e) : AWQ_OK;
 }
 
-/* Go on in the part of a run that was stopped: it must have the planned size and header. */
+/* Go on in the part of a run that was stopped: it must have the planned size and header. A run stopped while parts got
+   their names has some under these. */
 static awq_status awq__wr_reopen(awq_ctx *ctx, awq__st_shard *s, const awq__text *h)
 {
+    const awq_file_system *fs = awq__fs(ctx);
     awq_status st;
     char *old;
-    int same;
-    if (!awq__file_exists(ctx, s->part))
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: cannot resume, it is not there", s->part);
+    int named = !awq__file_exists(ctx, s->part), e = named ? fs->rename(fs->user, s->path, s->part) : 0;
+    if (e == ENOENT) return awq__fail(ctx, AWQ_E_FORMAT, "%s: cannot resume, it is not there", s->part);
+    if (e) return awq__wr_fail(ctx, s->part, e);
     AWQ__TRY(awq__file_open(ctx, s->part, 1, &s->f));
-    if (s->f.bytes != s->data_at + s->bytes)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: cannot resume: %llu bytes, %llu were planned", s->part,
-                         (unsigned long long)s->f.bytes, (unsigned long long)(s->data_at + s->bytes));
     old = (char *)awq__alloc_raw(ctx, h->len, 1);
-    if (!old) return AWQ_E_MEMORY;
-    st = awq__file_read(ctx, &s->f, s->part, 0, old, h->len);
-    same = !st && !memcmp(old, h->data, h->len);
+    st = old ? AWQ_OK : AWQ_E_MEMORY;
+    if (!st && s->f.bytes != s->data_at + s->bytes)
+        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: cannot resume: %llu bytes, %llu were planned", s->part,
+                       (unsigned long long)s->f.bytes, (unsigned long long)(s->data_at + s->bytes));
+    if (!st) st = awq__file_read(ctx, &s->f, s->part, 0, old, h->len);
+    if (!st && memcmp(old, h->data, h->len))
+        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: cannot resume: begun otherwise", s->part);
     awq__free(ctx, old);
-    if (!st && !same) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: cannot resume: begun otherwise", s->part);
+    if (st && named) { /* it was not ours */
+        awq__file_close(ctx, &s->f);
+        fs->rename(fs->user, s->part, s->path);
+    }
     return st;
 }
 
@@ -11566,24 +11595,32 @@ static awq_status awq__encode_all(awq_ctx *ctx, const awq_tokenizer *t, const ch
     return st;
 }
 
-/* messages -> ids through the chat template (which writes BOS itself) */
+/* messages -> text through the chat template, which writes BOS itself; awq_text_free it */
+static awq_status awq__render(awq_ctx *ctx, const awq_tokenizer *t, const awq_message *messages, size_t n,
+                              int add_generation_prompt, char **text, size_t *bytes)
+{
+    awq_template_desc d;
+    char bos[256] = "", eos[256] = "";
+    size_t len;
+    int32_t id;
+    memset(&d, 0, sizeof d);
+    d.add_generation_prompt = add_generation_prompt;
+    if ((id = awq_tokenizer_bos(t)) >= 0) AWQ__TRY(awq_decode(ctx, t, &id, 1, 0, bos, sizeof bos, &len));
+    if ((id = awq_tokenizer_eos(t)) >= 0) AWQ__TRY(awq_decode(ctx, t, &id, 1, 0, eos, sizeof eos, &len));
+    d.bos_token = bos;
+    d.eos_token = eos;
+    return awq_template_render(ctx, awq_tokenizer_chat_template(t), messages, n, &d, text, bytes);
+}
+
 static awq_status awq__encode_messages(awq_ctx *ctx, const awq_tokenizer *t, const awq_message *messages, size_t n,
                                        int add_generation_prompt, int32_t **ids, size_t *n_ids)
 {
-    awq_template_desc d;
-    char *text = NULL, bos[256] = "", eos[256] = "";
+    char *text = NULL;
     size_t bytes = 0;
-    int32_t id;
     awq_status st;
     if (!awq_tokenizer_chat_template(t))
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "the model has no chat template; give a plain prompt");
-    memset(&d, 0, sizeof d);
-    d.add_generation_prompt = add_generation_prompt;
-    if ((id = awq_tokenizer_bos(t)) >= 0) AWQ__TRY(awq_decode(ctx, t, &id, 1, 0, bos, sizeof bos, &bytes));
-    if ((id = awq_tokenizer_eos(t)) >= 0) AWQ__TRY(awq_decode(ctx, t, &id, 1, 0, eos, sizeof eos, &bytes));
-    d.bos_token = bos;
-    d.eos_token = eos;
-    AWQ__TRY(awq_template_render(ctx, awq_tokenizer_chat_template(t), messages, n, &d, &text, &bytes));
+    AWQ__TRY(awq__render(ctx, t, messages, n, add_generation_prompt, &text, &bytes));
     st = awq__encode_all(ctx, t, text, bytes, 0, ids, n_ids);
     awq_text_free(ctx, text);
     return st;
@@ -11938,6 +11975,7 @@ typedef struct awq__export {
     awq_checkpoint *ck;
     awq__arena arena;
     char *partial;
+    int unfinished;           /* partial held an unfinished run when this one began */
     awq_tensor *plan;
     size_t n_plan, cap_plan;
     awq__out_linear *linear;  /* [layers][AWQ_N_LINEARS] */
@@ -12097,7 +12135,8 @@ static awq_status awq__export_open(awq_ctx *ctx, awq_checkpoint *ck, const awq__
     char *journal = NULL, *config = NULL;
     awq_status st = AWQ_OK;
     awq__text t = {NULL, 0, 0, 0};
-    int code, unfinished;
+    int code;
+    void *h;
     memset(e, 0, sizeof *e);
     e->d = *d;
     e->ck = ck;
@@ -12110,21 +12149,23 @@ static awq_status awq__export_open(awq_ctx *ctx, awq_checkpoint *ck, const awq__
     config = awq__path_join(ctx, d->target, "config.json");
     if (t.failed || !config) st = AWQ_E_MEMORY;
     e->partial = t.data;
-    if (!st && awq__file_exists(ctx, config))
+    code = st ? 0 : fs->open(fs->user, d->target, 0, &h); /* of a folder: EISDIR; an empty one may be replaced */
+    if (!st && !code) fs->close(fs->user, h);
+    if (!st && (!code || awq__file_exists(ctx, config) || (code == EISDIR && fs->remove(fs->user, d->target))))
         st = awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it", d->target);
     if (!st && !(journal = awq__path_join(ctx, e->partial, "progress.jsonl"))) st = AWQ_E_MEMORY;
-    unfinished = !st && awq__file_exists(ctx, journal);
-    if (!st && unfinished && !d->resume)
+    e->unfinished = !st && awq__file_exists(ctx, journal);
+    if (!st && e->unfinished && !d->resume)
         st = awq__fail(ctx, AWQ_E_ARG, "%s holds an unfinished run; resume it or remove that folder", e->partial);
     if (!st) st = awq__export_plan(ctx, e);
     if (!st && (code = fs->make_folder(fs->user, e->partial)) != 0)
         st = awq__io_fail(ctx, e->partial, "make the folder", code);
     if (!st)
-        st = awq_writer_open(ctx, e->partial, e->plan, (int64_t)e->n_plan, d->shard_bytes, d->resume && unfinished,
+        st = awq_writer_open(ctx, e->partial, e->plan, (int64_t)e->n_plan, d->shard_bytes, d->resume && e->unfinished,
                              &e->writer);
     awq__free(ctx, journal);
     awq__free(ctx, config);
-    if (st) awq__export_close(ctx, e, unfinished);
+    if (st) awq__export_close(ctx, e, e->unfinished);
     return st;
 }
 
@@ -12182,7 +12223,7 @@ static awq_status awq__export_copy(awq_ctx *ctx, awq__export *e, const awq_tenso
     if (i < 0) return awq__fail(ctx, AWQ_E_ARG, "tensor %s is not part of the plan", t->name);
     buf = (float *)awq__alloc_raw(ctx, (size_t)step, sizeof *buf);
     if (!buf) return AWQ_E_MEMORY;
-    if (e->plan[i].dtype == t->dtype) {
+    if (e->plan[i].dtype == t->dtype && t->dtype != AWQ_F16) { /* F16 is the same by way of fp32, and checked there */
         for (off = 0; !st && off < t->bytes; off += (uint64_t)step) {
             size_t m = (size_t)AWQ__MIN((uint64_t)step, t->bytes - off);
             st = awq_tensors_read(ctx, ts, t, off, buf, m);
@@ -12318,18 +12359,24 @@ static awq_status awq__export_side_files(awq_ctx *ctx, awq__export *e)
     return AWQ_OK;
 }
 
-/* everything is written: names, config, side files, and the folder gets its name */
+/* everything is written: names, config, side files */
 static awq_status awq__export_finish(awq_ctx *ctx, awq__export *e, int bits, int symmetric, int64_t group)
 {
-    const awq_file_system *fs = awq__fs(ctx);
-    int code;
     AWQ__TRY(awq__export_config(ctx, e, bits, symmetric, group));
     AWQ__TRY(awq__export_side_files(ctx, e));
     AWQ__TRY(awq_writer_finish(ctx, e->writer));
     e->writer = NULL;
-    awq__remove_in(ctx, e->partial, "progress.jsonl");
-    code = fs->rename(fs->user, e->partial, e->d.target);
-    return code ? awq__io_fail(ctx, e->d.target, "rename the finished folder", code) : AWQ_OK;
+    return AWQ_OK;
+}
+
+/* the folder gets its name; the journal stays until then, so that a failure or a stop at any time can be resumed */
+static awq_status awq__export_publish(awq_ctx *ctx, awq__export *e)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    int code = fs->rename(fs->user, e->partial, e->d.target);
+    if (code) return awq__io_fail(ctx, e->d.target, "rename the finished folder", code);
+    awq__remove_in(ctx, e->d.target, "progress.jsonl");
+    return AWQ_OK;
 }
 
 /* --- convert */
@@ -12388,7 +12435,8 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
         }
         if (!st) st = awq__export_copy_rest(ctx, &e);
         if (!st) st = awq__export_finish(ctx, &e, q->bits, q->symmetric, q->group_size);
-        awq__export_close(ctx, &e, !st);
+        if (!st) st = awq__export_publish(ctx, &e);
+        awq__export_close(ctx, &e, !e.writer); /* a finished one that could not get its name stays */
     }
     awq_checkpoint_close(ctx, ck);
     return st;
@@ -12421,7 +12469,8 @@ static awq_status awq__ids_add(awq_ctx *ctx, awq__ids *s, const int32_t *ids, si
     if (!awq__grow(ctx, (void **)&s->ids, &s->cap, s->n + n, sizeof *s->ids)
         || !awq__grow(ctx, (void **)&s->counted, &s->cap_counted, s->n + n, 1))
         return AWQ_E_MEMORY;
-    if (n) memcpy(s->ids + s->n, ids, n * sizeof *ids);
+    if (!n) return AWQ_OK;
+    memcpy(s->ids + s->n, ids, n * sizeof *ids);
     memset(s->counted + s->n, counted, n);
     s->n += n;
     return AWQ_OK;
@@ -12444,16 +12493,14 @@ static awq_status awq__ids_text(awq_ctx *ctx, const awq_tokenizer *t, awq__ids *
 static awq_status awq__ids_messages(awq_ctx *ctx, const awq_tokenizer *t, awq__ids *s, const awq_message *m, size_t n,
                                     int mask_answers)
 {
-    awq_template_desc d;
     size_t done = 0, i;
     awq_status st = AWQ_OK;
     char *text = NULL;
     size_t bytes = 0;
-    memset(&d, 0, sizeof d);
     if (!awq_tokenizer_chat_template(t))
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "\"messages\" need a chat template and the model has none");
     if (!mask_answers) {
-        AWQ__TRY(awq_template_render(ctx, awq_tokenizer_chat_template(t), m, n, &d, &text, &bytes));
+        AWQ__TRY(awq__render(ctx, t, m, n, 0, &text, &bytes));
         st = awq__ids_text(ctx, t, s, text, bytes, 0, 1);
         awq_text_free(ctx, text);
         return st;
@@ -12461,8 +12508,7 @@ static awq_status awq__ids_messages(awq_ctx *ctx, const awq_tokenizer *t, awq__i
     for (i = 0; !st && i < n; i++) {
         int answer = !strcmp(m[i].role, "assistant"), part;
         for (part = answer ? 0 : 1; !st && part < 2; part++) { /* an answer: first its header, then its words */
-            d.add_generation_prompt = part == 0;
-            st = awq_template_render(ctx, awq_tokenizer_chat_template(t), m, part == 0 ? i : i + 1, &d, &text, &bytes);
+            st = awq__render(ctx, t, m, part == 0 ? i : i + 1, part == 0, &text, &bytes);
             if (st) break;
             if (bytes > done) st = awq__ids_text(ctx, t, s, text + done, bytes - done, 0, answer && part == 1);
             done = AWQ__MAX(done, bytes);
@@ -12527,6 +12573,9 @@ static awq_status awq__calib_jsonl(awq_ctx *ctx, const awq_tokenizer *t, const a
 static awq_status awq__json_ids(awq_ctx *ctx, const char *path, const awq__json *j, uint32_t list, awq__ids *s)
 {
     uint32_t i;
+    if (awq__json_is(j, list) != AWQ__J_ARR)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: expected a list of token ids at element %llu", path,
+                         (unsigned long long)s->n);
     for (i = awq__json_first(j, list); i; i = awq__json_next(j, i)) {
         int64_t v = -1;
         int32_t id;
@@ -12552,6 +12601,8 @@ static awq_status awq__calib_json(awq_ctx *ctx, const char *path, const char *da
         int64_t n = awq__json_count(&j, list), k;
         int64_t *start = AWQ__NEW_RAW(ctx, int64_t, out->n_blocks + n + 1);
         if (!start) st = AWQ_E_MEMORY;
+        else if (awq__json_is(&j, list) != AWQ__J_ARR)
+            st = awq__fail(ctx, AWQ_E_FORMAT, "%s: \"blocks\": expected a list of lists of token ids", path);
         for (k = 0; !st && k < out->n_blocks; k++) start[k] = out->start[k];
         for (i = awq__json_first(&j, list), k = out->n_blocks; !st && i; i = awq__json_next(&j, i), k++) {
             start[k] = (int64_t)all->n;
@@ -12576,9 +12627,7 @@ static awq_status awq__calib_json(awq_ctx *ctx, const char *path, const char *da
                            "lists", path);
         *window = awq__json_count(&j, awq__json_first(&j, list)); /* lists of one length are windows */
         for (i = awq__json_first(&j, list); !st && i; i = awq__json_next(&j, i)) {
-            if (awq__json_is(&j, i) != AWQ__J_ARR)
-                st = awq__fail(ctx, AWQ_E_FORMAT, "%s: expected a list of lists of token ids", path);
-            else st = awq__json_ids(ctx, path, &j, i, s);
+            st = awq__json_ids(ctx, path, &j, i, s);
             if (awq__json_count(&j, i) != *window) *window = 0;
         }
     }
@@ -12631,9 +12680,9 @@ static awq_status awq__calib_source(awq_ctx *ctx, const awq_tokenizer *t, const 
     memset(&s, 0, sizeof s);
     AWQ__TRY(awq__file_load(ctx, src->path, AWQ__CALIB_FILE_MAX, &data, &bytes));
     for (i = 0; i < bytes && strchr(" \t\r\n", data[i]); i++) {}
-    if (i == bytes) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is empty; calibration wants text", src->path);
-    else if (memchr(data, 0, bytes)) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is binary (a NUL byte at %llu), expected text",
-                                                    src->path, (unsigned long long)((char *)memchr(data, 0, bytes) - data));
+    if (memchr(data, 0, bytes)) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is binary (a NUL byte at %llu), expected text",
+                                               src->path, (unsigned long long)((char *)memchr(data, 0, bytes) - data));
+    else if (i == bytes) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is empty; calibration wants text", src->path);
     else if (json) st = awq__calib_json(ctx, src->path, data, bytes, &s, out, all, &window);
     else if (!t) st = awq__fail(ctx, AWQ_E_ARG, "%s: text needs a tokenizer, and the model has no tokenizer.json",
                                 src->path);
@@ -12667,8 +12716,8 @@ AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *token
     awq_calibration c;
     awq__ids all;
     awq_status st = AWQ_OK;
-    int64_t samples = d->samples > 0 ? d->samples : 128;
-    double sum = 0;
+    int64_t samples = d->samples > 0 ? d->samples : 128, given = 0;
+    double sum = 0, upto = 0;
     int i;
     memset(&c, 0, sizeof c);
     memset(&all, 0, sizeof all);
@@ -12677,14 +12726,18 @@ AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *token
         return awq__fail(ctx, AWQ_E_ARG, "calibration: samples %lld, seq_len %lld; expected samples of at least 1 and "
                          "seq_len of at least 16", (long long)d->samples, (long long)d->seq_len);
     for (i = 0; i < d->n_sources; i++) {
-        if (!(d->sources[i].weight >= 0))
-            return awq__fail(ctx, AWQ_E_ARG, "calibration: the weight of %s is negative", d->sources[i].path);
+        if (!(d->sources[i].weight >= 0 && d->sources[i].weight < 1e30))
+            return awq__fail(ctx, AWQ_E_ARG, "calibration: the weight of %s is %g, expected a positive number",
+                             d->sources[i].path, d->sources[i].weight);
         sum += d->sources[i].weight > 0 ? d->sources[i].weight : 1;
     }
     for (i = 0; !st && i < d->n_sources; i++) {
-        double w = (d->sources[i].weight > 0 ? d->sources[i].weight : 1) / sum;
-        int64_t want = (int64_t)(w * (double)samples + 0.5);
-        st = awq__calib_source(ctx, tokenizer, d, &d->sources[i], AWQ__MAX(want, (int64_t)1), &c, &all);
+        int64_t want;
+        upto += d->sources[i].weight > 0 ? d->sources[i].weight : 1;
+        want = (int64_t)(upto / sum * (double)samples + 0.5) - given; /* so that the rounded shares add up */
+        want = AWQ__MAX(want, (int64_t)1);
+        given += want;
+        st = awq__calib_source(ctx, tokenizer, d, &d->sources[i], want, &c, &all);
     }
     c.ids = all.ids;
     c.counted = all.counted;
@@ -12734,6 +12787,7 @@ typedef struct awq__qm {
     float *factor;             /* [widest, widest] */
     float *xf, *token_weight;  /* [longest, widest], [longest] */
     awq__layer lq;             /* the quantized layer as far as it is done */
+    float *wq[AWQ_N_LINEARS], *bq[AWQ_N_LINEARS]; /* its kept weights and its biases; wt and bias but for method best */
     awq__kv kv;                /* one layer */
     awq__work w;
     float *weights;            /* one block, fp32 */
@@ -12770,41 +12824,102 @@ static int64_t awq__most(const int64_t *v, int n)
    each weight is rounded after the errors before it are made up for. f [K, K]: R_ij / R_jj at f[j * K + i], i < j, and
    R_jj on the diagonal. */
 typedef struct awq__chol_job {
-    const awq__ops *ops;
-    float *a;
-    int64_t n, j;
+    float *a, *w;    /* a [n, n]; w [rows, n] */
+    int64_t n, at, m; /* the panel: columns at .. at + m */
 } awq__chol_job;
 
-#define AWQ__CHOL_ROWS 32
+#define AWQ__PANEL 64
 
-static void awq__chol_rows(void *arg, int64_t index)
+static void awq__chol_row(void *arg, int64_t index) /* row of the factor in the panel, given the block on the diagonal */
 {
-    awq__chol_job *job = (awq__chol_job *)arg;
-    int64_t n = job->n, j = job->j, i = j + 1 + index * AWQ__CHOL_ROWS, end = AWQ__MIN(i + AWQ__CHOL_ROWS, n);
-    float *a = job->a;
-    for (; i < end; i++) a[i * n + j] = (a[i * n + j] - job->ops->dot(a + i * n, a + j * n, j)) / a[j * n + j];
+    awq__chol_job *c = (awq__chol_job *)arg;
+    const float *l = c->a + c->at * c->n + c->at;
+    float *row = c->a + (c->at + c->m + index) * c->n + c->at;
+    int64_t j, k;
+    for (j = 0; j < c->m; j++) {
+        float x = row[j];
+        for (k = 0; k < j; k++) x = x - row[k] * l[j * c->n + k];
+        row[j] = x / l[j * c->n + j];
+    }
 }
 
-/* lower factor of a + shift I into l (the upper triangle keeps a's values) */
-static awq_status awq__cholesky(awq_ctx *ctx, const float *a, int64_t n, float shift, float *l)
+/* lower factor of a + shift I into l, panel by panel; what is above the diagonal is left undefined */
+static void awq__cholesky(awq_ctx *ctx, const float *a, int64_t n, float shift, float *l)
 {
     awq__chol_job job;
-    int64_t i, j;
+    int64_t i, j, k;
     if (l != a) memcpy(l, a, (size_t)(n * n) * sizeof *l);
     for (i = 0; i < n; i++) l[i * n + i] += shift;
-    job.ops = awq__ops_for(ctx);
     job.a = l;
+    job.w = NULL;
     job.n = n;
-    for (j = 0; j < n; j++) {
-        float d = l[j * n + j] - job.ops->dot(l + j * n, l + j * n, j);
-        l[j * n + j] = sqrtf(d > shift ? d : shift); /* less than the shift is rounding */
-        job.j = j;
-        awq__run(ctx, (n - 1 - j + AWQ__CHOL_ROWS - 1) / AWQ__CHOL_ROWS, awq__chol_rows, &job);
+    for (job.at = 0; job.at < n; job.at += AWQ__PANEL) {
+        float *d = l + job.at * n + job.at;
+        job.m = AWQ__MIN((int64_t)AWQ__PANEL, n - job.at);
+        if (job.at) {
+            const float *rows = l + job.at * n;
+            awq__subtract_product(ctx, rows, n, job.m, job.at, rows, n, n - job.at, d, n);
+        }
+        for (j = 0; j < job.m; j++)
+            for (i = j; i < job.m; i++) {
+                float x = d[i * n + j];
+                for (k = 0; k < j; k++) x = x - d[i * n + k] * d[j * n + k];
+                if (i == j) d[i * n + j] = sqrtf(x > shift ? x : shift); /* less than the shift is rounding */
+                else d[i * n + j] = x / d[j * n + j];
+            }
+        awq__run(ctx, n - job.at - job.m, awq__chol_row, &job);
     }
-    return AWQ_OK;
 }
 
-static awq_status awq__feedback_factor(awq_ctx *ctx, const float *moments, int64_t n, float damp, float *f)
+static void awq__solve_forward(void *arg, int64_t row) /* x D^T = w in the panel, D the block on the diagonal */
+{
+    awq__chol_job *c = (awq__chol_job *)arg;
+    const float *l = c->a + c->at * c->n + c->at;
+    float *w = c->w + row * c->n + c->at;
+    int64_t i, k;
+    for (i = 0; i < c->m; i++) {
+        float x = w[i];
+        for (k = 0; k < i; k++) x = x - w[k] * l[i * c->n + k];
+        w[i] = x / l[i * c->n + i];
+    }
+}
+
+static void awq__solve_backward(void *arg, int64_t row) /* x D = w */
+{
+    awq__chol_job *c = (awq__chol_job *)arg;
+    const float *l = c->a + c->at * c->n + c->at;
+    float *w = c->w + row * c->n + c->at;
+    int64_t i, k;
+    for (i = c->m - 1; i >= 0; i--) {
+        float x = w[i] / l[i * c->n + i];
+        w[i] = x;
+        for (k = 0; k < i; k++) w[k] = w[k] - x * l[i * c->n + k];
+    }
+}
+
+/* w [rows, n] (L L^T)^-1 in place; scratch [n, AWQ__PANEL] */
+static void awq__solve(awq_ctx *ctx, float *l, int64_t n, float *w, int64_t rows, float *scratch)
+{
+    awq__chol_job job;
+    int64_t i, k;
+    job.a = l;
+    job.w = w;
+    job.n = n;
+    for (job.at = 0; job.at < n; job.at += AWQ__PANEL) {
+        job.m = AWQ__MIN((int64_t)AWQ__PANEL, n - job.at);
+        if (job.at) awq__subtract_product(ctx, l + job.at * n, n, job.m, job.at, w, n, rows, w + job.at, n);
+        awq__run(ctx, rows, awq__solve_forward, &job);
+    }
+    for (job.at = (n - 1) / AWQ__PANEL * AWQ__PANEL; job.at >= 0; job.at -= AWQ__PANEL) {
+        job.m = AWQ__MIN((int64_t)AWQ__PANEL, n - job.at);
+        awq__run(ctx, rows, awq__solve_backward, &job);
+        for (k = 0; k < job.m; k++)
+            for (i = 0; i < job.at; i++) scratch[i * job.m + k] = l[(job.at + k) * n + i];
+        if (job.at) awq__subtract_product(ctx, scratch, job.m, job.at, job.m, w + job.at, n, rows, w, n);
+    }
+}
+
+static void awq__feedback_factor(awq_ctx *ctx, const float *moments, int64_t n, float damp, float *f)
 {
     double mean = 0;
     int64_t i, j;
@@ -12812,7 +12927,7 @@ static awq_status awq__feedback_factor(awq_ctx *ctx, const float *moments, int64
     mean = AWQ__MAX(mean / (double)n, 1e-20) * damp;
     for (i = 0; i < n; i++) /* order reversed: the lower factor of the reversed matrix is R reversed */
         for (j = 0; j < n; j++) f[i * n + j] = moments[(n - 1 - i) * n + n - 1 - j];
-    AWQ__TRY(awq__cholesky(ctx, f, n, (float)mean, f));
+    awq__cholesky(ctx, f, n, (float)mean, f);
     for (i = 0; i < n; i++) /* mirror about the other diagonal: R_ij to f[j][i] */
         for (j = 0; j <= i; j++) {
             int64_t a = n - 1 - j, b = n - 1 - i;
@@ -12824,13 +12939,15 @@ static awq_status awq__feedback_factor(awq_ctx *ctx, const float *moments, int64
         }
     for (i = 0; i < n; i++)
         for (j = 0; j < i; j++) f[i * n + j] = f[i * n + j] / f[i * n + i];
-    return AWQ_OK;
 }
 
 typedef struct awq__feedback_job {
-    float *w; /* [out, in], becomes w - q */
+    float *w; /* [out, in], becomes q - w */
+    float *base; /* [out, group]: targets of group g, for the errors of the groups before it */
     const float *f;
     awq_qweight *q;
+    int64_t g;
+    int trials;
     void (*row)(struct awq__feedback_job *j, int64_t o);
 } awq__feedback_job;
 
@@ -12859,34 +12976,28 @@ AWQ__INLINE float awq__feedback_group(const float *w, const float *base, const f
 AWQ__INLINE void awq__feedback_row_body(awq__feedback_job *job, int64_t o)
 {
     awq_qweight *q = job->q;
-    int64_t in = q->in_features, n = q->group_size, ng = in / n, g, j;
-    float base[AWQ__MAX_CLIP_GROUP], e[AWQ__MAX_CLIP_GROUP], *w = job->w + o * in, top = (float)((1 << q->bits) - 1);
-    uint8_t codes[AWQ__MAX_CLIP_GROUP];
-    for (g = 0; g < ng; g++) {
-        int64_t at = g * n;
-        float mn, mx, best = 3e38f;
-        uint8_t *out = q->codes + o * in + at;
-        int k;
-        for (j = 0; j < n; j++) base[j] = w[at + j] + awq__dot_body(w, job->f + (at + j) * in, at);
-        mn = mx = base[0];
-        for (j = 1; j < n; j++) {
-            mn = base[j] < mn ? base[j] : mn;
-            mx = base[j] > mx ? base[j] : mx;
-        }
-        for (k = 0; k < AWQ__FEEDBACK_TRIALS; k++) {
-            float shrink = (float)(1.0 - 0.07 * k), s, z, loss;
-            awq__grid_f32(mn * shrink, mx * shrink, q->bits, q->symmetric, &s, &z);
-            s = awq__h(s);
-            loss = awq__feedback_group(w + at, base, job->f, in, at, n, s, z, top, e, codes, best);
-            if (!(loss < best)) continue;
-            best = loss;
-            q->scales[o * ng + g] = s;
-            q->zeros[o * ng + g] = (uint8_t)z;
-            memcpy(out, codes, (size_t)n);
-        }
-        for (j = 0; j < n; j++)
-            w[at + j] -= ((float)out[j] - (float)q->zeros[o * ng + g]) * q->scales[o * ng + g];
+    int64_t in = q->in_features, n = q->group_size, ng = in / n, g = job->g, at = g * n, j;
+    float e[AWQ__MAX_CLIP_GROUP], *w = job->w + o * in + at, top = (float)((1 << q->bits) - 1);
+    const float *base = job->base + o * n;
+    float mn = base[0], mx = base[0], best = 3e38f;
+    uint8_t codes[AWQ__MAX_CLIP_GROUP], *out = q->codes + o * in + at;
+    int k;
+    for (j = 1; j < n; j++) {
+        mn = base[j] < mn ? base[j] : mn;
+        mx = base[j] > mx ? base[j] : mx;
     }
+    for (k = 0; k < job->trials; k++) {
+        float shrink = (float)(1.0 - 0.07 * k), s, z, loss;
+        awq__grid_f32(mn * shrink, mx * shrink, q->bits, q->symmetric, &s, &z);
+        s = awq__h(s);
+        loss = awq__feedback_group(w, base, job->f, in, at, n, s, z, top, e, codes, best);
+        if (!(loss < best)) continue;
+        best = loss;
+        q->scales[o * ng + g] = s;
+        q->zeros[o * ng + g] = (uint8_t)z;
+        memcpy(out, codes, (size_t)n);
+    }
+    for (j = 0; j < n; j++) w[j] = ((float)out[j] - (float)q->zeros[o * ng + g]) * q->scales[o * ng + g] - w[j];
 }
 
 AWQ__VECTORIZE static void awq__feedback_row_scalar(awq__feedback_job *j, int64_t o) { awq__feedback_row_body(j, o); }
@@ -12903,21 +13014,29 @@ static void awq__feedback_job_row(void *arg, int64_t o)
     j->row(j, o);
 }
 
-/* q: allocated; w [out, in] is overwritten with what is left, w - q */
-static awq_status awq__feedback_round(awq_ctx *ctx, float *w, const float *f, awq_qweight *q)
+/* q: allocated; w [out, in] is overwritten with q - w */
+static awq_status awq__feedback_round(awq_ctx *ctx, float *w, const float *f, int no_clip, awq_qweight *q)
 {
     awq__feedback_job j;
+    int64_t in = q->in_features, n = q->group_size, out = q->out_features, at, o;
     j.w = w;
     j.f = f;
     j.q = q;
+    j.trials = no_clip ? 1 : AWQ__FEEDBACK_TRIALS;
     j.row = awq__feedback_row_scalar;
 #if AWQ__X86
     if (awq__isa(ctx) >= AWQ_ISA_AVX2) j.row = awq__feedback_row_avx2;
 #endif
-    if (q->group_size > AWQ__MAX_CLIP_GROUP)
+    if (n > AWQ__MAX_CLIP_GROUP)
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "groups of %lld: rounding with error feedback takes up to %d; use "
-                         "method awq or rtn", (long long)q->group_size, AWQ__MAX_CLIP_GROUP);
-    awq__run(ctx, q->out_features, awq__feedback_job_row, &j);
+                         "method awq or rtn", (long long)n, AWQ__MAX_CLIP_GROUP);
+    if (!(j.base = AWQ__NEW_RAW(ctx, float, out * n))) return AWQ_E_MEMORY;
+    for (j.g = 0, at = 0; at < in; j.g++, at += n) {
+        for (o = 0; o < out; o++) memcpy(j.base + o * n, w + o * in + at, (size_t)n * sizeof *w);
+        if (at) awq__subtract_product(ctx, f + at * in, in, n, at, w, in, out, j.base, n);
+        awq__run(ctx, out, awq__feedback_job_row, &j);
+    }
+    awq__free(ctx, j.base);
     return AWQ_OK;
 }
 
@@ -12930,7 +13049,7 @@ static void awq__qm_free(awq_ctx *ctx, awq__qm *m)
         awq__free(ctx, m->clip[i]);
     }
     for (i = 0; i < AWQ__N_IN; i++) {
-        awq__free(ctx, m->moments[i]);
+        if (i == 0 || m->moments[i] != m->moments[0]) awq__free(ctx, m->moments[i]);
         awq__free(ctx, m->sampled[i]);
         awq__free(ctx, m->x_abs[i]);
         awq__free(ctx, m->scales[i]);
@@ -13011,6 +13130,10 @@ static awq_status awq__qm_check(awq_ctx *ctx, awq__qm *m)
         m->longest = AWQ__MAX(m->longest, n);
     }
     m->tokens = m->cal->start[m->cal->n_blocks];
+    for (b = 0; b < m->tokens; b++)
+        if (m->cal->ids[b] < 0 || m->cal->ids[b] >= c->vocab_size)
+            return awq__fail(ctx, AWQ_E_ARG, "calibration token %lld is id %d, the model has %lld", (long long)b,
+                             (int)m->cal->ids[b], (long long)c->vocab_size);
     m->stride = AWQ__MAX(m->tokens / 512, (int64_t)1);
     if (d->method == AWQ_METHOD_BEST && m->cal->n_blocks >= 8) m->hold_every = 8;
     return AWQ_OK;
@@ -13026,13 +13149,14 @@ static size_t awq__qm_bytes(const awq__qm *m)
         w += (double)(m->out[k] * m->in[k]);
         big = AWQ__MAX(big, (double)(m->out[k] * m->in[k]));
     }
-    b = 4 * w + 1.5 * w + 4 * big * (m->d->method == AWQ_METHOD_RTN ? 1 : 2); /* weights, codes and packed, scratch */
+    b = 4 * w + 1.5 * w + 4 * big * (m->d->method == AWQ_METHOD_RTN ? 1 : m->d->method == AWQ_METHOD_AWQ ? 3 : 2); /* weights, codes and packed, scratch */
     if (m->d->method != AWQ_METHOD_RTN) {
-        for (k = 0; k < AWQ__N_IN; k++) b += 4.0 * (double)(m->width[k] * m->width[k]);
+        for (k = 0; k < AWQ__N_IN && m->d->method == AWQ_METHOD_AWQ; k++)
+            b += 4.0 * (double)(m->width[k] * (m->width[k] + (m->sd.group_size > 0 ? m->sd.group_size : m->width[k])));
         b += 4 * t * H * (m->d->method == AWQ_METHOD_AWQ ? 4 : m->hold_every ? 3.25 : 3);
         if (m->d->method == AWQ_METHOD_BEST) {
             double most = (double)awq__most(m->width, AWQ__N_IN);
-            b += 8 * most * most + 4 * H * most + 4 * (double)m->longest * most + 4 * w;
+            b += 12 * most * most + 4 * H * most + 4 * (double)m->longest * most + 4 * w;
         }
         b += (double)m->longest * 4 * (5 * H + 2 * (double)c->intermediate_size + 2 * (double)m->width[AWQ__IN_O]
                                        + 4 * (double)m->out[AWQ_K_PROJ]);
@@ -13069,7 +13193,10 @@ static awq_status awq__qm_alloc(awq_ctx *ctx, awq__qm *m)
         ok = ok && (m->ref = AWQ__NEW_RAW(ctx, float, m->tokens * c->hidden_size)) != NULL;
     }
     for (k = 0; ok && k < AWQ__N_IN; k++) {
-        ok = (m->moments[k] = AWQ__NEW_RAW(ctx, float, m->width[k] * m->width[k])) != NULL;
+        if (m->d->method == AWQ_METHOD_BEST && k) m->moments[k] = m->moments[0]; /* one stage at a time */
+        else m->moments[k] = AWQ__NEW_RAW(ctx, float, m->d->method == AWQ_METHOD_BEST ? most * most
+                                                                                    : m->width[k] * m->width[k]);
+        ok = m->moments[k] != NULL;
         ok = ok && (m->x_abs[k] = AWQ__NEW_RAW(ctx, double, m->width[k])) != NULL;
         ok = ok && (m->scales[k] = AWQ__NEW_RAW(ctx, float, m->width[k])) != NULL;
         g = m->sd.group_size > 0 ? m->sd.group_size : m->width[k];
@@ -13112,6 +13239,8 @@ static awq_status awq__qm_load(awq_ctx *ctx, awq__qm *m, int l)
         m->kept[k] = !m->e.linear[l * AWQ_N_LINEARS + k].packed;
         m->bias[k] = NULL;
         if (info.bias) AWQ__TRY(awq__read_vector(ctx, m->ck, &m->norms, info.bias->name, m->out[k], &m->bias[k]));
+        m->wq[k] = m->wt[k];
+        m->bq[k] = m->bias[k];
         AWQ__TRY(awq_linear_dense(ctx, AWQ_F32, m->wt[k], m->out[k], m->in[k], m->bias[k], &m->layer.linear[k]));
     }
     return AWQ_OK;
@@ -13417,32 +13546,10 @@ static awq_status awq__qm_clip(awq_ctx *ctx, awq__qm *m, int k)
 #define AWQ__DAMP 0.03f
 #define AWQ__RIDGE 0.1f
 
-typedef struct awq__solve_job {
-    const awq__ops *ops;
-    const float *l; /* [n, n] lower factor */
-    float *w;       /* [rows, n] */
-    int64_t n;
-} awq__solve_job;
-
-static void awq__solve_row(void *arg, int64_t row) /* w (L L^T) = t, in place */
-{
-    awq__solve_job *j = (awq__solve_job *)arg;
-    int64_t n = j->n, i, k;
-    float *w = j->w + row * n;
-    for (i = 0; i < n; i++) w[i] = (w[i] - j->ops->dot(j->l + i * n, w, i)) / j->l[i * n + i];
-    for (i = n - 1; i >= 0; i--) {
-        const float *l = j->l + i * n;
-        float x = w[i] / l[i];
-        w[i] = x;
-        for (k = 0; k < i; k++) w[k] = w[k] - x * l[k];
-    }
-}
-
 /* m->tmp [out, width] = the target for linear id of group g */
-static awq_status awq__qm_target(awq_ctx *ctx, awq__qm *m, int g, awq_linear_id id, const float *lower, float ridge)
+static awq_status awq__qm_target(awq_ctx *ctx, awq__qm *m, int g, awq_linear_id id, float *lower, float ridge)
 {
     int64_t width = m->width[awq__group_input[g]], n = m->out[id] * width, i, j;
-    awq__solve_job job;
     awq_linear l;
     /* W C: rows of C^T are the outputs' weights, so C is transposed in place first (by the caller) */
     AWQ__TRY(awq_linear_dense(ctx, AWQ_F32, m->cross, width, width, NULL, &l));
@@ -13451,11 +13558,7 @@ static awq_status awq__qm_target(awq_ctx *ctx, awq__qm *m, int g, awq_linear_id 
     if (g == 1 || g == 3)
         for (i = 0; i < m->out[id]; i++)
             for (j = 0; j < width; j++) m->tmp[i * width + j] += 0.5f * m->drift[i * width + j];
-    job.ops = awq__ops_for(ctx);
-    job.l = lower;
-    job.w = m->tmp;
-    job.n = width;
-    awq__run(ctx, m->out[id], awq__solve_row, &job);
+    awq__solve(ctx, lower, width, m->tmp, m->out[id], m->block);
     return AWQ_OK;
 }
 
@@ -13556,30 +13659,32 @@ static awq_status awq__qm_best_scales(awq_ctx *ctx, awq__qm *m, int g)
 static awq_status awq__qm_use(awq_ctx *ctx, awq__qm *m, awq_linear_id id) /* linear id of the quantized layer */
 {
     awq_linear *l = &m->lq.linear[id];
+    int64_t i;
     awq_linear_free(ctx, l);
-    if (m->kept[id]) return awq_linear_dense(ctx, AWQ_F32, m->wt[id], m->out[id], m->in[id], m->bias[id], l);
-    return awq_linear_prepare(ctx, &m->q[id], 0, m->bias[id], l);
+    for (i = 0; m->bq[id] && i < m->out[id]; i++) m->bq[id][i] = awq__h(m->bq[id][i]);
+    if (!m->kept[id]) return awq_linear_prepare(ctx, &m->q[id], 0, m->bq[id], l);
+    for (i = 0; i < m->out[id] * m->in[id]; i++) m->wq[id][i] = awq__h(m->wq[id][i]);
+    return awq_linear_dense(ctx, AWQ_F32, m->wq[id], m->out[id], m->in[id], m->bq[id], l);
 }
 
 /* what a stage's scales change before it: for down the rows of up, which are quantized already */
 static awq_status awq__qm_scale_up(awq_ctx *ctx, awq__qm *m)
 {
     awq_qweight *q = &m->q[AWQ_UP_PROJ];
-    const float *s = m->scales[3];
+    float *s = m->scales[3];
     int64_t o, g, ng, width = m->width[AWQ__IN_DOWN], in = m->in[AWQ_UP_PROJ], i;
     for (o = 0; o < width; o++) {
         if (m->kept[AWQ_UP_PROJ]) {
-            for (i = 0; i < in; i++) m->wt[AWQ_UP_PROJ][o * in + i] /= s[o];
+            for (i = 0; i < in; i++) m->wq[AWQ_UP_PROJ][o * in + i] /= s[o];
         } else {
             ng = in / q->group_size;
-            for (g = 0; g < ng; g++) {
+            for (g = 0; g < ng; g++) { /* beyond FP16: leave this channel alone */
                 float f = awq__h(q->scales[o * ng + g] / s[o]);
-                if (!(f > 0) || !awq__finite(f)) /* beyond FP16: leave this channel alone */
-                    return awq__fail(ctx, AWQ_E_NUMERIC, "a group scale of up_proj leaves the range of FP16");
-                q->scales[o * ng + g] = f;
+                if (!(f > 0) || !awq__finite(f)) s[o] = 1;
             }
+            for (g = 0; g < ng; g++) q->scales[o * ng + g] = awq__h(q->scales[o * ng + g] / s[o]);
         }
-        if (m->bias[AWQ_UP_PROJ]) m->bias[AWQ_UP_PROJ][o] /= s[o];
+        if (m->bq[AWQ_UP_PROJ]) m->bq[AWQ_UP_PROJ][o] /= s[o];
     }
     return awq__qm_use(ctx, m, AWQ_UP_PROJ);
 }
@@ -13599,7 +13704,7 @@ static awq_status awq__qm_best_group(awq_ctx *ctx, awq__qm *m, int g)
             m->cross[j * width + i] = t;
         }
     if (g != 1) {
-        AWQ__TRY(awq__feedback_factor(ctx, h, width, AWQ__DAMP, m->factor));
+        awq__feedback_factor(ctx, h, width, AWQ__DAMP, m->factor);
         AWQ__TRY(awq__qm_best_scales(ctx, m, g));
         if (g == 3) AWQ__TRY(awq__qm_scale_up(ctx, m));
     }
@@ -13607,20 +13712,21 @@ static awq_status awq__qm_best_group(awq_ctx *ctx, awq__qm *m, int g)
     ridge = (float)(AWQ__RIDGE * AWQ__MAX(mean / (double)width, 1e-20));
     lower = AWQ__NEW_RAW(ctx, float, width * width);
     if (!lower) return AWQ_E_MEMORY;
-    st = awq__cholesky(ctx, h, width, ridge, lower);
+    awq__cholesky(ctx, h, width, ridge, lower);
+    st = AWQ_OK;
     if (g != 1) /* H / (s s^T) */
         for (i = 0; i < width; i++)
             for (j = 0; j < width; j++) h[i * width + j] /= m->scales[g][i] * m->scales[g][j];
-    if (!st) st = awq__feedback_factor(ctx, h, width, AWQ__DAMP, m->factor);
+    awq__feedback_factor(ctx, h, width, AWQ__DAMP, m->factor);
     for (k = 0; !st && k < awq__group[g].n; k++) {
         awq_linear_id id = awq__group[g].id[k];
-        float *w = m->kept[id] ? m->wt[id] : m->tmp;
+        float *w = m->kept[id] ? m->wq[id] : m->tmp;
         if (!m->kept[id]) st = awq__qm_target(ctx, m, g, id, lower, ridge);
         if (g != 1)
             for (i = 0; i < m->out[id]; i++)
                 for (j = 0; j < width; j++) w[i * width + j] *= m->scales[g][j];
         if (!st && !m->kept[id]) st = awq__qm_qweight(ctx, m, id, &m->q[id]);
-        if (!st && !m->kept[id]) st = awq__feedback_round(ctx, m->tmp, m->factor, &m->q[id]);
+        if (!st && !m->kept[id]) st = awq__feedback_round(ctx, m->tmp, m->factor, m->d->no_clip, &m->q[id]);
         if (!st) st = awq__qm_use(ctx, m, id);
     }
     awq__free(ctx, lower);
@@ -13684,6 +13790,10 @@ static awq_status awq__qm_stage(awq_ctx *ctx, awq__qm *m, int g)
     awq__moments_finish(m->moments[p], width, total);
     for (i = 0; i < width * width; i++) m->cross[i] = m->cross[i] * f;
     for (i = 0; i < H * width; i++) m->drift[i] = m->drift[i] * f;
+    if (!awq__all_finite(m->moments[p], width * width) || !awq__all_finite(m->cross, width * width)
+        || !awq__all_finite(m->drift, H * width))
+        return awq__fail(ctx, AWQ_E_NUMERIC, "layer %d: the inputs of %s have NaN or Inf on the calibration text, or "
+                         "squares beyond fp32", m->report.layer, strrchr(m->c->family->linear[id], '.') + 1);
     m->x_total[p] = total;
     AWQ__TRY(awq__qm_best_group(ctx, m, g));
     for (b = 0; adds && b < m->cal->n_blocks; b++) { /* the quantized model's residual follows */
@@ -13762,11 +13872,24 @@ static void awq__qm_no_norms(awq__qm *m) /* lq starts from the layer's own */
     m->lq.post_norm = post;
 }
 
-/* load layer l, and room for the quantized layer's norms beside it */
+/* load layer l, and the quantized layer's own norms, biases and kept weights beside it */
 static awq_status awq__qm_load_pair(awq_ctx *ctx, awq__qm *m, int l)
 {
-    size_t H = (size_t)m->c->hidden_size;
+    size_t H = (size_t)m->c->hidden_size, n;
+    int k;
     AWQ__TRY(awq__qm_load(ctx, m, l));
+    for (k = 0; k < AWQ_N_LINEARS; k++) {
+        n = (size_t)m->out[k];
+        if (m->bias[k]) {
+            if (!(m->bq[k] = (float *)awq__arena_alloc(ctx, &m->norms, n, sizeof(float)))) return AWQ_E_MEMORY;
+            memcpy(m->bq[k], m->bias[k], n * sizeof(float));
+        }
+        n *= (size_t)m->in[k];
+        if (m->kept[k]) {
+            if (!(m->wq[k] = (float *)awq__arena_alloc(ctx, &m->norms, n, sizeof(float)))) return AWQ_E_MEMORY;
+            memcpy(m->wq[k], m->wt[k], n * sizeof(float));
+        }
+    }
     m->lq.input_norm = (float *)awq__arena_alloc(ctx, &m->norms, H, sizeof(float));
     m->lq.post_norm = (float *)awq__arena_alloc(ctx, &m->norms, H, sizeof(float));
     if (!m->lq.input_norm || !m->lq.post_norm) return AWQ_E_MEMORY;
@@ -13792,7 +13915,7 @@ static awq_status awq__qm_best_layer(awq_ctx *ctx, awq__qm *m, int l)
     if (m->hold_every) {
         m->report.rtn_error = awq__qm_held_error(ctx, m, m->held, 1);
         m->report.error = awq__qm_held_error(ctx, m, m->xq, 0);
-        if (m->report.error > m->report.rtn_error) {
+        if (!(m->report.error <= m->report.rtn_error)) {
             m->report.fell_back = 1;
             m->fell_back++;
             AWQ__TRY(awq__qm_load_pair(ctx, m, l));
@@ -13800,6 +13923,8 @@ static awq_status awq__qm_best_layer(awq_ctx *ctx, awq__qm *m, int l)
             AWQ__TRY(awq__qm_run_quantized(ctx, m, 0, m->y, m->xq));
         }
     }
+    if (!awq__all_finite(m->xq, m->tokens * m->c->hidden_size))
+        return awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d, quantized, has NaN or Inf on the calibration text", l);
     memcpy(m->layer.input_norm, m->lq.input_norm, (size_t)m->c->hidden_size * sizeof(float));
     memcpy(m->layer.post_norm, m->lq.post_norm, (size_t)m->c->hidden_size * sizeof(float));
     return AWQ_OK;
@@ -13842,13 +13967,13 @@ static awq_status awq__qm_write(awq_ctx *ctx, awq__qm *m, int l)
     AWQ__TRY(awq__export_named(ctx, &m->e, awq__ck_name(name, f->post_norm, l, ""), m->layer.post_norm, m->width[0]));
     for (k = 0; k < AWQ_N_LINEARS; k++) {
         if (m->kept[k])
-            AWQ__TRY(awq__export_float(ctx, &m->e, m->e.linear[l * AWQ_N_LINEARS + k].first, 0, m->wt[k],
+            AWQ__TRY(awq__export_float(ctx, &m->e, m->e.linear[l * AWQ_N_LINEARS + k].first, 0, m->wq[k],
                                        m->out[k] * m->in[k]));
         else AWQ__TRY(awq__export_linear(ctx, &m->e, l, (awq_linear_id)k, &m->q[k]));
-        if (m->bias[k]) {
+        if (m->bq[k]) {
             awq_linear_info info;
             AWQ__TRY(awq_checkpoint_linear(ctx, m->ck, l, (awq_linear_id)k, &info));
-            AWQ__TRY(awq__export_named(ctx, &m->e, info.bias->name, m->bias[k], m->out[k]));
+            AWQ__TRY(awq__export_named(ctx, &m->e, info.bias->name, m->bq[k], m->out[k]));
         }
     }
     return AWQ_OK;
@@ -13908,6 +14033,8 @@ static awq_status awq__qm_journal_open(awq_ctx *ctx, awq__qm *m)
             st = awq__fail(ctx, AWQ_E_ARG, "%s was begun with other settings, text or model; remove it to start anew",
                            m->e.partial);
         if (!st) {
+            const char *p = data;
+            while ((p = strstr(p, "\"fell_back\": true")) != NULL) p++, m->fell_back++;
             for (i = m->journal.len; i < n; i++) m->done += data[i] == '\n';
             awq__text_add(ctx, &m->journal, data + m->journal.len, n - m->journal.len);
         }
@@ -13961,14 +14088,14 @@ static awq_status awq__qm_reread(awq_ctx *ctx, awq__qm *m, const char *name, flo
     return st;
 }
 
-/* linear id of a finished layer into m->q, or its dense weights into m->wt */
+/* linear id of a finished layer into m->q, or its dense weights into m->wq */
 static awq_status awq__qm_reread_linear(awq_ctx *ctx, awq__qm *m, int l, int id)
 {
     awq__out_linear *o = &m->e.linear[l * AWQ_N_LINEARS + id];
     awq_packed p = o->p;
     awq_status st = AWQ_OK;
     int i;
-    if (!o->packed) return awq__qm_reread(ctx, m, m->e.plan[o->first].name, m->wt[id], m->out[id] * m->in[id]);
+    if (!o->packed) return awq__qm_reread(ctx, m, m->e.plan[o->first].name, m->wq[id], m->out[id] * m->in[id]);
     for (i = 0; i < p.n_tensors; i++) p.tensor[i].data = NULL;
     for (i = 0; !st && i < p.n_tensors; i++) {
         p.tensor[i].data = awq__alloc(ctx, p.tensor[i].bytes, 1);
@@ -14003,7 +14130,7 @@ static awq_status awq__qm_skip(awq_ctx *ctx, awq__qm *m, int l)
     for (k = 0; k < AWQ_N_LINEARS; k++) {
         awq_linear_info info;
         AWQ__TRY(awq_checkpoint_linear(ctx, m->ck, l, (awq_linear_id)k, &info));
-        if (info.bias) AWQ__TRY(awq__qm_reread(ctx, m, info.bias->name, m->bias[k], m->out[k]));
+        if (info.bias) AWQ__TRY(awq__qm_reread(ctx, m, info.bias->name, m->bq[k], m->out[k]));
         AWQ__TRY(awq__qm_reread_linear(ctx, m, l, k));
         AWQ__TRY(awq__qm_use(ctx, m, (awq_linear_id)k));
     }
@@ -14015,13 +14142,8 @@ static awq_status awq__qm_embed(awq_ctx *ctx, awq__qm *m)
     awq_tensors *ts = awq_checkpoint_tensors(m->ck);
     const awq_tensor *t = awq_tensors_find(ts, m->c->family->embed);
     int64_t i, H = m->c->hidden_size;
-    for (i = 0; i < m->tokens; i++) {
-        int32_t id = m->cal->ids[i];
-        if (id < 0 || id >= m->c->vocab_size)
-            return awq__fail(ctx, AWQ_E_ARG, "calibration token %lld is id %d, the model has %lld", (long long)i, id,
-                             (long long)m->c->vocab_size);
-        AWQ__TRY(awq_tensors_read_float(ctx, ts, t, (int64_t)id * H, H, m->x + i * H));
-    }
+    for (i = 0; i < m->tokens; i++)
+        AWQ__TRY(awq_tensors_read_float(ctx, ts, t, m->cal->ids[i] * H, H, m->x + i * H));
     if (m->xq) memcpy(m->xq, m->x, (size_t)(m->tokens * H) * sizeof *m->x);
     return AWQ_OK;
 }
@@ -14197,8 +14319,6 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
     r.fell_back = m.fell_back;
     r.group_size = m.sd.group_size;
     r.calibration_tokens = m.tokens;
-    /* an unfinished run stays for resume if a layer is done; a test of a few layers leaves nothing */
-    if (m.opened) awq__export_close(ctx, &m.e, finished || (st && m.done > 0));
     awq__free(ctx, m.x);
     awq__free(ctx, m.y);
     awq__free(ctx, m.xn);
@@ -14207,9 +14327,18 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
     m.x = m.y = m.xn = m.ref = m.xq = NULL;
     r.peak_bytes = ctx->memory_peak - base;
     r.seconds = awq__now() - began;
-    if (finished && m.cal) st = awq__qm_ppl(ctx, &m, d->source, &r.ppl_source);
-    if (finished && !st && m.cal) st = awq__qm_ppl(ctx, &m, d->target, &r.ppl_result);
-    if (finished && !st) st = awq__qm_report(ctx, &m, d->target, &r);
+    if (finished && m.cal) {
+        st = awq__qm_ppl(ctx, &m, d->source, &r.ppl_source);
+        if (!st) st = awq__qm_ppl(ctx, &m, m.e.partial, &r.ppl_result);
+        if (st == AWQ_E_MEMORY) { /* whole models need more than one block at a time: not measured then */
+            r.ppl_source = r.ppl_result = 0;
+            st = AWQ_OK;
+        }
+    }
+    if (finished && !st) st = awq__qm_report(ctx, &m, m.e.partial, &r);
+    if (finished && !st) st = awq__export_publish(ctx, &m.e);
+    /* an unfinished run stays for resume if a layer is done; a test of a few layers leaves nothing */
+    if (m.opened) awq__export_close(ctx, &m.e, m.e.unfinished || finished || (st && m.done > 0));
     awq__qm_free(ctx, &m);
     awq_checkpoint_close(ctx, m.ck);
     ctx->memory_peak = AWQ__MAX(ctx->memory_peak, peak);
