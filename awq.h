@@ -11950,7 +11950,7 @@ AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_
    MARK: >>export
    Writing a checkpoint: the plan of its tensors, config.json with quantization_config, the files that travel along.
    Everything is written to <target>.partial, which becomes <target> by one rename when it is complete.
-   Tests: tests/test_golden.c */
+   Tests: tests/test_quantize_model.c, tests/test_golden.c */
 
 typedef struct awq__export_desc {
     const char *target;
@@ -12446,7 +12446,7 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
    MARK: >>calibrate
    Texts to blocks of tokens. Each source gives one stream of tokens (documents one after another, each with the
    tokens that the tokenizer adds); blocks are cut from it at even distances, so that a few samples cover all of it.
-   Tests: tests/test_golden.c */
+   Tests: tests/test_calibrate.c */
 
 #define AWQ__CALIB_FILE_MAX ((size_t)1 << 30)
 #define AWQ__CALIB_MIN_TOKENS 64
@@ -12753,7 +12753,7 @@ AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *token
    and of the MLP. Method best runs the original and the quantized model side by side: each stage (q,k,v; o; gate,up;
    down) sees the inputs that the stages before it, quantized, give, and aims at what the original would have put out.
    Groups of linears that share an input and a scale:  0 norm -> q,k,v   1 v -> o   2 norm -> gate,up   3 up -> down
-   Tests: tests/test_golden.c */
+   Tests: tests/test_quantize_model.c, tests/test_golden.c */
 
 static const awq__tap_in awq__group_input[4] = {AWQ__IN_ATTN, AWQ__IN_O, AWQ__IN_MLP, AWQ__IN_DOWN};
 static const struct {
