@@ -183,7 +183,11 @@ static void search(awq_ctx *ctx, const char *dump, int exact, awq_quantize_desc 
     CHECK(g->bad_scale == 0);
     if (exact) {
         CHECK(g->bad_loss == 0 && g->clips > 0);
-        CHECK((double)g->same_clips >= 0.94 * (double)g->clips && g->same_clips + g->near_clips == g->clips);
+        CHECK((double)g->same_clips >= 0.98 * (double)g->clips);
+        /* Our scales equal the reference's to seven digits, not to the last bit, and that decides weights that lie between
+           two codes: many do where the weights lie on a lattice (SmolLM2 here comes from 4 bits). The same search in fp64
+           instead of fp32 moves 2.5 % of the thresholds. Given the very scales, test_clips finds all of them. */
+        CHECK((double)(g->same_clips + g->near_clips) >= 0.995 * (double)g->clips);
     }
     awq_tensors_close(ctx, g->dump);
     awq__json_free(ctx, &g->json);
