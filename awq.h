@@ -12026,6 +12026,25 @@ static awq_dtype awq__dense_dtype(const awq__export *e, awq_dtype stored)
     return e->d.dense != AWQ_DTYPE_NONE && awq__is_real(stored) ? e->d.dense : stored;
 }
 
+/* every name to keep must be part of some linear's name: a slip of the pen would quantize what was to be kept */
+static awq_status awq__plan_kept(awq_ctx *ctx, const awq__export *e)
+{
+    const awq_config *c = awq_checkpoint_config(e->ck);
+    int i, l, k, found;
+    for (i = 0; i < e->d.n_keep; i++) {
+        for (l = found = 0; l < c->num_hidden_layers && !found; l++)
+            for (k = 0; k < AWQ_N_LINEARS && !found; k++) {
+                awq_linear_info info;
+                AWQ__TRY(awq_checkpoint_linear(ctx, e->ck, l, (awq_linear_id)k, &info));
+                found = strstr(info.name, e->d.keep[i]) != NULL;
+            }
+        if (!found)
+            return awq__fail(ctx, AWQ_E_ARG, "keep \"%s\": no linear of the model has that in its name (they are called "
+                             "like model.layers.0.mlp.down_proj)", e->d.keep[i]);
+    }
+    return AWQ_OK;
+}
+
 static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_linear_id id)
 {
     awq_linear_info info;
@@ -12118,6 +12137,7 @@ static awq_status awq__export_plan(awq_ctx *ctx, awq__export *e)
     e->linear = (awq__out_linear *)awq__arena_alloc(ctx, &e->arena, (size_t)c->num_hidden_layers * AWQ_N_LINEARS,
                                                     sizeof *e->linear);
     if (!e->consumed || !e->linear) return AWQ_E_MEMORY;
+    AWQ__TRY(awq__plan_kept(ctx, e));
     for (l = 0; l < c->num_hidden_layers; l++)
         for (k = 0; k < AWQ_N_LINEARS; k++) AWQ__TRY(awq__plan_linear(ctx, e, l, (awq_linear_id)k));
     for (i = 0; i < n; i++) {

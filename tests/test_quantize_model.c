@@ -824,6 +824,13 @@ static void test_refusals(void)
         REFUSED(q, cases[i].status, cases[i].word);
         CHECK_MSG(!exists(target, "") && !exists(target, ".partial"), "%s", cases[i].word);
     }
+    { /* nothing is called so */
+        static const char *const wrong[] = {"down_proj", "down_prj"};
+        run q = prepare(source, target, AWQ_METHOD_RTN);
+        q.d.keep = wrong;
+        q.d.n_keep = 2;
+        REFUSED(q, AWQ_E_ARG, "keep \"down_prj\"");
+    }
     { /* the target is there already: a checkpoint, a folder with something in it, a file */
         run q = prepare(source, whole, AWQ_METHOD_RTN);
         GO(q);

@@ -323,10 +323,11 @@ static int cmd_quantize(app *a)
         awq__free(&a->ctx, path);
         if (st) return failed(a);
         for (i = 0; i < o->calib.n; i++) {
-            char *eq = strrchr((char *)(uintptr_t)o->calib.item[i], '=');
+            char *eq = strrchr((char *)(uintptr_t)o->calib.item[i], '='), *end = NULL;
+            double weight = eq ? strtod(eq + 1, &end) : 0;
             src[i].path = o->calib.item[i];
-            if (eq && strtod(eq + 1, NULL) > 0) { /* FILE=WEIGHT */
-                src[i].weight = strtod(eq + 1, NULL);
+            if (weight > 0 && !*end) { /* FILE=WEIGHT */
+                src[i].weight = weight;
                 *eq = 0;
             }
         }
