@@ -1,8 +1,8 @@
-/* awq.h - 4-bit activation-aware quantization (AWQ) of llama-family models, and a runtime for them, in one C file
+/* awq.h - 4-bit activation-aware quantization (AWQ) of llama-family models and a runtime for them, in one file
 
-   Reads a Hugging Face checkpoint, calibrates on text, searches channel scales and clips (arXiv 2306.00978), writes
-   the layouts that vLLM, transformers, AutoAWQ, GPTQ and compressed-tensors load, runs the result on the CPU and
-   measures what the 4 bits cost. Needs libc, threads and libm. C99, C++11.
+   Reads a Hugging Face checkpoint, calibrates on text, searches channel scales and clips (arXiv 2306.00978),
+   writes the layouts that vLLM, transformers, AutoAWQ, GPTQ and compressed-tensors load, runs the result on the
+   CPU and measures what the 4 bits cost. Needs libc, threads and libm. C99, C++11.
 
    USE: in ONE source file
        #define AWQ_IMPLEMENTATION
@@ -27,8 +27,8 @@
        awq_pool_free(&ctx, pool);
 
    RULES
-     - Every fallible call returns an awq_status; AWQ_OK is 0. ctx.err.text then holds one sentence that names the
-       file, tensor or setting, what was expected and what was found. Outputs are untouched on failure.
+     - Every fallible call returns an awq_status; AWQ_OK is 0. ctx.err.text then holds one sentence that names
+       the file, tensor or setting, what was expected and what was found. Outputs are untouched on failure.
      - One awq_ctx per thread that calls in. No globals, nothing printed, never abort() or exit().
      - Loaded models and tokenizers are read-only and may be shared; a session belongs to one caller.
      - Sizes in elements are int64_t, in bytes size_t. fp16 and bf16 are uint16_t bit patterns.
@@ -92,7 +92,7 @@
 #  define AWQ_API extern
 #endif
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    context: status and error text, allocator, jobs, files, log, progress */
 
 typedef enum awq_status {
@@ -107,24 +107,25 @@ typedef enum awq_status {
     AWQ_E_CANCELLED    /* the progress hook asked to stop */
 } awq_status;
 
-/* alloc: `bytes` > 0 bytes aligned to `align` (a power of two, at most 64), or NULL. free: gets the same size. Called
-   only on the thread that called the library, never from a job. */
+/* alloc: `bytes` > 0 bytes aligned to `align` (a power of two, at most 64), or NULL. free: gets the same size.
+   Called only on the thread that called the library, never from a job. */
 typedef struct awq_allocator {
     void *(*alloc)(void *user, size_t bytes, size_t align);
     void (*free)(void *user, void *ptr, size_t bytes);
     void *user;
 } awq_allocator;
 
-/* run: call job(arg, i) once for every i in [0, count), in any order, on any threads, and return when all are done.
-   NULL runs them one after another on the caller's thread. The work is cut by shape, never by thread count. */
+/* run: call job(arg, i) once for every i in [0, count), in any order, on any threads, and return when all are
+   done. NULL runs them one after another on the caller's thread. The work is cut by shape, never by thread
+   count. */
 typedef struct awq_jobs {
     void (*run)(void *user, int64_t count, void (*job)(void *arg, int64_t index), void *arg);
     void *user;
 } awq_jobs;
 
-/* Positional files. Paths are UTF-8, '/' separates. Every call returns 0 or an errno value (ENOENT, ENOSPC, ...).
-   open for write creates or keeps the file (so that a resumed run can go on in it). read and write move exactly
-   `bytes` bytes or fail. map may be NULL; if set it returns memory valid until close, or NULL.
+/* Positional files. Paths are UTF-8, '/' separates. Every call returns 0 or an errno value (ENOENT, ENOSPC,
+   ...). open for write creates or keeps the file (so that a resumed run can go on in it). read and write move
+   exactly `bytes` bytes or fail. map may be NULL; if set it returns memory valid until close, or NULL.
    A zero awq_file_system means the operating system's files. */
 typedef struct awq_file_system {
     int (*open)(void *user, const char *path, int for_write, void **file);
@@ -141,8 +142,8 @@ typedef struct awq_file_system {
     void *user;
 } awq_file_system;
 
-/* Read-only files that live in memory: awq_memory_files(list, n) as ctx.files. The list and data stay yours and must
-   outlive every object loaded from them; models use mapped weights in place. */
+/* Read-only files that live in memory: awq_memory_files(list, n) as ctx.files. The list and data stay yours and
+   must outlive every object loaded from them; models use mapped weights in place. */
 typedef struct awq_memory_file {
     const char *path;
     const void *data;
@@ -171,23 +172,24 @@ typedef struct awq_error {
 
 /* The caller's context: zero it, set what you need, pass it first. Not shared between threads. */
 typedef struct awq_ctx {
-    awq_allocator allocator;                                      /* zero: malloc */
-    awq_jobs jobs;                                                /* zero: the caller's thread; see awq_pool_create */
-    awq_file_system files;                                        /* zero: the operating system's files */
+    awq_allocator allocator; /* zero: malloc */
+    awq_jobs jobs;           /* zero: the caller's thread; see awq_pool_create */
+    awq_file_system files;   /* zero: the operating system's files */
     void (*log)(void *user, awq_log_level level, const char *text); /* NULL: silent */
-    int (*progress)(void *user, const awq_progress *p);           /* NULL: none; nonzero cancels */
-    void *user;                                                   /* for log and progress */
-    size_t memory_limit;                                          /* bytes this context may hold; 0: no limit */
-    awq_isa isa;                                                  /* force an instruction set (tests) */
-    awq_error err;                                                /* the last failure */
-    size_t memory_used, memory_peak;                              /* kept by the library */
-    awq_isa isa_found;                                            /* likewise: asking the processor takes a while */
+    int (*progress)(void *user, const awq_progress *p);             /* NULL: none; nonzero cancels */
+    void *user;                                                     /* for log and progress */
+    size_t memory_limit;             /* bytes this context may hold; 0: no limit */
+    awq_isa isa;                     /* force an instruction set (tests) */
+    awq_error err;                   /* the last failure */
+    size_t memory_used, memory_peak; /* kept by the library */
+    awq_isa isa_found;               /* likewise: asking the processor takes a while */
 } awq_ctx;
 
 AWQ_API const char *awq_version(void);
 AWQ_API const char *awq_status_name(awq_status status); /* "AWQ_E_IO" */
 
-/* A small pool of threads: n_threads counts the caller's; 0 means one per core. Free it after everything using it. */
+/* A small pool of threads: n_threads counts the caller's; 0 means one per core. Free it after everything using
+   it. */
 typedef struct awq_pool awq_pool;
 AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool);
 AWQ_API void awq_pool_free(awq_ctx *ctx, awq_pool *pool);
@@ -215,7 +217,7 @@ AWQ_API const char *awq_dtype_name(awq_dtype dtype); /* as safetensors spells it
 AWQ_API awq_status awq_to_float(awq_ctx *ctx, awq_dtype dtype, const void *src, int64_t n, float *dst);
 AWQ_API awq_status awq_from_float(awq_ctx *ctx, awq_dtype dtype, const float *src, int64_t n, void *dst);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    quantize: a matrix to group-wise integers and back */
 
 /* The canonical form of a quantized matrix W [out_features, in_features]: W[o][i] ~ (codes - zeros) * scales.
@@ -246,21 +248,24 @@ AWQ_API awq_status awq_quantize(awq_ctx *ctx, const float *weights, awq_qweight 
 /* out [out_features, in_features] fp32 = (codes - zeros) * scales, exact */
 AWQ_API awq_status awq_dequantize(awq_ctx *ctx, const awq_qweight *w, float *out);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    layouts: the packed forms that engines load, all through awq_qweight, without loss. K = in_features,
    N = out_features, G = K / group_size groups; 4 bits, eight codes to an int32 unless said */
 
 typedef enum awq_layout {
     AWQ_LAYOUT_NONE = 0,
-    AWQ_LAYOUT_GEMM,      /* AutoAWQ: qweight I32 [K, N/8], qzeros I32 [G, N/8], scales F16 [G, N], order 0 2 4 6 1 3 5 7 */
-    AWQ_LAYOUT_GEMV,      /* AutoAWQ: qweight I32 [N, K/8], qzeros I32 [N, zw], scales F16 [N, 8 zw] */
-    AWQ_LAYOUT_GEMV_FAST, /* AutoAWQ, and llm-awq v2: qweight I16 [N/4, K], qzeros F16 [8 zw, N] = -scale * zero */
-    AWQ_LAYOUT_MARLIN,    /* AutoAWQ: symmetric, qweight I32 [K/16, 2N], scales F16 [G, N] permuted */
-    AWQ_LAYOUT_EXLLAMA,   /* in memory: qweight I32 [K/8, N], qzeros I32 [G, N/8] = packed zeros - 0x11111111 */
-    AWQ_LAYOUT_GPTQ,      /* as exllama, each zero stored as (zero - 1) & 15, g_idx I32 [K] */
-    AWQ_LAYOUT_GPTQ_V2,   /* as GPTQ, zeros stored as they are */
-    AWQ_LAYOUT_COMPRESSED_TENSORS, /* pack-quantized: weight_packed I32 [N, K/8], weight_scale [N, G], weight_shape I64 [2],
-                                      asymmetric also weight_zero_point I32 [N/8, G]; bits 4 and 8 */
+    /* AutoAWQ: qweight I32 [K, N/8], qzeros I32 [G, N/8], scales F16 [G, N], order 0 2 4 6 1 3 5 7 */
+    AWQ_LAYOUT_GEMM,
+    AWQ_LAYOUT_GEMV, /* AutoAWQ: qweight I32 [N, K/8], qzeros I32 [N, zw], scales F16 [N, 8 zw] */
+    /* AutoAWQ, and llm-awq v2: qweight I16 [N/4, K], qzeros F16 [8 zw, N] = -scale * zero */
+    AWQ_LAYOUT_GEMV_FAST,
+    AWQ_LAYOUT_MARLIN,  /* AutoAWQ: symmetric, qweight I32 [K/16, 2N], scales F16 [G, N] permuted */
+    AWQ_LAYOUT_EXLLAMA, /* in memory: qweight I32 [K/8, N], qzeros I32 [G, N/8] = packed zeros - 0x11111111 */
+    AWQ_LAYOUT_GPTQ,    /* as exllama, each zero stored as (zero - 1) & 15, g_idx I32 [K] */
+    AWQ_LAYOUT_GPTQ_V2, /* as GPTQ, zeros stored as they are */
+    AWQ_LAYOUT_COMPRESSED_TENSORS, /* pack-quantized: weight_packed I32 [N, K/8], weight_scale [N, G],
+                                      weight_shape I64 [2], asymmetric also weight_zero_point I32 [N/8, G]; 4, 8
+                                      bits */
     AWQ_LAYOUT_COUNT
 } awq_layout;
 
@@ -284,10 +289,12 @@ typedef struct awq_packed {
 } awq_packed;
 
 AWQ_API const char *awq_layout_name(awq_layout layout);      /* "gemm", "gemv_fast", "compressed-tensors" */
-AWQ_API awq_layout awq_layout_from_name(const char *name);   /* also "llm-awq", "marlin", "pack-quantized"; NONE: unknown */
+/* also "llm-awq", "marlin", "pack-quantized"; NONE: unknown */
+AWQ_API awq_layout awq_layout_from_name(const char *name);
 
-/* Fill everything of `p` but the data pointers for a matrix of this shape (those fields of w that say so; its arrays are
-   not read). AWQ_E_UNSUPPORTED when the layout cannot hold it, with a sentence that says which rule it breaks. */
+/* Fill everything of `p` but the data pointers for a matrix of this shape (those fields of w that say so; its
+   arrays are not read). AWQ_E_UNSUPPORTED when the layout cannot hold it, with a sentence that says which rule
+   it breaks. */
 AWQ_API awq_status awq_layout_describe(awq_ctx *ctx, awq_layout layout, const awq_qweight *w, awq_packed *p);
 /* w -> p's data, and back into w's arrays (allocated, same shape). Unpacking checks what it can. */
 AWQ_API awq_status awq_pack(awq_ctx *ctx, const awq_qweight *w, awq_packed *p);
@@ -322,12 +329,12 @@ AWQ_API size_t awq_linear_bytes(const awq_linear *l); /* allocated by awq_linear
    with others. */
 AWQ_API awq_status awq_linear_run(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t m, float *y);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    search: AWQ's channel scales and clips (arXiv 2306.00978, section 3.2), and rounding with error feedback
 
-   The activations of a linear enter as second moments: moments [in, in] = mean over tokens of x x^T. The mean squared
-   error that a change D [out, in] of the weights causes in the outputs is then trace(D moments D^T), whatever the
-   number of tokens was. */
+   The activations of a linear enter as second moments: moments [in, in] = mean over tokens of x x^T. The mean
+   squared error that a change D [out, in] of the weights causes in the outputs is then trace(D moments D^T),
+   whatever the number of tokens was. */
 
 typedef struct awq_search_desc {
     int bits;           /* 2..8 */
@@ -339,28 +346,32 @@ typedef struct awq_search_desc {
 #define AWQ_SCALE_GRID 20 /* ratios 0, 1/20, ..., 19/20 */
 #define AWQ_CLIP_GRID 10  /* thresholds 1.00, 0.95, ..., 0.55 of the group's largest magnitude */
 
-/* w_mean [in]: mean over the rows of all matrices of |w| / (largest |w| of its group + 1e-6). outs[i] rows each. */
-AWQ_API awq_status awq_weight_mean(awq_ctx *ctx, const float *const *weights, const int64_t *outs, int n_weights,
-                                   int64_t in_features, int64_t group_size, float *w_mean);
-/* scales [in] = clamp(x_mean^ratio / (w_mean^(1-ratio) + 1e-4), 1e-4) / sqrt(max * min). Dead channels (x_mean or
-   w_mean 0) get 1 and stay out of max and min. */
-AWQ_API awq_status awq_scale_candidate(awq_ctx *ctx, const float *x_mean, const float *w_mean, int64_t in_features,
-                                       double ratio, int no_duo, float *scales);
-/* out [out, in] = Q(clip(weights * scales)) / scales in fp32, rounded to nearest. scales, clip_max may be NULL. */
-AWQ_API awq_status awq_fake_quantize(awq_ctx *ctx, const float *weights, int64_t out_features, int64_t in_features,
-                                     const awq_search_desc *desc, const float *scales, const float *clip_max,
-                                     float *out);
-/* The grid's best scales for matrices that share an input, judged by the error of their outputs; the identity is tried
-   too. losses [AWQ_SCALE_GRID + 1], the last one the identity's; *best is the index. */
-AWQ_API awq_status awq_search_scales(awq_ctx *ctx, const float *const *weights, const int64_t *outs, int n_weights,
-                                     int64_t in_features, const float *x_mean, const float *moments,
-                                     const awq_search_desc *desc, float *scales, double *losses, int *best);
-/* clip_max [out, n_groups]: the reference's clip search, thresholds per row and group that make the error of the
-   group's partial product smallest. group_moments [n_groups, group, group] = mean of x_g x_g^T. */
-AWQ_API awq_status awq_search_clips(awq_ctx *ctx, const float *weights, int64_t out_features, int64_t in_features,
-                                    const float *group_moments, const awq_search_desc *desc, float *clip_max);
+/* w_mean [in]: mean over the rows of all matrices of |w| / (largest |w| of its group + 1e-6). outs[i] rows
+   each. */
+AWQ_API awq_status awq_weight_mean(awq_ctx *ctx, const float *const *weights, const int64_t *outs,
+                                   int n_weights, int64_t in_features, int64_t group_size, float *w_mean);
+/* scales [in] = clamp(x_mean^ratio / (w_mean^(1-ratio) + 1e-4), 1e-4) / sqrt(max * min). Dead channels (x_mean
+   or w_mean 0) get 1 and stay out of max and min. */
+AWQ_API awq_status awq_scale_candidate(awq_ctx *ctx, const float *x_mean, const float *w_mean,
+                                       int64_t in_features, double ratio, int no_duo, float *scales);
+/* out [out, in] = Q(clip(weights * scales)) / scales in fp32, rounded to nearest. scales, clip_max may be NULL.
+   */
+AWQ_API awq_status awq_fake_quantize(awq_ctx *ctx, const float *weights, int64_t out_features,
+                                     int64_t in_features, const awq_search_desc *desc, const float *scales,
+                                     const float *clip_max, float *out);
+/* The grid's best scales for matrices that share an input, judged by the error of their outputs; the identity
+   is tried too. losses [AWQ_SCALE_GRID + 1], the last one the identity's; *best is the index. */
+AWQ_API awq_status awq_search_scales(awq_ctx *ctx, const float *const *weights, const int64_t *outs,
+                                     int n_weights, int64_t in_features, const float *x_mean,
+                                     const float *moments, const awq_search_desc *desc, float *scales,
+                                     double *losses, int *best);
+/* clip_max [out, n_groups]: the reference's clip search, thresholds per row and group that make the error of
+   the group's partial product smallest. group_moments [n_groups, group, group] = mean of x_g x_g^T. */
+AWQ_API awq_status awq_search_clips(awq_ctx *ctx, const float *weights, int64_t out_features,
+                                    int64_t in_features, const float *group_moments,
+                                    const awq_search_desc *desc, float *clip_max);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    tensors: safetensors files, shards and index; reading by position, writing as a stream */
 
 #define AWQ_MAX_DIMS 8
@@ -385,32 +396,36 @@ AWQ_API const awq_tensor *awq_tensors_at(const awq_tensors *tensors, int64_t ind
 AWQ_API const awq_tensor *awq_tensors_find(const awq_tensors *tensors, const char *name); /* NULL: absent */
 AWQ_API const char *awq_tensors_file(const awq_tensors *tensors, int file); /* path, for messages */
 /* `bytes` bytes from byte `offset` of the tensor on */
-AWQ_API awq_status awq_tensors_read(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor, uint64_t offset,
-                                    void *data, size_t bytes);
-/* `count` elements from element `first` on, as fp32 (real dtypes only). AWQ_E_NUMERIC names the tensor and the element
-   when one is NaN or Inf. */
-AWQ_API awq_status awq_tensors_read_float(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor, int64_t first,
-                                          int64_t count, float *data);
+AWQ_API awq_status awq_tensors_read(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor,
+                                    uint64_t offset, void *data, size_t bytes);
+/* `count` elements from element `first` on, as fp32 (real dtypes only). AWQ_E_NUMERIC names the tensor and the
+   element when one is NaN or Inf. */
+AWQ_API awq_status awq_tensors_read_float(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor,
+                                          int64_t first, int64_t count, float *data);
 /* the tensor where the file system maps it, NULL when it does not or when it is not aligned for its type */
 AWQ_API const void *awq_tensors_map(const awq_tensors *tensors, const awq_tensor *tensor);
 
-/* Writing. Names, dtypes and shapes of everything are given first (file, offset, bytes are computed), then the data in
-   any order and in pieces. Files appear in `folder` under "<name>.part" and get their names in awq_writer_finish:
-   model.safetensors, or model-00001-of-0000n.safetensors plus the index when more than shard_bytes (0: 5 GB). */
+/* Writing. Names, dtypes and shapes of everything are given first (file, offset, bytes are computed), then the
+   data in any order and in pieces. Files appear in `folder` under "<name>.part" and get their names in
+   awq_writer_finish: model.safetensors, or model-00001-of-0000n.safetensors plus the index when more than
+   shard_bytes (0: 5 GB). */
 typedef struct awq_writer awq_writer;
 AWQ_API awq_status awq_writer_open(awq_ctx *ctx, const char *folder, const awq_tensor *list, int64_t count,
                                    uint64_t shard_bytes, int resume, awq_writer **writer);
 AWQ_API int64_t awq_writer_find(const awq_writer *writer, const char *name); /* index for write, -1: absent */
-AWQ_API awq_status awq_writer_write(awq_ctx *ctx, awq_writer *writer, int64_t index, uint64_t offset, const void *data,
-                                    size_t bytes);
+AWQ_API awq_status awq_writer_write(awq_ctx *ctx, awq_writer *writer, int64_t index, uint64_t offset,
+                                    const void *data, size_t bytes);
 /* back what was written, for a resumed run */
 AWQ_API awq_status awq_writer_read(awq_ctx *ctx, awq_writer *writer, int64_t index, uint64_t offset, void *data,
                                    size_t bytes);
-AWQ_API awq_status awq_writer_sync(awq_ctx *ctx, awq_writer *writer); /* everything written so far is on the disk */
-AWQ_API awq_status awq_writer_finish(awq_ctx *ctx, awq_writer *writer); /* AWQ_E_ARG if bytes are missing; frees it on success */
-AWQ_API void awq_writer_abort(awq_ctx *ctx, awq_writer *writer, int keep_parts); /* frees it; removes the parts unless kept */
+/* everything written so far is on the disk */
+AWQ_API awq_status awq_writer_sync(awq_ctx *ctx, awq_writer *writer);
+/* AWQ_E_ARG if bytes are missing; frees it on success */
+AWQ_API awq_status awq_writer_finish(awq_ctx *ctx, awq_writer *writer);
+/* frees it; removes the parts unless kept */
+AWQ_API void awq_writer_abort(awq_ctx *ctx, awq_writer *writer, int keep_parts);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    checkpoint: a Hugging Face folder: config.json (transformers 4 and 5 spelling), the family's row, tensors,
    quantization_config in its variants */
 
@@ -464,8 +479,9 @@ typedef struct awq_quant_config {
 
 typedef struct awq_checkpoint awq_checkpoint;
 
-/* Reads and checks everything but the weights' values: config.json, generation_config.json, tensor list, presence, shape
-   and type of every tensor the family needs. AWQ_E_FORMAT, _UNSUPPORTED with file and key or tensor. */
+/* Reads and checks everything but the weights' values: config.json, generation_config.json, tensor list,
+   presence, shape and type of every tensor the family needs. AWQ_E_FORMAT, _UNSUPPORTED with file and key or
+   tensor. */
 AWQ_API awq_status awq_checkpoint_open(awq_ctx *ctx, const char *folder, awq_checkpoint **ck);
 AWQ_API void awq_checkpoint_close(awq_ctx *ctx, awq_checkpoint *ck);
 AWQ_API const awq_config *awq_checkpoint_config(const awq_checkpoint *ck);
@@ -487,38 +503,45 @@ typedef struct awq_linear_info {
 } awq_linear_info;
 AWQ_API awq_status awq_checkpoint_linear(awq_ctx *ctx, const awq_checkpoint *ck, int layer, awq_linear_id id,
                                          awq_linear_info *info);
-/* the packed linear in canonical form; w is allocated here, awq_qweight_free it. AWQ_E_NUMERIC on NaN scales. */
+/* the packed linear in canonical form; w is allocated here, awq_qweight_free it. AWQ_E_NUMERIC on NaN scales.
+   */
 AWQ_API awq_status awq_checkpoint_read_qweight(awq_ctx *ctx, awq_checkpoint *ck, const awq_linear_info *info,
                                                awq_qweight *w);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    tokenizer: byte-level BPE and SentencePiece-style BPE as tokenizer.json describes them */
 
 typedef struct awq_tokenizer awq_tokenizer;
 
-/* path: a folder with tokenizer.json (and tokenizer_config.json, chat_template.jinja if there), or the .json itself.
-   AWQ_E_UNSUPPORTED names the normalizer, pre-tokenizer, regex or model that is not known. */
+/* path: a folder with tokenizer.json (and tokenizer_config.json, chat_template.jinja if there), or the .json
+   itself. AWQ_E_UNSUPPORTED names the normalizer, pre-tokenizer, regex or model that is not known. */
 AWQ_API awq_status awq_tokenizer_load(awq_ctx *ctx, const char *path, awq_tokenizer **tokenizer);
 AWQ_API void awq_tokenizer_free(awq_ctx *ctx, awq_tokenizer *tokenizer);
 
-AWQ_API int32_t awq_tokenizer_vocab_size(const awq_tokenizer *tokenizer); /* highest id + 1, added tokens included */
-AWQ_API int32_t awq_tokenizer_find(const awq_tokenizer *tokenizer, const char *token); /* id of an exact token, -1 */
+/* highest id + 1, added tokens included */
+AWQ_API int32_t awq_tokenizer_vocab_size(const awq_tokenizer *tokenizer);
+/* id of an exact token, -1 */
+AWQ_API int32_t awq_tokenizer_find(const awq_tokenizer *tokenizer, const char *token);
 AWQ_API int32_t awq_tokenizer_bos(const awq_tokenizer *tokenizer); /* from tokenizer_config.json, -1: none */
 AWQ_API int32_t awq_tokenizer_eos(const awq_tokenizer *tokenizer);
 AWQ_API int awq_tokenizer_is_special(const awq_tokenizer *tokenizer, int32_t id);
 AWQ_API const char *awq_tokenizer_chat_template(const awq_tokenizer *tokenizer); /* Jinja text or NULL */
-AWQ_API uint64_t awq_tokenizer_hash(const awq_tokenizer *tokenizer);             /* FNV-1a 64 of tokenizer.json */
+/* FNV-1a 64 of tokenizer.json */
+AWQ_API uint64_t awq_tokenizer_hash(const awq_tokenizer *tokenizer);
 
-/* UTF-8 text to ids. special: also what the post-processor adds (BOS, ...). Writes at most cap ids, *count is the number
-   there are (call again with more room when it is larger). AWQ_E_ARG when text is not UTF-8 (the byte is named). */
-AWQ_API awq_status awq_encode(awq_ctx *ctx, const awq_tokenizer *tokenizer, const char *text, size_t bytes, int special,
-                              int32_t *ids, size_t cap, size_t *count);
-/* ids to UTF-8 text as `decode` of the reference does it; skip_special leaves special tokens out. Writes at most cap
-   bytes including a NUL; *bytes is the length there is, without the NUL. AWQ_E_ARG on an unknown id. */
+/* UTF-8 text to ids. special: also what the post-processor adds (BOS, ...). Writes at most cap ids, *count is
+   the number there are (call again with more room when it is larger). AWQ_E_ARG when text is not UTF-8 (the
+   byte is named). */
+AWQ_API awq_status awq_encode(awq_ctx *ctx, const awq_tokenizer *tokenizer, const char *text, size_t bytes,
+                              int special, int32_t *ids, size_t cap, size_t *count);
+/* ids to UTF-8 text as `decode` of the reference does it; skip_special leaves special tokens out. Writes at
+   most cap bytes including a NUL; *bytes is the length there is, without the NUL. AWQ_E_ARG on an unknown id.
+   */
 AWQ_API awq_status awq_decode(awq_ctx *ctx, const awq_tokenizer *tokenizer, const int32_t *ids, size_t count,
                               int skip_special, char *text, size_t cap, size_t *bytes);
 
-/* Text as tokens arrive: whole characters only. Zero it first, set skip_special; awq_decoder_free at the end. */
+/* Text as tokens arrive: whole characters only. Zero it first, set skip_special; awq_decoder_free at the end.
+   */
 typedef struct awq_decoder {
     int skip_special;
     int32_t *ids; /* the rest is the library's */
@@ -527,11 +550,11 @@ typedef struct awq_decoder {
     size_t cap_text;
 } awq_decoder;
 /* *text [*bytes] is what this id completes (maybe nothing), valid until the next call */
-AWQ_API awq_status awq_decoder_push(awq_ctx *ctx, const awq_tokenizer *tokenizer, awq_decoder *decoder, int32_t id,
-                                    const char **text, size_t *bytes);
+AWQ_API awq_status awq_decoder_push(awq_ctx *ctx, const awq_tokenizer *tokenizer, awq_decoder *decoder,
+                                    int32_t id, const char **text, size_t *bytes);
 AWQ_API void awq_decoder_free(awq_ctx *ctx, awq_decoder *decoder);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    template: chat templates (the Jinja subset that models ship) */
 
 typedef struct awq_message {
@@ -546,13 +569,13 @@ typedef struct awq_template_desc {
     int enable_thinking;               /* 0: undefined, 1: true, -1: false */
 } awq_template_desc;
 
-/* The rendered conversation in memory of ctx's allocator (awq_text_free it). AWQ_E_ARG carries the template's own
-   raise_exception text; AWQ_E_UNSUPPORTED names a construct outside the subset. */
-AWQ_API awq_status awq_template_render(awq_ctx *ctx, const char *chat_template, const awq_message *messages, size_t count,
-                                       const awq_template_desc *desc, char **text, size_t *bytes);
+/* The rendered conversation in memory of ctx's allocator (awq_text_free it). AWQ_E_ARG carries the template's
+   own raise_exception text; AWQ_E_UNSUPPORTED names a construct outside the subset. */
+AWQ_API awq_status awq_template_render(awq_ctx *ctx, const char *chat_template, const awq_message *messages,
+                                       size_t count, const awq_template_desc *desc, char **text, size_t *bytes);
 AWQ_API void awq_text_free(awq_ctx *ctx, char *text);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    model: a checkpoint ready to run, and sessions: what one conversation keeps (its KV cache and position) */
 
 typedef struct awq_model awq_model;
@@ -565,8 +588,10 @@ typedef struct awq_model_desc {
     int no_tokenizer; /* do not look for tokenizer.json */
 } awq_model_desc;
 
-/* folder: a Hugging Face checkpoint, dense (F32, F16, BF16) or quantized in any layout of awq_layout, or both mixed. */
-AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_model_desc *desc, awq_model **model);
+/* folder: a Hugging Face checkpoint, dense (F32, F16, BF16) or quantized in any layout of awq_layout, or both
+   mixed. */
+AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_model_desc *desc,
+                                  awq_model **model);
 AWQ_API void awq_model_free(awq_ctx *ctx, awq_model *model);
 AWQ_API const awq_config *awq_model_config(const awq_model *model);
 AWQ_API const awq_tokenizer *awq_model_tokenizer(const awq_model *model); /* NULL: the folder has none */
@@ -574,7 +599,8 @@ AWQ_API uint64_t awq_model_bytes(const awq_model *model);                 /* wei
 AWQ_API uint64_t awq_model_linear_bytes(const awq_model *model);          /* of these, read for every token */
 
 /* max_tokens: room for that many positions; 0: the model's max_position_embeddings, at most 4096. */
-AWQ_API awq_status awq_session_create(awq_ctx *ctx, const awq_model *model, int64_t max_tokens, awq_session **session);
+AWQ_API awq_status awq_session_create(awq_ctx *ctx, const awq_model *model, int64_t max_tokens,
+                                      awq_session **session);
 AWQ_API void awq_session_free(awq_ctx *ctx, awq_session *session);
 AWQ_API int64_t awq_session_position(const awq_session *session); /* tokens in the cache */
 /* Forget everything from `position` on: 0 starts anew. */
@@ -586,10 +612,12 @@ typedef enum awq_tap_point {
     AWQ_TAP_LAYER,     /* [n, hidden_size]: output of `layer` */
     AWQ_TAP_FINAL      /* [n, hidden_size]: after the final norm */
 } awq_tap_point;
-typedef void (*awq_tap)(void *user, awq_tap_point point, int layer, const float *data, int64_t n, int64_t width);
+typedef void (*awq_tap)(void *user, awq_tap_point point, int layer, const float *data, int64_t n,
+                        int64_t width);
 
-/* Append n tokens in chunks of at most `chunk` (0: 256). logits, if not NULL: [vocab_size] of the last token. With
-   all_logits [n, vocab_size] of every token. The result does not depend on how a text is cut into calls and chunks. */
+/* Append n tokens in chunks of at most `chunk` (0: 256). logits, if not NULL: [vocab_size] of the last token.
+   With all_logits [n, vocab_size] of every token. The result does not depend on how a text is cut into calls
+   and chunks. */
 typedef struct awq_feed_desc {
     int64_t chunk;
     float *all_logits;
@@ -599,10 +627,11 @@ typedef struct awq_feed_desc {
 AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *session, const int32_t *ids, int64_t n,
                                     const awq_feed_desc *desc, float *logits);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    generate: sampling, stop conditions, streaming */
 
-/* Applied in this order: repetition penalty, temperature, top_k, top_p, min_p. Zero everywhere is greedy decoding. */
+/* Applied in this order: repetition penalty, temperature, top_k, top_p, min_p. Zero everywhere is greedy
+   decoding. */
 typedef struct awq_sampling {
     float temperature;        /* 0: always the most probable token */
     int top_k;                /* keep the k most probable; 0: all */
@@ -613,12 +642,17 @@ typedef struct awq_sampling {
     uint64_t seed;
 } awq_sampling;
 
-/* One token from logits [vocab_size] (changed in place by the penalty). history: tokens so far, for the penalty. state:
-   the random state; set it to sampling->seed before the first call. */
+/* One token from logits [vocab_size] (changed in place by the penalty). history: tokens so far, for the
+   penalty. state: the random state; set it to sampling->seed before the first call. */
 AWQ_API awq_status awq_sample(awq_ctx *ctx, const awq_sampling *sampling, float *logits, int64_t vocab_size,
                               const int32_t *history, int64_t n_history, uint64_t *state, int32_t *id);
 
-typedef enum awq_stop_reason { AWQ_STOP_LENGTH = 0, AWQ_STOP_EOS, AWQ_STOP_STRING, AWQ_STOP_CALLER } awq_stop_reason;
+typedef enum awq_stop_reason {
+    AWQ_STOP_LENGTH = 0,
+    AWQ_STOP_EOS,
+    AWQ_STOP_STRING,
+    AWQ_STOP_CALLER
+} awq_stop_reason;
 
 typedef struct awq_generate_desc {
     const char *prompt;          /* UTF-8; or ids, or messages rendered by the model's chat template */
@@ -643,20 +677,23 @@ typedef struct awq_generate_result {
     awq_stop_reason reason;
 } awq_generate_result;
 
-/* A fresh session, the prompt, the answer. Without a tokenizer: ids in, out_ids out, no text. result may be NULL. */
+/* A fresh session, the prompt, the answer. Without a tokenizer: ids in, out_ids out, no text. result may be
+   NULL. */
 AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_generate_desc *desc,
                                 awq_generate_result *result);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    evaluate: perplexity of a text, and the distance to a baseline on the same tokens */
 
 typedef struct awq_evaluate_desc {
     const int32_t *ids;
     int64_t n_ids;
     int64_t window;            /* tokens seen at once, each window from scratch; 0: 512 */
-    int64_t stride;            /* advance between windows; 0: window. Smaller: the overlap is context, not scored */
+    /* advance between windows; 0: window. Smaller: the overlap is context, not scored */
+    int64_t stride;
     const awq_model *baseline; /* NULL: none */
-    double *window_nll;        /* [ceil] mean NLL of each window, nats; may be NULL. Room: awq_evaluate_windows */
+    /* [ceil] mean NLL of each window, nats; may be NULL. Room: awq_evaluate_windows */
+    double *window_nll;
     double *baseline_nll;      /* the same of the baseline */
     double *window_kl;         /* the same of the KL divergence */
 } awq_evaluate_desc;
@@ -676,13 +713,14 @@ AWQ_API int64_t awq_evaluate_windows(int64_t n_ids, int64_t window, int64_t stri
 AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_evaluate_desc *desc,
                                 awq_evaluation *result);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    calibrate: from texts and a checkpoint to a quantized checkpoint */
 
 /* One file of calibration text.
      .txt    plain text
      .jsonl  one object per line: "text", or "messages" [{"role", "content"}] rendered by the chat template
-     .json   token ids: {"blocks": [[..]]} used as they are; {"sample_ids": [[..]]} or [[..]] joined and cut, at their length if it is one;
+     .json   token ids: {"blocks": [[..]]} used as they are; {"sample_ids": [[..]]} or [[..]] joined and cut, at
+     their length if it is one;
              {"ids": [..], "window": n} cut into windows */
 typedef struct awq_calibration_source {
     const char *path;
@@ -697,7 +735,8 @@ typedef struct awq_calibration_desc {
     int mask_answers; /* only assistant messages count in the statistics */
 } awq_calibration_desc;
 
-/* Blocks of tokens, each its own sequence. Zero it or fill it yourself; awq_calibration_free for loaded ones. */
+/* Blocks of tokens, each its own sequence. Zero it or fill it yourself; awq_calibration_free for loaded ones.
+   */
 typedef struct awq_calibration {
     int64_t n_blocks;
     int64_t *start;   /* [n_blocks + 1]: block b is ids[start[b]] .. ids[start[b + 1]] */
@@ -706,12 +745,13 @@ typedef struct awq_calibration {
 } awq_calibration;
 
 /* Long texts are cut, never dropped. Errors name file and line: empty, not UTF-8, fewer than 64 tokens. */
-AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *tokenizer, const awq_calibration_desc *desc,
-                                        awq_calibration *calibration);
+AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *tokenizer,
+                                        const awq_calibration_desc *desc, awq_calibration *calibration);
 AWQ_API void awq_calibration_free(awq_ctx *ctx, awq_calibration *calibration);
 
 typedef enum awq_method {
-    AWQ_METHOD_BEST = 0, /* scales, clips and rounding with error feedback; never worse than RTN on held-out blocks */
+    /* scales, clips and rounding with error feedback; never worse than RTN on held-out blocks */
+    AWQ_METHOD_BEST = 0,
     AWQ_METHOD_AWQ,      /* AutoAWQ's search on the same tokens */
     AWQ_METHOD_RTN       /* round to nearest; no calibration needed */
 } awq_method;
@@ -722,19 +762,23 @@ typedef struct awq_layer_report {
     const float *scales[4]; /* norm -> q,k,v [H]; v -> o [Q]; norm -> gate,up [H]; up -> down [I]; NULL: none */
     double ratio[4];        /* grid ratio; -1: identity */
     double loss[4], rtn_loss[4];
-    double losses[4][AWQ_SCALE_GRID + 1]; /* the whole grid, the identity last; NaN: not tried, or known to be worse */
+    /* the whole grid, the identity last; NaN: not tried, or known to be worse */
+    double losses[4][AWQ_SCALE_GRID + 1];
     const float *clip_max[AWQ_N_LINEARS]; /* [out, n_groups]; NULL: none */
-    double error, rtn_error; /* block output on held-out blocks: mean squared error / mean square; -1: not measured */
+    /* block output on held-out blocks: mean squared error / mean square; -1: not measured */
+    double error, rtn_error;
     int fell_back;           /* RTN was better there, and is what was written */
     double seconds;
 } awq_layer_report;
 
 typedef struct awq_quantize_desc {
-    const char *source, *target; /* folders; target must not exist, or be this run's unfinished one with resume */
+    /* folders; target must not exist, or be this run's unfinished one with resume */
+    const char *source, *target;
     const awq_calibration *calibration;
     awq_method method;
     int bits;            /* 0: 4 */
-    int64_t group_size;  /* 0: the largest of 128, 64, 32 that divides every linear's in_features; -1: whole row */
+    /* 0: the largest of 128, 64, 32 that divides every linear's in_features; -1: whole row */
+    int64_t group_size;
     int symmetric;
     awq_layout layout;   /* 0: gemm */
     int no_clip;
@@ -757,8 +801,9 @@ typedef struct awq_quantize_result {
     int64_t calibration_tokens;
 } awq_quantize_result;
 
-/* Block by block: one block's weights and its activations in memory. `target` appears complete or not at all; an
-   unfinished run stays in `target`.partial and goes on with resume. Writes awq_report.json beside the weights. */
+/* Block by block: one block's weights and its activations in memory. `target` appears complete or not at all;
+   an unfinished run stays in `target`.partial and goes on with resume. Writes awq_report.json beside the
+   weights. */
 AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *desc, awq_quantize_result *result);
 /* bytes that awq_quantize_model will hold at its peak */
 AWQ_API awq_status awq_quantize_memory(awq_ctx *ctx, const awq_quantize_desc *desc, size_t *bytes);
@@ -777,11 +822,11 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
 #if defined(AWQ_IMPLEMENTATION) && !defined(AWQ_IMPLEMENTATION_DONE)
 #define AWQ_IMPLEMENTATION_DONE
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>context
    Status, error text, allocation with accounting, jobs, a small thread pool, files.
-   Invariants: jobs neither allocate nor fail; every allocation is made and freed on the calling thread; each block
-   remembers its size (64 bytes in front), so that free needs no size and the hook still gets one.
+   Invariants: jobs neither allocate nor fail; every allocation is made and freed on the calling thread; each
+   block remembers its size (64 bytes in front), so that free needs no size and the hook still gets one.
    Tests: tests/test_core.c */
 
 #include <errno.h>
@@ -924,12 +969,14 @@ static awq_status awq__progress(awq_ctx *ctx, const char *stage, int64_t done, i
     p.done = done;
     p.total = total;
     p.seconds = awq__now() - began;
-    if (ctx->progress(ctx->user, &p)) return awq__fail(ctx, AWQ_E_CANCELLED, "%s: cancelled at %lld of %lld", stage,
-                                                       (long long)done, (long long)total);
+    if (ctx->progress(ctx->user, &p))
+        return awq__fail(ctx, AWQ_E_CANCELLED, "%s: cancelled at %lld of %lld", stage, (long long)done,
+                         (long long)total);
     return AWQ_OK;
 }
 
-/* --- memory: 64-byte aligned blocks, zeroed; NULL with ctx->err set on failure. awq__free(ctx, NULL) is fine. */
+/* --- memory: 64-byte aligned blocks, zeroed; NULL with ctx->err set on failure. awq__free(ctx, NULL) is fine.
+   */
 #define AWQ__ALIGN 64
 
 static int awq__mul(size_t a, size_t b, size_t *out) /* 1 when a * b fits */
@@ -974,7 +1021,8 @@ static void *awq__alloc_raw(awq_ctx *ctx, size_t count, size_t size) /* contents
     }
     total = bytes + AWQ__ALIGN;
     if (ctx->memory_limit && (total > ctx->memory_limit || ctx->memory_used > ctx->memory_limit - total)) {
-        awq__fail(ctx, AWQ_E_MEMORY, "memory limit: %llu bytes in use, %llu more asked for, memory_limit is %llu",
+        awq__fail(ctx, AWQ_E_MEMORY,
+                  "memory limit: %llu bytes in use, %llu more asked for, memory_limit is %llu",
                   (unsigned long long)ctx->memory_used, (unsigned long long)total,
                   (unsigned long long)ctx->memory_limit);
         return NULL;
@@ -1037,7 +1085,8 @@ typedef struct awq__arena {
     size_t used, cap;
 } awq__arena;
 
-static void *awq__arena_alloc(awq_ctx *ctx, awq__arena *a, size_t count, size_t size) /* zeroed, 16-byte aligned */
+/* zeroed, 16-byte aligned */
+static void *awq__arena_alloc(awq_ctx *ctx, awq__arena *a, size_t count, size_t size)
 {
     size_t bytes;
     void *p;
@@ -1061,7 +1110,8 @@ static void *awq__arena_alloc(awq_ctx *ctx, awq__arena *a, size_t count, size_t 
     return p;
 }
 
-static char *awq__arena_text(awq_ctx *ctx, awq__arena *a, const char *text, size_t len) /* copy, NUL-terminated */
+/* copy, NUL-terminated */
+static char *awq__arena_text(awq_ctx *ctx, awq__arena *a, const char *text, size_t len)
 {
     char *p = (char *)awq__arena_alloc(ctx, a, len + 1, 1);
     if (p && len) memcpy(p, text, len);
@@ -1079,8 +1129,8 @@ static void awq__arena_free(awq_ctx *ctx, awq__arena *a)
     a->used = a->cap = 0;
 }
 
-/* --- text under construction; NUL-terminated whenever data is not NULL. A failed append sets `failed` and ctx->err
-   once; check it at the end. */
+/* --- text under construction; NUL-terminated whenever data is not NULL. A failed append sets `failed` and
+   ctx->err once; check it at the end. */
 typedef struct awq__text {
     char *data;
     size_t len, cap;
@@ -1280,7 +1330,8 @@ AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool)
     if (p->started < n_threads - 1) {
         int got = p->started + 1;
         awq_pool_free(ctx, p);
-        return awq__fail(ctx, AWQ_E_LIMIT, "awq_pool_create: only %d of %d threads could be started", got, n_threads);
+        return awq__fail(ctx, AWQ_E_LIMIT, "awq_pool_create: only %d of %d threads could be started", got,
+                         n_threads);
     }
     *pool = p;
     return AWQ_OK;
@@ -1350,7 +1401,8 @@ static int awq__win_move(void *file, uint64_t offset, char *data, size_t bytes, 
         memset(&o, 0, sizeof o);
         o.Offset = (DWORD)offset;
         o.OffsetHigh = (DWORD)(offset >> 32);
-        ok = writing ? WriteFile((HANDLE)file, data, part, &got, &o) : ReadFile((HANDLE)file, data, part, &got, &o);
+        ok = writing ? WriteFile((HANDLE)file, data, part, &got, &o)
+                     : ReadFile((HANDLE)file, data, part, &got, &o);
         if (!ok || !got) return ok ? EIO : awq__win_error();
         data += got;
         offset += got;
@@ -1376,7 +1428,8 @@ static int awq__os_truncate(void *user, void *file, uint64_t bytes)
     LARGE_INTEGER n;
     (void)user;
     n.QuadPart = (LONGLONG)bytes;
-    if (!SetFilePointerEx((HANDLE)file, n, NULL, FILE_BEGIN) || !SetEndOfFile((HANDLE)file)) return awq__win_error();
+    if (!SetFilePointerEx((HANDLE)file, n, NULL, FILE_BEGIN) || !SetEndOfFile((HANDLE)file))
+        return awq__win_error();
     return 0;
 }
 
@@ -1644,7 +1697,8 @@ static int awq__file_close(awq_ctx *ctx, awq__file *f) /* 0 or an errno value; c
     return fs->close(fs->user, f->handle);
 }
 
-static awq_status awq__file_read(awq_ctx *ctx, awq__file *f, const char *path, uint64_t offset, void *data, size_t n)
+static awq_status awq__file_read(awq_ctx *ctx, awq__file *f, const char *path, uint64_t offset, void *data,
+                                 size_t n)
 {
     const awq_file_system *fs = awq__fs(ctx);
     int e;
@@ -1733,11 +1787,11 @@ static char *awq__path_join(awq_ctx *ctx, const char *folder, const char *name)
     return t.data;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>numbers
-   fp16 and bf16, element types, checked sizes, a random generator, instruction sets, exact elementary functions.
-   Invariants: conversions round to nearest even and keep NaN; awq__expf and friends are the same bits on every
-   machine (no libm in the forward pass but sqrtf, which IEEE 754 fixes).
+   fp16 and bf16, element types, checked sizes, a random generator, instruction sets, exact elementary
+   functions. Invariants: conversions round to nearest even and keep NaN; awq__expf and friends are the same
+   bits on every machine (no libm in the forward pass but sqrtf, which IEEE 754 fixes).
    Tests: tests/test_core.c */
 
 static float awq__bits_float(uint32_t u)
@@ -1770,7 +1824,8 @@ static uint16_t awq__float_f16(float f)
     uint32_t u = awq__float_bits(f), sign = u >> 16 & 0x8000, mag = u & 0x7fffffff;
     if (mag > 0x7f800000) return (uint16_t)(sign | 0x7e00);
     if (mag >= 0x477ff000) return (uint16_t)(sign | 0x7c00); /* 65520 and above round to Inf */
-    if (mag < 0x38800000) {                                  /* below 2^-14: subnormal; adding 0.5 aligns and rounds */
+    /* below 2^-14: subnormal; adding 0.5 aligns and rounds */
+    if (mag < 0x38800000) {
         float a = awq__bits_float(mag) + 0.5f;
         return (uint16_t)(sign | (awq__float_bits(a) - 0x3f000000));
     }
@@ -1795,9 +1850,9 @@ static int awq__finite(float f) { return (awq__float_bits(f) & 0x7f800000) != 0x
 static const struct {
     const char *name;
     size_t size;
-} awq__dtypes[] = {{"none", 0}, {"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8}, {"I32", 4}, {"I16", 2},
-                   {"I8", 1},   {"U64", 8}, {"U32", 4}, {"U16", 2}, {"U8", 1},   {"BOOL", 1}, {"F8_E4M3", 1},
-                   {"F8_E5M2", 1}};
+} awq__dtypes[] = {{"none", 0}, {"F64", 8},  {"F32", 4},     {"F16", 2},    {"BF16", 2}, {"I64", 8},
+                   {"I32", 4},  {"I16", 2},  {"I8", 1},      {"U64", 8},    {"U32", 4},  {"U16", 2},
+                   {"U8", 1},   {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}};
 
 AWQ_API size_t awq_dtype_size(awq_dtype dtype)
 {
@@ -1835,8 +1890,9 @@ AWQ_API awq_status awq_from_float(awq_ctx *ctx, awq_dtype dtype, const float *sr
     uint16_t *h = (uint16_t *)dst;
     int64_t i;
     if (!awq__is_real(dtype) || n < 0)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_from_float: %lld values of type %s, expected F32, F16, BF16 or F64",
-                         (long long)n, awq_dtype_name(dtype));
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_from_float: %lld values of type %s, expected F32, F16, BF16 or F64", (long long)n,
+                         awq_dtype_name(dtype));
     if (dtype == AWQ_F32) memcpy(dst, src, (size_t)n * 4);
     else if (dtype == AWQ_F16) for (i = 0; i < n; i++) h[i] = awq__float_f16(src[i]);
     else if (dtype == AWQ_BF16) for (i = 0; i < n; i++) h[i] = awq__float_bf16(src[i]);
@@ -1853,7 +1909,10 @@ static uint64_t awq__random(uint64_t *state)
     return z ^ z >> 31;
 }
 
-static float awq__random_unit(uint64_t *state) { return (float)(awq__random(state) >> 40) * (1.0f / 16777216.0f); }
+static float awq__random_unit(uint64_t *state)
+{
+    return (float)(awq__random(state) >> 40) * (1.0f / 16777216.0f);
+}
 
 /* --- elementary functions in fp32, same bits everywhere.
    exp(x) = 2^k * e^r, r in +-ln2/2, polynomial of degree 6 (relative error below 2e-7). */
@@ -1879,8 +1938,8 @@ static float awq__expf(float x)
     return p * awq__bits_float((uint32_t)(e + 127) << 23);
 }
 
-/* sin and cos of a nonnegative angle in double by reduction modulo pi/2 and Taylor series; error below 1e-12 for
-   angles up to 1e7, so that the fp32 results are those of any good libm */
+/* sin and cos of a nonnegative angle in double by reduction modulo pi/2 and Taylor series; error below 1e-12
+   for angles up to 1e7, so that the fp32 results are those of any good libm */
 static void awq__sincos(double x, float *s, float *c)
 {
     double q = floor(x * 0.63661977236758134308 + 0.5), r, z, ss, cc;
@@ -1925,7 +1984,8 @@ AWQ_API awq_isa awq_best_isa(void)
         c = c1;
     }
 #  endif
-    if ((xcr & 6) != 6 || !(c >> 12 & 1) || !(c >> 29 & 1) || !(b >> 5 & 1)) return AWQ_ISA_SCALAR; /* FMA F16C AVX2 */
+    /* FMA F16C AVX2 */
+    if ((xcr & 6) != 6 || !(c >> 12 & 1) || !(c >> 29 & 1) || !(b >> 5 & 1)) return AWQ_ISA_SCALAR;
     if ((xcr & 0xe6) == 0xe6 && (b >> 16 & 1) && (b >> 17 & 1) && (b >> 30 & 1) && (b >> 31 & 1))
         return AWQ_ISA_AVX512; /* F DQ BW VL */
     return AWQ_ISA_AVX2;
@@ -1946,12 +2006,12 @@ static awq_isa awq__isa(awq_ctx *ctx)
     return ctx->isa != AWQ_ISA_AUTO && ctx->isa < ctx->isa_found ? ctx->isa : ctx->isa_found;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>json
    A bounded JSON parser (RFC 8259) into one array of nodes, and helpers to write JSON.
-   Invariants: not recursive, nesting at most AWQ__JSON_DEPTH; strings are unescaped, valid UTF-8, NUL-terminated;
-   integers that fit are exact int64; every failure names the byte. A document owns two blocks, freed together.
-   Tests: tests/test_json.c, tests/fuzz_json.c */
+   Invariants: not recursive, nesting at most AWQ__JSON_DEPTH; strings are unescaped, valid UTF-8,
+   NUL-terminated; integers that fit are exact int64; every failure names the byte. A document owns two blocks,
+   freed together. Tests: tests/test_json.c, tests/fuzz_json.c */
 
 #define AWQ__JSON_DEPTH 64
 
@@ -2009,7 +2069,8 @@ static uint32_t awq__utf8_get(const unsigned char *s, int len)
     if (len == 1) return s[0];
     if (len == 2) return (uint32_t)(s[0] & 0x1f) << 6 | (s[1] & 0x3f);
     if (len == 3) return (uint32_t)(s[0] & 0x0f) << 12 | (uint32_t)(s[1] & 0x3f) << 6 | (s[2] & 0x3f);
-    return (uint32_t)(s[0] & 7) << 18 | (uint32_t)(s[1] & 0x3f) << 12 | (uint32_t)(s[2] & 0x3f) << 6 | (s[3] & 0x3f);
+    return (uint32_t)(s[0] & 7) << 18 | (uint32_t)(s[1] & 0x3f) << 12 | (uint32_t)(s[2] & 0x3f) << 6
+           | (s[3] & 0x3f);
 }
 
 static int awq__utf8_put(uint32_t cp, char *out) /* bytes written, 1..4 */
@@ -2129,8 +2190,8 @@ static awq_status awq__json_string(awq__json_parser *p, uint32_t *at, uint32_t *
     return AWQ_OK;
 }
 
-/* The value of a number of the grammar. strtod gets it as an integer with an exponent, "-12345e-3", which no locale
-   reads differently; digits beyond 40 only move the exponent. */
+/* The value of a number of the grammar. strtod gets it as an integer with an exponent, "-12345e-3", which no
+   locale reads differently; digits beyond 40 only move the exponent. */
 static double awq__json_real(const char *s, size_t n)
 {
     char tmp[80];
@@ -2172,7 +2233,8 @@ static awq_status awq__json_number(awq__json_parser *p, awq__json_node *node)
         if (u > (UINT64_MAX - d) / 10) overflow = 1;
         u = u * 10 + d;
     }
-    if (p->at == digits || (p->s[digits] == '0' && p->at > digits + 1)) return awq__json_error(p, "a malformed number");
+    if (p->at == digits || (p->s[digits] == '0' && p->at > digits + 1))
+        return awq__json_error(p, "a malformed number");
     if (p->at < p->n && p->s[p->at] == '.') {
         real = 1;
         digits = ++p->at;
@@ -2242,7 +2304,8 @@ static awq_status awq__json_parse(awq_ctx *ctx, const char *name, const char *te
                 break;
             }
         }
-        if (depth && (c == '}' || c == ']')) { /* only legal for an empty container here: commas are read below */
+        /* only legal for an empty container here: commas are read below */
+        if (depth && (c == '}' || c == ']')) {
             awq__json_node *top = &j.nodes[stack[depth - 1]];
             if (top->v.c.count || (c == '}') != (top->type == AWQ__J_OBJ)) {
                 st = awq__json_error(&p, "a value was expected");
@@ -2288,8 +2351,9 @@ static awq_status awq__json_parse(awq_ctx *ctx, const char *name, const char *te
                 node.type = AWQ__J_NULL;
                 p.at += 4;
             } else {
-                st = awq__json_error(&p, p.at < p.n ? "a value was expected" : "the text ends where a value was "
-                                                                               "expected");
+                st = awq__json_error(&p, p.at < p.n ? "a value was expected"
+                                                    : "the text ends where a value was "
+                                                      "expected");
             }
             j.nodes[id] = node;
         }
@@ -3290,12 +3354,12 @@ AWQ_API awq_status awq_unpack(awq_ctx *ctx, const awq_packed *p, awq_qweight *w)
     return AWQ_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>ops
    The operations of the forward pass beside the linears: norm, rope, attention, gated activation, log-softmax.
-   Each body is plain C written over 16 lanes and compiled once per instruction set (a target attribute on a wrapper
-   that inlines it): no reassociation, no contraction, so every instruction set gives the same bits. Lane l of a sum
-   takes elements l, l + 16, ...; lanes are added as a tree.
+   Each body is plain C written over 16 lanes and compiled once per instruction set (a target attribute on a
+   wrapper that inlines it): no reassociation, no contraction, so every instruction set gives the same bits.
+   Lane l of a sum takes elements l, l + 16, ...; lanes are added as a tree.
    Tests: tests/test_core.c (each instruction set against scalar, and against double precision) */
 
 AWQ__INLINE float awq__lanes_sum(const float *l) /* 16 lanes */
@@ -3318,8 +3382,8 @@ AWQ__INLINE float awq__dot_body(const float *a, const float *b, int64_t n)
     return awq__lanes_sum(l);
 }
 
-/* exp as loops over it vectorize: no branches, and no minimum either, which gcc 12 takes for one. The same bits as
-   awq__expf inside [-87, 88]; 0 below, exp(88) above. */
+/* exp as loops over it vectorize: no branches, and no minimum either, which gcc 12 takes for one. The same bits
+   as awq__expf inside [-87, 88]; 0 below, exp(88) above. */
 AWQ__INLINE float awq__exp_body(float x)
 {
     float inside = (float)(x >= -87.0f) * (float)(x <= 88.0f), above = (float)(x > 88.0f);
@@ -3364,8 +3428,9 @@ AWQ__INLINE void awq__add_body(float *x, const float *y, int64_t n)
     for (i = 0; i < n; i++) x[i] = x[i] + y[i];
 }
 
-/* One query of one head against keys [first, last]: online softmax over blocks of 64 keys aligned to the position, so
-   that chunking cannot change a bit. k and v rows are `stride` floats apart; out [dim]; dim <= AWQ__MAX_HEAD. */
+/* One query of one head against keys [first, last]: online softmax over blocks of 64 keys aligned to the
+   position, so that chunking cannot change a bit. k and v rows are `stride` floats apart; out [dim]; dim <=
+   AWQ__MAX_HEAD. */
 #define AWQ__MAX_HEAD 512
 #define AWQ__KEY_BLOCK 64
 
@@ -3386,7 +3451,8 @@ AWQ__INLINE void awq__attend_body(const float *q, const float *k, const float *v
         for (j = 0; j < n; j++) p[j] = awq__exp_body(p[j] - top);
         sum = sum * keep;
         for (j = 0; j < n; j++) sum = sum + p[j];
-        for (i = 0; i + 64 <= dim; i += 64) { /* the sums stay in registers over the block's keys, four chains of them */
+        /* the sums stay in registers over the block's keys, four chains of them */
+        for (i = 0; i + 64 <= dim; i += 64) {
             const float *row = v + from * stride + i;
             float l0[16], l1[16], l2[16], l3[16];
             int c;
@@ -3484,39 +3550,45 @@ typedef struct awq__ops {
     double (*kl)(const float *p, double lp, const float *q, double lq, int64_t n);
 } awq__ops;
 
-#define AWQ__OPS(isa, target)                                                                                         \
-    target static float awq__dot_##isa(const float *a, const float *b, int64_t n) { return awq__dot_body(a, b, n); }  \
-    target static void awq__norm_##isa(const float *x, const float *w, float *out, int64_t n, float eps)              \
-    {                                                                                                                 \
-        awq__norm_body(x, w, out, n, eps);                                                                            \
-    }                                                                                                                 \
-    target static void awq__gate_##isa(float *g, const float *u, int64_t n) { awq__gate_body(g, u, n); }              \
-    target static void awq__add_##isa(float *x, const float *y, int64_t n) { awq__add_body(x, y, n); }                \
-    target static void awq__attend_##isa(const float *q, const float *k, const float *v, int64_t stride,              \
-                                         int64_t first, int64_t last, int64_t dim, float scale, float *out)           \
-    {                                                                                                                 \
-        if (dim == 64) awq__attend_body(q, k, v, stride, first, last, 64, scale, out);                                \
-        else if (dim == 128) awq__attend_body(q, k, v, stride, first, last, 128, scale, out);                         \
-        else awq__attend_body(q, k, v, stride, first, last, dim, scale, out);                                         \
-    }                                                                                                                 \
-    target static void awq__rope_##isa(float *x, const float *c, const float *s, int64_t dim)                         \
-    {                                                                                                                 \
-        awq__rope_body(x, c, s, dim);                                                                                 \
-    }                                                                                                                 \
-    target static double awq__logsum_##isa(const float *x, int64_t n, float *best)                                    \
-    {                                                                                                                 \
-        return awq__logsum_body(x, n, best);                                                                          \
-    }                                                                                                                 \
-    target static double awq__kl_##isa(const float *p, double lp, const float *q, double lq, int64_t n)               \
-    {                                                                                                                 \
-        return awq__kl_body(p, lp, q, lq, n);                                                                         \
-    }                                                                                                                 \
-    static const awq__ops awq__ops_##isa = {awq__dot_##isa,    awq__norm_##isa, awq__gate_##isa,   awq__add_##isa,    \
-                                            awq__attend_##isa, awq__rope_##isa, awq__logsum_##isa, awq__kl_##isa};
+#define AWQ__OPS(isa, target)                                                                               \
+    target static float awq__dot_##isa(const float *a, const float *b, int64_t n)                           \
+    {                                                                                                       \
+        return awq__dot_body(a, b, n);                                                                      \
+    }                                                                                                       \
+    target static void awq__norm_##isa(const float *x, const float *w, float *out, int64_t n, float eps)    \
+    {                                                                                                       \
+        awq__norm_body(x, w, out, n, eps);                                                                  \
+    }                                                                                                       \
+    target static void awq__gate_##isa(float *g, const float *u, int64_t n) { awq__gate_body(g, u, n); }    \
+    target static void awq__add_##isa(float *x, const float *y, int64_t n) { awq__add_body(x, y, n); }      \
+    target static void awq__attend_##isa(const float *q, const float *k, const float *v, int64_t stride,    \
+                                         int64_t first, int64_t last, int64_t dim, float scale, float *out) \
+    {                                                                                                       \
+        if (dim == 64) awq__attend_body(q, k, v, stride, first, last, 64, scale, out);                      \
+        else if (dim == 128) awq__attend_body(q, k, v, stride, first, last, 128, scale, out);               \
+        else awq__attend_body(q, k, v, stride, first, last, dim, scale, out);                               \
+    }                                                                                                       \
+    target static void awq__rope_##isa(float *x, const float *c, const float *s, int64_t dim)               \
+    {                                                                                                       \
+        awq__rope_body(x, c, s, dim);                                                                       \
+    }                                                                                                       \
+    target static double awq__logsum_##isa(const float *x, int64_t n, float *best)                          \
+    {                                                                                                       \
+        return awq__logsum_body(x, n, best);                                                                \
+    }                                                                                                       \
+    target static double awq__kl_##isa(const float *p, double lp, const float *q, double lq, int64_t n)     \
+    {                                                                                                       \
+        return awq__kl_body(p, lp, q, lq, n);                                                               \
+    }                                                                                                       \
+    static const awq__ops awq__ops_##isa = {awq__dot_##isa,    awq__norm_##isa,   awq__gate_##isa,          \
+                                            awq__add_##isa,    awq__attend_##isa, awq__rope_##isa,          \
+                                            awq__logsum_##isa, awq__kl_##isa};
 
 /* gcc vectorizes such loops at -O2 only when asked to */
 #if defined(__GNUC__) && !defined(__clang__)
-#  define AWQ__VECTORIZE __attribute__((optimize("tree-vectorize", "fp-contract=off", "vect-cost-model=unlimited", "no-trapping-math")))
+#define AWQ__VECTORIZE \
+    __attribute__((    \
+        optimize("tree-vectorize", "fp-contract=off", "vect-cost-model=unlimited", "no-trapping-math")))
 #else
 #  define AWQ__VECTORIZE
 #endif
@@ -3541,11 +3613,11 @@ static const awq__ops *awq__ops_for(awq_ctx *ctx)
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>matmul
-   y = x W^T in exact mode: fp32 activations times weights converted to fp32. The order of summation is fixed: lane
-   j of 16 adds the products of elements j, j + 16, ... in turn, each by a fused multiply-add (one rounding), then
-   the lanes are added as a tree (16 to 8 to 4 to 2 to 1, halves upon each other). awq__mm_*_scalar are the
-   specification; the vector versions give the same bits, so results depend neither on the machine, nor on
-   threads, nor on how tokens are batched.
+   y = x W^T in exact mode: fp32 activations times weights converted to fp32. The order of summation is fixed:
+   lane j of 16 adds the products of elements j, j + 16, ... in turn, each by a fused multiply-add (one
+   rounding), then the lanes are added as a tree (16 to 8 to 4 to 2 to 1, halves upon each other).
+   awq__mm_*_scalar are the specification; the vector versions give the same bits, so results depend neither on
+   the machine, nor on threads, nor on how tokens are batched.
    A job is a block of rows times a block of tokens. Strips of 4 rows are converted 512 columns at a time into a
    small buffer and multiplied with tiles of 4 tokens, the lanes of all tokens waiting beside it. With fewer
    than 4 tokens 4-bit codes are converted in registers instead.
@@ -3591,9 +3663,9 @@ static void awq__mm_row_scalar(const awq_linear *l, int64_t row, int64_t k, int6
     }
 }
 
-/* a * b + c rounded once, on machines without the instruction too: the product of two floats is exact in double; the
-   sum, with its error known (TwoSum), is rounded to odd, and then the rounding to float is right (Boldo, Melquiond:
-   "Emulation of FMA and correctly rounded sums", 2008). */
+/* a * b + c rounded once, on machines without the instruction too: the product of two floats is exact in
+   double; the sum, with its error known (TwoSum), is rounded to odd, and then the rounding to float is right
+   (Boldo, Melquiond: "Emulation of FMA and correctly rounded sums", 2008). */
 static float awq__fma(float a, float b, float c)
 {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__aarch64__)
@@ -4039,7 +4111,8 @@ static void awq__mm_strip(const awq__mm_arg *a, int64_t row, int64_t t0, int64_t
         x = a->x + t0 * a->x_stride + k;
         for (t = 0; t + 4 <= m; t += 4)
             a->fn->tile4(w, x + t * a->x_stride, a->x_stride, steps, lanes + t * AWQ__MM_ROWS * 16);
-        for (; t < m; t++) a->fn->tile1(w, x + t * a->x_stride, a->x_stride, steps, lanes + t * AWQ__MM_ROWS * 16);
+        for (; t < m; t++)
+            a->fn->tile1(w, x + t * a->x_stride, a->x_stride, steps, lanes + t * AWQ__MM_ROWS * 16);
         if (!tail) continue;
         for (r = 0; r < AWQ__MM_ROWS; r++) w[r] += 16 * steps;
         memset(xtail, 0, sizeof xtail);
@@ -4051,7 +4124,8 @@ static void awq__mm_strip(const awq__mm_arg *a, int64_t row, int64_t t0, int64_t
     a->fn->sum(lanes, m * AWQ__MM_ROWS, sums);
     for (t = 0; t < m; t++) {
         float *y = a->y + (t0 + t) * a->y_stride + row, *sum = sums + t * AWQ__MM_ROWS;
-        for (r = 0; r < rows; r++) y[r] = a->subtract ? y[r] - sum[r] : sum[r] + (l->bias ? l->bias[row + r] : 0.0f);
+        for (r = 0; r < rows; r++)
+            y[r] = a->subtract ? y[r] - sum[r] : sum[r] + (l->bias ? l->bias[row + r] : 0.0f);
     }
 }
 
@@ -4063,8 +4137,8 @@ static void awq__mm_job(void *arg, int64_t job)
     for (; row < end; row += AWQ__MM_ROWS) awq__mm_strip(a, row, t, AWQ__MIN(AWQ__MM_TOKENS, a->m - t));
 }
 
-static void awq__mm_run(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t x_stride, int64_t m, float *y,
-                        int64_t y_stride, int subtract)
+static void awq__mm_run(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t x_stride, int64_t m,
+                        float *y, int64_t y_stride, int subtract)
 {
     awq__mm_arg a;
     a.l = l;
@@ -4199,11 +4273,11 @@ AWQ_API size_t awq_linear_bytes(const awq_linear *l)
            + (l->bias ? (size_t)l->out_features * sizeof(float) : 0);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>search
-   Scales: the reference's 20-point grid and the identity. Clips: per row and group against second moments, which is
-   the reference's objective written as a quadratic form. All in fp32, as the reference on fp32 weights.
-   Tests: tests/test_golden.c (the reference's own losses, scales and thresholds) */
+   Scales: the reference's 20-point grid and the identity. Clips: per row and group against second moments,
+   which is the reference's objective written as a quadratic form. All in fp32, as the reference on fp32
+   weights. Tests: tests/test_golden.c (the reference's own losses, scales and thresholds) */
 
 static awq_status awq__search_check(awq_ctx *ctx, const char *who, int64_t in, const awq_search_desc *d)
 {
@@ -4215,8 +4289,8 @@ static awq_status awq__search_check(awq_ctx *ctx, const char *who, int64_t in, c
     return AWQ_OK;
 }
 
-AWQ_API awq_status awq_weight_mean(awq_ctx *ctx, const float *const *weights, const int64_t *outs, int n_weights,
-                                   int64_t in_features, int64_t group_size, float *w_mean)
+AWQ_API awq_status awq_weight_mean(awq_ctx *ctx, const float *const *weights, const int64_t *outs,
+                                   int n_weights, int64_t in_features, int64_t group_size, float *w_mean)
 {
     double *sum;
     int64_t rows = 0, o, i, g;
@@ -4242,8 +4316,8 @@ AWQ_API awq_status awq_weight_mean(awq_ctx *ctx, const float *const *weights, co
     return AWQ_OK;
 }
 
-AWQ_API awq_status awq_scale_candidate(awq_ctx *ctx, const float *x_mean, const float *w_mean, int64_t in_features,
-                                       double ratio, int no_duo, float *scales)
+AWQ_API awq_status awq_scale_candidate(awq_ctx *ctx, const float *x_mean, const float *w_mean,
+                                       int64_t in_features, double ratio, int no_duo, float *scales)
 {
     float lo = 3e38f, hi = 0, norm;
     int64_t i;
@@ -4251,8 +4325,10 @@ AWQ_API awq_status awq_scale_candidate(awq_ctx *ctx, const float *x_mean, const 
         float s;
         if (!(x_mean[i] > 0) || !(w_mean[i] > 0)) {
             if (!(x_mean[i] >= 0) || !(w_mean[i] >= 0))
-                return awq__fail(ctx, AWQ_E_NUMERIC, "awq_scale_candidate: the mean magnitude of channel %lld is NaN "
-                                 "or negative", (long long)i);
+                return awq__fail(ctx, AWQ_E_NUMERIC,
+                                 "awq_scale_candidate: the mean magnitude of channel %lld is NaN "
+                                 "or negative",
+                                 (long long)i);
             scales[i] = 0; /* dead: decided below */
             continue;
         }
@@ -4313,9 +4389,9 @@ static void awq__fake_row(void *arg, int64_t o)
     }
 }
 
-AWQ_API awq_status awq_fake_quantize(awq_ctx *ctx, const float *weights, int64_t out_features, int64_t in_features,
-                                     const awq_search_desc *desc, const float *scales, const float *clip_max,
-                                     float *out)
+AWQ_API awq_status awq_fake_quantize(awq_ctx *ctx, const float *weights, int64_t out_features,
+                                     int64_t in_features, const awq_search_desc *desc, const float *scales,
+                                     const float *clip_max, float *out)
 {
     awq__fake_job j;
     AWQ__TRY(awq__search_check(ctx, "awq_fake_quantize", in_features, desc));
@@ -4329,12 +4405,13 @@ AWQ_API awq_status awq_fake_quantize(awq_ctx *ctx, const float *weights, int64_t
     return AWQ_OK;
 }
 
-/* --- second moments, accumulated over pieces of AWQ__MOMENT_ROWS tokens; block: scratch [AWQ__MOMENT_BLOCK, width] */
+/* --- second moments, accumulated over pieces of AWQ__MOMENT_ROWS tokens; block: scratch [AWQ__MOMENT_BLOCK,
+   width] */
 #define AWQ__MOMENT_ROWS 512
 #define AWQ__MOMENT_BLOCK 128
 
-/* m [wa, wb] += a^T b over n rows of a [n, wa] and b [n, wb], each row of b times weight[r] (NULL: 1). at, bt: scratch
-   [width, AWQ__MOMENT_ROWS], block as above. a == b: only j >= i is kept. */
+/* m [wa, wb] += a^T b over n rows of a [n, wa] and b [n, wb], each row of b times weight[r] (NULL: 1). at, bt:
+   scratch [width, AWQ__MOMENT_ROWS], block as above. a == b: only j >= i is kept. */
 static awq_status awq__cross_add(awq_ctx *ctx, const float *a, int64_t wa, const float *b, int64_t wb,
                                  const float *weight, int64_t n, float *at, float *bt, float *block, float *m)
 {
@@ -4344,7 +4421,8 @@ static awq_status awq__cross_add(awq_ctx *ctx, const float *a, int64_t wa, const
         for (i = 0; i < wa; i++)
             for (r = 0; r < rows; r++) at[i * rows + r] = a[(from + r) * wa + i];
         for (i = 0; i < wb; i++)
-            for (r = 0; r < rows; r++) bt[i * rows + r] = b[(from + r) * wb + i] * (weight ? weight[from + r] : 1.0f);
+            for (r = 0; r < rows; r++)
+                bt[i * rows + r] = b[(from + r) * wb + i] * (weight ? weight[from + r] : 1.0f);
         for (i = 0; i < wa; i += AWQ__MOMENT_BLOCK) {
             int64_t k = AWQ__MIN((int64_t)AWQ__MOMENT_BLOCK, wa - i), skip = a == b ? i : 0, w = wb - skip;
             awq_linear l;
@@ -4366,8 +4444,8 @@ static void awq__moments_finish(float *m, int64_t width, double count) /* mean, 
 }
 
 /* trace(D M D^T) for D [out, in]; y: scratch [out, in] */
-static awq_status awq__moment_loss(awq_ctx *ctx, const float *d, int64_t out, int64_t in, const float *moments, float *y,
-                                   double *loss)
+static awq_status awq__moment_loss(awq_ctx *ctx, const float *d, int64_t out, int64_t in, const float *moments,
+                                   float *y, double *loss)
 {
     awq_linear l;
     int64_t o;
@@ -4380,9 +4458,10 @@ static awq_status awq__moment_loss(awq_ctx *ctx, const float *d, int64_t out, in
     return AWQ_OK;
 }
 
-AWQ_API awq_status awq_search_scales(awq_ctx *ctx, const float *const *weights, const int64_t *outs, int n_weights,
-                                     int64_t in_features, const float *x_mean, const float *moments,
-                                     const awq_search_desc *desc, float *scales, double *losses, int *best)
+AWQ_API awq_status awq_search_scales(awq_ctx *ctx, const float *const *weights, const int64_t *outs,
+                                     int n_weights, int64_t in_features, const float *x_mean,
+                                     const float *moments, const awq_search_desc *desc, float *scales,
+                                     double *losses, int *best)
 {
     int64_t most = 0, i, n;
     float *w_mean, *s, *d, *y;
@@ -4399,10 +4478,12 @@ AWQ_API awq_status awq_search_scales(awq_ctx *ctx, const float *const *weights, 
     for (r = AWQ_SCALE_GRID; !st && r >= 0; r--) { /* the identity first: it wins ties */
         losses[r] = 0;
         if (r < AWQ_SCALE_GRID)
-            st = awq_scale_candidate(ctx, x_mean, w_mean, in_features, (double)r / AWQ_SCALE_GRID, desc->no_duo, s);
+            st = awq_scale_candidate(ctx, x_mean, w_mean, in_features, (double)r / AWQ_SCALE_GRID, desc->no_duo,
+                                     s);
         for (k = 0; !st && k < n_weights; k++) {
             double loss = 0;
-            st = awq_fake_quantize(ctx, weights[k], outs[k], in_features, desc, r < AWQ_SCALE_GRID ? s : NULL, NULL, d);
+            st = awq_fake_quantize(ctx, weights[k], outs[k], in_features, desc, r < AWQ_SCALE_GRID ? s : NULL,
+                                   NULL, d);
             n = outs[k] * in_features;
             for (i = 0; i < n; i++) d[i] = d[i] - weights[k][i];
             if (!st) st = awq__moment_loss(ctx, d, outs[k], in_features, moments, y, &loss);
@@ -4413,8 +4494,8 @@ AWQ_API awq_status awq_search_scales(awq_ctx *ctx, const float *const *weights, 
     if (!st) {
         for (i = 0; i < in_features; i++) scales[i] = 1;
         if (found < AWQ_SCALE_GRID)
-            st = awq_scale_candidate(ctx, x_mean, w_mean, in_features, (double)found / AWQ_SCALE_GRID, desc->no_duo,
-                                     scales);
+            st = awq_scale_candidate(ctx, x_mean, w_mean, in_features, (double)found / AWQ_SCALE_GRID,
+                                     desc->no_duo, scales);
         *best = found;
     }
     awq__free(ctx, w_mean);
@@ -4433,7 +4514,8 @@ typedef struct awq__clip_job {
     const awq_search_desc *d;
 } awq__clip_job;
 
-#define AWQ__MAX_CLIP_GROUP 1024 /* of the pieces a group is judged in; larger groups are judged piece by piece */
+/* of the pieces a group is judged in; larger groups are judged piece by piece */
+#define AWQ__MAX_CLIP_GROUP 1024
 
 static void awq__clip_row(void *arg, int64_t o)
 {
@@ -4461,8 +4543,9 @@ static void awq__clip_row(void *arg, int64_t o)
     }
 }
 
-AWQ_API awq_status awq_search_clips(awq_ctx *ctx, const float *weights, int64_t out_features, int64_t in_features,
-                                    const float *group_moments, const awq_search_desc *desc, float *clip_max)
+AWQ_API awq_status awq_search_clips(awq_ctx *ctx, const float *weights, int64_t out_features,
+                                    int64_t in_features, const float *group_moments,
+                                    const awq_search_desc *desc, float *clip_max)
 {
     awq__clip_job j;
     AWQ__TRY(awq__search_check(ctx, "awq_search_clips", in_features, desc));
@@ -5041,8 +5124,8 @@ static awq_status awq__wr_create(awq_ctx *ctx, awq__st_shard *s, const awq__text
     return e ? awq__wr_fail(ctx, s->part, e) : AWQ_OK;
 }
 
-/* Go on in the part of a run that was stopped: it must have the planned size and header. A run stopped while parts got
-   their names has some under these. */
+/* Go on in the part of a run that was stopped: it must have the planned size and header. A run stopped while
+   parts got their names has some under these. */
 static awq_status awq__wr_reopen(awq_ctx *ctx, awq__st_shard *s, const awq__text *h)
 {
     const awq_file_system *fs = awq__fs(ctx);
@@ -5935,7 +6018,7 @@ AWQ_API awq_status awq_checkpoint_read_qweight(awq_ctx *ctx, awq_checkpoint *ck,
     else *w = q;
     return st;
 }
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>unicode
    Categories of code points, as the regexes of tokenizers ask for them, and normalization form C (UAX #15).
    Invariants: text is valid UTF-8 before and after; linear in the text (combining marks have a counting sort).
@@ -6667,7 +6750,7 @@ static awq_status awq__uni_nfc(awq_ctx *ctx, const char *text, size_t n, awq__te
     return out->failed ? AWQ_E_MEMORY : AWQ_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>tokenizer
    tokenizer.json of Hugging Face's tokenizers library, for BPE models: encoding, decoding, streamed decoding.
    Text goes through steps (normalizer, pre-tokenizer) that rewrite it or cut it into pieces; then byte pair
@@ -7685,7 +7768,7 @@ AWQ_API void awq_decoder_free(awq_ctx *ctx, awq_decoder *decoder)
     memset(decoder, 0, sizeof *decoder);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>tokenizer_file
    Reads tokenizer.json, tokenizer_config.json and chat_template.jinja into an awq_tokenizer.
    Invariants: whatever the file says that would change ids or text is done or refused by name; ids, tokens and
@@ -8086,8 +8169,8 @@ static awq_status awq__tok_read_added(awq__tok_load *b, uint32_t added)
     return AWQ_OK;
 }
 
-/* Sets to look for added tokens with. One to be normalized is looked for and decoded in its normal form; without
-   special tokens, decoding leaves out those whose normal form is the text of a special token. */
+/* Sets to look for added tokens with. One to be normalized is looked for and decoded in its normal form;
+   without special tokens, decoding leaves out those whose normal form is the text of a special token. */
 static awq_status awq__tok_build_sets(awq__tok_load *b)
 {
     awq_tokenizer *t = b->t;
@@ -8277,7 +8360,7 @@ AWQ_API const char *awq_tokenizer_chat_template(const awq_tokenizer *tokenizer)
 
 AWQ_API uint64_t awq_tokenizer_hash(const awq_tokenizer *tokenizer) { return tokenizer->hash; }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>template
    Chat templates: the part of Jinja2 that models ship, with trim_blocks and lstrip_blocks on and the names that
    transformers' apply_chat_template gives. Three passes: tokens, a tree of nodes, evaluation. Filters, tests
@@ -10853,7 +10936,7 @@ AWQ_API awq_status awq_template_render(awq_ctx *ctx, const char *chat_template, 
 }
 
 AWQ_API void awq_text_free(awq_ctx *ctx, char *text) { awq__free(ctx, text); }
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>model
    Loading, and the forward pass, written once for all families over the operations above:
        x (n, H) -> norm -> q, k, v -> rope, cache -> attention -> o, add -> norm -> gate, up, down, add -> ...
@@ -10924,7 +11007,8 @@ static awq_status awq__kv_alloc(awq_ctx *ctx, const awq_config *c, int layers, i
     size_t n = (size_t)c->num_key_value_heads * (size_t)c->head_dim, all;
     memset(kv, 0, sizeof *kv);
     if (!awq__mul(n, (size_t)max, &n) || !awq__mul(n, (size_t)layers, &all))
-        return awq__fail(ctx, AWQ_E_MEMORY, "a KV cache of %lld tokens does not fit the address space", (long long)max);
+        return awq__fail(ctx, AWQ_E_MEMORY, "a KV cache of %lld tokens does not fit the address space",
+                         (long long)max);
     kv->k = AWQ__NEW_RAW(ctx, float, all);
     kv->v = kv->k ? AWQ__NEW_RAW(ctx, float, all) : NULL;
     kv->max = max;
@@ -10942,7 +11026,8 @@ static void awq__work_free(awq_ctx *ctx, awq__work *w)
 
 static awq_status awq__work_alloc(awq_ctx *ctx, const awq_config *c, int64_t rows, awq__work *w)
 {
-    size_t r = (size_t)rows, H = (size_t)c->hidden_size, I = (size_t)c->intermediate_size, d = (size_t)c->head_dim;
+    size_t r = (size_t)rows, H = (size_t)c->hidden_size, I = (size_t)c->intermediate_size,
+           d = (size_t)c->head_dim;
     size_t Q = d * (size_t)c->num_attention_heads, V = d * (size_t)c->num_key_value_heads;
     float *p;
     memset(w, 0, sizeof *w);
@@ -10966,7 +11051,8 @@ static awq_status awq__work_alloc(awq_ctx *ctx, const awq_config *c, int64_t row
     return AWQ_E_MEMORY;
 }
 
-/* --- rope: inverse frequencies in fp32 as the reference computes them, angles pos * inv_freq rounded to fp32 */
+/* --- rope: inverse frequencies in fp32 as the reference computes them, angles pos * inv_freq rounded to fp32
+   */
 static float awq__rope_inv_freq(const awq_config *c, int i)
 {
     double base = (double)(float)pow(c->rope_theta, 2.0 * i / c->head_dim);
@@ -11008,8 +11094,8 @@ static void awq__norm_row(void *arg, int64_t r)
     j->ops->norm(j->x + r * j->width, j->weight, j->out + r * j->width, j->width, j->eps);
 }
 
-static void awq__norm_rows(awq_ctx *ctx, const float *x, const float *weight, float *out, int64_t n, int64_t width,
-                           double eps)
+static void awq__norm_rows(awq_ctx *ctx, const float *x, const float *weight, float *out, int64_t n,
+                           int64_t width, double eps)
 {
     awq__norm_job j;
     j.ops = awq__ops_for(ctx);
@@ -11059,7 +11145,8 @@ static void awq__attend_block(void *arg, int64_t index)
     const awq_config *c = j->c;
     awq__work *w = j->w;
     int64_t d = c->head_dim, nkv = c->num_key_value_heads, V = d * nkv, Q = d * c->num_attention_heads;
-    int64_t group = c->num_attention_heads / nkv, g = index % nkv, r = index / nkv * 8, end = AWQ__MIN(r + 8, j->n), h;
+    int64_t group = c->num_attention_heads / nkv, g = index % nkv, r = index / nkv * 8,
+            end = AWQ__MIN(r + 8, j->n), h;
     float scale = 1.0f / sqrtf((float)d);
     for (; r < end; r++) {
         awq__kv *kv = w->row[r].kv;
@@ -11067,13 +11154,14 @@ static void awq__attend_block(void *arg, int64_t index)
         size_t at = j->kv_offset * (size_t)kv->max * (size_t)V + (size_t)(g * d);
         if (j->layer->sliding && pos >= c->sliding_window) first = pos - c->sliding_window + 1;
         for (h = g * group; h < (g + 1) * group; h++)
-            j->ops->attend(w->q + r * Q + h * d, kv->k + at, kv->v + at, V, first, pos, d, scale, w->att + r * Q + h * d);
+            j->ops->attend(w->q + r * Q + h * d, kv->k + at, kv->v + at, V, first, pos, d, scale,
+                           w->att + r * Q + h * d);
     }
 }
 
 /* w->xn (n, H) -> w->att (n, Q), the input of o_proj. cache_layer: its place in the KV caches */
-static awq_status awq__attend(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer, awq__work *w,
-                              int64_t n)
+static awq_status awq__attend(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer,
+                              awq__work *w, int64_t n)
 {
     awq__attend_job j;
     AWQ__TRY(awq_linear_run(ctx, &l->linear[AWQ_Q_PROJ], w->xn, n, w->q));
@@ -11091,8 +11179,8 @@ static awq_status awq__attend(awq_ctx *ctx, const awq_config *c, const awq__laye
 }
 
 /* w->xn (n, H) -> w->out (n, H) */
-static awq_status awq__attention(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer, awq__work *w,
-                                 int64_t n)
+static awq_status awq__attention(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer,
+                                 awq__work *w, int64_t n)
 {
     AWQ__TRY(awq__attend(ctx, c, l, cache_layer, w, n));
     return awq_linear_run(ctx, &l->linear[AWQ_O_PROJ], w->att, n, w->out);
@@ -11140,11 +11228,12 @@ static awq_status awq__mlp(awq_ctx *ctx, const awq_config *c, const awq__layer *
 
 /* Points inside a block where calibration listens. */
 typedef enum awq__tap_in { AWQ__IN_ATTN = 0, AWQ__IN_O, AWQ__IN_MLP, AWQ__IN_DOWN, AWQ__N_IN } awq__tap_in;
-typedef awq_status (*awq__block_tap)(void *user, awq__tap_in point, const float *data, int64_t n, int64_t width);
+typedef awq_status (*awq__block_tap)(void *user, awq__tap_in point, const float *data, int64_t n,
+                                     int64_t width);
 
 /* One decoder block over w->x, in place. tap may be NULL. */
-static awq_status awq__block(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer, awq__work *w,
-                             int64_t n, awq__block_tap tap, void *user)
+static awq_status awq__block(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer,
+                             awq__work *w, int64_t n, awq__block_tap tap, void *user)
 {
     const awq__ops *ops = awq__ops_for(ctx);
     int64_t H = c->hidden_size;
@@ -11178,16 +11267,19 @@ static awq_status awq__embed(awq_ctx *ctx, const awq_model *m, const int32_t *id
     int64_t H = m->config.hidden_size, i;
     for (i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= m->config.vocab_size)
-            return awq__fail(ctx, AWQ_E_ARG, "token id %d is outside the model's vocabulary of %lld", (int)ids[i],
-                             (long long)m->config.vocab_size);
-        awq__to_float(m->embed_dtype, (const char *)m->embed + (size_t)ids[i] * (size_t)H * awq_dtype_size(m->embed_dtype),
-                      H, x + i * H);
+            return awq__fail(ctx, AWQ_E_ARG, "token id %d is outside the model's vocabulary of %lld",
+                             (int)ids[i], (long long)m->config.vocab_size);
+        awq__to_float(m->embed_dtype,
+                      (const char *)m->embed + (size_t)ids[i] * (size_t)H * awq_dtype_size(m->embed_dtype), H,
+                      x + i * H);
     }
     return AWQ_OK;
 }
 
-/* All blocks over the n rows described by w->row; x filled by awq__embed. Result: w->xn after the final norm. */
-static awq_status awq__forward(awq_ctx *ctx, const awq_model *m, awq__work *w, int64_t n, awq_tap tap, void *user)
+/* All blocks over the n rows described by w->row; x filled by awq__embed. Result: w->xn after the final norm.
+   */
+static awq_status awq__forward(awq_ctx *ctx, const awq_model *m, awq__work *w, int64_t n, awq_tap tap,
+                               void *user)
 {
     const awq_config *c = &m->config;
     int i;
@@ -11226,15 +11318,17 @@ static awq_status awq__model_tensor(awq_ctx *ctx, awq_model *m, const awq_tensor
     size_t es = awq_dtype_size(t->dtype), at, part = (size_t)1 << 20;
     char *p;
     if (t->dtype != AWQ_F32 && t->dtype != AWQ_F16 && t->dtype != AWQ_BF16)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "tensor %s is %s; F32, F16 and BF16 weights can be run", t->name,
-                         awq_dtype_name(t->dtype));
-    if (t->bytes > SIZE_MAX / 2) return awq__fail(ctx, AWQ_E_MEMORY, "tensor %s does not fit the address space", t->name);
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "tensor %s is %s; F32, F16 and BF16 weights can be run",
+                         t->name, awq_dtype_name(t->dtype));
+    if (t->bytes > SIZE_MAX / 2)
+        return awq__fail(ctx, AWQ_E_MEMORY, "tensor %s does not fit the address space", t->name);
     m->bytes += t->bytes;
     if (mapped) {
         *out = mapped;
         return awq__check_raw(ctx, t, mapped, 0, (int64_t)(t->bytes / es));
     }
-    if (!awq__grow(ctx, (void **)&m->owned, &m->cap_owned, m->n_owned + 1, sizeof *m->owned)) return AWQ_E_MEMORY;
+    if (!awq__grow(ctx, (void **)&m->owned, &m->cap_owned, m->n_owned + 1, sizeof *m->owned))
+        return AWQ_E_MEMORY;
     p = (char *)awq__alloc_raw(ctx, (size_t)t->bytes + 1, 1);
     if (!p) return AWQ_E_MEMORY;
     m->owned[m->n_owned++] = p;
@@ -11248,8 +11342,8 @@ static awq_status awq__model_tensor(awq_ctx *ctx, awq_model *m, const awq_tensor
 }
 
 /* A small vector as fp32 in the model's arena. */
-static awq_status awq__read_vector(awq_ctx *ctx, awq_checkpoint *ck, awq__arena *arena, const char *name, int64_t n,
-                                   float **out)
+static awq_status awq__read_vector(awq_ctx *ctx, awq_checkpoint *ck, awq__arena *arena, const char *name,
+                                   int64_t n, float **out)
 {
     awq_tensors *ts = awq_checkpoint_tensors(ck);
     const awq_tensor *t = awq_tensors_find(ts, name);
@@ -11272,8 +11366,10 @@ static awq_status awq__layer_norms(awq_ctx *ctx, awq_checkpoint *ck, awq__arena 
     AWQ__TRY(awq__read_vector(ctx, ck, arena, awq__ck_name(name, c->family->post_norm, i, ""), c->hidden_size,
                               &l->post_norm));
     if (!c->family->qk_norm) return AWQ_OK;
-    AWQ__TRY(awq__read_vector(ctx, ck, arena, awq__ck_name(name, c->family->q_norm, i, ""), c->head_dim, &l->q_norm));
-    return awq__read_vector(ctx, ck, arena, awq__ck_name(name, c->family->k_norm, i, ""), c->head_dim, &l->k_norm);
+    AWQ__TRY(awq__read_vector(ctx, ck, arena, awq__ck_name(name, c->family->q_norm, i, ""), c->head_dim,
+                              &l->q_norm));
+    return awq__read_vector(ctx, ck, arena, awq__ck_name(name, c->family->k_norm, i, ""), c->head_dim,
+                            &l->k_norm);
 }
 
 AWQ_API void awq_model_free(awq_ctx *ctx, awq_model *m)
@@ -11302,8 +11398,8 @@ static int64_t awq__default_group(int64_t in_features)
     return 0;
 }
 
-static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_linear_id id, const awq_model_desc *desc,
-                                   awq_linear *out)
+static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_linear_id id,
+                                   const awq_model_desc *desc, awq_linear *out)
 {
     awq_linear_info info;
     awq_qweight w;
@@ -11328,7 +11424,8 @@ static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_li
     } else {
         int64_t g = desc->rtn_group_size ? desc->rtn_group_size : awq__default_group(info.in_features), i;
         size_t n = (size_t)(info.out_features * info.in_features);
-        st = awq_qweight_alloc(ctx, info.out_features, info.in_features, desc->rtn_bits, g, desc->rtn_symmetric, &w);
+        st = awq_qweight_alloc(ctx, info.out_features, info.in_features, desc->rtn_bits, g, desc->rtn_symmetric,
+                               &w);
         if (!st) dense = AWQ__NEW_RAW(ctx, float, n);
         if (!st && !dense) st = AWQ_E_MEMORY;
         if (!st) st = awq_tensors_read_float(ctx, ts, info.weight, 0, (int64_t)n, dense);
@@ -11336,7 +11433,9 @@ static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_li
         if (!st) st = awq_quantize(ctx, dense, &w);
         awq__free(ctx, dense);
     }
-    if (!st) st = awq_linear_prepare(ctx, &w, info.quantized && info.packed.layout == AWQ_LAYOUT_GEMV_FAST, bias, out);
+    if (!st)
+        st = awq_linear_prepare(ctx, &w, info.quantized && info.packed.layout == AWQ_LAYOUT_GEMV_FAST, bias,
+                                out);
     awq_qweight_free(ctx, &w);
     if (!st) {
         m->bytes += awq_linear_bytes(out);
@@ -11381,7 +11480,8 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
         m->linear_bytes += t->bytes;
     }
     AWQ__TRY(awq_linear_dense(ctx, t->dtype, data, c->vocab_size, c->hidden_size, NULL, &m->head));
-    AWQ__TRY(awq__read_vector(ctx, m->checkpoint, &m->arena, c->family->final_norm, c->hidden_size, &m->final_norm));
+    AWQ__TRY(
+        awq__read_vector(ctx, m->checkpoint, &m->arena, c->family->final_norm, c->hidden_size, &m->final_norm));
     m->layers = (awq__layer *)awq__arena_alloc(ctx, &m->arena, (size_t)c->num_hidden_layers, sizeof *m->layers);
     if (!m->layers) return AWQ_E_MEMORY;
     for (i = 0; i < c->num_hidden_layers; i++) {
@@ -11393,7 +11493,8 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
     return AWQ_OK;
 }
 
-AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_model_desc *desc, awq_model **model)
+AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_model_desc *desc,
+                                  awq_model **model)
 {
     awq_model_desc none;
     awq_model *m;
@@ -11435,7 +11536,8 @@ AWQ_API void awq_session_free(awq_ctx *ctx, awq_session *s)
     awq__free(ctx, s);
 }
 
-AWQ_API awq_status awq_session_create(awq_ctx *ctx, const awq_model *model, int64_t max_tokens, awq_session **session)
+AWQ_API awq_status awq_session_create(awq_ctx *ctx, const awq_model *model, int64_t max_tokens,
+                                      awq_session **session)
 {
     const awq_config *c = &model->config;
     awq_session *s;
@@ -11475,9 +11577,11 @@ AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *s, const int32_t 
     awq_status st = AWQ_OK;
     memset(&none, 0, sizeof none);
     if (!desc) desc = &none;
-    if (n < 1) return awq__fail(ctx, AWQ_E_ARG, "awq_session_feed: %lld tokens, expected at least one", (long long)n);
+    if (n < 1)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_session_feed: %lld tokens, expected at least one", (long long)n);
     if (n > s->kv.max - start)
-        return awq__fail(ctx, AWQ_E_LIMIT, "the session has room for %lld tokens; %lld are there and %lld more came",
+        return awq__fail(ctx, AWQ_E_LIMIT,
+                         "the session has room for %lld tokens; %lld are there and %lld more came",
                          (long long)s->kv.max, (long long)start, (long long)n);
     chunk = desc->chunk > 0 ? AWQ__MIN(desc->chunk, w->rows) : w->rows;
     for (at = 0; !st && at < n; at += chunk) {
@@ -11490,7 +11594,8 @@ AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *s, const int32_t 
         if (!st) st = awq__forward(ctx, s->model, w, rows, desc->tap, desc->user);
         for (i = 0; !st && desc->all_logits && i < rows; i += AWQ__HEAD_ROWS)
             st = awq_linear_run(ctx, &s->model->head, w->xn + i * c->hidden_size,
-                                AWQ__MIN((int64_t)AWQ__HEAD_ROWS, rows - i), desc->all_logits + (at + i) * c->vocab_size);
+                                AWQ__MIN((int64_t)AWQ__HEAD_ROWS, rows - i),
+                                desc->all_logits + (at + i) * c->vocab_size);
         if (!st && logits && at + rows == n)
             st = awq_linear_run(ctx, &s->model->head, w->xn + (rows - 1) * c->hidden_size, 1, logits);
         if (!st) s->kv.len = start + at + rows;
@@ -11499,11 +11604,11 @@ AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *s, const int32_t 
     return st;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>generate
-   Sampling and the loop from prompt to text. Invariants: the same seed gives the same tokens on every machine in exact
-   mode; ties go to the lower id; text is handed out in whole characters and never contains a stop string.
-   Tests: tests/test_generate.c */
+   Sampling and the loop from prompt to text. Invariants: the same seed gives the same tokens on every machine
+   in exact mode; ties go to the lower id; text is handed out in whole characters and never contains a stop
+   string. Tests: tests/test_generate.c */
 
 typedef struct awq__candidate {
     float logit, p;
@@ -11525,7 +11630,8 @@ static int32_t awq__argmax(const float *x, int64_t n)
     return (int32_t)best;
 }
 
-static void awq__penalize(const awq_sampling *s, float *logits, int64_t vocab, const int32_t *history, int64_t n)
+static void awq__penalize(const awq_sampling *s, float *logits, int64_t vocab, const int32_t *history,
+                          int64_t n)
 {
     int64_t from = s->repetition_window > 0 && n > s->repetition_window ? n - s->repetition_window : 0, i, j;
     for (i = from; i < n; i++) {
@@ -11542,14 +11648,19 @@ AWQ_API awq_status awq_sample(awq_ctx *ctx, const awq_sampling *s, float *logits
     awq__candidate *c;
     int64_t n = vocab_size, i, keep;
     double sum = 0, at;
-    if (vocab_size < 1) return awq__fail(ctx, AWQ_E_ARG, "awq_sample: vocab_size is %lld", (long long)vocab_size);
-    if (!(s->temperature >= 0) || s->top_k < 0 || !(s->top_p >= 0 && s->top_p <= 1) || !(s->min_p >= 0 && s->min_p <= 1)
-        || !(s->repetition_penalty >= 0))
-        return awq__fail(ctx, AWQ_E_ARG, "sampling: temperature %g, top_k %d, top_p %g, min_p %g, repetition_penalty %g: "
-                         "expected none negative, top_p and min_p at most 1", (double)s->temperature, s->top_k,
-                         (double)s->top_p, (double)s->min_p, (double)s->repetition_penalty);
-    if (!awq__all_finite(logits, vocab_size)) return awq__fail(ctx, AWQ_E_NUMERIC, "the logits have NaN or Inf");
-    if (s->repetition_penalty > 0 && s->repetition_penalty != 1) awq__penalize(s, logits, n, history, n_history);
+    if (vocab_size < 1)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_sample: vocab_size is %lld", (long long)vocab_size);
+    if (!(s->temperature >= 0) || s->top_k < 0 || !(s->top_p >= 0 && s->top_p <= 1)
+        || !(s->min_p >= 0 && s->min_p <= 1) || !(s->repetition_penalty >= 0))
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "sampling: temperature %g, top_k %d, top_p %g, min_p %g, repetition_penalty %g: "
+                         "expected none negative, top_p and min_p at most 1",
+                         (double)s->temperature, s->top_k, (double)s->top_p, (double)s->min_p,
+                         (double)s->repetition_penalty);
+    if (!awq__all_finite(logits, vocab_size))
+        return awq__fail(ctx, AWQ_E_NUMERIC, "the logits have NaN or Inf");
+    if (s->repetition_penalty > 0 && s->repetition_penalty != 1)
+        awq__penalize(s, logits, n, history, n_history);
     if (s->temperature == 0 || s->top_k == 1) {
         *id = awq__argmax(logits, n);
         return AWQ_OK;
@@ -11578,8 +11689,8 @@ AWQ_API awq_status awq_sample(awq_ctx *ctx, const awq_sampling *s, float *logits
 }
 
 /* text -> ids in fresh memory */
-static awq_status awq__encode_all(awq_ctx *ctx, const awq_tokenizer *t, const char *text, size_t bytes, int special,
-                                  int32_t **ids, size_t *n)
+static awq_status awq__encode_all(awq_ctx *ctx, const awq_tokenizer *t, const char *text, size_t bytes,
+                                  int special, int32_t **ids, size_t *n)
 {
     size_t cap = bytes + 16;
     int32_t *p = AWQ__NEW_RAW(ctx, int32_t, cap);
@@ -11612,8 +11723,8 @@ static awq_status awq__render(awq_ctx *ctx, const awq_tokenizer *t, const awq_me
     return awq_template_render(ctx, awq_tokenizer_chat_template(t), messages, n, &d, text, bytes);
 }
 
-static awq_status awq__encode_messages(awq_ctx *ctx, const awq_tokenizer *t, const awq_message *messages, size_t n,
-                                       int add_generation_prompt, int32_t **ids, size_t *n_ids)
+static awq_status awq__encode_messages(awq_ctx *ctx, const awq_tokenizer *t, const awq_message *messages,
+                                       size_t n, int add_generation_prompt, int32_t **ids, size_t *n_ids)
 {
     char *text = NULL;
     size_t bytes = 0;
@@ -11733,9 +11844,11 @@ AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_
     awq_status st = AWQ_OK;
     memset(&r, 0, sizeof r);
     if (!d->ids && !model->tokenizer)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_generate: the model has no tokenizer.json; give the prompt as ids");
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_generate: the model has no tokenizer.json; give the prompt as ids");
     if (d->ids && d->n_ids < 1)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_generate: n_ids is %lld, expected at least 1", (long long)d->n_ids);
+        return awq__fail(ctx, AWQ_E_ARG, "awq_generate: n_ids is %lld, expected at least 1",
+                         (long long)d->n_ids);
     if (d->ids) {
         n = (size_t)d->n_ids;
         ids = AWQ__NEW_RAW(ctx, int32_t, n);
@@ -11744,8 +11857,8 @@ AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_
     } else if (d->messages) {
         st = awq__encode_messages(ctx, model->tokenizer, d->messages, d->n_messages, 1, &ids, &n);
     } else {
-        st = awq__encode_all(ctx, model->tokenizer, d->prompt ? d->prompt : "", d->prompt ? strlen(d->prompt) : 0, 1,
-                             &ids, &n);
+        st = awq__encode_all(ctx, model->tokenizer, d->prompt ? d->prompt : "",
+                             d->prompt ? strlen(d->prompt) : 0, 1, &ids, &n);
     }
     if (!st && !n) st = awq__fail(ctx, AWQ_E_ARG, "awq_generate: the prompt has no tokens");
     if (!st) {
@@ -11767,10 +11880,10 @@ AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_
     return st;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>evaluate
-   Teacher-forced over windows of the same tokens; logits live 16 rows at a time. Sums in double, in token order.
-   Tests: tests/test_evaluate.c, tests/test_golden.c (perplexities of the reference) */
+   Teacher-forced over windows of the same tokens; logits live 16 rows at a time. Sums in double, in token
+   order. Tests: tests/test_evaluate.c, tests/test_golden.c (perplexities of the reference) */
 
 typedef struct awq__eval_side {
     awq_session *s;
@@ -11838,13 +11951,15 @@ AWQ_API int64_t awq_evaluate_windows(int64_t n_ids, int64_t window, int64_t stri
 static awq_status awq__evaluate_run(awq_ctx *ctx, const awq_evaluate_desc *d, awq__eval_side *side, int n_sides,
                                     int64_t window, int64_t stride, awq_evaluation *r)
 {
-    int64_t windows = awq_evaluate_windows(d->n_ids, window, stride), wi, at, i, vocab = side[0].s->model->config.vocab_size;
+    int64_t windows = awq_evaluate_windows(d->n_ids, window, stride), wi, at, i,
+            vocab = side[0].s->model->config.vocab_size;
     double began = awq__now(), nll[2] = {0, 0}, kl = 0, sum_d = 0, sum_dd = 0;
     int64_t agree = 0, blocks = 0;
     int k;
     for (wi = 0; wi < windows; wi++) {
         int64_t start = wi * stride, len = AWQ__MIN(window, d->n_ids - start), scored = 0;
-        int64_t from = wi ? window - stride : 0; /* first token of the window whose successor counts is from (or 0) */
+        /* first token of the window whose successor counts is from (or 0) */
+        int64_t from = wi ? window - stride : 0;
         const int32_t *ids = d->ids + start;
         double w_nll[2] = {0, 0}, w_kl = 0;
         if (wi && from) from -= 1; /* the token before the new part predicts its first token */
@@ -11874,10 +11989,12 @@ static awq_status awq__evaluate_run(awq_ctx *ctx, const awq_evaluate_desc *d, aw
                     int32_t next = ids[pos + 1];
                     if (pos < from) continue;
                     if (next < 0 || next >= vocab)
-                        return awq__fail(ctx, AWQ_E_ARG, "token id %d is outside the model's vocabulary of %lld", next,
+                        return awq__fail(ctx, AWQ_E_ARG,
+                                         "token id %d is outside the model's vocabulary of %lld", next,
                                          (long long)vocab);
                     scored++;
-                    for (k = 0; k < n_sides; k++) w_nll[k] += side[k].lse[row] - side[k].logits[row * vocab + next];
+                    for (k = 0; k < n_sides; k++)
+                        w_nll[k] += side[k].lse[row] - side[k].logits[row * vocab + next];
                     if (n_sides == 2) {
                         w_kl += kls[row];
                         agree += side[0].top[row] == side[1].top[row];
@@ -11916,9 +12033,11 @@ static awq_status awq__evaluate_run(awq_ctx *ctx, const awq_evaluate_desc *d, aw
     return AWQ_OK;
 }
 
-AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_evaluate_desc *d, awq_evaluation *result)
+AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_evaluate_desc *d,
+                                awq_evaluation *result)
 {
-    int64_t window = d->window > 0 ? d->window : 512, stride = d->stride > 0 && d->stride < window ? d->stride : window;
+    int64_t window = d->window > 0 ? d->window : 512,
+            stride = d->stride > 0 && d->stride < window ? d->stride : window;
     const awq_model *models[2];
     awq__eval_side side[2];
     awq_evaluation r;
@@ -11929,9 +12048,11 @@ AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_
     memset(side, 0, sizeof side);
     memset(&r, 0, sizeof r);
     if (d->n_ids < 2)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_evaluate: %lld tokens, at least 2 are needed", (long long)d->n_ids);
+        return awq__fail(ctx, AWQ_E_ARG, "awq_evaluate: %lld tokens, at least 2 are needed",
+                         (long long)d->n_ids);
     if (window < 2 || stride < 1)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_evaluate: window %lld, stride %lld: expected window of at least 2",
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_evaluate: window %lld, stride %lld: expected window of at least 2",
                          (long long)window, (long long)stride);
     if (n == 2 && models[0]->config.vocab_size != models[1]->config.vocab_size)
         return awq__fail(ctx, AWQ_E_ARG, "awq_evaluate: the model has %lld tokens, the baseline %lld",
@@ -11946,10 +12067,10 @@ AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_
     return st;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>export
-   Writing a checkpoint: the plan of its tensors, config.json with quantization_config, the files that travel along.
-   Everything is written to <target>.partial, which becomes <target> by one rename when it is complete.
+   Writing a checkpoint: the plan of its tensors, config.json with quantization_config, the files that travel
+   along. Everything is written to <target>.partial, which becomes <target> by one rename when it is complete.
    Tests: tests/test_quantize_model.c, tests/test_golden.c */
 
 typedef struct awq__export_desc {
@@ -12026,7 +12147,8 @@ static awq_dtype awq__dense_dtype(const awq__export *e, awq_dtype stored)
     return e->d.dense != AWQ_DTYPE_NONE && awq__is_real(stored) ? e->d.dense : stored;
 }
 
-/* every name to keep must be part of some linear's name: a slip of the pen would quantize what was to be kept */
+/* every name to keep must be part of some linear's name: a slip of the pen would quantize what was to be kept
+   */
 static awq_status awq__plan_kept(awq_ctx *ctx, const awq__export *e)
 {
     const awq_config *c = awq_checkpoint_config(e->ck);
@@ -12039,8 +12161,10 @@ static awq_status awq__plan_kept(awq_ctx *ctx, const awq__export *e)
                 found = strstr(info.name, e->d.keep[i]) != NULL;
             }
         if (!found)
-            return awq__fail(ctx, AWQ_E_ARG, "keep \"%s\": no linear of the model has that in its name (they are called "
-                             "like model.layers.0.mlp.down_proj)", e->d.keep[i]);
+            return awq__fail(ctx, AWQ_E_ARG,
+                             "keep \"%s\": no linear of the model has that in its name (they are called "
+                             "like model.layers.0.mlp.down_proj)",
+                             e->d.keep[i]);
     }
     return AWQ_OK;
 }
@@ -12056,13 +12180,14 @@ static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_
     awq__consume(e, info.bias);
     for (i = 0; info.quantized && i < info.packed.n_tensors; i++) awq__consume(e, info.part[i]);
     o->first = (int64_t)e->n_plan;
-    if (e->d.layout == AWQ_LAYOUT_NONE || (awq__is_kept(e->d.keep, e->d.n_keep, info.name) && !info.quantized)) {
+    if (e->d.layout == AWQ_LAYOUT_NONE
+        || (awq__is_kept(e->d.keep, e->d.n_keep, info.name) && !info.quantized)) {
         int64_t shape[2];
         shape[0] = info.out_features;
         shape[1] = info.in_features;
         snprintf(name, sizeof name, "%s.weight", info.name);
-        AWQ__TRY(awq__plan_add(ctx, e, name, awq__dense_dtype(e, info.quantized ? AWQ_F16 : info.weight->dtype), 2,
-                               shape));
+        AWQ__TRY(awq__plan_add(ctx, e, name, awq__dense_dtype(e, info.quantized ? AWQ_F16 : info.weight->dtype),
+                               2, shape));
     } else if (!info.quantized && e->d.bits == 0) { /* converting: what is dense stays dense */
         snprintf(name, sizeof name, "%s.weight", info.name);
         AWQ__TRY(awq__plan_add(ctx, e, name, awq__dense_dtype(e, info.weight->dtype), 2, info.weight->shape));
@@ -12084,7 +12209,8 @@ static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_
         }
         for (i = 0; i < o->p.n_tensors; i++) {
             snprintf(name, sizeof name, "%s.%s", info.name, o->p.tensor[i].suffix);
-            AWQ__TRY(awq__plan_add(ctx, e, name, o->p.tensor[i].dtype, o->p.tensor[i].ndim, o->p.tensor[i].shape));
+            AWQ__TRY(
+                awq__plan_add(ctx, e, name, o->p.tensor[i].dtype, o->p.tensor[i].ndim, o->p.tensor[i].shape));
         }
     }
     if (info.bias)
@@ -12094,9 +12220,16 @@ static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_
 }
 
 /* Files that travel with the weights. */
-static const char *const awq__side_files[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                                              "added_tokens.json", "generation_config.json", "chat_template.jinja",
-                                              "tokenizer.model", "vocab.json", "merges.txt", "LICENSE"};
+static const char *const awq__side_files[] = {"tokenizer.json",
+                                              "tokenizer_config.json",
+                                              "special_tokens_map.json",
+                                              "added_tokens.json",
+                                              "generation_config.json",
+                                              "chat_template.jinja",
+                                              "tokenizer.model",
+                                              "vocab.json",
+                                              "merges.txt",
+                                              "LICENSE"};
 #define AWQ__N_SIDE_FILES (sizeof awq__side_files / sizeof awq__side_files[0])
 
 static void awq__remove_in(awq_ctx *ctx, const char *folder, const char *name)
@@ -12134,8 +12267,8 @@ static awq_status awq__export_plan(awq_ctx *ctx, awq__export *e)
     int64_t n = awq_tensors_count(ts), i;
     int l, k;
     e->consumed = (unsigned char *)awq__arena_alloc(ctx, &e->arena, (size_t)n, 1);
-    e->linear = (awq__out_linear *)awq__arena_alloc(ctx, &e->arena, (size_t)c->num_hidden_layers * AWQ_N_LINEARS,
-                                                    sizeof *e->linear);
+    e->linear = (awq__out_linear *)awq__arena_alloc(
+        ctx, &e->arena, (size_t)c->num_hidden_layers * AWQ_N_LINEARS, sizeof *e->linear);
     if (!e->consumed || !e->linear) return AWQ_E_MEMORY;
     AWQ__TRY(awq__plan_kept(ctx, e));
     for (l = 0; l < c->num_hidden_layers; l++)
@@ -12143,7 +12276,8 @@ static awq_status awq__export_plan(awq_ctx *ctx, awq__export *e)
     for (i = 0; i < n; i++) {
         const awq_tensor *t = awq_tensors_at(ts, i);
         if (e->consumed[i]) continue;
-        if (strstr(t->name, "rotary_emb.inv_freq")) e->consumed[i] = 1; /* old checkpoints; engines recompute it */
+        /* old checkpoints; engines recompute it */
+        if (strstr(t->name, "rotary_emb.inv_freq")) e->consumed[i] = 1;
         else AWQ__TRY(awq__plan_add(ctx, e, t->name, awq__dense_dtype(e, t->dtype), t->ndim, t->shape));
     }
     return AWQ_OK;
@@ -12162,27 +12296,30 @@ static awq_status awq__export_open(awq_ctx *ctx, awq_checkpoint *ck, const awq__
     e->ck = ck;
     if (!d->target || !*d->target) return awq__fail(ctx, AWQ_E_ARG, "no target folder was given");
     if (d->layout == AWQ_LAYOUT_EXLLAMA)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "exllama is a layout in memory; no engine reads it from a file, use gptq");
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                         "exllama is a layout in memory; no engine reads it from a file, use gptq");
     awq__text_str(ctx, &t, d->target);
     while (t.len > 1 && t.data[t.len - 1] == '/') t.data[--t.len] = 0;
     awq__text_str(ctx, &t, ".partial");
     config = awq__path_join(ctx, d->target, "config.json");
     if (t.failed || !config) st = AWQ_E_MEMORY;
     e->partial = t.data;
-    code = st ? 0 : fs->open(fs->user, d->target, 0, &h); /* of a folder: EISDIR; an empty one may be replaced */
+    /* of a folder: EISDIR; an empty one may be replaced */
+    code = st ? 0 : fs->open(fs->user, d->target, 0, &h);
     if (!st && !code) fs->close(fs->user, h);
     if (!st && (!code || awq__file_exists(ctx, config) || (code == EISDIR && fs->remove(fs->user, d->target))))
         st = awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it", d->target);
     if (!st && !(journal = awq__path_join(ctx, e->partial, "progress.jsonl"))) st = AWQ_E_MEMORY;
     e->unfinished = !st && awq__file_exists(ctx, journal);
     if (!st && e->unfinished && !d->resume)
-        st = awq__fail(ctx, AWQ_E_ARG, "%s holds an unfinished run; resume it or remove that folder", e->partial);
+        st = awq__fail(ctx, AWQ_E_ARG, "%s holds an unfinished run; resume it or remove that folder",
+                       e->partial);
     if (!st) st = awq__export_plan(ctx, e);
     if (!st && (code = fs->make_folder(fs->user, e->partial)) != 0)
         st = awq__io_fail(ctx, e->partial, "make the folder", code);
     if (!st)
-        st = awq_writer_open(ctx, e->partial, e->plan, (int64_t)e->n_plan, d->shard_bytes, d->resume && e->unfinished,
-                             &e->writer);
+        st = awq_writer_open(ctx, e->partial, e->plan, (int64_t)e->n_plan, d->shard_bytes,
+                             d->resume && e->unfinished, &e->writer);
     awq__free(ctx, journal);
     awq__free(ctx, config);
     if (st) awq__export_close(ctx, e, e->unfinished);
@@ -12190,7 +12327,8 @@ static awq_status awq__export_open(awq_ctx *ctx, awq_checkpoint *ck, const awq__
 }
 
 /* n floats as the tensor at plan index i, from element `first` on */
-static awq_status awq__export_float(awq_ctx *ctx, awq__export *e, int64_t i, int64_t first, const float *data, int64_t n)
+static awq_status awq__export_float(awq_ctx *ctx, awq__export *e, int64_t i, int64_t first, const float *data,
+                                    int64_t n)
 {
     const awq_tensor *t = &e->plan[i];
     uint64_t part[512]; /* aligned for every type */
@@ -12202,21 +12340,23 @@ static awq_status awq__export_float(awq_ctx *ctx, awq__export *e, int64_t i, int
         if (t->dtype == AWQ_F16)
             for (k = 0; k < m; k++)
                 if ((((uint16_t *)part)[k] & 0x7c00) == 0x7c00)
-                    return awq__fail(ctx, AWQ_E_NUMERIC, "tensor %s: element %lld is %g, beyond FP16's 65504", t->name,
-                                     (long long)(first + at + k), (double)data[at + k]);
+                    return awq__fail(ctx, AWQ_E_NUMERIC, "tensor %s: element %lld is %g, beyond FP16's 65504",
+                                     t->name, (long long)(first + at + k), (double)data[at + k]);
         AWQ__TRY(awq_writer_write(ctx, e->writer, i, (uint64_t)(first + at) * es, part, (size_t)m * es));
     }
     return AWQ_OK;
 }
 
-static awq_status awq__export_named(awq_ctx *ctx, awq__export *e, const char *name, const float *data, int64_t n)
+static awq_status awq__export_named(awq_ctx *ctx, awq__export *e, const char *name, const float *data,
+                                    int64_t n)
 {
     int64_t i = awq_writer_find(e->writer, name);
     if (i < 0) return awq__fail(ctx, AWQ_E_ARG, "tensor %s is not part of the plan", name);
     return awq__export_float(ctx, e, i, 0, data, n);
 }
 
-static awq_status awq__export_linear(awq_ctx *ctx, awq__export *e, int layer, awq_linear_id id, const awq_qweight *w)
+static awq_status awq__export_linear(awq_ctx *ctx, awq__export *e, int layer, awq_linear_id id,
+                                     const awq_qweight *w)
 {
     awq__out_linear *o = &e->linear[layer * AWQ_N_LINEARS + id];
     awq_packed p = o->p;
@@ -12243,7 +12383,8 @@ static awq_status awq__export_copy(awq_ctx *ctx, awq__export *e, const awq_tenso
     if (i < 0) return awq__fail(ctx, AWQ_E_ARG, "tensor %s is not part of the plan", t->name);
     buf = (float *)awq__alloc_raw(ctx, (size_t)step, sizeof *buf);
     if (!buf) return AWQ_E_MEMORY;
-    if (e->plan[i].dtype == t->dtype && t->dtype != AWQ_F16) { /* F16 is the same by way of fp32, and checked there */
+    /* F16 is the same by way of fp32, and checked there */
+    if (e->plan[i].dtype == t->dtype && t->dtype != AWQ_F16) {
         for (off = 0; !st && off < t->bytes; off += (uint64_t)step) {
             size_t m = (size_t)AWQ__MIN((uint64_t)step, t->bytes - off);
             st = awq_tensors_read(ctx, ts, t, off, buf, m);
@@ -12283,8 +12424,8 @@ static void awq__names_json(awq_ctx *ctx, awq__text *t, const char *first, const
     awq__text_str(ctx, t, "]");
 }
 
-static void awq__quant_config_json(awq_ctx *ctx, awq__text *t, const awq__export_desc *d, int bits, int symmetric,
-                                   int64_t group)
+static void awq__quant_config_json(awq_ctx *ctx, awq__text *t, const awq__export_desc *d, int bits,
+                                   int symmetric, int64_t group)
 {
     const char *sym = symmetric ? "true" : "false", *asym = symmetric ? "false" : "true";
     if (d->layout == AWQ_LAYOUT_COMPRESSED_TENSORS) {
@@ -12292,9 +12433,12 @@ static void awq__quant_config_json(awq_ctx *ctx, awq__text *t, const awq__export
                            "\"quantization_status\": \"compressed\", \"global_compression_ratio\": null, "
                            "\"kv_cache_scheme\": null, \"ignore\": ");
         awq__names_json(ctx, t, "lm_head", d->keep, d->n_keep);
-        awq__textf(ctx, t, ", \"config_groups\": {\"group_0\": {\"targets\": [\"Linear\"], \"input_activations\": null, "
-                           "\"output_activations\": null, \"weights\": {\"num_bits\": %d, \"type\": \"int\", "
-                           "\"symmetric\": %s, ", bits, sym);
+        awq__textf(
+            ctx, t,
+            ", \"config_groups\": {\"group_0\": {\"targets\": [\"Linear\"], \"input_activations\": null, "
+            "\"output_activations\": null, \"weights\": {\"num_bits\": %d, \"type\": \"int\", "
+            "\"symmetric\": %s, ",
+            bits, sym);
         if (group > 0) awq__textf(ctx, t, "\"strategy\": \"group\", \"group_size\": %lld, ", (long long)group);
         else awq__text_str(ctx, t, "\"strategy\": \"channel\", \"group_size\": null, ");
         awq__text_str(ctx, t, "\"dynamic\": false, \"actorder\": null, \"block_structure\": null, "
@@ -12302,9 +12446,10 @@ static void awq__quant_config_json(awq_ctx *ctx, awq__text *t, const awq__export
         return;
     }
     if (d->layout == AWQ_LAYOUT_GPTQ || d->layout == AWQ_LAYOUT_GPTQ_V2) {
-        awq__textf(ctx, t, "{\"quant_method\": \"gptq\", \"bits\": %d, \"group_size\": %lld, \"desc_act\": false, "
-                           "\"sym\": %s, \"lm_head\": false, \"checkpoint_format\": \"%s\"}", bits, (long long)group, sym,
-                   d->layout == AWQ_LAYOUT_GPTQ ? "gptq" : "gptq_v2");
+        awq__textf(ctx, t,
+                   "{\"quant_method\": \"gptq\", \"bits\": %d, \"group_size\": %lld, \"desc_act\": false, "
+                   "\"sym\": %s, \"lm_head\": false, \"checkpoint_format\": \"%s\"}",
+                   bits, (long long)group, sym, d->layout == AWQ_LAYOUT_GPTQ ? "gptq" : "gptq_v2");
         return;
     }
     awq__textf(ctx, t, "{\"quant_method\": \"awq\", \"bits\": %d, \"group_size\": %lld, \"zero_point\": %s, "
@@ -12389,7 +12534,8 @@ static awq_status awq__export_finish(awq_ctx *ctx, awq__export *e, int bits, int
     return AWQ_OK;
 }
 
-/* the folder gets its name; the journal stays until then, so that a failure or a stop at any time can be resumed */
+/* the folder gets its name; the journal stays until then, so that a failure or a stop at any time can be
+   resumed */
 static awq_status awq__export_publish(awq_ctx *ctx, awq__export *e)
 {
     const awq_file_system *fs = awq__fs(ctx);
@@ -12462,11 +12608,11 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
     return st;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>calibrate
    Texts to blocks of tokens. Each source gives one stream of tokens (documents one after another, each with the
-   tokens that the tokenizer adds); blocks are cut from it at even distances, so that a few samples cover all of it.
-   Tests: tests/test_calibrate.c */
+   tokens that the tokenizer adds); blocks are cut from it at even distances, so that a few samples cover all of
+   it. Tests: tests/test_calibrate.c */
 
 #define AWQ__CALIB_FILE_MAX ((size_t)1 << 30)
 #define AWQ__CALIB_MIN_TOKENS 64
@@ -12497,8 +12643,8 @@ static awq_status awq__ids_add(awq_ctx *ctx, awq__ids *s, const int32_t *ids, si
 }
 
 /* text -> tokens at the end of s; what is not text is refused with the place */
-static awq_status awq__ids_text(awq_ctx *ctx, const awq_tokenizer *t, awq__ids *s, const char *text, size_t bytes,
-                                int special, int counted)
+static awq_status awq__ids_text(awq_ctx *ctx, const awq_tokenizer *t, awq__ids *s, const char *text,
+                                size_t bytes, int special, int counted)
 {
     int32_t *ids = NULL;
     size_t n = 0;
@@ -12510,8 +12656,8 @@ static awq_status awq__ids_text(awq_ctx *ctx, const awq_tokenizer *t, awq__ids *
 }
 
 /* A conversation piece by piece: what the template adds for each message, so that answers can be told apart. */
-static awq_status awq__ids_messages(awq_ctx *ctx, const awq_tokenizer *t, awq__ids *s, const awq_message *m, size_t n,
-                                    int mask_answers)
+static awq_status awq__ids_messages(awq_ctx *ctx, const awq_tokenizer *t, awq__ids *s, const awq_message *m,
+                                    size_t n, int mask_answers)
 {
     size_t done = 0, i;
     awq_status st = AWQ_OK;
@@ -12538,8 +12684,8 @@ static awq_status awq__ids_messages(awq_ctx *ctx, const awq_tokenizer *t, awq__i
     return st;
 }
 
-static awq_status awq__calib_line(awq_ctx *ctx, const awq_tokenizer *t, const awq_calibration_desc *d, awq__ids *s,
-                                  const awq__json *j)
+static awq_status awq__calib_line(awq_ctx *ctx, const awq_tokenizer *t, const awq_calibration_desc *d,
+                                  awq__ids *s, const awq__json *j)
 {
     uint32_t text = awq__json_get(j, 1, "text"), list = awq__json_get(j, 1, "messages"), i;
     awq_message m[256];
@@ -12608,7 +12754,8 @@ static awq_status awq__json_ids(awq_ctx *ctx, const char *path, const awq__json 
     return AWQ_OK;
 }
 
-/* Token ids. `blocks`: one block each into out; else joined into s, with the file's own window if it states one. */
+/* Token ids. `blocks`: one block each into out; else joined into s, with the file's own window if it states
+   one. */
 static awq_status awq__calib_json(awq_ctx *ctx, const char *path, const char *data, size_t bytes, awq__ids *s,
                                   awq_calibration *out, awq__ids *all, int64_t *window)
 {
@@ -12627,8 +12774,9 @@ static awq_status awq__calib_json(awq_ctx *ctx, const char *path, const char *da
         for (i = awq__json_first(&j, list), k = out->n_blocks; !st && i; i = awq__json_next(&j, i), k++) {
             start[k] = (int64_t)all->n;
             st = awq__json_ids(ctx, path, &j, i, all);
-            if (!st && (int64_t)all->n == start[k]) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: block %lld is empty", path,
-                                                                   (long long)(k - out->n_blocks));
+            if (!st && (int64_t)all->n == start[k])
+                st = awq__fail(ctx, AWQ_E_FORMAT, "%s: block %lld is empty", path,
+                               (long long)(k - out->n_blocks));
         }
         if (!st) {
             start[k] = (int64_t)all->n;
@@ -12643,8 +12791,10 @@ static awq_status awq__calib_json(awq_ctx *ctx, const char *path, const char *da
         list = awq__json_get(&j, 1, "sample_ids");
         if (!list) list = 1;
         if (awq__json_is(&j, list) != AWQ__J_ARR)
-            st = awq__fail(ctx, AWQ_E_FORMAT, "%s: expected token ids: \"blocks\", \"sample_ids\", \"ids\" or a list of "
-                           "lists", path);
+            st = awq__fail(ctx, AWQ_E_FORMAT,
+                           "%s: expected token ids: \"blocks\", \"sample_ids\", \"ids\" or a list of "
+                           "lists",
+                           path);
         *window = awq__json_count(&j, awq__json_first(&j, list)); /* lists of one length are windows */
         for (i = awq__json_first(&j, list); !st && i; i = awq__json_next(&j, i)) {
             st = awq__json_ids(ctx, path, &j, i, s);
@@ -12662,8 +12812,8 @@ static int awq__ends_with(const char *s, const char *tail)
 }
 
 /* want blocks of seq tokens from s, evenly spread; a shorter stream gives one block */
-static awq_status awq__calib_cut(awq_ctx *ctx, const awq__ids *s, int64_t want, int64_t seq, awq_calibration *out,
-                                 awq__ids *all)
+static awq_status awq__calib_cut(awq_ctx *ctx, const awq__ids *s, int64_t want, int64_t seq,
+                                 awq_calibration *out, awq__ids *all)
 {
     int64_t n = (int64_t)s->n / seq, take, k;
     int64_t *start;
@@ -12689,7 +12839,8 @@ static awq_status awq__calib_cut(awq_ctx *ctx, const awq__ids *s, int64_t want, 
 }
 
 static awq_status awq__calib_source(awq_ctx *ctx, const awq_tokenizer *t, const awq_calibration_desc *d,
-                                    const awq_calibration_source *src, int64_t want, awq_calibration *out, awq__ids *all)
+                                    const awq_calibration_source *src, int64_t want, awq_calibration *out,
+                                    awq__ids *all)
 {
     char *data = NULL;
     size_t bytes = 0, i;
@@ -12700,12 +12851,14 @@ static awq_status awq__calib_source(awq_ctx *ctx, const awq_tokenizer *t, const 
     memset(&s, 0, sizeof s);
     AWQ__TRY(awq__file_load(ctx, src->path, AWQ__CALIB_FILE_MAX, &data, &bytes));
     for (i = 0; i < bytes && strchr(" \t\r\n", data[i]); i++) {}
-    if (memchr(data, 0, bytes)) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is binary (a NUL byte at %llu), expected text",
-                                               src->path, (unsigned long long)((char *)memchr(data, 0, bytes) - data));
+    if (memchr(data, 0, bytes))
+        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is binary (a NUL byte at %llu), expected text", src->path,
+                       (unsigned long long)((char *)memchr(data, 0, bytes) - data));
     else if (i == bytes) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is empty; calibration wants text", src->path);
     else if (json) st = awq__calib_json(ctx, src->path, data, bytes, &s, out, all, &window);
-    else if (!t) st = awq__fail(ctx, AWQ_E_ARG, "%s: text needs a tokenizer, and the model has no tokenizer.json",
-                                src->path);
+    else if (!t)
+        st = awq__fail(ctx, AWQ_E_ARG, "%s: text needs a tokenizer, and the model has no tokenizer.json",
+                       src->path);
     else if (awq__ends_with(src->path, ".jsonl")) st = awq__calib_jsonl(ctx, t, d, src->path, data, bytes, &s);
     else {
         st = awq__ids_text(ctx, t, &s, data, bytes, 1, 1);
@@ -12730,8 +12883,8 @@ AWQ_API void awq_calibration_free(awq_ctx *ctx, awq_calibration *c)
     memset(c, 0, sizeof *c);
 }
 
-AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *tokenizer, const awq_calibration_desc *d,
-                                        awq_calibration *calibration)
+AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *tokenizer,
+                                        const awq_calibration_desc *d, awq_calibration *calibration)
 {
     awq_calibration c;
     awq__ids all;
@@ -12743,8 +12896,10 @@ AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *token
     memset(&all, 0, sizeof all);
     if (d->n_sources < 1) return awq__fail(ctx, AWQ_E_ARG, "calibration: no source was given");
     if (d->samples < 0 || (d->seq_len && d->seq_len < 16))
-        return awq__fail(ctx, AWQ_E_ARG, "calibration: samples %lld, seq_len %lld; expected samples of at least 1 and "
-                         "seq_len of at least 16", (long long)d->samples, (long long)d->seq_len);
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "calibration: samples %lld, seq_len %lld; expected samples of at least 1 and "
+                         "seq_len of at least 16",
+                         (long long)d->samples, (long long)d->seq_len);
     for (i = 0; i < d->n_sources; i++) {
         if (!(d->sources[i].weight >= 0 && d->sources[i].weight < 1e30))
             return awq__fail(ctx, AWQ_E_ARG, "calibration: the weight of %s is %g, expected a positive number",
@@ -12766,14 +12921,14 @@ AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *token
     return st;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>quantize_model
    Whole-model quantization, one decoder block at a time.
-   Method awq is the reference's: activations of the original model, candidates judged on the output of the attention
-   and of the MLP. Method best runs the original and the quantized model side by side: each stage (q,k,v; o; gate,up;
-   down) sees the inputs that the stages before it, quantized, give, and aims at what the original would have put out.
-   Groups of linears that share an input and a scale:  0 norm -> q,k,v   1 v -> o   2 norm -> gate,up   3 up -> down
-   Tests: tests/test_quantize_model.c, tests/test_golden.c */
+   Method awq is the reference's: activations of the original model, candidates judged on the output of the
+   attention and of the MLP. Method best runs the original and the quantized model side by side: each stage
+   (q,k,v; o; gate,up; down) sees the inputs that the stages before it, quantized, give, and aims at what the
+   original would have put out. Groups of linears that share an input and a scale:  0 norm -> q,k,v   1 v -> o  
+   2 norm -> gate,up   3 up -> down Tests: tests/test_quantize_model.c, tests/test_golden.c */
 
 static const awq__tap_in awq__group_input[4] = {AWQ__IN_ATTN, AWQ__IN_O, AWQ__IN_MLP, AWQ__IN_DOWN};
 static const struct {
@@ -12807,7 +12962,8 @@ typedef struct awq__qm {
     float *factor;             /* [widest, widest] */
     float *xf, *token_weight;  /* [longest, widest], [longest] */
     awq__layer lq;             /* the quantized layer as far as it is done */
-    float *wq[AWQ_N_LINEARS], *bq[AWQ_N_LINEARS]; /* its kept weights and its biases; wt and bias but for method best */
+    /* its kept weights and its biases; wt and bias but for method best */
+    float *wq[AWQ_N_LINEARS], *bq[AWQ_N_LINEARS];
     awq__kv kv;                /* one layer */
     awq__work w;
     float *weights;            /* one block, fp32 */
@@ -12839,10 +12995,10 @@ static int64_t awq__most(const int64_t *v, int n)
     return m;
 }
 
-/* --- rounding with error feedback (GPTQ, arXiv 2210.17323, as Babai's nearest plane). With moments = R R^T, R upper
-   triangular, the output error of a row is sum_j (R_jj (t_j - q_j))^2 where t_j = w_j + sum_{i<j} (w_i - q_i) R_ij / R_jj:
-   each weight is rounded after the errors before it are made up for. f [K, K]: R_ij / R_jj at f[j * K + i], i < j, and
-   R_jj on the diagonal. */
+/* --- rounding with error feedback (GPTQ, arXiv 2210.17323, as Babai's nearest plane). With moments = R R^T, R
+   upper triangular, the output error of a row is sum_j (R_jj (t_j - q_j))^2 where t_j = w_j + sum_{i<j} (w_i -
+   q_i) R_ij / R_jj: each weight is rounded after the errors before it are made up for. f [K, K]: R_ij / R_jj at
+   f[j * K + i], i < j, and R_jj on the diagonal. */
 typedef struct awq__chol_job {
     float *a, *w;    /* a [n, n]; w [rows, n] */
     int64_t n, at, m; /* the panel: columns at .. at + m */
@@ -12850,7 +13006,8 @@ typedef struct awq__chol_job {
 
 #define AWQ__PANEL 64
 
-static void awq__chol_row(void *arg, int64_t index) /* row of the factor in the panel, given the block on the diagonal */
+/* row of the factor in the panel, given the block on the diagonal */
+static void awq__chol_row(void *arg, int64_t index)
 {
     awq__chol_job *c = (awq__chol_job *)arg;
     const float *l = c->a + c->at * c->n + c->at;
@@ -12973,9 +13130,11 @@ typedef struct awq__feedback_job {
 
 #define AWQ__FEEDBACK_TRIALS 5 /* ranges 1.00, 0.93, ..., 0.72 of the group's */
 
-/* Round one group given its targets without the group's own errors; e becomes w - q. Returns the weighted error. */
+/* Round one group given its targets without the group's own errors; e becomes w - q. Returns the weighted
+   error. */
 AWQ__INLINE float awq__feedback_group(const float *w, const float *base, const float *f, int64_t in, int64_t at,
-                                      int64_t n, float s, float z, float top, float *e, uint8_t *codes, float limit)
+                                      int64_t n, float s, float z, float top, float *e, uint8_t *codes,
+                                      float limit)
 {
     float loss = 0;
     int64_t j;
@@ -13020,7 +13179,10 @@ AWQ__INLINE void awq__feedback_row_body(awq__feedback_job *job, int64_t o)
     for (j = 0; j < n; j++) w[j] = ((float)out[j] - (float)q->zeros[o * ng + g]) * q->scales[o * ng + g] - w[j];
 }
 
-AWQ__VECTORIZE static void awq__feedback_row_scalar(awq__feedback_job *j, int64_t o) { awq__feedback_row_body(j, o); }
+AWQ__VECTORIZE static void awq__feedback_row_scalar(awq__feedback_job *j, int64_t o)
+{
+    awq__feedback_row_body(j, o);
+}
 #if AWQ__X86
 AWQ__VECTORIZE AWQ__TARGET("avx2,fma,f16c") static void awq__feedback_row_avx2(awq__feedback_job *j, int64_t o)
 {
@@ -13048,8 +13210,10 @@ static awq_status awq__feedback_round(awq_ctx *ctx, float *w, const float *f, in
     if (awq__isa(ctx) >= AWQ_ISA_AVX2) j.row = awq__feedback_row_avx2;
 #endif
     if (n > AWQ__MAX_CLIP_GROUP)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "groups of %lld: rounding with error feedback takes up to %d; use "
-                         "method awq or rtn", (long long)n, AWQ__MAX_CLIP_GROUP);
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                         "groups of %lld: rounding with error feedback takes up to %d; use "
+                         "method awq or rtn",
+                         (long long)n, AWQ__MAX_CLIP_GROUP);
     if (!(j.base = AWQ__NEW_RAW(ctx, float, out * n))) return AWQ_E_MEMORY;
     for (j.g = 0, at = 0; at < in; j.g++, at += n) {
         for (o = 0; o < out; o++) memcpy(j.base + o * n, w + o * in + at, (size_t)n * sizeof *w);
@@ -13125,16 +13289,20 @@ static awq_status awq__qm_check(awq_ctx *ctx, awq__qm *m)
             if (k == AWQ_N_LINEARS) break;
         }
         if (g < 32)
-            return awq__fail(ctx, AWQ_E_ARG, "%s: none of 128, 64, 32 divides every in_features; give a group size",
-                             d->source);
-        if (g != 128) awq__log(ctx, AWQ_LOG_INFO, "group size %lld: the largest of 128, 64, 32 that divides every "
-                               "in_features", (long long)g);
+            return awq__fail(ctx, AWQ_E_ARG,
+                             "%s: none of 128, 64, 32 divides every in_features; give a group size", d->source);
+        if (g != 128)
+            awq__log(ctx, AWQ_LOG_INFO,
+                     "group size %lld: the largest of 128, 64, 32 that divides every "
+                     "in_features",
+                     (long long)g);
     }
     for (k = 0; k < AWQ_N_LINEARS; k++)
         if (g > 0 && (g < 16 || m->in[k] % g))
-            return awq__fail(ctx, AWQ_E_ARG, "group size %lld does not divide the %lld in_features of %s; leave it out to "
-                             "let it be chosen", (long long)g, (long long)m->in[k],
-                             strrchr(c->family->linear[k], '.') + 1);
+            return awq__fail(ctx, AWQ_E_ARG,
+                             "group size %lld does not divide the %lld in_features of %s; leave it out to "
+                             "let it be chosen",
+                             (long long)g, (long long)m->in[k], strrchr(c->family->linear[k], '.') + 1);
     m->sd.bits = bits;
     m->sd.group_size = g; /* -1: each linear's whole row */
     m->sd.symmetric = d->symmetric;
@@ -13145,15 +13313,16 @@ static awq_status awq__qm_check(awq_ctx *ctx, awq__qm *m)
     for (b = 0; b < m->cal->n_blocks; b++) {
         int64_t n = m->cal->start[b + 1] - m->cal->start[b];
         if (n < 1 || n > c->max_position_embeddings)
-            return awq__fail(ctx, AWQ_E_ARG, "calibration block %lld has %lld tokens, the model takes 1 to %lld",
-                             (long long)b, (long long)n, (long long)c->max_position_embeddings);
+            return awq__fail(ctx, AWQ_E_ARG,
+                             "calibration block %lld has %lld tokens, the model takes 1 to %lld", (long long)b,
+                             (long long)n, (long long)c->max_position_embeddings);
         m->longest = AWQ__MAX(m->longest, n);
     }
     m->tokens = m->cal->start[m->cal->n_blocks];
     for (b = 0; b < m->tokens; b++)
         if (m->cal->ids[b] < 0 || m->cal->ids[b] >= c->vocab_size)
-            return awq__fail(ctx, AWQ_E_ARG, "calibration token %lld is id %d, the model has %lld", (long long)b,
-                             (int)m->cal->ids[b], (long long)c->vocab_size);
+            return awq__fail(ctx, AWQ_E_ARG, "calibration token %lld is id %d, the model has %lld",
+                             (long long)b, (int)m->cal->ids[b], (long long)c->vocab_size);
     m->stride = AWQ__MAX(m->tokens / 512, (int64_t)1);
     if (d->method == AWQ_METHOD_BEST && m->cal->n_blocks >= 8) m->hold_every = 8;
     return AWQ_OK;
@@ -13169,24 +13338,35 @@ static size_t awq__qm_bytes(const awq__qm *m)
         w += (double)(m->out[k] * m->in[k]);
         big = AWQ__MAX(big, (double)(m->out[k] * m->in[k]));
     }
-    b = 4 * w + 1.5 * w + 4 * big * (m->d->method == AWQ_METHOD_RTN ? 1 : m->d->method == AWQ_METHOD_AWQ ? 3 : 2); /* weights, codes and packed, scratch */
+    /* weights, codes and packed, scratch */
+    b = 4 * w + 1.5 * w
+        + 4 * big
+              * (m->d->method == AWQ_METHOD_RTN   ? 1
+                 : m->d->method == AWQ_METHOD_AWQ ? 3
+                                                  : 2);
     if (m->d->method != AWQ_METHOD_RTN) {
         for (k = 0; k < AWQ__N_IN && m->d->method == AWQ_METHOD_AWQ; k++)
-            b += 4.0 * (double)(m->width[k] * (m->width[k] + (m->sd.group_size > 0 ? m->sd.group_size : m->width[k])));
+            b += 4.0
+                 * (double)(m->width[k]
+                            * (m->width[k] + (m->sd.group_size > 0 ? m->sd.group_size : m->width[k])));
         b += 4 * t * H * (m->d->method == AWQ_METHOD_AWQ ? 4 : m->hold_every ? 3.25 : 3);
         if (m->d->method == AWQ_METHOD_BEST) {
             double most = (double)awq__most(m->width, AWQ__N_IN);
             b += 12 * most * most + 4 * H * most + 4 * (double)m->longest * most + 4 * w;
         }
-        b += (double)m->longest * 4 * (5 * H + 2 * (double)c->intermediate_size + 2 * (double)m->width[AWQ__IN_O]
-                                       + 4 * (double)m->out[AWQ_K_PROJ]);
+        b += (double)m->longest * 4
+             * (5 * H + 2 * (double)c->intermediate_size + 2 * (double)m->width[AWQ__IN_O]
+                + 4 * (double)m->out[AWQ_K_PROJ]);
         b += 4.0 * (AWQ__MOMENT_ROWS * 3 + AWQ__MOMENT_BLOCK) * (double)awq__most(m->width, AWQ__N_IN);
     }
     return (size_t)(b * 1.05) + ((size_t)16 << 20);
 }
 
 /* block b is kept for the check against plain rounding */
-static int awq__qm_held(const awq__qm *m, int64_t b) { return m->hold_every && b % m->hold_every == m->hold_every / 2; }
+static int awq__qm_held(const awq__qm *m, int64_t b)
+{
+    return m->hold_every && b % m->hold_every == m->hold_every / 2;
+}
 
 static awq_status awq__qm_alloc(awq_ctx *ctx, awq__qm *m)
 {
@@ -13214,8 +13394,9 @@ static awq_status awq__qm_alloc(awq_ctx *ctx, awq__qm *m)
     }
     for (k = 0; ok && k < AWQ__N_IN; k++) {
         if (m->d->method == AWQ_METHOD_BEST && k) m->moments[k] = m->moments[0]; /* one stage at a time */
-        else m->moments[k] = AWQ__NEW_RAW(ctx, float, m->d->method == AWQ_METHOD_BEST ? most * most
-                                                                                    : m->width[k] * m->width[k]);
+        else
+            m->moments[k] = AWQ__NEW_RAW(
+                ctx, float, m->d->method == AWQ_METHOD_BEST ? most * most : m->width[k] * m->width[k]);
         ok = m->moments[k] != NULL;
         ok = ok && (m->x_abs[k] = AWQ__NEW_RAW(ctx, double, m->width[k])) != NULL;
         ok = ok && (m->scales[k] = AWQ__NEW_RAW(ctx, float, m->width[k])) != NULL;
@@ -13258,10 +13439,12 @@ static awq_status awq__qm_load(awq_ctx *ctx, awq__qm *m, int l)
         AWQ__TRY(awq_tensors_read_float(ctx, ts, info.weight, 0, m->out[k] * m->in[k], m->wt[k]));
         m->kept[k] = !m->e.linear[l * AWQ_N_LINEARS + k].packed;
         m->bias[k] = NULL;
-        if (info.bias) AWQ__TRY(awq__read_vector(ctx, m->ck, &m->norms, info.bias->name, m->out[k], &m->bias[k]));
+        if (info.bias)
+            AWQ__TRY(awq__read_vector(ctx, m->ck, &m->norms, info.bias->name, m->out[k], &m->bias[k]));
         m->wq[k] = m->wt[k];
         m->bq[k] = m->bias[k];
-        AWQ__TRY(awq_linear_dense(ctx, AWQ_F32, m->wt[k], m->out[k], m->in[k], m->bias[k], &m->layer.linear[k]));
+        AWQ__TRY(
+            awq_linear_dense(ctx, AWQ_F32, m->wt[k], m->out[k], m->in[k], m->bias[k], &m->layer.linear[k]));
     }
     return AWQ_OK;
 }
@@ -13292,7 +13475,8 @@ static awq_status awq__qm_tap(void *user, awq__tap_in p, const float *data, int6
             m->seen[p]++;
             memcpy(m->rows + kept++ * width, x, (size_t)width * sizeof *x);
         }
-        AWQ__TRY(awq__cross_add(ctx, m->rows, width, m->rows, width, NULL, kept, m->xt, m->bt, m->block, m->moments[p]));
+        AWQ__TRY(awq__cross_add(ctx, m->rows, width, m->rows, width, NULL, kept, m->xt, m->bt, m->block,
+                                m->moments[p]));
     }
     return AWQ_OK;
 }
@@ -13330,11 +13514,13 @@ static awq_status awq__qm_listen(awq_ctx *ctx, awq__qm *m, int l)
         m->counted = m->cal->counted ? m->cal->counted + at : NULL;
         AWQ__TRY(awq__block(ctx, m->c, &m->layer, 0, &m->w, n, awq__qm_tap, &listener));
         if (!awq__all_finite(m->w.x, n * H))
-            return awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d has NaN or Inf on the calibration text", l);
+            return awq__fail(ctx, AWQ_E_NUMERIC,
+                             "the output of layer %d has NaN or Inf on the calibration text", l);
         memcpy(m->y + at * H, m->w.x, (size_t)(n * H) * sizeof(float));
     }
     for (p = 0; p < AWQ__N_IN; p++) {
-        if (!m->seen[p]) return awq__fail(ctx, AWQ_E_ARG, "no token of the calibration text counts (answers masked?)");
+        if (!m->seen[p])
+            return awq__fail(ctx, AWQ_E_ARG, "no token of the calibration text counts (answers masked?)");
         m->x_total[p] = (double)m->seen[p];
         awq__moments_finish(m->moments[p], m->width[p], m->x_total[p]);
         if (m->sampled[p]) {
@@ -13360,8 +13546,8 @@ static awq_search_desc awq__qm_search(const awq__qm *m, int64_t width)
     return d;
 }
 
-/* mean squared difference of a module's output from ref over all calibration tokens, or NaN as soon as it is known to
-   be above `limit`; make_ref: fill ref instead */
+/* mean squared difference of a module's output from ref over all calibration tokens, or NaN as soon as it is
+   known to be above `limit`; make_ref: fill ref instead */
 static awq_status awq__qm_module(awq_ctx *ctx, awq__qm *m, int mlp, const awq__layer *layer, int make_ref,
                                  double limit, double *loss)
 {
@@ -13405,8 +13591,8 @@ static awq_status awq__qm_module_inputs(awq_ctx *ctx, awq__qm *m, int mlp)
     return AWQ_OK;
 }
 
-/* The reference's search for a group judged on its module's output, from the middle of the grid outwards: a sum of
-   squares that has passed the best one so far cannot win any more. */
+/* The reference's search for a group judged on its module's output, from the middle of the grid outwards: a sum
+   of squares that has passed the best one so far cannot win any more. */
 static awq_status awq__qm_search_module(awq_ctx *ctx, awq__qm *m, int g)
 {
     enum { middle = 6 };
@@ -13436,11 +13622,13 @@ static awq_status awq__qm_search_module(awq_ctx *ctx, awq__qm *m, int g)
         if (r < AWQ_SCALE_GRID)
             st = awq_scale_candidate(ctx, x_mean, w_mean, width, (double)r / AWQ_SCALE_GRID, sd.no_duo, s);
         for (k = 0; !st && k < n; k++)
-            st = awq_fake_quantize(ctx, ws[k], outs[k], width, &sd, r < AWQ_SCALE_GRID ? s : NULL, NULL, cand[k]);
+            st = awq_fake_quantize(ctx, ws[k], outs[k], width, &sd, r < AWQ_SCALE_GRID ? s : NULL, NULL,
+                                   cand[k]);
         if (!st) /* round to nearest is measured whole, for the report */
-            st = awq__qm_module(ctx, m, mlp, &layer, 0, best < 0 || r == AWQ_SCALE_GRID ? INFINITY : losses[best],
-                                &losses[r]);
-        if (!st && r < AWQ_SCALE_GRID && (best < 0 || losses[r] < losses[best] || (losses[r] <= losses[best] && r < best)))
+            st = awq__qm_module(ctx, m, mlp, &layer, 0,
+                                best < 0 || r == AWQ_SCALE_GRID ? INFINITY : losses[best], &losses[r]);
+        if (!st && r < AWQ_SCALE_GRID
+            && (best < 0 || losses[r] < losses[best] || (losses[r] <= losses[best] && r < best)))
             best = r;
     }
     if (!st) st = awq_scale_candidate(ctx, x_mean, w_mean, width, (double)best / AWQ_SCALE_GRID, sd.no_duo, s);
@@ -13472,7 +13660,9 @@ static awq_status awq__qm_search_linear(awq_ctx *ctx, awq__qm *m, int g)
         elements += outs[k];
     }
     if (!st) awq__qm_x_mean(m, p, x_mean);
-    if (!st) st = awq_search_scales(ctx, ws, outs, n, width, x_mean, m->moments[p], &sd, m->scales[g], losses, &best);
+    if (!st)
+        st =
+            awq_search_scales(ctx, ws, outs, n, width, x_mean, m->moments[p], &sd, m->scales[g], losses, &best);
     for (r = 0; !st && r <= AWQ_SCALE_GRID; r++) losses[r] /= (double)elements;
     if (!st && best == AWQ_SCALE_GRID) { /* the reference has no identity */
         for (best = 0, r = 1; r < AWQ_SCALE_GRID; r++)
@@ -13557,12 +13747,12 @@ static awq_status awq__qm_clip(awq_ctx *ctx, awq__qm *m, int k)
 
 /* --- method best. For a stage with inputs x (original model) and xq (quantized so far), token weights v:
        H = <v xq xq^T>, C = <v x xq^T>, and for o and down B = <v (h - hq) xq^T>, h the residual they add to
-       W* = (W C + B/2 + l W) (H + l)^-1, l = 0.1 mean diag H          the weights that make up for earlier errors
-       s: least sum over groups of (sum over rows of range^2) * (sum of R_jj^2 / s_j^2), H + damping = R R^T
-       codes: error feedback on W* s with H / (s s^T)
-   Found on SmolLM2-135M w4 g64 (mean KL on 8 windows of WikiText-2 test, RTN 0.305, AWQ 0.126): feedback with the
-   original's H 0.242; sequential 0.199; with scales 0.098; with the target W* 0.077; with B and clips 0.062.
-   Not worth it: scales v -> o under GQA, refitting scales or codes afterwards, gradient-optimised s. */
+       W* = (W C + B/2 + l W) (H + l)^-1, l = 0.1 mean diag H          the weights that make up for earlier
+       errors s: least sum over groups of (sum over rows of range^2) * (sum of R_jj^2 / s_j^2), H + damping = R
+       R^T codes: error feedback on W* s with H / (s s^T)
+   Found on SmolLM2-135M w4 g64 (mean KL on 8 windows of WikiText-2 test, RTN 0.305, AWQ 0.126): feedback with
+   the original's H 0.242; sequential 0.199; with scales 0.098; with the target W* 0.077; with B and clips
+   0.062. Not worth it: scales v -> o under GQA, refitting scales or codes afterwards, gradient-optimised s. */
 #define AWQ__DAMP 0.03f
 #define AWQ__RIDGE 0.1f
 
@@ -13585,7 +13775,8 @@ static awq_status awq__qm_target(awq_ctx *ctx, awq__qm *m, int g, awq_linear_id 
 /* cost of scales s (NULL: ones) for the group's linears: d[j] = R_jj^2 */
 static double awq__qm_proxy(const awq__qm *m, int g, const float *s, const double *d)
 {
-    int64_t width = m->width[awq__group_input[g]], gs = m->sd.group_size > 0 ? m->sd.group_size : width, b, o, i;
+    int64_t width = m->width[awq__group_input[g]], gs = m->sd.group_size > 0 ? m->sd.group_size : width, b, o,
+            i;
     double total = 0;
     int k;
     for (b = 0; b < width; b += gs) {
@@ -13643,8 +13834,8 @@ static awq_status awq__qm_best_scales(awq_ctx *ctx, awq__qm *m, int g)
     if (!st) st = awq_weight_mean(ctx, ws, outs, n, width, sd.group_size, w_mean);
     if (!st) awq__qm_x_mean(m, p, x_mean);
     for (k = 1; !st && k < N; k++)
-        st = awq_scale_candidate(ctx, x_mean, w_mean, width, k <= DUO ? (k - 1) * 0.1 : (k - DUO) * 0.1, k > DUO,
-                                 cand + k * width);
+        st = awq_scale_candidate(ctx, x_mean, w_mean, width, k <= DUO ? (k - 1) * 0.1 : (k - DUO) * 0.1,
+                                 k > DUO, cand + k * width);
     if (!st) {
         for (i = 0; i < width; i++) d[i] = (double)m->factor[i * width + i] * m->factor[i * width + i];
         job.m = m;
@@ -13753,10 +13944,10 @@ static awq_status awq__qm_best_group(awq_ctx *ctx, awq__qm *m, int g)
     return st;
 }
 
-/* One stage over all sequences: its inputs in both models, and for o and down the residuals. Inputs of the original are
-   left in m->xf, of the quantized model in m->w.xn, att or gate. */
-static awq_status awq__qm_stage_inputs(awq_ctx *ctx, awq__qm *m, int g, const awq__layer *l, const float *residual,
-                                       int64_t n, const float **x)
+/* One stage over all sequences: its inputs in both models, and for o and down the residuals. Inputs of the
+   original are left in m->xf, of the quantized model in m->w.xn, att or gate. */
+static awq_status awq__qm_stage_inputs(awq_ctx *ctx, awq__qm *m, int g, const awq__layer *l,
+                                       const float *residual, int64_t n, const float **x)
 {
     int64_t H = m->c->hidden_size;
     awq__norm_rows(ctx, residual, g < 2 ? l->input_norm : l->post_norm, m->w.xn, n, H, m->c->rms_norm_eps);
@@ -13793,11 +13984,14 @@ static awq_status awq__qm_stage(awq_ctx *ctx, awq__qm *m, int g)
                 total += v;
                 for (i = 0; i < width; i++) m->x_abs[p][i] += v * fabsf(x[r * width + i]);
             }
-            AWQ__TRY(awq__cross_add(ctx, x, width, x, width, m->token_weight, n, m->xt, m->bt, m->block, m->moments[p]));
-            AWQ__TRY(awq__cross_add(ctx, m->xf, width, x, width, m->token_weight, n, m->xt, m->bt, m->block, m->cross));
+            AWQ__TRY(awq__cross_add(ctx, x, width, x, width, m->token_weight, n, m->xt, m->bt, m->block,
+                                    m->moments[p]));
+            AWQ__TRY(awq__cross_add(ctx, m->xf, width, x, width, m->token_weight, n, m->xt, m->bt, m->block,
+                                    m->cross));
             if (adds) {
                 for (i = 0; i < n * H; i++) m->w.x[i] = h[i] - hq[i];
-                AWQ__TRY(awq__cross_add(ctx, m->w.x, H, x, width, m->token_weight, n, m->xt, m->bt, m->block, m->drift));
+                AWQ__TRY(awq__cross_add(ctx, m->w.x, H, x, width, m->token_weight, n, m->xt, m->bt, m->block,
+                                        m->drift));
             }
         }
         if (adds) {
@@ -13805,15 +13999,18 @@ static awq_status awq__qm_stage(awq_ctx *ctx, awq__qm *m, int g)
             for (i = 0; i < n * H; i++) h[i] = h[i] + m->w.out[i];
         }
     }
-    if (!(total > 0)) return awq__fail(ctx, AWQ_E_ARG, "no token of the calibration text counts (answers masked?)");
+    if (!(total > 0))
+        return awq__fail(ctx, AWQ_E_ARG, "no token of the calibration text counts (answers masked?)");
     f = (float)(1 / total);
     awq__moments_finish(m->moments[p], width, total);
     for (i = 0; i < width * width; i++) m->cross[i] = m->cross[i] * f;
     for (i = 0; i < H * width; i++) m->drift[i] = m->drift[i] * f;
     if (!awq__all_finite(m->moments[p], width * width) || !awq__all_finite(m->cross, width * width)
         || !awq__all_finite(m->drift, H * width))
-        return awq__fail(ctx, AWQ_E_NUMERIC, "layer %d: the inputs of %s have NaN or Inf on the calibration text, or "
-                         "squares beyond fp32", m->report.layer, strrchr(m->c->family->linear[id], '.') + 1);
+        return awq__fail(ctx, AWQ_E_NUMERIC,
+                         "layer %d: the inputs of %s have NaN or Inf on the calibration text, or "
+                         "squares beyond fp32",
+                         m->report.layer, strrchr(m->c->family->linear[id], '.') + 1);
     m->x_total[p] = total;
     AWQ__TRY(awq__qm_best_group(ctx, m, g));
     for (b = 0; adds && b < m->cal->n_blocks; b++) { /* the quantized model's residual follows */
@@ -13861,7 +14058,8 @@ static awq_status awq__qm_run_quantized(awq_ctx *ctx, awq__qm *m, int held, cons
     return AWQ_OK;
 }
 
-/* squared error of held-out outputs against the original's m->x, relative; packed: as awq__qm_run_quantized left them */
+/* squared error of held-out outputs against the original's m->x, relative; packed: as awq__qm_run_quantized
+   left them */
 static double awq__qm_held_error(awq_ctx *ctx, awq__qm *m, const float *out, int packed)
 {
     const awq__ops *ops = awq__ops_for(ctx);
@@ -13931,7 +14129,8 @@ static awq_status awq__qm_best_layer(awq_ctx *ctx, awq__qm *m, int l)
     }
     for (g = 0; g < 4; g++) AWQ__TRY(awq__qm_stage(ctx, m, g));
     if (!awq__all_finite(m->x, m->tokens * m->c->hidden_size))
-        return awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d has NaN or Inf on the calibration text", l);
+        return awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d has NaN or Inf on the calibration text",
+                         l);
     if (m->hold_every) {
         m->report.rtn_error = awq__qm_held_error(ctx, m, m->held, 1);
         m->report.error = awq__qm_held_error(ctx, m, m->xq, 0);
@@ -13944,7 +14143,8 @@ static awq_status awq__qm_best_layer(awq_ctx *ctx, awq__qm *m, int l)
         }
     }
     if (!awq__all_finite(m->xq, m->tokens * m->c->hidden_size))
-        return awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d, quantized, has NaN or Inf on the calibration text", l);
+        return awq__fail(ctx, AWQ_E_NUMERIC,
+                         "the output of layer %d, quantized, has NaN or Inf on the calibration text", l);
     memcpy(m->layer.input_norm, m->lq.input_norm, (size_t)m->c->hidden_size * sizeof(float));
     memcpy(m->layer.post_norm, m->lq.post_norm, (size_t)m->c->hidden_size * sizeof(float));
     return AWQ_OK;
@@ -13983,8 +14183,10 @@ static awq_status awq__qm_write(awq_ctx *ctx, awq__qm *m, int l)
     const awq_family *f = m->c->family;
     char name[256];
     int k;
-    AWQ__TRY(awq__export_named(ctx, &m->e, awq__ck_name(name, f->input_norm, l, ""), m->layer.input_norm, m->width[0]));
-    AWQ__TRY(awq__export_named(ctx, &m->e, awq__ck_name(name, f->post_norm, l, ""), m->layer.post_norm, m->width[0]));
+    AWQ__TRY(awq__export_named(ctx, &m->e, awq__ck_name(name, f->input_norm, l, ""), m->layer.input_norm,
+                               m->width[0]));
+    AWQ__TRY(awq__export_named(ctx, &m->e, awq__ck_name(name, f->post_norm, l, ""), m->layer.post_norm,
+                               m->width[0]));
     for (k = 0; k < AWQ_N_LINEARS; k++) {
         if (m->kept[k])
             AWQ__TRY(awq__export_float(ctx, &m->e, m->e.linear[l * AWQ_N_LINEARS + k].first, 0, m->wq[k],
@@ -14017,8 +14219,8 @@ static void awq__qm_head_line(awq_ctx *ctx, awq__qm *m, awq__text *t)
     if (m->cal) h = awq__fnv(h, m->cal->ids, (size_t)m->tokens * sizeof *m->cal->ids);
     if (m->cal && m->cal->counted) h = awq__fnv(h, m->cal->counted, (size_t)m->tokens);
     for (i = 0; i < d->n_keep; i++) h = awq__fnv(h, d->keep[i], strlen(d->keep[i]) + 1);
-    awq__textf(ctx, t, "{\"run\": \"%s %d %d %d %lld %d %d %llu %016llx\"}\n", AWQ_VERSION, (int)d->method, m->sd.bits,
-               m->sd.symmetric, (long long)m->sd.group_size, (int)d->layout, d->no_clip,
+    awq__textf(ctx, t, "{\"run\": \"%s %d %d %d %lld %d %d %llu %016llx\"}\n", AWQ_VERSION, (int)d->method,
+               m->sd.bits, m->sd.symmetric, (long long)m->sd.group_size, (int)d->layout, d->no_clip,
                (unsigned long long)d->shard_bytes, (unsigned long long)h);
 }
 
@@ -14050,7 +14252,8 @@ static awq_status awq__qm_journal_open(awq_ctx *ctx, awq__qm *m)
     if (m->d->resume && awq__file_exists(ctx, path)) {
         st = awq__file_load(ctx, path, (size_t)64 << 20, &data, &n);
         if (!st && (n < m->journal.len || memcmp(data, m->journal.data, m->journal.len)))
-            st = awq__fail(ctx, AWQ_E_ARG, "%s was begun with other settings, text or model; remove it to start anew",
+            st = awq__fail(ctx, AWQ_E_ARG,
+                           "%s was begun with other settings, text or model; remove it to start anew",
                            m->e.partial);
         if (!st) {
             const char *p = data;
@@ -14079,7 +14282,8 @@ static void awq__qm_layer_line(awq_ctx *ctx, awq__qm *m)
     awq__textf(ctx, t, "{\"layer\": %d, ", r->layer);
     awq__text_number(ctx, t, "error", r->error < 0 ? NAN : r->error, ", ");
     awq__text_number(ctx, t, "rtn_error", r->rtn_error < 0 ? NAN : r->rtn_error, ", ");
-    awq__textf(ctx, t, "\"fell_back\": %s, \"seconds\": %.2f, \"groups\": [", r->fell_back ? "true" : "false", r->seconds);
+    awq__textf(ctx, t, "\"fell_back\": %s, \"seconds\": %.2f, \"groups\": [", r->fell_back ? "true" : "false",
+               r->seconds);
     for (g = 0; g < 4; g++) {
         float lo = 3e38f, hi = 0;
         int64_t i;
@@ -14088,7 +14292,8 @@ static void awq__qm_layer_line(awq_ctx *ctx, awq__qm *m)
             lo = AWQ__MIN(lo, r->scales[g][i]);
             hi = AWQ__MAX(hi, r->scales[g][i]);
         }
-        awq__textf(ctx, t, "%s{\"linears\": \"%s\", \"ratio\": %.2f, ", first ? "" : ", ", names[g], r->ratio[g]);
+        awq__textf(ctx, t, "%s{\"linears\": \"%s\", \"ratio\": %.2f, ", first ? "" : ", ", names[g],
+                   r->ratio[g]);
         awq__text_number(ctx, t, "loss", r->loss[g], ", ");
         awq__text_number(ctx, t, "rtn_loss", r->rtn_loss[g], ", ");
         awq__text_number(ctx, t, "s_max_over_min", lo > 0 ? hi / lo : NAN, "}");
@@ -14119,8 +14324,9 @@ static awq_status awq__qm_reread_linear(awq_ctx *ctx, awq__qm *m, int l, int id)
     for (i = 0; i < p.n_tensors; i++) p.tensor[i].data = NULL;
     for (i = 0; !st && i < p.n_tensors; i++) {
         p.tensor[i].data = awq__alloc(ctx, p.tensor[i].bytes, 1);
-        st = p.tensor[i].data ? awq_writer_read(ctx, m->e.writer, o->first + i, 0, p.tensor[i].data, p.tensor[i].bytes)
-                              : AWQ_E_MEMORY;
+        st = p.tensor[i].data
+                 ? awq_writer_read(ctx, m->e.writer, o->first + i, 0, p.tensor[i].data, p.tensor[i].bytes)
+                 : AWQ_E_MEMORY;
     }
     if (!st) st = awq__qm_qweight(ctx, m, id, &m->q[id]);
     if (!st) st = awq_unpack(ctx, &p, &m->q[id]);
@@ -14175,11 +14381,15 @@ static awq_status awq__qm_report(awq_ctx *ctx, awq__qm *m, const char *folder, c
     char *path = awq__path_join(ctx, folder, "awq_report.json");
     const char *line;
     awq_status st;
-    awq__textf(ctx, &t, "{\n\"version\": \"%s\", \"method\": \"%s\", \"bits\": %d, \"group_size\": %lld, \"symmetric\": %s,\n",
-               AWQ_VERSION, methods[m->d->method], m->sd.bits, (long long)m->sd.group_size,
-               m->sd.symmetric ? "true" : "false");
-    awq__textf(ctx, &t, "\"calibration_tokens\": %lld, \"calibration_blocks\": %lld, \"seconds\": %.2f, "
-               "\"peak_bytes\": %llu,\n", (long long)m->tokens, (long long)(m->cal ? m->cal->n_blocks : 0), r->seconds,
+    awq__textf(
+        ctx, &t,
+        "{\n\"version\": \"%s\", \"method\": \"%s\", \"bits\": %d, \"group_size\": %lld, \"symmetric\": %s,\n",
+        AWQ_VERSION, methods[m->d->method], m->sd.bits, (long long)m->sd.group_size,
+        m->sd.symmetric ? "true" : "false");
+    awq__textf(ctx, &t,
+               "\"calibration_tokens\": %lld, \"calibration_blocks\": %lld, \"seconds\": %.2f, "
+               "\"peak_bytes\": %llu,\n",
+               (long long)m->tokens, (long long)(m->cal ? m->cal->n_blocks : 0), r->seconds,
                (unsigned long long)r->peak_bytes);
     awq__text_number(ctx, &t, "ppl_source", r->ppl_source > 0 ? r->ppl_source : NAN, ", ");
     awq__text_number(ctx, &t, "ppl_result", r->ppl_result > 0 ? r->ppl_result : NAN, ",\n\"layers\": [\n");
@@ -14201,7 +14411,8 @@ static awq_status awq__qm_report(awq_ctx *ctx, awq__qm *m, const char *folder, c
 
 static awq_status awq__qm_run(awq_ctx *ctx, awq__qm *m, double began)
 {
-    int layers = m->c->num_hidden_layers, l, n = m->d->max_layers > 0 ? AWQ__MIN(m->d->max_layers, layers) : layers;
+    int layers = m->c->num_hidden_layers, l,
+        n = m->d->max_layers > 0 ? AWQ__MIN(m->d->max_layers, layers) : layers;
     AWQ__TRY(awq__qm_alloc(ctx, m));
     AWQ__TRY(awq__qm_journal_open(ctx, m));
     if (m->d->method != AWQ_METHOD_RTN) AWQ__TRY(awq__qm_embed(ctx, m));
@@ -14305,8 +14516,10 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
         r.estimated_bytes = awq__qm_bytes(&m);
         awq__log(ctx, AWQ_LOG_INFO, "needs about %.0f MB of memory", (double)r.estimated_bytes / 1e6);
         if (ctx->memory_limit && base + r.estimated_bytes > ctx->memory_limit)
-            st = awq__fail(ctx, AWQ_E_MEMORY, "quantizing needs about %.0f MB and memory_limit leaves %.0f MB; fewer or "
-                           "shorter calibration samples need less", (double)r.estimated_bytes / 1e6,
+            st = awq__fail(ctx, AWQ_E_MEMORY,
+                           "quantizing needs about %.0f MB and memory_limit leaves %.0f MB; fewer or "
+                           "shorter calibration samples need less",
+                           (double)r.estimated_bytes / 1e6,
                            (double)(ctx->memory_limit - AWQ__MIN(base, ctx->memory_limit)) / 1e6);
     }
     if (!st) {
@@ -14328,7 +14541,8 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
         char name[256];
         awq_tensors *ts = awq_checkpoint_tensors(m.ck);
         f = m.c->family;
-        for (l = 0; l < m.c->num_hidden_layers; l++) { /* the norms that take the scales are written per layer */
+        /* the norms that take the scales are written per layer */
+        for (l = 0; l < m.c->num_hidden_layers; l++) {
             awq__consume(&m.e, awq_tensors_find(ts, awq__ck_name(name, f->input_norm, l, "")));
             awq__consume(&m.e, awq_tensors_find(ts, awq__ck_name(name, f->post_norm, l, "")));
         }
@@ -14372,32 +14586,33 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
 
 #endif /* AWQ_IMPLEMENTATION */
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------------------
    LICENCE: choose either of the two
 
    A - MIT
    Copyright (c) 2026 the awq.h authors
    Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
-   documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
-   rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to
-   permit persons to whom the Software is furnished to do so, subject to the following conditions:
-   The above copyright notice and this permission notice shall be included in all copies or substantial portions of
-   the Software.
-   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO
-   THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
-   AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT,
-   TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
-   SOFTWARE.
+   documentation files (the "Software"), to deal in the Software without restriction, including without
+   limitation the rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the
+   Software, and to permit persons to whom the Software is furnished to do so, subject to the following
+   conditions: The above copyright notice and this permission notice shall be included in all copies or
+   substantial portions of the Software.
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED
+   TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL
+   THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF
+   CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER
+   DEALINGS IN THE SOFTWARE.
 
    B - Public domain (Unlicense, www.unlicense.org)
-   This is free and unencumbered software released into the public domain. Anyone is free to copy, modify, publish,
-   use, compile, sell, or distribute this software, either in source code form or as a compiled binary, for any
-   purpose, commercial or non-commercial, and by any means. In jurisdictions that recognize copyright laws, the author
-   or authors of this software dedicate any and all copyright interest in the software to the public domain. We make
-   this dedication for the benefit of the public at large and to the detriment of our heirs and successors. We intend
-   this dedication to be an overt act of relinquishment in perpetuity of all present and future rights to this
-   software under copyright law.
-   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO
-   THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
-   AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE,
-   ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */
+   This is free and unencumbered software released into the public domain. Anyone is free to copy, modify,
+   publish, use, compile, sell, or distribute this software, either in source code form or as a compiled binary,
+   for any purpose, commercial or non-commercial, and by any means. In jurisdictions that recognize copyright
+   laws, the author or authors of this software dedicate any and all copyright interest in the software to the
+   public domain. We make this dedication for the benefit of the public at large and to the detriment of our
+   heirs and successors. We intend this dedication to be an overt act of relinquishment in perpetuity of all
+   present and future rights to this software under copyright law.
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED
+   TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL
+   THE AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+   OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+   SOFTWARE. */
