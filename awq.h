@@ -13333,26 +13333,22 @@ static size_t awq__qm_bytes(const awq__qm *m)
 {
     const awq_config *c = m->c;
     double H = (double)c->hidden_size, w = 0, big = 0, t = (double)m->tokens, b = 0;
-    int k;
+    int k, bigs = m->d->method == AWQ_METHOD_RTN ? 1 : m->d->method == AWQ_METHOD_AWQ ? 3 : 2;
     for (k = 0; k < AWQ_N_LINEARS; k++) {
         w += (double)(m->out[k] * m->in[k]);
         big = AWQ__MAX(big, (double)(m->out[k] * m->in[k]));
     }
-    /* weights, codes and packed, scratch */
-    b = 4 * w + 1.5 * w
-        + 4 * big
-              * (m->d->method == AWQ_METHOD_RTN   ? 1
-                 : m->d->method == AWQ_METHOD_AWQ ? 3
-                                                  : 2);
+    b = 4 * w + 1.5 * w + 4 * big * bigs; /* weights, codes and packed, scratch */
     if (m->d->method != AWQ_METHOD_RTN) {
-        for (k = 0; k < AWQ__N_IN && m->d->method == AWQ_METHOD_AWQ; k++)
-            b += 4.0
-                 * (double)(m->width[k]
-                            * (m->width[k] + (m->sd.group_size > 0 ? m->sd.group_size : m->width[k])));
+        for (k = 0; k < AWQ__N_IN && m->d->method == AWQ_METHOD_AWQ; k++) {
+            double width = (double)m->width[k], group = m->sd.group_size > 0 ? (double)m->sd.group_size : width;
+            b += 4 * width * (width + group);
+        }
         b += 4 * t * H * (m->d->method == AWQ_METHOD_AWQ ? 4 : m->hold_every ? 3.25 : 3);
         if (m->d->method == AWQ_METHOD_BEST) {
             double most = (double)awq__most(m->width, AWQ__N_IN);
-            b += 12 * most * most + 4 * H * most + 4 * (double)m->longest * most + 4 * w;
+            b += 16 * most * most + 4 * H * most + 4 * (double)m->longest * most;
+            if (m->d->n_keep) b += 4 * w; /* kept linears twice: as they were, and scaled */
         }
         b += (double)m->longest * 4
              * (5 * H + 2 * (double)c->intermediate_size + 2 * (double)m->width[AWQ__IN_O]
