@@ -68,6 +68,10 @@ model() {
                 result "$name-gptqmodel" "$GPTQ" "$E/check_transformers.py" "$OUT/$name" $IDS
                 compare equal 1e-4 "$name-fp16" "$name-gptqmodel" ;;
             vllm) # runs in fp16, whose rounding the limit allows for
+                if [ "$name" = stories ]; then
+                    echo "skipped: stories in vLLM, whose CPU attention has no heads of 8"
+                    continue
+                fi
                 for kind in "" -ct -sym; do
                     case $kind in -sym) reference=$name-sym-fp16 ;; *) reference=$name-fp16 ;; esac
                     result "$name$kind-vllm" env DTYPE=auto "$PEERS/venv-vllm/bin/python" "$E/check_vllm.py" \
