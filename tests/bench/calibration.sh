@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the choice of calibration text does: SmolLM2 at 4 bits, group 64, calibrated on 24 x 512 tokens of an encyclopedia,
-# a novel or instructions, and judged on other text of each kind against FP16 (24 windows of 512). Prints the table.
+# a novel or instructions, and judged on other text of each kind against FP16 (24 to 35 windows of 512). Prints the table.
 #   AWQ_TEST_DATA=... AWQ_SMOLLM2=folder of tests/smollm2.sh tests/bench/calibration.sh    about 25 minutes on 2 cores
 set -eu
 cd "$(dirname "$0")/../.."
