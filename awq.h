@@ -50,7 +50,8 @@
        >>tokenizer_file
        >>template
        >>model
-       >>generate
+       >>sample
+       >>session
        >>evaluate
        >>export
        >>calibrate
@@ -546,8 +547,9 @@ typedef struct awq_decoder {
     int skip_special;
     int32_t *ids; /* the rest is the library's */
     size_t n_ids, cap_ids, prefix, read;
-    char *text;
-    size_t cap_text;
+    char *text, *chunk;
+    size_t cap_text, cap_chunk;
+    void *work;
 } awq_decoder;
 /* *text [*bytes] is what this id completes (maybe nothing), valid until the next call */
 AWQ_API awq_status awq_decoder_push(awq_ctx *ctx, const awq_tokenizer *tokenizer, awq_decoder *decoder,
@@ -576,10 +578,9 @@ AWQ_API awq_status awq_template_render(awq_ctx *ctx, const char *chat_template, 
 AWQ_API void awq_text_free(awq_ctx *ctx, char *text);
 
 /* -------------------------------------------------------------------------------------------------------------
-   model: a checkpoint ready to run, and sessions: what one conversation keeps (its KV cache and position) */
+   model: a checkpoint ready to run */
 
 typedef struct awq_model awq_model;
-typedef struct awq_session awq_session;
 
 typedef struct awq_model_desc {
     int rtn_bits;           /* 2..8: round the decoder's dense linears to nearest while loading; 0: as stored */
@@ -592,46 +593,20 @@ typedef struct awq_model_desc {
    mixed. */
 AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_model_desc *desc,
                                   awq_model **model);
-AWQ_API void awq_model_free(awq_ctx *ctx, awq_model *model);
+/* AWQ_E_ARG, and the model stays, while runners use it. NULL is fine. */
+AWQ_API awq_status awq_model_free(awq_ctx *ctx, awq_model *model);
 AWQ_API const awq_config *awq_model_config(const awq_model *model);
 AWQ_API const awq_tokenizer *awq_model_tokenizer(const awq_model *model); /* NULL: the folder has none */
 AWQ_API uint64_t awq_model_bytes(const awq_model *model);                 /* weights in memory */
 AWQ_API uint64_t awq_model_linear_bytes(const awq_model *model);          /* of these, read for every token */
-
-/* max_tokens: room for that many positions; 0: the model's max_position_embeddings, at most 4096. */
-AWQ_API awq_status awq_session_create(awq_ctx *ctx, const awq_model *model, int64_t max_tokens,
-                                      awq_session **session);
-AWQ_API void awq_session_free(awq_ctx *ctx, awq_session *session);
-AWQ_API int64_t awq_session_position(const awq_session *session); /* tokens in the cache */
-/* Forget everything from `position` on: 0 starts anew. */
-AWQ_API awq_status awq_session_rewind(awq_ctx *ctx, awq_session *session, int64_t position);
-
-/* What awq_session_feed can hand out on the way, for tests and tools. Row-major fp32. */
-typedef enum awq_tap_point {
-    AWQ_TAP_EMBED = 0, /* [n, hidden_size]: input of layer 0 */
-    AWQ_TAP_LAYER,     /* [n, hidden_size]: output of `layer` */
-    AWQ_TAP_FINAL      /* [n, hidden_size]: after the final norm */
-} awq_tap_point;
-typedef void (*awq_tap)(void *user, awq_tap_point point, int layer, const float *data, int64_t n,
-                        int64_t width);
-
-/* Append n tokens in chunks of at most `chunk` (0: 256). logits, if not NULL: [vocab_size] of the last token.
-   With all_logits [n, vocab_size] of every token. The result does not depend on how a text is cut into calls
-   and chunks. */
-typedef struct awq_feed_desc {
-    int64_t chunk;
-    float *all_logits;
-    awq_tap tap;
-    void *user;
-} awq_feed_desc;
-AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *session, const int32_t *ids, int64_t n,
-                                    const awq_feed_desc *desc, float *logits);
+/* of the weights as they are computed with, whatever layout they came in: saved sessions carry it */
+AWQ_API uint64_t awq_model_hash(const awq_model *model);
 
 /* -------------------------------------------------------------------------------------------------------------
-   generate: sampling, stop conditions, streaming */
+   sample: one token from logits */
 
-/* Applied in this order: repetition penalty, temperature, top_k, top_p, min_p. Zero everywhere is greedy
-   decoding. */
+/* Applied in this order: grammar, repetition penalty, temperature, top_k, top_p, min_p. Zero everywhere is
+   greedy decoding. */
 typedef struct awq_sampling {
     float temperature;        /* 0: always the most probable token */
     int top_k;                /* keep the k most probable; 0: all */
@@ -642,45 +617,189 @@ typedef struct awq_sampling {
     uint64_t seed;
 } awq_sampling;
 
-/* One token from logits [vocab_size] (changed in place by the penalty). history: tokens so far, for the
-   penalty. state: the random state; set it to sampling->seed before the first call. */
+/* One token from logits [vocab_size] (changed in place). history: tokens so far, for the penalty. state: the
+   random state; set it to sampling->seed before the first call. */
 AWQ_API awq_status awq_sample(awq_ctx *ctx, const awq_sampling *sampling, float *logits, int64_t vocab_size,
                               const int32_t *history, int64_t n_history, uint64_t *state, int32_t *id);
 
+/* -------------------------------------------------------------------------------------------------------------
+   session: conversations on one model, advanced together in slices of time
+
+       awq_runner_create(&ctx, model, NULL, &runner);
+       awq_session_create(&ctx, runner, NULL, &npc[i]);                      as many as wanted
+       awq_ask(&ctx, npc[i], &desc);                                         queues a prompt, returns at once
+       every frame: awq_step(&ctx, runner, NULL, 0, 2000, &step);            2 ms of work on all of them
+
+   What a session says does not depend on the others, on how the time is sliced, or on what was computed before
+   and is found in a cache: every bit is what it would be alone. */
+
+typedef struct awq_runner awq_runner;
+typedef struct awq_session awq_session;
+
+/* What the sessions of one caller share: buffers, a pass over the model that may be half done, and the pages of
+   all KV caches. Equal beginnings of sessions (a system prompt) are computed and kept once. Pages that no
+   session holds keep what they have until they are needed, the least recently used first. */
+typedef struct awq_runner_desc {
+    int64_t max_rows;     /* tokens of one pass; 0: 64 */
+    int64_t prompt_rows;  /* tokens of prompts in a pass that also moves answers on; 0: 16 */
+    int64_t cache_tokens; /* pages beyond those of the sessions, for beginnings nobody holds; 0: none */
+} awq_runner_desc;
+
+AWQ_API awq_status awq_runner_create(awq_ctx *ctx, const awq_model *model, const awq_runner_desc *desc,
+                                     awq_runner **runner);
+/* AWQ_E_ARG, and the runner stays, while it has sessions. NULL is fine. */
+AWQ_API awq_status awq_runner_free(awq_ctx *ctx, awq_runner *runner);
+
+typedef enum awq_overflow {
+    AWQ_OVERFLOW_STOP = 0, /* the answer ends with AWQ_STOP_CONTEXT; a prompt that does not fit is refused */
+    AWQ_OVERFLOW_SLIDE     /* the older half of what follows the first `keep` tokens is forgotten, and the rest
+                              is computed anew, as if it had been the prompt */
+} awq_overflow;
+
+typedef struct awq_session_desc {
+    int64_t max_tokens;    /* context; 0: the model's max_position_embeddings, at most 4096 */
+    awq_overflow overflow; /* when max_tokens are there */
+    int64_t keep;          /* tokens at the start that a slide leaves: a system prompt */
+    /* Or a function that makes room: ids [n] is everything so far (n may be more than max_tokens). Change it in
+       place and return how many tokens remain, less than max_tokens; a negative number stops as OVERFLOW_STOP.
+     */
+    int64_t (*on_full)(void *user, int32_t *ids, int64_t n, int64_t max_tokens);
+    void *user;
+} awq_session_desc;
+
+/* All memory a session needs is taken here: steps allocate nothing. */
+AWQ_API awq_status awq_session_create(awq_ctx *ctx, awq_runner *runner, const awq_session_desc *desc,
+                                      awq_session **session);
+/* at any time, but from a callback of the library */
+AWQ_API awq_status awq_session_free(awq_ctx *ctx, awq_session *session);
+
+AWQ_API int64_t awq_session_position(const awq_session *session);   /* tokens so far, answer included */
+AWQ_API const int32_t *awq_session_ids(const awq_session *session); /* [position], valid until the next call */
+/* Forget everything from `position` on (0: all). An answer under way ends. */
+AWQ_API awq_status awq_session_rewind(awq_ctx *ctx, awq_session *session, int64_t position);
+
 typedef enum awq_stop_reason {
-    AWQ_STOP_LENGTH = 0,
+    AWQ_STOP_LENGTH = 0, /* max_tokens */
     AWQ_STOP_EOS,
     AWQ_STOP_STRING,
-    AWQ_STOP_CALLER
+    AWQ_STOP_CALLER,     /* on_text said so, or awq_session_stop, _rewind */
+    AWQ_STOP_CONTEXT,    /* the context is full */
+    AWQ_STOP_GRAMMAR,    /* the answer is a whole sentence of the grammar and nothing can follow */
+    AWQ_STOP_FAILED      /* see awq_session_answer */
 } awq_stop_reason;
 
 typedef struct awq_generate_desc {
-    const char *prompt;          /* UTF-8; or ids, or messages rendered by the model's chat template */
+    const char *prompt;          /* UTF-8; or ids; or messages rendered by the model's chat template */
     const int32_t *ids;
     int64_t n_ids;
-    const awq_message *messages;
+    const awq_message *messages; /* the whole conversation: what the session holds of it already is kept */
     size_t n_messages;
-    int64_t max_tokens;          /* 0: 128 */
+    int64_t max_tokens;          /* of the answer; 0: 128 */
     awq_sampling sampling;
     const char *const *stop;     /* strings that end the answer; they are not handed out */
     size_t n_stop;
     int ignore_eos;
-    /* text as it is complete, whole UTF-8 characters; nonzero ends the answer */
+    /* text as it is complete, whole UTF-8 characters; nonzero ends the answer. It must not call the library
+       with this session's runner. */
     int (*on_text)(void *user, const char *text, size_t bytes);
     void *user;
-    int32_t *out_ids;            /* the generated ids, at most max_tokens; may be NULL */
+    int32_t *out_ids;            /* the generated ids, at most max_tokens; may be NULL; must outlive the answer */
+    float *pooled;               /* [hidden_size]: no answer, but the mean over the prompt's tokens of the final
+                                    norm's output; NULL: an answer */
 } awq_generate_desc;
 
 typedef struct awq_generate_result {
-    int64_t prompt_tokens, tokens;
-    double prefill_seconds, decode_seconds;
+    int64_t prompt_tokens, tokens; /* prompt_tokens: those this question added */
+    int64_t cached_tokens;         /* of the prompt's, found computed */
+    double prefill_seconds, decode_seconds; /* in awq_step while this session had work */
     awq_stop_reason reason;
+    int complete;                  /* 0: cut off (length, context, failure), or not a whole sentence of the grammar */
 } awq_generate_result;
 
-/* A fresh session, the prompt, the answer. Without a tokenizer: ids in, out_ids out, no text. result may be
+/* Append a prompt and start an answer, to be computed by awq_step. Texts of the desc are copied. Without
+   prompt, ids and messages the answer goes on from where the session is. AWQ_E_ARG while an answer is under
+   way; AWQ_E_LIMIT when the prompt does not fit. */
+AWQ_API awq_status awq_ask(awq_ctx *ctx, awq_session *session, const awq_generate_desc *desc);
+/* End an answer now. Text held back is handed out. */
+AWQ_API awq_status awq_session_stop(awq_ctx *ctx, awq_session *session);
+AWQ_API int awq_session_busy(const awq_session *session); /* an answer is under way */
+/* How the last answer went, or goes. The status is not AWQ_OK when it failed; ctx->err.text says why. */
+AWQ_API awq_status awq_session_answer(awq_ctx *ctx, const awq_session *session, awq_generate_result *result);
+
+#define AWQ_NO_BUDGET (-1)
+
+typedef struct awq_step_info {
+    int64_t busy;                  /* sessions with an answer under way, after this step */
+    int64_t finished;              /* answers that ended in this step, failed ones among them */
+    int64_t tokens, prompt_tokens; /* answered and read in this step, all sessions together */
+    int64_t done, total;           /* cuts of the pass under way; 0, 0: none is */
+    double seconds;                /* this step took */
+} awq_step_info;
+
+/* Work for about budget_us microseconds (AWQ_NO_BUDGET: to the end of one pass) on those of the runner's
+   sessions that are listed (NULL, 0: all). A pass that is half done goes on in the next step, whatever list that
+   has. Everything in a pass can be cut: linears, attention, head. ctx->progress is called at every cut ("step");
+   when it asks to stop, the step ends with AWQ_E_CANCELLED and can be taken up again. */
+AWQ_API awq_status awq_step(awq_ctx *ctx, awq_runner *runner, awq_session *const *sessions, size_t n,
+                            int64_t budget_us, awq_step_info *info);
+
+/* --- state. What awq_session_save writes: tokens, KV cache, random state, how far the answer is; tied to the
+   model (awq_model_hash), with a checksum, in the byte order of the machine. */
+AWQ_API size_t awq_session_bytes(const awq_session *session); /* that save will write */
+AWQ_API awq_status awq_session_save(awq_ctx *ctx, const awq_session *session, void *data, size_t cap);
+AWQ_API awq_status awq_session_save_file(awq_ctx *ctx, const awq_session *session, const char *path);
+/* Into any session of a runner on the same model; what it held is forgotten. go_on, the desc of the question
+   that was under way, goes on with the answer: text that was handed out is not handed out again; NULL: it ended
+   there. Damaged or foreign: AWQ_E_FORMAT; larger than the session's context: AWQ_E_LIMIT. */
+AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *session, const void *data, size_t bytes,
+                                       const awq_generate_desc *go_on);
+AWQ_API awq_status awq_session_restore_file(awq_ctx *ctx, awq_session *session, const char *path,
+                                            const awq_generate_desc *go_on);
+/* A second session with the same past; whole pages are shared. go_on: as above. */
+AWQ_API awq_status awq_session_fork(awq_ctx *ctx, const awq_session *session, const awq_generate_desc *go_on,
+                                    awq_session **copy);
+
+/* --- at once, for tools and tests */
+/* What awq_session_feed can hand out on the way. Row-major fp32. */
+typedef enum awq_tap_point {
+    AWQ_TAP_EMBED = 0, /* [n, hidden_size]: input of layer 0 */
+    AWQ_TAP_LAYER,     /* [n, hidden_size]: output of `layer` */
+    AWQ_TAP_FINAL      /* [n, hidden_size]: after the final norm */
+} awq_tap_point;
+typedef void (*awq_tap)(void *user, awq_tap_point point, int layer, const float *data, int64_t n,
+                        int64_t width);
+
+/* Append n tokens in chunks of at most `chunk` (0: the runner's max_rows). logits, if not NULL: [vocab_size] of
+   the last token. With all_logits [n, vocab_size] of every token. The result does not depend on how a text is
+   cut into calls and chunks. A pass that is half done starts anew at the next step. */
+typedef struct awq_feed_desc {
+    int64_t chunk;
+    float *all_logits;
+    awq_tap tap;
+    void *user;
+} awq_feed_desc;
+AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *session, const int32_t *ids, int64_t n,
+                                    const awq_feed_desc *desc, float *logits);
+
+/* A session of its own, the prompt, the answer. Without a tokenizer: ids in, out_ids out, no text. result may be
    NULL. */
 AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_generate_desc *desc,
                                 awq_generate_result *result);
+/* Mean over a text's tokens of the final norm's output, for n texts at once: out [n, hidden_size] */
+AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *const *texts, size_t n,
+                             float *out);
+
+/* What awq_model_load of `folder`, a runner and n_sessions sessions will hold together, told from config.json,
+   tokenizer.json and the tensors' headers alone; descs may be NULL as there. */
+typedef struct awq_memory {
+    uint64_t model;   /* of these awq_model_load needs the most, `loading`, while it is at work */
+    uint64_t loading;
+    uint64_t runner, session; /* one of each */
+    uint64_t peak;    /* the largest of loading and model + runner + n_sessions sessions */
+} awq_memory;
+AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq_model_desc *model,
+                                     const awq_runner_desc *runner, const awq_session_desc *session,
+                                     int64_t n_sessions, awq_memory *memory);
 
 /* -------------------------------------------------------------------------------------------------------------
    evaluate: perplexity of a text, and the distance to a baseline on the same tokens */
@@ -3428,23 +3547,26 @@ AWQ__INLINE void awq__add_body(float *x, const float *y, int64_t n)
     for (i = 0; i < n; i++) x[i] = x[i] + y[i];
 }
 
-/* One query of one head against keys [first, last]: online softmax over blocks of 64 keys aligned to the
-   position, so that chunking cannot change a bit. k and v rows are `stride` floats apart; out [dim]; dim <=
-   AWQ__MAX_HEAD. */
+/* Keys and values of a sequence lie in pages of AWQ__PAGE tokens. */
 #define AWQ__MAX_HEAD 512
-#define AWQ__KEY_BLOCK 64
+#define AWQ__PAGE 32
 
-AWQ__INLINE void awq__attend_body(const float *q, const float *k, const float *v, int64_t stride, int64_t first,
+/* One query of one head against keys [first, last]: online softmax, a page at a time, so that chunking cannot
+   change a bit. Keys of page b: rows `stride` floats apart from page[b] + at on, its values AWQ__PAGE rows later;
+   out [dim]; dim <= AWQ__MAX_HEAD. */
+AWQ__INLINE void awq__attend_body(const float *q, float *const *page, size_t at, int64_t stride, int64_t first,
                                   int64_t last, int64_t dim, float scale, float *out)
 {
-    float p[AWQ__KEY_BLOCK], best = -3.0e38f, sum = 0;
+    float p[AWQ__PAGE], best = -3.0e38f, sum = 0;
     int64_t b, i, j;
     for (i = 0; i < dim; i++) out[i] = 0;
-    for (b = first / AWQ__KEY_BLOCK * AWQ__KEY_BLOCK; b <= last; b += AWQ__KEY_BLOCK) {
-        int64_t from = AWQ__MAX(b, first), to = AWQ__MIN(b + AWQ__KEY_BLOCK - 1, last), n = to - from + 1;
+    for (b = first / AWQ__PAGE; b <= last / AWQ__PAGE; b++) {
+        int64_t from = AWQ__MAX(first - b * AWQ__PAGE, (int64_t)0);
+        int64_t n = AWQ__MIN(last - b * AWQ__PAGE, (int64_t)AWQ__PAGE - 1) - from + 1;
+        const float *k = page[b] + at + from * stride, *v = k + AWQ__PAGE * stride;
         float top = best, keep;
         for (j = 0; j < n; j++) {
-            p[j] = awq__dot_body(q, k + (from + j) * stride, dim) * scale;
+            p[j] = awq__dot_body(q, k + j * stride, dim) * scale;
             top = p[j] > top ? p[j] : top;
         }
         keep = awq__exp_body(best - top < -1000.0f ? -1000.0f : best - top);
@@ -3453,7 +3575,7 @@ AWQ__INLINE void awq__attend_body(const float *q, const float *k, const float *v
         for (j = 0; j < n; j++) sum = sum + p[j];
         /* the sums stay in registers over the block's keys, four chains of them */
         for (i = 0; i + 64 <= dim; i += 64) {
-            const float *row = v + from * stride + i;
+            const float *row = v + i;
             float l0[16], l1[16], l2[16], l3[16];
             int c;
             for (c = 0; c < 16; c++) l0[c] = out[i + c] * keep;
@@ -3472,7 +3594,7 @@ AWQ__INLINE void awq__attend_body(const float *q, const float *k, const float *v
             for (c = 0; c < 16; c++) out[i + 48 + c] = l3[c];
         }
         for (; i + 16 <= dim; i += 16) {
-            const float *row = v + from * stride + i;
+            const float *row = v + i;
             float l[16];
             int c;
             for (c = 0; c < 16; c++) l[c] = out[i + c] * keep;
@@ -3482,7 +3604,7 @@ AWQ__INLINE void awq__attend_body(const float *q, const float *k, const float *v
         }
         for (; i < dim; i++) {
             out[i] = out[i] * keep;
-            for (j = 0; j < n; j++) out[i] = out[i] + p[j] * v[(from + j) * stride + i];
+            for (j = 0; j < n; j++) out[i] = out[i] + p[j] * v[j * stride + i];
         }
         best = top;
     }
@@ -3543,7 +3665,7 @@ typedef struct awq__ops {
     void (*norm)(const float *x, const float *weight, float *out, int64_t n, float eps);
     void (*gate)(float *gate, const float *up, int64_t n);
     void (*add)(float *x, const float *y, int64_t n);
-    void (*attend)(const float *q, const float *k, const float *v, int64_t stride, int64_t first, int64_t last,
+    void (*attend)(const float *q, float *const *page, size_t at, int64_t stride, int64_t first, int64_t last,
                    int64_t dim, float scale, float *out);
     void (*rope)(float *x, const float *cos_, const float *sin_, int64_t dim);
     double (*logsum)(const float *x, int64_t n, float *best);
@@ -3561,12 +3683,12 @@ typedef struct awq__ops {
     }                                                                                                       \
     target static void awq__gate_##isa(float *g, const float *u, int64_t n) { awq__gate_body(g, u, n); }    \
     target static void awq__add_##isa(float *x, const float *y, int64_t n) { awq__add_body(x, y, n); }      \
-    target static void awq__attend_##isa(const float *q, const float *k, const float *v, int64_t stride,    \
+    target static void awq__attend_##isa(const float *q, float *const *page, size_t at, int64_t stride,     \
                                          int64_t first, int64_t last, int64_t dim, float scale, float *out) \
     {                                                                                                       \
-        if (dim == 64) awq__attend_body(q, k, v, stride, first, last, 64, scale, out);                      \
-        else if (dim == 128) awq__attend_body(q, k, v, stride, first, last, 128, scale, out);               \
-        else awq__attend_body(q, k, v, stride, first, last, dim, scale, out);                               \
+        if (dim == 64) awq__attend_body(q, page, at, stride, first, last, 64, scale, out);                  \
+        else if (dim == 128) awq__attend_body(q, page, at, stride, first, last, 128, scale, out);           \
+        else awq__attend_body(q, page, at, stride, first, last, dim, scale, out);                           \
     }                                                                                                       \
     target static void awq__rope_##isa(float *x, const float *c, const float *s, int64_t dim)               \
     {                                                                                                       \
@@ -4075,7 +4197,7 @@ typedef struct awq__mm_arg {
     const awq__mm_kernels *fn;
     const float *x;
     float *y;
-    int64_t m, rows, row_blocks; /* rows: per job */
+    int64_t m, rows, row_blocks, jobs; /* rows: per job */
     int64_t x_stride, y_stride;  /* floats from one token to the next */
     int subtract;                /* y -= x W^T */
 } awq__mm_arg;
@@ -4137,8 +4259,7 @@ static void awq__mm_job(void *arg, int64_t job)
     for (; row < end; row += AWQ__MM_ROWS) awq__mm_strip(a, row, t, AWQ__MIN(AWQ__MM_TOKENS, a->m - t));
 }
 
-static void awq__mm_run(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t x_stride, int64_t m,
-                        float *y, int64_t y_stride, int subtract)
+static awq__mm_arg awq__mm_plan(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t m, float *y)
 {
     awq__mm_arg a;
     a.l = l;
@@ -4146,18 +4267,21 @@ static void awq__mm_run(awq_ctx *ctx, const awq_linear *l, const float *x, int64
     a.x = x;
     a.y = y;
     a.m = m;
-    a.x_stride = x_stride;
-    a.y_stride = y_stride;
-    a.subtract = subtract;
+    a.x_stride = l->in_features;
+    a.y_stride = l->out_features;
+    a.subtract = 0;
     a.rows = AWQ__MAX(16, AWQ__MIN(64, 65536 / l->in_features / 4 * 4)); /* about 64K weights a job */
     a.row_blocks = (l->out_features + a.rows - 1) / a.rows;
-    awq__run(ctx, a.row_blocks * ((m + AWQ__MM_TOKENS - 1) / AWQ__MM_TOKENS), awq__mm_job, &a);
+    a.jobs = a.row_blocks * ((m + AWQ__MM_TOKENS - 1) / AWQ__MM_TOKENS);
+    return a;
 }
 
 AWQ_API awq_status awq_linear_run(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t m, float *y)
 {
+    awq__mm_arg a;
     if (m < 0) return awq__fail(ctx, AWQ_E_ARG, "awq_linear_run: %lld tokens", (long long)m);
-    awq__mm_run(ctx, l, x, l->in_features, m, y, l->out_features, 0);
+    a = awq__mm_plan(ctx, l, x, m, y);
+    awq__run(ctx, a.jobs, awq__mm_job, &a);
     return AWQ_OK;
 }
 
@@ -4165,6 +4289,7 @@ AWQ_API awq_status awq_linear_run(awq_ctx *ctx, const awq_linear *l, const float
 static void awq__subtract_product(awq_ctx *ctx, const float *w, int64_t w_stride, int64_t out, int64_t in,
                                   const float *x, int64_t x_stride, int64_t m, float *y, int64_t y_stride)
 {
+    awq__mm_arg a;
     awq_linear l;
     memset(&l, 0, sizeof l);
     l.out_features = out;
@@ -4173,7 +4298,11 @@ static void awq__subtract_product(awq_ctx *ctx, const float *w, int64_t w_stride
     l.dtype = AWQ_F32;
     l.row_bytes = w_stride * 4;
     l.weight = w;
-    awq__mm_run(ctx, &l, x, x_stride, m, y, y_stride, 1);
+    a = awq__mm_plan(ctx, &l, x, m, y);
+    a.x_stride = x_stride;
+    a.y_stride = y_stride;
+    a.subtract = 1;
+    awq__run(ctx, a.jobs, awq__mm_job, &a);
 }
 
 AWQ_API awq_status awq_linear_dense(awq_ctx *ctx, awq_dtype dtype, const void *weight, int64_t out_features,
@@ -7030,6 +7159,7 @@ struct awq_tokenizer {
     uint64_t hash;
     int32_t n_ids, bos, eos, unk;
     int has_unk, fuse_unk, ignore_merges, has_decoder;
+    uint32_t longest;        /* bytes of the longest token as decoding sees it */
     awq__tok_token *tokens; /* [n_ids] */
     uint32_t *slots, slot_mask; /* id + 1 of the token with this hash, 0: empty */
     awq__tok_merge *merges;
@@ -7704,48 +7834,80 @@ static int awq__tok_unfinished(const awq__text *text) /* ends in U+FFFD: a chara
     return text->len >= 3 && !memcmp(text->data + text->len - 3, "\xef\xbf\xbd", 3);
 }
 
+/* the decoder's buffers, kept from push to push */
+static awq__tok_work *awq__decoder_work(awq_ctx *ctx, const awq_tokenizer *t, awq_decoder *d)
+{
+    awq__tok_work *w = (awq__tok_work *)d->work;
+    if (!w) {
+        w = AWQ__NEW(ctx, awq__tok_work, 1);
+        if (!w) return NULL;
+        d->work = w;
+    }
+    w->ctx = ctx;
+    w->t = t;
+    w->now.text.failed = w->next.text.failed = 0; /* an allocation that failed once may succeed now */
+    return w;
+}
+
+/* bytes of the longest piece of text that a push usually hands out */
+static size_t awq__decoder_longest(const awq_tokenizer *t) { return 8 * (size_t)t->longest + 64; }
+
+/* room for what a push usually needs, so that it allocates nothing: a few of the longest tokens */
+static awq_status awq__decoder_reserve(awq_ctx *ctx, const awq_tokenizer *t, awq_decoder *d)
+{
+    size_t n = awq__decoder_longest(t), k = 16;
+    awq__tok_work *w = awq__decoder_work(ctx, t, d);
+    if (!w || !awq__grow(ctx, (void **)&d->ids, &d->cap_ids, k, sizeof *d->ids)
+        || !awq__grow(ctx, (void **)&d->text, &d->cap_text, n, 1)
+        || !awq__grow(ctx, (void **)&d->chunk, &d->cap_chunk, n, 1)
+        || !awq__grow(ctx, (void **)&w->now.text.data, &w->now.text.cap, n, 1)
+        || !awq__grow(ctx, (void **)&w->next.text.data, &w->next.text.cap, n, 1)
+        || !awq__grow(ctx, (void **)&w->now.ends, &w->now.cap, 4 * k, sizeof *w->now.ends)
+        || !awq__grow(ctx, (void **)&w->next.ends, &w->next.cap, 4 * k, sizeof *w->next.ends))
+        return AWQ_E_MEMORY;
+    return AWQ_OK;
+}
+
 /* The window d->ids decodes to what was shown already, d->text[0, prefix) from its first `read` ids, and then
    what is new. New text is handed out once it does not end in U+FFFD; the window then loses `read` ids. */
 AWQ_API awq_status awq_decoder_push(awq_ctx *ctx, const awq_tokenizer *tokenizer, awq_decoder *d, int32_t id,
                                     const char **text, size_t *bytes)
 {
-    awq__tok_work w;
-    awq__text whole = {NULL, 0, 0, 0};
+    awq__tok_work *w = awq__decoder_work(ctx, tokenizer, d);
     awq_status st = AWQ_OK;
     size_t chunk = 0, from;
-    if (!awq__grow(ctx, (void **)&d->ids, &d->cap_ids, d->n_ids + 1, sizeof *d->ids)) return AWQ_E_MEMORY;
-    awq__tok_work_init(&w, ctx, tokenizer, SIZE_MAX / 4);
+    if (!w || !awq__grow(ctx, (void **)&d->ids, &d->cap_ids, d->n_ids + 1, sizeof *d->ids)) return AWQ_E_MEMORY;
     if (!d->prefix && d->n_ids) {
-        st = awq__tok_decode(&w, d->ids, d->n_ids, d->skip_special);
-        if (!st && !awq__tok_unfinished(&w.now.text)) {
-            if (!awq__grow(ctx, (void **)&d->text, &d->cap_text, w.now.text.len + 1, 1)) st = AWQ_E_MEMORY;
+        st = awq__tok_decode(w, d->ids, d->n_ids, d->skip_special);
+        if (!st && !awq__tok_unfinished(&w->now.text)) {
+            if (!awq__grow(ctx, (void **)&d->text, &d->cap_text, w->now.text.len + 1, 1)) st = AWQ_E_MEMORY;
             else {
-                if (w.now.text.len) memcpy(d->text, w.now.text.data, w.now.text.len);
-                d->prefix = w.now.text.len;
+                if (w->now.text.len) memcpy(d->text, w->now.text.data, w->now.text.len);
+                d->prefix = w->now.text.len;
                 d->read = d->n_ids;
             }
         }
     }
     d->ids[d->n_ids++] = id;
-    if (!st) st = awq__tok_decode(&w, d->ids, d->n_ids, d->skip_special);
-    if (!st && ((w.now.text.len > d->prefix && !awq__tok_unfinished(&w.now.text))
+    if (!st) st = awq__tok_decode(w, d->ids, d->n_ids, d->skip_special);
+    if (!st && ((w->now.text.len > d->prefix && !awq__tok_unfinished(&w->now.text))
                 || d->n_ids > AWQ__TOK_MAX_HELD)) {
-        from = AWQ__MIN(d->prefix, w.now.text.len);
-        if (from && memcmp(w.now.text.data, d->text, from)) { /* what was shown reads differently now: go on */
-            st = awq__tok_decode(&w, d->ids + d->read, d->n_ids - d->read, d->skip_special);
+        from = AWQ__MIN(d->prefix, w->now.text.len);
+        if (from && memcmp(w->now.text.data, d->text, from)) { /* what was shown reads differently now: go on */
+            st = awq__tok_decode(w, d->ids + d->read, d->n_ids - d->read, d->skip_special);
             from = 0;
         }
-        whole = w.now.text;
-        memset(&w.now.text, 0, sizeof w.now.text);
-        if (!st) st = awq__tok_decode(&w, d->ids + d->read, d->n_ids - d->read, d->skip_special);
-        if (!st && !awq__grow(ctx, (void **)&d->text, &d->cap_text, whole.len - from + w.now.text.len + 1, 1))
-            st = AWQ_E_MEMORY;
-        if (!st) { /* the new prefix, then the chunk */
-            chunk = whole.len - from;
-            d->prefix = w.now.text.len;
-            if (d->prefix) memcpy(d->text, w.now.text.data, d->prefix);
-            if (chunk) memcpy(d->text + d->prefix, whole.data + from, chunk);
-            d->text[d->prefix + chunk] = 0;
+        chunk = st ? 0 : w->now.text.len - from;
+        if (!st && !awq__grow(ctx, (void **)&d->chunk, &d->cap_chunk, chunk + 1, 1)) st = AWQ_E_MEMORY;
+        if (!st) {
+            if (chunk) memcpy(d->chunk, w->now.text.data + from, chunk);
+            d->chunk[chunk] = 0;
+            st = awq__tok_decode(w, d->ids + d->read, d->n_ids - d->read, d->skip_special);
+        }
+        if (!st && !awq__grow(ctx, (void **)&d->text, &d->cap_text, w->now.text.len + 1, 1)) st = AWQ_E_MEMORY;
+        if (!st) { /* the new prefix */
+            d->prefix = w->now.text.len;
+            if (d->prefix) memcpy(d->text, w->now.text.data, d->prefix);
             d->n_ids -= d->read;
             memmove(d->ids, d->ids + d->read, d->n_ids * sizeof *d->ids);
             d->read = d->n_ids;
@@ -7753,18 +7915,22 @@ AWQ_API awq_status awq_decoder_push(awq_ctx *ctx, const awq_tokenizer *tokenizer
     }
     if (st) d->n_ids--;
     else {
-        *text = chunk ? d->text + d->prefix : "";
+        *text = chunk ? d->chunk : "";
         *bytes = chunk;
     }
-    awq__text_free(ctx, &whole);
-    awq__tok_work_free(&w);
     return st;
 }
 
 AWQ_API void awq_decoder_free(awq_ctx *ctx, awq_decoder *decoder)
 {
+    if (decoder->work) {
+        ((awq__tok_work *)decoder->work)->ctx = ctx;
+        awq__tok_work_free((awq__tok_work *)decoder->work);
+    }
+    awq__free(ctx, decoder->work);
     awq__free(ctx, decoder->ids);
     awq__free(ctx, decoder->text);
+    awq__free(ctx, decoder->chunk);
     memset(decoder, 0, sizeof *decoder);
 }
 
@@ -8280,6 +8446,7 @@ static awq_status awq__tok_read(awq__tok_load *b)
     static const char *const lists[] = {"normalizers", "pretokenizers", "decoders", "processors"};
     const awq__json *j = &b->json;
     awq_tokenizer *t = b->t;
+    int32_t i;
     uint32_t version = awq__json_get(j, 1, "version"), added = awq__json_get(j, 1, "added_tokens");
     if (awq__json_is(j, 1) != AWQ__J_OBJ || awq__json_is(j, awq__json_get(j, 1, "model")) != AWQ__J_OBJ)
         return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: not a tokenizer, there is no 'model' object", b->path);
@@ -8293,6 +8460,7 @@ static awq_status awq__tok_read(awq__tok_load *b)
         if (b->in == AWQ__IN_DECODER) t->has_decoder = awq__json_is(j, node) != AWQ__J_NULL;
         AWQ__TRY(awq__tok_components(b, node, lists[b->in]));
     }
+    for (i = 0; i < t->n_ids; i++) t->longest = AWQ__MAX(t->longest, t->tokens[i].shown_len);
     return awq__tok_build_sets(b);
 }
 
@@ -10963,18 +11131,21 @@ struct awq_model {
     awq_linear head;            /* [vocab, H]; shares embed when tied */
     void **owned;               /* dense weights read into memory */
     size_t n_owned, cap_owned;
-    uint64_t bytes, linear_bytes;
+    uint64_t bytes, linear_bytes, hash;
+    int64_t users;              /* runners, of any thread */
 };
 
-/* Keys and values of one sequence, [layers][max][V] each. */
+/* Keys and values of one sequence; a page is [layers][keys, values][AWQ__PAGE][V]. */
 typedef struct awq__kv {
-    float *k, *v;
+    float **page; /* [pages of max] */
     int64_t max, len;
+    float *own;   /* all of them, when this sequence alone has them */
 } awq__kv;
 
 typedef struct awq__row {
-    awq__kv *kv;
+    awq__kv *kv;  /* NULL: nobody wants it any more */
     int64_t pos;
+    int bad;      /* 1 + the first layer whose output has NaN or Inf */
 } awq__row;
 
 /* Buffers of a pass over up to `rows` rows. */
@@ -10985,36 +11156,42 @@ typedef struct awq__work {
     float *k, *v;            /* [rows, V] */
     float *gate, *up;        /* [rows, I] */
     float *cos_, *sin_;      /* [rows, head_dim / 2] */
+    float *freq;             /* [head_dim / 2] inverse frequencies of rope */
     awq__row *row;           /* [rows] */
 } awq__work;
 
-struct awq_session {
-    const awq_model *model;
-    awq__kv kv;
-    awq__work work;
-    float *logits; /* [16, vocab] scratch */
-};
+static size_t awq__page_floats(const awq_config *c, int layers) /* SIZE_MAX: too many */
+{
+    size_t n = (size_t)c->num_key_value_heads * (size_t)c->head_dim;
+    return awq__mul(n, (size_t)layers * 2 * AWQ__PAGE, &n) ? n : SIZE_MAX;
+}
+
+static int64_t awq__pages(int64_t tokens) { return (tokens + AWQ__PAGE - 1) / AWQ__PAGE; }
 
 static void awq__kv_free(awq_ctx *ctx, awq__kv *kv)
 {
-    awq__free(ctx, kv->k);
-    awq__free(ctx, kv->v);
+    awq__free(ctx, kv->page);
+    awq__free(ctx, kv->own);
     memset(kv, 0, sizeof *kv);
 }
 
 static awq_status awq__kv_alloc(awq_ctx *ctx, const awq_config *c, int layers, int64_t max, awq__kv *kv)
 {
-    size_t n = (size_t)c->num_key_value_heads * (size_t)c->head_dim, all;
+    size_t floats = awq__page_floats(c, layers), all;
+    int64_t n = awq__pages(max), i;
     memset(kv, 0, sizeof *kv);
-    if (!awq__mul(n, (size_t)max, &n) || !awq__mul(n, (size_t)layers, &all))
+    if (!awq__mul(floats, (size_t)n, &all))
         return awq__fail(ctx, AWQ_E_MEMORY, "a KV cache of %lld tokens does not fit the address space",
                          (long long)max);
-    kv->k = AWQ__NEW_RAW(ctx, float, all);
-    kv->v = kv->k ? AWQ__NEW_RAW(ctx, float, all) : NULL;
+    kv->own = AWQ__NEW_RAW(ctx, float, all);
+    kv->page = kv->own ? AWQ__NEW_RAW(ctx, float *, n) : NULL;
+    if (!kv->page) {
+        awq__kv_free(ctx, kv);
+        return AWQ_E_MEMORY;
+    }
+    for (i = 0; i < n; i++) kv->page[i] = kv->own + (size_t)i * floats;
     kv->max = max;
-    if (kv->v) return AWQ_OK;
-    awq__kv_free(ctx, kv);
-    return AWQ_E_MEMORY;
+    return AWQ_OK;
 }
 
 static void awq__work_free(awq_ctx *ctx, awq__work *w)
@@ -11024,35 +11201,7 @@ static void awq__work_free(awq_ctx *ctx, awq__work *w)
     memset(w, 0, sizeof *w);
 }
 
-static awq_status awq__work_alloc(awq_ctx *ctx, const awq_config *c, int64_t rows, awq__work *w)
-{
-    size_t r = (size_t)rows, H = (size_t)c->hidden_size, I = (size_t)c->intermediate_size,
-           d = (size_t)c->head_dim;
-    size_t Q = d * (size_t)c->num_attention_heads, V = d * (size_t)c->num_key_value_heads;
-    float *p;
-    memset(w, 0, sizeof *w);
-    p = (float *)awq__alloc_raw(ctx, r, (3 * H + 2 * Q + 2 * V + 2 * I + d) * sizeof(float));
-    if (!p) return AWQ_E_MEMORY;
-    w->rows = rows;
-    w->x = p, p += r * H;
-    w->xn = p, p += r * H;
-    w->out = p, p += r * H;
-    w->q = p, p += r * Q;
-    w->att = p, p += r * Q;
-    w->k = p, p += r * V;
-    w->v = p, p += r * V;
-    w->gate = p, p += r * I;
-    w->up = p, p += r * I;
-    w->cos_ = p, p += r * (d / 2);
-    w->sin_ = p;
-    w->row = AWQ__NEW(ctx, awq__row, rows);
-    if (w->row) return AWQ_OK;
-    awq__work_free(ctx, w);
-    return AWQ_E_MEMORY;
-}
-
-/* --- rope: inverse frequencies in fp32 as the reference computes them, angles pos * inv_freq rounded to fp32
-   */
+/* inverse frequency in fp32, computed as the reference does */
 static float awq__rope_inv_freq(const awq_config *c, int i)
 {
     double base = (double)(float)pow(c->rope_theta, 2.0 * i / c->head_dim);
@@ -11069,14 +11218,61 @@ static float awq__rope_inv_freq(const awq_config *c, int i)
     return f;
 }
 
-static void awq__rope_tables(const awq_config *c, awq__work *w, int64_t n)
+static size_t awq__work_bytes(const awq_config *c, int64_t rows)
+{
+    size_t r = (size_t)rows, H = (size_t)c->hidden_size, I = (size_t)c->intermediate_size,
+           d = (size_t)c->head_dim;
+    size_t Q = d * (size_t)c->num_attention_heads, V = d * (size_t)c->num_key_value_heads;
+    return (r * (3 * H + 2 * Q + 2 * V + 2 * I + d) + d / 2) * sizeof(float);
+}
+
+static awq_status awq__work_alloc(awq_ctx *ctx, const awq_config *c, int64_t rows, awq__work *w)
+{
+    size_t r = (size_t)rows, H = (size_t)c->hidden_size, I = (size_t)c->intermediate_size,
+           d = (size_t)c->head_dim;
+    size_t Q = d * (size_t)c->num_attention_heads, V = d * (size_t)c->num_key_value_heads;
+    float *p;
+    int i;
+    memset(w, 0, sizeof *w);
+    p = (float *)awq__alloc_raw(ctx, awq__work_bytes(c, rows), 1);
+    if (!p) return AWQ_E_MEMORY;
+    w->rows = rows;
+    w->x = p, p += r * H;
+    w->xn = p, p += r * H;
+    w->out = p, p += r * H;
+    w->q = p, p += r * Q;
+    w->att = p, p += r * Q;
+    w->k = p, p += r * V;
+    w->v = p, p += r * V;
+    w->gate = p, p += r * I;
+    w->up = p, p += r * I;
+    w->cos_ = p, p += r * (d / 2);
+    w->sin_ = p, p += r * (d / 2);
+    w->freq = p;
+    for (i = 0; i < c->head_dim / 2; i++) w->freq[i] = awq__rope_inv_freq(c, i);
+    w->row = AWQ__NEW(ctx, awq__row, rows);
+    if (w->row) return AWQ_OK;
+    awq__work_free(ctx, w);
+    return AWQ_E_MEMORY;
+}
+
+/* angles pos * inv_freq, rounded to fp32 as the reference has them */
+static void awq__rope_row(const awq_config *c, awq__work *w, int64_t r)
+{
+    int64_t i, h = c->head_dim / 2;
+    for (i = 0; i < h; i++)
+        awq__sincos((double)((float)w->row[r].pos * w->freq[i]), &w->sin_[r * h + i], &w->cos_[r * h + i]);
+}
+
+/* w's rows become positions first, first + 1, ... of one sequence */
+static void awq__rows_of(const awq_config *c, awq__work *w, awq__kv *kv, int64_t first, int64_t n)
 {
     int64_t r;
-    int i, h = c->head_dim / 2;
-    for (i = 0; i < h; i++) {
-        float f = awq__rope_inv_freq(c, i);
-        for (r = 0; r < n; r++)
-            awq__sincos((double)((float)w->row[r].pos * f), &w->sin_[r * h + i], &w->cos_[r * h + i]);
+    for (r = 0; r < n; r++) {
+        w->row[r].kv = kv;
+        w->row[r].pos = first + r;
+        w->row[r].bad = 0;
+        awq__rope_row(c, w, r);
     }
 }
 
@@ -11107,149 +11303,6 @@ static void awq__norm_rows(awq_ctx *ctx, const float *x, const float *weight, fl
     awq__run(ctx, n, awq__norm_row, &j);
 }
 
-/* --- attention: a job takes one kv head and up to 8 rows, all query heads that share it */
-typedef struct awq__attend_job {
-    const awq_config *c;
-    const awq__layer *layer;
-    const awq__ops *ops;
-    awq__work *w;
-    int64_t n;
-    size_t kv_offset; /* of this layer in the caches, in tokens */
-} awq__attend_job;
-
-static void awq__attend_prepare(void *arg, int64_t r) /* norm, rope, append one row */
-{
-    awq__attend_job *j = (awq__attend_job *)arg;
-    const awq_config *c = j->c;
-    awq__work *w = j->w;
-    int64_t d = c->head_dim, V = d * c->num_key_value_heads, Q = d * c->num_attention_heads, h;
-    float *q = w->q + r * Q, *k = w->k + r * V;
-    const float *cs = w->cos_ + r * (d / 2), *sn = w->sin_ + r * (d / 2);
-    awq__kv *kv = w->row[r].kv;
-    size_t at = (j->kv_offset * (size_t)kv->max + (size_t)w->row[r].pos) * (size_t)V;
-    for (h = 0; h < c->num_attention_heads; h++) {
-        if (j->layer->q_norm) j->ops->norm(q + h * d, j->layer->q_norm, q + h * d, d, (float)c->rms_norm_eps);
-        j->ops->rope(q + h * d, cs, sn, d);
-    }
-    for (h = 0; h < c->num_key_value_heads; h++) {
-        if (j->layer->k_norm) j->ops->norm(k + h * d, j->layer->k_norm, k + h * d, d, (float)c->rms_norm_eps);
-        j->ops->rope(k + h * d, cs, sn, d);
-    }
-    memcpy(kv->k + at, k, (size_t)V * sizeof(float));
-    memcpy(kv->v + at, w->v + r * V, (size_t)V * sizeof(float));
-}
-
-static void awq__attend_block(void *arg, int64_t index)
-{
-    awq__attend_job *j = (awq__attend_job *)arg;
-    const awq_config *c = j->c;
-    awq__work *w = j->w;
-    int64_t d = c->head_dim, nkv = c->num_key_value_heads, V = d * nkv, Q = d * c->num_attention_heads;
-    int64_t group = c->num_attention_heads / nkv, g = index % nkv, r = index / nkv * 8,
-            end = AWQ__MIN(r + 8, j->n), h;
-    float scale = 1.0f / sqrtf((float)d);
-    for (; r < end; r++) {
-        awq__kv *kv = w->row[r].kv;
-        int64_t pos = w->row[r].pos, first = 0;
-        size_t at = j->kv_offset * (size_t)kv->max * (size_t)V + (size_t)(g * d);
-        if (j->layer->sliding && pos >= c->sliding_window) first = pos - c->sliding_window + 1;
-        for (h = g * group; h < (g + 1) * group; h++)
-            j->ops->attend(w->q + r * Q + h * d, kv->k + at, kv->v + at, V, first, pos, d, scale,
-                           w->att + r * Q + h * d);
-    }
-}
-
-/* w->xn (n, H) -> w->att (n, Q), the input of o_proj. cache_layer: its place in the KV caches */
-static awq_status awq__attend(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer,
-                              awq__work *w, int64_t n)
-{
-    awq__attend_job j;
-    AWQ__TRY(awq_linear_run(ctx, &l->linear[AWQ_Q_PROJ], w->xn, n, w->q));
-    AWQ__TRY(awq_linear_run(ctx, &l->linear[AWQ_K_PROJ], w->xn, n, w->k));
-    AWQ__TRY(awq_linear_run(ctx, &l->linear[AWQ_V_PROJ], w->xn, n, w->v));
-    j.c = c;
-    j.layer = l;
-    j.ops = awq__ops_for(ctx);
-    j.w = w;
-    j.n = n;
-    j.kv_offset = (size_t)cache_layer;
-    awq__run(ctx, n, awq__attend_prepare, &j);
-    awq__run(ctx, (n + 7) / 8 * c->num_key_value_heads, awq__attend_block, &j);
-    return AWQ_OK;
-}
-
-/* w->xn (n, H) -> w->out (n, H) */
-static awq_status awq__attention(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer,
-                                 awq__work *w, int64_t n)
-{
-    AWQ__TRY(awq__attend(ctx, c, l, cache_layer, w, n));
-    return awq_linear_run(ctx, &l->linear[AWQ_O_PROJ], w->att, n, w->out);
-}
-
-typedef struct awq__pair_job {
-    void (*fn)(float *a, const float *b, int64_t n);
-    float *a;
-    const float *b;
-    int64_t width;
-} awq__pair_job;
-
-static void awq__pair_row(void *arg, int64_t r)
-{
-    awq__pair_job *j = (awq__pair_job *)arg;
-    j->fn(j->a + r * j->width, j->b + r * j->width, j->width);
-}
-
-static void awq__pair_rows(awq_ctx *ctx, void (*fn)(float *, const float *, int64_t), float *a, const float *b,
-                           int64_t n, int64_t width)
-{
-    awq__pair_job j;
-    j.fn = fn;
-    j.a = a;
-    j.b = b;
-    j.width = width;
-    awq__run(ctx, n, awq__pair_row, &j);
-}
-
-/* w->xn (n, H) -> w->gate (n, I), the input of down_proj */
-static awq_status awq__mlp_gate(awq_ctx *ctx, const awq_config *c, const awq__layer *l, awq__work *w, int64_t n)
-{
-    AWQ__TRY(awq_linear_run(ctx, &l->linear[AWQ_GATE_PROJ], w->xn, n, w->gate));
-    AWQ__TRY(awq_linear_run(ctx, &l->linear[AWQ_UP_PROJ], w->xn, n, w->up));
-    awq__pair_rows(ctx, awq__ops_for(ctx)->gate, w->gate, w->up, n, c->intermediate_size);
-    return AWQ_OK;
-}
-
-/* w->xn (n, H) -> w->out (n, H) */
-static awq_status awq__mlp(awq_ctx *ctx, const awq_config *c, const awq__layer *l, awq__work *w, int64_t n)
-{
-    AWQ__TRY(awq__mlp_gate(ctx, c, l, w, n));
-    return awq_linear_run(ctx, &l->linear[AWQ_DOWN_PROJ], w->gate, n, w->out);
-}
-
-/* Points inside a block where calibration listens. */
-typedef enum awq__tap_in { AWQ__IN_ATTN = 0, AWQ__IN_O, AWQ__IN_MLP, AWQ__IN_DOWN, AWQ__N_IN } awq__tap_in;
-typedef awq_status (*awq__block_tap)(void *user, awq__tap_in point, const float *data, int64_t n,
-                                     int64_t width);
-
-/* One decoder block over w->x, in place. tap may be NULL. */
-static awq_status awq__block(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer,
-                             awq__work *w, int64_t n, awq__block_tap tap, void *user)
-{
-    const awq__ops *ops = awq__ops_for(ctx);
-    int64_t H = c->hidden_size;
-    awq__norm_rows(ctx, w->x, l->input_norm, w->xn, n, H, c->rms_norm_eps);
-    if (tap) AWQ__TRY(tap(user, AWQ__IN_ATTN, w->xn, n, H));
-    AWQ__TRY(awq__attention(ctx, c, l, cache_layer, w, n));
-    if (tap) AWQ__TRY(tap(user, AWQ__IN_O, w->att, n, (int64_t)c->head_dim * c->num_attention_heads));
-    awq__pair_rows(ctx, ops->add, w->x, w->out, n, H);
-    awq__norm_rows(ctx, w->x, l->post_norm, w->xn, n, H, c->rms_norm_eps);
-    if (tap) AWQ__TRY(tap(user, AWQ__IN_MLP, w->xn, n, H));
-    AWQ__TRY(awq__mlp(ctx, c, l, w, n));
-    if (tap) AWQ__TRY(tap(user, AWQ__IN_DOWN, w->gate, n, c->intermediate_size));
-    awq__pair_rows(ctx, ops->add, w->x, w->out, n, H);
-    return AWQ_OK;
-}
-
 static int awq__all_finite(const float *x, int64_t n)
 {
     uint32_t worst = 0;
@@ -11259,6 +11312,183 @@ static int awq__all_finite(const float *x, int64_t n)
         worst = e > worst ? e : worst;
     }
     return worst != 0x7f800000;
+}
+
+/* --- the steps of a decoder block, over n rows */
+typedef enum awq__step_id {
+    AWQ__NORM = 0, /* x -> xn */
+    AWQ__QKV,      /* xn -> q, k, v */
+    AWQ__PLACE,    /* norm and rope of q and k; k, v -> cache */
+    AWQ__ATTEND,   /* q, cache -> att */
+    AWQ__O,        /* att -> out */
+    AWQ__ADD_NORM, /* x += out -> xn */
+    AWQ__GATE_UP,  /* xn -> gate, up */
+    AWQ__ACT,      /* silu(gate) * up -> gate */
+    AWQ__DOWN,     /* gate -> out */
+    AWQ__ADD,      /* x += out */
+    AWQ__N_STEPS
+} awq__step_id;
+
+/* A step cut into jobs: they may run in any order, all at once or some now and some later. */
+typedef struct awq__task {
+    void (*job)(void *task, int64_t index);
+    int64_t count;
+    awq__step_id step;
+    const awq_config *c;
+    const awq__layer *layer;
+    const awq__ops *ops;
+    awq__work *w;
+    int i_layer;
+    size_t kv_at;      /* of this layer in a page, in floats */
+    awq__mm_arg mm[3]; /* linears that share an input */
+} awq__task;
+
+static void awq__task_linears(void *arg, int64_t i)
+{
+    awq__task *t = (awq__task *)arg;
+    int k = 0;
+    while (i >= t->mm[k].jobs) i -= t->mm[k++].jobs;
+    awq__mm_job(&t->mm[k], i);
+}
+
+static void awq__task_linear(awq_ctx *ctx, awq__task *t, int k, awq_linear_id id, const float *x, int64_t n,
+                             float *y)
+{
+    t->mm[k] = awq__mm_plan(ctx, &t->layer->linear[id], x, n, y);
+    t->count = (k ? t->count : 0) + t->mm[k].jobs;
+    t->job = awq__task_linears;
+}
+
+static void awq__place_row(const awq__task *t, int64_t r)
+{
+    const awq_config *c = t->c;
+    const awq__layer *l = t->layer;
+    awq__work *w = t->w;
+    int64_t d = c->head_dim, V = d * c->num_key_value_heads, Q = d * c->num_attention_heads, h;
+    int64_t pos = w->row[r].pos;
+    float *q = w->q + r * Q, *k = w->k + r * V, eps = (float)c->rms_norm_eps, *to;
+    const float *cs = w->cos_ + r * (d / 2), *sn = w->sin_ + r * (d / 2);
+    if (!w->row[r].kv) return;
+    to = w->row[r].kv->page[pos / AWQ__PAGE] + t->kv_at + pos % AWQ__PAGE * V;
+    for (h = 0; h < c->num_attention_heads; h++) {
+        if (l->q_norm) t->ops->norm(q + h * d, l->q_norm, q + h * d, d, eps);
+        t->ops->rope(q + h * d, cs, sn, d);
+    }
+    for (h = 0; h < c->num_key_value_heads; h++) {
+        if (l->k_norm) t->ops->norm(k + h * d, l->k_norm, k + h * d, d, eps);
+        t->ops->rope(k + h * d, cs, sn, d);
+    }
+    memcpy(to, k, (size_t)V * sizeof(float));
+    memcpy(to + AWQ__PAGE * V, w->v + r * V, (size_t)V * sizeof(float));
+}
+
+/* first key that row r sees */
+static int64_t awq__first_key(const awq__task *t, int64_t r)
+{
+    int64_t pos = t->w->row[r].pos, window = t->c->sliding_window;
+    return t->layer->sliding && pos >= window ? pos - window + 1 : 0;
+}
+
+static void awq__task_attend(void *arg, int64_t i) /* one row, one head */
+{
+    const awq__task *t = (const awq__task *)arg;
+    const awq_config *c = t->c;
+    int64_t d = c->head_dim, V = d * c->num_key_value_heads, Q = d * c->num_attention_heads;
+    int64_t r = i / c->num_attention_heads, h = i % c->num_attention_heads;
+    int64_t kv_head = h / (c->num_attention_heads / c->num_key_value_heads);
+    const awq__row *row = &t->w->row[r];
+    if (!row->kv) return;
+    t->ops->attend(t->w->q + r * Q + h * d, row->kv->page, t->kv_at + (size_t)(kv_head * d), V,
+                   awq__first_key(t, r), row->pos, d, 1.0f / sqrtf((float)d), t->w->att + r * Q + h * d);
+}
+
+static void awq__task_row(void *arg, int64_t r) /* the steps that take a row at a time */
+{
+    const awq__task *t = (const awq__task *)arg;
+    const awq__layer *l = t->layer;
+    awq__work *w = t->w;
+    int64_t H = t->c->hidden_size, I = t->c->intermediate_size;
+    float *x = w->x + r * H, *xn = w->xn + r * H, eps = (float)t->c->rms_norm_eps;
+    switch ((int)t->step) {
+    case AWQ__NORM: t->ops->norm(x, l->input_norm, xn, H, eps); break;
+    case AWQ__PLACE: awq__place_row(t, r); break;
+    case AWQ__ADD_NORM:
+        t->ops->add(x, w->out + r * H, H);
+        t->ops->norm(x, l->post_norm, xn, H, eps);
+        break;
+    case AWQ__ACT: t->ops->gate(w->gate + r * I, w->up + r * I, I); break;
+    case AWQ__ADD:
+        t->ops->add(x, w->out + r * H, H);
+        if (!w->row[r].bad && !awq__all_finite(x, H)) w->row[r].bad = 1 + t->i_layer;
+        break;
+    default: break;
+    }
+}
+
+/* cache_layer: the layer's place in a page */
+static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer, awq__work *w,
+                          int64_t n, awq__step_id step, awq__task *t)
+{
+    t->step = step;
+    t->c = c;
+    t->layer = l;
+    t->ops = awq__ops_for(ctx);
+    t->w = w;
+    t->i_layer = cache_layer;
+    t->kv_at = awq__page_floats(c, 1) * (size_t)cache_layer;
+    switch ((int)step) {
+    case AWQ__QKV:
+        awq__task_linear(ctx, t, 0, AWQ_Q_PROJ, w->xn, n, w->q);
+        awq__task_linear(ctx, t, 1, AWQ_K_PROJ, w->xn, n, w->k);
+        awq__task_linear(ctx, t, 2, AWQ_V_PROJ, w->xn, n, w->v);
+        break;
+    case AWQ__ATTEND:
+        t->job = awq__task_attend;
+        t->count = n * c->num_attention_heads;
+        break;
+    case AWQ__O: awq__task_linear(ctx, t, 0, AWQ_O_PROJ, w->att, n, w->out); break;
+    case AWQ__GATE_UP:
+        awq__task_linear(ctx, t, 0, AWQ_GATE_PROJ, w->xn, n, w->gate);
+        awq__task_linear(ctx, t, 1, AWQ_UP_PROJ, w->xn, n, w->up);
+        break;
+    case AWQ__DOWN: awq__task_linear(ctx, t, 0, AWQ_DOWN_PROJ, w->gate, n, w->out); break;
+    default:
+        t->job = awq__task_row;
+        t->count = n;
+        break;
+    }
+}
+
+/* Points inside a block where calibration listens. */
+typedef enum awq__tap_in { AWQ__IN_ATTN = 0, AWQ__IN_O, AWQ__IN_MLP, AWQ__IN_DOWN, AWQ__N_IN } awq__tap_in;
+typedef awq_status (*awq__block_tap)(void *user, awq__tap_in point, const float *data, int64_t n,
+                                     int64_t width);
+
+static awq_status awq__tap_step(const awq_config *c, awq__work *w, int64_t n, awq__step_id step,
+                                awq__block_tap tap, void *user)
+{
+    switch ((int)step) {
+    case AWQ__QKV: return tap(user, AWQ__IN_ATTN, w->xn, n, c->hidden_size);
+    case AWQ__O: return tap(user, AWQ__IN_O, w->att, n, (int64_t)c->head_dim * c->num_attention_heads);
+    case AWQ__GATE_UP: return tap(user, AWQ__IN_MLP, w->xn, n, c->hidden_size);
+    case AWQ__DOWN: return tap(user, AWQ__IN_DOWN, w->gate, n, c->intermediate_size);
+    default: return AWQ_OK;
+    }
+}
+
+/* Steps first .. last of a decoder block, in w. tap may be NULL. */
+static awq_status awq__steps(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer,
+                             awq__work *w, int64_t n, awq__step_id first, awq__step_id last, awq__block_tap tap,
+                             void *user)
+{
+    awq__task t;
+    int s;
+    for (s = first; s <= (int)last; s++) {
+        if (tap) AWQ__TRY(awq__tap_step(c, w, n, (awq__step_id)s, tap, user));
+        awq__task_set(ctx, c, l, cache_layer, w, n, (awq__step_id)s, &t);
+        awq__run(ctx, t.count, t.job, &t);
+    }
+    return AWQ_OK;
 }
 
 /* Embeddings of n ids -> x (n, H). */
@@ -11282,13 +11512,14 @@ static awq_status awq__forward(awq_ctx *ctx, const awq_model *m, awq__work *w, i
                                void *user)
 {
     const awq_config *c = &m->config;
+    int64_t r;
     int i;
-    awq__rope_tables(c, w, n);
     if (tap) tap(user, AWQ_TAP_EMBED, 0, w->x, n, c->hidden_size);
     for (i = 0; i < c->num_hidden_layers; i++) {
-        AWQ__TRY(awq__block(ctx, c, &m->layers[i], i, w, n, NULL, NULL));
-        if (!awq__all_finite(w->x, n * c->hidden_size))
-            return awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d has NaN or Inf", i);
+        AWQ__TRY(awq__steps(ctx, c, &m->layers[i], i, w, n, AWQ__NORM, AWQ__ADD, NULL, NULL));
+        for (r = 0; r < n; r++)
+            if (w->row[r].bad)
+                return awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d has NaN or Inf", i);
         if (tap) tap(user, AWQ_TAP_LAYER, i, w->x, n, c->hidden_size);
     }
     awq__norm_rows(ctx, w->x, m->final_norm, w->xn, n, c->hidden_size, c->rms_norm_eps);
@@ -11372,11 +11603,16 @@ static awq_status awq__layer_norms(awq_ctx *ctx, awq_checkpoint *ck, awq__arena 
                             &l->k_norm);
 }
 
-AWQ_API void awq_model_free(awq_ctx *ctx, awq_model *m)
+AWQ_API awq_status awq_model_free(awq_ctx *ctx, awq_model *m)
 {
     size_t i;
+    int64_t users;
     int k, l;
-    if (!m) return;
+    if (!m) return AWQ_OK;
+    users = AWQ__ATOMIC_ADD(&m->users, 0);
+    if (users)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_model_free: %lld runner%s still use%s the model; free %s first",
+                         (long long)users, users == 1 ? "" : "s", users == 1 ? "s" : "", users == 1 ? "it" : "them");
     if (m->layers)
         for (l = 0; l < m->config.num_hidden_layers; l++)
             for (k = 0; k < AWQ_N_LINEARS; k++) awq_linear_free(ctx, &m->layers[l].linear[k]);
@@ -11387,6 +11623,7 @@ AWQ_API void awq_model_free(awq_ctx *ctx, awq_model *m)
     awq_tokenizer_free(ctx, m->tokenizer);
     awq_checkpoint_close(ctx, m->checkpoint);
     awq__free(ctx, m);
+    return AWQ_OK;
 }
 
 /* group sizes of 128, 64, 32 that divide in_features, the largest; 0: none */
@@ -11442,6 +11679,49 @@ static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_li
         m->linear_bytes += awq_linear_bytes(out);
     }
     return st;
+}
+
+/* Fast, for telling data apart and finding damage, not against malice. */
+static uint64_t awq__checksum(uint64_t h, const void *data, size_t bytes)
+{
+    const unsigned char *p = (const unsigned char *)data;
+    uint64_t w;
+    for (; bytes >= 8; bytes -= 8, p += 8) {
+        memcpy(&w, p, 8);
+        h = (h ^ w) * 0x9e3779b97f4a7c15ull;
+        h ^= h >> 29;
+    }
+    for (; bytes; bytes--) h = (h ^ *p++) * 0x100000001b3ull;
+    return h;
+}
+
+/* some rows of a linear as it is computed with */
+static uint64_t awq__linear_hash(uint64_t h, const awq_linear *l)
+{
+    int64_t row, step = AWQ__MAX(l->out_features / 16, (int64_t)1);
+    for (row = 0; row < l->out_features; row += step) {
+        h = awq__checksum(h, (const char *)l->weight + row * l->row_bytes, (size_t)l->row_bytes);
+        if (!l->scales) continue;
+        h = awq__checksum(h, l->scales + row * l->groups, (size_t)l->groups * sizeof(float));
+        h = awq__checksum(h, l->offsets + row * l->groups, (size_t)l->groups * sizeof(float));
+    }
+    return h;
+}
+
+static uint64_t awq__hash_model(const awq_model *m)
+{
+    const awq_config *c = &m->config;
+    uint64_t h = awq__checksum(1, &c->rope_theta, sizeof c->rope_theta);
+    size_t H = (size_t)c->hidden_size * sizeof(float);
+    int l, k;
+    h = awq__checksum(h, &c->rope_factor, sizeof c->rope_factor);
+    h = awq__checksum(h, &c->sliding_window, sizeof c->sliding_window);
+    h = awq__linear_hash(awq__checksum(h, m->final_norm, H), &m->head);
+    for (l = 0; l < c->num_hidden_layers; l++) {
+        h = awq__checksum(awq__checksum(h, m->layers[l].input_norm, H), m->layers[l].post_norm, H);
+        for (k = 0; k < AWQ_N_LINEARS; k++) h = awq__linear_hash(h, &m->layers[l].linear[k]);
+    }
+    return h;
 }
 
 static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder, const awq_model_desc *desc)
@@ -11510,6 +11790,7 @@ AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_mo
         awq_model_free(ctx, m);
         return st;
     }
+    m->hash = awq__hash_model(m);
     if (!awq__fs(ctx)->map) {
         awq_checkpoint_close(ctx, m->checkpoint);
         m->checkpoint = NULL;
@@ -11522,93 +11803,15 @@ AWQ_API const awq_config *awq_model_config(const awq_model *model) { return &mod
 AWQ_API const awq_tokenizer *awq_model_tokenizer(const awq_model *model) { return model->tokenizer; }
 AWQ_API uint64_t awq_model_bytes(const awq_model *model) { return model->bytes; }
 AWQ_API uint64_t awq_model_linear_bytes(const awq_model *model) { return model->linear_bytes; }
-
-/* --- sessions */
-#define AWQ__CHUNK 256     /* rows of a prefill pass */
-#define AWQ__HEAD_ROWS 16  /* rows of logits at a time */
-
-AWQ_API void awq_session_free(awq_ctx *ctx, awq_session *s)
-{
-    if (!s) return;
-    awq__kv_free(ctx, &s->kv);
-    awq__work_free(ctx, &s->work);
-    awq__free(ctx, s->logits);
-    awq__free(ctx, s);
-}
-
-AWQ_API awq_status awq_session_create(awq_ctx *ctx, const awq_model *model, int64_t max_tokens,
-                                      awq_session **session)
-{
-    const awq_config *c = &model->config;
-    awq_session *s;
-    awq_status st;
-    if (max_tokens < 0 || max_tokens > ((int64_t)1 << 31))
-        return awq__fail(ctx, AWQ_E_ARG, "awq_session_create: max_tokens is %lld", (long long)max_tokens);
-    if (!max_tokens) max_tokens = AWQ__MIN(c->max_position_embeddings, (int64_t)4096);
-    s = AWQ__NEW(ctx, awq_session, 1);
-    if (!s) return AWQ_E_MEMORY;
-    s->model = model;
-    st = awq__kv_alloc(ctx, c, c->num_hidden_layers, max_tokens, &s->kv);
-    if (!st) st = awq__work_alloc(ctx, c, AWQ__MIN(max_tokens, (int64_t)AWQ__CHUNK), &s->work);
-    if (!st && !(s->logits = AWQ__NEW_RAW(ctx, float, c->vocab_size * AWQ__HEAD_ROWS))) st = AWQ_E_MEMORY;
-    if (st) awq_session_free(ctx, s);
-    else *session = s;
-    return st;
-}
-
-AWQ_API int64_t awq_session_position(const awq_session *session) { return session->kv.len; }
-
-AWQ_API awq_status awq_session_rewind(awq_ctx *ctx, awq_session *session, int64_t position)
-{
-    if (position < 0 || position > session->kv.len)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_session_rewind: position %lld, the session holds %lld tokens",
-                         (long long)position, (long long)session->kv.len);
-    session->kv.len = position;
-    return AWQ_OK;
-}
-
-AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *s, const int32_t *ids, int64_t n,
-                                    const awq_feed_desc *desc, float *logits)
-{
-    awq_feed_desc none;
-    const awq_config *c = &s->model->config;
-    awq__work *w = &s->work;
-    int64_t chunk, at, i, start = s->kv.len;
-    awq_status st = AWQ_OK;
-    memset(&none, 0, sizeof none);
-    if (!desc) desc = &none;
-    if (n < 1)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_session_feed: %lld tokens, expected at least one", (long long)n);
-    if (n > s->kv.max - start)
-        return awq__fail(ctx, AWQ_E_LIMIT,
-                         "the session has room for %lld tokens; %lld are there and %lld more came",
-                         (long long)s->kv.max, (long long)start, (long long)n);
-    chunk = desc->chunk > 0 ? AWQ__MIN(desc->chunk, w->rows) : w->rows;
-    for (at = 0; !st && at < n; at += chunk) {
-        int64_t rows = AWQ__MIN(chunk, n - at);
-        st = awq__embed(ctx, s->model, ids + at, rows, w->x);
-        for (i = 0; i < rows; i++) {
-            w->row[i].kv = &s->kv;
-            w->row[i].pos = start + at + i;
-        }
-        if (!st) st = awq__forward(ctx, s->model, w, rows, desc->tap, desc->user);
-        for (i = 0; !st && desc->all_logits && i < rows; i += AWQ__HEAD_ROWS)
-            st = awq_linear_run(ctx, &s->model->head, w->xn + i * c->hidden_size,
-                                AWQ__MIN((int64_t)AWQ__HEAD_ROWS, rows - i),
-                                desc->all_logits + (at + i) * c->vocab_size);
-        if (!st && logits && at + rows == n)
-            st = awq_linear_run(ctx, &s->model->head, w->xn + (rows - 1) * c->hidden_size, 1, logits);
-        if (!st) s->kv.len = start + at + rows;
-    }
-    if (st) s->kv.len = start; /* all or nothing */
-    return st;
-}
+AWQ_API uint64_t awq_model_hash(const awq_model *model) { return model->hash; }
 
 /* -------------------------------------------------------------------------------------------------------------
-   MARK: >>generate
-   Sampling and the loop from prompt to text. Invariants: the same seed gives the same tokens on every machine
-   in exact mode; ties go to the lower id; text is handed out in whole characters and never contains a stop
-   string. Tests: tests/test_generate.c */
+   MARK: >>sample
+   From logits to a token, and from tokens to text that callers see. Invariants: the same seed gives the same
+   tokens on every machine in exact mode; ties go to the lower id; text is handed out in whole characters and
+   never contains a stop string. Tests: tests/test_generate.c */
+
+#define AWQ__REFUSED (-1e30f) /* logit of a token that may not come */
 
 typedef struct awq__candidate {
     float logit, p;
@@ -11630,26 +11833,42 @@ static int32_t awq__argmax(const float *x, int64_t n)
     return (int32_t)best;
 }
 
+/* seen: [(vocab + 31) / 32], a bit per token that had its penalty */
 static void awq__penalize(const awq_sampling *s, float *logits, int64_t vocab, const int32_t *history,
-                          int64_t n)
+                          int64_t n, uint32_t *seen)
 {
-    int64_t from = s->repetition_window > 0 && n > s->repetition_window ? n - s->repetition_window : 0, i, j;
-    for (i = from; i < n; i++) {
-        for (j = from; j < i && history[j] != history[i]; j++) {}
-        if (j < i || history[i] < 0 || history[i] >= vocab) continue; /* once per token */
-        logits[history[i]] = logits[history[i]] > 0 ? logits[history[i]] / s->repetition_penalty
-                                                    : logits[history[i]] * s->repetition_penalty;
+    int64_t i = s->repetition_window > 0 && n > s->repetition_window ? n - s->repetition_window : 0;
+    memset(seen, 0, (size_t)(vocab + 31) / 32 * 4);
+    for (; i < n; i++) {
+        int32_t id = history[i];
+        if (id < 0 || id >= vocab || seen[id / 32] >> id % 32 & 1) continue;
+        seen[id / 32] |= (uint32_t)1 << id % 32;
+        if (logits[id] > AWQ__REFUSED)
+            logits[id] = logits[id] > 0 ? logits[id] / s->repetition_penalty : logits[id] * s->repetition_penalty;
     }
 }
 
-AWQ_API awq_status awq_sample(awq_ctx *ctx, const awq_sampling *s, float *logits, int64_t vocab_size,
-                              const int32_t *history, int64_t n_history, uint64_t *state, int32_t *id)
+/* At least `want` of the most probable tokens (all, if there are fewer), in order, into c: those whose distance
+   from 0, the largest logit, falls into the first of 256 buckets that hold so many. */
+static int64_t awq__gather(const float *x, int64_t n, int64_t want, awq__candidate *c)
 {
-    awq__candidate *c;
-    int64_t n = vocab_size, i, keep;
-    double sum = 0, at;
-    if (vocab_size < 1)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_sample: vocab_size is %lld", (long long)vocab_size);
+    int64_t count[256], i, k = 0, sum = 0;
+    int last = 0;
+    memset(count, 0, sizeof count);
+    for (i = 0; i < n; i++)
+        if (x[i] > AWQ__REFUSED) count[x[i] > -31.875f ? (int)(x[i] * -8.0f) : 255]++;
+    while (last < 255 && (sum += count[last]) < want) last++;
+    for (i = 0; i < n; i++)
+        if (x[i] > AWQ__REFUSED && (x[i] > -31.875f ? (int)(x[i] * -8.0f) : 255) <= last) {
+            c[k].logit = x[i];
+            c[k++].id = (int32_t)i;
+        }
+    qsort(c, (size_t)k, sizeof *c, awq__by_logit);
+    return k;
+}
+
+static awq_status awq__sampling_check(awq_ctx *ctx, const awq_sampling *s)
+{
     if (!(s->temperature >= 0) || s->top_k < 0 || !(s->top_p >= 0 && s->top_p <= 1)
         || !(s->min_p >= 0 && s->min_p <= 1) || !(s->repetition_penalty >= 0))
         return awq__fail(ctx, AWQ_E_ARG,
@@ -11657,35 +11876,64 @@ AWQ_API awq_status awq_sample(awq_ctx *ctx, const awq_sampling *s, float *logits
                          "expected none negative, top_p and min_p at most 1",
                          (double)s->temperature, s->top_k, (double)s->top_p, (double)s->min_p,
                          (double)s->repetition_penalty);
+    return AWQ_OK;
+}
+
+/* One token. Some logits may be AWQ__REFUSED, not all; they are changed. c: room for n. */
+static int32_t awq__draw(awq_ctx *ctx, const awq_sampling *s, float *x, int64_t n, awq__candidate *c,
+                         uint64_t *state)
+{
+    int32_t top = awq__argmax(x, n);
+    int64_t want, i, have, keep;
+    double total = 0, sum, u, target;
+    float best = x[top];
+    if (s->temperature == 0 || s->top_k == 1) return top;
+    u = (double)awq__random_unit(state);
+    for (i = 0; i < n; i++) {
+        float d = (x[i] - best) / s->temperature;
+        x[i] = x[i] <= AWQ__REFUSED ? AWQ__REFUSED : d > -1000.0f ? d : -1000.0f;
+    }
+    if (!s->top_k) total = exp(awq__ops_for(ctx)->logsum(x, n, &best));
+    for (want = s->top_k ? s->top_k : 128;; want *= 4) {
+        int64_t limit;
+        have = awq__gather(x, n, want, c);
+        limit = s->top_k ? AWQ__MIN((int64_t)s->top_k, have) : have;
+        for (i = 0, sum = 0; i < limit; i++) sum += c[i].p = awq__expf(c[i].logit);
+        if (s->top_k) total = sum;
+        target = s->top_p > 0 && s->top_p < 1 ? s->top_p * total : s->min_p > 0 ? 2 * total : u * total;
+        for (keep = 0, sum = 0; keep < limit && sum < target; keep++) sum += c[keep].p;
+        if (s->top_k || sum >= target || want >= n || (s->min_p > 0 && c[limit - 1].p < s->min_p * c[0].p)) break;
+    }
+    if (s->top_k && !(s->top_p > 0 && s->top_p < 1)) keep = AWQ__MIN((int64_t)s->top_k, have);
+    if (keep < 1) keep = 1;
+    while (s->min_p > 0 && keep > 1 && c[keep - 1].p < s->min_p * c[0].p) keep--;
+    if (s->top_k || s->min_p > 0 || (s->top_p > 0 && s->top_p < 1))
+        for (i = 0, total = 0; i < keep; i++) total += c[i].p;
+    u *= total;
+    for (i = 0; i < keep - 1 && u >= c[i].p; i++) u -= c[i].p;
+    return c[i].id;
+}
+
+AWQ_API awq_status awq_sample(awq_ctx *ctx, const awq_sampling *s, float *logits, int64_t vocab_size,
+                              const int32_t *history, int64_t n_history, uint64_t *state, int32_t *id)
+{
+    awq__candidate *c;
+    uint32_t *seen;
+    if (vocab_size < 1)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_sample: vocab_size is %lld", (long long)vocab_size);
+    AWQ__TRY(awq__sampling_check(ctx, s));
     if (!awq__all_finite(logits, vocab_size))
         return awq__fail(ctx, AWQ_E_NUMERIC, "the logits have NaN or Inf");
-    if (s->repetition_penalty > 0 && s->repetition_penalty != 1)
-        awq__penalize(s, logits, n, history, n_history);
-    if (s->temperature == 0 || s->top_k == 1) {
-        *id = awq__argmax(logits, n);
-        return AWQ_OK;
+    c = AWQ__NEW_RAW(ctx, awq__candidate, vocab_size);
+    seen = c ? AWQ__NEW_RAW(ctx, uint32_t, (vocab_size + 31) / 32) : NULL;
+    if (seen) {
+        if (s->repetition_penalty > 0 && s->repetition_penalty != 1)
+            awq__penalize(s, logits, vocab_size, history, n_history, seen);
+        *id = awq__draw(ctx, s, logits, vocab_size, c, state);
     }
-    c = AWQ__NEW_RAW(ctx, awq__candidate, n);
-    if (!c) return AWQ_E_MEMORY;
-    for (i = 0; i < n; i++) {
-        c[i].logit = logits[i];
-        c[i].id = (int32_t)i;
-    }
-    qsort(c, (size_t)n, sizeof *c, awq__by_logit);
-    if (s->top_k && s->top_k < n) n = s->top_k;
-    for (i = 0; i < n; i++) sum += c[i].p = awq__expf((c[i].logit - c[0].logit) / s->temperature);
-    keep = n;
-    if (s->top_p > 0 && s->top_p < 1)
-        for (at = 0, keep = 0; keep < n && at < s->top_p * sum; keep++) at += c[keep].p;
-    if (keep < 1) keep = 1;
-    if (s->min_p > 0)
-        while (keep > 1 && c[keep - 1].p < s->min_p * c[0].p) keep--;
-    for (i = 0, sum = 0; i < keep; i++) sum += c[i].p;
-    at = (double)awq__random_unit(state) * sum;
-    for (i = 0; i < keep - 1 && at >= c[i].p; i++) at -= c[i].p;
-    *id = c[i].id;
     awq__free(ctx, c);
-    return AWQ_OK;
+    awq__free(ctx, seen);
+    return seen ? AWQ_OK : AWQ_E_MEMORY;
 }
 
 /* text -> ids in fresh memory */
@@ -11741,13 +11989,19 @@ static awq_status awq__encode_messages(awq_ctx *ctx, const awq_tokenizer *t, con
 typedef struct awq__speaker {
     const awq_generate_desc *d;
     awq__text pending;
-    size_t longest; /* of the stop strings */
-    int stopped;    /* awq_stop_reason, 0: going on */
+    size_t longest;       /* of the stop strings */
+    size_t spoken, mute;  /* bytes handed out; bytes that were, before a restore */
+    int stopped;          /* awq_stop_reason, 0: going on */
 } awq__speaker;
 
 static void awq__speak(awq__speaker *s, size_t n) /* hand out the first n pending bytes */
 {
-    if (n && s->d->on_text && s->d->on_text(s->d->user, s->pending.data, n)) s->stopped = AWQ_STOP_CALLER;
+    size_t skip = AWQ__MIN(s->mute, n);
+    s->mute -= skip;
+    s->spoken += n;
+    if (n > skip && s->d->on_text && s->d->on_text(s->d->user, s->pending.data + skip, n - skip))
+        s->stopped = AWQ_STOP_CALLER;
+    if (!n) return;
     memmove(s->pending.data, s->pending.data + n, s->pending.len - n + 1);
     s->pending.len -= n;
 }
@@ -11782,101 +12036,1510 @@ static int awq__is_eos(const awq_model *m, int32_t id)
     return m->tokenizer && awq_tokenizer_eos(m->tokenizer) == id;
 }
 
-static awq_status awq__generate_loop(awq_ctx *ctx, const awq_model *m, const awq_generate_desc *d, int32_t *ids,
-                                     int64_t n_ids, int64_t max_tokens, awq_session *s, float *logits,
-                                     awq_generate_result *r)
-{
+/* -------------------------------------------------------------------------------------------------------------
+   MARK: >>session
+   A runner advances sessions together: a pass takes the next tokens of several of them through the model, cut
+   into small pieces of work so that a step can end on time; the pass then goes on in the next step.
+   Invariants: ids[0, kv.len) of a session are in its cache, ids[kv.len, n_ids) wait; a pass changes neither
+   before its last layer is done, so that a session can leave, be saved or forked in the middle of one, and what
+   was half computed is computed again. A page that is shared or in the table of prefixes is never written.
+   n_ids < kv.max while an answer is under way. Steps allocate nothing.
+   Tests: tests/test_session.c */
+
+#define AWQ__HEAD_ROWS 16 /* rows of logits at a time */
+#define AWQ__BUCKETS 1024
+
+/* kinds of work after the steps of a block */
+enum { AWQ__EMBED = AWQ__N_STEPS, AWQ__FINAL, AWQ__HEAD, AWQ__SAMPLE, AWQ__N_KINDS };
+
+/* AWQ__PAGE tokens of one or more sessions. Pages that no session holds are in the runner's list: empty ones at
+   its head, then those that hold a beginning, the least recently used first. */
+typedef struct awq__page {
+    float *data;
+    int64_t holders;
+    uint64_t serial, parent;      /* in the table of prefixes: its number and that of the page before; 0: not there */
+    int32_t ids[AWQ__PAGE];
+    struct awq__page *same;       /* next in its bucket */
+    struct awq__page *prev, *next;
+} awq__page;
+
+typedef struct awq__member {
+    awq_session *s;  /* NULL: it left */
+    int64_t row, n;  /* its rows in the pass */
+    int waits;       /* for a token: its last row goes through the head */
+} awq__member;
+
+struct awq_runner {
+    const awq_model *model;
+    awq_runner_desc desc;
+    size_t page_floats;
+    awq__page idle;               /* head of the list of pages nobody holds */
+    awq__page *bucket[AWQ__BUCKETS];
+    uint64_t serials, passes, asked;
+    int64_t read, answered;       /* tokens since the runner began */
+    awq_session *sessions;
+    int inside;                   /* a callback is running */
+    awq__work work;
+    int32_t *row_ids;             /* [max_rows] */
+    float *logits;                /* [AWQ__HEAD_ROWS, vocab] */
+    awq__candidate *candidates;   /* [vocab] */
+    uint32_t *bits;               /* [(vocab + 31) / 32] */
+    /* the pass under way: operation `op` of n_ops, of whose jobs `done` are done */
+    awq__member *member;          /* [max_rows] */
+    int64_t n_members, n_rows, n_waiting;
+    int64_t op, n_ops;
+    int kind;
+    void (*job)(void *arg, int64_t index);
+    void *arg;
+    int64_t count, done;
+    double job_work;              /* multiply-adds of a job, about */
+    awq__task task;
+    double cost[AWQ__N_KINDS][8]; /* seconds per unit of work, by number of rows */
+};
+
+struct awq_session {
+    awq_runner *runner;
+    awq_session *next;
+    awq_session_desc desc;
+    awq__kv kv;                   /* its pages point into `page` */
+    awq__page **page;
+    int64_t n_pages;              /* held */
+    int32_t *ids, *spare;         /* [kv.max]; spare: for on_full */
+    int64_t n_ids;
+    int in_pass, listed, was_busy;
+    uint64_t last_pass, asked;
+    /* the answer */
+    int busy, reading;            /* under way; its prompt is not computed yet */
+    awq_generate_desc d;
+    void *stop_memory;
+    int32_t *answer;              /* [max_tokens] */
+    int64_t max_tokens;
+    double *pool;                 /* [H] sum of final rows */
+    int64_t pool_rows;
+    uint64_t random;
     awq__speaker speaker;
     awq_decoder decoder;
-    awq_status st;
-    uint64_t state = d->sampling.seed;
-    const char *text = NULL;
-    size_t bytes = 0, k;
-    int64_t n = n_ids;
-    double t0 = awq__now();
-    memset(&speaker, 0, sizeof speaker);
-    memset(&decoder, 0, sizeof decoder);
-    decoder.skip_special = 1;
-    speaker.d = d;
-    for (k = 0; k < d->n_stop; k++) speaker.longest = AWQ__MAX(speaker.longest, strlen(d->stop[k]));
-    st = awq_session_feed(ctx, s, ids, n_ids, NULL, logits);
-    r->prefill_seconds = awq__now() - t0;
-    r->prompt_tokens = n_ids;
-    t0 = awq__now();
-    while (!st && r->tokens < max_tokens) {
-        int32_t id;
-        st = awq_sample(ctx, &d->sampling, logits, m->config.vocab_size, ids, n, &state, &id);
-        if (st) break;
-        if (!d->ignore_eos && awq__is_eos(m, id)) {
-            r->reason = AWQ_STOP_EOS;
-            break;
-        }
-        ids[n++] = id;
-        if (d->out_ids) d->out_ids[r->tokens] = id;
-        r->tokens++;
-        if (m->tokenizer) {
-            st = awq_decoder_push(ctx, m->tokenizer, &decoder, id, &text, &bytes);
-            if (!st) st = awq__speaker_add(ctx, &speaker, text, bytes, 0);
-        }
-        if (!st && speaker.stopped) {
-            r->reason = (awq_stop_reason)speaker.stopped;
-            break;
-        }
-        if (!st) st = awq__progress(ctx, "generate", r->tokens, max_tokens, t0);
-        if (!st && r->tokens < max_tokens) st = awq_session_feed(ctx, s, &id, 1, NULL, logits);
+    awq_generate_result r;
+    awq_status status;
+    char why[256];                /* when status is not AWQ_OK */
+};
+
+/* --- pages */
+static void awq__page_unlink(awq__page *p)
+{
+    p->prev->next = p->next;
+    p->next->prev = p->prev;
+}
+
+static void awq__page_link(awq__page *p, awq__page *before)
+{
+    p->prev = before->prev;
+    p->next = before;
+    p->prev->next = before->prev = p;
+}
+
+static uint32_t awq__page_bucket(uint64_t parent, const int32_t *ids)
+{
+    uint64_t h = parent * 0x9e3779b97f4a7c15ull;
+    int i;
+    for (i = 0; i < AWQ__PAGE; i++) h = (h ^ (uint32_t)ids[i]) * 0x100000001b3ull;
+    return (uint32_t)((h ^ h >> 32) % AWQ__BUCKETS);
+}
+
+static void awq__page_forget(awq_runner *r, awq__page *p) /* out of the table of prefixes */
+{
+    awq__page **at = &r->bucket[awq__page_bucket(p->parent, p->ids)];
+    if (!p->serial) return;
+    while (*at != p) at = &(*at)->same;
+    *at = p->same;
+    p->serial = 0;
+}
+
+static awq__page *awq__page_find(awq_runner *r, uint64_t parent, const int32_t *ids)
+{
+    awq__page *p = r->bucket[awq__page_bucket(parent, ids)];
+    while (p && (p->parent != parent || memcmp(p->ids, ids, sizeof p->ids))) p = p->same;
+    return p;
+}
+
+static void awq__page_hold(awq__page *p)
+{
+    if (!p->holders++) awq__page_unlink(p);
+}
+
+static void awq__page_release(awq_runner *r, awq__page *p)
+{
+    if (--p->holders) return;
+    awq__page_link(p, p->serial ? &r->idle : r->idle.next);
+}
+
+/* an empty page; there is one, as every session brings as many as it may hold */
+static awq__page *awq__page_take(awq_runner *r)
+{
+    awq__page *p = r->idle.next;
+    awq__page_forget(r, p);
+    awq__page_hold(p);
+    return p;
+}
+
+static awq_status awq__pages_add(awq_ctx *ctx, awq_runner *r, int64_t n)
+{
+    size_t bytes;
+    int64_t i;
+    awq__page *p;
+    if (!awq__mul(r->page_floats, sizeof(float), &bytes) || bytes > SIZE_MAX / 4)
+        return awq__fail(ctx, AWQ_E_MEMORY, "a page of the KV cache does not fit the address space");
+    for (i = 0; i < n; i++) {
+        p = (awq__page *)awq__alloc_raw(ctx, 1, 64 + sizeof *p / 64 * 64 + 64 + bytes);
+        if (!p) break;
+        memset(p, 0, sizeof *p);
+        p->data = (float *)((char *)p + 64 + sizeof *p / 64 * 64);
+        awq__page_link(p, r->idle.next);
     }
-    if (!st && !speaker.stopped) st = awq__speaker_add(ctx, &speaker, "", 0, 1);
-    r->decode_seconds = awq__now() - t0;
-    awq_decoder_free(ctx, &decoder);
-    awq__text_free(ctx, &speaker.pending);
+    if (i == n) return AWQ_OK;
+    while (i--) {
+        p = r->idle.next;
+        awq__page_unlink(p);
+        awq__free(ctx, p);
+    }
+    return AWQ_E_MEMORY;
+}
+
+static void awq__pages_remove(awq_ctx *ctx, awq_runner *r, int64_t n)
+{
+    while (n-- > 0) {
+        awq__page *p = awq__page_take(r);
+        awq__free(ctx, p);
+    }
+}
+
+static void awq__set_page(awq_session *s, int64_t b, awq__page *p)
+{
+    s->page[b] = p;
+    s->kv.page[b] = p->data;
+}
+
+/* the cache ends at token len; later pages are let go, the last one first */
+static void awq__session_cut(awq_session *s, int64_t len)
+{
+    s->kv.len = AWQ__MIN(s->kv.len, len);
+    while (s->n_pages > awq__pages(s->kv.len)) awq__page_release(s->runner, s->page[--s->n_pages]);
+}
+
+/* pages for n more tokens, the session's alone from kv.len on */
+static void awq__session_room(awq_session *s, int64_t n)
+{
+    awq_runner *r = s->runner;
+    int64_t b = s->kv.len / AWQ__PAGE;
+    if (s->kv.len % AWQ__PAGE && s->page[b]->holders > 1) {
+        awq__page *p = awq__page_take(r), *old = s->page[b];
+        memcpy(p->data, old->data, r->page_floats * sizeof(float));
+        awq__set_page(s, b, p);
+        awq__page_release(r, old);
+    } else if (s->kv.len % AWQ__PAGE) {
+        awq__page_forget(r, s->page[b]);
+    }
+    while (s->n_pages < awq__pages(s->kv.len + n)) {
+        awq__set_page(s, s->n_pages, awq__page_take(r));
+        s->n_pages++;
+    }
+}
+
+/* number of the page before page b in the table of prefixes: 1 before the first, 0 when it is not there */
+static uint64_t awq__page_parent(const awq_session *s, int64_t b) { return b ? s->page[b - 1]->serial : 1; }
+
+/* n tokens were computed: whole pages enter the table, or make way for a page that holds the same */
+static void awq__session_advance(awq_session *s, int64_t n)
+{
+    awq_runner *r = s->runner;
+    int64_t b = s->kv.len / AWQ__PAGE;
+    s->kv.len += n;
+    for (; (b + 1) * AWQ__PAGE <= s->kv.len; b++) {
+        uint64_t parent = awq__page_parent(s, b);
+        const int32_t *ids = s->ids + b * AWQ__PAGE;
+        awq__page *p = s->page[b], *same = parent ? awq__page_find(r, parent, ids) : NULL;
+        if (!parent || p->serial) continue;
+        if (same) {
+            awq__page_hold(same);
+            awq__set_page(s, b, same);
+            awq__page_release(r, p);
+            continue;
+        }
+        p->serial = 2 + r->serials++;
+        p->parent = parent;
+        memcpy(p->ids, ids, sizeof p->ids);
+        p->same = r->bucket[awq__page_bucket(parent, ids)];
+        r->bucket[awq__page_bucket(parent, ids)] = p;
+    }
+}
+
+/* take over pages that hold what comes next; at least one token stays to be computed */
+static void awq__session_fetch(awq_session *s)
+{
+    while (s->kv.len % AWQ__PAGE == 0 && s->n_ids - s->kv.len > AWQ__PAGE) {
+        int64_t b = s->kv.len / AWQ__PAGE;
+        uint64_t parent = awq__page_parent(s, b);
+        awq__page *p = parent ? awq__page_find(s->runner, parent, s->ids + s->kv.len) : NULL;
+        if (!p) return;
+        awq__page_hold(p);
+        awq__set_page(s, b, p);
+        s->n_pages = b + 1;
+        s->kv.len += AWQ__PAGE;
+        s->r.cached_tokens += AWQ__PAGE;
+    }
+}
+
+/* --- runner */
+static awq_status awq__not_inside(awq_ctx *ctx, const awq_runner *r, const char *what)
+{
+    if (!r->inside) return AWQ_OK;
+    return awq__fail(ctx, AWQ_E_ARG, "%s: called from a callback of awq_step on the same runner", what);
+}
+
+AWQ_API awq_status awq_runner_free(awq_ctx *ctx, awq_runner *r)
+{
+    if (!r) return AWQ_OK;
+    if (r->sessions)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_runner_free: the runner still has sessions; free them first");
+    while (r->idle.next != &r->idle) awq__pages_remove(ctx, r, 1);
+    awq__work_free(ctx, &r->work);
+    awq__free(ctx, r->row_ids);
+    awq__free(ctx, r->logits);
+    awq__free(ctx, r->candidates);
+    awq__free(ctx, r->bits);
+    awq__free(ctx, r->member);
+    AWQ__ATOMIC_ADD(&((awq_model *)(uintptr_t)r->model)->users, -1);
+    awq__free(ctx, r);
+    return AWQ_OK;
+}
+
+static awq_status awq__runner_desc(awq_ctx *ctx, const awq_runner_desc *desc, awq_runner_desc *d)
+{
+    memset(d, 0, sizeof *d);
+    if (desc) *d = *desc;
+    if (!d->max_rows) d->max_rows = 64;
+    if (!d->prompt_rows) d->prompt_rows = AWQ__MIN(d->max_rows, (int64_t)16);
+    if (d->max_rows < 1 || d->max_rows > 65536 || d->prompt_rows < 1 || d->cache_tokens < 0
+        || d->cache_tokens > (int64_t)1 << 31)
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_runner_create: max_rows %lld, prompt_rows %lld, cache_tokens %lld: expected 1 to "
+                         "65536 rows and no negative number of tokens",
+                         (long long)d->max_rows, (long long)d->prompt_rows, (long long)d->cache_tokens);
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_runner_create(awq_ctx *ctx, const awq_model *model, const awq_runner_desc *desc,
+                                     awq_runner **runner)
+{
+    const awq_config *c = &model->config;
+    awq_runner_desc d;
+    awq_runner *r;
+    awq_status st;
+    int ok;
+    AWQ__TRY(awq__runner_desc(ctx, desc, &d));
+    r = AWQ__NEW(ctx, awq_runner, 1);
+    if (!r) return AWQ_E_MEMORY;
+    r->model = model;
+    AWQ__ATOMIC_ADD(&((awq_model *)(uintptr_t)model)->users, 1);
+    r->desc = d;
+    r->page_floats = awq__page_floats(c, c->num_hidden_layers);
+    r->idle.prev = r->idle.next = &r->idle;
+    st = awq__work_alloc(ctx, c, d.max_rows, &r->work);
+    ok = !st && (r->row_ids = AWQ__NEW_RAW(ctx, int32_t, d.max_rows)) != NULL;
+    ok = ok && (r->logits = AWQ__NEW_RAW(ctx, float, c->vocab_size * AWQ__HEAD_ROWS)) != NULL;
+    ok = ok && (r->candidates = AWQ__NEW_RAW(ctx, awq__candidate, c->vocab_size)) != NULL;
+    ok = ok && (r->bits = AWQ__NEW_RAW(ctx, uint32_t, (c->vocab_size + 31) / 32)) != NULL;
+    ok = ok && (r->member = AWQ__NEW(ctx, awq__member, d.max_rows)) != NULL;
+    if (!ok) st = AWQ_E_MEMORY;
+    if (!st) st = awq__pages_add(ctx, r, awq__pages(d.cache_tokens));
+    if (st) awq_runner_free(ctx, r);
+    else *runner = r;
     return st;
+}
+
+/* the session's rows leave the pass; what they computed is lost */
+static void awq__pass_leave(awq_session *s)
+{
+    awq_runner *r = s->runner;
+    int64_t i, k;
+    if (!s->in_pass) return;
+    for (i = 0; i < r->n_members; i++) {
+        awq__member *m = &r->member[i];
+        if (m->s != s) continue;
+        for (k = m->row; k < m->row + m->n; k++) r->work.row[k].kv = NULL;
+        m->s = NULL;
+    }
+    s->in_pass = 0;
+    for (i = 0; i < r->n_members; i++)
+        if (r->member[i].s) return;
+    r->n_ops = 0; /* nobody is left */
+}
+
+static void awq__pass_abort(awq_runner *r)
+{
+    int64_t i;
+    for (i = 0; i < r->n_members; i++)
+        if (r->member[i].s) awq__pass_leave(r->member[i].s);
+}
+
+/* --- sessions */
+static void awq__answer_free(awq_ctx *ctx, awq_session *s)
+{
+    awq__free(ctx, s->stop_memory);
+    awq__free(ctx, s->answer);
+    awq__free(ctx, s->pool);
+    awq__text_free(ctx, &s->speaker.pending);
+    awq_decoder_free(ctx, &s->decoder);
+    s->stop_memory = NULL;
+    s->answer = NULL;
+    s->pool = NULL;
+    s->busy = s->reading = 0;
+    memset(&s->d, 0, sizeof s->d);
+    memset(&s->speaker, 0, sizeof s->speaker);
+    memset(&s->r, 0, sizeof s->r);
+}
+
+AWQ_API awq_status awq_session_free(awq_ctx *ctx, awq_session *s)
+{
+    awq_session **at;
+    awq_runner *r;
+    if (!s) return AWQ_OK;
+    r = s->runner;
+    AWQ__TRY(awq__not_inside(ctx, r, "awq_session_free"));
+    awq__pass_leave(s);
+    for (at = &r->sessions; *at && *at != s; at = &(*at)->next) {}
+    if (*at) *at = s->next;
+    awq__session_cut(s, 0);
+    awq__pages_remove(ctx, r, awq__pages(s->kv.max));
+    awq__answer_free(ctx, s);
+    awq__free(ctx, s->kv.page);
+    awq__free(ctx, s->page);
+    awq__free(ctx, s->ids);
+    awq__free(ctx, s->spare);
+    awq__free(ctx, s);
+    return AWQ_OK;
+}
+
+static awq_status awq__session_desc(awq_ctx *ctx, const awq_config *c, const awq_session_desc *desc,
+                                    awq_session_desc *d)
+{
+    memset(d, 0, sizeof *d);
+    if (desc) *d = *desc;
+    if (!d->max_tokens) d->max_tokens = AWQ__MIN(c->max_position_embeddings, (int64_t)4096);
+    if (d->max_tokens < 1 || d->max_tokens > (int64_t)1 << 31)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_session_create: max_tokens is %lld", (long long)d->max_tokens);
+    if ((int)d->overflow < 0 || d->overflow > AWQ_OVERFLOW_SLIDE || d->keep < 0 || d->keep > d->max_tokens - 2 + (d->keep == 0))
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_session_create: overflow %d, keep %lld: expected a policy and fewer than %lld tokens",
+                         (int)d->overflow, (long long)d->keep, (long long)d->max_tokens - 1);
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_session_create(awq_ctx *ctx, awq_runner *runner, const awq_session_desc *desc,
+                                      awq_session **session)
+{
+    awq_session_desc d;
+    awq_session *s;
+    awq_status st;
+    int64_t pages;
+    AWQ__TRY(awq__not_inside(ctx, runner, "awq_session_create"));
+    AWQ__TRY(awq__session_desc(ctx, &runner->model->config, desc, &d));
+    pages = awq__pages(d.max_tokens);
+    s = AWQ__NEW(ctx, awq_session, 1);
+    if (!s) return AWQ_E_MEMORY;
+    s->runner = runner;
+    s->desc = d;
+    st = awq__pages_add(ctx, runner, pages);
+    if (!st) s->kv.max = d.max_tokens;
+    if (!st && !(s->page = AWQ__NEW(ctx, awq__page *, pages))) st = AWQ_E_MEMORY;
+    if (!st && !(s->kv.page = AWQ__NEW(ctx, float *, pages))) st = AWQ_E_MEMORY;
+    if (!st && !(s->ids = AWQ__NEW_RAW(ctx, int32_t, d.max_tokens))) st = AWQ_E_MEMORY;
+    if (!st && d.on_full && !(s->spare = AWQ__NEW_RAW(ctx, int32_t, d.max_tokens))) st = AWQ_E_MEMORY;
+    if (st) {
+        awq_session_free(ctx, s);
+        return st;
+    }
+    s->next = runner->sessions;
+    runner->sessions = s;
+    *session = s;
+    return AWQ_OK;
+}
+
+AWQ_API int64_t awq_session_position(const awq_session *session) { return session->n_ids; }
+AWQ_API const int32_t *awq_session_ids(const awq_session *session) { return session->ids; }
+AWQ_API int awq_session_busy(const awq_session *session) { return session->busy; }
+
+static int64_t awq__common(const int32_t *a, int64_t n, const int32_t *b, int64_t m)
+{
+    int64_t i = 0;
+    while (i < n && i < m && a[i] == b[i]) i++;
+    return i;
+}
+
+/* the session's tokens become ids [n]; what is computed of them stays */
+static void awq__set_ids(awq_session *s, const int32_t *ids, int64_t n)
+{
+    awq__session_cut(s, awq__common(s->ids, s->n_ids, ids, n));
+    memmove(s->ids, ids, (size_t)n * sizeof *ids);
+    s->n_ids = n;
+}
+
+static void awq__answer_end(awq_session *s, awq_stop_reason reason)
+{
+    s->busy = s->reading = 0;
+    s->r.reason = reason;
+    s->r.complete = reason != AWQ_STOP_LENGTH && reason != AWQ_STOP_CONTEXT && reason != AWQ_STOP_FAILED;
+}
+
+static void awq__answer_fail(awq_ctx *ctx, awq_session *s, awq_status st)
+{
+    s->status = st;
+    snprintf(s->why, sizeof s->why, "%.255s", ctx->err.text);
+    awq__answer_end(s, AWQ_STOP_FAILED);
+}
+
+AWQ_API awq_status awq_session_stop(awq_ctx *ctx, awq_session *s)
+{
+    awq_status st = AWQ_OK;
+    AWQ__TRY(awq__not_inside(ctx, s->runner, "awq_session_stop"));
+    if (!s->busy) return AWQ_OK;
+    awq__pass_leave(s);
+    if (s->runner->model->tokenizer) {
+        s->runner->inside = 1;
+        st = awq__speaker_add(ctx, &s->speaker, "", 0, 1);
+        s->runner->inside = 0;
+    }
+    awq__answer_end(s, AWQ_STOP_CALLER);
+    return st;
+}
+
+AWQ_API awq_status awq_session_rewind(awq_ctx *ctx, awq_session *s, int64_t position)
+{
+    if (position < 0 || position > s->n_ids)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_session_rewind: position %lld, the session holds %lld tokens",
+                         (long long)position, (long long)s->n_ids);
+    AWQ__TRY(awq_session_stop(ctx, s));
+    s->n_ids = position;
+    awq__session_cut(s, position);
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_session_answer(awq_ctx *ctx, const awq_session *s, awq_generate_result *result)
+{
+    if (result) *result = s->r;
+    return s->status ? awq__fail(ctx, s->status, "%s", s->why) : AWQ_OK;
+}
+
+/* Make room in ids [n], of which the last `fresh` must stay: afterwards *n < max. Returns 0 when it cannot. */
+static int awq__make_room(awq_session *s, int32_t *ids, int64_t *n, int64_t fresh)
+{
+    const awq_session_desc *d = &s->desc;
+    int64_t max = s->kv.max, keep = d->keep;
+    if (*n < max) return 1;
+    if (d->on_full) {
+        int64_t left;
+        s->runner->inside = 1;
+        left = d->on_full(d->user, ids, *n, max);
+        s->runner->inside = 0;
+        if (left < 1 || left >= max) return 0;
+        *n = left;
+        return 1;
+    }
+    if (d->overflow != AWQ_OVERFLOW_SLIDE || keep + fresh >= max) return 0;
+    while (*n >= max) {
+        int64_t drop = AWQ__MAX((int64_t)1, AWQ__MIN((*n - keep) / 2, *n - keep - fresh));
+        memmove(ids + keep, ids + keep + drop, (size_t)(*n - keep - drop) * sizeof *ids);
+        *n -= drop;
+    }
+    return 1;
+}
+
+/* --- one token of an answer */
+static void awq__answer_push(awq_ctx *ctx, awq_session *s, int32_t id)
+{
+    const awq_model *m = s->runner->model;
+    const char *text = "";
+    size_t bytes = 0;
+    awq_status st = AWQ_OK;
+    s->answer[s->r.tokens] = id;
+    if (s->d.out_ids) s->d.out_ids[s->r.tokens] = id;
+    s->r.tokens++;
+    s->runner->answered++;
+    s->runner->inside = 1;
+    if (m->tokenizer) {
+        st = awq_decoder_push(ctx, m->tokenizer, &s->decoder, id, &text, &bytes);
+        if (!st) st = awq__speaker_add(ctx, &s->speaker, text, bytes, 0);
+    }
+    if (!st && !s->speaker.stopped && s->r.tokens == s->max_tokens) {
+        if (m->tokenizer) st = awq__speaker_add(ctx, &s->speaker, "", 0, 1);
+        awq__answer_end(s, AWQ_STOP_LENGTH);
+    }
+    s->runner->inside = 0;
+    if (s->speaker.stopped) awq__answer_end(s, (awq_stop_reason)s->speaker.stopped);
+    if (st) awq__answer_fail(ctx, s, st);
+}
+
+/* the held-back end of the text, and the end */
+static void awq__answer_finish(awq_ctx *ctx, awq_session *s, awq_stop_reason reason)
+{
+    awq_status st = AWQ_OK;
+    s->runner->inside = 1;
+    if (s->runner->model->tokenizer) st = awq__speaker_add(ctx, &s->speaker, "", 0, 1);
+    s->runner->inside = 0;
+    awq__answer_end(s, s->speaker.stopped == AWQ_STOP_STRING ? AWQ_STOP_STRING : reason);
+    if (st) awq__answer_fail(ctx, s, st);
+}
+
+/* the next token of an answer from its logits [vocab] */
+static void awq__answer_next(awq_ctx *ctx, awq_session *s, float *logits)
+{
+    awq_runner *r = s->runner;
+    int64_t vocab = r->model->config.vocab_size, n;
+    const awq_sampling *d = &s->d.sampling;
+    int32_t id;
+    if (!awq__all_finite(logits, vocab)) {
+        awq__answer_fail(ctx, s, awq__fail(ctx, AWQ_E_NUMERIC, "the logits have NaN or Inf"));
+        return;
+    }
+    s->reading = 0;
+    if (d->repetition_penalty > 0 && d->repetition_penalty != 1)
+        awq__penalize(d, logits, vocab, s->ids, s->n_ids, r->bits);
+    id = awq__draw(ctx, d, logits, vocab, r->candidates, &s->random);
+    if (!s->d.ignore_eos && awq__is_eos(r->model, id)) {
+        awq__answer_finish(ctx, s, AWQ_STOP_EOS);
+        return;
+    }
+    s->ids[s->n_ids++] = id;
+    awq__answer_push(ctx, s, id);
+    if (!s->busy || s->n_ids < s->kv.max) return;
+    n = s->n_ids;
+    if (s->spare) {
+        memcpy(s->spare, s->ids, (size_t)n * sizeof *s->ids);
+        if (awq__make_room(s, s->spare, &n, 1)) awq__set_ids(s, s->spare, n);
+    } else if (awq__make_room(s, s->ids, &n, 1)) {
+        awq__session_cut(s, s->desc.keep);
+        s->n_ids = n;
+    }
+    if (s->n_ids == s->kv.max) awq__answer_finish(ctx, s, AWQ_STOP_CONTEXT);
+}
+
+/* --- the pass */
+static int awq__same_page(const awq_session *a, const awq_session *b) /* a would compute the page b is at */
+{
+    int64_t at = a->kv.len, page = at / AWQ__PAGE;
+    return at % AWQ__PAGE == 0 && a->n_ids - at > AWQ__PAGE && b->kv.len / AWQ__PAGE == page
+           && b->n_ids >= at + AWQ__PAGE && !b->d.pooled
+           && (page == 0 || a->page[page - 1] == b->page[page - 1])
+           && !memcmp(a->ids + at, b->ids + at, AWQ__PAGE * sizeof *a->ids);
+}
+
+static void awq__pass_join(awq_runner *r, awq_session *s, int64_t n)
+{
+    awq__member *m = &r->member[r->n_members++];
+    int64_t i;
+    m->s = s;
+    m->row = r->n_rows;
+    m->n = n;
+    m->waits = s->kv.len + n == s->n_ids && !s->d.pooled;
+    awq__session_room(s, n);
+    for (i = 0; i < n; i++) {
+        awq__row *row = &r->work.row[r->n_rows];
+        row->kv = &s->kv;
+        row->pos = s->kv.len + i;
+        row->bad = 0;
+        r->row_ids[r->n_rows++] = s->ids[row->pos];
+    }
+    s->in_pass = 1;
+    s->last_pass = ++r->passes;
+}
+
+/* Who takes part: every answer moves on by a token, those that waited longest first; what room is left goes to
+   prompts, first come, first served. 0: there is nothing to do. */
+static int awq__pass_build(awq_runner *r)
+{
+    awq_session *s, *best;
+    int64_t room, i;
+    r->n_members = r->n_rows = 0;
+    for (s = r->sessions; s; s = s->next) {
+        s->in_pass = 0;
+        if (s->busy && s->kv.len == s->n_ids) awq__session_cut(s, s->n_ids - 1); /* its logits are gone */
+    }
+    while (r->n_rows < r->desc.max_rows) {
+        for (s = r->sessions, best = NULL; s; s = s->next)
+            if (s->busy && s->listed && !s->reading && !s->in_pass && s->n_ids - s->kv.len == 1
+                && (!best || s->last_pass < best->last_pass)) best = s;
+        if (!best) break;
+        awq__pass_join(r, best, 1);
+    }
+    room = r->desc.max_rows - r->n_rows;
+    if (r->n_members) room = AWQ__MIN(room, r->desc.prompt_rows);
+    while (room > 0) {
+        uint64_t after = 0;
+        int64_t n;
+        for (;;) { /* the next in order of their questions that need not wait for another's page */
+            for (s = r->sessions, best = NULL; s; s = s->next)
+                if (s->busy && s->listed && !s->in_pass && s->asked > after
+                    && (!best || s->asked < best->asked)) best = s;
+            if (!best) break;
+            after = best->asked;
+            if (!best->d.pooled) awq__session_fetch(best);
+            for (i = 0; i < r->n_members; i++)
+                if (awq__same_page(best, r->member[i].s)) break;
+            if (i == r->n_members) break;
+        }
+        if (!best) break;
+        n = AWQ__MIN(room, best->n_ids - best->kv.len);
+        awq__pass_join(r, best, n);
+        room -= n;
+    }
+    r->n_waiting = 0;
+    for (i = 0; i < r->n_members; i++) r->n_waiting += r->member[i].waits;
+    r->op = r->done = r->count = 0;
+    r->n_ops = !r->n_members ? 0
+                             : 2 + (int64_t)AWQ__N_STEPS * r->model->config.num_hidden_layers
+                                   + 2 * ((r->n_waiting + AWQ__HEAD_ROWS - 1) / AWQ__HEAD_ROWS);
+    return r->n_members > 0;
+}
+
+static void awq__embed_row(void *arg, int64_t i)
+{
+    awq_runner *r = (awq_runner *)arg;
+    const awq_model *m = r->model;
+    size_t H = (size_t)m->config.hidden_size;
+    awq__to_float(m->embed_dtype,
+                  (const char *)m->embed + (size_t)r->row_ids[i] * H * awq_dtype_size(m->embed_dtype), (int64_t)H,
+                  r->work.x + (size_t)i * H);
+    awq__rope_row(&m->config, &r->work, i);
+}
+
+static void awq__final_row(void *arg, int64_t i)
+{
+    awq_runner *r = (awq_runner *)arg;
+    int64_t H = r->model->config.hidden_size;
+    r->task.ops->norm(r->work.x + i * H, r->model->final_norm, r->work.xn + i * H, H,
+                      (float)r->model->config.rms_norm_eps);
+}
+
+/* All layers are done: the caches are longer, and rows that wait for a token are put together in work.out. */
+static void awq__pass_commit(awq_ctx *ctx, awq_runner *r)
+{
+    int64_t H = r->model->config.hidden_size, i, k, h, waiting = 0;
+    for (i = 0; i < r->n_members; i++) {
+        awq__member *m = &r->member[i];
+        awq_session *s = m->s;
+        int bad = 0;
+        if (m->waits) /* its place is kept when it left */
+            memcpy(r->work.out + waiting++ * H, r->work.xn + (m->row + m->n - 1) * H, (size_t)H * sizeof(float));
+        if (!s) continue;
+        for (k = m->row; k < m->row + m->n; k++)
+            if (r->work.row[k].bad && (!bad || r->work.row[k].bad < bad)) bad = r->work.row[k].bad;
+        if (bad) {
+            awq__answer_fail(ctx, s, awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d has NaN or Inf", bad - 1));
+            m->s = NULL;
+            s->in_pass = 0;
+            continue;
+        }
+        awq__session_advance(s, m->n);
+        if (s->reading) r->read += m->n;
+        if (!s->d.pooled) continue;
+        for (k = m->row; k < m->row + m->n; k++)
+            for (h = 0; h < H; h++) s->pool[h] += r->work.xn[k * H + h];
+        s->pool_rows += m->n;
+        if (s->kv.len < s->n_ids) continue;
+        for (h = 0; h < H; h++) s->d.pooled[h] = (float)(s->pool[h] / (double)s->pool_rows);
+        awq__answer_end(s, AWQ_STOP_EOS);
+    }
+}
+
+static awq_session *awq__waiting(const awq_runner *r, int64_t k) /* who waits for logits row k; NULL: it left */
+{
+    int64_t i;
+    for (i = 0; i < r->n_members; i++)
+        if (r->member[i].waits && k-- == 0) return r->member[i].s;
+    return NULL;
+}
+
+/* the operation r->op, ready to run */
+static void awq__pass_set(awq_ctx *ctx, awq_runner *r)
+{
+    const awq_config *c = &r->model->config;
+    awq__work *w = &r->work;
+    int64_t L = c->num_hidden_layers, op = r->op, H = c->hidden_size, k;
+    double d = c->head_dim;
+    r->done = 0;
+    r->arg = r;
+    r->count = r->n_rows;
+    if (op == 0) {
+        r->kind = AWQ__EMBED;
+        r->job = awq__embed_row;
+        r->job_work = 2.0 * (double)H + 60 * d;
+    } else if (op <= L * AWQ__N_STEPS) {
+        int layer = (int)((op - 1) / AWQ__N_STEPS);
+        r->kind = (int)((op - 1) % AWQ__N_STEPS);
+        awq__task_set(ctx, c, &r->model->layers[layer], layer, w, r->n_rows, (awq__step_id)r->kind, &r->task);
+        r->job = r->task.job;
+        r->arg = &r->task;
+        r->count = r->task.count;
+        r->job_work = r->kind == AWQ__ACT ? 16.0 * (double)c->intermediate_size : 8.0 * (double)H;
+    } else if (op == L * AWQ__N_STEPS + 1) {
+        r->kind = AWQ__FINAL;
+        r->job = awq__final_row;
+        r->task.ops = awq__ops_for(ctx);
+        r->job_work = 4.0 * (double)H;
+    } else {
+        int64_t first = (op - L * AWQ__N_STEPS - 2) / 2 * AWQ__HEAD_ROWS, n = AWQ__MIN(r->n_waiting - first, (int64_t)AWQ__HEAD_ROWS);
+        r->kind = (op - L * AWQ__N_STEPS - 2) % 2 ? AWQ__SAMPLE : AWQ__HEAD;
+        r->count = n;
+        r->job = NULL;
+        r->job_work = 8.0 * (double)c->vocab_size;
+        if (r->kind == AWQ__SAMPLE) return;
+        r->task.mm[0] = awq__mm_plan(ctx, &r->model->head, w->out + first * H, n, r->logits);
+        r->count = r->task.mm[0].jobs;
+        r->job = awq__mm_job;
+        r->arg = &r->task.mm[0];
+    }
+    switch (r->kind) { /* linears: multiply-adds over jobs; attention has its own count */
+    case AWQ__QKV: case AWQ__O: case AWQ__GATE_UP: case AWQ__DOWN: case AWQ__HEAD:
+        for (k = 0, r->job_work = 0, op = r->count; op > 0; op -= r->task.mm[k++].jobs)
+            r->job_work += (double)r->task.mm[k].l->out_features * (double)r->task.mm[k].l->in_features;
+        r->job_work *= (double)r->task.mm[0].m / (double)r->count;
+        break;
+    default: break;
+    }
+}
+
+static double awq__job_work(const awq_runner *r, int64_t i)
+{
+    int64_t row;
+    if (r->kind != AWQ__ATTEND) return r->job_work;
+    row = i / r->model->config.num_attention_heads;
+    return 2.0 * r->model->config.head_dim * (double)(16 + r->work.row[row].pos - awq__first_key(&r->task, row));
+}
+
+typedef struct awq__part {
+    void (*job)(void *arg, int64_t index);
+    void *arg;
+    int64_t first;
+} awq__part;
+
+static void awq__part_job(void *arg, int64_t i)
+{
+    const awq__part *p = (const awq__part *)arg;
+    p->job(p->arg, p->first + i);
+}
+
+#define AWQ__CUT_JOBS 4      /* a smaller cut is made only when nothing else was done in a step */
+#define AWQ__ALONE 20000.0   /* less work than this is not worth waking threads for */
+
+/* One cut of at most `room` seconds (< 0: as much as there is). 0: not even the smallest fits. */
+static int awq__pass_cut(awq_ctx *ctx, awq_runner *r, double room, int must)
+{
+    int64_t left = r->count - r->done, k, i, rows = AWQ__MIN(r->n_rows, (int64_t)AWQ__MM_TOKENS);
+    double *cost, work = 0, most = 0, began, took;
+    int bucket = 0;
+    awq__part part;
+    if (r->kind == AWQ__HEAD) rows = AWQ__MIN(r->n_waiting, (int64_t)AWQ__HEAD_ROWS);
+    while (bucket < 7 && rows > ((int64_t)1 << bucket)) bucket++; /* 1, 2, 3-4, 5-8, ... */
+    cost = &r->cost[r->kind][bucket];
+    if (room >= 0) most = room / (*cost > 0 ? *cost : 4e-9);
+    for (k = 0; k < left; k++) {
+        double w = awq__job_work(r, r->done + k);
+        if (room >= 0 && k && work + w > most) break;
+        work += w;
+        if (r->kind == AWQ__SAMPLE) { /* one at a time: callbacks run */
+            k++;
+            break;
+        }
+    }
+    if (room >= 0 && !must && (work > most || (k < AWQ__CUT_JOBS && k < left && r->kind != AWQ__SAMPLE))) return 0;
+    began = awq__now();
+    part.job = r->job;
+    part.arg = r->arg;
+    part.first = r->done;
+    if (r->kind == AWQ__SAMPLE) {
+        int64_t row = r->done + (r->op - AWQ__N_STEPS * r->model->config.num_hidden_layers - 2) / 2 * AWQ__HEAD_ROWS;
+        awq_session *s = awq__waiting(r, row);
+        if (s) awq__answer_next(ctx, s, r->logits + r->done * r->model->config.vocab_size);
+    } else if (work < AWQ__ALONE) {
+        for (i = 0; i < k; i++) part.job(part.arg, r->done + i);
+    } else if (r->done) {
+        awq__run(ctx, k, awq__part_job, &part);
+    } else {
+        awq__run(ctx, k, part.job, part.arg);
+    }
+    took = (awq__now() - began) / work;
+    if (*cost > 0) *cost += (took > *cost ? 0.3 : 0.05) * (AWQ__MIN(took, 4 * *cost) - *cost);
+    else *cost = took;
+    r->done += k;
+    return 1;
+}
+
+/* The pass, to its end or to the deadline (0: none). *cuts counts. */
+static awq_status awq__pass_run(awq_ctx *ctx, awq_runner *r, double began, double deadline, int64_t *cuts)
+{
+    while (r->op < r->n_ops) {
+        if (!r->count) awq__pass_set(ctx, r);
+        if (!awq__pass_cut(ctx, r, deadline > 0 ? AWQ__MAX(deadline - awq__now(), 0.0) : -1, !*cuts))
+            return AWQ_OK;
+        ++*cuts;
+        if (r->done == r->count) {
+            if (r->kind == AWQ__FINAL) awq__pass_commit(ctx, r);
+            r->count = 0;
+            r->op++;
+        }
+        AWQ__TRY(awq__progress(ctx, "step", r->op, r->n_ops, began));
+    }
+    r->n_members = r->n_ops = 0;
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_step(awq_ctx *ctx, awq_runner *r, awq_session *const *sessions, size_t n,
+                            int64_t budget_us, awq_step_info *info)
+{
+    awq_step_info f;
+    awq_session *s;
+    awq_status st = AWQ_OK;
+    double began = awq__now(), deadline = budget_us > 0 ? began + 1e-6 * (double)budget_us : 0;
+    int64_t cuts = 0;
+    size_t i;
+    if (budget_us <= 0 && budget_us != AWQ_NO_BUDGET)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_step: a budget of %lld microseconds; expected more than 0, or "
+                         "AWQ_NO_BUDGET", (long long)budget_us);
+    AWQ__TRY(awq__not_inside(ctx, r, "awq_step"));
+    for (i = 0; sessions && i < n; i++)
+        if (!sessions[i] || sessions[i]->runner != r)
+            return awq__fail(ctx, AWQ_E_ARG, "awq_step: session %llu of the list is %s", (unsigned long long)i,
+                             sessions[i] ? "another runner's" : "NULL");
+    memset(&f, 0, sizeof f);
+    for (s = r->sessions; s; s = s->next) {
+        s->listed = sessions && n ? 0 : 1;
+        f.busy += s->busy;
+        s->was_busy = s->busy ? 1 + s->reading : 0;
+    }
+    for (i = 0; sessions && i < n; i++) sessions[i]->listed = 1;
+    f.finished = f.busy;
+    f.tokens = -r->answered;
+    f.prompt_tokens = -r->read;
+    do {
+        if (!r->n_ops && !awq__pass_build(r)) break;
+        st = awq__pass_run(ctx, r, began, deadline, &cuts);
+    } while (!st && !r->n_ops && budget_us > 0 && awq__now() < deadline);
+    f.seconds = awq__now() - began;
+    f.busy = 0;
+    for (s = r->sessions; s; s = s->next) {
+        f.busy += s->busy;
+        if (s->was_busy == 2) s->r.prefill_seconds += f.seconds;
+        else if (s->was_busy) s->r.decode_seconds += f.seconds;
+    }
+    f.finished -= f.busy;
+    f.tokens += r->answered;
+    f.prompt_tokens += r->read;
+    f.done = r->op;
+    f.total = r->n_ops;
+    if (info) *info = f;
+    return st;
+}
+
+/* --- questions */
+
+/* The answer's settings and memory, before its first token. Texts are copied; all that its tokens will need is
+   taken here. */
+static awq_status awq__answer_begin(awq_ctx *ctx, awq_session *s, const awq_generate_desc *d)
+{
+    const awq_model *m = s->runner->model;
+    size_t bytes = 0, k, H = (size_t)m->config.hidden_size;
+    char *text;
+    const char **stop;
+    awq__answer_free(ctx, s);
+    s->status = AWQ_OK;
+    s->d = *d;
+    s->d.prompt = NULL;
+    s->d.ids = NULL;
+    s->d.messages = NULL;
+    s->d.stop = NULL;
+    s->max_tokens = d->max_tokens > 0 ? d->max_tokens : 128;
+    s->random = d->sampling.seed;
+    s->speaker.d = &s->d;
+    s->decoder.skip_special = 1;
+    for (k = 0; k < d->n_stop; k++) {
+        s->speaker.longest = AWQ__MAX(s->speaker.longest, strlen(d->stop[k]));
+        bytes += strlen(d->stop[k]) + 1;
+    }
+    if (d->n_stop) {
+        s->stop_memory = awq__alloc_raw(ctx, 1, d->n_stop * sizeof *stop + bytes);
+        if (!s->stop_memory) return AWQ_E_MEMORY;
+        stop = (const char **)s->stop_memory;
+        text = (char *)(stop + d->n_stop);
+        for (k = 0; k < d->n_stop; k++) {
+            stop[k] = text;
+            memcpy(text, d->stop[k], strlen(d->stop[k]) + 1);
+            text += strlen(d->stop[k]) + 1;
+        }
+        s->d.stop = stop;
+    }
+    if (d->pooled && !(s->pool = AWQ__NEW(ctx, double, H))) return AWQ_E_MEMORY;
+    s->pool_rows = 0;
+    if (d->pooled) return AWQ_OK;
+    s->answer = AWQ__NEW_RAW(ctx, int32_t, s->max_tokens);
+    if (!s->answer) return AWQ_E_MEMORY;
+    if (!m->tokenizer) return AWQ_OK;
+    bytes = s->speaker.longest + awq__decoder_longest(m->tokenizer);
+    if (!awq__grow(ctx, (void **)&s->speaker.pending.data, &s->speaker.pending.cap, bytes + 1, 1)) return AWQ_E_MEMORY;
+    s->speaker.pending.data[0] = 0;
+    return awq__decoder_reserve(ctx, m->tokenizer, &s->decoder);
+}
+
+/* the question's tokens in fresh memory; *whole: they are the whole conversation */
+static awq_status awq__question(awq_ctx *ctx, const awq_model *m, int first, const awq_generate_desc *d,
+                                int32_t **ids, size_t *n, int *whole)
+{
+    *ids = NULL;
+    *n = 0;
+    *whole = 0;
+    if (d->ids) {
+        int64_t i;
+        if (d->n_ids < 1)
+            return awq__fail(ctx, AWQ_E_ARG, "n_ids is %lld, expected at least 1", (long long)d->n_ids);
+        for (i = 0; i < d->n_ids; i++)
+            if (d->ids[i] < 0 || d->ids[i] >= m->config.vocab_size)
+                return awq__fail(ctx, AWQ_E_ARG, "token id %d is outside the model's vocabulary of %lld",
+                                 (int)d->ids[i], (long long)m->config.vocab_size);
+        *ids = AWQ__NEW_RAW(ctx, int32_t, d->n_ids);
+        if (!*ids) return AWQ_E_MEMORY;
+        memcpy(*ids, d->ids, (size_t)d->n_ids * sizeof **ids);
+        *n = (size_t)d->n_ids;
+        return AWQ_OK;
+    }
+    if (!d->prompt && !d->messages && !first) return AWQ_OK;
+    if (!m->tokenizer)
+        return awq__fail(ctx, AWQ_E_ARG, "the model has no tokenizer.json; give the prompt as ids");
+    if (d->messages) {
+        *whole = 1;
+        AWQ__TRY(awq__encode_messages(ctx, m->tokenizer, d->messages, d->n_messages, 1, ids, n));
+    } else {
+        const char *text = d->prompt ? d->prompt : "";
+        AWQ__TRY(awq__encode_all(ctx, m->tokenizer, text, strlen(text), first, ids, n));
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__ask_ids(awq_ctx *ctx, awq_session *s, const awq_generate_desc *d, const int32_t *ids,
+                               int64_t n, int whole)
+{
+    int64_t old = whole ? 0 : s->n_ids, all = old + n, fresh = whole ? 1 : n, i;
+    int32_t *to = NULL;
+    awq_status st = AWQ_OK;
+    for (i = 0; i < n; i++) /* a tokenizer may know more ids than the model */
+        if (ids[i] >= s->runner->model->config.vocab_size)
+            return awq__fail(ctx, AWQ_E_ARG, "token id %d is outside the model's vocabulary of %lld", (int)ids[i],
+                             (long long)s->runner->model->config.vocab_size);
+    if (!all) return awq__fail(ctx, AWQ_E_ARG, "the prompt has no tokens");
+    to = AWQ__NEW_RAW(ctx, int32_t, all);
+    if (!to) return AWQ_E_MEMORY;
+    memcpy(to, s->ids, (size_t)old * sizeof *to);
+    if (n) memcpy(to + old, ids, (size_t)n * sizeof *to);
+    if ((!d->pooled || all > s->kv.max) && !awq__make_room(s, to, &all, fresh))
+        st = awq__fail(ctx, AWQ_E_LIMIT,
+                       "the context has room for %lld tokens; %lld are there, the prompt has %lld and the answer "
+                       "needs some", (long long)s->kv.max, (long long)old, (long long)n);
+    for (i = 0; !st && i < all; i++) /* on_full may have written anything */
+        if (to[i] < 0 || to[i] >= s->runner->model->config.vocab_size)
+            st = awq__fail(ctx, AWQ_E_ARG, "on_full: token id %d is outside the model's vocabulary of %lld",
+                           (int)to[i], (long long)s->runner->model->config.vocab_size);
+    if (!st) st = awq__answer_begin(ctx, s, d);
+    if (st) awq__answer_free(ctx, s);
+    else {
+        s->r.prompt_tokens = whole ? all - awq__common(s->ids, s->n_ids, to, all) : n;
+        awq__set_ids(s, to, all);
+        s->busy = s->reading = 1;
+        s->asked = ++s->runner->asked;
+    }
+    awq__free(ctx, to);
+    return st;
+}
+
+AWQ_API awq_status awq_ask(awq_ctx *ctx, awq_session *s, const awq_generate_desc *d)
+{
+    int32_t *ids = NULL;
+    size_t n = 0;
+    int whole = 0;
+    awq_status st;
+    AWQ__TRY(awq__not_inside(ctx, s->runner, "awq_ask"));
+    if (s->busy)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_ask: an answer is under way; let it end or call awq_session_stop");
+    AWQ__TRY(awq__sampling_check(ctx, &d->sampling));
+    AWQ__TRY(awq__question(ctx, s->runner->model, s->n_ids == 0, d, &ids, &n, &whole));
+    st = awq__ask_ids(ctx, s, d, ids, (int64_t)n, whole);
+    awq__free(ctx, ids);
+    return st;
+}
+
+/* --- state. File: header; ids I32 [n_ids]; answer I32 [tokens]; per page of AWQ__PAGE computed tokens the page,
+   [layers][keys, values][AWQ__PAGE][V] F32, the last one whole too (zeros beyond the end); checksum U64 */
+typedef struct awq__saved {
+    char magic[8];
+    uint32_t version, order;
+    uint64_t model, random, spoken;
+    int64_t page, page_floats, n_ids, len;
+    int64_t busy, reading, max_tokens, tokens, prompt_tokens, pad;
+} awq__saved;
+
+#define AWQ__SAVED_VERSION 1
+#define AWQ__SAVED_ORDER 0x01020304u
+
+static size_t awq__saved_bytes(const awq_runner *r, int64_t n_ids, int64_t tokens, int64_t len)
+{
+    return sizeof(awq__saved) + 4 * (size_t)(n_ids + tokens)
+           + (size_t)awq__pages(len) * r->page_floats * sizeof(float) + 8;
+}
+
+AWQ_API size_t awq_session_bytes(const awq_session *s)
+{
+    return awq__saved_bytes(s->runner, s->n_ids, s->busy ? s->r.tokens : 0, s->kv.len);
+}
+
+AWQ_API awq_status awq_session_save(awq_ctx *ctx, const awq_session *s, void *data, size_t cap)
+{
+    const awq_runner *r = s->runner;
+    size_t bytes = awq_session_bytes(s), page = r->page_floats * sizeof(float);
+    char *p = (char *)data;
+    awq__saved h;
+    uint64_t sum;
+    int64_t b;
+    if (cap < bytes)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_session_save: %llu bytes are needed, there is room for %llu",
+                         (unsigned long long)bytes, (unsigned long long)cap);
+    memset(&h, 0, sizeof h);
+    memcpy(h.magic, "AWQSESS", 8);
+    h.version = AWQ__SAVED_VERSION;
+    h.order = AWQ__SAVED_ORDER;
+    h.model = awq_model_hash(r->model);
+    h.random = s->random;
+    h.spoken = s->speaker.spoken;
+    h.page = AWQ__PAGE;
+    h.page_floats = (int64_t)r->page_floats;
+    h.n_ids = s->n_ids;
+    h.len = s->kv.len;
+    h.busy = s->busy;
+    h.reading = s->reading;
+    h.max_tokens = s->max_tokens;
+    h.tokens = s->busy ? s->r.tokens : 0;
+    h.prompt_tokens = s->r.prompt_tokens;
+    memcpy(p, &h, sizeof h), p += sizeof h;
+    if (s->n_ids) memcpy(p, s->ids, 4 * (size_t)s->n_ids), p += 4 * (size_t)s->n_ids;
+    if (h.tokens) memcpy(p, s->answer, 4 * (size_t)h.tokens), p += 4 * (size_t)h.tokens;
+    for (b = 0; b < awq__pages(s->kv.len); b++, p += page) memcpy(p, s->page[b]->data, page);
+    if (s->kv.len % AWQ__PAGE) {
+        /* the page may not be aligned for floats here */
+        size_t V = (size_t)r->model->config.num_key_value_heads * (size_t)r->model->config.head_dim, at;
+        size_t from = (size_t)(s->kv.len % AWQ__PAGE) * V, all = AWQ__PAGE * V;
+        for (at = 0; at < r->page_floats; at += all)
+            memset(p - page + (at + from) * sizeof(float), 0, (all - from) * sizeof(float));
+    }
+    sum = awq__checksum(AWQ__SAVED_VERSION, data, bytes - 8);
+    memcpy(p, &sum, 8);
+    return AWQ_OK;
+}
+
+/* The answer that was under way goes on: its tokens pass the decoder again, and text that was handed out is not
+   handed out a second time. */
+static awq_status awq__answer_again(awq_ctx *ctx, awq_session *s, const awq_generate_desc *d,
+                                    const int32_t *answer, const awq__saved *h)
+{
+    int64_t i;
+    awq_generate_desc copy = *d;
+    copy.max_tokens = h->max_tokens;
+    AWQ__TRY(awq__sampling_check(ctx, &d->sampling));
+    if (d->pooled) return awq__fail(ctx, AWQ_E_ARG, "an answer cannot go on with `pooled`");
+    AWQ__TRY(awq__answer_begin(ctx, s, &copy));
+    s->busy = 1;
+    s->reading = h->reading;
+    s->asked = ++s->runner->asked;
+    s->random = h->random;
+    s->r.prompt_tokens = h->prompt_tokens;
+    s->speaker.mute = (size_t)h->spoken;
+    for (i = 0; i < h->tokens && s->busy; i++) awq__answer_push(ctx, s, answer[i]);
+    return s->status;
+}
+
+AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *s, const void *data, size_t bytes,
+                                       const awq_generate_desc *go_on)
+{
+    awq_runner *r = s->runner;
+    const char *p = (const char *)data, *ids;
+    size_t page = r->page_floats * sizeof(float);
+    int32_t *answer = NULL;
+    awq_status st = AWQ_OK;
+    awq__saved h;
+    uint64_t sum;
+    int64_t i;
+    AWQ__TRY(awq__not_inside(ctx, r, "awq_session_restore"));
+    if (bytes < sizeof h + 8 || memcmp(p, "AWQSESS", 8))
+        return awq__fail(ctx, AWQ_E_FORMAT, "this is not a saved session: it does not begin with AWQSESS");
+    memcpy(&h, p, sizeof h);
+    if (h.order != AWQ__SAVED_ORDER)
+        return awq__fail(ctx, AWQ_E_FORMAT, "the session was saved on a machine of another byte order");
+    if (h.version != AWQ__SAVED_VERSION)
+        return awq__fail(ctx, AWQ_E_FORMAT, "the session was saved in format version %u; this library reads %d",
+                         (unsigned)h.version, AWQ__SAVED_VERSION);
+    if (h.model != awq_model_hash(r->model))
+        return awq__fail(ctx, AWQ_E_FORMAT, "the session was saved with another model (%016llx, here %016llx)",
+                         (unsigned long long)h.model, (unsigned long long)awq_model_hash(r->model));
+    memcpy(&sum, p + bytes - 8, 8);
+    if (sum != awq__checksum(AWQ__SAVED_VERSION, data, bytes - 8) || h.page != AWQ__PAGE
+        || h.page_floats != (int64_t)r->page_floats || h.n_ids < 0 || h.n_ids > (int64_t)1 << 31 || h.len < 0
+        || h.len > h.n_ids || h.tokens < 0 || h.tokens > (int64_t)1 << 31 || h.max_tokens < 0
+        || h.max_tokens > (int64_t)1 << 31 || (h.busy && (h.tokens >= h.max_tokens || !h.n_ids))
+        || bytes != awq__saved_bytes(r, h.n_ids, h.tokens, h.len))
+        return awq__fail(ctx, AWQ_E_FORMAT, "the saved session is damaged: its checksum or sizes do not fit its "
+                         "%llu bytes", (unsigned long long)bytes);
+    if (h.n_ids > s->kv.max - (h.busy && go_on))
+        return awq__fail(ctx, AWQ_E_LIMIT,
+                         "the saved session has %lld tokens%s; this one has room for %lld", (long long)h.n_ids,
+                         h.busy && go_on ? " and an answer that goes on" : "", (long long)s->kv.max);
+    ids = p + sizeof h;
+    for (i = 0; i < h.n_ids + h.tokens; i++) {
+        int32_t id;
+        memcpy(&id, ids + 4 * i, 4);
+        if (id < 0 || id >= r->model->config.vocab_size)
+            return awq__fail(ctx, AWQ_E_FORMAT, "the saved session is damaged: token id %d", (int)id);
+    }
+    if (h.tokens && !(answer = AWQ__NEW_RAW(ctx, int32_t, h.tokens))) return AWQ_E_MEMORY;
+    if (h.tokens) memcpy(answer, ids + 4 * (size_t)h.n_ids, 4 * (size_t)h.tokens);
+    awq__pass_leave(s);
+    awq__answer_free(ctx, s);
+    s->status = AWQ_OK;
+    awq__session_cut(s, 0);
+    s->n_ids = h.n_ids;
+    if (h.n_ids) memcpy(s->ids, ids, 4 * (size_t)h.n_ids);
+    p = ids + 4 * (size_t)(h.n_ids + h.tokens);
+    awq__session_room(s, h.len);
+    for (i = 0; i < s->n_pages; i++, p += page) memcpy(s->page[i]->data, p, page);
+    awq__session_advance(s, h.len);
+    if (go_on && h.busy) st = awq__answer_again(ctx, s, go_on, answer, &h);
+    awq__free(ctx, answer);
+    if (st) s->busy = 0;
+    return st;
+}
+
+AWQ_API awq_status awq_session_save_file(awq_ctx *ctx, const awq_session *s, const char *path)
+{
+    size_t bytes = awq_session_bytes(s);
+    char *data = AWQ__NEW_RAW(ctx, char, bytes);
+    awq_status st = data ? awq_session_save(ctx, s, data, bytes) : AWQ_E_MEMORY;
+    if (!st) st = awq__file_save(ctx, path, data, bytes);
+    awq__free(ctx, data);
+    return st;
+}
+
+AWQ_API awq_status awq_session_restore_file(awq_ctx *ctx, awq_session *s, const char *path,
+                                            const awq_generate_desc *go_on)
+{
+    char *data = NULL, why[sizeof ctx->err.text];
+    size_t bytes = 0, most = awq__saved_bytes(s->runner, 0, 0, s->kv.max);
+    awq_status st;
+    /* as much as this session could hold, and an answer; a larger file is read no further than its header */
+    most += 4 * ((size_t)s->kv.max + ((size_t)1 << 22));
+    AWQ__TRY(awq__not_inside(ctx, s->runner, "awq_session_restore_file"));
+    AWQ__TRY(awq__file_load(ctx, path, most, &data, &bytes));
+    st = awq_session_restore(ctx, s, data, bytes, go_on);
+    awq__free(ctx, data);
+    if (st == AWQ_E_FORMAT || st == AWQ_E_LIMIT) {
+        memcpy(why, ctx->err.text, sizeof why);
+        awq__fail(ctx, st, "%s: %.900s", path, why);
+    }
+    return st;
+}
+
+AWQ_API awq_status awq_session_fork(awq_ctx *ctx, const awq_session *from, const awq_generate_desc *go_on,
+                                    awq_session **copy)
+{
+    awq_runner *r = from->runner;
+    awq_session *s = NULL;
+    awq__saved h;
+    awq_status st;
+    int64_t b, whole = from->kv.len / AWQ__PAGE, rest = from->kv.len % AWQ__PAGE;
+    AWQ__TRY(awq_session_create(ctx, r, &from->desc, &s));
+    memcpy(s->ids, from->ids, (size_t)from->n_ids * sizeof *s->ids);
+    s->n_ids = from->n_ids;
+    for (b = 0; b < whole; b++) {
+        awq__page_hold(from->page[b]);
+        awq__set_page(s, b, from->page[b]);
+    }
+    s->n_pages = whole;
+    s->kv.len = whole * AWQ__PAGE;
+    if (rest) {
+        awq__session_room(s, rest);
+        memcpy(s->page[whole]->data, from->page[whole]->data, r->page_floats * sizeof(float));
+        s->kv.len += rest;
+    }
+    if (!go_on || !from->busy) {
+        *copy = s;
+        return AWQ_OK;
+    }
+    memset(&h, 0, sizeof h);
+    h.random = from->random;
+    h.spoken = from->speaker.spoken;
+    h.reading = from->reading;
+    h.max_tokens = from->max_tokens;
+    h.tokens = from->r.tokens;
+    h.prompt_tokens = from->r.prompt_tokens;
+    st = awq__answer_again(ctx, s, go_on, from->answer, &h);
+    if (!st) *copy = s;
+    else {
+        char why[sizeof ctx->err.text];
+        memcpy(why, ctx->err.text, sizeof why);
+        awq_session_free(ctx, s);
+        awq__fail(ctx, st, "%s", why);
+    }
+    return st;
+}
+
+/* --- at once */
+AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *s, const int32_t *ids, int64_t n,
+                                    const awq_feed_desc *desc, float *logits)
+{
+    awq_runner *r = s->runner;
+    awq_feed_desc none;
+    const awq_config *c = &r->model->config;
+    awq__work *w = &r->work;
+    int64_t chunk, i, old = s->n_ids;
+    awq_status st = AWQ_OK;
+    memset(&none, 0, sizeof none);
+    if (!desc) desc = &none;
+    AWQ__TRY(awq__not_inside(ctx, r, "awq_session_feed"));
+    if (s->busy)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_session_feed: an answer is under way; awq_session_stop ends it");
+    if (n < 1)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_session_feed: %lld tokens, expected at least one", (long long)n);
+    if (n > s->kv.max - old)
+        return awq__fail(ctx, AWQ_E_LIMIT,
+                         "the session has room for %lld tokens; %lld are there and %lld more came",
+                         (long long)s->kv.max, (long long)old, (long long)n);
+    for (i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= c->vocab_size)
+            return awq__fail(ctx, AWQ_E_ARG, "token id %d is outside the model's vocabulary of %lld", (int)ids[i],
+                             (long long)c->vocab_size);
+    awq__pass_abort(r);
+    memcpy(s->ids + old, ids, (size_t)n * sizeof *ids);
+    s->n_ids = old + n;
+    chunk = desc->chunk > 0 ? AWQ__MIN(desc->chunk, w->rows) : w->rows;
+    while (!st && s->kv.len < s->n_ids) {
+        int64_t at = s->kv.len, end = AWQ__MIN(at + chunk, s->n_ids), rows;
+        if (at < old) end = AWQ__MIN(end, old); /* tokens of an earlier question that were not computed yet */
+        rows = end - at;
+        awq__session_room(s, rows);
+        awq__rows_of(c, w, &s->kv, at, rows);
+        st = awq__embed(ctx, r->model, s->ids + at, rows, w->x);
+        if (!st) st = awq__forward(ctx, r->model, w, rows, at < old ? NULL : desc->tap, desc->user);
+        for (i = 0; !st && at >= old && desc->all_logits && i < rows; i += AWQ__HEAD_ROWS)
+            st = awq_linear_run(ctx, &r->model->head, w->xn + i * c->hidden_size,
+                                AWQ__MIN((int64_t)AWQ__HEAD_ROWS, rows - i),
+                                desc->all_logits + (at - old + i) * c->vocab_size);
+        if (!st && logits && end == s->n_ids)
+            st = awq_linear_run(ctx, &r->model->head, w->xn + (rows - 1) * c->hidden_size, 1, logits);
+        if (!st) awq__session_advance(s, rows);
+    }
+    if (st) { /* all or nothing */
+        s->n_ids = old;
+        awq__session_cut(s, old);
+    }
+    return st;
+}
+
+/* a runner with n sessions of `max` tokens, for the calls that do all at once */
+static awq_status awq__together(awq_ctx *ctx, const awq_model *model, int64_t max, awq_session **s, size_t n,
+                                awq_runner **r)
+{
+    awq_session_desc d;
+    awq_status st = awq_runner_create(ctx, model, NULL, r);
+    size_t i;
+    memset(&d, 0, sizeof d);
+    d.max_tokens = max;
+    for (i = 0; !st && i < n; i++) st = awq_session_create(ctx, *r, &d, &s[i]);
+    return st;
+}
+
+static void awq__apart(awq_ctx *ctx, awq_session **s, size_t n, awq_runner *r)
+{
+    size_t i;
+    for (i = 0; i < n; i++) awq_session_free(ctx, s[i]);
+    awq_runner_free(ctx, r);
 }
 
 AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_generate_desc *d,
                                 awq_generate_result *result)
 {
-    awq_generate_result r;
+    awq_runner *r = NULL;
     awq_session *s = NULL;
-    int32_t *ids = NULL, *grown;
-    float *logits = NULL;
+    awq_generate_result got;
+    int32_t *ids = NULL;
     size_t n = 0;
+    int whole = 0;
+    double began = awq__now();
+    awq_status st;
     int64_t max_tokens = d->max_tokens > 0 ? d->max_tokens : 128;
-    awq_status st = AWQ_OK;
-    memset(&r, 0, sizeof r);
-    if (!d->ids && !model->tokenizer)
-        return awq__fail(ctx, AWQ_E_ARG,
-                         "awq_generate: the model has no tokenizer.json; give the prompt as ids");
-    if (d->ids && d->n_ids < 1)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_generate: n_ids is %lld, expected at least 1",
-                         (long long)d->n_ids);
-    if (d->ids) {
-        n = (size_t)d->n_ids;
-        ids = AWQ__NEW_RAW(ctx, int32_t, n);
-        if (!ids) return AWQ_E_MEMORY;
-        memcpy(ids, d->ids, n * sizeof *ids);
-    } else if (d->messages) {
-        st = awq__encode_messages(ctx, model->tokenizer, d->messages, d->n_messages, 1, &ids, &n);
-    } else {
-        st = awq__encode_all(ctx, model->tokenizer, d->prompt ? d->prompt : "",
-                             d->prompt ? strlen(d->prompt) : 0, 1, &ids, &n);
-    }
-    if (!st && !n) st = awq__fail(ctx, AWQ_E_ARG, "awq_generate: the prompt has no tokens");
-    if (!st) {
-        grown = AWQ__NEW_RAW(ctx, int32_t, n + (size_t)max_tokens);
-        if (!grown) st = AWQ_E_MEMORY;
-        else {
-            memcpy(grown, ids, n * sizeof *ids);
-            awq__free(ctx, ids);
-            ids = grown;
-        }
-    }
-    if (!st) st = awq_session_create(ctx, model, (int64_t)n + max_tokens, &s);
-    if (!st && !(logits = AWQ__NEW_RAW(ctx, float, model->config.vocab_size))) st = AWQ_E_MEMORY;
-    if (!st) st = awq__generate_loop(ctx, model, d, ids, (int64_t)n, max_tokens, s, logits, &r);
-    awq_session_free(ctx, s);
-    awq__free(ctx, logits);
+    AWQ__TRY(awq__sampling_check(ctx, &d->sampling));
+    AWQ__TRY(awq__question(ctx, model, 1, d, &ids, &n, &whole)); /* how long the context must be */
+    st = awq__together(ctx, model, (int64_t)n + max_tokens, &s, 1, &r);
+    if (!st) st = awq__ask_ids(ctx, s, d, ids, (int64_t)n, whole);
     awq__free(ctx, ids);
-    if (!st && result) *result = r;
+    while (!st && s->busy) {
+        st = awq_step(ctx, r, NULL, 0, AWQ_NO_BUDGET, NULL);
+        if (!st) st = awq__progress(ctx, "generate", s->r.tokens, max_tokens, began);
+    }
+    if (!st) st = awq_session_answer(ctx, s, &got);
+    awq__apart(ctx, &s, 1, r);
+    if (!st && result) *result = got;
+    return st;
+}
+
+AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *const *texts, size_t n, float *out)
+{
+    enum { together = 8 };
+    int32_t *ids[together];
+    size_t count[together], at, i, k;
+    int64_t H = model->config.hidden_size, most;
+    double began = awq__now();
+    awq_status st = AWQ_OK;
+    if (!model->tokenizer) return awq__fail(ctx, AWQ_E_ARG, "awq_embed: the model has no tokenizer.json");
+    for (at = 0; !st && at < n; at += k) {
+        awq_session *s[together];
+        awq_runner *r = NULL;
+        awq_step_info info;
+        k = AWQ__MIN((size_t)together, n - at);
+        memset(ids, 0, sizeof ids);
+        memset(s, 0, sizeof s);
+        for (i = 0, most = 1; !st && i < k; i++) {
+            st = awq__encode_all(ctx, model->tokenizer, texts[at + i], strlen(texts[at + i]), 1, &ids[i], &count[i]);
+            if (!st && !count[i])
+                st = awq__fail(ctx, AWQ_E_ARG, "awq_embed: text %llu has no tokens", (unsigned long long)(at + i));
+            if (!st) most = AWQ__MAX(most, (int64_t)count[i]);
+        }
+        if (!st) st = awq__together(ctx, model, most, s, k, &r);
+        for (i = 0; !st && i < k; i++) {
+            awq_generate_desc d;
+            memset(&d, 0, sizeof d);
+            d.pooled = out + (int64_t)(at + i) * H;
+            st = awq__ask_ids(ctx, s[i], &d, ids[i], (int64_t)count[i], 0);
+        }
+        for (info.busy = 1; !st && info.busy;) st = awq_step(ctx, r, NULL, 0, AWQ_NO_BUDGET, &info);
+        for (i = 0; !st && i < k; i++) st = awq_session_answer(ctx, s[i], NULL);
+        awq__apart(ctx, s, k, r);
+        for (i = 0; i < k; i++) awq__free(ctx, ids[i]);
+        if (!st) st = awq__progress(ctx, "embed", (int64_t)(at + k), (int64_t)n, began);
+    }
+    return st;
+}
+
+/* --- memory, told before anything is loaded */
+
+/* of a question without stop strings and its answer of 128 tokens; t: NULL is none */
+static uint64_t awq__answer_memory(const awq_tokenizer *t)
+{
+    return 128 * 4 + 10 * AWQ__ALIGN
+           + (t ? sizeof(awq__tok_work) + 8 * (uint64_t)awq__decoder_longest(t) + 4096 : 0);
+}
+
+/* what awq__load_linear will keep and, while it is at work, needs beside that */
+static awq_status awq__linear_memory(awq_ctx *ctx, const awq_checkpoint *ck, int layer, awq_linear_id id,
+                                     const awq_model_desc *desc, int mapped, uint64_t *kept, uint64_t *at_work)
+{
+    awq_linear_info info;
+    uint64_t out, in, groups, bits;
+    int i;
+    AWQ__TRY(awq_checkpoint_linear(ctx, ck, layer, id, &info));
+    out = (uint64_t)info.out_features;
+    in = (uint64_t)info.in_features;
+    if (info.bias) *kept += 4 * out;
+    *at_work = 0;
+    if (!info.quantized && !desc->rtn_bits) {
+        *kept += mapped ? 0 : info.weight->bytes + AWQ__ALIGN;
+        return AWQ_OK;
+    }
+    if (info.quantized) {
+        groups = in / (uint64_t)(info.packed.group_size > 0 ? info.packed.group_size : info.in_features);
+        bits = (uint64_t)info.packed.bits;
+        for (i = 0; i < info.packed.n_tensors; i++) *at_work += info.packed.tensor[i].bytes;
+    } else {
+        int64_t g = desc->rtn_group_size ? desc->rtn_group_size : awq__default_group(info.in_features);
+        groups = g > 0 ? in / (uint64_t)g : 1;
+        bits = (uint64_t)desc->rtn_bits;
+        *at_work = 4 * out * in;
+    }
+    *at_work += out * in + 5 * out * groups + 16 * AWQ__ALIGN;
+    *kept += out * (bits == 4 ? (in + 31) / 32 * 16 : (in + 15) / 16 * 16) + 8 * out * groups
+             + (info.bias ? 4 * out : 0) + 4 * AWQ__ALIGN;
+    return AWQ_OK;
+}
+
+static awq_status awq__model_memory(awq_ctx *ctx, awq_checkpoint *ck, const awq_model_desc *desc, awq_memory *m)
+{
+    const awq_config *c = awq_checkpoint_config(ck);
+    awq_tensors *ts = awq_checkpoint_tensors(ck);
+    const awq_tensor *embed = awq_tensors_find(ts, c->family->embed), *head = awq_tensors_find(ts, c->family->head);
+    int mapped = awq__fs(ctx)->map != NULL, l, k;
+    uint64_t at_work = 0, w;
+    if (!mapped && embed) m->model += embed->bytes + AWQ__ALIGN;
+    if (!mapped && head && !c->tie_word_embeddings) m->model += head->bytes + AWQ__ALIGN;
+    m->model += ((uint64_t)c->num_hidden_layers * 2 + 1) * (4 * (uint64_t)c->hidden_size + 16)
+                + (uint64_t)c->num_hidden_layers * (sizeof(awq__layer) + 2 * (4 * (uint64_t)c->head_dim + 16));
+    for (l = 0; l < c->num_hidden_layers; l++)
+        for (k = 0; k < AWQ_N_LINEARS; k++) {
+            AWQ__TRY(awq__linear_memory(ctx, ck, l, (awq_linear_id)k, desc, mapped, &m->model, &w));
+            at_work = AWQ__MAX(at_work, w);
+        }
+    m->model += m->model / 64 + 262144; /* headers of blocks, the ends of arenas, the list of blocks */
+    m->loading = m->model + at_work;
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq_model_desc *model,
+                                     const awq_runner_desc *runner, const awq_session_desc *session,
+                                     int64_t n_sessions, awq_memory *memory)
+{
+    awq_model_desc none;
+    awq_runner_desc rd;
+    awq_session_desc sd;
+    awq_checkpoint *ck = NULL;
+    awq_tokenizer *t = NULL;
+    awq_memory m;
+    awq_status st;
+    size_t used = ctx->memory_used, peak = ctx->memory_peak, open, kept, most;
+    memset(&none, 0, sizeof none);
+    memset(&m, 0, sizeof m);
+    if (!model) model = &none;
+    ctx->memory_peak = used;
+    st = awq_checkpoint_open(ctx, folder, &ck);
+    open = ctx->memory_used - used; /* kept while weights are mapped */
+    if (!st && !model->no_tokenizer) {
+        char *path = awq__path_join(ctx, folder, "tokenizer.json");
+        if (!path) st = AWQ_E_MEMORY;
+        else if (awq__file_exists(ctx, path)) st = awq_tokenizer_load(ctx, folder, &t);
+        awq__free(ctx, path);
+    }
+    kept = ctx->memory_used - used;
+    most = ctx->memory_peak - used;
+    if (!st) st = awq__model_memory(ctx, ck, model, &m);
+    if (!st) st = awq__runner_desc(ctx, runner, &rd);
+    if (!st) st = awq__session_desc(ctx, awq_checkpoint_config(ck), session, &sd);
+    if (!st) {
+        const awq_config *c = awq_checkpoint_config(ck);
+        uint64_t page = awq__page_floats(c, c->num_hidden_layers) * 4 + sizeof(awq__page) + 3 * AWQ__ALIGN;
+        m.loading = AWQ__MAX(m.loading + kept, (uint64_t)most);
+        m.model += kept - (awq__fs(ctx)->map ? 0 : open);
+        m.runner = awq__work_bytes(c, rd.max_rows) + sizeof(awq_runner) + 8 * AWQ__ALIGN
+                   + (uint64_t)rd.max_rows * (sizeof(awq__row) + sizeof(awq__member) + 4)
+                   + (uint64_t)c->vocab_size * (4 * AWQ__HEAD_ROWS + sizeof(awq__candidate) + 1)
+                   + (uint64_t)awq__pages(rd.cache_tokens) * page;
+        m.session = sizeof(awq_session) + 5 * AWQ__ALIGN + (uint64_t)sd.max_tokens * (sd.on_full ? 8 : 4)
+                    + (uint64_t)awq__pages(sd.max_tokens) * (page + 2 * sizeof(void *)) + awq__answer_memory(t);
+        m.peak = AWQ__MAX(m.loading, m.model + m.runner + (uint64_t)n_sessions * m.session);
+    }
+    awq_tokenizer_free(ctx, t);
+    awq_checkpoint_close(ctx, ck);
+    ctx->memory_peak = peak;
+    if (!st) *memory = m;
     return st;
 }
 
@@ -11885,8 +13548,12 @@ AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_
    Teacher-forced over windows of the same tokens; logits live 16 rows at a time. Sums in double, in token
    order. Tests: tests/test_evaluate.c, tests/test_golden.c (perplexities of the reference) */
 
+#define AWQ__EVAL_ROWS 256
+
 typedef struct awq__eval_side {
-    awq_session *s;
+    const awq_model *m;
+    awq__kv kv;
+    awq__work w;
     float *logits; /* [16, vocab] */
     double lse[AWQ__HEAD_ROWS];
     int32_t top[AWQ__HEAD_ROWS];
@@ -11914,23 +13581,19 @@ static void awq__eval_kl(void *arg, int64_t r)
     j->kl[r] = j->ops->kl(j->p + r * j->vocab, j->lp[r], j->q + r * j->vocab, j->lq[r], j->vocab);
 }
 
-/* hidden states of n tokens at the window's start + at, into the session's work buffer */
-static awq_status awq__eval_chunk(awq_ctx *ctx, awq_session *s, const int32_t *ids, int64_t at, int64_t n)
+/* hidden states of n tokens at the window's start + at, into w.xn */
+static awq_status awq__eval_chunk(awq_ctx *ctx, awq__eval_side *side, const int32_t *ids, int64_t at, int64_t n)
 {
-    int64_t i;
-    AWQ__TRY(awq__embed(ctx, s->model, ids + at, n, s->work.x));
-    for (i = 0; i < n; i++) {
-        s->work.row[i].kv = &s->kv;
-        s->work.row[i].pos = at + i;
-    }
-    return awq__forward(ctx, s->model, &s->work, n, NULL, NULL);
+    AWQ__TRY(awq__embed(ctx, side->m, ids + at, n, side->w.x));
+    awq__rows_of(&side->m->config, &side->w, &side->kv, at, n);
+    return awq__forward(ctx, side->m, &side->w, n, NULL, NULL);
 }
 
 static awq_status awq__eval_logits(awq_ctx *ctx, awq__eval_side *side, int64_t row, int64_t n)
 {
-    const awq_model *m = side->s->model;
+    const awq_model *m = side->m;
     awq__eval_job j;
-    AWQ__TRY(awq_linear_run(ctx, &m->head, side->s->work.xn + row * m->config.hidden_size, n, side->logits));
+    AWQ__TRY(awq_linear_run(ctx, &m->head, side->w.xn + row * m->config.hidden_size, n, side->logits));
     memset(&j, 0, sizeof j);
     j.ops = awq__ops_for(ctx);
     j.side = side;
@@ -11952,7 +13615,7 @@ static awq_status awq__evaluate_run(awq_ctx *ctx, const awq_evaluate_desc *d, aw
                                     int64_t window, int64_t stride, awq_evaluation *r)
 {
     int64_t windows = awq_evaluate_windows(d->n_ids, window, stride), wi, at, i,
-            vocab = side[0].s->model->config.vocab_size;
+            vocab = side[0].m->config.vocab_size;
     double began = awq__now(), nll[2] = {0, 0}, kl = 0, sum_d = 0, sum_dd = 0;
     int64_t agree = 0, blocks = 0;
     int k;
@@ -11964,9 +13627,9 @@ static awq_status awq__evaluate_run(awq_ctx *ctx, const awq_evaluate_desc *d, aw
         double w_nll[2] = {0, 0}, w_kl = 0;
         if (wi && from) from -= 1; /* the token before the new part predicts its first token */
         if (len < 2) continue;
-        for (at = 0; at < len - 1; at += AWQ__CHUNK) {
-            int64_t n = AWQ__MIN((int64_t)AWQ__CHUNK, len - 1 - at);
-            for (k = 0; k < n_sides; k++) AWQ__TRY(awq__eval_chunk(ctx, side[k].s, ids, at, n));
+        for (at = 0; at < len - 1; at += AWQ__EVAL_ROWS) {
+            int64_t n = AWQ__MIN((int64_t)AWQ__EVAL_ROWS, len - 1 - at);
+            for (k = 0; k < n_sides; k++) AWQ__TRY(awq__eval_chunk(ctx, &side[k], ids, at, n));
             for (i = 0; i < n; i += AWQ__HEAD_ROWS) {
                 int64_t rows = AWQ__MIN((int64_t)AWQ__HEAD_ROWS, n - i), row;
                 double kls[AWQ__HEAD_ROWS];
@@ -12058,11 +13721,19 @@ AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_
         return awq__fail(ctx, AWQ_E_ARG, "awq_evaluate: the model has %lld tokens, the baseline %lld",
                          (long long)models[0]->config.vocab_size, (long long)models[1]->config.vocab_size);
     for (k = 0; !st && k < n; k++) {
-        st = awq_session_create(ctx, models[k], window, &side[k].s);
-        if (!st) side[k].logits = side[k].s->logits;
+        const awq_config *c = &models[k]->config;
+        side[k].m = models[k];
+        st = awq__kv_alloc(ctx, c, c->num_hidden_layers, window, &side[k].kv);
+        if (!st) st = awq__work_alloc(ctx, c, AWQ__MIN(window, (int64_t)AWQ__EVAL_ROWS), &side[k].w);
+        if (!st && !(side[k].logits = AWQ__NEW_RAW(ctx, float, c->vocab_size * AWQ__HEAD_ROWS)))
+            st = AWQ_E_MEMORY;
     }
     if (!st) st = awq__evaluate_run(ctx, d, side, n, window, stride, &r);
-    for (k = 0; k < n; k++) awq_session_free(ctx, side[k].s);
+    for (k = 0; k < n; k++) {
+        awq__kv_free(ctx, &side[k].kv);
+        awq__work_free(ctx, &side[k].w);
+        awq__free(ctx, side[k].logits);
+    }
     if (!st) *result = r;
     return st;
 }
@@ -13350,9 +15021,8 @@ static size_t awq__qm_bytes(const awq__qm *m)
             b += 16 * most * most + 4 * H * most + 4 * (double)m->longest * most;
             if (m->d->n_keep) b += 4 * w; /* kept linears twice: as they were, and scaled */
         }
-        b += (double)m->longest * 4
-             * (5 * H + 2 * (double)c->intermediate_size + 2 * (double)m->width[AWQ__IN_O]
-                + 4 * (double)m->out[AWQ_K_PROJ]);
+        b += (double)awq__work_bytes(c, m->longest) + 8 * H * (double)m->longest
+             + 4 * (double)awq__page_floats(c, 1) * (double)awq__pages(m->longest);
         b += 4.0 * (AWQ__MOMENT_ROWS * 3 + AWQ__MOMENT_BLOCK) * (double)awq__most(m->width, AWQ__N_IN);
     }
     return (size_t)(b * 1.05) + ((size_t)16 << 20);
@@ -13480,12 +15150,8 @@ static awq_status awq__qm_tap(void *user, awq__tap_in p, const float *data, int6
 /* rows of calibration block b: consecutive positions of one sequence */
 static int64_t awq__qm_rows(awq__qm *m, int64_t b)
 {
-    int64_t n = m->cal->start[b + 1] - m->cal->start[b], i;
-    for (i = 0; i < n; i++) {
-        m->w.row[i].kv = &m->kv;
-        m->w.row[i].pos = i;
-    }
-    awq__rope_tables(m->c, &m->w, n);
+    int64_t n = m->cal->start[b + 1] - m->cal->start[b];
+    awq__rows_of(m->c, &m->w, &m->kv, 0, n);
     return n;
 }
 
@@ -13508,7 +15174,7 @@ static awq_status awq__qm_listen(awq_ctx *ctx, awq__qm *m, int l)
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b);
         memcpy(m->w.x, m->x + at * H, (size_t)(n * H) * sizeof(float));
         m->counted = m->cal->counted ? m->cal->counted + at : NULL;
-        AWQ__TRY(awq__block(ctx, m->c, &m->layer, 0, &m->w, n, awq__qm_tap, &listener));
+        AWQ__TRY(awq__steps(ctx, m->c, &m->layer, 0, &m->w, n, AWQ__NORM, AWQ__ADD, awq__qm_tap, &listener));
         if (!awq__all_finite(m->w.x, n * H))
             return awq__fail(ctx, AWQ_E_NUMERIC,
                              "the output of layer %d has NaN or Inf on the calibration text", l);
@@ -13553,7 +15219,8 @@ static awq_status awq__qm_module(awq_ctx *ctx, awq__qm *m, int mlp, const awq__l
     for (b = 0; b < m->cal->n_blocks && !(sum * scale > limit); b++) {
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b), r;
         memcpy(m->w.xn, m->xn + at * H, (size_t)(n * H) * sizeof(float));
-        AWQ__TRY(mlp ? awq__mlp(ctx, m->c, layer, &m->w, n) : awq__attention(ctx, m->c, layer, 0, &m->w, n));
+        AWQ__TRY(awq__steps(ctx, m->c, layer, 0, &m->w, n, mlp ? AWQ__GATE_UP : AWQ__QKV,
+                            mlp ? AWQ__DOWN : AWQ__O, NULL, NULL));
         if (make_ref) {
             memcpy(m->ref + at * H, m->w.out, (size_t)(n * H) * sizeof(float));
             continue;
@@ -13576,12 +15243,8 @@ static awq_status awq__qm_module_inputs(awq_ctx *ctx, awq__qm *m, int mlp)
     for (b = 0; b < m->cal->n_blocks; b++) {
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b);
         memcpy(m->w.x, m->x + at * H, (size_t)(n * H) * sizeof(float));
-        awq__norm_rows(ctx, m->w.x, m->layer.input_norm, m->w.xn, n, H, m->c->rms_norm_eps);
-        if (mlp) {
-            AWQ__TRY(awq__attention(ctx, m->c, &m->layer, 0, &m->w, n));
-            awq__pair_rows(ctx, awq__ops_for(ctx)->add, m->w.x, m->w.out, n, H);
-            awq__norm_rows(ctx, m->w.x, m->layer.post_norm, m->w.xn, n, H, m->c->rms_norm_eps);
-        }
+        AWQ__TRY(awq__steps(ctx, m->c, &m->layer, 0, &m->w, n, AWQ__NORM, mlp ? AWQ__ADD_NORM : AWQ__NORM, NULL,
+                            NULL));
         memcpy(m->xn + at * H, m->w.xn, (size_t)(n * H) * sizeof(float));
     }
     return AWQ_OK;
@@ -13948,8 +15611,8 @@ static awq_status awq__qm_stage_inputs(awq_ctx *ctx, awq__qm *m, int g, const aw
     int64_t H = m->c->hidden_size;
     awq__norm_rows(ctx, residual, g < 2 ? l->input_norm : l->post_norm, m->w.xn, n, H, m->c->rms_norm_eps);
     *x = g == 1 ? m->w.att : g == 3 ? m->w.gate : m->w.xn;
-    if (g == 1) return awq__attend(ctx, m->c, l, 0, &m->w, n);
-    return g == 3 ? awq__mlp_gate(ctx, m->c, l, &m->w, n) : AWQ_OK;
+    if (g == 1) return awq__steps(ctx, m->c, l, 0, &m->w, n, AWQ__QKV, AWQ__ATTEND, NULL, NULL);
+    return g == 3 ? awq__steps(ctx, m->c, l, 0, &m->w, n, AWQ__GATE_UP, AWQ__ACT, NULL, NULL) : AWQ_OK;
 }
 
 static awq_status awq__qm_stage(awq_ctx *ctx, awq__qm *m, int g)
@@ -14047,7 +15710,7 @@ static awq_status awq__qm_run_quantized(awq_ctx *ctx, awq__qm *m, int held, cons
         if (held && !awq__qm_held(m, b)) continue;
         awq__qm_rows(m, b);
         memcpy(m->w.x, from + m->cal->start[b] * H, (size_t)(n * H) * sizeof(float));
-        AWQ__TRY(awq__block(ctx, m->c, &m->lq, 0, &m->w, n, NULL, NULL));
+        AWQ__TRY(awq__steps(ctx, m->c, &m->lq, 0, &m->w, n, AWQ__NORM, AWQ__ADD, NULL, NULL));
         memcpy(to + at * H, m->w.x, (size_t)(n * H) * sizeof(float));
         at += n;
     }
@@ -14343,7 +16006,7 @@ static awq_status awq__qm_skip(awq_ctx *ctx, awq__qm *m, int l)
     for (b = 0; b < m->cal->n_blocks; b++) {
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b);
         memcpy(m->w.x, m->x + at * H, (size_t)(n * H) * sizeof(float));
-        AWQ__TRY(awq__block(ctx, m->c, &m->layer, 0, &m->w, n, NULL, NULL));
+        AWQ__TRY(awq__steps(ctx, m->c, &m->layer, 0, &m->w, n, AWQ__NORM, AWQ__ADD, NULL, NULL));
         memcpy(to + at * H, m->w.x, (size_t)(n * H) * sizeof(float));
     }
     if (m->d->method != AWQ_METHOD_BEST) return AWQ_OK;

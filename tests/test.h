@@ -121,4 +121,27 @@ AWQ__UNUSED static awq_file_system fail_file_system(fail_files *f)
     fs.make_folder = ff_make_folder, fs.map = NULL, fs.user = f;
     return fs;
 }
+
+/* a session with a runner of its own */
+AWQ__UNUSED static awq_status open_session(awq_ctx *ctx, const awq_model *m, int64_t max_tokens, awq_session **s)
+{
+    awq_runner_desc rd;
+    awq_session_desc sd;
+    awq_runner *r = NULL;
+    awq_status st;
+    memset(&rd, 0, sizeof rd);
+    memset(&sd, 0, sizeof sd);
+    rd.max_rows = 256;
+    sd.max_tokens = max_tokens;
+    st = awq_runner_create(ctx, m, &rd, &r);
+    if (!st) st = awq_session_create(ctx, r, &sd, s);
+    if (st) awq_runner_free(ctx, r);
+    return st;
+}
+
+AWQ__UNUSED static void close_session(awq_ctx *ctx, awq_session *s)
+{
+    awq_runner *r = s ? s->runner : NULL;
+    if (awq_session_free(ctx, s) || awq_runner_free(ctx, r)) printf("    %s\n", ctx->err.text), T.bad++;
+}
 #endif

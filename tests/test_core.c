@@ -464,30 +464,38 @@ static void test_ops(void)
 static void test_attend(void)
 {
     static const int dims[] = {8, 40, 64, 128};
-    static const int64_t spans[][2] = {{0, 0},   {0, 1},   {0, 62},  {0, 63},    {0, 64}, {5, 5},
+    static const int64_t spans[][2] = {{0, 0},   {0, 1},   {0, 30},  {0, 31},    {0, 32}, {5, 5},
                                        {60, 70}, {63, 63}, {64, 64}, {100, 299}, {0, 299}};
     enum { KEYS = 300 };
     int64_t stride = 128 + 24;
     float *k = (float *)malloc((size_t)(KEYS * stride) * sizeof *k);
     float *v = (float *)malloc((size_t)(KEYS * stride) * sizeof *v);
+    enum { PAGES = (KEYS + AWQ__PAGE - 1) / AWQ__PAGE, AT = 24 };
+    float *page[PAGES];
     double worst = 0;
     awq_ctx ctx;
     size_t d, s;
-    int isa;
+    int isa, r;
     memset(&ctx, 0, sizeof ctx);
     fill(k, KEYS * stride, 11, 2);
     fill(v, KEYS * stride, 12, 2);
+    for (r = PAGES - 1; r >= 0; r--) { /* each as large as it must be, to the float */
+        size_t rows = (size_t)AWQ__MIN(KEYS - r * AWQ__PAGE, AWQ__PAGE), row = (size_t)stride * sizeof(float);
+        page[r] = (float *)malloc(AT * sizeof(float) + (AWQ__PAGE + rows) * row);
+        memcpy(page[r] + AT, k + r * AWQ__PAGE * stride, rows * row);
+        memcpy(page[r] + AT + AWQ__PAGE * stride, v + r * AWQ__PAGE * stride, rows * row);
+    }
     for (d = 0; d < 4; d++)
         for (s = 0; s < sizeof spans / sizeof spans[0]; s++) {
             int64_t dim = dims[d], first = spans[s][0], last = spans[s][1], i, j;
             float q[128], want[128], got[128], scale = 1.0f / sqrtf((float)dim);
             double p[KEYS], top = -1e300, sum = 0;
             fill(q, dim, 13 + s, 4);
-            awq__ops_scalar.attend(q, k, v, stride, first, last, dim, scale, want);
+            awq__ops_scalar.attend(q, page, AT, stride, first, last, dim, scale, want);
             for (isa = 0; isa < 3; isa++) {
                 ctx.isa = isas[isa];
                 memset(got, 0xff, sizeof got);
-                awq__ops_for(&ctx)->attend(q, k, v, stride, first, last, dim, scale, got);
+                awq__ops_for(&ctx)->attend(q, page, AT, stride, first, last, dim, scale, got);
                 CHECK_MSG(!memcmp(got, want, (size_t)dim * sizeof *got), "%s, dim %d, keys %d to %d",
                           awq_isa_name(isas[isa]), (int)dim, (int)first, (int)last);
             }
@@ -505,6 +513,7 @@ static void test_attend(void)
         }
     printf("    attention: largest difference from double precision %.3g\n", worst);
     CHECK(worst < 5e-6);
+    for (r = 0; r < PAGES; r++) free(page[r]);
     free(k);
     free(v);
 }

@@ -55,9 +55,9 @@ static void evaluate_directly(awq_ctx *ctx, const awq_model *m, const awq_model 
             awq_feed_desc d;
             memset(&d, 0, sizeof d);
             d.all_logits = k ? b : a;
-            CHECK(awq_session_create(ctx, k ? base : m, window, &s) == AWQ_OK);
+            CHECK(open_session(ctx, k ? base : m, window, &s) == AWQ_OK);
             CHECK(awq_session_feed(ctx, s, ids + start, len, &d, NULL) == AWQ_OK);
-            awq_session_free(ctx, s);
+            close_session(ctx, s);
         }
         for (i = 0; i + 1 < len; i++) {
             const float *x = a + i * V, *y = b + i * V;

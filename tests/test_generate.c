@@ -417,13 +417,13 @@ static void test_ids(void) /* no tokenizer: ids in, ids out */
     d.ignore_eos = 1;
     CHECK_MSG(awq_generate(&ctx, m, &d, &r) == AWQ_OK, "%s", ctx.err.text);
     CHECK(r.tokens == 10 && r.prompt_tokens == 3 && r.reason == AWQ_STOP_LENGTH);
-    CHECK(awq_session_create(&ctx, m, 13, &s) == AWQ_OK);
+    CHECK(open_session(&ctx, m, 13, &s) == AWQ_OK);
     CHECK(awq_session_feed(&ctx, s, prompt, 3, NULL, logits) == AWQ_OK);
     for (i = 0; i < 10; i++) {
         CHECK(ids[i] == awq__argmax(logits, 96));
         CHECK(awq_session_feed(&ctx, s, &ids[i], 1, NULL, logits) == AWQ_OK);
     }
-    awq_session_free(&ctx, s);
+    close_session(&ctx, s);
     r = untouched;
     ctx.progress = cancel;
     CHECK(awq_generate(&ctx, m, &d, &r) == AWQ_E_CANCELLED);

@@ -107,9 +107,9 @@ static float *feed_all(awq_ctx *ctx, const fixture *f, const int32_t *ids, int64
     memset(logits, 0xff, (size_t)(n * f->vocab) * sizeof *logits);
     d.chunk = chunk;
     d.all_logits = logits;
-    CHECK_MSG(awq_session_create(ctx, f->model, n, &s) == AWQ_OK, "%s: %s", f->name, ctx->err.text);
+    CHECK_MSG(open_session(ctx, f->model, n, &s) == AWQ_OK, "%s: %s", f->name, ctx->err.text);
     if (s) CHECK_MSG(awq_session_feed(ctx, s, ids, n, &d, NULL) == AWQ_OK, "%s: %s", f->name, ctx->err.text);
-    awq_session_free(ctx, s);
+    close_session(ctx, s);
     return logits;
 }
 
@@ -161,7 +161,7 @@ static void test_reference(void)
             t.ctx = &ctx, t.f = &f, t.worst = 0, t.calls = 0;
             d.tap = on_tap;
             d.user = &t;
-            CHECK(awq_session_create(&ctx, f.model, f.n_short + GREEDY, &s) == AWQ_OK);
+            CHECK(open_session(&ctx, f.model, f.n_short + GREEDY, &s) == AWQ_OK);
             CHECK(awq_session_feed(&ctx, s, f.short_ids, f.n_short, &d, last) == AWQ_OK);
             CHECK(t.calls == f.layers + 2);
             CHECK_MSG(!memcmp(last, a + (f.n_short - 1) * f.vocab, (size_t)f.vocab * sizeof *last),
@@ -173,7 +173,7 @@ static void test_reference(void)
                 if (awq_session_feed(&ctx, s, &f.greedy[i], 1, NULL, last)) break;
             }
             CHECK(i == GREEDY && awq_session_position(s) == f.n_short + GREEDY);
-            awq_session_free(&ctx, s);
+            close_session(&ctx, s);
             free(last);
             free(a);
             free(b);
@@ -237,8 +237,8 @@ static void test_session(void)
     CHECK_MSG(awq_model_load(&ctx, "m", NULL, &m) == AWQ_OK, "%s", ctx.err.text);
     CHECK(!awq_model_tokenizer(m) && awq_model_config(m)->vocab_size == 96);
     CHECK(awq_model_bytes(m) > awq_model_linear_bytes(m) && awq_model_linear_bytes(m) > 96 * 64 * 2);
-    CHECK(awq_session_create(&ctx, m, -1, &s) == AWQ_E_ARG && !s);
-    CHECK(awq_session_create(&ctx, m, 20, &s) == AWQ_OK && awq_session_position(s) == 0);
+    CHECK(open_session(&ctx, m, -1, &s) == AWQ_E_ARG && !s);
+    CHECK(open_session(&ctx, m, 20, &s) == AWQ_OK && awq_session_position(s) == 0);
     d.all_logits = all;
     CHECK(awq_session_feed(&ctx, s, tiny_ids, 20, &d, got) == AWQ_OK && awq_session_position(s) == 20);
     CHECK(!memcmp(got, all + 19 * 96, sizeof got));
@@ -264,14 +264,14 @@ static void test_session(void)
               ctx.err.text);
     bad[1] = -1;
     CHECK(awq_session_feed(&ctx, s, bad, 3, NULL, got) == AWQ_E_ARG && awq_session_position(s) == 0);
-    awq_session_free(&ctx, s);
+    close_session(&ctx, s);
     s = NULL;
-    CHECK(awq_session_create(&ctx, m, 0, &s) == AWQ_OK); /* max_position_embeddings = 128 */
+    CHECK(open_session(&ctx, m, 0, &s) == AWQ_OK); /* max_position_embeddings = 128 */
     for (i = 0; i < 6; i++) CHECK(awq_session_feed(&ctx, s, tiny_ids, 20, NULL, NULL) == AWQ_OK);
     CHECK(awq_session_feed(&ctx, s, tiny_ids, 9, NULL, NULL) == AWQ_E_LIMIT);
     CHECK(awq_session_feed(&ctx, s, tiny_ids, 8, NULL, NULL) == AWQ_OK && awq_session_position(s) == 128);
-    awq_session_free(&ctx, s);
-    awq_session_free(&ctx, NULL);
+    close_session(&ctx, s);
+    close_session(&ctx, NULL);
     awq_model_free(&ctx, m);
     awq_model_free(&ctx, NULL);
     CHECK(ctx.memory_used == 0);
@@ -288,9 +288,9 @@ static awq_status tiny_run(awq_ctx *ctx, const awq_model_desc *desc, int64_t chu
     memset(&d, 0, sizeof d);
     d.chunk = chunk;
     CHECK(!st == !!m);
-    if (!st) st = awq_session_create(ctx, m, 20, &s);
+    if (!st) st = open_session(ctx, m, 20, &s);
     if (!st) st = awq_session_feed(ctx, s, tiny_ids, 20, &d, logits);
-    awq_session_free(ctx, s);
+    close_session(ctx, s);
     awq_model_free(ctx, m);
     return st;
 }

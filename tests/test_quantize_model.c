@@ -181,9 +181,9 @@ static void logits(const char *folder, float *out)
     awq_model *m = NULL;
     awq_session *s = NULL;
     memset(&ctx, 0, sizeof ctx);
-    CHECK_MSG(awq_model_load(&ctx, folder, NULL, &m) == AWQ_OK && awq_session_create(&ctx, m, 8, &s) == AWQ_OK
+    CHECK_MSG(awq_model_load(&ctx, folder, NULL, &m) == AWQ_OK && open_session(&ctx, m, 8, &s) == AWQ_OK
               && awq_session_feed(&ctx, s, ids, 8, NULL, out) == AWQ_OK, "%s", ctx.err.text);
-    awq_session_free(&ctx, s);
+    close_session(&ctx, s);
     awq_model_free(&ctx, m);
     CHECK(ctx.memory_used == 0);
 }

@@ -741,10 +741,25 @@ static int cmd_template(app *a)
     return code;
 }
 
+/* a session of n tokens on a runner with room for long prompts */
+static awq_status open_session(app *a, const awq_model *m, int64_t n, awq_runner **r, awq_session **s)
+{
+    awq_runner_desc rd;
+    awq_session_desc sd;
+    awq_status st;
+    memset(&rd, 0, sizeof rd);
+    memset(&sd, 0, sizeof sd);
+    rd.max_rows = 256;
+    sd.max_tokens = n;
+    st = awq_runner_create(&a->ctx, m, &rd, r);
+    return st ? st : awq_session_create(&a->ctx, *r, &sd, s);
+}
+
 static int cmd_logits(app *a)
 {
     options *o = &a->o;
     awq_model *m = NULL;
+    awq_runner *r = NULL;
     awq_session *s = NULL;
     awq_feed_desc d;
     int32_t *ids = NULL;
@@ -765,7 +780,7 @@ static int cmd_logits(app *a)
         logits = (float *)malloc(bytes + 1);
         if (!logits) code = refuse(a, "out of memory%s", "");
         d.all_logits = logits;
-        if (!code && awq_session_create(&a->ctx, m, n, &s)) code = failed(a);
+        if (!code && open_session(a, m, n, &r, &s)) code = failed(a);
         if (!code && awq_session_feed(&a->ctx, s, ids, n, &d, NULL)) code = failed(a);
         if (!code) { /* one tensor: a header and the data */
             int k = snprintf(head, sizeof head, "{\"logits\":{\"dtype\":\"F32\",\"shape\":[%lld,%lld],\"data_offsets\":"
@@ -781,6 +796,7 @@ static int cmd_logits(app *a)
         if (!code && o->json) printf("{\"tokens\": %lld, \"vocab_size\": %lld}\n", (long long)n, (long long)V);
     }
     awq_session_free(&a->ctx, s);
+    awq_runner_free(&a->ctx, r);
     awq_model_free(&a->ctx, m);
     free(ids);
     free(logits);
@@ -843,6 +859,7 @@ static double read_bandwidth(app *a, size_t bytes)
 static int cmd_bench(app *a)
 {
     awq_model *m = NULL;
+    awq_runner *r = NULL;
     awq_session *s = NULL;
     const awq_config *c;
     int32_t ids[512];
@@ -856,7 +873,7 @@ static int cmd_bench(app *a)
     for (i = 0; i < prompt; i++) ids[i] = (int32_t)((i * 7919 + 13) % c->vocab_size);
     logits = (float *)malloc((size_t)c->vocab_size * sizeof *logits);
     if (!logits) code = refuse(a, "out of memory%s", "");
-    if (!code && awq_session_create(&a->ctx, m, prompt + n, &s)) code = failed(a);
+    if (!code && open_session(a, m, prompt + n, &r, &s)) code = failed(a);
     for (i = 0; i < 3 && !code; i++) {
         double t0 = awq__now();
         if (awq_session_rewind(&a->ctx, s, 0) || awq_session_feed(&a->ctx, s, ids, prompt, NULL, logits)) code = failed(a);
@@ -879,6 +896,7 @@ static int cmd_bench(app *a)
     }
     free(logits);
     awq_session_free(&a->ctx, s);
+    awq_runner_free(&a->ctx, r);
     awq_model_free(&a->ctx, m);
     return code;
 }
