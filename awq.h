@@ -703,7 +703,7 @@ typedef struct awq_generate_desc {
        with this session's runner. */
     int (*on_text)(void *user, const char *text, size_t bytes);
     void *user;
-    int32_t *out_ids;            /* the generated ids, at most max_tokens; may be NULL; must outlive the answer */
+    int32_t *out_ids;            /* the generated ids, at most max_tokens; must outlive the answer; or NULL */
     float *pooled;               /* [hidden_size]: no answer, but the mean over the prompt's tokens of the final
                                     norm's output; NULL: an answer */
 } awq_generate_desc;
@@ -713,7 +713,7 @@ typedef struct awq_generate_result {
     int64_t cached_tokens;         /* of the prompt's, found computed */
     double prefill_seconds, decode_seconds; /* in awq_step while this session had work */
     awq_stop_reason reason;
-    int complete;                  /* 0: cut off (length, context, failure), or not a whole sentence of the grammar */
+    int complete; /* 0: cut off (length, context, failure), or not a whole sentence of the grammar */
 } awq_generate_result;
 
 /* Append a prompt and start an answer, to be computed by awq_step. Texts of the desc are copied. Without
@@ -737,9 +737,9 @@ typedef struct awq_step_info {
 } awq_step_info;
 
 /* Work for about budget_us microseconds (AWQ_NO_BUDGET: to the end of one pass) on those of the runner's
-   sessions that are listed (NULL, 0: all). A pass that is half done goes on in the next step, whatever list that
-   has. Everything in a pass can be cut: linears, attention, head. ctx->progress is called at every cut ("step");
-   when it asks to stop, the step ends with AWQ_E_CANCELLED and can be taken up again. */
+   sessions that are listed (NULL, 0: all). A pass that is half done goes on in the next step, whatever list
+   that has. Everything in a pass can be cut: linears, attention, head. ctx->progress is called at every cut
+   ("step"); when it asks to stop, the step ends with AWQ_E_CANCELLED and can be taken up again. */
 AWQ_API awq_status awq_step(awq_ctx *ctx, awq_runner *runner, awq_session *const *sessions, size_t n,
                             int64_t budget_us, awq_step_info *info);
 
@@ -781,8 +781,8 @@ typedef struct awq_feed_desc {
 AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *session, const int32_t *ids, int64_t n,
                                     const awq_feed_desc *desc, float *logits);
 
-/* A session of its own, the prompt, the answer. Without a tokenizer: ids in, out_ids out, no text. result may be
-   NULL. */
+/* A session of its own, the prompt, the answer. Without a tokenizer: ids in, out_ids out, no text. result may
+   be NULL. */
 AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_generate_desc *desc,
                                 awq_generate_result *result);
 /* Mean over a text's tokens of the final norm's output, for n texts at once: out [n, hidden_size] */
@@ -3552,8 +3552,8 @@ AWQ__INLINE void awq__add_body(float *x, const float *y, int64_t n)
 #define AWQ__PAGE 32
 
 /* One query of one head against keys [first, last]: online softmax, a page at a time, so that chunking cannot
-   change a bit. Keys of page b: rows `stride` floats apart from page[b] + at on, its values AWQ__PAGE rows later;
-   out [dim]; dim <= AWQ__MAX_HEAD. */
+   change a bit. Keys of page b: rows `stride` floats apart from page[b] + at on, its values AWQ__PAGE rows
+   later; out [dim]; dim <= AWQ__MAX_HEAD. */
 AWQ__INLINE void awq__attend_body(const float *q, float *const *page, size_t at, int64_t stride, int64_t first,
                                   int64_t last, int64_t dim, float scale, float *out)
 {
@@ -11491,18 +11491,30 @@ static awq_status awq__steps(awq_ctx *ctx, const awq_config *c, const awq__layer
     return AWQ_OK;
 }
 
-/* Embeddings of n ids -> x (n, H). */
-static awq_status awq__embed(awq_ctx *ctx, const awq_model *m, const int32_t *ids, int64_t n, float *x)
+static awq_status awq__ids_check(awq_ctx *ctx, const awq_model *m, const int32_t *ids, int64_t n)
 {
-    int64_t H = m->config.hidden_size, i;
-    for (i = 0; i < n; i++) {
+    int64_t i;
+    for (i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= m->config.vocab_size)
             return awq__fail(ctx, AWQ_E_ARG, "token id %d is outside the model's vocabulary of %lld",
                              (int)ids[i], (long long)m->config.vocab_size);
-        awq__to_float(m->embed_dtype,
-                      (const char *)m->embed + (size_t)ids[i] * (size_t)H * awq_dtype_size(m->embed_dtype), H,
-                      x + i * H);
-    }
+    return AWQ_OK;
+}
+
+/* the embedding of one id -> x (H) */
+static void awq__embed_id(const awq_model *m, int32_t id, float *x)
+{
+    size_t H = (size_t)m->config.hidden_size;
+    awq__to_float(m->embed_dtype, (const char *)m->embed + (size_t)id * H * awq_dtype_size(m->embed_dtype),
+                  (int64_t)H, x);
+}
+
+/* Embeddings of n ids -> x (n, H). */
+static awq_status awq__embed(awq_ctx *ctx, const awq_model *m, const int32_t *ids, int64_t n, float *x)
+{
+    int64_t i;
+    AWQ__TRY(awq__ids_check(ctx, m, ids, n));
+    for (i = 0; i < n; i++) awq__embed_id(m, ids[i], x + i * m->config.hidden_size);
     return AWQ_OK;
 }
 
@@ -11611,8 +11623,8 @@ AWQ_API awq_status awq_model_free(awq_ctx *ctx, awq_model *m)
     if (!m) return AWQ_OK;
     users = AWQ__ATOMIC_ADD(&m->users, 0);
     if (users)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_model_free: %lld runner%s still use%s the model; free %s first",
-                         (long long)users, users == 1 ? "" : "s", users == 1 ? "s" : "", users == 1 ? "it" : "them");
+        return awq__fail(ctx, AWQ_E_ARG, "awq_model_free: runners still use the model (%lld); free them first",
+                         (long long)users);
     if (m->layers)
         for (l = 0; l < m->config.num_hidden_layers; l++)
             for (k = 0; k < AWQ_N_LINEARS; k++) awq_linear_free(ctx, &m->layers[l].linear[k]);
@@ -11843,8 +11855,8 @@ static void awq__penalize(const awq_sampling *s, float *logits, int64_t vocab, c
         int32_t id = history[i];
         if (id < 0 || id >= vocab || seen[id / 32] >> id % 32 & 1) continue;
         seen[id / 32] |= (uint32_t)1 << id % 32;
-        if (logits[id] > AWQ__REFUSED)
-            logits[id] = logits[id] > 0 ? logits[id] / s->repetition_penalty : logits[id] * s->repetition_penalty;
+        if (logits[id] > 0) logits[id] /= s->repetition_penalty;
+        else if (logits[id] > AWQ__REFUSED) logits[id] *= s->repetition_penalty;
     }
 }
 
@@ -11902,7 +11914,8 @@ static int32_t awq__draw(awq_ctx *ctx, const awq_sampling *s, float *x, int64_t 
         if (s->top_k) total = sum;
         target = s->top_p > 0 && s->top_p < 1 ? s->top_p * total : s->min_p > 0 ? 2 * total : u * total;
         for (keep = 0, sum = 0; keep < limit && sum < target; keep++) sum += c[keep].p;
-        if (s->top_k || sum >= target || want >= n || (s->min_p > 0 && c[limit - 1].p < s->min_p * c[0].p)) break;
+        if (s->top_k || sum >= target || want >= n) break;
+        if (s->min_p > 0 && c[limit - 1].p < s->min_p * c[0].p) break;
     }
     if (s->top_k && !(s->top_p > 0 && s->top_p < 1)) keep = AWQ__MIN((int64_t)s->top_k, have);
     if (keep < 1) keep = 1;
@@ -12057,7 +12070,7 @@ enum { AWQ__EMBED = AWQ__N_STEPS, AWQ__FINAL, AWQ__HEAD, AWQ__SAMPLE, AWQ__N_KIN
 typedef struct awq__page {
     float *data;
     int64_t holders;
-    uint64_t serial, parent;      /* in the table of prefixes: its number and that of the page before; 0: not there */
+    uint64_t serial, parent;      /* its number in the table of prefixes, 0: not there; that of the page before */
     int32_t ids[AWQ__PAGE];
     struct awq__page *same;       /* next in its bucket */
     struct awq__page *prev, *next;
@@ -12428,10 +12441,12 @@ static awq_status awq__session_desc(awq_ctx *ctx, const awq_config *c, const awq
     if (!d->max_tokens) d->max_tokens = AWQ__MIN(c->max_position_embeddings, (int64_t)4096);
     if (d->max_tokens < 1 || d->max_tokens > (int64_t)1 << 31)
         return awq__fail(ctx, AWQ_E_ARG, "awq_session_create: max_tokens is %lld", (long long)d->max_tokens);
-    if ((int)d->overflow < 0 || d->overflow > AWQ_OVERFLOW_SLIDE || d->keep < 0 || d->keep > d->max_tokens - 2 + (d->keep == 0))
+    if ((int)d->overflow < 0 || d->overflow > AWQ_OVERFLOW_SLIDE || d->keep < 0
+        || (d->keep && d->keep > d->max_tokens - 2))
         return awq__fail(ctx, AWQ_E_ARG,
-                         "awq_session_create: overflow %d, keep %lld: expected a policy and fewer than %lld tokens",
-                         (int)d->overflow, (long long)d->keep, (long long)d->max_tokens - 1);
+                         "awq_session_create: overflow %d, keep %lld: expected one of awq_overflow, and at least 2 "
+                         "of %lld tokens to spare",
+                         (int)d->overflow, (long long)d->keep, (long long)d->max_tokens);
     return AWQ_OK;
 }
 
@@ -12705,10 +12720,7 @@ static void awq__embed_row(void *arg, int64_t i)
 {
     awq_runner *r = (awq_runner *)arg;
     const awq_model *m = r->model;
-    size_t H = (size_t)m->config.hidden_size;
-    awq__to_float(m->embed_dtype,
-                  (const char *)m->embed + (size_t)r->row_ids[i] * H * awq_dtype_size(m->embed_dtype), (int64_t)H,
-                  r->work.x + (size_t)i * H);
+    awq__embed_id(m, r->row_ids[i], r->work.x + i * m->config.hidden_size);
     awq__rope_row(&m->config, &r->work, i);
 }
 
@@ -12728,13 +12740,14 @@ static void awq__pass_commit(awq_ctx *ctx, awq_runner *r)
         awq__member *m = &r->member[i];
         awq_session *s = m->s;
         int bad = 0;
-        if (m->waits) /* its place is kept when it left */
-            memcpy(r->work.out + waiting++ * H, r->work.xn + (m->row + m->n - 1) * H, (size_t)H * sizeof(float));
+        const float *last = r->work.xn + (m->row + m->n - 1) * H;
+        if (m->waits) memcpy(r->work.out + waiting++ * H, last, (size_t)H * sizeof(float)); /* also who left */
         if (!s) continue;
         for (k = m->row; k < m->row + m->n; k++)
             if (r->work.row[k].bad && (!bad || r->work.row[k].bad < bad)) bad = r->work.row[k].bad;
         if (bad) {
-            awq__answer_fail(ctx, s, awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d has NaN or Inf", bad - 1));
+            awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d has NaN or Inf", bad - 1);
+            awq__answer_fail(ctx, s, AWQ_E_NUMERIC);
             m->s = NULL;
             s->in_pass = 0;
             continue;
@@ -12757,6 +12770,12 @@ static awq_session *awq__waiting(const awq_runner *r, int64_t k) /* who waits fo
     for (i = 0; i < r->n_members; i++)
         if (r->member[i].waits && k-- == 0) return r->member[i].s;
     return NULL;
+}
+
+/* the first of the waiting rows that HEAD and SAMPLE operation r->op take */
+static int64_t awq__head_first(const awq_runner *r)
+{
+    return (r->op - AWQ__N_STEPS * r->model->config.num_hidden_layers - 2) / 2 * AWQ__HEAD_ROWS;
 }
 
 /* the operation r->op, ready to run */
@@ -12787,8 +12806,8 @@ static void awq__pass_set(awq_ctx *ctx, awq_runner *r)
         r->task.ops = awq__ops_for(ctx);
         r->job_work = 4.0 * (double)H;
     } else {
-        int64_t first = (op - L * AWQ__N_STEPS - 2) / 2 * AWQ__HEAD_ROWS, n = AWQ__MIN(r->n_waiting - first, (int64_t)AWQ__HEAD_ROWS);
-        r->kind = (op - L * AWQ__N_STEPS - 2) % 2 ? AWQ__SAMPLE : AWQ__HEAD;
+        int64_t first = awq__head_first(r), n = AWQ__MIN(r->n_waiting - first, (int64_t)AWQ__HEAD_ROWS);
+        r->kind = (op - L * AWQ__N_STEPS) % 2 ? AWQ__SAMPLE : AWQ__HEAD;
         r->count = n;
         r->job = NULL;
         r->job_work = 8.0 * (double)c->vocab_size;
@@ -12810,10 +12829,11 @@ static void awq__pass_set(awq_ctx *ctx, awq_runner *r)
 
 static double awq__job_work(const awq_runner *r, int64_t i)
 {
-    int64_t row;
+    int64_t row, keys;
     if (r->kind != AWQ__ATTEND) return r->job_work;
     row = i / r->model->config.num_attention_heads;
-    return 2.0 * r->model->config.head_dim * (double)(16 + r->work.row[row].pos - awq__first_key(&r->task, row));
+    keys = r->work.row[row].pos - awq__first_key(&r->task, row);
+    return 2.0 * r->model->config.head_dim * (double)(16 + keys);
 }
 
 typedef struct awq__part {
@@ -12851,14 +12871,14 @@ static int awq__pass_cut(awq_ctx *ctx, awq_runner *r, double room, int must)
             break;
         }
     }
-    if (room >= 0 && !must && (work > most || (k < AWQ__CUT_JOBS && k < left && r->kind != AWQ__SAMPLE))) return 0;
+    if (room >= 0 && !must && work > most) return 0;
+    if (room >= 0 && !must && k < AWQ__CUT_JOBS && k < left && r->kind != AWQ__SAMPLE) return 0;
     began = awq__now();
     part.job = r->job;
     part.arg = r->arg;
     part.first = r->done;
     if (r->kind == AWQ__SAMPLE) {
-        int64_t row = r->done + (r->op - AWQ__N_STEPS * r->model->config.num_hidden_layers - 2) / 2 * AWQ__HEAD_ROWS;
-        awq_session *s = awq__waiting(r, row);
+        awq_session *s = awq__waiting(r, awq__head_first(r) + r->done);
         if (s) awq__answer_next(ctx, s, r->logits + r->done * r->model->config.vocab_size);
     } else if (work < AWQ__ALONE) {
         for (i = 0; i < k; i++) part.job(part.arg, r->done + i);
@@ -12948,6 +12968,7 @@ static awq_status awq__answer_begin(awq_ctx *ctx, awq_session *s, const awq_gene
 {
     const awq_model *m = s->runner->model;
     size_t bytes = 0, k, H = (size_t)m->config.hidden_size;
+    awq__text *pending;
     char *text;
     const char **stop;
     awq__answer_free(ctx, s);
@@ -12983,9 +13004,10 @@ static awq_status awq__answer_begin(awq_ctx *ctx, awq_session *s, const awq_gene
     s->answer = AWQ__NEW_RAW(ctx, int32_t, s->max_tokens);
     if (!s->answer) return AWQ_E_MEMORY;
     if (!m->tokenizer) return AWQ_OK;
-    bytes = s->speaker.longest + awq__decoder_longest(m->tokenizer);
-    if (!awq__grow(ctx, (void **)&s->speaker.pending.data, &s->speaker.pending.cap, bytes + 1, 1)) return AWQ_E_MEMORY;
-    s->speaker.pending.data[0] = 0;
+    pending = &s->speaker.pending;
+    bytes = s->speaker.longest + awq__decoder_longest(m->tokenizer) + 1;
+    if (!awq__grow(ctx, (void **)&pending->data, &pending->cap, bytes, 1)) return AWQ_E_MEMORY;
+    pending->data[0] = 0;
     return awq__decoder_reserve(ctx, m->tokenizer, &s->decoder);
 }
 
@@ -12997,13 +13019,9 @@ static awq_status awq__question(awq_ctx *ctx, const awq_model *m, int first, con
     *n = 0;
     *whole = 0;
     if (d->ids) {
-        int64_t i;
         if (d->n_ids < 1)
             return awq__fail(ctx, AWQ_E_ARG, "n_ids is %lld, expected at least 1", (long long)d->n_ids);
-        for (i = 0; i < d->n_ids; i++)
-            if (d->ids[i] < 0 || d->ids[i] >= m->config.vocab_size)
-                return awq__fail(ctx, AWQ_E_ARG, "token id %d is outside the model's vocabulary of %lld",
-                                 (int)d->ids[i], (long long)m->config.vocab_size);
+        AWQ__TRY(awq__ids_check(ctx, m, d->ids, d->n_ids));
         *ids = AWQ__NEW_RAW(ctx, int32_t, d->n_ids);
         if (!*ids) return AWQ_E_MEMORY;
         memcpy(*ids, d->ids, (size_t)d->n_ids * sizeof **ids);
@@ -13026,13 +13044,10 @@ static awq_status awq__question(awq_ctx *ctx, const awq_model *m, int first, con
 static awq_status awq__ask_ids(awq_ctx *ctx, awq_session *s, const awq_generate_desc *d, const int32_t *ids,
                                int64_t n, int whole)
 {
-    int64_t old = whole ? 0 : s->n_ids, all = old + n, fresh = whole ? 1 : n, i;
+    int64_t old = whole ? 0 : s->n_ids, all = old + n, fresh = whole ? 1 : n;
     int32_t *to = NULL;
     awq_status st = AWQ_OK;
-    for (i = 0; i < n; i++) /* a tokenizer may know more ids than the model */
-        if (ids[i] >= s->runner->model->config.vocab_size)
-            return awq__fail(ctx, AWQ_E_ARG, "token id %d is outside the model's vocabulary of %lld", (int)ids[i],
-                             (long long)s->runner->model->config.vocab_size);
+    AWQ__TRY(awq__ids_check(ctx, s->runner->model, ids, n)); /* a tokenizer may know more ids than the model */
     if (!all) return awq__fail(ctx, AWQ_E_ARG, "the prompt has no tokens");
     to = AWQ__NEW_RAW(ctx, int32_t, all);
     if (!to) return AWQ_E_MEMORY;
@@ -13040,12 +13055,10 @@ static awq_status awq__ask_ids(awq_ctx *ctx, awq_session *s, const awq_generate_
     if (n) memcpy(to + old, ids, (size_t)n * sizeof *to);
     if ((!d->pooled || all > s->kv.max) && !awq__make_room(s, to, &all, fresh))
         st = awq__fail(ctx, AWQ_E_LIMIT,
-                       "the context has room for %lld tokens; %lld are there, the prompt has %lld and the answer "
-                       "needs some", (long long)s->kv.max, (long long)old, (long long)n);
-    for (i = 0; !st && i < all; i++) /* on_full may have written anything */
-        if (to[i] < 0 || to[i] >= s->runner->model->config.vocab_size)
-            st = awq__fail(ctx, AWQ_E_ARG, "on_full: token id %d is outside the model's vocabulary of %lld",
-                           (int)to[i], (long long)s->runner->model->config.vocab_size);
+                       "the context has room for %lld tokens; %lld are there, the prompt has %lld, and the answer "
+                       "needs one at least",
+                       (long long)s->kv.max, (long long)old, (long long)n);
+    if (!st) st = awq__ids_check(ctx, s->runner->model, to, all); /* on_full may have written anything */
     if (!st) st = awq__answer_begin(ctx, s, d);
     if (st) awq__answer_free(ctx, s);
     else {
@@ -13066,7 +13079,8 @@ AWQ_API awq_status awq_ask(awq_ctx *ctx, awq_session *s, const awq_generate_desc
     awq_status st;
     AWQ__TRY(awq__not_inside(ctx, s->runner, "awq_ask"));
     if (s->busy)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_ask: an answer is under way; let it end or call awq_session_stop");
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_ask: an answer is under way; let it end or call awq_session_stop");
     AWQ__TRY(awq__sampling_check(ctx, &d->sampling));
     AWQ__TRY(awq__question(ctx, s->runner->model, s->n_ids == 0, d, &ids, &n, &whole));
     st = awq__ask_ids(ctx, s, d, ids, (int64_t)n, whole);
@@ -13074,8 +13088,8 @@ AWQ_API awq_status awq_ask(awq_ctx *ctx, awq_session *s, const awq_generate_desc
     return st;
 }
 
-/* --- state. File: header; ids I32 [n_ids]; answer I32 [tokens]; per page of AWQ__PAGE computed tokens the page,
-   [layers][keys, values][AWQ__PAGE][V] F32, the last one whole too (zeros beyond the end); checksum U64 */
+/* --- state. File: header; ids I32 [n_ids]; answer I32 [tokens]; the pages of the cache, [layers][keys,
+   values][AWQ__PAGE][V] F32 each, the last one whole too (zeros beyond the end); checksum U64 */
 typedef struct awq__saved {
     char magic[8];
     uint32_t version, order;
@@ -13191,8 +13205,9 @@ AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *s, const void 
         || h.len > h.n_ids || h.tokens < 0 || h.tokens > (int64_t)1 << 31 || h.max_tokens < 0
         || h.max_tokens > (int64_t)1 << 31 || (h.busy && (h.tokens >= h.max_tokens || !h.n_ids))
         || bytes != awq__saved_bytes(r, h.n_ids, h.tokens, h.len))
-        return awq__fail(ctx, AWQ_E_FORMAT, "the saved session is damaged: its checksum or sizes do not fit its "
-                         "%llu bytes", (unsigned long long)bytes);
+        return awq__fail(ctx, AWQ_E_FORMAT,
+                         "the saved session is damaged: its checksum or sizes do not fit its %llu bytes",
+                         (unsigned long long)bytes);
     if (h.n_ids > s->kv.max - (h.busy && go_on))
         return awq__fail(ctx, AWQ_E_LIMIT,
                          "the saved session has %lld tokens%s; this one has room for %lld", (long long)h.n_ids,
@@ -13316,10 +13331,7 @@ AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *s, const int32_t 
         return awq__fail(ctx, AWQ_E_LIMIT,
                          "the session has room for %lld tokens; %lld are there and %lld more came",
                          (long long)s->kv.max, (long long)old, (long long)n);
-    for (i = 0; i < n; i++)
-        if (ids[i] < 0 || ids[i] >= c->vocab_size)
-            return awq__fail(ctx, AWQ_E_ARG, "token id %d is outside the model's vocabulary of %lld", (int)ids[i],
-                             (long long)c->vocab_size);
+    AWQ__TRY(awq__ids_check(ctx, r->model, ids, n));
     awq__pass_abort(r);
     memcpy(s->ids + old, ids, (size_t)n * sizeof *ids);
     s->n_ids = old + n;
@@ -13394,7 +13406,8 @@ AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_
     return st;
 }
 
-AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *const *texts, size_t n, float *out)
+AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *const *texts, size_t n,
+                             float *out)
 {
     enum { together = 8 };
     int32_t *ids[together];
@@ -13411,9 +13424,11 @@ AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *c
         memset(ids, 0, sizeof ids);
         memset(s, 0, sizeof s);
         for (i = 0, most = 1; !st && i < k; i++) {
-            st = awq__encode_all(ctx, model->tokenizer, texts[at + i], strlen(texts[at + i]), 1, &ids[i], &count[i]);
+            const char *text = texts[at + i];
+            st = awq__encode_all(ctx, model->tokenizer, text, strlen(text), 1, &ids[i], &count[i]);
             if (!st && !count[i])
-                st = awq__fail(ctx, AWQ_E_ARG, "awq_embed: text %llu has no tokens", (unsigned long long)(at + i));
+                st = awq__fail(ctx, AWQ_E_ARG, "awq_embed: text %llu has no tokens",
+                               (unsigned long long)(at + i));
             if (!st) most = AWQ__MAX(most, (int64_t)count[i]);
         }
         if (!st) st = awq__together(ctx, model, most, s, k, &r);
@@ -13477,7 +13492,8 @@ static awq_status awq__model_memory(awq_ctx *ctx, awq_checkpoint *ck, const awq_
 {
     const awq_config *c = awq_checkpoint_config(ck);
     awq_tensors *ts = awq_checkpoint_tensors(ck);
-    const awq_tensor *embed = awq_tensors_find(ts, c->family->embed), *head = awq_tensors_find(ts, c->family->head);
+    const awq_tensor *embed = awq_tensors_find(ts, c->family->embed);
+    const awq_tensor *head = awq_tensors_find(ts, c->family->head);
     int mapped = awq__fs(ctx)->map != NULL, l, k;
     uint64_t at_work = 0, w;
     if (!mapped && embed) m->model += embed->bytes + AWQ__ALIGN;
