@@ -7852,18 +7852,19 @@ static awq__tok_work *awq__decoder_work(awq_ctx *ctx, const awq_tokenizer *t, aw
 /* bytes of the longest piece of text that a push usually hands out */
 static size_t awq__decoder_longest(const awq_tokenizer *t) { return 8 * (size_t)t->longest + 64; }
 
-/* room for what a push usually needs, so that it allocates nothing: a few of the longest tokens */
+/* room for what a push usually needs, so that it allocates nothing: a few of the longest tokens, and as many
+   ids without text of their own (parts of a character, special ones) as are ever held */
 static awq_status awq__decoder_reserve(awq_ctx *ctx, const awq_tokenizer *t, awq_decoder *d)
 {
-    size_t n = awq__decoder_longest(t), k = 16;
+    size_t k = AWQ__TOK_MAX_HELD + 2, n = awq__decoder_longest(t) + 8 * k;
     awq__tok_work *w = awq__decoder_work(ctx, t, d);
     if (!w || !awq__grow(ctx, (void **)&d->ids, &d->cap_ids, k, sizeof *d->ids)
         || !awq__grow(ctx, (void **)&d->text, &d->cap_text, n, 1)
         || !awq__grow(ctx, (void **)&d->chunk, &d->cap_chunk, n, 1)
         || !awq__grow(ctx, (void **)&w->now.text.data, &w->now.text.cap, n, 1)
         || !awq__grow(ctx, (void **)&w->next.text.data, &w->next.text.cap, n, 1)
-        || !awq__grow(ctx, (void **)&w->now.ends, &w->now.cap, 4 * k, sizeof *w->now.ends)
-        || !awq__grow(ctx, (void **)&w->next.ends, &w->next.cap, 4 * k, sizeof *w->next.ends))
+        || !awq__grow(ctx, (void **)&w->now.ends, &w->now.cap, k, sizeof *w->now.ends)
+        || !awq__grow(ctx, (void **)&w->next.ends, &w->next.cap, k, sizeof *w->next.ends))
         return AWQ_E_MEMORY;
     return AWQ_OK;
 }
@@ -11905,6 +11906,7 @@ static int32_t awq__draw(awq_ctx *ctx, const awq_sampling *s, float *x, int64_t 
         float d = (x[i] - best) / s->temperature;
         x[i] = x[i] <= AWQ__REFUSED ? AWQ__REFUSED : d > -1000.0f ? d : -1000.0f;
     }
+    x[top] = 0; /* one is left whatever the logits and the penalty are */
     if (!s->top_k) total = exp(awq__ops_for(ctx)->logsum(x, n, &best));
     for (want = s->top_k ? s->top_k : 128;; want *= 4) {
         int64_t limit;
@@ -12070,7 +12072,7 @@ enum { AWQ__EMBED = AWQ__N_STEPS, AWQ__FINAL, AWQ__HEAD, AWQ__SAMPLE, AWQ__N_KIN
 typedef struct awq__page {
     float *data;
     int64_t holders;
-    uint64_t serial, parent;      /* its number in the table of prefixes, 0: not there; that of the page before */
+    uint64_t serial, parent;      /* its number in the table of prefixes, 0: not there; the page's before */
     int32_t ids[AWQ__PAGE];
     struct awq__page *same;       /* next in its bucket */
     struct awq__page *prev, *next;
@@ -12128,7 +12130,7 @@ struct awq_session {
     int32_t *answer;              /* [max_tokens] */
     int64_t max_tokens;
     double *pool;                 /* [H] sum of final rows */
-    int64_t pool_rows;
+    int64_t pool_rows, pool_from; /* so many, from this position on */
     uint64_t random;
     awq__speaker speaker;
     awq_decoder decoder;
@@ -12298,7 +12300,7 @@ static void awq__session_fetch(awq_session *s)
         awq__set_page(s, b, p);
         s->n_pages = b + 1;
         s->kv.len += AWQ__PAGE;
-        s->r.cached_tokens += AWQ__PAGE;
+        if (s->reading) s->r.cached_tokens += AWQ__PAGE;
     }
 }
 
@@ -12383,6 +12385,7 @@ static void awq__pass_leave(awq_session *s)
         m->s = NULL;
     }
     s->in_pass = 0;
+    awq__session_cut(s, s->kv.len); /* the room for its rows */
     for (i = 0; i < r->n_members; i++)
         if (r->member[i].s) return;
     r->n_ops = 0; /* nobody is left */
@@ -12393,6 +12396,7 @@ static void awq__pass_abort(awq_runner *r)
     int64_t i;
     for (i = 0; i < r->n_members; i++)
         if (r->member[i].s) awq__pass_leave(r->member[i].s);
+    r->n_ops = 0; /* also a pass that went on without anybody */
 }
 
 /* --- sessions */
@@ -12444,8 +12448,8 @@ static awq_status awq__session_desc(awq_ctx *ctx, const awq_config *c, const awq
     if ((int)d->overflow < 0 || d->overflow > AWQ_OVERFLOW_SLIDE || d->keep < 0
         || (d->keep && d->keep > d->max_tokens - 2))
         return awq__fail(ctx, AWQ_E_ARG,
-                         "awq_session_create: overflow %d, keep %lld: expected one of awq_overflow, and at least 2 "
-                         "of %lld tokens to spare",
+                         "awq_session_create: overflow %d, keep %lld: expected one of awq_overflow, and 2 of "
+                         "%lld tokens to spare",
                          (int)d->overflow, (long long)d->keep, (long long)d->max_tokens);
     return AWQ_OK;
 }
@@ -12630,7 +12634,14 @@ static void awq__answer_next(awq_ctx *ctx, awq_session *s, float *logits)
     n = s->n_ids;
     if (s->spare) {
         memcpy(s->spare, s->ids, (size_t)n * sizeof *s->ids);
-        if (awq__make_room(s, s->spare, &n, 1)) awq__set_ids(s, s->spare, n);
+        if (awq__make_room(s, s->spare, &n, 1)) {
+            awq_status st = awq__ids_check(ctx, r->model, s->spare, n); /* it may have written anything */
+            if (st) {
+                awq__answer_fail(ctx, s, st);
+                return;
+            }
+            awq__set_ids(s, s->spare, n);
+        }
     } else if (awq__make_room(s, s->ids, &n, 1)) {
         awq__session_cut(s, s->desc.keep);
         s->n_ids = n;
@@ -12643,7 +12654,7 @@ static int awq__same_page(const awq_session *a, const awq_session *b) /* a would
 {
     int64_t at = a->kv.len, page = at / AWQ__PAGE;
     return at % AWQ__PAGE == 0 && a->n_ids - at > AWQ__PAGE && b->kv.len / AWQ__PAGE == page
-           && b->n_ids >= at + AWQ__PAGE && !b->d.pooled
+           && b->n_ids >= at + AWQ__PAGE && !a->d.pooled && !b->d.pooled
            && (page == 0 || a->page[page - 1] == b->page[page - 1])
            && !memcmp(a->ids + at, b->ids + at, AWQ__PAGE * sizeof *a->ids);
 }
@@ -12755,9 +12766,11 @@ static void awq__pass_commit(awq_ctx *ctx, awq_runner *r)
         awq__session_advance(s, m->n);
         if (s->reading) r->read += m->n;
         if (!s->d.pooled) continue;
-        for (k = m->row; k < m->row + m->n; k++)
+        for (k = m->row; k < m->row + m->n; k++) {
+            if (r->work.row[k].pos < s->pool_from) continue;
             for (h = 0; h < H; h++) s->pool[h] += r->work.xn[k * H + h];
-        s->pool_rows += m->n;
+            s->pool_rows++;
+        }
         if (s->kv.len < s->n_ids) continue;
         for (h = 0; h < H; h++) s->d.pooled[h] = (float)(s->pool[h] / (double)s->pool_rows);
         awq__answer_end(s, AWQ_STOP_EOS);
@@ -12897,7 +12910,8 @@ static int awq__pass_cut(awq_ctx *ctx, awq_runner *r, double room, int must)
 /* The pass, to its end or to the deadline (0: none). *cuts counts. */
 static awq_status awq__pass_run(awq_ctx *ctx, awq_runner *r, double began, double deadline, int64_t *cuts)
 {
-    while (r->op < r->n_ops) {
+    awq_status st = AWQ_OK;
+    while (!st && r->op < r->n_ops) {
         if (!r->count) awq__pass_set(ctx, r);
         if (!awq__pass_cut(ctx, r, deadline > 0 ? AWQ__MAX(deadline - awq__now(), 0.0) : -1, !*cuts))
             return AWQ_OK;
@@ -12907,10 +12921,12 @@ static awq_status awq__pass_run(awq_ctx *ctx, awq_runner *r, double began, doubl
             r->count = 0;
             r->op++;
         }
-        AWQ__TRY(awq__progress(ctx, "step", r->op, r->n_ops, began));
+        r->inside = 1;
+        st = awq__progress(ctx, "step", r->op, r->n_ops, began);
+        r->inside = 0;
+        if (r->op == r->n_ops) r->op = r->n_members = r->n_ops = 0;
     }
-    r->n_members = r->n_ops = 0;
-    return AWQ_OK;
+    return st;
 }
 
 AWQ_API awq_status awq_step(awq_ctx *ctx, awq_runner *r, awq_session *const *sessions, size_t n,
@@ -12954,7 +12970,7 @@ AWQ_API awq_status awq_step(awq_ctx *ctx, awq_runner *r, awq_session *const *ses
     f.finished -= f.busy;
     f.tokens += r->answered;
     f.prompt_tokens += r->read;
-    f.done = r->op;
+    f.done = r->n_ops ? r->op : 0;
     f.total = r->n_ops;
     if (info) *info = f;
     return st;
@@ -13048,15 +13064,15 @@ static awq_status awq__ask_ids(awq_ctx *ctx, awq_session *s, const awq_generate_
     int32_t *to = NULL;
     awq_status st = AWQ_OK;
     AWQ__TRY(awq__ids_check(ctx, s->runner->model, ids, n)); /* a tokenizer may know more ids than the model */
-    if (!all) return awq__fail(ctx, AWQ_E_ARG, "the prompt has no tokens");
+    if (!all || (d->pooled && !n)) return awq__fail(ctx, AWQ_E_ARG, "the prompt has no tokens");
     to = AWQ__NEW_RAW(ctx, int32_t, all);
     if (!to) return AWQ_E_MEMORY;
     memcpy(to, s->ids, (size_t)old * sizeof *to);
     if (n) memcpy(to + old, ids, (size_t)n * sizeof *to);
     if ((!d->pooled || all > s->kv.max) && !awq__make_room(s, to, &all, fresh))
         st = awq__fail(ctx, AWQ_E_LIMIT,
-                       "the context has room for %lld tokens; %lld are there, the prompt has %lld, and the answer "
-                       "needs one at least",
+                       "the context has room for %lld tokens; %lld are there, the prompt has %lld, and the "
+                       "answer needs one at least",
                        (long long)s->kv.max, (long long)old, (long long)n);
     if (!st) st = awq__ids_check(ctx, s->runner->model, to, all); /* on_full may have written anything */
     if (!st) st = awq__answer_begin(ctx, s, d);
@@ -13064,6 +13080,8 @@ static awq_status awq__ask_ids(awq_ctx *ctx, awq_session *s, const awq_generate_
     else {
         s->r.prompt_tokens = whole ? all - awq__common(s->ids, s->n_ids, to, all) : n;
         awq__set_ids(s, to, all);
+        s->pool_from = whole ? 0 : AWQ__MAX(all - n, (int64_t)0);
+        if (d->pooled) awq__session_cut(s, s->pool_from); /* every row of the prompt is wanted */
         s->busy = s->reading = 1;
         s->asked = ++s->runner->asked;
     }
@@ -13089,7 +13107,7 @@ AWQ_API awq_status awq_ask(awq_ctx *ctx, awq_session *s, const awq_generate_desc
 }
 
 /* --- state. File: header; ids I32 [n_ids]; answer I32 [tokens]; the pages of the cache, [layers][keys,
-   values][AWQ__PAGE][V] F32 each, the last one whole too (zeros beyond the end); checksum U64 */
+   values][AWQ__PAGE, the last one fewer][V] F32 each; checksum U64 */
 typedef struct awq__saved {
     char magic[8];
     uint32_t version, order;
@@ -13104,7 +13122,23 @@ typedef struct awq__saved {
 static size_t awq__saved_bytes(const awq_runner *r, int64_t n_ids, int64_t tokens, int64_t len)
 {
     return sizeof(awq__saved) + 4 * (size_t)(n_ids + tokens)
-           + (size_t)awq__pages(len) * r->page_floats * sizeof(float) + 8;
+           + (size_t)len * (r->page_floats / AWQ__PAGE) * sizeof(float) + 8;
+}
+
+/* the session's pages to `to` or from `from`; returns the number of bytes */
+static size_t awq__pages_copy(const awq_session *s, char *to, const char *from)
+{
+    const awq_config *c = &s->runner->model->config;
+    size_t plane = (size_t)c->num_key_value_heads * (size_t)c->head_dim * AWQ__PAGE, at, n, done = 0;
+    int64_t b;
+    for (b = 0; b < awq__pages(s->kv.len); b++) {
+        n = plane / AWQ__PAGE * (size_t)AWQ__MIN(s->kv.len - b * AWQ__PAGE, (int64_t)AWQ__PAGE) * sizeof(float);
+        for (at = 0; at < s->runner->page_floats; at += plane, done += n) {
+            if (to) memcpy(to + done, s->page[b]->data + at, n);
+            else memcpy(s->page[b]->data + at, from + done, n);
+        }
+    }
+    return done;
 }
 
 AWQ_API size_t awq_session_bytes(const awq_session *s)
@@ -13115,11 +13149,11 @@ AWQ_API size_t awq_session_bytes(const awq_session *s)
 AWQ_API awq_status awq_session_save(awq_ctx *ctx, const awq_session *s, void *data, size_t cap)
 {
     const awq_runner *r = s->runner;
-    size_t bytes = awq_session_bytes(s), page = r->page_floats * sizeof(float);
+    size_t bytes = awq_session_bytes(s);
     char *p = (char *)data;
     awq__saved h;
     uint64_t sum;
-    int64_t b;
+    AWQ__TRY(awq__not_inside(ctx, r, "awq_session_save"));
     if (cap < bytes)
         return awq__fail(ctx, AWQ_E_ARG, "awq_session_save: %llu bytes are needed, there is room for %llu",
                          (unsigned long long)bytes, (unsigned long long)cap);
@@ -13134,22 +13168,15 @@ AWQ_API awq_status awq_session_save(awq_ctx *ctx, const awq_session *s, void *da
     h.page_floats = (int64_t)r->page_floats;
     h.n_ids = s->n_ids;
     h.len = s->kv.len;
-    h.busy = s->busy;
+    h.busy = s->busy && !s->d.pooled;
     h.reading = s->reading;
     h.max_tokens = s->max_tokens;
-    h.tokens = s->busy ? s->r.tokens : 0;
+    h.tokens = h.busy ? s->r.tokens : 0;
     h.prompt_tokens = s->r.prompt_tokens;
     memcpy(p, &h, sizeof h), p += sizeof h;
     if (s->n_ids) memcpy(p, s->ids, 4 * (size_t)s->n_ids), p += 4 * (size_t)s->n_ids;
     if (h.tokens) memcpy(p, s->answer, 4 * (size_t)h.tokens), p += 4 * (size_t)h.tokens;
-    for (b = 0; b < awq__pages(s->kv.len); b++, p += page) memcpy(p, s->page[b]->data, page);
-    if (s->kv.len % AWQ__PAGE) {
-        /* the page may not be aligned for floats here */
-        size_t V = (size_t)r->model->config.num_key_value_heads * (size_t)r->model->config.head_dim, at;
-        size_t from = (size_t)(s->kv.len % AWQ__PAGE) * V, all = AWQ__PAGE * V;
-        for (at = 0; at < r->page_floats; at += all)
-            memset(p - page + (at + from) * sizeof(float), 0, (all - from) * sizeof(float));
-    }
+    p += awq__pages_copy(s, p, NULL);
     sum = awq__checksum(AWQ__SAVED_VERSION, data, bytes - 8);
     memcpy(p, &sum, 8);
     return AWQ_OK;
@@ -13181,7 +13208,6 @@ AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *s, const void 
 {
     awq_runner *r = s->runner;
     const char *p = (const char *)data, *ids;
-    size_t page = r->page_floats * sizeof(float);
     int32_t *answer = NULL;
     awq_status st = AWQ_OK;
     awq__saved h;
@@ -13229,7 +13255,9 @@ AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *s, const void 
     if (h.n_ids) memcpy(s->ids, ids, 4 * (size_t)h.n_ids);
     p = ids + 4 * (size_t)(h.n_ids + h.tokens);
     awq__session_room(s, h.len);
-    for (i = 0; i < s->n_pages; i++, p += page) memcpy(s->page[i]->data, p, page);
+    s->kv.len = h.len;
+    awq__pages_copy(s, NULL, p);
+    s->kv.len = 0;
     awq__session_advance(s, h.len);
     if (go_on && h.busy) st = awq__answer_again(ctx, s, go_on, answer, &h);
     awq__free(ctx, answer);
@@ -13288,7 +13316,7 @@ AWQ_API awq_status awq_session_fork(awq_ctx *ctx, const awq_session *from, const
         memcpy(s->page[whole]->data, from->page[whole]->data, r->page_floats * sizeof(float));
         s->kv.len += rest;
     }
-    if (!go_on || !from->busy) {
+    if (!go_on || !from->busy || from->d.pooled) {
         *copy = s;
         return AWQ_OK;
     }
@@ -13343,7 +13371,9 @@ AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *s, const int32_t 
         awq__session_room(s, rows);
         awq__rows_of(c, w, &s->kv, at, rows);
         st = awq__embed(ctx, r->model, s->ids + at, rows, w->x);
+        r->inside = 1; /* desc->tap is a callback too */
         if (!st) st = awq__forward(ctx, r->model, w, rows, at < old ? NULL : desc->tap, desc->user);
+        r->inside = 0;
         for (i = 0; !st && at >= old && desc->all_logits && i < rows; i += AWQ__HEAD_ROWS)
             st = awq_linear_run(ctx, &r->model->head, w->xn + i * c->hidden_size,
                                 AWQ__MIN((int64_t)AWQ__HEAD_ROWS, rows - i),
@@ -13390,7 +13420,7 @@ AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_
     int whole = 0;
     double began = awq__now();
     awq_status st;
-    int64_t max_tokens = d->max_tokens > 0 ? d->max_tokens : 128;
+    int64_t max_tokens = d->max_tokens > 0 ? AWQ__MIN(d->max_tokens, (int64_t)1 << 31) : 128;
     AWQ__TRY(awq__sampling_check(ctx, &d->sampling));
     AWQ__TRY(awq__question(ctx, model, 1, d, &ids, &n, &whole)); /* how long the context must be */
     st = awq__together(ctx, model, (int64_t)n + max_tokens, &s, 1, &r);
@@ -13452,8 +13482,9 @@ AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *c
 /* of a question without stop strings and its answer of 128 tokens; t: NULL is none */
 static uint64_t awq__answer_memory(const awq_tokenizer *t)
 {
+    uint64_t held = AWQ__TOK_MAX_HELD + 2; /* see awq__decoder_reserve; buffers take up to twice their need */
     return 128 * 4 + 10 * AWQ__ALIGN
-           + (t ? sizeof(awq__tok_work) + 8 * (uint64_t)awq__decoder_longest(t) + 4096 : 0);
+           + (t ? sizeof(awq__tok_work) + 10 * (uint64_t)awq__decoder_longest(t) + 104 * held : 0);
 }
 
 /* what awq__load_linear will keep and, while it is at work, needs beside that */
@@ -13525,6 +13556,8 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
     memset(&none, 0, sizeof none);
     memset(&m, 0, sizeof m);
     if (!model) model = &none;
+    if (n_sessions < 0)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_memory_needed: %lld sessions", (long long)n_sessions);
     ctx->memory_peak = used;
     st = awq_checkpoint_open(ctx, folder, &ck);
     open = ctx->memory_used - used; /* kept while weights are mapped */

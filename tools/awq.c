@@ -25,6 +25,20 @@ static void on_signal(int sig)
     interrupted = 1;
 }
 
+static void catch_signals(void)
+{
+#ifdef _WIN32
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+#else
+    struct sigaction s; /* reads are interrupted, so that Ctrl-C ends a prompt */
+    memset(&s, 0, sizeof s);
+    s.sa_handler = on_signal;
+    sigaction(SIGINT, &s, NULL);
+    sigaction(SIGTERM, &s, NULL);
+#endif
+}
+
 #define MAX_LIST 64
 
 typedef struct list {
@@ -39,7 +53,7 @@ typedef struct options {
     list calib, keep, stop;
     const char *output, *layout, *method, *prompt, *text, *file, *ids, *tokens, *baseline, *messages, *dequantize, *shape;
     const char *system;
-    long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn;
+    long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, sessions;
     double temp, top_p, min_p, repeat_penalty;
     int symmetric, no_clip, resume, json, quiet, chat, no_special, generation_prompt, exact, mask_answers, ignore_eos;
     char given[1024];
@@ -73,7 +87,7 @@ static int on_progress(void *user, const awq_progress *p)
     app *a = (app *)user;
     double left = p->done ? p->seconds / (double)p->done * (double)(p->total - p->done) : 0;
     if (interrupted) return 1;
-    if (a->o.quiet || !strcmp(p->stage, "generate") || !strcmp(p->stage, "load")) return 0;
+    if (a->o.quiet || !strcmp(p->stage, "generate") || !strcmp(p->stage, "step") || !strcmp(p->stage, "load")) return 0;
     if (p->seconds - a->last_shown < (a->tty ? 0.2 : 10) && p->seconds >= a->last_shown && p->done < p->total) return 0;
     a->last_shown = p->seconds;
     fprintf(stderr, "%s%s %lld/%lld  %.1f/s  %.0f s left%s", a->tty ? "\r\033[K" : "", p->stage, (long long)p->done,
@@ -129,8 +143,10 @@ static const struct {
      "awq quantize SmolLM2-135M -o SmolLM2-135M-awq --calib wiki.txt"},
     {"convert", "SRC -o DST --layout L | --dequantize fp16|bf16|fp32", "awq convert SmolLM2-awq -o SmolLM2-ct --layout "
      "compressed-tensors"},
-    {"run", "MODEL [-p TEXT | --chat] [-n N] [--temp T --top-k K --top-p P --min-p P --repeat-penalty R --seed S]\n"
-     "       [--system TEXT] [--stop TEXT ...] [--ignore-eos]", "awq run SmolLM2-awq -p 'Once upon a time' -n 64"},
+    {"run", "MODEL [-p TEXT] [--chat [--system TEXT]] [-n N] [--sessions N] [--ctx N] [--stop TEXT ...] [--ignore-eos]\n"
+     "       [--temp T --top-k K --top-p P --min-p P --repeat-penalty R --seed S]\n"
+     "       --chat without -p reads a question a line; /help there lists commands. --sessions: N answers at once",
+     "awq run SmolLM2-awq -p 'Once upon a time' -n 64"},
     {"eval", "MODEL --text FILE [--ctx N] [--stride N] [--baseline MODEL] [--rtn BITS --group-size N]",
      "awq eval SmolLM2-awq --text wiki.test.txt --baseline SmolLM2-135M"},
     {"inspect", "MODEL | FILE.safetensors", "awq inspect SmolLM2-awq"},
@@ -184,7 +200,7 @@ static int parse(app *a, int argc, char **argv)
         {"--ignore-eos", FLAG, &o->ignore_eos}, {"--text", TEXT, &o->text}, {"--file", TEXT, &o->file},
         {"--ids", TEXT, &o->ids}, {"--tokens", TEXT, &o->tokens}, {"--no-special", FLAG, &o->no_special},
         {"--messages", TEXT, &o->messages}, {"--generation-prompt", FLAG, &o->generation_prompt},
-        {"--ctx", LONG, &o->ctx_len}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
+        {"--ctx", LONG, &o->ctx_len}, {"--sessions", LONG, &o->sessions}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
         {"--rtn", LONG, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
         {"--threads", LONG, &o->threads}, {"-q", FLAG, &o->quiet}, {"--quiet", FLAG, &o->quiet},
     };
@@ -392,13 +408,14 @@ static int cmd_convert(app *a)
 typedef struct answer {
     awq__text text;
     app *a;
+    int show; /* while it is made */
 } answer;
 
 static int on_text(void *user, const char *text, size_t bytes)
 {
     answer *r = (answer *)user;
     awq__text_add(&r->a->ctx, &r->text, text, bytes);
-    if (!r->a->o.json) {
+    if (r->show) {
         fwrite(text, 1, bytes, stdout);
         fflush(stdout);
     }
@@ -409,6 +426,9 @@ static void fill_generate(app *a, awq_generate_desc *d, answer *r)
 {
     options *o = &a->o;
     memset(d, 0, sizeof *d);
+    memset(r, 0, sizeof *r);
+    r->a = a;
+    r->show = !o->json;
     d->max_tokens = o->n > 0 ? o->n : 128;
     d->sampling.temperature = (float)o->temp;
     d->sampling.top_k = (int)o->top_k;
@@ -423,58 +443,355 @@ static void fill_generate(app *a, awq_generate_desc *d, answer *r)
     d->user = r;
 }
 
-/* Lines from stdin, each a turn; the conversation so far goes in again each time. */
-static int chat(app *a, const awq_model *m)
+static double per_second(int64_t n, double seconds) { return seconds > 0 ? (double)n / seconds : 0; }
+
+/* ", "key": value" for every number of an answer */
+static void json_result(const awq_generate_result *r)
 {
-    awq_message *msgs = NULL;
-    size_t n = 0, cap = 0, i;
-    char line[8192];
+    static const char *const reasons[] = {"length", "eos", "string", "caller", "context", "grammar", "failed"};
+    printf(", \"tokens\": %lld, \"prompt_tokens\": %lld, \"cached_tokens\": %lld, \"decode_tokens_per_s\": %.2f, "
+           "\"prefill_tokens_per_s\": %.2f, \"stop\": \"%s\", \"complete\": %s", (long long)r->tokens,
+           (long long)r->prompt_tokens, (long long)r->cached_tokens, per_second(r->tokens, r->decode_seconds),
+           per_second(r->prompt_tokens - r->cached_tokens, r->prefill_seconds), reasons[r->reason],
+           r->complete ? "true" : "false");
+}
+
+/* [{"role", "content"}], or that as "messages" of an object; the texts are j's, the list the caller's to free */
+static int read_messages(app *a, const char *path, awq__json *j, awq_message **messages, size_t *n)
+{
+    awq_message *m = NULL;
+    size_t count = 0;
+    uint32_t list, i;
     int code = 0;
-    if (a->o.system) {
-        msgs = (awq_message *)malloc(sizeof *msgs);
-        if (!msgs) return refuse(a, "out of memory%s", "");
-        cap = n = 1;
-        msgs[0].role = "system";
-        msgs[0].content = strdup(a->o.system);
+    if (awq__json_load(&a->ctx, path, (size_t)64 << 20, j)) return failed(a);
+    list = awq__json_is(j, 1) == AWQ__J_OBJ ? awq__json_get(j, 1, "messages") : 1;
+    for (i = awq__json_first(j, list); i; i = awq__json_next(j, i)) count++;
+    m = (awq_message *)calloc(count + 1, sizeof *m);
+    if (!m) code = refuse(a, "out of memory%s", "");
+    for (count = 0, i = awq__json_first(j, list); i && !code; i = awq__json_next(j, i), count++) {
+        m[count].role = awq__json_str(j, awq__json_get(j, i, "role"), NULL);
+        m[count].content = awq__json_str(j, awq__json_get(j, i, "content"), NULL);
+        if (!m[count].role || !m[count].content)
+            code = refuse(a, "%s: each message wants \"role\" and \"content\"", path);
     }
-    while (!code) {
-        awq_generate_desc d;
-        answer r;
-        awq_status st;
-        if (a->tty) fprintf(stderr, "> ");
-        if (!fgets(line, sizeof line, stdin)) break;
-        line[strcspn(line, "\r\n")] = 0;
-        if (!*line) continue;
-        if (n + 2 > cap) {
-            awq_message *p = (awq_message *)realloc(msgs, (cap = n * 2 + 8) * sizeof *msgs);
-            if (!p) {
-                code = refuse(a, "out of memory%s", "");
-                break;
-            }
-            msgs = p;
-        }
-        msgs[n].role = "user";
-        msgs[n++].content = strdup(line);
-        memset(&r, 0, sizeof r);
-        r.a = a;
-        fill_generate(a, &d, &r);
-        d.messages = msgs;
-        d.n_messages = n;
-        interrupted = 0;
-        st = awq_generate(&a->ctx, m, &d, NULL);
-        if (!a->o.json) putchar('\n');
-        if (a->o.json && !st) {
-            printf("{\"text\": ");
-            json_string(r.text.data ? r.text.data : "", r.text.len);
-            printf("}\n");
-        }
-        msgs[n].role = "assistant";
-        msgs[n++].content = strdup(r.text.data ? r.text.data : "");
-        awq__text_free(&a->ctx, &r.text);
-        if (st && st != AWQ_E_CANCELLED) code = failed(a);
+    if (code) {
+        free(m);
+        awq__json_free(&a->ctx, j);
+        return code;
     }
-    for (i = 0; i < n; i++) free((char *)(uintptr_t)msgs[i].content);
+    *messages = m;
+    *n = count;
+    return 0;
+}
+
+/* --- awq run --chat: one session; each turn the whole conversation is rendered, and the session computes what it does not
+   hold yet */
+typedef struct chat {
+    app *a;
+    awq_runner *r;
+    awq_session *s;
+    awq_message *msgs; /* role: a constant; content: malloc */
+    size_t n, cap;
+    awq_generate_result last;
+} chat;
+
+static int chat_add(chat *c, const char *role, const char *text)
+{
+    size_t n = strlen(text) + 1;
+    char *copy = (char *)malloc(n);
+    if (copy && c->n == c->cap) {
+        awq_message *p = (awq_message *)realloc(c->msgs, (c->cap * 2 + 8) * sizeof *p);
+        if (!p) {
+            free(copy);
+            copy = NULL;
+        } else {
+            c->msgs = p;
+            c->cap = c->cap * 2 + 8;
+        }
+    }
+    if (!copy) return refuse(c->a, "out of memory%s", "");
+    memcpy(copy, text, n);
+    c->msgs[c->n].role = role;
+    c->msgs[c->n++].content = copy;
+    return 0;
+}
+
+static void chat_drop(chat *c, size_t i) /* message i goes */
+{
+    free((char *)(uintptr_t)c->msgs[i].content);
+    memmove(c->msgs + i, c->msgs + i + 1, (c->n - i - 1) * sizeof *c->msgs);
+    c->n--;
+}
+
+static int chat_system(const chat *c) { return c->n && !strcmp(c->msgs[0].role, "system"); }
+
+/* the user's line, and the model's answer to it */
+static int chat_turn(chat *c, const char *line)
+{
+    app *a = c->a;
+    awq_generate_desc d;
+    answer r;
+    awq_status st;
+    int code = chat_add(c, "user", line);
+    if (code) return code;
+    fill_generate(a, &d, &r);
+    interrupted = 0;
+    for (;;) { /* what is oldest is forgotten when the context is full */
+        d.messages = c->msgs;
+        d.n_messages = c->n;
+        st = awq_ask(&a->ctx, c->s, &d);
+        if (st != AWQ_E_LIMIT || c->n < (size_t)(3 + chat_system(c))) break;
+        chat_drop(c, (size_t)chat_system(c));
+        chat_drop(c, (size_t)chat_system(c));
+        if (!a->o.quiet) fprintf(stderr, "(the context is full: the oldest question and answer are forgotten)\n");
+    }
+    while (!st && awq_session_busy(c->s)) st = awq_step(&a->ctx, c->r, NULL, 0, AWQ_NO_BUDGET, NULL);
+    if (st == AWQ_E_CANCELLED) st = awq_session_stop(&a->ctx, c->s);
+    if (!st) st = awq_session_answer(&a->ctx, c->s, &c->last);
+    if (!st) code = chat_add(c, "assistant", r.text.data ? r.text.data : "");
+    if (!a->o.json) putchar('\n');
+    else if (!st) {
+        printf("{\"text\": ");
+        json_string(r.text.data ? r.text.data : "", r.text.len);
+        json_result(&c->last);
+        printf("}\n");
+        fflush(stdout);
+    }
+    if (!st && !a->o.json && !a->o.quiet && interrupted) fprintf(stderr, "(stopped)\n");
+    if (!st && !a->o.json && !a->o.quiet && c->last.reason == AWQ_STOP_CONTEXT)
+        fprintf(stderr, "(the context of %lld tokens is full; --ctx N makes it larger)\n",
+                (long long)awq_session_position(c->s));
+    awq__text_free(&a->ctx, &r.text);
+    interrupted = 0;
+    if (!st) return code;
+    chat_drop(c, c->n - 1); /* the question that got no answer */
+    failed(a);
+    return 0; /* the chat goes on */
+}
+
+/* the conversation as [{"role", "content"}], which awq template reads too */
+static awq_status chat_write(chat *c, const char *path)
+{
+    awq_ctx *ctx = &c->a->ctx;
+    awq__text t = {NULL, 0, 0, 0};
+    awq_status st;
+    size_t i, k;
+    awq__text_str(ctx, &t, "[");
+    for (i = 0; i < c->n; i++) {
+        awq__textf(ctx, &t, "%s\n  {\"role\": \"%s\", \"content\": \"", i ? "," : "", c->msgs[i].role);
+        for (k = 0; c->msgs[i].content[k]; k++) {
+            unsigned char ch = (unsigned char)c->msgs[i].content[k];
+            if (ch == '"' || ch == '\\') awq__textf(ctx, &t, "\\%c", ch);
+            else if (ch < 0x20) awq__textf(ctx, &t, "\\u%04x", ch);
+            else awq__text_add(ctx, &t, c->msgs[i].content + k, 1);
+        }
+        awq__text_str(ctx, &t, "\"}");
+    }
+    awq__text_str(ctx, &t, "\n]\n");
+    st = t.failed ? AWQ_E_MEMORY : awq__file_save(ctx, path, t.data, t.len);
+    awq__text_free(ctx, &t);
+    return st;
+}
+
+static const char *chat_role(const char *role) /* as a constant, NULL: not one */
+{
+    static const char *const roles[] = {"system", "user", "assistant"};
+    int i;
+    for (i = 0; i < 3; i++)
+        if (!strcmp(role, roles[i])) return roles[i];
+    return NULL;
+}
+
+static int chat_read(chat *c, const char *path)
+{
+    awq__json j;
+    awq_message *msgs = NULL;
+    size_t n = 0, i;
+    int code = read_messages(c->a, path, &j, &msgs, &n);
+    if (code) return code;
+    for (i = 0; !code && i < n; i++)
+        if (!chat_role(msgs[i].role)) code = refuse(c->a, "a message of role \"%s\"", msgs[i].role);
+    while (!code && c->n) chat_drop(c, c->n - 1);
+    for (i = 0; !code && i < n; i++) code = chat_add(c, chat_role(msgs[i].role), msgs[i].content);
     free(msgs);
+    awq__json_free(&c->a->ctx, &j);
+    return code;
+}
+
+static void chat_stats(const chat *c)
+{
+    const awq_generate_result *r = &c->last;
+    fprintf(stderr, "context: %lld tokens, %llu messages; memory: %.1f MB held, %.1f MB at most\n",
+            (long long)awq_session_position(c->s), (unsigned long long)c->n, (double)c->a->ctx.memory_used / 1e6,
+            (double)c->a->ctx.memory_peak / 1e6);
+    fprintf(stderr, "last turn: %lld tokens read (%.1f per second), %lld answered (%.1f per second)\n",
+            (long long)r->prompt_tokens, per_second(r->prompt_tokens - r->cached_tokens, r->prefill_seconds),
+            (long long)r->tokens, per_second(r->tokens, r->decode_seconds));
+}
+
+/* a line that begins with '/'; the chat goes on whatever comes of it. 1: leave */
+static int chat_command(chat *c, char *line)
+{
+    app *a = c->a;
+    char *arg = strchr(line, ' '), path[1024];
+    if (arg) *arg++ = 0;
+    snprintf(path, sizeof path, "%s.json", arg ? arg : "");
+    if (!strcmp(line, "/exit") || !strcmp(line, "/quit")) return 1;
+    if (!strcmp(line, "/stats")) chat_stats(c);
+    else if (!strcmp(line, "/undo")) {
+        size_t first = (size_t)chat_system(c);
+        if (c->n < first + 2) fprintf(stderr, "there is nothing to undo\n");
+        else {
+            chat_drop(c, c->n - 1);
+            fprintf(stderr, "undone: %s\n", c->msgs[c->n - 1].content);
+            chat_drop(c, c->n - 1);
+        }
+    } else if (!strcmp(line, "/reset")) {
+        while (c->n > (size_t)chat_system(c)) chat_drop(c, c->n - 1);
+        if (awq_session_rewind(&a->ctx, c->s, 0)) failed(a);
+    } else if (!strcmp(line, "/save") && arg) {
+        if (awq_session_save_file(&a->ctx, c->s, arg) || chat_write(c, path)) failed(a);
+        else fprintf(stderr, "saved: %s (state) and %s (text)\n", arg, path);
+    } else if (!strcmp(line, "/load") && arg) {
+        if (awq_session_restore_file(&a->ctx, c->s, arg, NULL)) failed(a);
+        else if (!chat_read(c, path)) fprintf(stderr, "loaded: %llu messages\n", (unsigned long long)c->n);
+    } else {
+        fprintf(stderr, "/save FILE  /load FILE  /undo (the last question and answer)  /reset  /stats  /exit\n"
+                        "Ctrl-C stops an answer; at the prompt it ends the chat\n");
+    }
+    return 0;
+}
+
+/* a whole line from stdin without its end; NULL at the end of input or when interrupted. The caller frees. */
+static char *read_line(app *a)
+{
+    awq__text t = {NULL, 0, 0, 0};
+    char *line = NULL;
+    int ch;
+    while ((ch = getchar()) != EOF && ch != '\n') {
+        char b = (char)ch;
+        if (ch) awq__text_add(&a->ctx, &t, &b, 1);
+    }
+    if (!t.failed && (t.len || ch == '\n')) {
+        while (t.len && t.data[t.len - 1] == '\r') t.data[--t.len] = 0;
+        line = (char *)malloc(t.len + 1);
+        if (line) memcpy(line, t.len ? t.data : "", t.len + 1);
+    }
+    awq__text_free(&a->ctx, &t);
+    return line;
+}
+
+static int run_chat(app *a, const awq_model *m)
+{
+    awq_session_desc sd;
+    chat c;
+    int code = 0;
+    memset(&c, 0, sizeof c);
+    memset(&sd, 0, sizeof sd);
+    c.a = a;
+    sd.max_tokens = a->o.ctx_len;
+    if (awq_runner_create(&a->ctx, m, NULL, &c.r) || awq_session_create(&a->ctx, c.r, &sd, &c.s)) code = failed(a);
+    if (!code && a->o.system) code = chat_add(&c, "system", a->o.system);
+    if (!code && a->tty && !a->o.quiet) fprintf(stderr, "/help lists commands\n");
+    interrupted = 0;
+    while (!code) {
+        char *line;
+        if (a->tty) fprintf(stderr, "> ");
+        line = read_line(a);
+        if (!line) break;
+        if (*line == '/') code = chat_command(&c, line) ? -1 : 0;
+        else if (*line) code = chat_turn(&c, line);
+        free(line);
+    }
+    if (interrupted) code = EXIT_INTERRUPTED;
+    while (c.n) chat_drop(&c, c.n - 1);
+    free(c.msgs);
+    awq_session_free(&a->ctx, c.s);
+    awq_runner_free(&a->ctx, c.r);
+    return code < 0 ? 0 : code;
+}
+
+/* --- awq run --sessions N: the same prompt to N sessions that are advanced together, each with a seed of its own */
+#define MAX_SESSIONS 1024
+
+static void show_voices(app *a, awq_session **s, answer *r, int n)
+{
+    int i;
+    for (i = 0; i < n; i++) { /* a line each, rewritten in place: the end of its text */
+        awq_generate_result g;
+        const char *text = r[i].text.data ? r[i].text.data : "", *p;
+        size_t from = r[i].text.len > 56 ? r[i].text.len - 56 : 0;
+        memset(&g, 0, sizeof g);
+        awq_session_answer(&a->ctx, s[i], &g);
+        while (((unsigned char)text[from] & 0xc0) == 0x80) from++;
+        fprintf(stderr, "\033[K%3d %6.1f/s  ", i + 1, per_second(g.tokens, g.decode_seconds));
+        for (p = text + from; *p; p++) fputc((unsigned char)*p < 32 ? ' ' : *p, stderr);
+        fputc('\n', stderr);
+    }
+    fprintf(stderr, "\033[%dA", n);
+}
+
+static int run_voices(app *a, const awq_model *m, awq_generate_desc *desc)
+{
+    int n = (int)a->o.sessions, i, code = 0, live = a->tty && !a->o.quiet && n <= 40;
+    awq_session *s[MAX_SESSIONS];
+    answer *r = (answer *)calloc((size_t)n, sizeof *r);
+    awq_runner *runner = NULL;
+    awq_session_desc sd;
+    awq_step_info info;
+    awq_status st = AWQ_OK;
+    int64_t tokens = 0;
+    double began = awq__now(), shown = 0;
+    memset(s, 0, sizeof s);
+    memset(&sd, 0, sizeof sd);
+    memset(&info, 0, sizeof info);
+    sd.max_tokens = a->o.ctx_len;
+    if (!r) return refuse(a, "out of memory%s", "");
+    st = awq_runner_create(&a->ctx, m, NULL, &runner);
+    for (i = 0; !st && i < n; i++) {
+        awq_generate_desc d = *desc;
+        r[i].a = a;
+        d.user = &r[i];
+        d.sampling.seed += (uint64_t)i;
+        st = awq_session_create(&a->ctx, runner, &sd, &s[i]);
+        if (!st) st = awq_ask(&a->ctx, s[i], &d);
+    }
+    for (info.busy = 1; !st && info.busy;) {
+        st = awq_step(&a->ctx, runner, NULL, 0, AWQ_NO_BUDGET, &info);
+        if (live && (awq__now() - shown > 0.1 || !info.busy)) {
+            show_voices(a, s, r, n);
+            shown = awq__now();
+        }
+    }
+    if (live) fprintf(stderr, "\033[%dB", n);
+    if (st) code = failed(a);
+    if (!code && a->o.json) printf("{\"sessions\": [");
+    for (i = 0; !code && i < n; i++) {
+        awq_generate_result g;
+        memset(&g, 0, sizeof g);
+        if (awq_session_answer(&a->ctx, s[i], &g)) {
+            code = failed(a);
+            break;
+        }
+        tokens += g.tokens;
+        if (a->o.json) {
+            printf("%s{\"text\": ", i ? ", " : "");
+            json_string(r[i].text.data ? r[i].text.data : "", r[i].text.len);
+            json_result(&g);
+            printf("}");
+        } else printf("--- %d: %lld tokens, %.1f per second\n%s\n", i + 1, (long long)g.tokens,
+                      per_second(g.tokens, g.decode_seconds), r[i].text.data ? r[i].text.data : "");
+    }
+    if (!code && a->o.json) printf("], \"tokens\": %lld, \"tokens_per_s\": %.2f}\n", (long long)tokens,
+                                   per_second(tokens, awq__now() - began));
+    else if (!code && !a->o.quiet) fprintf(stderr, "%lld tokens in all, %.1f per second with the prompts\n",
+                                           (long long)tokens, per_second(tokens, awq__now() - began));
+    for (i = 0; i < n; i++) {
+        awq_session_free(&a->ctx, s[i]);
+        awq__text_free(&a->ctx, &r[i].text);
+    }
+    awq_runner_free(&a->ctx, runner);
+    free(r);
     return code;
 }
 
@@ -483,37 +800,43 @@ static int cmd_run(app *a)
     awq_model *m = NULL;
     awq_generate_desc d;
     awq_generate_result r;
+    awq_message message[2];
     answer out;
     int code;
     if (need_model(a)) return EXIT_FAILED;
+    if (a->o.sessions < 0 || a->o.sessions > MAX_SESSIONS) return refuse(a, "--sessions wants 1 to 1024%s", "");
     if ((code = load(a, a->o.positional[0], 0, &m)) != 0) return code;
-    if (a->o.chat) {
-        code = chat(a, m);
-        awq_model_free(&a->ctx, m);
-        return code;
-    }
-    memset(&out, 0, sizeof out);
-    out.a = a;
     fill_generate(a, &d, &out);
     d.prompt = a->o.prompt ? a->o.prompt : "";
-    if (!a->o.json && a->o.prompt) printf("%s", a->o.prompt);
-    if (awq_generate(&a->ctx, m, &d, &r)) {
-        if (!a->o.json) putchar('\n');
-        code = failed(a);
-    } else {
-        double pre = r.prefill_seconds > 0 ? (double)r.prompt_tokens / r.prefill_seconds : 0;
-        double dec = r.decode_seconds > 0 ? (double)r.tokens / r.decode_seconds : 0;
-        if (a->o.json) {
+    if (a->o.chat && a->o.prompt) { /* one question of a chat */
+        message[0].role = "system";
+        message[0].content = a->o.system;
+        message[1].role = "user";
+        message[1].content = a->o.prompt;
+        d.prompt = NULL;
+        d.messages = a->o.system ? message : message + 1;
+        d.n_messages = a->o.system ? 2 : 1;
+    }
+    if (a->o.chat && !a->o.prompt) code = run_chat(a, m);
+    else if (a->o.sessions) code = run_voices(a, m, &d);
+    else {
+        if (!a->o.json && d.prompt) printf("%s", d.prompt);
+        if (awq_generate(&a->ctx, m, &d, &r)) {
+            if (!a->o.json) putchar('\n');
+            code = failed(a);
+        } else if (a->o.json) {
             printf("{\"text\": ");
             json_string(out.text.data ? out.text.data : "", out.text.len);
-            printf(", \"tokens\": %lld, \"prompt_tokens\": %lld, \"decode_tokens_per_s\": %.2f, "
-                   "\"prefill_tokens_per_s\": %.2f}\n", (long long)r.tokens, (long long)r.prompt_tokens, dec, pre);
+            json_result(&r);
+            printf("}\n");
         } else {
             putchar('\n');
-            if (!a->o.quiet) fprintf(stderr, "%lld tokens, %.1f per second (prompt: %lld, %.1f per second)\n",
-                                     (long long)r.tokens, dec, (long long)r.prompt_tokens, pre);
+            if (!a->o.quiet)
+                fprintf(stderr, "%lld tokens, %.1f per second (prompt: %lld, %.1f per second)\n", (long long)r.tokens,
+                        per_second(r.tokens, r.decode_seconds), (long long)r.prompt_tokens,
+                        per_second(r.prompt_tokens, r.prefill_seconds));
         }
-        if (interrupted) code = EXIT_INTERRUPTED;
+        if (!code && interrupted) code = EXIT_INTERRUPTED;
     }
     awq__text_free(&a->ctx, &out.text);
     awq_model_free(&a->ctx, m);
@@ -698,43 +1021,25 @@ static int cmd_template(app *a)
     options *o = &a->o;
     awq_tokenizer *t = NULL;
     awq__json j;
-    awq_message m[256];
-    awq_template_desc d;
-    char *text = NULL, bos[256] = "", eos[256] = "";
+    awq_message *m = NULL;
+    char *text = NULL;
     size_t n = 0, bytes = 0;
-    uint32_t msgs, i;
-    int32_t id;
-    int code = 0;
+    int code;
     if (need_model(a)) return EXIT_FAILED;
     if (!o->messages) return refuse(a, "awq template wants --messages FILE.json%s", "");
     if (awq_tokenizer_load(&a->ctx, o->positional[0], &t)) return failed(a);
-    if (awq__json_load(&a->ctx, o->messages, (size_t)64 << 20, &j)) {
+    if ((code = read_messages(a, o->messages, &j, &m, &n)) != 0) {
         awq_tokenizer_free(&a->ctx, t);
-        return failed(a);
+        return code;
     }
-    msgs = awq__json_is(&j, 1) == AWQ__J_OBJ ? awq__json_get(&j, 1, "messages") : 1;
-    for (i = awq__json_first(&j, msgs); i && !code; i = awq__json_next(&j, i), n++) {
-        if (n == 256) {
-            code = refuse(a, "%s: more than 256 messages", o->messages);
-            break;
-        }
-        m[n].role = awq__json_str(&j, awq__json_get(&j, i, "role"), NULL);
-        m[n].content = awq__json_str(&j, awq__json_get(&j, i, "content"), NULL);
-        if (!m[n].role || !m[n].content) code = refuse(a, "%s: each message wants \"role\" and \"content\"", o->messages);
-    }
-    memset(&d, 0, sizeof d);
-    d.add_generation_prompt = o->generation_prompt;
-    if (!code && (id = awq_tokenizer_bos(t)) >= 0 && awq_decode(&a->ctx, t, &id, 1, 0, bos, sizeof bos, &bytes)) code = failed(a);
-    if (!code && (id = awq_tokenizer_eos(t)) >= 0 && awq_decode(&a->ctx, t, &id, 1, 0, eos, sizeof eos, &bytes)) code = failed(a);
-    d.bos_token = bos;
-    d.eos_token = eos;
-    if (!code && !awq_tokenizer_chat_template(t)) code = refuse(a, "%s has no chat template", o->positional[0]);
-    if (!code && awq_template_render(&a->ctx, awq_tokenizer_chat_template(t), m, n, &d, &text, &bytes)) code = failed(a);
+    if (!awq_tokenizer_chat_template(t)) code = refuse(a, "%s has no chat template", o->positional[0]);
+    if (!code && awq__render(&a->ctx, t, m, n, o->generation_prompt, &text, &bytes)) code = failed(a);
     if (!code && o->json) {
         printf("{\"text\": ");
         json_string(text, bytes);
         printf("}\n");
     } else if (!code && text) fwrite(text, 1, bytes, stdout);
+    free(m);
     awq_text_free(&a->ctx, text);
     awq__json_free(&a->ctx, &j);
     awq_tokenizer_free(&a->ctx, t);
@@ -926,8 +1231,7 @@ int main(int argc, char **argv)
     a.ctx.progress = on_progress;
     a.ctx.user = &a;
     a.tty = isatty(fileno(stderr));
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
+    catch_signals();
     if ((code = parse(&a, argc, argv)) != 0) return code;
     if (!a.o.command || !strcmp(a.o.command, "help")) return help(a.o.positional[0]);
     a.ctx.memory_limit = a.o.memory_limit > 0 ? (size_t)a.o.memory_limit : 0;
