@@ -916,6 +916,8 @@ static int cmd_inspect(app *a)
     awq_tensors *ts = NULL;
     const awq_config *c;
     const awq_quant_config *q;
+    awq_memory memory;
+    awq_status st;
     uint64_t bytes = 0;
     int64_t i;
     const char *path;
@@ -950,12 +952,19 @@ static int cmd_inspect(app *a)
     q = awq_checkpoint_quant(ck);
     ts = awq_checkpoint_tensors(ck);
     for (i = 0; i < awq_tensors_count(ts); i++) bytes += awq_tensors_at(ts, i)->bytes;
-    if (a->o.json)
+    st = awq_memory_needed(&a->ctx, path, NULL, NULL, NULL, 1, &memory);
+    if (a->o.json) {
         printf("{\"family\": \"%s\", \"layout\": \"%s\", \"bits\": %d, \"group_size\": %lld, \"tensors\": %lld, "
-               "\"bytes\": %llu, \"problems\": []}\n", c->model_type, q->present ? awq_layout_name(q->layout) : "dense",
+               "\"bytes\": %llu", c->model_type, q->present ? awq_layout_name(q->layout) : "dense",
                q->present ? q->bits : (int)awq_dtype_size(c->dtype) * 8, (long long)(q->present ? q->group_size : 0),
                (long long)awq_tensors_count(ts), (unsigned long long)bytes);
-    else {
+        if (!st) printf(", \"memory\": {\"model\": %llu, \"loading\": %llu, \"runner\": %llu, \"session\": %llu}",
+                        (unsigned long long)memory.model, (unsigned long long)memory.loading,
+                        (unsigned long long)memory.runner, (unsigned long long)memory.session);
+        printf(", \"problems\": [");
+        if (st) json_string(a->ctx.err.text, strlen(a->ctx.err.text));
+        printf("]}\n");
+    } else {
         printf("family       %s\nlayers       %d, hidden %lld, intermediate %lld, vocabulary %lld%s\n", c->model_type,
                c->num_hidden_layers, (long long)c->hidden_size, (long long)c->intermediate_size, (long long)c->vocab_size,
                c->tie_word_embeddings ? ", embeddings tied" : "");
@@ -965,6 +974,10 @@ static int cmd_inspect(app *a)
                                (long long)q->group_size, q->symmetric ? "symmetric" : "with zero points");
         else printf("quantized    no, %s\n", awq_dtype_name(c->dtype));
         printf("tensors      %lld, %.1f MB\n", (long long)awq_tensors_count(ts), (double)bytes / 1e6);
+        if (!st) printf("to run       %.1f MB (%.1f MB while it loads), %.1f MB for the runner, %.1f MB for each session of "
+                        "%lld tokens\n", (double)memory.model / 1e6, (double)memory.loading / 1e6, (double)memory.runner / 1e6,
+                        (double)memory.session / 1e6, (long long)AWQ__MIN(c->max_position_embeddings, (int64_t)4096));
+        else printf("problem      %s\n", a->ctx.err.text);
         if (!a->o.quiet) print_tensors(ts);
     }
     awq_checkpoint_close(&a->ctx, ck);
