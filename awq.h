@@ -49,6 +49,8 @@
        >>tokenizer
        >>tokenizer_file
        >>template
+       >>schema
+       >>grammar
        >>model
        >>sample
        >>session
@@ -578,6 +580,55 @@ AWQ_API awq_status awq_template_render(awq_ctx *ctx, const char *chat_template, 
 AWQ_API void awq_text_free(awq_ctx *ctx, char *text);
 
 /* -------------------------------------------------------------------------------------------------------------
+   grammar: what an answer may look like: a GBNF grammar, a JSON schema, or a list of choices
+
+   GBNF: name ::= "text" [a-z] [^"] . ( ) | ? * + {2} {2,} {2,5} name, comments from # on; \n \r \t \\ \" \[ \]
+   \x2D \u00E9 \U0001F600 are characters. A rule goes on over line breaks in parentheses and around |. Left
+   recursion is refused: a rule must read a character before it calls itself.
+
+   JSON schema: an answer is one JSON text that validates, written in the schema's own way:
+     - properties in the schema's order, required ones always, the others may be left out;
+     - nothing but the properties listed, unless additionalProperties is true or a schema (an object that names
+       none may have any); all prefixItems, unless minItems says that fewer do, and more only with items;
+     - white space only behind { [ , : and before } ]: a space or, but for :, a line break with indentation;
+     - integers of at most 18 digits, or what their bounds allow; other numbers of at most 17 and 16 behind the
+       point and an exponent of two;
+     - where type is missing, the types that the other keywords speak of, or else any value.
+   Keywords: type properties required additionalProperties items prefixItems minItems maxItems enum const
+   minLength maxLength pattern format (date time date-time uuid ipv4) minimum maximum exclusiveMinimum
+   exclusiveMaximum anyOf, oneOf (the same as anyOf: more than one may match), allOf (of objects, or of one
+   schema), $ref (within the schema: #, #/$defs/x, ...), true, false; title description default examples
+   deprecated readOnly writeOnly $schema $id $comment are passed over. Every other one is refused by its name,
+   as are these where they stand beside what they do not go with (enum beside pattern).
+   pattern: a regular expression of characters, . [a-z] [^a-z] \d \w \s \D \W \S \n \t \x2D \u00E9 \. ( ) (?: )
+   | ? * + {2,5}, with ^ and $ at the ends of the whole or of its alternatives. */
+
+typedef struct awq_grammar awq_grammar; /* belongs to one caller, like a session; serves many of his sessions */
+
+typedef struct awq_grammar_desc { /* exactly one of gbnf, schema, choices */
+    const char *gbnf;   /* rules as llama.cpp's GBNF spells them; the answer is the rule "root" */
+    const char *schema; /* a JSON schema, as text */
+    const char *const *choices; /* one of these strings, exactly */
+    size_t n_choices;
+    size_t memory; /* bytes for the automaton's states, at least 64 KB; 0: 4 MB */
+} awq_grammar_desc;
+
+/* AWQ_E_FORMAT: not GBNF or a schema, with line and column or the schema's path; AWQ_E_UNSUPPORTED: left
+   recursion, a keyword; AWQ_E_ARG: also when no text at all would do; AWQ_E_LIMIT. */
+AWQ_API awq_status awq_grammar_create(awq_ctx *ctx, const awq_grammar_desc *desc, awq_grammar **grammar);
+AWQ_API void awq_grammar_free(awq_ctx *ctx, awq_grammar *grammar);
+/* its rules as GBNF, also what a schema or choices became */
+AWQ_API const char *awq_grammar_text(const awq_grammar *grammar);
+
+typedef enum awq_match {
+    AWQ_MATCH_NO = 0,  /* no sentence begins like this */
+    AWQ_MATCH_PARTIAL, /* the beginning of one */
+    AWQ_MATCH_WHOLE    /* a sentence; more may follow or not */
+} awq_match;
+AWQ_API awq_status awq_grammar_match(awq_ctx *ctx, awq_grammar *grammar, const char *text, size_t bytes,
+                                     awq_match *match);
+
+/* -------------------------------------------------------------------------------------------------------------
    model: a checkpoint ready to run */
 
 typedef struct awq_model awq_model;
@@ -699,6 +750,7 @@ typedef struct awq_generate_desc {
     const char *const *stop;     /* strings that end the answer; they are not handed out */
     size_t n_stop;
     int ignore_eos;
+    awq_grammar *grammar;        /* what the answer may be, NULL: anything; yours, must outlive the answer */
     /* text as it is complete, whole UTF-8 characters; nonzero ends the answer. It must not call the library
        with this session's runner. */
     int (*on_text)(void *user, const char *text, size_t bytes);
@@ -7849,14 +7901,17 @@ static awq__tok_work *awq__decoder_work(awq_ctx *ctx, const awq_tokenizer *t, aw
     return w;
 }
 
-/* bytes of the longest piece of text that a push usually hands out */
-static size_t awq__decoder_longest(const awq_tokenizer *t) { return 8 * (size_t)t->longest + 64; }
-
-/* room for what a push usually needs, so that it allocates nothing: a few of the longest tokens, and as many
+/* bytes of the longest piece of text that a push usually hands out: a few of the longest tokens, and as many
    ids without text of their own (parts of a character, special ones) as are ever held */
+static size_t awq__decoder_longest(const awq_tokenizer *t)
+{
+    return 8 * (size_t)t->longest + 8 * (AWQ__TOK_MAX_HELD + 2);
+}
+
+/* room for what a push usually needs, so that it allocates nothing */
 static awq_status awq__decoder_reserve(awq_ctx *ctx, const awq_tokenizer *t, awq_decoder *d)
 {
-    size_t k = AWQ__TOK_MAX_HELD + 2, n = awq__decoder_longest(t) + 8 * k;
+    size_t k = AWQ__TOK_MAX_HELD + 2, n = awq__decoder_longest(t);
     awq__tok_work *w = awq__decoder_work(ctx, t, d);
     if (!w || !awq__grow(ctx, (void **)&d->ids, &d->cap_ids, k, sizeof *d->ids)
         || !awq__grow(ctx, (void **)&d->text, &d->cap_text, n, 1)
@@ -11106,6 +11161,2783 @@ AWQ_API awq_status awq_template_render(awq_ctx *ctx, const char *chat_template, 
 
 AWQ_API void awq_text_free(awq_ctx *ctx, char *text) { awq__free(ctx, text); }
 /* -------------------------------------------------------------------------------------------------------------
+   MARK: >>schema
+   JSON schemas as GBNF rules, the text that >>grammar reads. Each schema in use becomes a rule named after its
+   key and its node; a queue of those still to be written takes the place of recursion. What lists properties or
+   items is a chain of rules, each the rest from one element on, so that the text is linear in the schema and
+   the last call of each rule needs no stack. A schema that nothing satisfies is the rule "never".
+   Invariants: nothing that would change which texts validate is passed over; every refusal has its path.
+   Tests: tests/test_grammar.c, tests/fuzz_grammar.c, tests/peers/schema.py */
+
+#define AWQ__GR_TEXT ((size_t)1 << 20) /* bytes of a GBNF text, and of all choices together */
+#define AWQ__SC_TEXT ((size_t)256 << 10) /* bytes of a schema; every $ref looks through a list of names */
+#define AWQ__GR_MADE ((size_t)8 << 20) /* bytes of GBNF that a schema may become */
+#define AWQ__GR_REPEAT 10000           /* times in {m,n}: items, characters */
+#define AWQ__GR_NEST 100               /* parentheses within each other, in GBNF and patterns */
+#define AWQ__GR_SET 128                /* ranges in a class of a pattern */
+#define AWQ__GR_ANY UINT32_MAX         /* no upper limit */
+
+typedef struct awq__gr_range { /* code points, both included */
+    uint32_t lo, hi;
+} awq__gr_range;
+
+static int awq__gr_range_order(const void *a, const void *b)
+{
+    uint32_t x = ((const awq__gr_range *)a)->lo, y = ((const awq__gr_range *)b)->lo;
+    return x < y ? -1 : x > y;
+}
+
+/* Sorts and joins n ranges, or what they leave out; r has room for n + 1. Returns their number. */
+static size_t awq__gr_set(awq__gr_range *r, size_t n, int negate)
+{
+    size_t i, k = 0;
+    uint32_t next = 0;
+    if (n) qsort(r, n, sizeof *r, awq__gr_range_order);
+    for (i = 0; i < n; i++) {
+        if (k && r[i].lo <= r[k - 1].hi + 1) r[k - 1].hi = AWQ__MAX(r[k - 1].hi, r[i].hi);
+        else r[k++] = r[i];
+    }
+    if (!negate) return k;
+    n = k;
+    for (i = k = 0; i < n; i++) {
+        awq__gr_range x = r[i];
+        if (x.lo > next) r[k].lo = next, r[k++].hi = x.lo - 1;
+        next = x.hi + 1;
+    }
+    if (next <= 0x10ffff) r[k].lo = next, r[k++].hi = 0x10ffff;
+    return k;
+}
+
+/* s as a GBNF literal */
+static void awq__gr_literal(awq_ctx *ctx, awq__text *t, const char *s, size_t n)
+{
+    size_t i, from = 0;
+    awq__text_str(ctx, t, "\"");
+    for (i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+        if (c >= 0x20 && c != '"' && c != '\\' && c != 0x7f) continue;
+        awq__text_add(ctx, t, s + from, i - from);
+        from = i + 1;
+        if (c == '"' || c == '\\') awq__textf(ctx, t, "\\%c", c);
+        else if (c == '\n') awq__text_str(ctx, t, "\\n");
+        else awq__textf(ctx, t, "\\x%02X", c);
+    }
+    awq__text_add(ctx, t, s + from, n - from);
+    awq__text_str(ctx, t, "\"");
+}
+
+/* a character of a GBNF class */
+static void awq__gr_class_char(awq_ctx *ctx, awq__text *t, uint32_t c)
+{
+    if ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z')) awq__textf(ctx, t, "%c", (int)c);
+    else awq__textf(ctx, t, c < 0x100 ? "\\x%02X" : c < 0x10000 ? "\\u%04X" : "\\U%08X", (unsigned)c);
+}
+
+enum { /* types of JSON values; a number may be an integer */
+    AWQ__SC_NULL = 1, AWQ__SC_BOOL = 2, AWQ__SC_INT = 4, AWQ__SC_NUM = 8, AWQ__SC_STR = 16, AWQ__SC_ARR = 32,
+    AWQ__SC_OBJ = 64
+};
+
+enum {
+    AWQ__KW_TYPE, AWQ__KW_ENUM, AWQ__KW_CONST, AWQ__KW_REF, AWQ__KW_ANY, AWQ__KW_ONE, AWQ__KW_ALL,
+    AWQ__KW_PROPERTIES, AWQ__KW_REQUIRED, AWQ__KW_ADDITIONAL, AWQ__KW_ITEMS, AWQ__KW_PREFIX, AWQ__KW_MIN_ITEMS,
+    AWQ__KW_MAX_ITEMS, AWQ__KW_MIN_LENGTH, AWQ__KW_MAX_LENGTH, AWQ__KW_PATTERN, AWQ__KW_FORMAT,
+    AWQ__KW_MINIMUM, AWQ__KW_MAXIMUM, AWQ__KW_ABOVE, AWQ__KW_BELOW, AWQ__KW_COUNT
+};
+
+static const struct {
+    const char *name;
+    unsigned about; /* types it speaks of */
+} awq__sc_keywords[AWQ__KW_COUNT] = {
+    {"type", 0}, {"enum", 0}, {"const", 0}, {"$ref", 0}, {"anyOf", 0}, {"oneOf", 0}, {"allOf", 0},
+    {"properties", AWQ__SC_OBJ}, {"required", AWQ__SC_OBJ}, {"additionalProperties", AWQ__SC_OBJ},
+    {"items", AWQ__SC_ARR}, {"prefixItems", AWQ__SC_ARR}, {"minItems", AWQ__SC_ARR}, {"maxItems", AWQ__SC_ARR},
+    {"minLength", AWQ__SC_STR}, {"maxLength", AWQ__SC_STR}, {"pattern", AWQ__SC_STR}, {"format", AWQ__SC_STR},
+    {"minimum", AWQ__SC_NUM}, {"maximum", AWQ__SC_NUM}, {"exclusiveMinimum", AWQ__SC_NUM},
+    {"exclusiveMaximum", AWQ__SC_NUM}};
+
+static const char *const awq__sc_ignored[] = {
+    "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$schema", "$id",
+    "$comment", "$defs", "definitions"};
+
+/* rules that are written when used; what they use comes later in the table, but for value */
+enum {
+    AWQ__SR_VALUE, AWQ__SR_OBJECT, AWQ__SR_MEMBER, AWQ__SR_ARRAY, AWQ__SR_STRING, AWQ__SR_NUMBER,
+    AWQ__SR_INTEGER, AWQ__SR_BOOLEAN, AWQ__SR_NULL, AWQ__SR_DATE_TIME, AWQ__SR_DATE, AWQ__SR_TIME,
+    AWQ__SR_UUID, AWQ__SR_IPV4, AWQ__SR_CHAR, AWQ__SR_PLAIN, AWQ__SR_HEX, AWQ__SR_WS, AWQ__SR_NEVER,
+    AWQ__SR_COUNT
+};
+
+#define AWQ__SC_BIT(r) (1u << AWQ__SR_##r)
+#define AWQ__SC_LEAP "(\"0\" [48] | [2468] [048] | [13579] [26])"
+
+static const struct {
+    const char *name, *text;
+    unsigned uses;
+} awq__sc_rules[AWQ__SR_COUNT] = {
+    {"value", "object | array | string | number | boolean | null",
+     AWQ__SC_BIT(OBJECT) | AWQ__SC_BIT(ARRAY) | AWQ__SC_BIT(STRING) | AWQ__SC_BIT(NUMBER) | AWQ__SC_BIT(BOOLEAN)
+         | AWQ__SC_BIT(NULL)},
+    {"object", "\"{\" ws (member (\",\" ws member)* ws)? \"}\"", AWQ__SC_BIT(MEMBER) | AWQ__SC_BIT(WS)},
+    {"member", "string \":\" \" \"? value", AWQ__SC_BIT(STRING) | AWQ__SC_BIT(VALUE)},
+    {"array", "\"[\" ws (value (\",\" ws value)* ws)? \"]\"", AWQ__SC_BIT(VALUE) | AWQ__SC_BIT(WS)},
+    {"string", "\"\\\"\" char* \"\\\"\"", AWQ__SC_BIT(CHAR)},
+    {"number", "\"-\"? (\"0\" | [1-9] [0-9]{0,16}) (\".\" [0-9]{1,16})? ([eE] [-+]? [0-9]{1,2})?", 0},
+    {"integer", "\"-\"? (\"0\" | [1-9] [0-9]{0,17})", 0},
+    {"boolean", "\"true\" | \"false\"", 0},
+    {"null", "\"null\"", 0},
+    {"date-time", "date \"T\" time", AWQ__SC_BIT(DATE) | AWQ__SC_BIT(TIME)},
+    {"date",
+     "year \"-\" ((\"0\" [13578] | \"1\" [02]) \"-\" (\"0\" [1-9] | [12] [0-9] | \"3\" [01])"
+     " | (\"0\" [469] | \"11\") \"-\" (\"0\" [1-9] | [12] [0-9] | \"30\")"
+     " | \"02-\" (\"0\" [1-9] | \"1\" [0-9] | \"2\" [0-8]))"
+     " | ([0-9] [0-9] " AWQ__SC_LEAP " | " AWQ__SC_LEAP " \"00\") \"-02-29\"\n"
+     "year ::= [0-9]{3} [1-9] | [0-9] [0-9] [1-9] \"0\" | [0-9] [1-9] \"00\" | [1-9] \"000\"", 0},
+    {"time",
+     "([01] [0-9] | \"2\" [0-3]) \":\" [0-5] [0-9] \":\" [0-5] [0-9] (\".\" [0-9]{1,9})?"
+     " (\"Z\" | [-+] ([01] [0-9] | \"2\" [0-3]) \":\" [0-5] [0-9])", 0},
+    {"uuid", "hex{8} \"-\" hex{4} \"-\" hex{4} \"-\" hex{4} \"-\" hex{12}", AWQ__SC_BIT(HEX)},
+    {"ipv4", "octet (\".\" octet){3}\noctet ::= [0-9] | [1-9] [0-9] | \"1\" [0-9] [0-9] | \"2\" [0-4] [0-9] |"
+     " \"25\" [0-5]", 0},
+    {"char",
+     "plain | \"\\\\\" ([\"\\\\/bfnrt] | \"u\" ([0-9a-cefA-CEF] hex{3} | [dD] [0-7] hex{2}"
+     " | [dD] [89abAB] hex{2} \"\\\\u\" [dD] [c-fC-F] hex{2}))", AWQ__SC_BIT(PLAIN) | AWQ__SC_BIT(HEX)},
+    {"plain", "[^\\x00-\\x1F\"\\\\]", 0},
+    {"hex", "[0-9a-fA-F]", 0},
+    {"ws", "(\" \" | \"\\n\" [ \\t]{0,32})?", 0},
+    {"never", "\"!\" never", 0}};
+
+typedef struct awq__sc {
+    awq_ctx *ctx;
+    awq_status st;
+    awq__json j;
+    awq__text out, word;
+    uint8_t *queued;  /* [n_nodes] its rule is written or will be */
+    uint32_t *queue, n_queue;
+    unsigned used;    /* rules of the table */
+    uint32_t node;    /* the schema being written */
+} awq__sc;
+
+/* where a node is: "#/properties/x" */
+static void awq__sc_path(const awq__sc *c, uint32_t node, awq__text *t)
+{
+    const awq__json *j = &c->j;
+    uint32_t path[AWQ__JSON_DEPTH + 1], at[AWQ__JSON_DEPTH + 1], now = 1;
+    int depth = 0, i;
+    for (at[0] = 0; now != node;) { /* the first way there in the file's order */
+        uint32_t next = awq__json_first(j, now);
+        if (next) path[depth++] = now, at[depth] = 0;
+        else {
+            while (depth && !awq__json_next(j, now)) now = path[--depth];
+            if (!depth) break;
+            next = awq__json_next(j, now);
+            at[depth]++;
+        }
+        now = next;
+    }
+    path[depth] = now;
+    awq__text_str(c->ctx, t, "#");
+    for (i = 1; i <= depth; i++) {
+        if (j->nodes[path[i - 1]].type == AWQ__J_ARR) awq__textf(c->ctx, t, "/%u", (unsigned)at[i]);
+        else awq__textf(c->ctx, t, "/%.*s", (int)AWQ__MIN(j->nodes[path[i]].key_len, 60u),
+                        awq__json_key(j, path[i]));
+    }
+}
+
+/* The first failure stays. */
+static void awq__sc_fail(awq__sc *c, awq_status status, uint32_t node, const char *fmt, ...) AWQ__PRINTF(4, 5);
+static void awq__sc_fail(awq__sc *c, awq_status status, uint32_t node, const char *fmt, ...)
+{
+    char text[512];
+    awq__text path = {NULL, 0, 0, 0};
+    va_list ap;
+    if (c->st) return;
+    if (c->out.failed || c->word.failed) { /* which may be why */
+        c->st = AWQ_E_MEMORY;
+        return;
+    }
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    awq__sc_path(c, node, &path);
+    if (path.failed) c->st = AWQ_E_MEMORY;
+    else c->st = awq__fail(c->ctx, status, "schema: %.400s: %s", path.data, text);
+    awq__text_free(c->ctx, &path);
+}
+
+static void awq__sc_put(awq__sc *c, const char *s) { awq__text_str(c->ctx, &c->out, s); }
+
+static void awq__sc_use(awq__sc *c, int rule) /* its name */
+{
+    c->used |= 1u << rule;
+    awq__sc_put(c, awq__sc_rules[rule].name);
+}
+
+static void awq__sc_ws(awq__sc *c, const char *before, const char *behind) /* text around white space */
+{
+    awq__sc_put(c, before);
+    awq__sc_use(c, AWQ__SR_WS);
+    awq__sc_put(c, behind);
+}
+
+/* the name of a schema's rule, and of a helper `kind` with a number */
+static void awq__sc_base(awq__sc *c, uint32_t node)
+{
+    const awq__json_node *n = &c->j.nodes[node];
+    uint32_t i;
+    if (node == 1) {
+        awq__sc_put(c, "root");
+        return;
+    }
+    for (i = 0; i < n->key_len && i < 32; i++) {
+        char x = c->j.text[n->key + i];
+        int word = (x >= '0' && x <= '9') || ((x | 32) >= 'a' && (x | 32) <= 'z');
+        awq__textf(c->ctx, &c->out, "%c", word ? x : '_');
+    }
+    awq__textf(c->ctx, &c->out, "%s-%u", n->key_len ? "" : "x", (unsigned)node);
+}
+
+static void awq__sc_helper(awq__sc *c, char kind, size_t number)
+{
+    awq__sc_base(c, c->node);
+    awq__textf(c->ctx, &c->out, "-%c%llu", kind, (unsigned long long)number);
+}
+
+/* call the rule of a schema; 0: of any value */
+static void awq__sc_call(awq__sc *c, uint32_t node)
+{
+    if (!node) {
+        awq__sc_use(c, AWQ__SR_VALUE);
+        return;
+    }
+    if (!c->queued[node]) {
+        c->queued[node] = 1;
+        c->queue[c->n_queue++] = node;
+    }
+    awq__sc_base(c, node);
+}
+
+/* The keywords of a schema: kw[i] is the node of one, 0: absent. */
+static void awq__sc_read(awq__sc *c, uint32_t node, uint32_t *kw)
+{
+    const awq__json *j = &c->j;
+    uint32_t i;
+    size_t k;
+    memset(kw, 0, AWQ__KW_COUNT * sizeof *kw);
+    for (i = awq__json_first(j, node); i && !c->st; i = awq__json_next(j, i)) {
+        const char *key = awq__json_key(j, i);
+        if (strlen(key) != j->nodes[i].key_len) key = ""; /* a NUL inside */
+        for (k = 0; k < AWQ__KW_COUNT && strcmp(key, awq__sc_keywords[k].name); k++)
+            ;
+        if (k < AWQ__KW_COUNT) {
+            if (kw[k]) awq__sc_fail(c, AWQ_E_FORMAT, node, "the keyword '%s' is there twice", key);
+            kw[k] = i;
+            continue;
+        }
+        if (!strcmp(key, "uniqueItems") && awq__json_bool(j, i) == 0) continue;
+        for (k = 0; k < sizeof awq__sc_ignored / sizeof awq__sc_ignored[0]; k++)
+            if (!strcmp(key, awq__sc_ignored[k])) break;
+        if (k == sizeof awq__sc_ignored / sizeof awq__sc_ignored[0])
+            awq__sc_fail(c, AWQ_E_UNSUPPORTED, node, "the keyword '%.100s' is not supported",
+                         awq__json_key(j, i));
+    }
+}
+
+/* Refuse what stands beside keyword `of` but is not among `with`. */
+static void awq__sc_alone(awq__sc *c, const uint32_t *kw, int of, unsigned with)
+{
+    int k;
+    for (k = 0; k < AWQ__KW_COUNT; k++)
+        if (kw[k] && k != of && !(with >> k & 1))
+            awq__sc_fail(c, AWQ_E_UNSUPPORTED, c->node, "'%s' beside '%s' is not supported",
+                         awq__sc_keywords[k].name, awq__sc_keywords[of].name);
+}
+
+/* a count: minItems, maxLength, ...; `otherwise` when absent */
+static uint32_t awq__sc_count(awq__sc *c, const uint32_t *kw, int k, uint32_t otherwise)
+{
+    int64_t v = 0;
+    double d;
+    if (!kw[k]) return otherwise;
+    if (awq__json_number_of(&c->j, kw[k], &d) && d >= 0 && d == floor(d) && d < 9e18) v = (int64_t)d;
+    else {
+        awq__sc_fail(c, AWQ_E_FORMAT, kw[k], "expected an integer from 0 on");
+        return 0;
+    }
+    if (v > AWQ__GR_REPEAT)
+        awq__sc_fail(c, AWQ_E_LIMIT, kw[k], "%lld is more than the %d that can be counted", (long long)v,
+                     AWQ__GR_REPEAT);
+    return (uint32_t)v;
+}
+
+static void awq__sc_times(awq__sc *c, uint32_t lo, uint32_t hi)
+{
+    if (hi == AWQ__GR_ANY) awq__textf(c->ctx, &c->out, "{%u,}", (unsigned)lo);
+    else awq__textf(c->ctx, &c->out, "{%u,%u}", (unsigned)lo, (unsigned)hi);
+}
+
+/* the type names in a string or a list of them, as bits */
+static unsigned awq__sc_types(awq__sc *c, uint32_t node)
+{
+    static const char *const names[] = {"null", "boolean", "integer", "number", "string", "array", "object"};
+    const awq__json *j = &c->j;
+    uint32_t i = awq__json_is(j, node) == AWQ__J_ARR ? awq__json_first(j, node) : node;
+    unsigned bits = 0, k;
+    for (; i; i = i == node ? 0 : awq__json_next(j, i)) {
+        for (k = 0; k < 7 && !awq__json_eq(j, i, names[k]); k++)
+            ;
+        if (k == 7) break;
+        bits |= 1u << k;
+    }
+    if (i || !bits)
+        awq__sc_fail(c, AWQ_E_FORMAT, node, "expected null, boolean, integer, number, string, array, object "
+                     "or a list of these");
+    return bits & AWQ__SC_NUM ? bits & ~(unsigned)AWQ__SC_INT : bits;
+}
+
+/* --- $ref */
+static uint32_t awq__sc_target(awq__sc *c, uint32_t ref)
+{
+    const awq__json *j = &c->j;
+    size_t n = 0, i = 1;
+    const char *s = awq__json_str(j, ref, &n);
+    uint32_t node = 1;
+    if (!s || !n || s[0] != '#' || (n > 1 && s[1] != '/')) {
+        awq__sc_fail(c, s ? AWQ_E_UNSUPPORTED : AWQ_E_FORMAT, ref, "'%.100s' is not a place in this schema (#, "
+                     "#/$defs/x, ...)", s ? s : "");
+        return 0;
+    }
+    while (i < n && node) { /* a step of the pointer: a key, or an index */
+        uint32_t at = ++i < n && s[i] >= '0' && s[i] <= '9' ? 0 : AWQ__GR_ANY, k;
+        int list = awq__json_is(j, node) == AWQ__J_ARR;
+        c->word.len = 0;
+        for (; i < n && s[i] != '/'; i++) {
+            char x = s[i];
+            if (x == '~' && i + 1 < n && (s[i + 1] == '0' || s[i + 1] == '1')) x = s[++i] == '0' ? '~' : '/';
+            if (x < '0' || x > '9' || at >= 1u << 27) at = AWQ__GR_ANY;
+            else at = at * 10 + (uint32_t)(x - '0');
+            awq__text_add(c->ctx, &c->word, &x, 1);
+        }
+        for (k = awq__json_first(j, node); k; k = awq__json_next(j, k))
+            if (list ? at-- == 0
+                     : j->nodes[k].key_len == c->word.len
+                           && (!c->word.len || !memcmp(awq__json_key(j, k), c->word.data, c->word.len)))
+                break;
+        node = k;
+    }
+    if (!node) awq__sc_fail(c, AWQ_E_FORMAT, ref, "there is no '%.100s'", s);
+    return node;
+}
+
+/* --- strings: pattern, a regular expression, in terms of the characters of a JSON string */
+typedef struct awq__sc_regex {
+    awq__sc *c;
+    const char *s;
+    size_t n, at;
+    uint32_t node;
+    int depth;
+} awq__sc_regex;
+
+static void awq__scre_fail(awq__sc_regex *r, awq_status status, const char *what)
+{
+    awq__sc_fail(r->c, status, r->node, "%s at byte %llu", what, (unsigned long long)r->at);
+}
+
+/* a set as the characters that show themselves and the short escapes of the others */
+static void awq__scre_set(awq__sc_regex *r, const awq__gr_range *set, size_t n)
+{
+    static const char escaped[] = "\b\t\n\f\r\"\\", letters[] = "btnfr\"\\";
+    awq_ctx *ctx = r->c->ctx;
+    awq__text *out = &r->c->out;
+    size_t i;
+    int k, open = 0;
+    awq__sc_put(r->c, "(");
+    for (k = 0; k < 7; k++)
+        for (i = 0; i < n; i++)
+            if (set[i].lo <= (unsigned char)escaped[k] && set[i].hi >= (unsigned char)escaped[k])
+                awq__textf(ctx, out, k > 4 ? "\"\\\\\\%c\" | " : "\"\\\\%c\" | ", letters[k]);
+    for (i = 0; i < n; i++) {
+        uint32_t lo = AWQ__MAX(set[i].lo, 0x20u);
+        while (lo <= set[i].hi) {
+            uint32_t hi = lo <= '"' ? '"' : lo <= '\\' ? '\\' : 0x110000;
+            uint32_t last = AWQ__MIN(set[i].hi, hi - 1);
+            if (last >= lo) {
+                awq__sc_put(r->c, open ? "" : "[");
+                open = 1;
+                awq__gr_class_char(ctx, out, lo);
+                if (last > lo) {
+                    awq__sc_put(r->c, "-");
+                    awq__gr_class_char(ctx, out, last);
+                }
+            }
+            lo = hi + 1;
+        }
+    }
+    if (open) awq__sc_put(r->c, "])");
+    else { /* the last " | " stays open */
+        awq__sc_use(r->c, AWQ__SR_NEVER);
+        awq__sc_put(r->c, ")");
+    }
+}
+
+static void awq__scre_add(awq__sc_regex *r, awq__gr_range *set, size_t *n, uint32_t lo, uint32_t hi)
+{
+    if (*n == AWQ__GR_SET) awq__scre_fail(r, AWQ_E_LIMIT, "a class of more ranges than can be held");
+    else set[*n].lo = lo, set[(*n)++].hi = hi;
+}
+
+/* Behind a backslash: a class is added to the set, 1; a character, 0. */
+static int awq__scre_escape(awq__sc_regex *r, awq__gr_range *set, size_t *n, uint32_t *cp)
+{
+    static const awq__gr_range space[] = {{9, 13}, {32, 32}, {0xa0, 0xa0}, {0x1680, 0x1680}, {0x2000, 0x200a},
+                                          {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f},
+                                          {0x3000, 0x3000}, {0xfeff, 0xfeff}};
+    static const awq__gr_range word[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
+    static const char from[] = "nrtfv0", to[] = "\n\r\t\f\v";
+    char x = r->at < r->n ? r->s[r->at] : 0;
+    const char *known = x ? strchr(from, x) : NULL;
+    size_t count = (x | 32) == 's' ? 10 : (x | 32) == 'w' ? 4 : (x | 32) == 'd', i;
+    if (count) { /* \d is the first of \w */
+        awq__gr_range tmp[16];
+        memcpy(tmp, count == 10 ? space : word, count * sizeof *tmp);
+        if (x < 'a') count = awq__gr_set(tmp, count, 1);
+        for (i = 0; i < count; i++) awq__scre_add(r, set, n, tmp[i].lo, tmp[i].hi);
+        r->at++;
+        return 1;
+    }
+    *cp = 0;
+    if (known) *cp = (unsigned char)to[known - from], r->at++;
+    else if (x == 'x' || x == 'u') {
+        int digits = x == 'x' ? 2 : 4, d = 0;
+        for (r->at++; digits && r->at < r->n && (d = awq__tok_hex(r->s[r->at])) >= 0; digits--, r->at++)
+            *cp = *cp << 4 | (uint32_t)d;
+        if (digits) awq__scre_fail(r, AWQ_E_FORMAT, "a hexadecimal digit was expected");
+        if (*cp >= 0xd800 && *cp < 0xe000)
+            awq__scre_fail(r, AWQ_E_UNSUPPORTED, "a surrogate is not supported,");
+    } else if (x > ' ' && x < 127 && !(x >= '0' && x <= '9') && !((x | 32) >= 'a' && (x | 32) <= 'z')) {
+        *cp = (unsigned char)x;
+        r->at++;
+    } else awq__scre_fail(r, x ? AWQ_E_UNSUPPORTED : AWQ_E_FORMAT, "an escape that is not supported");
+    return 0;
+}
+
+static uint32_t awq__scre_char(awq__sc_regex *r) /* a character as it stands; the JSON parser found it valid */
+{
+    const unsigned char *u = (const unsigned char *)r->s + r->at;
+    int len = awq__utf8_len(u, r->n - r->at);
+    r->at += (size_t)len;
+    return awq__utf8_get(u, len);
+}
+
+static void awq__scre_class(awq__sc_regex *r) /* behind '[' */
+{
+    awq__gr_range set[AWQ__GR_SET + 1];
+    size_t n = 0;
+    int negate = r->at < r->n && r->s[r->at] == '^';
+    for (r->at += (size_t)negate; !r->c->st;) {
+        uint32_t lo = 0, hi;
+        int named = 0;
+        if (r->at >= r->n) {
+            awq__scre_fail(r, AWQ_E_FORMAT, "the pattern ends inside a class,");
+            return;
+        }
+        if (r->s[r->at] == ']') break;
+        if (r->s[r->at] == '\\') {
+            r->at++;
+            named = awq__scre_escape(r, set, &n, &lo);
+        } else lo = awq__scre_char(r);
+        hi = lo;
+        if (r->at + 1 < r->n && r->s[r->at] == '-' && r->s[r->at + 1] != ']') {
+            r->at++;
+            if (r->s[r->at] == '\\') {
+                r->at++;
+                named |= awq__scre_escape(r, set, &n, &hi);
+            } else hi = awq__scre_char(r);
+            if (named || hi < lo) awq__scre_fail(r, AWQ_E_FORMAT, "a range that is none");
+        }
+        if (!named) awq__scre_add(r, set, &n, lo, hi);
+    }
+    r->at++;
+    if (!r->c->st) awq__scre_set(r, set, awq__gr_set(set, n, negate));
+}
+
+static void awq__scre_literal(awq__sc_regex *r, uint32_t cp)
+{
+    awq__text *word = &r->c->word;
+    char utf8[4];
+    word->len = 0;
+    if (cp == '\b' || cp == '\f') awq__text_str(r->c->ctx, word, cp == '\b' ? "\"\\b\"" : "\"\\f\"");
+    else awq__json_quote(r->c->ctx, word, utf8, (size_t)awq__utf8_put(cp, utf8));
+    if (!word->failed) awq__gr_literal(r->c->ctx, &r->c->out, word->data + 1, word->len - 2);
+}
+
+static int awq__scre_number(awq__sc_regex *r, uint32_t *v) /* 1 if there is one */
+{
+    size_t at = r->at;
+    for (*v = 0; r->at < r->n && r->s[r->at] >= '0' && r->s[r->at] <= '9'; r->at++)
+        if (*v <= AWQ__GR_REPEAT) *v = *v * 10 + (uint32_t)(r->s[r->at] - '0');
+    if (*v > AWQ__GR_REPEAT) awq__scre_fail(r, AWQ_E_LIMIT, "more than 10000 times");
+    return r->at > at;
+}
+
+static void awq__scre_repeat(awq__sc_regex *r) /* what may stand behind an atom */
+{
+    char x = r->at < r->n ? r->s[r->at] : 0;
+    uint32_t lo, hi;
+    if (!x || !strchr("*+?{", x)) return;
+    r->at++;
+    if (x == '{') {
+        int ok = awq__scre_number(r, &lo);
+        hi = lo;
+        if (r->at < r->n && r->s[r->at] == ',') {
+            r->at++;
+            if (!awq__scre_number(r, &hi)) hi = AWQ__GR_ANY;
+        }
+        if (!ok || r->at >= r->n || r->s[r->at] != '}' || lo > hi)
+            awq__scre_fail(r, AWQ_E_FORMAT, "expected {2}, {2,} or {2,5}, found something else");
+        r->at++;
+        awq__sc_times(r->c, lo, hi);
+    } else awq__textf(r->c->ctx, &r->c->out, "%c", x);
+    if (r->at < r->n && r->s[r->at] == '?') r->at++; /* lazy: the same texts */
+}
+
+static void awq__scre_alternatives(awq__sc_regex *r)
+{
+    int top = r->depth == 0;
+    awq__sc_put(r->c, "(");
+    if (++r->depth > AWQ__GR_NEST)
+        awq__scre_fail(r, AWQ_E_LIMIT, "more than 100 parentheses within each other");
+    while (!r->c->st) {
+        int anchored = 0;
+        awq__sc_put(r->c, "\"\"");
+        if (top && r->at < r->n && r->s[r->at] == '^') r->at++;
+        else if (top) {
+            awq__sc_put(r->c, " ");
+            awq__sc_use(r->c, AWQ__SR_CHAR);
+            awq__sc_put(r->c, "*");
+        }
+        while (!r->c->st && !anchored && r->at < r->n && r->s[r->at] != '|' && r->s[r->at] != ')') {
+            awq__gr_range set[AWQ__GR_SET + 1];
+            size_t n = 0;
+            uint32_t cp;
+            char x = r->s[r->at];
+            awq__sc_put(r->c, " ");
+            if (x == '$' && top && (r->at + 1 == r->n || r->s[r->at + 1] == '|')) {
+                anchored = 1;
+                r->at++;
+                continue;
+            }
+            if (strchr("^$*+?{", x)) {
+                awq__scre_fail(r, AWQ_E_UNSUPPORTED, "'^', '$' or a repetition is not supported here,");
+                return;
+            }
+            if (x == '(') {
+                r->at++;
+                if (r->at < r->n && r->s[r->at] == '?') {
+                    if (r->n - r->at < 2 || r->s[r->at + 1] != ':')
+                        awq__scre_fail(r, AWQ_E_UNSUPPORTED, "a group of a kind that is not supported,");
+                    r->at += 2;
+                }
+                awq__scre_alternatives(r);
+                if (r->at >= r->n) awq__scre_fail(r, AWQ_E_FORMAT, "')' is missing");
+                r->at++;
+            } else if (x == '[') {
+                r->at++;
+                awq__scre_class(r);
+            } else if (x == '.') {
+                r->at++;
+                awq__scre_add(r, set, &n, '\n', '\n');
+                awq__scre_add(r, set, &n, '\r', '\r');
+                awq__scre_add(r, set, &n, 0x2028, 0x2029);
+                awq__scre_set(r, set, awq__gr_set(set, n, 1));
+            } else if (x == '\\') {
+                r->at++;
+                if (awq__scre_escape(r, set, &n, &cp)) awq__scre_set(r, set, awq__gr_set(set, n, 0));
+                else awq__scre_literal(r, cp);
+            } else awq__scre_literal(r, awq__scre_char(r));
+            awq__scre_repeat(r);
+        }
+        if (top && !anchored) {
+            awq__sc_put(r->c, " ");
+            awq__sc_use(r->c, AWQ__SR_CHAR);
+            awq__sc_put(r->c, "*");
+        }
+        if (r->at >= r->n || r->s[r->at] != '|') break;
+        awq__sc_put(r->c, " | ");
+        r->at++;
+    }
+    if (top && r->at < r->n) awq__scre_fail(r, AWQ_E_FORMAT, "')' without '('");
+    awq__sc_put(r->c, ")");
+    r->depth--;
+}
+
+static void awq__sc_string(awq__sc *c, const uint32_t *kw)
+{
+    static const int formats[] = {AWQ__SR_DATE, AWQ__SR_TIME, AWQ__SR_DATE_TIME, AWQ__SR_UUID, AWQ__SR_IPV4};
+    uint32_t lo = awq__sc_count(c, kw, AWQ__KW_MIN_LENGTH, 0);
+    uint32_t hi = awq__sc_count(c, kw, AWQ__KW_MAX_LENGTH, AWQ__GR_ANY);
+    unsigned others = 0; /* keywords of other types */
+    int k;
+    for (k = 0; k < AWQ__KW_COUNT; k++)
+        if (awq__sc_keywords[k].about != AWQ__SC_STR) others |= 1u << k;
+    if (kw[AWQ__KW_PATTERN]) {
+        awq__sc_regex r;
+        memset(&r, 0, sizeof r);
+        r.c = c;
+        r.node = kw[AWQ__KW_PATTERN];
+        r.s = awq__json_str(&c->j, r.node, &r.n);
+        awq__sc_alone(c, kw, AWQ__KW_PATTERN, others);
+        if (!r.s) awq__sc_fail(c, AWQ_E_FORMAT, r.node, "expected a string");
+        if (c->st) return;
+        awq__sc_put(c, "\"\\\"\" ");
+        awq__scre_alternatives(&r);
+        awq__sc_put(c, " \"\\\"\"");
+    } else if (kw[AWQ__KW_FORMAT]) {
+        awq__sc_alone(c, kw, AWQ__KW_FORMAT, others);
+        for (k = 0; k < 5; k++)
+            if (awq__json_eq(&c->j, kw[AWQ__KW_FORMAT], awq__sc_rules[formats[k]].name)) break;
+        if (k == 5) {
+            const char *s = awq__json_str(&c->j, kw[AWQ__KW_FORMAT], NULL);
+            awq__sc_fail(c, s ? AWQ_E_UNSUPPORTED : AWQ_E_FORMAT, c->node, "the format '%.100s' is not "
+                         "supported (date, time, date-time, uuid, ipv4 are)", s ? s : "");
+            return;
+        }
+        awq__sc_put(c, "\"\\\"\" ");
+        awq__sc_use(c, formats[k]);
+        awq__sc_put(c, " \"\\\"\"");
+    } else if (!kw[AWQ__KW_MIN_LENGTH] && !kw[AWQ__KW_MAX_LENGTH]) awq__sc_use(c, AWQ__SR_STRING);
+    else if (lo > hi) awq__sc_use(c, AWQ__SR_NEVER);
+    else {
+        awq__sc_put(c, "\"\\\"\" ");
+        awq__sc_use(c, AWQ__SR_CHAR);
+        awq__sc_times(c, lo, hi);
+        awq__sc_put(c, " \"\\\"\"");
+    }
+}
+
+/* --- numbers between bounds: decimals without an exponent, compared digit by digit */
+typedef struct awq__sc_bound {
+    int given, negative, strict, n, k; /* digits before and behind the point */
+    char digit[40];
+} awq__sc_bound;
+
+typedef struct awq__sc_span { /* numbers of n digits before the point, not negative */
+    awq__sc *c;
+    awq__sc_bound lo, hi;
+    int n, behind; /* digits allowed behind the point; 0: no point */
+} awq__sc_span;
+
+static int awq__sc_order(const awq__sc_bound *a, const awq__sc_bound *b) /* of magnitudes */
+{
+    int i;
+    if (a->n != b->n) return a->n < b->n ? -1 : 1;
+    for (i = 0; i < a->n + AWQ__MAX(a->k, b->k); i++) {
+        int x = i < a->n + a->k ? a->digit[i] : '0', y = i < b->n + b->k ? b->digit[i] : '0';
+        if (x != y) return x < y ? -1 : 1;
+    }
+    return 0;
+}
+
+/* whether something is not below lo and not above hi, magnitudes */
+static int awq__sc_between(const awq__sc_bound *lo, const awq__sc_bound *hi)
+{
+    int order = hi->given ? awq__sc_order(lo, hi) : -1;
+    return order < 0 || (order == 0 && !lo->strict && !hi->strict);
+}
+
+static void awq__sc_digits(awq__sc *c, int lo, int hi)
+{
+    if (lo == hi) awq__textf(c->ctx, &c->out, "\"%d\"", lo);
+    else awq__textf(c->ctx, &c->out, "[%d-%d]", lo, hi);
+}
+
+static int awq__sc_rest(const awq__sc_bound *b, int at) /* a digit from `at` on is not 0 */
+{
+    for (; at < b->n + b->k; at++)
+        if (b->digit[at] != '0') return 1;
+    return 0;
+}
+
+/* digits (one element of GBNF) behind `at`, any number of them, with the point if it was not written yet */
+static void awq__sc_behind(awq__sc_span *s, int at, const char *digits)
+{
+    if (!s->behind) return;
+    if (at > s->n) awq__textf(s->c->ctx, &s->c->out, " %s{0,%d}", digits, s->behind - (at - s->n));
+    else awq__textf(s->c->ctx, &s->c->out, " (\".\" %s{1,%d})?", digits, s->behind);
+}
+
+/* The digits from `at` on; lo, hi: all before were those of the bound, so it still matters. */
+static void awq__sc_span_digits(awq__sc_span *s, int at, int lo, int hi)
+{
+    awq__sc *c = s->c;
+    int a = lo && at < s->lo.n + s->lo.k ? s->lo.digit[at] - '0' : 0;
+    int b = hi ? at < s->hi.n + s->hi.k ? s->hi.digit[at] - '0' : 0 : 9;
+    int lo_rest = lo && awq__sc_rest(&s->lo, at), optional = 0;
+    if (at == 0 && !lo && s->n > 1) a = 1;
+    if (!lo && !hi) {
+        if (at < s->n) {
+            awq__sc_digits(c, a, 9);
+            if (s->n - at > 1) awq__textf(c->ctx, &c->out, " [0-9]{%d}", s->n - at - 1);
+            at = s->n;
+        }
+        awq__sc_behind(s, at, "[0-9]");
+        return;
+    }
+    if (at >= s->n) {
+        if (hi && !awq__sc_rest(&s->hi, at)) { /* nothing but zeros may follow */
+            if (s->hi.strict || (lo && s->lo.strict)) awq__sc_use(c, AWQ__SR_NEVER);
+            else {
+                awq__sc_put(c, "\"\"");
+                awq__sc_behind(s, at, "\"0\"");
+            }
+            return;
+        }
+        if (!hi && !lo_rest) { /* anything, but with a strict bound not zero */
+            awq__sc_put(c, "\"\"");
+            if (!s->lo.strict) awq__sc_behind(s, at, "[0-9]");
+            else if (at - s->n >= s->behind) awq__sc_put(c, " "), awq__sc_use(c, AWQ__SR_NEVER);
+            else {
+                int more = s->behind - 1 - (at - s->n);
+                awq__textf(c->ctx, &c->out, "%s \"0\"{0,%d} [1-9] [0-9]{0,%d}", at > s->n ? "" : " \".\"", more,
+                           more);
+            }
+            return;
+        }
+        optional = !lo || (!lo_rest && !s->lo.strict);
+        awq__sc_put(c, at == s->n ? "(\".\" " : "(");
+    }
+    awq__sc_put(c, "(");
+    if (a == b) {
+        awq__sc_digits(c, a, a);
+        awq__sc_put(c, " ");
+        awq__sc_span_digits(s, at + 1, lo, hi);
+    } else {
+        int bar = 0;
+        if (lo) {
+            awq__sc_digits(c, a, a);
+            awq__sc_put(c, " ");
+            awq__sc_span_digits(s, at + 1, 1, 0);
+            bar = 1;
+        }
+        if (a + lo <= b - hi) {
+            awq__sc_put(c, bar ? " | " : "");
+            awq__sc_digits(c, a + lo, b - hi);
+            if (s->n - at > 1) awq__textf(c->ctx, &c->out, " [0-9]{%d}", s->n - at - 1);
+            awq__sc_behind(s, AWQ__MAX(at + 1, s->n), "[0-9]");
+            bar = 1;
+        }
+        if (hi) {
+            awq__sc_put(c, bar ? " | " : "");
+            awq__sc_digits(c, b, b);
+            awq__sc_put(c, " ");
+            awq__sc_span_digits(s, at + 1, 0, 1);
+        }
+    }
+    awq__sc_put(c, at < s->n ? ")" : optional ? "))?" : "))");
+}
+
+/* numbers from lo to hi, neither negative */
+static void awq__sc_span_write(awq__sc *c, const awq__sc_bound *lo, const awq__sc_bound *hi, int real)
+{
+    int n, last = hi->given ? hi->n : AWQ__MAX(lo->n, real ? 15 : 18);
+    for (n = lo->n; n <= last; n++) {
+        awq__sc_span s;
+        s.c = c;
+        s.lo = *lo;
+        s.hi = *hi;
+        s.n = n;
+        s.behind = real ? AWQ__MAX(15 - n, 0) : 0;
+        awq__sc_put(c, n > lo->n ? " | " : "");
+        awq__sc_span_digits(&s, 0, n == lo->n, hi->given && n == last);
+    }
+}
+
+/* a bound from a number: for integers the nearest one inside, never strict */
+static awq__sc_bound awq__sc_bound_of(awq__sc *c, uint32_t node, int strict, int upper, int real)
+{
+    awq__sc_bound b;
+    int64_t i = 0;
+    double value = 0;
+    int k;
+    memset(&b, 0, sizeof b);
+    if (!node) return b;
+    b.given = 1;
+    b.strict = strict;
+    if (!awq__json_number_of(&c->j, node, &value)) {
+        awq__sc_fail(c, AWQ_E_FORMAT, node, "expected a number");
+        return b;
+    }
+    if (!real) {
+        double d = upper ? floor(value) : ceil(value);
+        if (!awq__json_int_of(&c->j, node, &i) && fabs(d) < 9e18) i = (int64_t)d;
+        else if (c->j.nodes[node].type != AWQ__J_INT) b.k = 1;
+        if (strict && d == value && !b.k) {
+            if (i == (upper ? INT64_MIN : INT64_MAX)) b.k = 1;
+            else i += upper ? -1 : 1;
+        }
+        if (b.k) awq__sc_fail(c, AWQ_E_UNSUPPORTED, node, "a bound of an integer beyond 64 bits");
+        b.k = b.strict = 0;
+        b.negative = i < 0;
+        b.n = snprintf(b.digit, sizeof b.digit, "%llu",
+                       (unsigned long long)(i < 0 ? 0 - (uint64_t)i : (uint64_t)i));
+        return b;
+    }
+    b.negative = value < 0;
+    for (k = 0; k <= 15 && fabs(value) < 1e15; k++) { /* the shortest decimal that is this number */
+        char tmp[64];
+        int len = snprintf(tmp, sizeof tmp, "%.*f", k, fabs(value));
+        if (strtod(tmp, NULL) != fabs(value)) continue;
+        b.n = k ? len - k - 1 : len;
+        b.k = k;
+        if (b.n + k > 15) break;
+        memcpy(b.digit, tmp, (size_t)b.n);
+        if (k) memcpy(b.digit + b.n, tmp + b.n + 1, (size_t)k); /* behind the point of any locale */
+        return b;
+    }
+    awq__sc_fail(c, AWQ_E_UNSUPPORTED, node, "a bound of more than 15 digits");
+    return b;
+}
+
+/* type integer, or with `real` any number */
+static void awq__sc_number(awq__sc *c, const uint32_t *kw, int real)
+{
+    awq__sc_bound b[2], zero;
+    int i, parts = 0;
+    if (!kw[AWQ__KW_MINIMUM] && !kw[AWQ__KW_MAXIMUM] && !kw[AWQ__KW_ABOVE] && !kw[AWQ__KW_BELOW]) {
+        awq__sc_use(c, real ? AWQ__SR_NUMBER : AWQ__SR_INTEGER);
+        return;
+    }
+    for (i = 0; i < 2; i++) { /* the tighter one of minimum and exclusiveMinimum; then of the maxima */
+        awq__sc_bound x = awq__sc_bound_of(c, kw[i ? AWQ__KW_MAXIMUM : AWQ__KW_MINIMUM], 0, i, real);
+        awq__sc_bound y = awq__sc_bound_of(c, kw[i ? AWQ__KW_BELOW : AWQ__KW_ABOVE], 1, i, real);
+        int more = x.negative != y.negative ? (x.negative ? 1 : -1) /* whether y > x */
+                                            : awq__sc_order(&y, &x) * (x.negative ? -1 : 1);
+        b[i] = !x.given || (y.given && (i ? more <= 0 : more >= 0)) ? y : x;
+    }
+    if (c->st) return;
+    memset(&zero, 0, sizeof zero);
+    zero.given = zero.n = 1;
+    zero.digit[0] = '0';
+    if (!b[0].given || b[0].negative) { /* below zero: magnitudes, the other way round */
+        awq__sc_bound lo = zero;
+        if (b[1].given && (b[1].negative || !awq__sc_rest(&b[1], 0))) lo = b[1];
+        if (!real && !lo.negative) lo.digit[0] = '1';
+        if (awq__sc_between(&lo, &b[0])) {
+            awq__sc_put(c, "\"-\" (");
+            awq__sc_span_write(c, &lo, &b[0], real);
+            awq__sc_put(c, ")");
+            parts++;
+        }
+    }
+    if (!b[1].given || !b[1].negative) {
+        awq__sc_bound lo = b[0].given && !b[0].negative ? b[0] : zero;
+        if (awq__sc_between(&lo, &b[1])) {
+            awq__sc_put(c, parts++ ? " | (" : "(");
+            awq__sc_span_write(c, &lo, &b[1], real);
+            awq__sc_put(c, ")");
+        }
+    }
+    if (!parts) awq__sc_use(c, AWQ__SR_NEVER);
+}
+
+/* --- objects */
+typedef struct awq__sc_prop {
+    const char *key;
+    uint32_t len, schema, at; /* schema 0: the name is only required */
+    int required, drop;
+} awq__sc_prop;
+
+static int awq__sc_prop_order(const void *a, const void *b)
+{
+    const awq__sc_prop *x = *(const awq__sc_prop *const *)a, *y = *(const awq__sc_prop *const *)b;
+    int order = memcmp(x->key, y->key, AWQ__MIN(x->len, y->len));
+    if (order) return order;
+    return x->len != y->len ? (x->len < y->len ? -1 : 1) : x->at < y->at ? -1 : x->at > y->at;
+}
+
+typedef struct awq__sc_group { /* keys that begin alike: sorted[lo..hi), the first `depth` bytes */
+    uint32_t lo, hi, depth;
+} awq__sc_group;
+
+/* Rules k0, k1, ...: the characters of a key that is none of those listed, without escapes. One rule for each
+   beginning of a listed key: it goes on to the next, or leaves it with another character. */
+static void awq__sc_other_keys(awq__sc *c, awq__sc_prop **sorted, uint32_t n)
+{
+    awq__sc_group *groups = NULL;
+    size_t cap = 0, n_groups = 1, g;
+    uint32_t i, k;
+    for (i = k = 0; i < n; i++) { /* what needs an escape is different anyway */
+        for (g = 0; g < sorted[i]->len; g++)
+            if ((unsigned char)sorted[i]->key[g] < 0x20 || strchr("\"\\", sorted[i]->key[g])) break;
+        if (g == sorted[i]->len) sorted[k++] = sorted[i];
+    }
+    if (!awq__grow(c->ctx, (void **)&groups, &cap, 1, sizeof *groups)) {
+        c->st = AWQ_E_MEMORY;
+        return;
+    }
+    groups[0].lo = groups[0].depth = 0;
+    groups[0].hi = k;
+    for (g = 0; g < n_groups && !c->st && !c->out.failed; g++) {
+        awq__sc_group now = groups[g];
+        size_t first = n_groups;
+        awq__sc_helper(c, 'k', g);
+        awq__sc_put(c, " ::= ");
+        if (now.lo < now.hi && sorted[now.lo]->len == now.depth) now.lo++;
+        else awq__sc_put(c, "\"\" | ");
+        for (i = now.lo; i < now.hi; i = k) {
+            const unsigned char *s = (const unsigned char *)sorted[i]->key + now.depth;
+            uint32_t len = (uint32_t)awq__utf8_len(s, sorted[i]->len - now.depth);
+            for (k = i + 1; k < now.hi && !memcmp(sorted[k]->key + now.depth, s, len); k++)
+                ;
+            if (!awq__grow(c->ctx, (void **)&groups, &cap, n_groups + 1, sizeof *groups)) {
+                c->st = AWQ_E_MEMORY;
+                break;
+            }
+            groups[n_groups].lo = i;
+            groups[n_groups].hi = k;
+            groups[n_groups].depth = now.depth + len;
+            awq__gr_literal(c->ctx, &c->out, (const char *)s, len);
+            awq__sc_put(c, " ");
+            awq__sc_helper(c, 'k', n_groups++);
+            awq__sc_put(c, " | ");
+        }
+        awq__sc_put(c, "[^\\x00-\\x1F\"\\\\");
+        for (; first < n_groups; first++) {
+            const unsigned char *s = (const unsigned char *)sorted[groups[first].lo]->key + now.depth;
+            awq__gr_class_char(c->ctx, &c->out, awq__utf8_get(s, (int)(groups[first].depth - now.depth)));
+        }
+        awq__sc_put(c, "] ");
+        awq__sc_use(c, AWQ__SR_PLAIN);
+        awq__sc_put(c, "*\n");
+    }
+    awq__free(c->ctx, groups);
+}
+
+/* Rules p0, p1, ...: one or more of the properties from number i on, with commas; a0: a property not listed */
+static void awq__sc_properties(awq__sc *c, const awq__sc_prop *p, uint32_t n, uint32_t more, int any)
+{
+    uint32_t i, last = 0; /* required ones come before */
+    for (i = 0; i < n; i++)
+        if (p[i].required) last = i + 1;
+    awq__sc_helper(c, 'o', 0);
+    awq__sc_ws(c, " ::= \"{\" ", n || any ? last ? " " : " (" : " ");
+    if (n || any) {
+        awq__sc_helper(c, 'p', 0);
+        awq__sc_ws(c, " ", last ? " " : ")? ");
+    }
+    awq__sc_put(c, "\"}\"\n");
+    for (i = 0; i < n; i++) {
+        int next = i + 1 < n || any;
+        awq__sc_helper(c, 'p', i);
+        awq__sc_put(c, " ::= ");
+        c->word.len = 0;
+        awq__json_quote(c->ctx, &c->word, p[i].key, p[i].len);
+        awq__text_str(c->ctx, &c->word, ":");
+        if (c->word.failed) return;
+        awq__gr_literal(c->ctx, &c->out, c->word.data, c->word.len);
+        awq__sc_put(c, " \" \"? ");
+        awq__sc_call(c, p[i].schema ? p[i].schema : more);
+        if (next) {
+            awq__sc_ws(c, i + 1 < last ? " \",\" " : " (\",\" ", " ");
+            awq__sc_helper(c, 'p', i + 1);
+            awq__sc_put(c, i + 1 < last ? "" : ")?");
+        }
+        if (!p[i].required && next) {
+            awq__sc_put(c, " | ");
+            awq__sc_helper(c, 'p', i + 1);
+        }
+        awq__sc_put(c, "\n");
+    }
+    if (!any) return;
+    awq__sc_helper(c, 'p', n);
+    awq__sc_put(c, " ::= ");
+    awq__sc_helper(c, 'a', 0);
+    awq__sc_ws(c, " (\",\" ", " ");
+    awq__sc_helper(c, 'a', 0);
+    awq__sc_put(c, ")*\n");
+    awq__sc_helper(c, 'a', 0);
+    awq__sc_put(c, " ::= \"\\\"\" ");
+    awq__sc_helper(c, 'k', 0);
+    awq__sc_put(c, " \"\\\":\" \" \"? ");
+    awq__sc_call(c, more);
+    awq__sc_put(c, "\n");
+}
+
+/* The rules of an object whose properties and required are those of n schemas together. */
+static void awq__sc_object(awq__sc *c, const uint32_t *parts, uint32_t n, uint32_t additional)
+{
+    const awq__json *j = &c->j;
+    awq__sc_prop *props, **sorted;
+    uint32_t i, k, at, count = 0;
+    int any = additional && awq__json_is(j, additional) != AWQ__J_FALSE;
+    for (k = 0; k < n; k++)
+        count += awq__json_count(j, awq__json_get(j, parts[k], "properties"))
+                 + awq__json_count(j, awq__json_get(j, parts[k], "required"));
+    props = AWQ__NEW(c->ctx, awq__sc_prop, count + 1);
+    sorted = AWQ__NEW(c->ctx, awq__sc_prop *, count + 1);
+    if (!props || !sorted) c->st = AWQ_E_MEMORY;
+    for (at = 0, k = 0; k < 2 * n && !c->st; k++) { /* the properties of all, then what is required */
+        uint32_t list = awq__json_get(j, parts[k % n], k < n ? "properties" : "required");
+        if (list && awq__json_is(j, list) != (k < n ? AWQ__J_OBJ : AWQ__J_ARR))
+            awq__sc_fail(c, AWQ_E_FORMAT, list, k < n ? "expected an object" : "expected a list of names");
+        for (i = awq__json_first(j, list); i && !c->st; i = awq__json_next(j, i), at++) {
+            size_t len = j->nodes[i].key_len;
+            sorted[at] = &props[at];
+            props[at].key = k < n ? awq__json_key(j, i) : awq__json_str(j, i, &len);
+            props[at].len = (uint32_t)len;
+            props[at].schema = k < n ? i : 0;
+            props[at].at = at;
+            props[at].required = k >= n;
+            if (!props[at].key) awq__sc_fail(c, AWQ_E_FORMAT, list, "expected a list of names");
+        }
+    }
+    if (!c->st && at) qsort(sorted, at, sizeof *sorted, awq__sc_prop_order);
+    for (i = k = 0; i < at && !c->st; i++) { /* one of each name */
+        awq__sc_prop *p = sorted[i], *before = k ? sorted[k - 1] : NULL;
+        if (!before || before->len != p->len || memcmp(before->key, p->key, p->len)) {
+            sorted[k++] = p;
+            continue;
+        }
+        if (p->schema) awq__sc_fail(c, AWQ_E_UNSUPPORTED, p->schema, "the property is there twice");
+        before->required |= p->required;
+        p->drop = 1;
+    }
+    count = k;
+    if (!c->st) {
+        if (any) awq__sc_other_keys(c, sorted, count);
+        for (i = k = 0; i < at; i++)
+            if (!props[i].drop) props[k++] = props[i];
+        if (!c->st) awq__sc_properties(c, props, count, additional, any);
+    }
+    awq__free(c->ctx, props);
+    awq__free(c->ctx, sorted);
+}
+
+/* --- arrays: rules e0, e1, ...: the items from number i on, with commas */
+static void awq__sc_array(awq__sc *c, const uint32_t *kw)
+{
+    const awq__json *j = &c->j;
+    uint32_t prefix = kw[AWQ__KW_PREFIX], items = kw[AWQ__KW_ITEMS], n = awq__json_count(j, prefix);
+    uint32_t hi = awq__sc_count(c, kw, AWQ__KW_MAX_ITEMS, AWQ__GR_ANY);
+    uint32_t lo = awq__sc_count(c, kw, AWQ__KW_MIN_ITEMS, AWQ__MIN(n, hi));
+    uint32_t i, node = awq__json_first(j, prefix);
+    if (prefix && awq__json_is(j, prefix) != AWQ__J_ARR)
+        awq__sc_fail(c, AWQ_E_FORMAT, prefix, "expected a list of schemas");
+    if (awq__json_is(j, items) == AWQ__J_ARR)
+        awq__sc_fail(c, AWQ_E_UNSUPPORTED, items, "a list is not supported (its name now is prefixItems)");
+    if ((prefix && !items) || awq__json_is(j, items) == AWQ__J_FALSE) hi = AWQ__MIN(hi, n);
+    awq__sc_helper(c, 'l', 0);
+    awq__sc_put(c, " ::= ");
+    if (lo > hi) {
+        awq__sc_use(c, AWQ__SR_NEVER);
+        awq__sc_put(c, "\n");
+        return;
+    }
+    awq__sc_ws(c, "\"[\" ", hi ? lo ? " " : " (" : " ");
+    if (hi) {
+        awq__sc_helper(c, 'e', 0);
+        awq__sc_ws(c, " ", lo ? " " : ")? ");
+    }
+    awq__sc_put(c, "\"]\"\n");
+    for (i = 0; i < n && i < hi; i++, node = awq__json_next(j, node)) {
+        awq__sc_helper(c, 'e', i);
+        awq__sc_put(c, " ::= ");
+        awq__sc_call(c, node);
+        if (i + 1 < hi) {
+            awq__sc_ws(c, i + 1 < lo ? " \",\" " : " (\",\" ", " ");
+            awq__sc_helper(c, 'e', i + 1);
+            awq__sc_put(c, i + 1 < lo ? "" : ")?");
+        }
+        awq__sc_put(c, "\n");
+    }
+    if (hi <= n) return;
+    awq__sc_helper(c, 'e', n);
+    awq__sc_put(c, " ::= ");
+    awq__sc_call(c, items);
+    awq__sc_ws(c, " (\",\" ", " ");
+    awq__sc_call(c, items);
+    awq__sc_put(c, ")");
+    awq__sc_times(c, lo > n + 1 ? lo - n - 1 : 0, hi == AWQ__GR_ANY ? hi : hi - n - 1);
+    awq__sc_put(c, "\n");
+}
+
+/* --- schemas */
+static void awq__sc_values(awq__sc *c, const uint32_t *kw) /* enum, const */
+{
+    const awq__json *j = &c->j;
+    uint32_t list = kw[AWQ__KW_ENUM], i, n = 0;
+    unsigned types = kw[AWQ__KW_TYPE] ? awq__sc_types(c, kw[AWQ__KW_TYPE]) : 127;
+    awq__sc_alone(c, kw, list ? AWQ__KW_ENUM : AWQ__KW_CONST, 1u << AWQ__KW_TYPE);
+    if (list && awq__json_is(j, list) != AWQ__J_ARR)
+        awq__sc_fail(c, AWQ_E_FORMAT, list, "expected a list of values");
+    for (i = list ? awq__json_first(j, list) : kw[AWQ__KW_CONST]; i && !c->st;
+         i = list ? awq__json_next(j, i) : 0) {
+        static const unsigned of[] = {AWQ__SC_NULL, AWQ__SC_BOOL, AWQ__SC_BOOL, AWQ__SC_INT | AWQ__SC_NUM,
+                                      AWQ__SC_NUM, AWQ__SC_STR, AWQ__SC_ARR, AWQ__SC_OBJ};
+        if (!(of[j->nodes[i].type] & types)) continue;
+        c->word.len = 0;
+        awq__json_write(c->ctx, &c->word, j, i);
+        if (c->word.failed) return;
+        awq__sc_put(c, n++ ? " | " : "");
+        awq__gr_literal(c->ctx, &c->out, c->word.data, c->word.len);
+    }
+    if (!n) awq__sc_use(c, AWQ__SR_NEVER);
+    awq__sc_put(c, "\n");
+}
+
+static void awq__sc_alternatives(awq__sc *c, const uint32_t *kw) /* anyOf, oneOf */
+{
+    int k = kw[AWQ__KW_ANY] ? AWQ__KW_ANY : AWQ__KW_ONE;
+    uint32_t i = awq__json_first(&c->j, kw[k]);
+    awq__sc_alone(c, kw, k, 0);
+    if (awq__json_is(&c->j, kw[k]) != AWQ__J_ARR || !i)
+        awq__sc_fail(c, AWQ_E_FORMAT, kw[k], "expected a list of schemas");
+    for (; i && !c->st; i = awq__json_next(&c->j, i)) {
+        awq__sc_call(c, i);
+        awq__sc_put(c, awq__json_next(&c->j, i) ? " | " : "\n");
+    }
+}
+
+static void awq__sc_all(awq__sc *c, const uint32_t *kw) /* allOf: of one schema, or of objects */
+{
+    const awq__json *j = &c->j;
+    uint32_t list = kw[AWQ__KW_ALL], i = awq__json_first(j, list), n = 1, parts[AWQ__GR_NEST + 1];
+    uint32_t mine[AWQ__KW_COUNT];
+    int k, others = 0;
+    if (awq__json_is(j, list) != AWQ__J_ARR || !i) {
+        awq__sc_fail(c, AWQ_E_FORMAT, list, "expected a list of schemas");
+        return;
+    }
+    for (k = 0; k < AWQ__KW_COUNT; k++) others += kw[k] != 0;
+    if (others == 1 && awq__json_count(j, list) == 1) {
+        awq__sc_call(c, i);
+        awq__sc_put(c, "\n");
+        return;
+    }
+    awq__sc_alone(c, kw, AWQ__KW_ALL, 1u << AWQ__KW_TYPE | 1u << AWQ__KW_PROPERTIES | 1u << AWQ__KW_REQUIRED);
+    parts[0] = c->node;
+    for (; i && !c->st; i = awq__json_next(j, i)) {
+        uint32_t part = i, hops = 0;
+        memset(mine, 0, sizeof mine);
+        while (!c->st && awq__json_is(j, part) == AWQ__J_OBJ) {
+            awq__sc_read(c, part, mine);
+            if (!mine[AWQ__KW_REF]) break;
+            if (++hops > AWQ__GR_NEST) awq__sc_fail(c, AWQ_E_FORMAT, i, "$ref leads nowhere");
+            for (k = 0; k < AWQ__KW_COUNT; k++)
+                if (mine[k] && k != AWQ__KW_REF)
+                    awq__sc_fail(c, AWQ_E_UNSUPPORTED, part, "'%s' beside '$ref' is not supported",
+                                 awq__sc_keywords[k].name);
+            part = awq__sc_target(c, mine[AWQ__KW_REF]);
+        }
+        for (k = 0; k < AWQ__KW_COUNT; k++)
+            if (mine[k] && k != AWQ__KW_TYPE && k != AWQ__KW_PROPERTIES && k != AWQ__KW_REQUIRED)
+                awq__sc_fail(c, AWQ_E_UNSUPPORTED, part, "'%s' inside 'allOf' is not supported",
+                             awq__sc_keywords[k].name);
+        if (mine[AWQ__KW_TYPE] ? awq__sc_types(c, mine[AWQ__KW_TYPE]) != AWQ__SC_OBJ : !mine[AWQ__KW_PROPERTIES]
+                                                                                   && !mine[AWQ__KW_REQUIRED])
+            awq__sc_fail(c, AWQ_E_UNSUPPORTED, i, "'allOf' of other things than objects is not supported");
+        if (n > AWQ__GR_NEST) awq__sc_fail(c, AWQ_E_LIMIT, list, "more than 100 schemas");
+        else parts[n++] = part;
+    }
+    if (kw[AWQ__KW_TYPE] && awq__sc_types(c, kw[AWQ__KW_TYPE]) != AWQ__SC_OBJ)
+        awq__sc_fail(c, AWQ_E_UNSUPPORTED, c->node, "another type than object beside 'allOf' is not supported");
+    if (c->st) return;
+    awq__sc_helper(c, 'o', 0);
+    awq__sc_put(c, "\n");
+    awq__sc_object(c, parts, n, 0);
+}
+
+/* the rule of c->node, and those it is made of */
+static void awq__sc_rule(awq__sc *c)
+{
+    static const int simple[] = {AWQ__SR_NULL, AWQ__SR_BOOLEAN};
+    uint32_t node = c->node, kw[AWQ__KW_COUNT];
+    awq__json_type type = awq__json_is(&c->j, node);
+    unsigned types = 0, bit, n = 0;
+    int k, object = 0, array = 0;
+    if (type != AWQ__J_OBJ && type != AWQ__J_TRUE && type != AWQ__J_FALSE)
+        awq__sc_fail(c, AWQ_E_FORMAT, node, "expected a schema: an object, true or false");
+    memset(kw, 0, sizeof kw);
+    if (type == AWQ__J_OBJ) awq__sc_read(c, node, kw);
+    awq__sc_base(c, node);
+    awq__sc_put(c, " ::= ");
+    if (c->st) return;
+    if (kw[AWQ__KW_REF]) {
+        awq__sc_alone(c, kw, AWQ__KW_REF, 0);
+        node = awq__sc_target(c, kw[AWQ__KW_REF]);
+        if (!c->st) awq__sc_call(c, node);
+        awq__sc_put(c, "\n");
+        return;
+    }
+    if (kw[AWQ__KW_ENUM] || kw[AWQ__KW_CONST]) {
+        awq__sc_values(c, kw);
+        return;
+    }
+    if (kw[AWQ__KW_ANY] || kw[AWQ__KW_ONE]) {
+        awq__sc_alternatives(c, kw);
+        return;
+    }
+    if (kw[AWQ__KW_ALL]) {
+        awq__sc_all(c, kw);
+        return;
+    }
+    if (kw[AWQ__KW_TYPE]) types = awq__sc_types(c, kw[AWQ__KW_TYPE]);
+    else
+        for (k = 0; k < AWQ__KW_COUNT; k++)
+            if (kw[k]) types |= awq__sc_keywords[k].about;
+    for (bit = 1; bit <= AWQ__SC_OBJ; bit <<= 1) {
+        if (!(types & bit)) continue;
+        awq__sc_put(c, n++ ? " | " : "");
+        if (bit <= AWQ__SC_BOOL) awq__sc_use(c, simple[bit - 1]);
+        else if (bit <= AWQ__SC_NUM) awq__sc_number(c, kw, bit == AWQ__SC_NUM);
+        else if (bit == AWQ__SC_STR) awq__sc_string(c, kw);
+        else if (bit == AWQ__SC_ARR) {
+            array = kw[AWQ__KW_ITEMS] || kw[AWQ__KW_PREFIX] || kw[AWQ__KW_MIN_ITEMS] || kw[AWQ__KW_MAX_ITEMS];
+            if (array) awq__sc_helper(c, 'l', 0);
+            else awq__sc_use(c, AWQ__SR_ARRAY);
+        } else {
+            object = kw[AWQ__KW_PROPERTIES] || kw[AWQ__KW_REQUIRED] || kw[AWQ__KW_ADDITIONAL];
+            if (object) awq__sc_helper(c, 'o', 0);
+            else awq__sc_use(c, AWQ__SR_OBJECT);
+        }
+    }
+    if (!n) awq__sc_use(c, type == AWQ__J_FALSE ? AWQ__SR_NEVER : AWQ__SR_VALUE);
+    awq__sc_put(c, "\n");
+    if (array) awq__sc_array(c, kw);
+    if (object) awq__sc_object(c, &node, 1, kw[AWQ__KW_ADDITIONAL]);
+}
+
+/* GBNF of a schema's text; out is the caller's to free, also on failure */
+static awq_status awq__sc_make(awq_ctx *ctx, const char *text, size_t n, awq__text *out)
+{
+    awq__sc c;
+    uint32_t at;
+    int k;
+    memset(&c, 0, sizeof c);
+    c.ctx = ctx;
+    AWQ__TRY(awq__json_parse(ctx, "schema", text, n, &c.j));
+    c.queued = AWQ__NEW(ctx, uint8_t, c.j.n_nodes);
+    c.queue = AWQ__NEW(ctx, uint32_t, c.j.n_nodes);
+    if (!c.queued || !c.queue) c.st = AWQ_E_MEMORY;
+    else c.queued[1] = c.queue[c.n_queue++] = 1;
+    for (at = 0; at < c.n_queue && !c.st; at++) {
+        c.node = c.queue[at];
+        awq__sc_rule(&c);
+        if (c.out.failed || c.word.failed) c.st = AWQ_E_MEMORY;
+        if (c.out.len > AWQ__GR_MADE)
+            awq__sc_fail(&c, AWQ_E_LIMIT, c.node, "the rules made so far have more than %u MB",
+                         (unsigned)(AWQ__GR_MADE >> 20));
+    }
+    for (k = 0; k < 2 * AWQ__SR_COUNT; k++) /* twice, as object leads back to value */
+        if (c.used >> k % AWQ__SR_COUNT & 1) c.used |= awq__sc_rules[k % AWQ__SR_COUNT].uses;
+    for (k = 0; k < AWQ__SR_COUNT && !c.st; k++)
+        if (c.used >> k & 1) {
+            awq__sc_put(&c, awq__sc_rules[k].name);
+            awq__sc_put(&c, " ::= ");
+            awq__sc_put(&c, awq__sc_rules[k].text);
+            awq__sc_put(&c, "\n");
+        }
+    if (!c.st && c.out.failed) c.st = AWQ_E_MEMORY;
+    awq__json_free(ctx, &c.j);
+    awq__free(ctx, c.queued);
+    awq__free(ctx, c.queue);
+    awq__text_free(ctx, &c.word);
+    *out = c.out;
+    return c.st;
+}
+
+/* -------------------------------------------------------------------------------------------------------------
+   MARK: >>grammar
+   What may follow a text, byte by byte, and which tokens keep to it. Three layers:
+     1. GBNF text -> a tree -> a network of nodes over bytes for each rule (UTF-8 classes as byte ranges). All
+        rules share the node END; x* is a loop; a call with END behind it needs no return.
+     2. A configuration is a node and a stack of nodes to return to; stacks are shared lists. The set of all
+        configurations that a text may lead to is a state, known by its number; what a byte makes of a state is
+        worked out once and kept in a row of 256, so that a known step is one look-up.
+     3. The tokens of a vocabulary as a tree of their bytes in preorder, walked along with the states.
+   Invariants: the height of a node is how many returns its shortest way to END needs; a configuration whose
+   height and stack together pass AWQ__GR_STACK does not come to be, so every state that is not dead can still
+   be finished. Nothing is allocated after awq_grammar_create: when a table is full, the states that are neither
+   held nor on the way of the current call are dropped.
+   Tests: tests/test_grammar.c, tests/fuzz_grammar.c, tests/peers/schema.py */
+
+#define AWQ__GR_RULES 65536
+#define AWQ__GR_NODES (1 << 20)
+#define AWQ__GR_STACK 512     /* calls within each other; where a byte would need more it is not allowed */
+#ifndef AWQ__GR_WORK
+#  define AWQ__GR_WORK 20000000 /* configurations looked at in one call */
+#endif
+#define AWQ__GR_TOKEN 1024    /* bytes of a token; longer ones never fit */
+#define AWQ__GR_MASKS 256     /* masks kept, at most */
+#define AWQ__GR_LEAST ((size_t)64 << 10) /* bytes of memory */
+#define AWQ__GR_UNKNOWN 0xffffu /* in a row: not worked out yet */
+#define AWQ__GR_SHOW(n, s) (int)AWQ__MIN((size_t)(n), (size_t)100), (s) /* %.*s of a name that may be long */
+
+enum { AWQ__GT_TEXT = 1, AWQ__GT_CLASS, AWQ__GT_CALL, AWQ__GT_REPEAT, AWQ__GT_SEQUENCE, AWQ__GT_ALTERNATIVES };
+
+typedef struct awq__gr_tree {
+    uint32_t kind, at; /* byte of the GBNF text, for messages */
+    uint32_t a;        /* TEXT, CLASS: first byte, range; CALL: rule; else first child */
+    uint32_t next;     /* sibling; the children of a SEQUENCE are linked from the last to the first */
+    uint32_t lo, hi;   /* REPEAT: times; TEXT, CLASS: hi bytes, ranges */
+} awq__gr_tree;
+
+enum { AWQ__GN_END, AWQ__GN_BYTES, AWQ__GN_SPLIT, AWQ__GN_CALL };
+
+typedef struct awq__gr_node {
+    uint32_t kind, a, b; /* BYTES: b arcs from arc a on; SPLIT: to a and b; CALL: node a, then b */
+} awq__gr_node;
+
+typedef struct awq__gr_arc {
+    uint32_t to;
+    uint8_t lo, hi;
+} awq__gr_arc;
+
+typedef struct awq__gr_rule {
+    uint32_t at, len, tree, entry; /* its name in the text; entry: node */
+} awq__gr_rule;
+
+typedef struct awq__gr_text {
+    const char *s;
+    size_t n;
+    uint32_t at;
+} awq__gr_text;
+
+typedef struct awq__gr_build {
+    awq_ctx *ctx;
+    awq_status st;
+    const char *name, *s; /* what messages call the text */
+    size_t n, at;
+    int depth;
+    int64_t steps;
+    awq__text bytes;
+    awq__gr_tree *tree;
+    awq__gr_range *ranges;
+    awq__gr_rule *rules;
+    awq__gr_text *names;  /* rules' names, sorted; also strings of alternatives while they are compiled */
+    awq__gr_node *nodes;
+    awq__gr_arc *arcs, *open; /* open: arcs of nodes that are not finished */
+    awq__arena arena;         /* what follows */
+    uint32_t *height, *links, *first; /* nodes that lead to node i: links[first[i] .. first[i + 1]) */
+    size_t n_tree, cap_tree, n_ranges, cap_ranges, n_rules, cap_rules, n_names, cap_names, n_nodes, cap_nodes;
+    size_t n_arcs, cap_arcs, n_open, cap_open;
+} awq__gr_build;
+
+/* --- GBNF to a tree */
+static uint32_t awq__gr_fail(awq__gr_build *b, awq_status status, size_t at, const char *fmt, ...)
+    AWQ__PRINTF(4, 5);
+static uint32_t awq__gr_fail(awq__gr_build *b, awq_status status, size_t at, const char *fmt, ...)
+{
+    char text[512];
+    size_t i, line = 1, column = 1;
+    va_list ap;
+    if (b->st) return 0;
+    for (i = 0; i < at && i < b->n; i++) {
+        column++;
+        if (b->s[i] == '\n') line++, column = 1;
+    }
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    b->st = awq__fail(b->ctx, status, "%s, line %llu, column %llu: %s", b->name, (unsigned long long)line,
+                      (unsigned long long)column, text);
+    return 0;
+}
+
+/* room for one more, else b->st is set */
+static int awq__gr_room(awq__gr_build *b, void **array, size_t *cap, size_t n, size_t size)
+{
+    if (!b->st && !awq__grow(b->ctx, array, cap, n + 1, size)) b->st = AWQ_E_MEMORY;
+    return !b->st;
+}
+
+static uint32_t awq__gr_tree_new(awq__gr_build *b, uint32_t kind, size_t at, uint32_t a)
+{
+    awq__gr_tree *t;
+    if (!b->n_tree) b->n_tree = 1; /* 0 is none */
+    if (!awq__gr_room(b, (void **)&b->tree, &b->cap_tree, b->n_tree, sizeof *b->tree)) return 0;
+    t = &b->tree[b->n_tree];
+    memset(t, 0, sizeof *t);
+    t->kind = kind;
+    t->at = (uint32_t)at;
+    t->a = a;
+    return (uint32_t)b->n_tree++;
+}
+
+static int awq__gr_peek(const awq__gr_build *b) { return b->at < b->n ? (unsigned char)b->s[b->at] : -1; }
+
+static void awq__gr_space(awq__gr_build *b, int lines) /* spaces and comments; with `lines` over line breaks */
+{
+    int c;
+    while ((c = awq__gr_peek(b)) == ' ' || c == '\t' || c == '#' || (lines && (c == '\n' || c == '\r'))) {
+        if (c == '#')
+            while ((c = awq__gr_peek(b)) != '\n' && c != '\r' && c >= 0) b->at++;
+        else b->at++;
+    }
+}
+
+static size_t awq__gr_name(const awq__gr_build *b) /* bytes of a name here */
+{
+    size_t i;
+    for (i = b->at; i < b->n; i++) {
+        int c = (unsigned char)b->s[i];
+        if (!((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '-' || c == '_')) break;
+    }
+    return i - b->at;
+}
+
+static uint32_t awq__gr_char(awq__gr_build *b) /* a character of a literal or class, escapes resolved */
+{
+    static const char from[] = "nrt\"\\[]", to[] = "\n\r\t\"\\[]";
+    size_t at = b->at;
+    uint32_t cp = 0;
+    if (awq__gr_peek(b) == '\\') {
+        int c = ++b->at < b->n ? (unsigned char)b->s[b->at] : 0, d;
+        int digits = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
+        const char *known = c ? strchr(from, c) : NULL;
+        b->at++;
+        if (known) return (unsigned char)to[known - from];
+        if (!digits) return awq__gr_fail(b, AWQ_E_FORMAT, at, "an unknown escape");
+        for (; digits; digits--, b->at++) {
+            d = b->at < b->n ? awq__tok_hex(b->s[b->at]) : -1;
+            if (d < 0) return awq__gr_fail(b, AWQ_E_FORMAT, at, "a hexadecimal digit was expected");
+            cp = cp << 4 | (uint32_t)d;
+        }
+        if (cp > 0x10ffff) return awq__gr_fail(b, AWQ_E_FORMAT, at, "a character beyond U+10FFFF");
+    } else {
+        const unsigned char *u = (const unsigned char *)b->s + b->at;
+        int len = awq__utf8_len(u, b->n - b->at);
+        if (!len) return awq__gr_fail(b, AWQ_E_FORMAT, at, "a byte that is not UTF-8 (0x%02x)", u[0]);
+        cp = awq__utf8_get(u, len);
+        b->at += (size_t)len;
+    }
+    return cp;
+}
+
+static uint32_t awq__gr_read_text(awq__gr_build *b)
+{
+    size_t at = b->at++, from = b->bytes.len;
+    uint32_t t;
+    while (!b->st && awq__gr_peek(b) != '"') {
+        char utf8[4];
+        size_t here = b->at;
+        uint32_t cp;
+        if (awq__gr_peek(b) < 0) return awq__gr_fail(b, AWQ_E_FORMAT, at, "'\"' without an end");
+        cp = awq__gr_char(b);
+        if (cp >= 0xd800 && cp < 0xe000) return awq__gr_fail(b, AWQ_E_FORMAT, here, "half of a surrogate pair");
+        awq__text_add(b->ctx, &b->bytes, utf8, (size_t)awq__utf8_put(cp, utf8));
+    }
+    b->at++;
+    if (b->bytes.failed) b->st = AWQ_E_MEMORY;
+    t = awq__gr_tree_new(b, AWQ__GT_TEXT, at, (uint32_t)from);
+    if (t) b->tree[t].hi = (uint32_t)(b->bytes.len - from);
+    return t;
+}
+
+static uint32_t awq__gr_read_class(awq__gr_build *b) /* [...] or . */
+{
+    size_t at = b->at++, from = b->n_ranges, n;
+    int any = b->s[at] == '.', negate = any;
+    uint32_t t;
+    if (!any && awq__gr_peek(b) == '^') negate = 1, b->at++;
+    while (!any && !b->st && awq__gr_peek(b) != ']') {
+        awq__gr_range r;
+        if (awq__gr_peek(b) < 0) return awq__gr_fail(b, AWQ_E_FORMAT, at, "'[' without an end");
+        r.lo = r.hi = awq__gr_char(b);
+        if (awq__gr_peek(b) == '-' && b->at + 1 < b->n && b->s[b->at + 1] != ']') {
+            b->at++;
+            r.hi = awq__gr_char(b);
+            if (r.hi < r.lo) return awq__gr_fail(b, AWQ_E_FORMAT, at, "a range that ends before it begins");
+        }
+        if (awq__gr_room(b, (void **)&b->ranges, &b->cap_ranges, b->n_ranges + 1, sizeof r))
+            b->ranges[b->n_ranges++] = r;
+    }
+    if (!any) b->at++;
+    if (!awq__gr_room(b, (void **)&b->ranges, &b->cap_ranges, b->n_ranges + 1, sizeof *b->ranges)) return 0;
+    n = awq__gr_set(b->ranges + from, b->n_ranges - from, negate);
+    b->n_ranges = from + n;
+    t = awq__gr_tree_new(b, AWQ__GT_CLASS, at, (uint32_t)from);
+    if (t) b->tree[t].hi = (uint32_t)n;
+    return t;
+}
+
+static uint32_t awq__gr_number(awq__gr_build *b, uint32_t otherwise)
+{
+    uint32_t v = 0;
+    size_t at = b->at;
+    for (; awq__gr_peek(b) >= '0' && awq__gr_peek(b) <= '9'; b->at++) {
+        v = v * 10 + (uint32_t)(awq__gr_peek(b) - '0');
+        if (v > AWQ__GR_REPEAT)
+            return awq__gr_fail(b, AWQ_E_LIMIT, at, "more than %d repetitions", AWQ__GR_REPEAT);
+    }
+    return b->at > at ? v : otherwise;
+}
+
+static uint32_t awq__gr_read_repeat(awq__gr_build *b, uint32_t what)
+{
+    size_t at = b->at;
+    int c = b->s[b->at++];
+    uint32_t lo = c == '+', hi = c == '?' ? 1 : AWQ__GR_ANY, t;
+    if (c == '{') {
+        awq__gr_space(b, 1);
+        lo = hi = awq__gr_number(b, AWQ__GR_ANY);
+        awq__gr_space(b, 1);
+        if (awq__gr_peek(b) == ',') {
+            b->at++;
+            awq__gr_space(b, 1);
+            hi = awq__gr_number(b, AWQ__GR_ANY);
+            awq__gr_space(b, 1);
+        }
+        if (lo == AWQ__GR_ANY || lo > hi || awq__gr_peek(b) != '}')
+            return awq__gr_fail(b, AWQ_E_FORMAT, at, "expected {2}, {2,} or {2,5}");
+        b->at++;
+    }
+    t = awq__gr_tree_new(b, AWQ__GT_REPEAT, at, what);
+    if (t) b->tree[t].lo = lo, b->tree[t].hi = hi;
+    return t;
+}
+
+static uint32_t awq__gr_read_alternatives(awq__gr_build *b);
+
+static uint32_t awq__gr_read_sequence(awq__gr_build *b)
+{
+    uint32_t t = awq__gr_tree_new(b, AWQ__GT_SEQUENCE, b->at, 0), item;
+    int again = 0, repeat;
+    while (!b->st) {
+        int c = awq__gr_peek(b);
+        size_t n = awq__gr_name(b), at = b->at;
+        repeat = c == '*' || c == '+' || c == '?' || c == '{';
+        if (c == '"') item = awq__gr_read_text(b);
+        else if (c == '[' || c == '.') item = awq__gr_read_class(b);
+        else if (n) {
+            item = awq__gr_tree_new(b, AWQ__GT_CALL, at, (uint32_t)n); /* the rule comes later */
+            b->at += n;
+        } else if (c == '(') {
+            if (++b->depth > AWQ__GR_NEST)
+                return awq__gr_fail(b, AWQ_E_LIMIT, at, "more than %d parentheses within each other",
+                                    AWQ__GR_NEST);
+            b->at++;
+            awq__gr_space(b, 1);
+            item = awq__gr_read_alternatives(b);
+            if (awq__gr_peek(b) != ')') return awq__gr_fail(b, AWQ_E_FORMAT, at, "'(' without an end");
+            b->at++;
+            b->depth--;
+        } else if (repeat) {
+            item = b->tree[t].a;
+            if (!item || again)
+                return awq__gr_fail(b, AWQ_E_FORMAT, at, again ? "'%c' behind a repetition needs parentheses"
+                                                               : "nothing stands before '%c'", c);
+            b->tree[t].a = b->tree[item].next;
+            b->tree[item].next = 0;
+            item = awq__gr_read_repeat(b, item);
+        } else break;
+        if (b->st) return 0;
+        b->tree[item].next = b->tree[t].a;
+        b->tree[t].a = item;
+        again = repeat;
+        awq__gr_space(b, b->depth > 0);
+    }
+    if (b->st) return 0;
+    item = b->tree[t].a;
+    return item && !b->tree[item].next ? item : t; /* a sequence of one is that one */
+}
+
+static uint32_t awq__gr_read_alternatives(awq__gr_build *b)
+{
+    uint32_t t = awq__gr_tree_new(b, AWQ__GT_ALTERNATIVES, b->at, 0), item;
+    while (!b->st) {
+        size_t end;
+        item = awq__gr_read_sequence(b);
+        if (b->st) return 0;
+        b->tree[item].next = b->tree[t].a;
+        b->tree[t].a = item;
+        end = b->at;
+        awq__gr_space(b, 1);
+        if (awq__gr_peek(b) != '|') {
+            b->at = b->depth ? b->at : end;
+            break;
+        }
+        b->at++;
+        awq__gr_space(b, 1);
+    }
+    if (b->st) return 0;
+    item = b->tree[t].a;
+    return b->tree[item].next ? t : item;
+}
+
+static int awq__gr_name_order(const void *a, const void *b)
+{
+    const awq__gr_text *x = (const awq__gr_text *)a, *y = (const awq__gr_text *)b;
+    int order = x->n || y->n ? memcmp(x->s, y->s, AWQ__MIN(x->n, y->n)) : 0;
+    if (order) return order;
+    return x->n != y->n ? (x->n < y->n ? -1 : 1) : x->at < y->at ? -1 : x->at > y->at;
+}
+
+/* number of the rule of this name, or UINT32_MAX */
+static uint32_t awq__gr_find(const awq__gr_build *b, const char *s, size_t n)
+{
+    size_t lo = 0, hi = b->n_names;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        const awq__gr_text *x = &b->names[mid];
+        int order = memcmp(x->s, s, AWQ__MIN(x->n, n));
+        if (!order && x->n == n) return x->at;
+        if (order < 0 || (!order && x->n < n)) lo = mid + 1;
+        else hi = mid;
+    }
+    return UINT32_MAX;
+}
+
+static void awq__gr_read(awq__gr_build *b)
+{
+    size_t i;
+    awq__gr_space(b, 1);
+    while (!b->st && b->at < b->n) {
+        awq__gr_rule r;
+        memset(&r, 0, sizeof r);
+        r.at = (uint32_t)b->at;
+        r.len = (uint32_t)awq__gr_name(b);
+        b->at += r.len;
+        awq__gr_space(b, 0);
+        if (!r.len || b->n - b->at < 3 || memcmp(b->s + b->at, "::=", 3))
+            awq__gr_fail(b, AWQ_E_FORMAT, b->at, "expected %s", r.len ? "'::='" : "the name of a rule");
+        b->at += 3;
+        if (b->n_rules == AWQ__GR_RULES)
+            awq__gr_fail(b, AWQ_E_LIMIT, r.at, "more than %d rules", AWQ__GR_RULES);
+        if (b->st) return;
+        awq__gr_space(b, 1);
+        r.tree = awq__gr_read_alternatives(b);
+        if (!b->st && b->at < b->n && b->s[b->at] != '\n' && b->s[b->at] != '\r')
+            awq__gr_fail(b, AWQ_E_FORMAT, b->at, "'%c' is not expected here",
+                         b->s[b->at] > ' ' && b->s[b->at] < 127 ? b->s[b->at] : '?');
+        if (!awq__gr_room(b, (void **)&b->rules, &b->cap_rules, b->n_rules, sizeof r)) return;
+        b->rules[b->n_rules++] = r;
+        awq__gr_space(b, 1);
+    }
+    for (i = 0; i < b->n_rules; i++) {
+        awq__gr_text x;
+        x.s = b->s + b->rules[i].at;
+        x.n = b->rules[i].len;
+        x.at = (uint32_t)i;
+        if (!awq__gr_room(b, (void **)&b->names, &b->cap_names, i, sizeof x)) return;
+        b->names[b->n_names++] = x;
+    }
+    if (b->n_names) qsort(b->names, b->n_names, sizeof *b->names, awq__gr_name_order);
+    for (i = 1; i < b->n_names; i++)
+        if (b->names[i].n == b->names[i - 1].n && !memcmp(b->names[i].s, b->names[i - 1].s, b->names[i].n))
+            awq__gr_fail(b, AWQ_E_FORMAT, b->rules[b->names[i].at].at, "the rule '%.*s' is there twice",
+                         AWQ__GR_SHOW(b->names[i].n, b->names[i].s));
+    for (i = 1; i < b->n_tree && !b->st; i++) {
+        awq__gr_tree *t = &b->tree[i];
+        uint32_t rule, n = t->a;
+        if (t->kind != AWQ__GT_CALL) continue;
+        rule = awq__gr_find(b, b->s + t->at, n);
+        if (rule == UINT32_MAX)
+            awq__gr_fail(b, AWQ_E_FORMAT, t->at, "there is no rule '%.*s'", AWQ__GR_SHOW(n, b->s + t->at));
+        t->a = rule;
+    }
+    if (!b->st && awq__gr_find(b, "root", 4) == UINT32_MAX)
+        awq__gr_fail(b, AWQ_E_FORMAT, b->n, "there is no rule 'root'");
+}
+
+/* --- a tree to nodes, from its end to its beginning: `next` is the node behind */
+static uint32_t awq__gr_node_new(awq__gr_build *b, uint32_t kind, uint32_t a, uint32_t to)
+{
+    awq__gr_node *x;
+    if (b->n_nodes == AWQ__GR_NODES)
+        return awq__gr_fail(b, AWQ_E_LIMIT, b->at, "the rules so far take more than %d nodes", AWQ__GR_NODES);
+    if (!awq__gr_room(b, (void **)&b->nodes, &b->cap_nodes, b->n_nodes, sizeof *b->nodes)) return 0;
+    x = &b->nodes[b->n_nodes];
+    x->kind = kind;
+    x->a = a;
+    x->b = to;
+    return (uint32_t)b->n_nodes++;
+}
+
+static void awq__gr_arc_open(awq__gr_build *b, unsigned lo, unsigned hi, uint32_t to, size_t base)
+{
+    awq__gr_arc *x = b->n_open > base ? &b->open[b->n_open - 1] : NULL;
+    if (x && x->to == to && x->hi + 1u == lo) {
+        x->hi = (uint8_t)hi;
+        return;
+    }
+    if (!awq__gr_room(b, (void **)&b->open, &b->cap_open, b->n_open, sizeof *x)) return;
+    x = &b->open[b->n_open++];
+    x->lo = (uint8_t)lo;
+    x->hi = (uint8_t)hi;
+    x->to = to;
+}
+
+static uint32_t awq__gr_bytes(awq__gr_build *b, size_t base) /* a node of the open arcs from `base` on */
+{
+    uint32_t node = awq__gr_node_new(b, AWQ__GN_BYTES, (uint32_t)b->n_arcs, (uint32_t)(b->n_open - base));
+    size_t i;
+    for (i = base; i < b->n_open; i++)
+        if (awq__gr_room(b, (void **)&b->arcs, &b->cap_arcs, b->n_arcs, sizeof *b->arcs))
+            b->arcs[b->n_arcs++] = b->open[i];
+    b->n_open = base;
+    return node;
+}
+
+static uint32_t awq__gr_byte(awq__gr_build *b, unsigned lo, unsigned hi, uint32_t to)
+{
+    size_t base = b->n_open;
+    awq__gr_arc_open(b, lo, hi, to, base);
+    return awq__gr_bytes(b, base);
+}
+
+static uint32_t awq__gr_string(awq__gr_build *b, const char *s, size_t n, uint32_t next)
+{
+    while (n && !b->st) {
+        unsigned char c = (unsigned char)s[--n];
+        next = awq__gr_byte(b, c, c, next);
+    }
+    return next;
+}
+
+/* Alternatives that are strings, sorted, alike in their first `depth` bytes, as a tree of bytes: otherwise a
+   list of thousands would be a state of thousands of configurations. */
+static uint32_t awq__gr_strings(awq__gr_build *b, size_t lo, size_t hi, size_t depth, uint32_t next)
+{
+    const awq__gr_text *x = b->names;
+    size_t base = b->n_open, i, end, common = depth;
+    uint32_t node;
+    int ends = 0;
+    for (; lo < hi && x[lo].n == depth; lo++) ends = 1;
+    if (lo == hi || b->st) return next;
+    if (hi - lo == 1) {
+        node = awq__gr_string(b, x[lo].s + depth, x[lo].n - depth, next);
+        return ends ? awq__gr_node_new(b, AWQ__GN_SPLIT, node, next) : node;
+    }
+    while (common < x[lo].n && x[lo].s[common] == x[hi - 1].s[common]) common++; /* the last is as long */
+    if (common > depth) node = awq__gr_strings(b, lo, hi, common, next);
+    else {
+        for (i = lo; i < hi; i = end) {
+            unsigned char c = (unsigned char)x[i].s[depth];
+            for (end = i + 1; end < hi && (unsigned char)x[end].s[depth] == c; end++)
+                ;
+            node = awq__gr_strings(b, i, end, depth + 1, next);
+            awq__gr_arc_open(b, c, c, node, base);
+        }
+        node = awq__gr_bytes(b, base);
+    }
+    node = awq__gr_string(b, x[lo].s + depth, common - depth, node);
+    return ends ? awq__gr_node_new(b, AWQ__GN_SPLIT, node, next) : node;
+}
+
+typedef struct awq__gr_class {
+    const awq__gr_range *r;
+    size_t n;
+    uint32_t least, next;
+    uint32_t any[3]; /* nodes for 1 to 3 more bytes, whichever; 0: not made yet */
+} awq__gr_class;
+
+/* how much of lo..hi is in the class and is written in as many bytes as `least`: 0 none, 1 part, 2 all */
+static int awq__gr_covers(const awq__gr_class *x, uint32_t lo, uint32_t hi)
+{
+    size_t a = 0, end = x->n;
+    if (hi < x->least || (lo >= 0xd800 && hi < 0xe000)) return 0;
+    while (a < end) {
+        size_t mid = a + (end - a) / 2;
+        if (x->r[mid].hi < lo) a = mid + 1;
+        else end = mid;
+    }
+    if (a == x->n || x->r[a].lo > hi) return 0;
+    if (lo < x->least || (lo < 0xe000 && hi >= 0xd800)) return 1; /* overlong forms and surrogates are out */
+    return x->r[a].lo <= lo && x->r[a].hi >= hi ? 2 : 1;
+}
+
+/* an arc for one byte: the bits of the character so far are `prefix`, `more` bytes follow */
+static void awq__gr_class_arc(awq__gr_build *b, awq__gr_class *x, unsigned byte, uint32_t prefix, int more,
+                              size_t base)
+{
+    uint32_t lo = prefix << 6 * more, to = x->next;
+    int covers = awq__gr_covers(x, lo, lo + (1u << 6 * more) - 1), i;
+    b->steps++;
+    if (!covers || b->st) return;
+    if (covers == 2)
+        for (i = 0; i < more; i++) {
+            if (!x->any[i]) x->any[i] = awq__gr_byte(b, 0x80, 0xbf, to);
+            to = x->any[i];
+        }
+    else {
+        size_t inner = b->n_open;
+        for (i = 0; i < 64; i++)
+            awq__gr_class_arc(b, x, 0x80u + (unsigned)i, prefix << 6 | (uint32_t)i, more - 1, inner);
+        to = awq__gr_bytes(b, inner);
+    }
+    awq__gr_arc_open(b, byte, byte, to, base);
+}
+
+static uint32_t awq__gr_compile_class(awq__gr_build *b, const awq__gr_tree *t, uint32_t next)
+{
+    awq__gr_class x;
+    size_t base = b->n_open;
+    unsigned c;
+    memset(&x, 0, sizeof x);
+    x.r = b->ranges + t->a;
+    x.n = t->hi;
+    x.next = next;
+    for (c = 0; c < 0x80; c++) awq__gr_class_arc(b, &x, c, c, 0, base);
+    for (x.least = 0x80, c = 0xc2; c < 0xe0; c++) awq__gr_class_arc(b, &x, c, c & 0x1f, 1, base);
+    for (x.least = 0x800; c < 0xf0; c++) awq__gr_class_arc(b, &x, c, c & 0x0f, 2, base);
+    for (x.least = 0x10000; c < 0xf5; c++) awq__gr_class_arc(b, &x, c, c & 7, 3, base);
+    return awq__gr_bytes(b, base);
+}
+
+static uint32_t awq__gr_compile(awq__gr_build *b, uint32_t tree, uint32_t next)
+{
+    awq__gr_tree t = b->tree[tree];
+    uint32_t i, k, node;
+    b->at = t.at;
+    if (++b->steps > 16 * AWQ__GR_NODES)
+        awq__gr_fail(b, AWQ_E_LIMIT, t.at, "the repetitions and classes so far take more than %d steps",
+                     16 * AWQ__GR_NODES);
+    if (b->st) return 0;
+    switch (t.kind) {
+    case AWQ__GT_TEXT: return t.hi ? awq__gr_string(b, b->bytes.data + t.a, t.hi, next) : next;
+    case AWQ__GT_CLASS: return awq__gr_compile_class(b, &t, next);
+    case AWQ__GT_CALL: return awq__gr_node_new(b, AWQ__GN_CALL, t.a, next);
+    case AWQ__GT_SEQUENCE:
+        for (i = t.a; i; i = b->tree[i].next) next = awq__gr_compile(b, i, next);
+        return next;
+    case AWQ__GT_REPEAT:
+        if (t.hi == AWQ__GR_ANY) {
+            uint32_t loop = awq__gr_node_new(b, AWQ__GN_SPLIT, 0, next);
+            node = awq__gr_compile(b, t.a, loop);
+            if (b->st) return 0;
+            b->nodes[loop].a = node;
+            next = t.lo ? node : loop;
+            k = t.lo ? t.lo - 1 : 0;
+        } else {
+            uint32_t out = next;
+            for (i = t.lo; i < t.hi && !b->st; i++) {
+                node = awq__gr_compile(b, t.a, next);
+                next = awq__gr_node_new(b, AWQ__GN_SPLIT, node, out);
+            }
+            k = t.lo;
+        }
+        for (i = 0; i < k && !b->st; i++) next = awq__gr_compile(b, t.a, next);
+        return next;
+    default: {
+        size_t base = b->n_names;
+        node = UINT32_MAX;
+        for (i = t.a; i && !b->st; i = b->tree[i].next) {
+            if (b->tree[i].kind == AWQ__GT_TEXT) {
+                awq__gr_text x;
+                x.s = b->tree[i].hi ? b->bytes.data + b->tree[i].a : "";
+                x.n = b->tree[i].hi;
+                x.at = i;
+                if (awq__gr_room(b, (void **)&b->names, &b->cap_names, b->n_names, sizeof x))
+                    b->names[b->n_names++] = x;
+                continue;
+            }
+            k = awq__gr_compile(b, i, next);
+            node = node == UINT32_MAX ? k : awq__gr_node_new(b, AWQ__GN_SPLIT, k, node);
+        }
+        if (b->n_names > base && !b->st) {
+            qsort(b->names + base, b->n_names - base, sizeof *b->names, awq__gr_name_order);
+            k = awq__gr_strings(b, base, b->n_names, 0, next);
+            node = node == UINT32_MAX ? k : awq__gr_node_new(b, AWQ__GN_SPLIT, k, node);
+        }
+        b->n_names = base;
+        return node;
+    }
+    }
+}
+
+/* --- what the nodes are good for */
+static uint32_t *awq__gr_array(awq__gr_build *b, size_t n) /* zeroed, until the end of the build */
+{
+    uint32_t *p = b->st ? NULL : (uint32_t *)awq__arena_alloc(b->ctx, &b->arena, n + 1, sizeof *p);
+    if (!p && !b->st) b->st = AWQ_E_MEMORY;
+    return p;
+}
+
+static void awq__gr_link(awq__gr_build *b) /* calls go to nodes now, and links back from every node */
+{
+    size_t i, k, total = 0;
+    int pass;
+    for (i = 0; i < b->n_nodes; i++)
+        if (b->nodes[i].kind == AWQ__GN_CALL) b->nodes[i].a = b->rules[b->nodes[i].a].entry;
+    b->first = awq__gr_array(b, b->n_nodes + 1);
+    for (pass = 0; pass < 2 && !b->st; pass++) { /* count in first[to + 2], place at first[to + 1] */
+        for (i = 0; i < b->n_nodes; i++) {
+            const awq__gr_node *x = &b->nodes[i];
+            size_t n = x->kind == AWQ__GN_BYTES ? x->b : x->kind == AWQ__GN_END ? 0 : 2;
+            for (k = 0; k < n; k++) {
+                uint32_t to = x->kind == AWQ__GN_BYTES ? b->arcs[x->a + k].to : k ? x->b : x->a;
+                if (pass) b->links[b->first[to + 1]++] = (uint32_t)i;
+                else b->first[to + 2]++, total++;
+            }
+        }
+        if (pass) break;
+        for (i = 2; i < b->n_nodes + 2; i++) b->first[i] += b->first[i - 1];
+        b->links = awq__gr_array(b, total);
+    }
+}
+
+/* The height of every node, UINT32_MAX where END is out of reach; with `silent` only over ways that read
+   nothing. Nodes are settled from the lowest height on; one list is for this height, the other for the next. */
+static void awq__gr_heights(awq__gr_build *b, int silent)
+{
+    uint32_t *h = awq__gr_array(b, b->n_nodes), *list[2], level, k;
+    size_t n[2] = {1, 0}, i;
+    int now = 0;
+    list[0] = awq__gr_array(b, b->n_nodes);
+    list[1] = awq__gr_array(b, b->n_nodes);
+    if (b->st) return;
+    for (i = 1; i < b->n_nodes; i++) h[i] = UINT32_MAX; /* node 0 is END: list[0][0], h[0] = 0 */
+    for (level = 0; n[now]; level++, now = !now) {
+        for (i = 0; i < n[now]; i++) {
+            uint32_t node = list[now][i];
+            for (k = b->first[node]; k < b->first[node + 1]; k++) {
+                uint32_t from = b->links[k];
+                const awq__gr_node *x = &b->nodes[from];
+                int to = now;
+                if (h[from] != UINT32_MAX || (silent && x->kind == AWQ__GN_BYTES)) continue;
+                if (x->kind == AWQ__GN_CALL) {
+                    if (h[x->a] == UINT32_MAX || h[x->b] == UINT32_MAX) continue;
+                    if (x->b && h[x->a] == level) to = !now; /* the return is one more */
+                }
+                h[from] = level + (to != now);
+                list[to][n[to]++] = from;
+            }
+        }
+        n[now] = 0;
+    }
+    b->height = h;
+}
+
+/* Refuse rules that may call themselves before they read a byte. height: that of `silent`. */
+static void awq__gr_left_recursion(awq__gr_build *b)
+{
+    uint32_t *seen = awq__gr_array(b, b->n_nodes), *stack = awq__gr_array(b, 2 * b->n_nodes);
+    uint32_t *rule_of = awq__gr_array(b, b->n_nodes), *first = awq__gr_array(b, b->n_rules);
+    uint32_t *at = awq__gr_array(b, b->n_rules), *path = awq__gr_array(b, b->n_rules);
+    uint32_t *edges = awq__gr_array(b, b->n_nodes); /* a node calls one rule at most */
+    uint8_t *state = (uint8_t *)awq__gr_array(b, b->n_rules); /* 1: on the path, 2: done */
+    size_t r, n, n_edges = 0, depth;
+    if (b->st) return;
+    for (r = 0; r < b->n_rules; r++) rule_of[b->rules[r].entry] = (uint32_t)r;
+    for (r = 0; r < b->n_rules; r++) { /* the rules that each one may call first */
+        first[r] = (uint32_t)n_edges;
+        for (n = 0, stack[n++] = b->rules[r].entry; n;) {
+            uint32_t node = stack[--n];
+            const awq__gr_node *x = &b->nodes[node];
+            if (!node || seen[node]) continue; /* every node but END belongs to one rule */
+            seen[node] = 1;
+            if (x->kind == AWQ__GN_SPLIT) stack[n++] = x->a, stack[n++] = x->b;
+            if (x->kind != AWQ__GN_CALL) continue;
+            if (x->a) edges[n_edges++] = rule_of[x->a]; /* a rule whose entry is END calls nothing */
+            if (b->height[x->a] != UINT32_MAX) stack[n++] = x->b;
+        }
+    }
+    first[b->n_rules] = (uint32_t)n_edges;
+    for (r = 0; r < b->n_rules; r++) {
+        if (state[r]) continue;
+        for (depth = 0, path[depth++] = (uint32_t)r, state[r] = 1, at[r] = first[r]; depth;) {
+            uint32_t from = path[depth - 1], to;
+            if (at[from] == first[from + 1]) {
+                state[from] = 2;
+                depth--;
+                continue;
+            }
+            to = edges[at[from]++];
+            if (state[to] == 1) {
+                awq__gr_fail(b, AWQ_E_UNSUPPORTED, b->rules[to].at, "left recursion: the rule '%.*s' may call "
+                             "itself before it reads anything",
+                             AWQ__GR_SHOW(b->rules[to].len, b->s + b->rules[to].at));
+                return;
+            }
+            if (!state[to]) state[to] = 1, at[to] = first[to], path[depth++] = to;
+        }
+    }
+}
+
+/* --- the automaton */
+typedef struct awq__gr_frame { /* a stack: a node to return to, on another stack; 0 is the empty one */
+    uint32_t ret, up, depth, link; /* link: next in its hash chain; while tables are emptied, its new number */
+} awq__gr_frame;
+
+typedef struct awq__gr_seen { /* slot of the set of configurations of the state being made */
+    uint64_t item;
+    uint32_t stamp;
+} awq__gr_seen;
+
+typedef struct awq__gr_state {
+    uint32_t at, n;  /* its configurations in the pool; unused: at is the next unused state */
+    uint32_t hash;
+    int32_t hold, mask; /* mask: which of the masks kept is its; -1: none */
+    int accepts;
+} awq__gr_state;
+
+struct awq_grammar {
+    awq__arena arena; /* owns everything below */
+    char *text;
+    const awq__gr_node *nodes;
+    const awq__gr_arc *arcs;
+    const uint32_t *height;
+    /* configurations: node << 32 | stack, where the node is one of BYTES, or END with the empty stack */
+    uint64_t *pool, *list; /* pool: for each state its number, then its configurations; list: of a new state */
+    awq__gr_seen *seen;
+    awq__gr_frame *frames;
+    uint32_t *chains;          /* [frame_mask + 1] first frame with this hash */
+    awq__gr_state *states;     /* [max_states + 1], 0 unused */
+    uint16_t *rows, *slots;    /* rows [max_states + 1, 256]; slots [slot_mask + 1]: states by their hash */
+    uint32_t max_pool, max_list, max_frames, max_states, seen_mask, frame_mask, slot_mask;
+    uint32_t n_pool, n_list, n_frames, n_states, unused, stamp;
+    int64_t work;
+    int32_t start;
+    uint16_t path[AWQ__GR_TOKEN + 2]; /* states on the way to the token that is tried */
+    /* masks kept, of one vocabulary */
+    uint32_t *masks;
+    size_t mask_words; /* room */
+    uint64_t vocab;
+    int64_t vocab_size, mask_count[AWQ__GR_MASKS];
+    uint16_t mask_owner[AWQ__GR_MASKS];
+    int32_t n_masks, next_mask;
+};
+
+enum { AWQ__GR_FULL = -1, AWQ__GR_MANY = -2 };
+
+static uint32_t awq__gr_mix(uint64_t x)
+{
+    x *= 0x9e3779b97f4a7c15ull;
+    x = (x ^ x >> 29) * 0xbf58476d1ce4e5b9ull;
+    return (uint32_t)(x >> 32);
+}
+
+/* the stack `up` with one more return; 0: no room */
+static uint32_t awq__gr_frame_of(awq_grammar *g, uint32_t ret, uint32_t up)
+{
+    uint32_t *chain = &g->chains[awq__gr_mix((uint64_t)ret << 32 | up) & g->frame_mask], f;
+    for (f = *chain; f; f = g->frames[f].link)
+        if (g->frames[f].ret == ret && g->frames[f].up == up) return f;
+    if (g->n_frames == g->max_frames) return 0;
+    f = ++g->n_frames;
+    g->frames[f].ret = ret;
+    g->frames[f].up = up;
+    g->frames[f].depth = g->frames[up].depth + 1;
+    g->frames[f].link = *chain;
+    *chain = f;
+    return f;
+}
+
+/* a configuration into the list unless it is there or cannot be finished; 0: no room */
+static int awq__gr_push(awq_grammar *g, uint32_t node, uint32_t stack)
+{
+    uint64_t item = (uint64_t)node << 32 | stack;
+    uint32_t i;
+    if (g->height[node] > AWQ__GR_STACK - g->frames[stack].depth) return 1;
+    for (i = awq__gr_mix(item) & g->seen_mask; g->seen[i].stamp == g->stamp; i = (i + 1) & g->seen_mask)
+        if (g->seen[i].item == item) return 1;
+    if (g->n_list == g->max_list) return 0;
+    g->seen[i].item = item;
+    g->seen[i].stamp = g->stamp;
+    g->list[g->n_list++] = item;
+    return 1;
+}
+
+static void awq__gr_begin(awq_grammar *g) /* an empty list */
+{
+    g->n_list = 0;
+    if (++g->stamp == 0) {
+        memset(g->seen, 0, ((size_t)g->seen_mask + 1) * sizeof *g->seen);
+        g->stamp = 1;
+    }
+}
+
+static void awq__gr_enter(awq_grammar *g, uint32_t state) /* into the hash table, with an empty row */
+{
+    awq__gr_state *s = &g->states[state];
+    uint32_t i;
+    for (i = s->hash & g->slot_mask; g->slots[i]; i = (i + 1) & g->slot_mask)
+        ;
+    g->slots[i] = (uint16_t)state;
+    memset(g->rows + (size_t)state * 256, 0xff, 256 * sizeof *g->rows);
+}
+
+/* Follows everything that reads nothing, keeps the configurations that read or accept, and gives the state
+   that they are: 0 for none, AWQ__GR_FULL or AWQ__GR_MANY when there is no room. */
+static int32_t awq__gr_close(awq_grammar *g)
+{
+    uint32_t i, k, n = 0, hash = 0, slot;
+    awq__gr_state *s;
+    for (i = 0; i < g->n_list; i++) {
+        uint32_t id = (uint32_t)(g->list[i] >> 32), stack = (uint32_t)g->list[i], to;
+        const awq__gr_node *x = &g->nodes[id];
+        int ok = 1;
+        if (x->kind == AWQ__GN_SPLIT) ok = awq__gr_push(g, x->a, stack) && awq__gr_push(g, x->b, stack);
+        else if (x->kind == AWQ__GN_END && stack)
+            ok = awq__gr_push(g, g->frames[stack].ret, g->frames[stack].up);
+        else if (x->kind == AWQ__GN_CALL && !x->b) ok = awq__gr_push(g, x->a, stack);
+        else if (x->kind == AWQ__GN_CALL) {
+            to = awq__gr_frame_of(g, x->b, stack);
+            if (!to) return AWQ__GR_FULL;
+            ok = awq__gr_push(g, x->a, to);
+        } else {
+            hash += awq__gr_mix(g->list[i]); /* the order does not matter */
+            g->list[n++] = g->list[i];
+        }
+        if (!ok) return AWQ__GR_MANY;
+    }
+    g->work += g->n_list;
+    g->n_list = n;
+    if (!n) return 0;
+    for (slot = hash & g->slot_mask; g->slots[slot]; slot = (slot + 1) & g->slot_mask) {
+        s = &g->states[g->slots[slot]];
+        if (s->hash != hash || s->n != n) continue;
+        for (i = 0; i < n; i++) { /* as many, and each of them in the list */
+            uint64_t item = g->pool[s->at + i];
+            for (k = awq__gr_mix(item) & g->seen_mask; g->seen[k].stamp == g->stamp; k = (k + 1) & g->seen_mask)
+                if (g->seen[k].item == item) break;
+            if (g->seen[k].stamp != g->stamp) break;
+        }
+        if (i == n) return g->slots[slot];
+    }
+    if (!g->unused || g->max_pool - g->n_pool < n + 1) return AWQ__GR_FULL;
+    k = g->unused;
+    s = &g->states[k];
+    g->unused = s->at;
+    g->n_states++;
+    g->pool[g->n_pool++] = k;
+    s->at = g->n_pool;
+    s->n = n;
+    s->hash = hash;
+    s->hold = 0;
+    s->mask = -1;
+    s->accepts = 0;
+    for (i = 0; i < n; i++) {
+        s->accepts |= g->list[i] == 0; /* END, empty stack */
+        g->pool[g->n_pool++] = g->list[i];
+    }
+    awq__gr_enter(g, k);
+    return (int32_t)k;
+}
+
+/* the state behind a byte, also entered in the row for all bytes around it that do the same */
+static int32_t awq__gr_step(awq_grammar *g, uint32_t state, unsigned byte)
+{
+    const awq__gr_state *s = &g->states[state];
+    unsigned lo = 0, hi = 255, c;
+    uint32_t i, k;
+    int32_t to;
+    awq__gr_begin(g);
+    for (i = 0; i < s->n; i++) {
+        uint64_t item = g->pool[s->at + i];
+        const awq__gr_node *x = &g->nodes[item >> 32];
+        for (k = 0; x->kind == AWQ__GN_BYTES && k < x->b; k++) {
+            const awq__gr_arc *arc = &g->arcs[x->a + k];
+            if (arc->hi < byte) lo = AWQ__MAX(lo, arc->hi + 1u);
+            else if (arc->lo > byte) {
+                hi = AWQ__MIN(hi, arc->lo - 1u);
+                break; /* arcs are in order */
+            } else {
+                lo = AWQ__MAX(lo, arc->lo);
+                hi = AWQ__MIN(hi, arc->hi);
+                if (!awq__gr_push(g, arc->to, (uint32_t)item)) return AWQ__GR_MANY;
+            }
+        }
+    }
+    g->work += s->n;
+    to = awq__gr_close(g);
+    for (c = lo; to >= 0 && c <= hi; c++) g->rows[(size_t)state * 256 + c] = (uint16_t)to;
+    return to;
+}
+
+/* Drops all states but those held and the n in `keep`, and the stacks that only they had. 0: little was won. */
+static int awq__gr_empty(awq_grammar *g, const uint16_t *keep, size_t n)
+{
+    uint32_t from, to, i, f, m = 0;
+    size_t k;
+    for (k = 0; k < n; k++) g->states[keep[k]].hold++;
+    memset(g->slots, 0, ((size_t)g->slot_mask + 1) * sizeof *g->slots);
+    memset(g->chains, 0, ((size_t)g->frame_mask + 1) * sizeof *g->chains);
+    for (f = 1; f <= g->n_frames; f++) g->frames[f].link = 0;
+    for (from = to = 0; from < g->n_pool; from += i + 1) { /* close up the pool, mark the stacks in use */
+        uint32_t id = (uint32_t)g->pool[from];
+        awq__gr_state *s = &g->states[id];
+        i = s->n;
+        if (s->hold <= 0) {
+            if (s->mask >= 0) g->mask_owner[s->mask] = 0;
+            s->at = g->unused;
+            g->unused = id;
+            g->n_states--;
+            continue;
+        }
+        memmove(g->pool + to, g->pool + from, ((size_t)s->n + 1) * sizeof *g->pool);
+        s->at = to + 1;
+        to += s->n + 1;
+        for (m = 0; m < s->n; m++)
+            for (f = (uint32_t)g->pool[s->at + m]; f && !g->frames[f].link; f = g->frames[f].up)
+                g->frames[f].link = 1;
+    }
+    g->n_pool = to;
+    for (m = 0, f = 1; f <= g->n_frames; f++) /* new numbers; a stack's parent has a lower one */
+        if (g->frames[f].link) {
+            g->frames[f].link = ++m;
+            g->frames[f].up = g->frames[g->frames[f].up].link;
+        }
+    for (from = 0; from < g->n_pool; from += i + 1) {
+        uint32_t id = (uint32_t)g->pool[from];
+        i = g->states[id].n;
+        g->states[id].hash = 0;
+        for (k = from + 1; k <= from + i; k++) {
+            uint64_t item = g->pool[k];
+            g->pool[k] = item >> 32 << 32 | g->frames[(uint32_t)item].link;
+            g->states[id].hash += awq__gr_mix(g->pool[k]);
+        }
+        awq__gr_enter(g, id);
+    }
+    for (f = 1; f <= g->n_frames; f++)
+        if ((to = g->frames[f].link) != 0) {
+            awq__gr_frame x = g->frames[f];
+            uint32_t *chain = &g->chains[awq__gr_mix((uint64_t)x.ret << 32 | x.up) & g->frame_mask];
+            x.link = *chain;
+            g->frames[to] = x;
+            *chain = to;
+        }
+    g->n_frames = m;
+    for (k = 0; k < n; k++) g->states[keep[k]].hold--;
+    return g->n_states < g->max_states - g->max_states / 8 && g->n_frames < g->max_frames - g->max_frames / 8
+           && g->n_pool < g->max_pool - g->max_pool / 8;
+}
+
+/* A step that is not known yet, from the last of the n states in `keep`, all of which stay. */
+static awq_status awq__gr_go(awq_ctx *ctx, awq_grammar *g, const uint16_t *keep, size_t n, unsigned byte,
+                             uint32_t *next)
+{
+    int32_t to = awq__gr_step(g, keep[n - 1], byte);
+    if (to == AWQ__GR_FULL && awq__gr_empty(g, keep, n)) to = awq__gr_step(g, keep[n - 1], byte);
+    if (to == AWQ__GR_FULL)
+        return awq__fail(ctx, AWQ_E_LIMIT, "grammar: the %lu states in use and what they need do not fit into "
+                         "its memory; give awq_grammar_desc more", (unsigned long)g->n_states);
+    if (to == AWQ__GR_MANY)
+        return awq__fail(ctx, AWQ_E_LIMIT, "grammar: a text can be read in more than %lu ways at once; give "
+                         "awq_grammar_desc more memory", (unsigned long)g->max_list);
+    if (g->work > AWQ__GR_WORK)
+        return awq__fail(ctx, AWQ_E_LIMIT, "grammar: what may follow takes more than %d steps to find out",
+                         AWQ__GR_WORK);
+    *next = (uint32_t)to;
+    return AWQ_OK;
+}
+
+/* States are numbers > 0; 0 is dead: nothing can follow. A number stays valid while it is held, or until the
+   next call that may make states. */
+static awq_status awq__gr_start(awq_ctx *ctx, awq_grammar *g, int32_t *state)
+{
+    (void)ctx;
+    *state = g->start;
+    return AWQ_OK;
+}
+
+static void awq__gr_hold(awq_grammar *g, int32_t state, int by)
+{
+    if (state) g->states[state].hold += by;
+}
+
+static int awq__gr_accepts(const awq_grammar *g, int32_t state) { return state && g->states[state].accepts; }
+
+static int awq__gr_ends(const awq_grammar *g, int32_t state) /* accepts, and nothing can follow */
+{
+    return state && g->states[state].accepts && g->states[state].n == 1;
+}
+
+/* the state n bytes further on */
+static awq_status awq__gr_walk(awq_ctx *ctx, awq_grammar *g, int32_t state, const char *s, size_t n,
+                               int32_t *next)
+{
+    uint32_t now = (uint32_t)state;
+    size_t i;
+    g->work = -1000 * (int64_t)n; /* that much for each byte on top */
+    for (i = 0; i < n && now; i++) {
+        uint16_t from = (uint16_t)now;
+        now = g->rows[(size_t)now * 256 + (unsigned char)s[i]];
+        if (now == AWQ__GR_UNKNOWN) AWQ__TRY(awq__gr_go(ctx, g, &from, 1, (unsigned char)s[i], &now));
+    }
+    *next = (int32_t)now;
+    return AWQ_OK;
+}
+
+static awq_status awq__gr_next(awq_ctx *ctx, awq_grammar *g, int32_t state, unsigned char byte, int32_t *next)
+{
+    return awq__gr_walk(ctx, g, state, (const char *)&byte, 1, next);
+}
+
+/* --- the vocabulary: tokens as bytes, sorted, as a tree in preorder; may be shared */
+typedef struct awq__gr_branch { /* a byte behind those of its parent */
+    uint32_t end;   /* the first node that is not below */
+    uint32_t first; /* tokens of the nodes before */
+    uint16_t depth; /* bytes before this one */
+    uint8_t byte;
+} awq__gr_branch;
+
+typedef struct awq__gr_vocab {
+    awq__arena arena; /* owns everything below */
+    uint64_t hash;    /* of the tokenizer */
+    int64_t size;
+    int drops;        /* leading spaces that decoding takes from a text: 0, 1, 2: more or other ones too */
+    char *bytes;
+    uint32_t *at;     /* [size + 1] */
+    int32_t *ids;     /* tokens that have bytes, in their order */
+    awq__gr_branch *tree; /* [n_tree + 1] */
+    uint32_t n_tree;
+} awq__gr_vocab;
+
+static void awq__gr_vocab_free(awq_ctx *ctx, awq__gr_vocab *v)
+{
+    if (!v) return;
+    awq__arena_free(ctx, &v->arena);
+    awq__free(ctx, v);
+}
+
+/* the raw bytes a token stands for inside a text, which may be part of a character; *bytes 0: none */
+static const char *awq__gr_token(const awq__gr_vocab *v, int32_t id, size_t *bytes)
+{
+    *bytes = id < 0 || id >= v->size ? 0 : v->at[id + 1] - v->at[id];
+    return *bytes ? v->bytes + v->at[id] : "";
+}
+
+static int awq__gr_drops_space(const awq__gr_vocab *v) { return v->drops != 0; }
+
+/* Refuse decoders under which a token's bytes depend on the tokens around it. */
+static awq_status awq__gr_vocab_check(awq_ctx *ctx, const awq_tokenizer *t, int *drops)
+{
+    int i, fused = 0, ok = t->has_decoder; /* else decoding puts spaces between tokens */
+    for (*drops = i = 0; i < t->decoder.n && ok; i++) {
+        const awq__tok_step *s = &t->decoder.at[i];
+        int space = s->len == 1 && s->text[0] == ' ';
+        switch (s->kind) {
+        case AWQ__STEP_UNBYTES: ok = !fused; fused = 1; break;
+        case AWQ__STEP_FUSE: fused = 1; break;
+        case AWQ__STEP_STRIP:
+            if (!fused) break;
+            ok = space && !s->stop;
+            if (s->start) *drops = AWQ__MAX(*drops, s->start > 1 ? 2 : 1);
+            break;
+        case AWQ__STEP_REPLACE:
+            ok = !fused;
+            if (s->drop_first) *drops = 2;
+            break;
+        default: ok = !fused && s->kind == AWQ__STEP_FALLBACK;
+        }
+    }
+    if (ok) return AWQ_OK;
+    return awq__fail(ctx, AWQ_E_UNSUPPORTED, "grammar: a tokenizer is not supported whose decoder makes the "
+                     "text of a token depend on those around it");
+}
+
+/* the bytes of one token into w->now.text */
+static awq_status awq__gr_vocab_token(awq__tok_work *w, const awq__tok_token *k)
+{
+    const awq_tokenizer *t = w->t;
+    int i, b, fused = 0;
+    AWQ__TRY(awq__tok_set_text(w, k->shown, k->shown_len));
+    for (i = 0; i < t->decoder.n; i++) {
+        const awq__tok_step *step = &t->decoder.at[i];
+        const char *s = w->now.text.data;
+        size_t n = w->now.text.len;
+        char c;
+        awq__tok_clear(&w->next);
+        switch (step->kind) {
+        case AWQ__STEP_UNBYTES: awq__tok_unbytes(w, s, n); fused = 1; break;
+        case AWQ__STEP_FUSE: fused = 1; continue;
+        case AWQ__STEP_STRIP:
+            if (fused) continue;
+            awq__tok_strip(w, step, s, n);
+            break;
+        case AWQ__STEP_REPLACE: awq__tok_replace(w, step, s, n, 0); break;
+        default:
+            b = awq__tok_byte_token(s, n);
+            c = (char)b;
+            awq__tok_add(w, b < 0 ? s : &c, b < 0 ? n : 1);
+        }
+        if (w->next.text.failed) return w->ctx->err.status;
+        awq__tok_swap(w);
+    }
+    return AWQ_OK;
+}
+
+/* The tree of the n tokens in `sorted`; without `tree` only its size. */
+static uint32_t awq__gr_vocab_tree(const awq__gr_text *sorted, size_t n, awq__gr_branch *tree)
+{
+    uint32_t open[AWQ__GR_TOKEN], count = 0;
+    size_t i, d, common, depth = 0; /* open[0 .. depth): the way to the newest node */
+    for (i = 0; i < n; i++) {
+        const awq__gr_text *x = &sorted[i];
+        for (common = 0; i && common < AWQ__MIN(x->n, sorted[i - 1].n); common++)
+            if (x->s[common] != sorted[i - 1].s[common]) break;
+        for (; depth > common; depth--)
+            if (tree) tree[open[depth - 1]].end = count;
+        for (d = common; d < x->n; d++, count++) {
+            open[depth++] = count;
+            if (!tree) continue;
+            tree[count].first = (uint32_t)i;
+            tree[count].depth = (uint16_t)d;
+            tree[count].byte = (uint8_t)x->s[d];
+        }
+    }
+    for (; tree && depth; depth--) tree[open[depth - 1]].end = count;
+    if (tree) tree[count].first = (uint32_t)n;
+    return count;
+}
+
+/* vocab_size: of the model; ids beyond the tokenizer's have no bytes */
+static awq_status awq__gr_vocab_create(awq_ctx *ctx, const awq_tokenizer *t, int64_t vocab_size,
+                                       awq__gr_vocab **vocab)
+{
+    awq__gr_vocab *v;
+    awq__tok_work w;
+    awq__text bytes = {NULL, 0, 0, 0};
+    awq__gr_text *sorted = NULL;
+    awq_status st;
+    int64_t id, n = 0;
+    int drops;
+    AWQ__TRY(awq__gr_vocab_check(ctx, t, &drops));
+    if (vocab_size < 1 || vocab_size > AWQ__TOK_MAX_IDS)
+        return awq__fail(ctx, AWQ_E_ARG, "grammar: a vocabulary of %lld tokens, expected 1 to %d",
+                         (long long)vocab_size, AWQ__TOK_MAX_IDS);
+    v = AWQ__NEW(ctx, awq__gr_vocab, 1);
+    if (!v) return AWQ_E_MEMORY;
+    awq__tok_work_init(&w, ctx, t, SIZE_MAX / 4);
+    v->hash = t->hash;
+    v->size = vocab_size;
+    v->drops = drops;
+    v->at = (uint32_t *)awq__arena_alloc(ctx, &v->arena, (size_t)vocab_size + 1, sizeof *v->at);
+    v->ids = (int32_t *)awq__arena_alloc(ctx, &v->arena, (size_t)vocab_size, sizeof *v->ids);
+    st = v->at && v->ids ? AWQ_OK : AWQ_E_MEMORY;
+    for (id = 0; id < vocab_size && !st; id++) {
+        const awq__tok_token *k = id < t->n_ids ? &t->tokens[id] : NULL;
+        if (k && (k->flags & AWQ__TOK_PRESENT) && !(k->flags & AWQ__TOK_SKIP)) {
+            st = awq__gr_vocab_token(&w, k);
+            if (!st && w.now.text.len <= AWQ__GR_TOKEN)
+                awq__text_add(ctx, &bytes, w.now.text.data, w.now.text.len);
+        }
+        if (!st && bytes.failed) st = AWQ_E_MEMORY;
+        if (!st && bytes.len > UINT32_MAX / 2)
+            st = awq__fail(ctx, AWQ_E_LIMIT, "grammar: the tokens have more than 2 GiB");
+        v->at[id + 1] = (uint32_t)bytes.len;
+    }
+    if (!st) {
+        v->bytes = awq__arena_text(ctx, &v->arena, bytes.data, bytes.len);
+        sorted = AWQ__NEW_RAW(ctx, awq__gr_text, vocab_size);
+        if (!v->bytes || !sorted) st = AWQ_E_MEMORY;
+    }
+    for (id = 0; id < vocab_size && !st; id++) {
+        sorted[n].s = v->bytes + v->at[id];
+        sorted[n].n = v->at[id + 1] - v->at[id];
+        sorted[n].at = (uint32_t)id;
+        n += sorted[n].n > 0;
+    }
+    if (!st) {
+        if (n) qsort(sorted, (size_t)n, sizeof *sorted, awq__gr_name_order);
+        for (id = 0; id < n; id++) v->ids[id] = (int32_t)sorted[id].at;
+        v->n_tree = awq__gr_vocab_tree(sorted, (size_t)n, NULL);
+        v->tree = (awq__gr_branch *)awq__arena_alloc(ctx, &v->arena, (size_t)v->n_tree + 1, sizeof *v->tree);
+        if (!v->tree) st = AWQ_E_MEMORY;
+        else awq__gr_vocab_tree(sorted, (size_t)n, v->tree);
+    }
+    awq__free(ctx, sorted);
+    awq__text_free(ctx, &bytes);
+    awq__tok_work_free(&w);
+    if (st) awq__gr_vocab_free(ctx, v);
+    else *vocab = v;
+    return st;
+}
+
+/* --- masks */
+
+/* whether decoding would take more of this token at the start of a text than one leading space */
+static int awq__gr_drops_more(const awq__gr_vocab *v, const char *s, size_t n)
+{
+    return v->drops > 1 && n && memchr(s + 1, ' ', n - 1) != NULL;
+}
+
+/* The state behind a token, 0 when it does not fit. at_start: nothing of the answer is there yet, and what
+   awq__gr_drops_space says happens to this token: a leading space of it is no part of the text. */
+static awq_status awq__gr_token_fits(awq_ctx *ctx, awq_grammar *g, int32_t state, int at_start,
+                                     const awq__gr_vocab *v, int32_t id, int32_t *next)
+{
+    size_t n, skip;
+    const char *s = awq__gr_token(v, id, &n);
+    skip = n && at_start && v->drops && s[0] == ' ';
+    if (!n || (at_start && awq__gr_drops_more(v, s, n))) {
+        *next = 0;
+        return AWQ_OK;
+    }
+    return awq__gr_walk(ctx, g, state, s + skip, n - skip, next);
+}
+
+/* sets the bits of the tokens from..to of the order of the tree */
+static void awq__gr_mask_set(const awq__gr_vocab *v, uint32_t from, uint32_t to, uint32_t *mask, int64_t *count)
+{
+    *count += to - from;
+    for (; from < to; from++) mask[v->ids[from] >> 5] |= 1u << (v->ids[from] & 31);
+}
+
+/* Sets the bits of the tokens of tree[k .. end) that fit: all but those below the nodes where a text ends up
+   dead. g->path[d] is the state before byte d. */
+static awq_status awq__gr_mask_tree(awq_ctx *ctx, awq_grammar *g, const awq__gr_vocab *v, uint32_t k,
+                                    uint32_t end, uint32_t *mask, int64_t *count)
+{
+    uint32_t from = v->tree[k].first;
+    while (k < end) {
+        const awq__gr_branch *x = &v->tree[k];
+        uint32_t next = g->rows[(size_t)g->path[x->depth] * 256 + x->byte];
+        if (next == AWQ__GR_UNKNOWN) AWQ__TRY(awq__gr_go(ctx, g, g->path, x->depth + 1u, x->byte, &next));
+        if (!next) {
+            awq__gr_mask_set(v, from, x->first, mask, count);
+            k = x->end;
+            from = v->tree[k].first;
+            continue;
+        }
+        g->path[x->depth + 1] = (uint16_t)next;
+        k++;
+    }
+    awq__gr_mask_set(v, from, v->tree[end].first, mask, count);
+    return AWQ_OK;
+}
+
+/* Bit i of mask [(vocab_size + 31) / 32] is set when token i fits; *count of them. */
+static awq_status awq__gr_mask(awq_ctx *ctx, awq_grammar *g, int32_t state, int at_start,
+                               const awq__gr_vocab *v, uint32_t *mask, int64_t *count)
+{
+    size_t words = (size_t)(v->size + 31) / 32;
+    uint32_t k, end;
+    int64_t n = 0, id;
+    int32_t kept = -1;
+    at_start = at_start && v->drops;
+    if (g->vocab != v->hash || g->vocab_size != v->size) { /* those kept are of another vocabulary */
+        for (k = 0; k < (uint32_t)g->n_masks; k++)
+            if (g->mask_owner[k]) g->states[g->mask_owner[k]].mask = -1;
+        memset(g->mask_owner, 0, sizeof g->mask_owner);
+        g->vocab = v->hash;
+        g->vocab_size = v->size;
+        g->n_masks = (int32_t)AWQ__MIN(g->mask_words / words, (size_t)AWQ__GR_MASKS);
+        g->next_mask = 0;
+    }
+    if (state && !at_start) kept = g->states[state].mask;
+    if (kept >= 0) {
+        memcpy(mask, g->masks + (size_t)kept * words, words * sizeof *mask);
+        *count = g->mask_count[kept];
+        return AWQ_OK;
+    }
+    memset(mask, 0, words * sizeof *mask);
+    *count = 0;
+    if (!state) return AWQ_OK;
+    g->work = 0;
+    g->path[0] = (uint16_t)state;
+    for (k = 0; k < v->n_tree; k = end) {
+        const awq__gr_branch *x = &v->tree[k];
+        end = at_start ? x->end : v->n_tree;
+        if (at_start && x->byte == ' ') { /* as if the token began behind it */
+            g->path[1] = (uint16_t)state;
+            k++;
+            awq__gr_mask_set(v, x->first, v->tree[k].first, mask, &n);
+        }
+        AWQ__TRY(awq__gr_mask_tree(ctx, g, v, k, end, mask, &n));
+    }
+    for (id = 0; at_start && v->drops > 1 && id < v->size; id++) {
+        size_t bytes;
+        const char *s = awq__gr_token(v, (int32_t)id, &bytes);
+        if (!(mask[id >> 5] >> (id & 31) & 1) || !awq__gr_drops_more(v, s, bytes)) continue;
+        mask[id >> 5] &= ~(1u << (id & 31));
+        n--;
+    }
+    *count = n;
+    if (at_start || !g->n_masks) return AWQ_OK;
+    kept = g->next_mask;
+    g->next_mask = (kept + 1) % g->n_masks;
+    if (g->mask_owner[kept]) g->states[g->mask_owner[kept]].mask = -1;
+    g->mask_owner[kept] = (uint16_t)state;
+    g->states[state].mask = kept;
+    g->mask_count[kept] = n;
+    memcpy(g->masks + (size_t)kept * words, mask, words * sizeof *mask);
+    return AWQ_OK;
+}
+
+/* --- making one */
+static awq_status awq__gr_choices(awq_ctx *ctx, const awq_grammar_desc *desc, awq__text *out)
+{
+    size_t i, k, total = 0;
+    awq__text_str(ctx, out, "root ::= ");
+    for (i = 0; i < desc->n_choices; i++) {
+        const char *s = desc->choices[i];
+        size_t n = s ? strlen(s) : 0;
+        int len = s != NULL;
+        for (k = 0; k < n && len; k += (size_t)len) len = awq__utf8_len((const unsigned char *)s + k, n - k);
+        if (!len)
+            return awq__fail(ctx, AWQ_E_ARG, "grammar: choice %llu is %s", (unsigned long long)i,
+                             s ? "not UTF-8" : "NULL");
+        total += n;
+        if (total > AWQ__GR_TEXT)
+            return awq__fail(ctx, AWQ_E_LIMIT, "grammar: the choices have more than %u MB together",
+                             (unsigned)(AWQ__GR_TEXT >> 20));
+        awq__text_str(ctx, out, i ? " | " : "");
+        awq__gr_literal(ctx, out, s, n);
+    }
+    awq__text_str(ctx, out, "\n");
+    return out->failed ? AWQ_E_MEMORY : AWQ_OK;
+}
+
+/* rules, in b->s, to nodes in the grammar */
+static awq_status awq__gr_rules(awq__gr_build *b, awq_grammar *g)
+{
+    awq__gr_node *nodes;
+    awq__gr_arc *arcs;
+    uint32_t *height, root = 0;
+    size_t i;
+    awq__gr_read(b);
+    awq__gr_node_new(b, AWQ__GN_END, 0, 0); /* node 0 */
+    for (i = 0; i < b->n_rules && !b->st; i++) b->rules[i].entry = awq__gr_compile(b, b->rules[i].tree, 0);
+    if (!b->st) awq__gr_link(b);
+    if (!b->st) awq__gr_heights(b, 1);
+    if (!b->st) awq__gr_left_recursion(b);
+    if (!b->st) awq__gr_heights(b, 0);
+    if (b->st) return b->st;
+    i = awq__gr_find(b, "root", 4);
+    root = b->rules[i].entry;
+    if (b->height[root] == UINT32_MAX) {
+        awq__gr_fail(b, AWQ_E_ARG, b->rules[i].at, "the rule 'root' accepts no text");
+        return b->st;
+    }
+    if (b->height[root] > AWQ__GR_STACK) {
+        awq__gr_fail(b, AWQ_E_LIMIT, b->rules[i].at, "even the least text of 'root' nests rules %lu deep, at "
+                     "most %d are kept track of", (unsigned long)b->height[root], AWQ__GR_STACK);
+        return b->st;
+    }
+    nodes = (awq__gr_node *)awq__arena_alloc(b->ctx, &g->arena, b->n_nodes, sizeof *nodes);
+    arcs = (awq__gr_arc *)awq__arena_alloc(b->ctx, &g->arena, b->n_arcs + 1, sizeof *arcs);
+    height = (uint32_t *)awq__arena_alloc(b->ctx, &g->arena, b->n_nodes, sizeof *height);
+    if (!nodes || !arcs || !height) return AWQ_E_MEMORY;
+    memcpy(nodes, b->nodes, b->n_nodes * sizeof *nodes);
+    if (b->n_arcs) memcpy(arcs, b->arcs, b->n_arcs * sizeof *arcs);
+    memcpy(height, b->height, b->n_nodes * sizeof *height);
+    g->nodes = nodes;
+    g->arcs = arcs;
+    g->height = height;
+    g->start = (int32_t)root; /* a node as yet */
+    return AWQ_OK;
+}
+
+static uint32_t awq__gr_power(size_t n) /* the largest power of two that is not above n */
+{
+    uint32_t p = 1;
+    while (p <= n / 2 && p < 1u << 30) p *= 2;
+    return p;
+}
+
+/* the tables, in `memory` bytes, and the first state */
+static awq_status awq__gr_tables(awq_ctx *ctx, awq_grammar *g, size_t memory)
+{
+    size_t part = AWQ__MIN(memory, (size_t)1 << 30) / 16; /* more would find no use */
+    uint32_t i;
+    int32_t start;
+    g->max_list = awq__gr_power(AWQ__MIN(part / 40, (size_t)8192)); /* 8 + 2 * 16 bytes each */
+    g->seen_mask = 2 * g->max_list - 1;
+    g->max_states = (uint32_t)AWQ__MIN(7 * part / (512 + sizeof *g->states + 8), (size_t)65000);
+    g->slot_mask = 4 * awq__gr_power(g->max_states) - 1;
+    g->max_frames = (uint32_t)(2 * part / (sizeof *g->frames + 4));
+    g->frame_mask = awq__gr_power(g->max_frames) - 1;
+    g->max_pool = (uint32_t)(3 * part / sizeof *g->pool);
+    g->mask_words = 3 * part / sizeof *g->masks;
+    g->list = (uint64_t *)awq__arena_alloc(ctx, &g->arena, g->max_list, sizeof *g->list);
+    g->seen = (awq__gr_seen *)awq__arena_alloc(ctx, &g->arena, (size_t)g->seen_mask + 1, sizeof *g->seen);
+    g->states = (awq__gr_state *)awq__arena_alloc(ctx, &g->arena, (size_t)g->max_states + 1, sizeof *g->states);
+    g->rows = (uint16_t *)awq__arena_alloc(ctx, &g->arena, (size_t)g->max_states + 1, 256 * sizeof *g->rows);
+    g->slots = (uint16_t *)awq__arena_alloc(ctx, &g->arena, (size_t)g->slot_mask + 1, sizeof *g->slots);
+    g->frames = (awq__gr_frame *)awq__arena_alloc(ctx, &g->arena, (size_t)g->max_frames + 1, sizeof *g->frames);
+    g->chains = (uint32_t *)awq__arena_alloc(ctx, &g->arena, (size_t)g->frame_mask + 1, sizeof *g->chains);
+    g->pool = (uint64_t *)awq__arena_alloc(ctx, &g->arena, g->max_pool, sizeof *g->pool);
+    g->masks = (uint32_t *)awq__arena_alloc(ctx, &g->arena, g->mask_words, sizeof *g->masks);
+    if (!g->list || !g->seen || !g->states || !g->rows || !g->slots || !g->frames || !g->chains || !g->pool
+        || !g->masks)
+        return AWQ_E_MEMORY;
+    for (i = g->max_states; i; i--) {
+        g->states[i].at = g->unused;
+        g->unused = i;
+    }
+    awq__gr_begin(g);
+    start = awq__gr_push(g, (uint32_t)g->start, 0) ? awq__gr_close(g) : AWQ__GR_MANY;
+    if (start <= 0)
+        return awq__fail(ctx, AWQ_E_LIMIT, "grammar: its first state alone does not fit into %llu bytes",
+                         (unsigned long long)memory);
+    g->start = start;
+    g->states[start].hold = 1;
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_grammar_create(awq_ctx *ctx, const awq_grammar_desc *desc, awq_grammar **grammar)
+{
+    awq_grammar *g;
+    awq__gr_build b;
+    awq__text made = {NULL, 0, 0, 0};
+    awq_status st = AWQ_OK;
+    const char *given;
+    size_t memory, most;
+    if (!desc || !grammar) return awq__fail(ctx, AWQ_E_ARG, "awq_grammar_create: desc or grammar is NULL");
+    given = desc->gbnf ? desc->gbnf : desc->schema;
+    memory = desc->memory ? desc->memory : (size_t)4 << 20;
+    if ((desc->gbnf != NULL) + (desc->schema != NULL) + (desc->choices != NULL && desc->n_choices > 0) != 1)
+        return awq__fail(ctx, AWQ_E_ARG, "grammar: expected exactly one of gbnf, schema and choices");
+    if (memory < AWQ__GR_LEAST)
+        return awq__fail(ctx, AWQ_E_ARG, "grammar: memory is %llu bytes, expected at least %llu",
+                         (unsigned long long)memory, (unsigned long long)AWQ__GR_LEAST);
+    most = desc->gbnf ? AWQ__GR_TEXT : AWQ__SC_TEXT;
+    if (given && strlen(given) > most)
+        return awq__fail(ctx, AWQ_E_LIMIT, "grammar: the %s has %llu bytes, at most %llu are read",
+                         desc->gbnf ? "GBNF" : "schema", (unsigned long long)strlen(given),
+                         (unsigned long long)most);
+    memset(&b, 0, sizeof b);
+    b.ctx = ctx;
+    b.name = desc->gbnf ? "GBNF" : desc->schema ? "GBNF of the schema" : "GBNF of the choices";
+    g = AWQ__NEW(ctx, awq_grammar, 1);
+    if (!g) return AWQ_E_MEMORY;
+    if (desc->schema) st = awq__sc_make(ctx, given, strlen(given), &made);
+    else if (!given) st = awq__gr_choices(ctx, desc, &made);
+    if (!st) {
+        b.s = given = desc->gbnf ? desc->gbnf : made.data;
+        b.n = strlen(given);
+        g->text = awq__arena_text(ctx, &g->arena, given, b.n);
+        st = g->text ? awq__gr_rules(&b, g) : AWQ_E_MEMORY;
+    }
+    awq__text_free(ctx, &b.bytes);
+    awq__free(ctx, b.tree);
+    awq__free(ctx, b.ranges);
+    awq__free(ctx, b.rules);
+    awq__free(ctx, b.names);
+    awq__free(ctx, b.nodes);
+    awq__free(ctx, b.arcs);
+    awq__free(ctx, b.open);
+    awq__arena_free(ctx, &b.arena);
+    awq__text_free(ctx, &made);
+    if (!st) st = awq__gr_tables(ctx, g, memory);
+    if (st) awq_grammar_free(ctx, g);
+    else *grammar = g;
+    return st;
+}
+
+AWQ_API void awq_grammar_free(awq_ctx *ctx, awq_grammar *grammar)
+{
+    if (!grammar) return;
+    awq__arena_free(ctx, &grammar->arena);
+    awq__free(ctx, grammar);
+}
+
+AWQ_API const char *awq_grammar_text(const awq_grammar *grammar) { return grammar->text; }
+
+AWQ_API awq_status awq_grammar_match(awq_ctx *ctx, awq_grammar *grammar, const char *text, size_t bytes,
+                                     awq_match *match)
+{
+    int32_t state = 0;
+    if (!grammar || !match || (!text && bytes))
+        return awq__fail(ctx, AWQ_E_ARG, "awq_grammar_match: grammar, text or match is NULL");
+    AWQ__TRY(awq__gr_walk(ctx, grammar, grammar->start, text, bytes, &state));
+    *match = !state ? AWQ_MATCH_NO : awq__gr_accepts(grammar, state) ? AWQ_MATCH_WHOLE : AWQ_MATCH_PARTIAL;
+    return AWQ_OK;
+}
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>model
    Loading, and the forward pass, written once for all families over the operations above:
        x (n, H) -> norm -> q, k, v -> rope, cache -> attention -> o, add -> norm -> gate, up, down, add -> ...
@@ -12099,6 +14931,7 @@ struct awq_runner {
     float *logits;                /* [AWQ__HEAD_ROWS, vocab] */
     awq__candidate *candidates;   /* [vocab] */
     uint32_t *bits;               /* [(vocab + 31) / 32] */
+    awq__gr_vocab *vocab;         /* for grammars, made when one comes */
     /* the pass under way: operation `op` of n_ops, of whose jobs `done` are done */
     awq__member *member;          /* [max_rows] */
     int64_t n_members, n_rows, n_waiting;
@@ -12132,6 +14965,7 @@ struct awq_session {
     double *pool;                 /* [H] sum of final rows */
     int64_t pool_rows, pool_from; /* so many, from this position on */
     uint64_t random;
+    int32_t state;                /* of d.grammar, held; 0: none */
     awq__speaker speaker;
     awq_decoder decoder;
     awq_generate_result r;
@@ -12322,6 +15156,7 @@ AWQ_API awq_status awq_runner_free(awq_ctx *ctx, awq_runner *r)
     awq__free(ctx, r->logits);
     awq__free(ctx, r->candidates);
     awq__free(ctx, r->bits);
+    awq__gr_vocab_free(ctx, r->vocab);
     awq__free(ctx, r->member);
     AWQ__ATOMIC_ADD(&((awq_model *)(uintptr_t)r->model)->users, -1);
     awq__free(ctx, r);
@@ -12396,10 +15231,17 @@ static void awq__pass_abort(awq_runner *r)
     int64_t i;
     for (i = 0; i < r->n_members; i++)
         if (r->member[i].s) awq__pass_leave(r->member[i].s);
-    r->n_ops = 0; /* also a pass that went on without anybody */
 }
 
 /* --- sessions */
+/* the automaton's state is another one, or 0; states in use are held */
+static void awq__answer_state(awq_session *s, int32_t state)
+{
+    if (state) awq__gr_hold(s->d.grammar, state, 1);
+    if (s->state) awq__gr_hold(s->d.grammar, s->state, -1);
+    s->state = state;
+}
+
 static void awq__answer_free(awq_ctx *ctx, awq_session *s)
 {
     awq__free(ctx, s->stop_memory);
@@ -12407,6 +15249,7 @@ static void awq__answer_free(awq_ctx *ctx, awq_session *s)
     awq__free(ctx, s->pool);
     awq__text_free(ctx, &s->speaker.pending);
     awq_decoder_free(ctx, &s->decoder);
+    awq__answer_state(s, 0);
     s->stop_memory = NULL;
     s->answer = NULL;
     s->pool = NULL;
@@ -12508,6 +15351,8 @@ static void awq__answer_end(awq_session *s, awq_stop_reason reason)
     s->busy = s->reading = 0;
     s->r.reason = reason;
     s->r.complete = reason != AWQ_STOP_LENGTH && reason != AWQ_STOP_CONTEXT && reason != AWQ_STOP_FAILED;
+    if (s->state) s->r.complete = reason != AWQ_STOP_FAILED && awq__gr_accepts(s->d.grammar, s->state);
+    awq__answer_state(s, 0); /* the grammar may be freed now */
 }
 
 static void awq__answer_fail(awq_ctx *ctx, awq_session *s, awq_status st)
@@ -12609,12 +15454,81 @@ static void awq__answer_finish(awq_ctx *ctx, awq_session *s, awq_stop_reason rea
     if (st) awq__answer_fail(ctx, s, st);
 }
 
+/* --- grammar */
+
+static awq_status awq__answer_grammar(awq_ctx *ctx, awq_session *s)
+{
+    awq_runner *r = s->runner;
+    int32_t state = 0;
+    if (!r->model->tokenizer)
+        return awq__fail(ctx, AWQ_E_ARG, "a grammar needs the model's tokenizer.json, and it has none");
+    if (!r->vocab)
+        AWQ__TRY(awq__gr_vocab_create(ctx, r->model->tokenizer, r->model->config.vocab_size, &r->vocab));
+    AWQ__TRY(awq__gr_start(ctx, s->d.grammar, &state));
+    awq__answer_state(s, state);
+    return AWQ_OK;
+}
+
+/* the decoder drops a space at the start of a text, which the grammar does not see either */
+static int awq__at_start(const awq_session *s) { return !s->r.tokens && awq__gr_drops_space(s->runner->vocab); }
+
+#define AWQ__GUESSES 16 /* tokens tried one by one before a mask of all is made */
+
+/* Tokens that cannot follow become AWQ__REFUSED: those that would have been chosen, when the most probable
+   token is wanted and it is soon found, or all. *none: nothing can follow. */
+static awq_status awq__answer_refuse(awq_ctx *ctx, awq_session *s, float *logits, int *none)
+{
+    awq_runner *r = s->runner;
+    const awq_model *m = r->model;
+    awq_grammar *g = s->d.grammar;
+    int64_t vocab = m->config.vocab_size, i, left = 0, count;
+    int ends = awq__gr_accepts(g, s->state) && !s->d.ignore_eos, guesses = AWQ__GUESSES;
+    *none = 0;
+    if (s->d.sampling.temperature > 0 && s->d.sampling.top_k != 1) guesses = 0;
+    for (; guesses > 0; guesses--) {
+        int32_t id = awq__argmax(logits, vocab), next = 0;
+        if (ends && awq__is_eos(m, id)) return AWQ_OK;
+        AWQ__TRY(awq__gr_token_fits(ctx, g, s->state, awq__at_start(s), r->vocab, id, &next));
+        if (next) return AWQ_OK;
+        logits[id] = AWQ__REFUSED;
+    }
+    AWQ__TRY(awq__gr_mask(ctx, g, s->state, awq__at_start(s), r->vocab, r->bits, &count));
+    for (i = 0; i < vocab; i += 32) {
+        uint32_t word = r->bits[i / 32], k;
+        for (k = 0; word != 0xffffffff && k < 32 && i + k < vocab; k++)
+            if (!(word >> k & 1) && !(ends && awq__is_eos(m, (int32_t)(i + k)))) logits[i + k] = AWQ__REFUSED;
+    }
+    for (i = 0; i < vocab && !left; i++) left = logits[i] > AWQ__REFUSED;
+    *none = !left;
+    return AWQ_OK;
+}
+
+/* a token joins the answer: automaton, then text */
+static void awq__answer_take(awq_ctx *ctx, awq_session *s, int32_t id)
+{
+    int32_t next = 0;
+    awq_status st = AWQ_OK;
+    if (s->state) {
+        st = awq__gr_token_fits(ctx, s->d.grammar, s->state, awq__at_start(s), s->runner->vocab, id, &next);
+        if (!st && !next) st = awq__fail(ctx, AWQ_E_ARG, "the answer so far does not fit the grammar");
+        if (st) {
+            awq__answer_fail(ctx, s, st);
+            return;
+        }
+        awq__answer_state(s, next);
+    }
+    awq__answer_push(ctx, s, id);
+    if (s->busy && s->state && awq__gr_ends(s->d.grammar, s->state))
+        awq__answer_finish(ctx, s, AWQ_STOP_GRAMMAR);
+}
+
 /* the next token of an answer from its logits [vocab] */
 static void awq__answer_next(awq_ctx *ctx, awq_session *s, float *logits)
 {
     awq_runner *r = s->runner;
     int64_t vocab = r->model->config.vocab_size, n;
     const awq_sampling *d = &s->d.sampling;
+    int none = 0;
     int32_t id;
     if (!awq__all_finite(logits, vocab)) {
         awq__answer_fail(ctx, s, awq__fail(ctx, AWQ_E_NUMERIC, "the logits have NaN or Inf"));
@@ -12623,13 +15537,29 @@ static void awq__answer_next(awq_ctx *ctx, awq_session *s, float *logits)
     s->reading = 0;
     if (d->repetition_penalty > 0 && d->repetition_penalty != 1)
         awq__penalize(d, logits, vocab, s->ids, s->n_ids, r->bits);
+    if (s->state) {
+        awq_status st = awq__answer_refuse(ctx, s, logits, &none);
+        if (st) {
+            awq__answer_fail(ctx, s, st);
+            return;
+        }
+        if (none && awq__gr_accepts(s->d.grammar, s->state)) {
+            awq__answer_finish(ctx, s, AWQ_STOP_GRAMMAR);
+            return;
+        }
+        if (none) {
+            awq__fail(ctx, AWQ_E_UNSUPPORTED, "no token of the vocabulary fits the grammar here");
+            awq__answer_fail(ctx, s, AWQ_E_UNSUPPORTED);
+            return;
+        }
+    }
     id = awq__draw(ctx, d, logits, vocab, r->candidates, &s->random);
     if (!s->d.ignore_eos && awq__is_eos(r->model, id)) {
         awq__answer_finish(ctx, s, AWQ_STOP_EOS);
         return;
     }
     s->ids[s->n_ids++] = id;
-    awq__answer_push(ctx, s, id);
+    awq__answer_take(ctx, s, id);
     if (!s->busy || s->n_ids < s->kv.max) return;
     n = s->n_ids;
     if (s->spare) {
@@ -12746,7 +15676,7 @@ static void awq__final_row(void *arg, int64_t i)
 /* All layers are done: the caches are longer, and rows that wait for a token are put together in work.out. */
 static void awq__pass_commit(awq_ctx *ctx, awq_runner *r)
 {
-    int64_t H = r->model->config.hidden_size, i, k, h, waiting = 0;
+    int64_t H = r->model->config.hidden_size, i, k, h, waiting = 0, left = 0;
     for (i = 0; i < r->n_members; i++) {
         awq__member *m = &r->member[i];
         awq_session *s = m->s;
@@ -12761,8 +15691,10 @@ static void awq__pass_commit(awq_ctx *ctx, awq_runner *r)
             awq__answer_fail(ctx, s, AWQ_E_NUMERIC);
             m->s = NULL;
             s->in_pass = 0;
+            awq__session_cut(s, s->kv.len);
             continue;
         }
+        left++;
         awq__session_advance(s, m->n);
         if (s->reading) r->read += m->n;
         if (!s->d.pooled) continue;
@@ -12775,6 +15707,7 @@ static void awq__pass_commit(awq_ctx *ctx, awq_runner *r)
         for (h = 0; h < H; h++) s->d.pooled[h] = (float)(s->pool[h] / (double)s->pool_rows);
         awq__answer_end(s, AWQ_STOP_EOS);
     }
+    if (!left) r->n_ops = r->op + 1; /* all failed: this was the end */
 }
 
 static awq_session *awq__waiting(const awq_runner *r, int64_t k) /* who waits for logits row k; NULL: it left */
@@ -13019,6 +15952,7 @@ static awq_status awq__answer_begin(awq_ctx *ctx, awq_session *s, const awq_gene
     if (d->pooled) return AWQ_OK;
     s->answer = AWQ__NEW_RAW(ctx, int32_t, s->max_tokens);
     if (!s->answer) return AWQ_E_MEMORY;
+    if (d->grammar) AWQ__TRY(awq__answer_grammar(ctx, s));
     if (!m->tokenizer) return AWQ_OK;
     pending = &s->speaker.pending;
     bytes = s->speaker.longest + awq__decoder_longest(m->tokenizer) + 1;
@@ -13199,7 +16133,7 @@ static awq_status awq__answer_again(awq_ctx *ctx, awq_session *s, const awq_gene
     s->random = h->random;
     s->r.prompt_tokens = h->prompt_tokens;
     s->speaker.mute = (size_t)h->spoken;
-    for (i = 0; i < h->tokens && s->busy; i++) awq__answer_push(ctx, s, answer[i]);
+    for (i = 0; i < h->tokens && s->busy; i++) awq__answer_take(ctx, s, answer[i]);
     return s->status;
 }
 
@@ -13482,9 +16416,10 @@ AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *c
 /* of a question without stop strings and its answer of 128 tokens; t: NULL is none */
 static uint64_t awq__answer_memory(const awq_tokenizer *t)
 {
-    uint64_t held = AWQ__TOK_MAX_HELD + 2; /* see awq__decoder_reserve; buffers take up to twice their need */
+    /* see awq__decoder_reserve; buffers take up to twice their need */
     return 128 * 4 + 10 * AWQ__ALIGN
-           + (t ? sizeof(awq__tok_work) + 10 * (uint64_t)awq__decoder_longest(t) + 104 * held : 0);
+           + (t ? sizeof(awq__tok_work) + 10 * (uint64_t)awq__decoder_longest(t) + 40 * (AWQ__TOK_MAX_HELD + 2)
+                : 0);
 }
 
 /* what awq__load_linear will keep and, while it is at work, needs beside that */

@@ -29,7 +29,8 @@ typedef struct synthetic_tensor {
 
 typedef struct synthetic {
     char config[1024], *head;
-    uint64_t head_bytes, data_bytes;
+    char *tokenizer; /* m/tokenizer.json, if synthetic_tokenizer gave one */
+    uint64_t head_bytes, data_bytes, tokenizer_bytes;
     synthetic_tensor *t;
     int n, cap;
 } synthetic;
@@ -117,8 +118,24 @@ static void synthetic_make(synthetic *s, const synthetic_shape *p)
     awq__text_free(&ctx, &t);
 }
 
+/* also serve `path` as m/tokenizer.json; 0: it cannot be read */
+static AWQ__UNUSED int synthetic_tokenizer(synthetic *s, const char *path)
+{
+    awq_ctx ctx;
+    char *data;
+    size_t bytes;
+    memset(&ctx, 0, sizeof ctx);
+    if (awq__file_load(&ctx, path, (size_t)1 << 30, &data, &bytes)) return 0;
+    s->tokenizer = (char *)malloc(bytes + 1);
+    memcpy(s->tokenizer, data, bytes);
+    s->tokenizer_bytes = bytes;
+    awq__free(&ctx, data);
+    return 1;
+}
+
 static void synthetic_free(synthetic *s)
 {
+    free(s->tokenizer);
     free(s->head);
     free(s->t);
 }
@@ -130,19 +147,20 @@ static uint64_t synthetic_mix(uint64_t x)
     return x ^ x >> 31;
 }
 
-/* a file handle is 1 (config.json) or 2 (model.safetensors) in a pointer's clothes */
+/* a file handle is 1 (config.json), 2 (model.safetensors) or 3 (tokenizer.json) in a pointer's clothes */
 static int synthetic_open(void *user, const char *path, int for_write, void **file)
 {
-    (void)user;
+    synthetic *s = (synthetic *)user;
     if (for_write) return EROFS;
     *file = !strcmp(path, "m/config.json") ? (void *)1 : !strcmp(path, "m/model.safetensors") ? (void *)2 : NULL;
+    if (s->tokenizer && !strcmp(path, "m/tokenizer.json")) *file = (void *)3;
     return *file ? 0 : ENOENT;
 }
 
 static int synthetic_size(void *user, void *file, uint64_t *bytes)
 {
     synthetic *s = (synthetic *)user;
-    *bytes = file == (void *)1 ? strlen(s->config) : s->head_bytes + s->data_bytes;
+    *bytes = file == (void *)1 ? strlen(s->config) : file == (void *)3 ? s->tokenizer_bytes : s->head_bytes + s->data_bytes;
     return 0;
 }
 
@@ -152,8 +170,8 @@ static int synthetic_read(void *user, void *file, uint64_t offset, void *data, s
     char *to = (char *)data;
     uint64_t at;
     int lo = 0, hi = s->n;
-    if (file == (void *)1) {
-        memcpy(to, s->config + offset, bytes);
+    if (file != (void *)2) {
+        memcpy(to, (file == (void *)1 ? s->config : s->tokenizer) + offset, bytes);
         return 0;
     }
     for (; bytes && offset < s->head_bytes; bytes--) *to++ = s->head[offset++];
