@@ -516,8 +516,9 @@ AWQ_API awq_status awq_checkpoint_read_qweight(awq_ctx *ctx, awq_checkpoint *ck,
 
 typedef struct awq_tokenizer awq_tokenizer;
 
-/* path: a folder with tokenizer.json (and tokenizer_config.json, chat_template.jinja if there), or the .json
-   itself. AWQ_E_UNSUPPORTED names the normalizer, pre-tokenizer, regex or model that is not known. */
+/* path: a folder with tokenizer.json (and tokenizer_config.json, chat_template.jinja or .json if there), or the
+   tokenizer.json itself. AWQ_E_UNSUPPORTED names the normalizer, pre-tokenizer, regex or model that is not
+   known. */
 AWQ_API awq_status awq_tokenizer_load(awq_ctx *ctx, const char *path, awq_tokenizer **tokenizer);
 AWQ_API void awq_tokenizer_free(awq_ctx *ctx, awq_tokenizer *tokenizer);
 
@@ -569,7 +570,7 @@ typedef struct awq_message {
 typedef struct awq_template_desc {
     const char *bos_token, *eos_token; /* NULL: "" */
     int add_generation_prompt;
-    const char *date_string;           /* for templates that print the date; NULL: their own default */
+    const char *date_string;           /* for templates that print the date; NULL: their default, or today's */
     int enable_thinking;               /* 0: undefined, 1: true, -1: false */
 } awq_template_desc;
 
@@ -789,7 +790,7 @@ typedef struct awq_step_info {
 } awq_step_info;
 
 /* Work for about budget_us microseconds (AWQ_NO_BUDGET: to the end of one pass) on those of the runner's
-   sessions that are listed (NULL, 0: all). A pass that is half done goes on in the next step, whatever list
+   sessions that are listed (NULL: all). A pass that is half done goes on in the next step, whatever list
    that has. Everything in a pass can be cut: linears, attention, head. ctx->progress is called at every cut
    ("step"); when it asks to stop, the step ends with AWQ_E_CANCELLED and can be taken up again. */
 AWQ_API awq_status awq_step(awq_ctx *ctx, awq_runner *runner, awq_session *const *sessions, size_t n,
@@ -801,8 +802,8 @@ AWQ_API size_t awq_session_bytes(const awq_session *session); /* that save will 
 AWQ_API awq_status awq_session_save(awq_ctx *ctx, const awq_session *session, void *data, size_t cap);
 AWQ_API awq_status awq_session_save_file(awq_ctx *ctx, const awq_session *session, const char *path);
 /* Into any session of a runner on the same model; what it held is forgotten. go_on, the desc of the question
-   that was under way, goes on with the answer: text that was handed out is not handed out again; NULL: it ended
-   there. Damaged or foreign: AWQ_E_FORMAT; larger than the session's context: AWQ_E_LIMIT. */
+   that was under way, goes on with the answer: text that was handed out is not handed out again; NULL, or when
+   go_on is refused: it ended there. Damaged or foreign: AWQ_E_FORMAT; larger than the session's context: AWQ_E_LIMIT. */
 AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *session, const void *data, size_t bytes,
                                        const awq_generate_desc *go_on);
 AWQ_API awq_status awq_session_restore_file(awq_ctx *ctx, awq_session *session, const char *path,
@@ -15609,8 +15610,23 @@ static void awq__pass_join(awq_runner *r, awq_session *s, int64_t n)
     s->last_pass = ++r->passes;
 }
 
-/* Who takes part: every answer moves on by a token, those that waited longest first; what room is left goes to
-   prompts, first come, first served. 0: there is nothing to do. */
+/* a prompt, or what a slide left to be computed anew */
+static int awq__is_prompt(const awq_session *s) { return s->reading || s->n_ids - s->kv.len > 1; }
+
+/* answers move on by a token, those that waited longest first, up to so many rows */
+static void awq__join_answers(awq_runner *r, int64_t rows)
+{
+    awq_session *s, *best;
+    while (r->n_rows < rows) {
+        for (s = r->sessions, best = NULL; s; s = s->next)
+            if (s->busy && s->listed && !s->in_pass && !awq__is_prompt(s)
+                && (!best || s->last_pass < best->last_pass)) best = s;
+        if (!best) return;
+        awq__pass_join(r, best, 1);
+    }
+}
+
+/* Who takes part: answers; in the room that is left prompts, first come, first served. 0: nothing to do. */
 static int awq__pass_build(awq_runner *r)
 {
     awq_session *s, *best;
@@ -15620,13 +15636,10 @@ static int awq__pass_build(awq_runner *r)
         s->in_pass = 0;
         if (s->busy && s->kv.len == s->n_ids) awq__session_cut(s, s->n_ids - 1); /* its logits are gone */
     }
-    while (r->n_rows < r->desc.max_rows) {
-        for (s = r->sessions, best = NULL; s; s = s->next)
-            if (s->busy && s->listed && !s->reading && !s->in_pass && s->n_ids - s->kv.len == 1
-                && (!best || s->last_pass < best->last_pass)) best = s;
-        if (!best) break;
-        awq__pass_join(r, best, 1);
-    }
+    for (s = r->sessions; s && !(s->busy && s->listed && awq__is_prompt(s)); s = s->next) {}
+    room = r->desc.max_rows; /* some of it is for prompts, so that many answers cannot keep them waiting for ever */
+    if (s) room -= room > 1 ? AWQ__MIN(r->desc.prompt_rows, (room + 3) / 4) : (int64_t)(r->passes & 1);
+    awq__join_answers(r, room);
     room = r->desc.max_rows - r->n_rows;
     if (r->n_members) room = AWQ__MIN(room, r->desc.prompt_rows);
     while (room > 0) {
@@ -15634,7 +15647,7 @@ static int awq__pass_build(awq_runner *r)
         int64_t n;
         for (;;) { /* the next in order of their questions that need not wait for another's page */
             for (s = r->sessions, best = NULL; s; s = s->next)
-                if (s->busy && s->listed && !s->in_pass && s->asked > after
+                if (s->busy && s->listed && !s->in_pass && awq__is_prompt(s) && s->asked > after
                     && (!best || s->asked < best->asked)) best = s;
             if (!best) break;
             after = best->asked;
@@ -15648,6 +15661,7 @@ static int awq__pass_build(awq_runner *r)
         awq__pass_join(r, best, n);
         room -= n;
     }
+    awq__join_answers(r, r->desc.max_rows);
     r->n_waiting = 0;
     for (i = 0; i < r->n_members; i++) r->n_waiting += r->member[i].waits;
     r->op = r->done = r->count = 0;
@@ -15881,7 +15895,7 @@ AWQ_API awq_status awq_step(awq_ctx *ctx, awq_runner *r, awq_session *const *ses
                              sessions[i] ? "another runner's" : "NULL");
     memset(&f, 0, sizeof f);
     for (s = r->sessions; s; s = s->next) {
-        s->listed = sessions && n ? 0 : 1;
+        s->listed = sessions == NULL;
         f.busy += s->busy;
         s->was_busy = s->busy ? 1 + s->reading : 0;
     }
@@ -16215,7 +16229,7 @@ AWQ_API awq_status awq_session_restore_file(awq_ctx *ctx, awq_session *s, const 
     char *data = NULL, why[sizeof ctx->err.text];
     size_t bytes = 0, most = awq__saved_bytes(s->runner, 0, 0, s->kv.max);
     awq_status st;
-    /* as much as this session could hold, and an answer; a larger file is read no further than its header */
+    /* of what this session could hold, with an answer of up to 4 million tokens */
     most += 4 * ((size_t)s->kv.max + ((size_t)1 << 22));
     AWQ__TRY(awq__not_inside(ctx, s->runner, "awq_session_restore_file"));
     AWQ__TRY(awq__file_load(ctx, path, most, &data, &bytes));

@@ -1341,6 +1341,43 @@ static void test_allocations(void)
     free(h);
 }
 
+/* many answers do not keep a prompt waiting, whatever max_rows is */
+static void test_waiting(void)
+{
+    static const int64_t rows[] = {1, 2, 4, 9};
+    world *w = (world *)malloc(sizeof *w);
+    int k, i;
+    world_open(w, 0);
+    for (k = 0; k < 4 && !T.bad; k++) {
+        enum { N = 12 };
+        awq_runner *run = runner(&w->ctx, w->m, rows[k], 0, 0);
+        awq_session *s[N + 1];
+        awq_generate_desc d;
+        int32_t ids[24];
+        uint64_t seed = 5;
+        int steps = 0;
+        memset(&d, 0, sizeof d);
+        d.ignore_eos = 1;
+        d.max_tokens = 100;
+        for (i = 0; i < N + 1; i++) s[i] = session(&w->ctx, run, CONTEXT);
+        some_ids(&seed, ids, 24);
+        for (i = 0; i < N; i++) ask(&w->ctx, s[i], &d, ids, 1);
+        for (i = 0; i < N; i++)
+            while (s[i]->reading) CHECK(awq_step(&w->ctx, run, NULL, 0, AWQ_NO_BUDGET, NULL) == AWQ_OK);
+        ask(&w->ctx, s[N], &d, ids, 24);
+        while (s[N]->reading && steps < 200) {
+            CHECK(awq_step(&w->ctx, run, NULL, 0, AWQ_NO_BUDGET, NULL) == AWQ_OK);
+            steps++;
+        }
+        for (i = 0; i < N; i++) CHECK(s[i]->busy); /* it did not wait for them, nor they for it */
+        CHECK_MSG(steps <= 50, "%d rows: %d passes", (int)rows[k], steps);
+        finish(&w->ctx, run, AWQ_NO_BUDGET);
+        close_all(&w->ctx, run);
+    }
+    world_close(w);
+    free(w);
+}
+
 /* --- 6: full contexts */
 static int64_t slide(int32_t *ids, int64_t n, int64_t keep, int64_t fresh, int64_t max)
 {
@@ -2590,6 +2627,7 @@ int main(int argc, char **argv)
     RUN(test_leave);
     RUN(test_cuts);
     RUN(test_allocations);
+    RUN(test_waiting);
     RUN(test_overflow);
     RUN(test_text);
     RUN(test_messages);

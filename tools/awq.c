@@ -50,8 +50,8 @@ typedef struct list {
 typedef struct options {
     const char *command, *positional[2];
     int n_positional;
-    list calib, keep, stop;
-    const char *output, *layout, *method, *prompt, *text, *file, *ids, *tokens, *baseline, *messages, *dequantize, *shape;
+    list calib, keep, stop, choice;
+    const char *output, *layout, *method, *prompt, *text, *file, *ids, *tokens, *baseline, *messages, *dequantize, *shape, *schema, *grammar;
     const char *system;
     long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, sessions;
     double temp, top_p, min_p, repeat_penalty;
@@ -62,6 +62,7 @@ typedef struct options {
 typedef struct app {
     awq_ctx ctx;
     awq_pool *pool;
+    awq_grammar *grammar; /* of awq run */
     options o;
     double last_shown;
     int tty, line_open;
@@ -145,6 +146,7 @@ static const struct {
      "compressed-tensors"},
     {"run", "MODEL [-p TEXT] [--chat [--system TEXT]] [-n N] [--sessions N] [--ctx N] [--stop TEXT ...] [--ignore-eos]\n"
      "       [--temp T --top-k K --top-p P --min-p P --repeat-penalty R --seed S]\n"
+     "       [--schema FILE.json | --grammar FILE.gbnf | --choice TEXT ...]\n"
      "       --chat without -p reads a question a line; /help there lists commands. --sessions: N answers at once",
      "awq run SmolLM2-awq -p 'Once upon a time' -n 64"},
     {"eval", "MODEL --text FILE [--ctx N] [--stride N] [--baseline MODEL] [--rtn BITS --group-size N]",
@@ -200,7 +202,8 @@ static int parse(app *a, int argc, char **argv)
         {"--ignore-eos", FLAG, &o->ignore_eos}, {"--text", TEXT, &o->text}, {"--file", TEXT, &o->file},
         {"--ids", TEXT, &o->ids}, {"--tokens", TEXT, &o->tokens}, {"--no-special", FLAG, &o->no_special},
         {"--messages", TEXT, &o->messages}, {"--generation-prompt", FLAG, &o->generation_prompt},
-        {"--ctx", LONG, &o->ctx_len}, {"--sessions", LONG, &o->sessions}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
+        {"--ctx", LONG, &o->ctx_len}, {"--sessions", LONG, &o->sessions},
+        {"--schema", TEXT, &o->schema}, {"--grammar", TEXT, &o->grammar}, {"--choice", LIST, &o->choice}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
         {"--rtn", LONG, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
         {"--threads", LONG, &o->threads}, {"-q", FLAG, &o->quiet}, {"--quiet", FLAG, &o->quiet},
     };
@@ -439,6 +442,7 @@ static void fill_generate(app *a, awq_generate_desc *d, answer *r)
     d->stop = o->stop.item;
     d->n_stop = (size_t)o->stop.n;
     d->ignore_eos = o->ignore_eos;
+    d->grammar = a->grammar;
     d->on_text = on_text;
     d->user = r;
 }
@@ -795,6 +799,29 @@ static int run_voices(app *a, const awq_model *m, awq_generate_desc *desc)
     return code;
 }
 
+/* --schema, --grammar or --choice */
+static int read_grammar(app *a)
+{
+    options *o = &a->o;
+    awq_grammar_desc d;
+    char *text = NULL;
+    size_t bytes;
+    awq_status st;
+    memset(&d, 0, sizeof d);
+    if (!o->schema && !o->grammar && !o->choice.n) return 0;
+    if ((o->schema != NULL) + (o->grammar != NULL) + (o->choice.n > 0) > 1)
+        return refuse(a, "one of --schema, --grammar and --choice%s", "");
+    if (!o->choice.n && awq__file_load(&a->ctx, o->schema ? o->schema : o->grammar, (size_t)1 << 24, &text, &bytes))
+        return failed(a);
+    if (o->schema) d.schema = text;
+    if (o->grammar) d.gbnf = text;
+    d.choices = o->choice.item;
+    d.n_choices = (size_t)o->choice.n;
+    st = awq_grammar_create(&a->ctx, &d, &a->grammar);
+    awq__free(&a->ctx, text);
+    return st ? failed(a) : 0;
+}
+
 static int cmd_run(app *a)
 {
     awq_model *m = NULL;
@@ -805,7 +832,11 @@ static int cmd_run(app *a)
     int code;
     if (need_model(a)) return EXIT_FAILED;
     if (a->o.sessions < 0 || a->o.sessions > MAX_SESSIONS) return refuse(a, "--sessions wants 1 to 1024%s", "");
-    if ((code = load(a, a->o.positional[0], 0, &m)) != 0) return code;
+    if ((code = read_grammar(a)) != 0) return code;
+    if ((code = load(a, a->o.positional[0], 0, &m)) != 0) {
+        awq_grammar_free(&a->ctx, a->grammar);
+        return code;
+    }
     fill_generate(a, &d, &out);
     d.prompt = a->o.prompt ? a->o.prompt : "";
     if (a->o.chat && a->o.prompt) { /* one question of a chat */
@@ -839,6 +870,7 @@ static int cmd_run(app *a)
         if (!code && interrupted) code = EXIT_INTERRUPTED;
     }
     awq__text_free(&a->ctx, &out.text);
+    awq_grammar_free(&a->ctx, a->grammar);
     awq_model_free(&a->ctx, m);
     return code;
 }
