@@ -137,7 +137,7 @@ static void test_expressions(void)
          "False False False |"},
         {"{{ tools is none }} {{ documents is none }} {{ date_string is defined }} {{ strftime_now is defined "
          "}} {{ enable_thinking is defined }}",
-         "True True False False False"},
+         "True True False True False"},
         {"{{ add_generation_prompt }} {{ bos_token }} {{ eos_token }} {{ none }}",
          "True <s> </s> None"},
         {"{{ foo|default('d') }} {{ ''|default('d', true) }} {{ ''|default('d') }}|{{ none|default(boolean=tru"
@@ -243,6 +243,281 @@ static void test_expressions(void)
     for (i = 0; i < sizeof cases / sizeof cases[0]; i++) expect(cases[i][0], cases[i][1]);
 }
 
+/* what later additions to the subset give, as Jinja2 renders it */
+static void test_constructs(void)
+{
+    static const char *const cases[][2] = {
+        {"{% raw %}{{ x }} {% if %} {# c #}{% endraw %}|",
+         "{{ x }} {% if %} {# c #}|"},
+        {"a\n  {% raw %}\n  b {{ x }}\n  {% endraw %}\nc",
+         "a\n\n  b {{ x }}\nc"},
+        {"a\n  {%- raw -%}\n  b {{ x }}\n  {%- endraw -%}\nc",
+         "ab {{ x }}c"},
+        {"a {%+ raw %} b {%+ endraw +%}\nc",
+         "a  b \nc"},
+        {"a\n   {% raw -%}   \n  x\n   {%+ endraw %}\nc {% raw %}{% endraw %}d",
+         "a\nx\n   c d"},
+        {"{% raw %}a{% raw %}b{% endraw %}c",
+         "a{% raw %}bc"},
+        {"{% macro w(t) %}<{{ t }}>{{ caller() }}</{{ t }}>{% endmacro %}{% call w('b') %}in{{ messages|"
+         "length }}{% endcall %}",
+         "<b>in4</b>"},
+        {"{% macro l(items) %}{% for i in items %}{{ caller(i, loop.index) }};{% endfor %}{% endmacro %}"
+         "{% call(x, n) l([3,4]) %}{{ n }}:{{ x }}{% endcall %}",
+         "1:3;2:4;"},
+        {"{% macro l() %}{% if caller %}C{{ caller() }}{% else %}none{% endif %}{% endmacro %}{{ l() }}{"
+         "% call l() %}x{% endcall %}",
+         "noneCx"},
+        {"{% macro v(a) %}{{ a }}|{{ varargs }}|{{ kwargs }}{% endmacro %}{{ v(1,2,3,x=4) }}{{ v(1) }}",
+         "1|(2, 3)|{'x': 4}1|()|{}"},
+        {"{% macro v(a, b=a) %}{{ a }}|{{ b }}{% endmacro %}{{ v(1) }}{{ v(*[1,2]) }}{{ v(**{'a':1,'b':3"
+         "}) }}{{ v(1, *[5]) }}",
+         "1|11|21|31|5"},
+        {"{% filter upper %}abc {{ messages[0].role }}{% endfilter %}",
+         "ABC SYSTEM"},
+        {"{% filter replace('a','b')|trim %}  abca {% endfilter %}|",
+         "bbcb|"},
+        {"{% set x | trim | upper %}  ab {% endset %}[{{ x }}]",
+         "[AB]"},
+        {"{% with a=1, b=2 %}{{ a }}{{ b }}{% endwith %}{{ a is defined }}",
+         "12False"},
+        {"{% set a=5 %}{% with a=1, b=a %}{{ a }}{{ b }}{% set c=3 %}{% endwith %}{{ a }}{{ c is defined"
+         " }}",
+         "155False"},
+        {"{% with %}{% set z=1 %}{{ z }}{% endwith %}{{ z is defined }}",
+         "1False"},
+        {"{% for x in [[1,[2,[3]]],[4]] recursive %}{% if x is iterable %}({{ loop(x) }}){% else %}{{ x "
+         "}}@{{ loop.depth }}{{ loop.depth0 }}{% endif %}{% endfor %}",
+         "(1@21(2@32(3@43)))(4@21)"},
+        {"{% for n in [{'v':1,'c':[{'v':2,'c':[]},{'v':3,'c':[]}]}] recursive %}{{ loop.index }}.{{ n.v "
+         "}}{% if n.c %}[{{ loop(n.c) }}]{% endif %}{% endfor %}",
+         "1.1[1.22.3]"},
+        {"{% for x in [1,2,3,4] %}{{ loop.cycle('a','b','c') }}{% endfor %}",
+         "abca"},
+        {"{% for x in [1,1,2,2,1] %}{% if loop.changed(x) %}{{ x }}{% endif %}{% endfor %}",
+         "121"},
+        {"{% for x in [1,2] %}{% for y in [1] %}{{ loop.depth }}{% endfor %}{{ loop.depth }}{% endfor %}",
+         "1111"},
+        {"{% for m in messages|selectattr('role','equalto','user') %}{{ loop.index }}/{{ loop.length }} "
+         "{{ loop.last }}{% endfor %}",
+         "1/2 False2/2 True"},
+        {"{% set u = messages|selectattr('role','equalto','user') %}{% for m in u %}1{% endfor %}{% for "
+         "m in u %}2{% endfor %}",
+         "11"},
+        {"{% set u = messages|selectattr('role','equalto','nobody') %}{% if u %}yes{% else %}no{% endif "
+         "%}",
+         "yes"},
+        {"{{ (messages|selectattr('role','equalto','user'))[0] }}",
+         ""},
+        {"{{ (messages|selectattr('role','equalto','user')|list)[0].content }}",
+         "Hi"},
+        {"{% set u = messages|map(attribute='role') %}{{ u|first }}{{ u|first }}{{ 'user' in u }}{{ u|li"
+         "st }}",
+         "systemuserTrue[]"},
+        {"{% set d={'a':1,'b':2} %}{{ d.items()|length }}{{ d.items()|list }}{{ d.keys()|join(',') }}{{ "
+         "d.values()|sum }}{% for k,v in d.items() %}{{ k }}{{ v }}{{ loop.last }}{% endfor %}{{ 'a' in "
+         "d.keys() }}{% if {}.items() %}y{% else %}n{% endif %}",
+         "2[('a', 1), ('b', 2)]a,b3a1Falseb2TrueTruen"},
+        {"{{ 1/2 }} {{ 7//2 }} {{ -7//2 }} {{ 7.5//2 }} {{ -7.5%2 }} {{ 2**10 }} {{ 2**-1 }} {{ 2**0.5 }"
+         "} {{ 10/5 }} {{ 1e3 }} {{ 1.0e-7 }} {{ 123456789012345678.0 }} {{ 0.1+0.2 }} {{ 1e16 }} {{ 1e1"
+         "5 }} {{ 5.0 }}",
+         "0.5 3 -4 3.0 0.5 1024 0.5 1.4142135623730951 2.0 1000.0 1e-07 1.2345678901234568e+17 0.3000000"
+         "0000000004 1e+16 1000000000000000.0 5.0"},
+        {"{{ 2**3**2 }} {{ -2**2 }} {{ (-2)**2 }} {{ 2**-1|abs }}",
+         "64 4 4 2"},
+        {"{{ 3.7|int }} {{ '3.7'|int }} {{ '3.7'|float }} {{ 'x'|float }} {{ 'x'|float(1.5) }} {{ 2.5|ro"
+         "und }} {{ 3.5|round }} {{ 2.675|round(2) }} {{ 42|round }} {{ 42.1|round(0,'ceil') }} {{ -3.2|"
+         "abs }} {{ (-3.2)|abs }} {{ '1e3'|int }} {{ ' 12 '|int }} {{ '+5'|int }} {{ '-0'|int }} {{ '.5'"
+         "|float }} {{ '5.'|float }} {{ '1e-2'|float }} {{ '-1.5E+2'|float }} {{ '.'|float(9) }} {{ '1e'"
+         "|float(9) }} {{ '1.2.3'|float(9) }}",
+         "3 3 3.7 0.0 1.5 2.0 4.0 2.67 42 43.0 3.2 3.2 1000 12 5 0 0.5 5.0 0.01 -150.0 9 9 9"},
+        {"{{ [3,1,2]|sort }} {{ ['b','A','c']|sort }} {{ ['b','A','c']|sort(case_sensitive=true) }} {{ ["
+         "3,1,2]|sort(reverse=true) }} {{ {'b':1,'A':2}|dictsort }} {{ {'b':1,'A':2}|dictsort(by='value'"
+         ") }} {{ {'b':1,'A':2}|dictsort(true) }} {{ {'b':1,'A':2}|dictsort(reverse=true) }}",
+         "[1, 2, 3] ['A', 'b', 'c'] ['A', 'b', 'c'] [3, 2, 1] [('A', 2), ('b', 1)] [('b', 1), ('A', 2)] "
+         "[('A', 2), ('b', 1)] [('b', 1), ('A', 2)]"},
+        {"{{ ['a','A','b']|unique|list }} {{ ['a','A','b']|unique(true)|list }} {{ [1,1.0,true,2]|unique"
+         "|list }} {{ [3,1]|min }} {{ ['b','A']|max }} {{ []|max }}| {{ [1,2,3,4,5]|batch(2)|list }} {{ "
+         "[1,2,3]|batch(2,0)|list }}",
+         "['a', 'b'] ['a', 'A', 'b'] [1, 2] 1 b | [[1, 2], [3, 4], [5]] [[1, 2], [3, 0]]"},
+        {"{{ '%s and %d, %05.2f%%' % ('a', 3, 2.5) }} {{ '%s' % 'x' }} {{ '%5s|%-5s|' % ('a','b') }} {{ "
+         "\"%s-%s\"|format('a', 1) }} {{ '%s' % none }} {{ '%d' % 3.9 }} {{ '%05d' % -42 }} {{ '%i' % tr"
+         "ue }}",
+         "a and 3, 02.50% x     a|b    | a-1 None 3 -0042 1"},
+        {"{{ '{} {}'.format(1,'b') }} {{ '{0}{1}{0}'.format('a','b') }} {{ '{x}'.format(x=3) }} {{ '{{}}"
+         "{}'.format(none) }}",
+         "1 b aba 3 {}None"},
+        {"{{ 'a,b,c'.rsplit(',',1) }} {{ 'abc'.partition('b') }} {{ 'a.b.c'.rpartition('.') }} {{ 'abc'."
+         "partition('x') }} {{ 'abc'.rpartition('x') }} {{ 'a\\nb\\r\\nc\\n'.splitlines() }} {{ 'a\\nb\\"
+         "n\\n'.splitlines(true) }} {{ 'prefix-x'.removeprefix('prefix-') }} {{ 'x.py'.removesuffix('.py"
+         "') }}",
+         "['a,b', 'c'] ('a', 'b', 'c') ('a.b', '.', 'c') ('abc', '', '') ('', '', 'abc') ['a', 'b', 'c']"
+         " ['a\\n', 'b\\n', '\\n'] x x"},
+        {"{{ 'abcabc'.count('bc') }} {{ 'aaa'.count('aa') }} {{ 'abc'.count('') }} {{ 'abc'.index('c') }"
+         "} {{ [1,2,1].count(1) }} {{ [1,2].index(2) }} {{ (1,2).index(2) }} {{ [1,true,1.0].count(1) }}",
+         "2 1 4 2 2 1 1 3"},
+        {"{{ 'abc'.isalpha() }} {{ 'a1'.isalnum() }} {{ '12'.isdigit() }} {{ ''.isdigit() }} {{ ' '.issp"
+         "ace() }} {{ 'aB'.islower() }} {{ 'AB1'.isupper() }} {{ '1'.isupper() }} {{ '7'.zfill(3) }} {{ "
+         "'-7'.zfill(3) }} {{ 'ab'.center(5,'*') }} {{ 'abc'.center(6) }}| {{ 'a'.ljust(3) }}| {{ 'a'.rj"
+         "ust(3) }} {{ 'x'|center(6) }}|",
+         "True True True False True False True False 007 -07 **ab*  abc  | a  |   a   x   |"},
+        {"{{ '\303\251\303\200'.upper() }} {{ '\303\211\303\200'|lower }} {{ '\320\277\321\200\320\270"
+         "\320\262\320\265\321\202 \320\274\320\270\321\200'|title }} {{ '\320\237\320\240\320\230\320"
+         "\222\320\225\320\242'|capitalize }} {{ '\316\261\316\262\316\263'|upper }} {{ '\344\270\255"
+         "\346\226\207abc'|upper }} {{ '\344\270\255a ba'.title() }} {{ '\305\202\303\263d\305\272'|uppe"
+         "r }} {{ '\305\276lu\305\245'|capitalize }} {{ '\304\215'.title() }}",
+         "\303\211\303\200 \303\251\303\240 \320\237\321\200\320\270\320\262\320\265\321\202 \320\234"
+         "\320\270\321\200 \320\237\321\200\320\270\320\262\320\265\321\202 \316\221\316\222\316\223 "
+         "\344\270\255\346\226\207ABC \344\270\255A Ba \305\201\303\223D\305\271 \305\275lu\305\245 \304"
+         "\214"},
+        {"{{ '\\b\\f\\x1f\\x7f/\\u2028'|tojson }} {{ '\303\251\360\237\230\200'|tojson(ensure_ascii=true"
+         ") }} {{ {'a':1.5,'b':[1e20, 0.1, none, true]}|tojson }} {{ {'a':1}|tojson(separators=(',',':')"
+         ") }} {{ {'a':[1,2]}|tojson(indent=4, separators=(',',': ')) }}",
+         "\"\\b\\f\\u001f\177/\342\200\250\" \"\\u00e9\\ud83d\\ude00\" {\"a\": 1.5, \"b\": [1e+20, 0.1, "
+         "null, true]} {\"a\":1} {\n    \"a\": [\n        1,\n        2\n    ]\n}"},
+        {"{{ ['\\u00a0', '\\u200b', '\\x00', '\\u2028', '\\ue000', '\303\251', '\\U0001F600', '\\ufeff']"
+         " }}",
+         "['\\xa0', '\\u200b', '\\x00', '\\u2028', '\\ue000', '\303\251', '\360\237\230\200', '\\ufeff']"},
+        {"{{ x is sameas none }} {{ none is sameas none }} {{ 1.5 is float }} {{ 1 is float }} {{ 1.0 is"
+         " number }} {{ 'a' is lower }} {{ 'A' is upper }} {{ 1.0 == 1 }} {{ 1.5 > 1 }} {{ [1,2] < [1,3]"
+         " }} {{ (1,) < (1,2) }}",
+         "False True True False True True True True True True True"},
+        {"{{ [1,2]|reverse|first }} {{ 'ab'|reverse }} {{ [1,2,3]|reverse|list|tojson }} {{ {'a':1,'b':2"
+         "}|reverse|list }}",
+         "2 ba [3, 2, 1] ['b', 'a']"},
+        {"{{ dict([('a',1),('b',2)]) }} {{ dict(a=1, **{'b':2}) }} {{ namespace(**{'x':1}).x }} {{ {'a':"
+         "1}.copy() }}",
+         "{'a': 1, 'b': 2} {'a': 1, 'b': 2} 1 {'a': 1}"},
+        {"{% set ns = namespace() %}{% set ns.x = 1 %}{{ ns.x }}{% set ns.x %}block{% endset %}{{ ns.x }"
+         "}",
+         "1block"},
+        {"{{ 'a'|safe }} {{ ('a'|safe)|length if false }} {% set z = '<x>'|safe %}{{ z }}",
+         "a  <x>"},
+        {"{{ messages.0.role }} {{ messages[0]['role'] }} {{ [[1,2],[3,4]].1.0 }}",
+         "system system 3"},
+        {"{{ 'x' * 3 }} {{ 3 * 'x' }} {{ [1] * 2 }} {{ 2 * (1,2) }} {{ 'x' * 0 }}| {{ [0] * -1 }}",
+         "xxx xxx [1, 1] (1, 2, 1, 2) | []"},
+        {"{{ -5|abs }} {{ not 5|abs == 5 }} {{ 5 is odd and true }} {{ 3 in [1,2,3] and not 4 in [1] }}",
+         "5 False True True"},
+        {"{{ 1 if none else 2 }}{{ 'a' 'b' }}{{ (\"a\" ~ 1.0 ~ none ~ true) }}",
+         "2aba1.0NoneTrue"},
+        {"{%- for i in [1,2,3] -%}\n  {{- i -}}\n  {%- if not loop.last %}, {% endif -%}\n{%- endfor -%}",
+         "1, 2, 3"},
+        {"{% if true -%}\n   a\n{%- elif x %}\nb\n{%- endif +%}\n\nc",
+         "a\n\nc"},
+        {"{% set x = [] %}{% set x = x + [1] %}{% set x = x + [2] %}{{ x }}",
+         "[1, 2]"},
+        {"{% for i in range(3) %}{% if i == 1 %}{% continue %}{% endif %}{{ i }}{% else %}E{% endfor %}",
+         "02"},
+        {"{% for i in [] %}{% else %}E{% endfor %}{% for i in [1] %}{% break %}{% else %}F{% endfor %}",
+         "EF"},
+        {"{% for k in {'a':1} %}{{ k }}{% endfor %}{% for a,b in [(1,2),(3,4)] if a > 1 %}{{ a }}{{ b }}"
+         "{{ loop.index }}{% endfor %}",
+         "a341"},
+        {"{{ messages|map(attribute='content')|map('length')|list }} {{ messages|map(attribute='content."
+         "0')|list }}",
+         "[9, 2, 12, 7] ['B', 'H', 'H', ' ']"},
+        {"{{ '' if messages[-1].content else raise_exception('boom: ' ~ 1.5) }}",
+         ""},
+        {"{% set x = 1 %}{% if true %}{% set x = 2 %}{% endif %}{{ x }}{% for i in [1] %}{% set x = 3 %}"
+         "{% endfor %}{{ x }}",
+         "22"},
+        {"{{ 'abc'|list|join('-') }} {{ 'a b'|wordcount if false }} {{ 'abc'[::-1] }} {{ 'abc'[-2:] }} {"
+         "{ [1,2,3,4,5][1:4:2] }}",
+         "a-b-c  cba bc [2, 4]"},
+        {"{{ messages[0].items()|list }} {{ messages[0]|items|list }} {{ messages[0]|dictsort }} {{ mess"
+         "ages[0]|tojson }}",
+         "[('role', 'system'), ('content', 'Be brief.')] [('role', 'system'), ('content', 'Be brief.')] "
+         "[('content', 'Be brief.'), ('role', 'system')] {\"role\": \"system\", \"content\": \"Be brief."
+         "\"}"},
+        {"{{ messages|tojson }}",
+         "[{\"role\": \"system\", \"content\": \"Be brief.\"}, {\"role\": \"user\", \"content\": \"Hi\"}"
+         ", {\"role\": \"assistant\", \"content\": \"Hello, you!\\n\"}, {\"role\": \"user\", \"content\""
+         ": \" caf\303\251? \"}]"},
+        {"{{ [1.0, 2.50, -0.0, 1e-5, 1e-4, 123456.789, 1e22, 1.7976931348623157e308, 5e-324] }}",
+         "[1.0, 2.5, -0.0, 1e-05, 0.0001, 123456.789, 1e+22, 1.7976931348623157e+308, 5e-324]"},
+        {"{{ 'a' in 'abc' }} {{ '' in 'abc' }} {{ 'b' not in {'b':1} }} {{ none in [none] }} {{ undefine"
+         "d_x in [1] }}",
+         "True True False True False"},
+        {"{% macro a() %}{% macro b() %}in{% endmacro %}{{ b() }}{% endmacro %}{{ a() }}{{ b is defined "
+         "}}",
+         "inFalse"},
+        {"{% set f = raise_exception %}{{ f is callable }}{{ f is defined }}",
+         "TrueTrue"},
+        {"{{ [[1,'a'],[2,'b']]|map('first')|list }} {{ [[1,'a'],[2,'b']]|map('last')|join }} {{ [{'a':1}"
+         "]|map(attribute='b')|first is defined }}",
+         "[1, 2] ab False"},
+        {"{{ messages[0]|length }} {{ messages[0]|list }} {{ messages[0]|first }} {{ messages[0]|last }}",
+         "2 ['role', 'content'] role content"},
+        {"{{ ' a '|trim ~ '|' }} {{ 'xax'|trim('x') }} {{ '\\u3000a\\u2003'|trim ~ '|' }} {{ '\\x1fa\\x8"
+         "5'|trim ~ '|' }}",
+         "a| a a| a|"},
+        {"{{ [none, 1]|select('none')|list }} {{ [1,2,3,4]|select('divisibleby', 2)|list }} {{ ['a','b']"
+         "|select('in', ['a'])|list }} {{ [1,'a']|reject('string')|list }}",
+         "[None] [2, 4] ['a'] [1]"},
+        {"{{ 1 < 2 > 1 != 3 }} {{ 1 == 1.0 == true }}",
+         "True True"},
+        {"{{ 'ab'.join('xyz') }} {{ ', '.join({'a':1}) }} {{ ''.join(['a']) }}",
+         "xabyabz a a"},
+        {"{% for x in 'ab' %}{{ loop.previtem is defined }}{{ loop.nextitem|default('-') }}{% endfor %}",
+         "FalsebTrue-"},
+        {"{{ {'a':1,'a':2} }} {{ {1:'x', 1.0:'y'} }} {{ {(1,2):3}[(1,2)] }}",
+         "{'a': 2} {1: 'y'} 3"},
+        {"{{ true + 1 }} {{ true == 1 }} {{ true is number }} {{ true is integer }} {{ -true }} {{ 5 - 2"
+         ".5 }} {{ 6 / 3 * 2 }}",
+         "2 True True False -1 2.5 4.0"},
+        {"{% generation %}x{{ messages|length }}{% endgeneration %}",
+         "x4"},
+        {"{% for i in [1,2] %}{% generation %}{{ i }}{{ loop.index }}{% endgeneration %}{% endfor %}",
+         "1122"},
+        {"{% set x = 'a' if false %}[{{ x }}]{{ x is defined }}",
+         "[]False"},
+        {"{{ messages[0].__class__ }}|{{ ''.__class__ is defined }}",
+         "|False"},
+        {"{% for m in messages %}{% if loop.first and m.role == 'system' %}S{{ m.content }}{% elif m['ro"
+         "le'] == 'user' and not loop.last %}U{{ m.content }}{% endif %}{% endfor %}",
+         "SBe brief.UHi"},
+        {"{{ messages[:-1]|length }}{{ messages[1:][0].role }}{{ messages[::2]|map(attribute='role')|joi"
+         "n }}",
+         "3usersystemassistant"},
+        {"{% if messages[-1]['content'] is not string %}x{% endif %}{% if 'tool_calls' in messages[0] %}"
+         "x{% endif %}{{ messages[0].tool_calls is defined }}{{ messages[0].get('tool_calls') is none }}",
+         "FalseTrue"},
+        {"{{ 'A' ~ ('b' if 1 > 2 else 'c') ~ [1,2][0] ~ {'k':'v'}.k }}\n",
+         "Ac1v"}};
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) expect(cases[i][0], cases[i][1]);
+}
+
+/* today, in pieces that add up however the test is timed */
+static void test_date(void)
+{
+    static const char *const formats[][2] = {{"%d %b %Y", "## @@@ ####"}, {"%Y-%m-%d", "####-##-##"},
+                                             {"%F %T", "####-##-## ##:##:##"}, {"%H:%M:%S %p", "##:##:## @@"},
+                                             {"%y %j %I %%", "## ### ## %"}, {"%a, %h", "@@@, @@@"}};
+    awq_template_desc d;
+    char source[64], out[256], year[16];
+    struct tm tm = awq__local_time();
+    size_t i, k;
+    memset(&d, 0, sizeof d);
+    for (i = 0; i < sizeof formats / sizeof formats[0]; i++) {
+        snprintf(source, sizeof source, "{{ strftime_now('%s') }}", formats[i][0]);
+        CHECK(!render(source, talk, 4, &d, out, sizeof out));
+        CHECK_MSG(strlen(out) == strlen(formats[i][1]), "%s: %s", source, out);
+        for (k = 0; out[k] && formats[i][1][k]; k++) {
+            char c = formats[i][1][k];
+            CHECK(c == '#' ? awq__tp_digit(out[k]) : c == '@' ? awq__tp_word(out[k]) : c == out[k]);
+        }
+    }
+    CHECK(!render("{{ strftime_now('%Y') }}", talk, 4, &d, out, sizeof out));
+    snprintf(year, sizeof year, "%d", tm.tm_year + 1900);
+    CHECK(atoi(out) - atoi(year) <= 1);
+    CHECK(!render("{{ strftime_now('%-d').lstrip('0') == strftime_now('%d').lstrip('0') }}"
+                  "{{ strftime_now('%e')|trim == strftime_now('%-d') }}{{ strftime_now('%B')|length > 2 }}"
+                  "{{ strftime_now('%A')[-3:] }}", talk, 4, &d, out, sizeof out));
+    CHECK(!strcmp(out, "TrueTrueTrueday"));
+}
+
 static void test_whitespace(void)
 {
     static const char *const cases[][2] = {
@@ -310,11 +585,16 @@ static void test_templates(void)
     expect(chatml, "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
                    "<|im_start|>assistant\nHello, you!\n<|im_end|>\n"
                    "<|im_start|>user\n caf\xc3\xa9? <|im_end|>\n<|im_start|>assistant\n");
-    expect(headers, "<s><|start_header_id|>system<|end_header_id|>\n\nToday: none\n\nBe brief.<|eot_id|>"
-                    "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
-                    "<|start_header_id|>assistant<|end_header_id|>\n\nHello, you!<|eot_id|>"
-                    "<|start_header_id|>user<|end_header_id|>\n\ncaf\xc3\xa9?<|eot_id|>"
-                    "<|start_header_id|>assistant<|end_header_id|>\n\n");
+    memset(&d, 0, sizeof d);
+    d.bos_token = "<s>";
+    d.add_generation_prompt = 1;
+    d.date_string = "1 May";
+    CHECK(!render(headers, talk, 4, &d, out, sizeof out));
+    CHECK(!strcmp(out, "<s><|start_header_id|>system<|end_header_id|>\n\nToday: 1 May\n\nBe brief.<|eot_id|>"
+                       "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+                       "<|start_header_id|>assistant<|end_header_id|>\n\nHello, you!<|eot_id|>"
+                       "<|start_header_id|>user<|end_header_id|>\n\ncaf\xc3\xa9?<|eot_id|>"
+                       "<|start_header_id|>assistant<|end_header_id|>\n\n"));
     expect(inst, "<s>[INST] Hi [/INST] Hello, you!</s>[INST] Be brief.\n\ncaf\xc3\xa9? [/INST]");
     memset(&d, 0, sizeof d);
     CHECK(!render(chatml, turns, 1, &d, out, sizeof out));
@@ -373,9 +653,20 @@ static void test_value_errors(void)
         {"{{ 5 in 'a' }}", "looked for"}, {"{{ 'a' < 1 }}", "compared"},
         {"{{ foo < 1 }}", "'foo' is undefined"},
         {"{% set x = 1 %}{% set x.y = 1 %}", "only a namespace"}, {"{{ foo|tojson }}", "undefined"},
-        {"{{ namespace() }}", "namespace"}, {"{{ range }}", "function"}, {"{{ foo|int }}", "'foo'"},
+        {"{{ foo|int }}", "'foo'"}, {"{{ [1]|round }}", "rounded"}, {"{{ [1]|select|length }}", "measured"},
+        {"{{ [1]|select|tojson }}", "generator"}, {"{{ [] in {} }}", "a key"},
+        {"{{ ','.join([1]) }}", "joined"},
+        {"{{ 1 / 0 }}", "division"}, {"{{ 1.5 % 0 }}", "division"}, {"{{ 0 ** -1 }}", "power"},
+        {"{{ '%s' % (1, 2) }}", "fewer"}, {"{{ '%s %s' % 1 }}", "more"}, {"{{ '%d' % 'a' }}", "number"},
+        {"{{ '{}'.format() }}", "not given"}, {"{{ [2, 'a']|sort }}", "compared"},
+        {"{{ [].index(1) }}", "index"},
+        {"{{ [1]|last|last }}", "iterated"}, {"{{ ([1]|select)|last }}", "backwards"},
+        {"{{ f(**1) }}", "named arguments"}, {"{% raw %}", "raw without"},
+        {"{% call 1 %}{% endcall %}", "a call"},
+        {"{% with a %}{% endwith %}", "'='"}, {"{% for x in [1] %}{{ loop([2]) }}{% endfor %}", "called"},
         {"{{ 'x'[::0] }}", "a step"}, {"{{ 'x'['a':] }}", "slices"}, {"{{ none[1:] }}", "sliced"},
-        {"{{ {[1]: 2} }}", "a key"}, {"{{ dict([1]) }}", "a dict"}, {"{{ namespace({1: 2}) }}", "an attribute"},
+        {"{{ {[1]: 2} }}", "a key"}, {"{{ dict([1]) }}", "iterated"}, {"{{ dict(1) }}", "a dict"},
+        {"{{ dict([(1, 2, 3)]) }}", "a key and its value"}, {"{{ namespace({1: 2}) }}", "an attribute"},
         {"{{ range() }}", "range"}, {"{{ range('a') }}", "range"}, {"{{ range(1, 2, 0) }}", "range"},
         {"{{ 'a'.split('') }}", "split"}, {"{{ 'a'.split(1) }}", "split"}, {"{{ 'a'.strip(1) }}", "a str"},
         {"{{ 'a'.replace('b') }}", "'new'"}, {"{{ 'a'.startswith(1) }}", "looked for"},
@@ -386,29 +677,38 @@ static void test_value_errors(void)
     size_t i;
     for (i = 0; i < sizeof cases / sizeof cases[0]; i++) expect_error(cases[i][0], AWQ_E_FORMAT, cases[i][1]);
     expect_error("{{ raise_exception('no: ' ~ [1]) }}", AWQ_E_ARG, "chat template: no: [1]");
-    expect_error("{{ strftime_now('%Y') }}", AWQ_E_ARG, "set date_string");
 }
 
 static void test_unsupported(void)
 {
     static const char *const cases[][2] = {
-        {"\n{% call m() %}{% endcall %}", "line 2: the tag 'call'"}, {"{% raw %}{% endraw %}", "'raw'"},
-        {"{% include 'x' %}", "'include'"}, {"{% for x in y recursive %}{% endfor %}", "recursive"},
-        {"{% set x | trim %}{% endset %}", "set block"}, {"{{ 2 ** 3 }}", "'**'"}, {"{{ 1 / 2 }}", "'/'"},
-        {"{{ 1.5 }}", "fraction"}, {"{{ f(*a) }}", "'*'"}, {"{{ f(**a) }}", "'**'"}, {"{{ a[1, 2] }}", "tuple"},
-        {"{{ 1 | nofilter }}", "'nofilter'"}, {"{{ 1 is notest }}", "'notest'"},
-        {"{{ [1]|map('nope')|list }}", "nope"},
-        {"{{ 'a'.zfill(3) }}", "'zfill' of a str"}, {"{{ [].append(1) }}", "'append' of a list"},
-        {"{{ messages[0].pop('role') }}", "'pop' of a dict"}, {"{{ (1,).count(1) }}", "'count' of a tuple"},
-        {"{{ caller() }}", "'caller'"}, {"{{ 'a'.strip('a', 'b') }}", "argument 2 of method 'strip'"},
+        {"\n{% block x %}{% endblock %}", "line 2: the tag 'block'"}, {"{% include 'x' %}", "'include'"},
+        {"{{ a[1, 2] }}", "tuple"}, {"{{ 1 | nofilter }}", "'nofilter'"}, {"{{ 1 is notest }}", "'notest'"},
+        {"{{ '<'|e }}", "the filter 'e'"}, {"{{ [1]|map('nope')|list }}", "nope"},
+        {"{{ 'a'.swapcase() }}", "'swapcase' of a str"}, {"{{ [].append(1) }}", "'append' of a list"},
+        {"{{ messages[0].pop('role') }}", "'pop' of a dict"}, {"{{ (1).real }}", "'real' of a int"},
+        {"{{ cycler('a') }}", "'cycler'"}, {"{{ 'a'.strip('a', 'b') }}", "argument 2 of method 'strip'"},
         {"{{ 'a'|trim(foo=1) }}", "argument 'foo' of filter 'trim'"}, {"{{ 1 is odd(2, 3) }}", "argument"},
-        {"{% macro m() %}{% endmacro %}{{ m(1) }}", "argument 1 of macro 'm'"}, {"{{ '%d' % 1 }}", "'%'"},
-        {"{{ 'x'|tojson(ensure_ascii=true) }}", "ensure_ascii"},
-        {"{{ 'x'|tojson(sort_keys=true) }}", "sort_keys"},
+        {"{% macro m() %}{% endmacro %}{{ m(1) }}", "argument 1 of macro 'm'"},
+        {"{% macro m() %}{% endmacro %}{% call m() %}{% endcall %}", "argument 'caller' of macro 'm'"},
+        {"{{ '%x' % 1 }}", "'%'"}, {"{{ '%(a)s' % {'a': 1} }}", "'%'"}, {"{{ '{:d}'.format(1) }}", "format"},
+        {"{{ 'x'|tojson(sort_keys=true) }}", "sort_keys"}, {"{{ 9000000000000000000 + 0.5 }}", "53 bits"},
         {"{{ [1]|tojson(indent='-') }}", "indent"}, {"{{ 9223372036854775808 }}", "64 bits"},
-        {"{{ 9000000000000000000 + 9000000000000000000 }}", "64 bits"}, {"{{ [1] * 2 }}", "'*'"},
+        {"{{ 9000000000000000000 + 9000000000000000000 }}", "64 bits"}, {"{{ 10 ** 30 }}", "64 bits"},
         {"{{ 4611686018427387904 * 2 }}", "64 bits"}, {"{{ -9223372036854775807 - 2 }}", "64 bits"},
-        {"{% for i in [1] %}{{ loop.cycle(1) }}{% endfor %}", "loop.cycle"}, {"{{ '\\N{DASH}' }}", "\\N"}};
+        {"{{ 1e300|int }}", "64 bits"}, {"{{ 'inf'|float }}", "a number like"}, {"{{ '1_0'|int }}", "'1_0'"},
+        {"{{ 'stra\xc3\x9f""e'|upper }}", "the case of U+00DF"}, {"{{ '\xc4\xb0'.lower() }}", "U+0130"},
+        {"{{ '\xc3\xa9'.isalpha() }}", "not ASCII"}, {"{{ 1.5 is odd }}", "float"},
+        {"{{ [1]|select }}", "generator is not"}, {"{{ {}.items() }}", "view of a dict is not"},
+        {"{{ range }}", "function is not"}, {"{{ range(2) }}", "range is not"},
+        {"{{ namespace() }}", "namespace"},
+        {"{{ {}.keys() == {}.keys() }}", "views"}, {"{{ 'a'|safe ~ 'b' }}", "marked safe"},
+        {"{{ 'a'|safe == 'a' }}", "marked safe"}, {"{{ ('a'|safe)[0] }}", "marked safe"},
+        {"{% set g = [1, 2]|select %}{% for x in g %}{% break %}{% endfor %}{{ g|list }}", "left"},
+        {"{{ 1.5|round(-1) }}", "precision"},
+        {"{{ strftime_now('%Q') }}", "'%Q'"}, {"{{ 1 is sameas 1 }}", "sameas"},
+        {"{{ 'a b'.rsplit(none, 1) }}", "rsplit"}, {"{{ [1]|sort(attribute='a,b') }}", "several"},
+        {"{{ '\\N{DASH}' }}", "\\N"}};
     size_t i;
     for (i = 0; i < sizeof cases / sizeof cases[0]; i++)
         expect_error(cases[i][0], AWQ_E_UNSUPPORTED, cases[i][1]);
@@ -628,6 +928,8 @@ int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
     RUN(test_expressions);
+    RUN(test_constructs);
+    RUN(test_date);
     RUN(test_whitespace);
     RUN(test_templates);
     RUN(test_syntax_errors);

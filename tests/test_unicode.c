@@ -112,7 +112,7 @@ static void test_nfc_all(void)
     }
     CHECK(changed == 1120);
     CHECK(h1 == 0x23fc43766d7c2eb9ull);
-    CHECK(h2 == 0xee6ff97a649ed0f7ull);
+    CHECK(h2 == 0x01b5235c25229bacull);
     awq__text_free(&ctx, &t);
 }
 
