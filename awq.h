@@ -435,38 +435,122 @@ AWQ_API void awq_writer_abort(awq_ctx *ctx, awq_writer *writer, int keep_parts);
 #define AWQ_MAX_LAYERS 1024
 #define AWQ_MAX_EOS 16
 
-typedef enum awq_rope_kind { AWQ_ROPE_DEFAULT = 0, AWQ_ROPE_LINEAR, AWQ_ROPE_LLAMA3 } awq_rope_kind;
+#define AWQ_MAX_ROPE 256 /* rotated pairs of a head that may have factors of their own */
 
-/* One linear of a decoder block. */
+typedef enum awq_rope_kind {
+    AWQ_ROPE_DEFAULT = 0, AWQ_ROPE_LINEAR, AWQ_ROPE_LLAMA3, AWQ_ROPE_DYNAMIC, AWQ_ROPE_YARN, AWQ_ROPE_LONGROPE
+} awq_rope_kind;
+
+/* Rotary position embedding: how the frequencies come about. */
+typedef struct awq_rope {
+    awq_rope_kind kind;
+    double theta, factor;
+    double low_freq_factor, high_freq_factor;       /* llama3 */
+    double beta_fast, beta_slow;                    /* yarn */
+    int keep_fractions;                             /* yarn: the ramp's ends are not rounded (truncate false) */
+    double attention_factor;                        /* of cos and sin */
+    int64_t original_max_position;                  /* llama3, yarn, longrope; dynamic: where it begins */
+    int n_factors;                                  /* longrope */
+    float short_factor[AWQ_MAX_ROPE], long_factor[AWQ_MAX_ROPE];
+} awq_rope;
+
+/* One linear of a decoder block. The first seven are those of a plain block; a layer with experts has the
+   router, the shared expert and, once for each expert, the last three in the place of gate, up and down; latent
+   attention has q_a, q_b (or q), kv_a, kv_b in the place of q, k and v. */
 typedef enum awq_linear_id {
-    AWQ_Q_PROJ = 0, AWQ_K_PROJ, AWQ_V_PROJ, AWQ_O_PROJ, AWQ_GATE_PROJ, AWQ_UP_PROJ, AWQ_DOWN_PROJ, AWQ_N_LINEARS
+    AWQ_Q_PROJ = 0, AWQ_K_PROJ, AWQ_V_PROJ, AWQ_O_PROJ, AWQ_GATE_PROJ, AWQ_UP_PROJ, AWQ_DOWN_PROJ,
+    AWQ_N_LINEARS,
+    AWQ_Q_A_PROJ = AWQ_N_LINEARS, AWQ_Q_B_PROJ, AWQ_KV_A_PROJ, AWQ_KV_B_PROJ, AWQ_ROUTER, AWQ_SHARED_ROUTER,
+    AWQ_SHARED_GATE, AWQ_SHARED_UP, AWQ_SHARED_DOWN, AWQ_EXPERT_GATE, AWQ_EXPERT_UP, AWQ_EXPERT_DOWN,
+    AWQ_N_LINEAR_IDS
 } awq_linear_id;
 
-/* What differs between families, as data. `{}` in a template stands for the layer number. */
+/* One vector of a decoder block. */
+typedef enum awq_vector_id {
+    AWQ_INPUT_NORM = 0, /* before the attention */
+    AWQ_POST_NORM,      /* before the MLP */
+    AWQ_ATTN_OUT_NORM,  /* of what the attention adds */
+    AWQ_MLP_OUT_NORM,   /* of what the MLP adds */
+    AWQ_Q_NORM, AWQ_K_NORM, AWQ_Q_A_NORM, AWQ_KV_A_NORM,
+    AWQ_SINKS,          /* [heads] a score in each softmax that stands for no key */
+    AWQ_SCORE_BIAS,     /* [experts] added when experts are chosen, not to their weights */
+    AWQ_N_VECTORS
+} awq_vector_id;
+
+typedef enum awq_norm_kind {
+    AWQ_NORM_RMS = 0,
+    AWQ_NORM_RMS_PLUS_1, /* times 1 + w */
+    AWQ_NORM_LAYER, AWQ_NORM_LAYER_BIAS
+} awq_norm_kind;
+
+typedef enum awq_qk_norm { /* of q and k */
+    AWQ_QK_NONE = 0,
+    AWQ_QK_HEAD,  /* each head, before rope */
+    AWQ_QK_AFTER, /* each head, after rope */
+    AWQ_QK_OWN,   /* each head with weights of its own, before rope */
+    AWQ_QK_ALL    /* all heads together, before rope */
+} awq_qk_norm;
+
+typedef enum awq_score { /* how a row chooses its experts and what they weigh */
+    AWQ_SCORE_SOFTMAX = 0, /* probabilities of all experts; those chosen sum to 1 if norm_topk_prob */
+    AWQ_SCORE_SOFTMAX_TOP, /* softmax over those chosen */
+    AWQ_SCORE_SIGMOID      /* chosen by sigmoid + bias within the best groups, weighed by the sigmoid */
+} awq_score;
+
+typedef enum awq_act { AWQ_ACT_SILU = 0, AWQ_ACT_GELU_TANH, AWQ_ACT_SWIGLU } awq_act;
+
+enum { /* awq_family.flags */
+    AWQ_FAMILY_TIED = 1,         /* tie_word_embeddings when config does not say */
+    AWQ_FAMILY_PAIRS = 2,        /* rope turns neighbours, not halves */
+    AWQ_FAMILY_EMBED_SQRT = 4,   /* embeddings times sqrt(hidden_size) */
+    AWQ_FAMILY_MOE = 8,
+    AWQ_FAMILY_LATENT = 16,      /* low-rank q, k and v (MLA) */
+    AWQ_FAMILY_TRANSPOSED = 32,  /* experts stored [experts, in, out], gate and up interleaved, with biases */
+    AWQ_FAMILY_PARTIAL = 64,     /* partial_rotary_factor is heeded */
+    AWQ_FAMILY_QUANTIZE = 128    /* awq_quantize_model takes it */
+};
+
+/* What differs between families, as data. `{}` in a template stands for the layer number, a second one for the
+   expert (of AWQ_Q_NORM, AWQ_K_NORM: the head). Linears with the same template are rows of one stored tensor,
+   experts without a second `{}` lie in one of three dimensions. */
 typedef struct awq_family {
-    const char *model_type;    /* "llama" */
-    int qkv_bias;              /* 1 always, 0 never, -1 as config attention_bias says */
-    int o_bias;                /* likewise */
-    int mlp_bias;              /* 1, 0, -1 as config mlp_bias says */
-    int qk_norm;               /* RMSNorm of each head of q and k before rope */
-    int tied_by_default;       /* tie_word_embeddings when config does not say */
-    const char *embed, *final_norm, *head;               /* "model.embed_tokens.weight", ... */
-    const char *input_norm, *post_norm, *q_norm, *k_norm; /* "model.layers.{}.input_layernorm.weight" */
-    const char *linear[AWQ_N_LINEARS];                    /* "model.layers.{}.self_attn.q_proj", no ".weight" */
+    const char *model_type;                     /* "llama" */
+    unsigned flags;
+    awq_norm_kind norm;
+    awq_qk_norm qk_norm;
+    awq_score score;
+    awq_act act;                                /* when config does not say */
+    const char *qkv_bias, *o_bias, *mlp_bias;   /* config key that says; "": always; NULL: never */
+    const char *embed, *final_norm, *head;      /* "model.embed_tokens.weight", ... */
+    const char *vector[AWQ_N_VECTORS];          /* "model.layers.{}.input_layernorm.weight" */
+    const char *linear[AWQ_N_LINEAR_IDS];       /* "model.layers.{}.self_attn.q_proj", no ".weight" */
 } awq_family;
 
 typedef struct awq_config {
     const awq_family *family;
+    const char *prefix;      /* of tensors, in the place of a template's "model." */
     char model_type[48];
     int64_t hidden_size, intermediate_size, vocab_size, max_position_embeddings;
-    int num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim;
-    double rms_norm_eps, rope_theta;
-    awq_rope_kind rope_kind;
-    double rope_factor, rope_low_freq_factor, rope_high_freq_factor;
-    int64_t rope_original_max_position;
+    int num_hidden_layers, num_attention_heads, num_key_value_heads;
+    int head_dim, v_head_dim; /* of q and k; of v */
+    double rms_norm_eps;     /* of layer norms too */
+    awq_rope rope[2];        /* of layers with full attention, of sliding ones */
+    int rope_dim, rope_first; /* elements of a head that rope turns; the first one */
+    int rope_pairs;          /* it turns neighbours, not halves */
     int64_t sliding_window; /* keys j > i - window; 0: none */
-    uint8_t layer_is_sliding[AWQ_MAX_LAYERS];
-    int tie_word_embeddings, attention_bias, mlp_bias;
+    uint8_t layer_is_sliding[AWQ_MAX_LAYERS], layer_has_rope[AWQ_MAX_LAYERS], layer_has_experts[AWQ_MAX_LAYERS];
+    int tie_word_embeddings, attention_bias, output_bias, mlp_bias;
+    awq_qk_norm qk_norm;
+    double clip_qkv;         /* 0: not clipped */
+    double attention_scale, attention_cap; /* of scores; 0: not capped */
+    int parallel;            /* the MLP sees what the attention sees */
+    awq_act act;
+    double act_alpha, act_limit; /* swiglu */
+    double embedding_scale, residual_scale, logit_scale, logit_cap;
+    int64_t q_lora_rank, kv_lora_rank; /* latent attention; 0: none */
+    int num_experts, experts_per_token, expert_groups, expert_top_groups, norm_topk_prob;
+    int64_t expert_size, shared_size; /* intermediate sizes; shared 0: there is no shared expert */
+    double routed_scale;
     awq_dtype dtype; /* torch_dtype / dtype; F32 when absent */
     int32_t bos_token_id;            /* -1: none */
     int32_t eos_token_id[AWQ_MAX_EOS]; /* config.json and generation_config.json together */
@@ -494,18 +578,26 @@ AWQ_API const char *awq_checkpoint_folder(const awq_checkpoint *ck);
 /* config.json exactly as read (NUL-terminated), for writing changed copies */
 AWQ_API const char *awq_checkpoint_config_text(const awq_checkpoint *ck);
 
-/* A linear as stored: dense (weight set) or packed (shape, bits, group_size, layout, tensors set). */
+/* A linear as stored: dense (weight set) or packed (shape, bits, group_size, layout, tensors set). Its tensors
+   may hold more than it: element (o, i) is number first + o * row_step + i * col_step of the weight, number
+   bias_first + o * bias_step of the bias, row first_row + o of the packed matrix. */
 typedef struct awq_linear_info {
     char name[192];               /* without suffix */
     int64_t out_features, in_features;
     int quantized;
     const awq_tensor *weight;     /* dense [out, in] */
     const awq_tensor *bias;       /* [out], or NULL */
+    int64_t first, row_step, col_step, bias_first, bias_step, first_row;
     awq_packed packed;            /* data pointers NULL */
     const awq_tensor *part[4];    /* the stored tensor of each packed.tensor[i] */
 } awq_linear_info;
+/* AWQ_E_ARG when the layer has no such linear. awq_checkpoint_linear: expert 0. */
 AWQ_API awq_status awq_checkpoint_linear(awq_ctx *ctx, const awq_checkpoint *ck, int layer, awq_linear_id id,
                                          awq_linear_info *info);
+AWQ_API awq_status awq_checkpoint_expert(awq_ctx *ctx, const awq_checkpoint *ck, int layer, awq_linear_id id,
+                                         int expert, awq_linear_info *info);
+/* how many matrices of this kind a layer has: 0, 1, or as many as experts */
+AWQ_API int awq_linear_count(const awq_config *config, int layer, awq_linear_id id);
 /* the packed linear in canonical form; w is allocated here, awq_qweight_free it. AWQ_E_NUMERIC on NaN scales.
    */
 AWQ_API awq_status awq_checkpoint_read_qweight(awq_ctx *ctx, awq_checkpoint *ck, const awq_linear_info *info,
@@ -803,7 +895,8 @@ AWQ_API awq_status awq_session_save(awq_ctx *ctx, const awq_session *session, vo
 AWQ_API awq_status awq_session_save_file(awq_ctx *ctx, const awq_session *session, const char *path);
 /* Into any session of a runner on the same model; what it held is forgotten. go_on, the desc of the question
    that was under way, goes on with the answer: text that was handed out is not handed out again; NULL, or when
-   go_on is refused: it ended there. Damaged or foreign: AWQ_E_FORMAT; larger than the session's context: AWQ_E_LIMIT. */
+   go_on is refused: it ended there. Damaged or foreign: AWQ_E_FORMAT; larger than the session's context:
+   AWQ_E_LIMIT. */
 AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *session, const void *data, size_t bytes,
                                        const awq_generate_desc *go_on);
 AWQ_API awq_status awq_session_restore_file(awq_ctx *ctx, awq_session *session, const char *path,
@@ -3528,7 +3621,7 @@ AWQ_API awq_status awq_unpack(awq_ctx *ctx, const awq_packed *p, awq_qweight *w)
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>ops
-   The operations of the forward pass beside the linears: norm, rope, attention, gated activation, log-softmax.
+   The operations of the forward pass beside the linears: norms, rope, attention, activations, log-softmax.
    Each body is plain C written over 16 lanes and compiled once per instruction set (a target attribute on a
    wrapper that inlines it): no reassociation, no contraction, so every instruction set gives the same bits.
    Lane l of a sum takes elements l, l + 16, ...; lanes are added as a tree.
@@ -3579,6 +3672,9 @@ AWQ__INLINE float awq__exp_body(float x)
     return p * r * inside + above * 1.6516362549940018e38f;
 }
 
+/* tanh as loops over it vectorize; its error is absolute, about 1e-7 */
+AWQ__INLINE float awq__tanh_body(float x) { return 1.0f - 2.0f / (awq__exp_body(2.0f * x) + 1.0f); }
+
 /* out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i] */
 AWQ__INLINE void awq__norm_body(const float *x, const float *weight, float *out, int64_t n, float eps)
 {
@@ -3587,39 +3683,99 @@ AWQ__INLINE void awq__norm_body(const float *x, const float *weight, float *out,
     for (i = 0; i < n; i++) out[i] = x[i] * s * weight[i];
 }
 
-/* gate[i] = silu(gate[i]) * up[i] */
-AWQ__INLINE void awq__gate_body(float *gate, const float *up, int64_t n)
+/* out[i] = (x[i] - mean) / sqrt(variance + eps) * weight[i] + bias[i]; bias may be NULL */
+AWQ__INLINE void awq__layer_norm_body(const float *x, const float *weight, const float *bias, float *out,
+                                      int64_t n, float eps)
 {
-    int64_t i;
-    for (i = 0; i < n; i++) gate[i] = gate[i] / (1.0f + awq__exp_body(-gate[i])) * up[i];
+    float l[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, mean, s;
+    int64_t i = 0;
+    int j;
+    for (; i + 16 <= n; i += 16)
+        for (j = 0; j < 16; j++) l[j] = l[j] + x[i + j];
+    for (j = 0; i < n; i++, j++) l[j] = l[j] + x[i];
+    mean = awq__lanes_sum(l) / (float)n;
+    for (i = 0; i < n; i++) out[i] = x[i] - mean;
+    s = 1.0f / sqrtf(awq__dot_body(out, out, n) / (float)n + eps);
+    for (i = 0; i < n; i++) out[i] = out[i] * s * weight[i];
+    for (i = 0; bias && i < n; i++) out[i] = out[i] + bias[i];
 }
 
-AWQ__INLINE void awq__add_body(float *x, const float *y, int64_t n)
+/* gate[i] = silu(gate[i]) * up[i]; without up silu(gate[i]) */
+AWQ__INLINE void awq__silu_body(float *gate, const float *up, int64_t n)
 {
     int64_t i;
-    for (i = 0; i < n; i++) x[i] = x[i] + y[i];
+    if (up) for (i = 0; i < n; i++) gate[i] = gate[i] / (1.0f + awq__exp_body(-gate[i])) * up[i];
+    else for (i = 0; i < n; i++) gate[i] = gate[i] / (1.0f + awq__exp_body(-gate[i]));
+}
+
+/* likewise x (1 + tanh(z)) / 2 = x / (1 + exp(-2 z)), z = sqrt(2 / pi) (x + 0.044715 x^3) */
+AWQ__INLINE float awq__gelu_of(float x)
+{
+    return x / (1.0f + awq__exp_body(-1.5957691216057308f * (x + 0.044715f * x * x * x)));
+}
+
+AWQ__INLINE void awq__gelu_body(float *gate, const float *up, int64_t n)
+{
+    int64_t i;
+    if (up) for (i = 0; i < n; i++) gate[i] = awq__gelu_of(gate[i]) * up[i];
+    else for (i = 0; i < n; i++) gate[i] = awq__gelu_of(gate[i]);
+}
+
+/* gate[i] = g sigmoid(alpha g) (u + 1), where g = min(gate[i], limit), u = up[i] within +-limit */
+AWQ__INLINE void awq__swiglu_body(float *gate, const float *up, int64_t n, float alpha, float limit)
+{
+    int64_t i;
+    for (i = 0; i < n; i++) {
+        float g = gate[i] > limit ? limit : gate[i], u = up[i] > limit ? limit : up[i];
+        u = u < -limit ? -limit : u;
+        gate[i] = g / (1.0f + awq__exp_body(-alpha * g)) * (u + 1.0f);
+    }
+}
+
+AWQ__INLINE void awq__add_body(float *x, const float *y, float scale, int64_t n)
+{
+    int64_t i;
+    for (i = 0; i < n; i++) x[i] = x[i] + y[i] * scale;
+}
+
+/* x[i] = cap tanh(scale x[i] / cap); cap 0: scale x[i] */
+AWQ__INLINE void awq__cap_body(float *x, float scale, float cap, int64_t n)
+{
+    int64_t i;
+    if (cap > 0) for (i = 0; i < n; i++) x[i] = cap * awq__tanh_body(x[i] * scale / cap);
+    else for (i = 0; i < n; i++) x[i] = x[i] * scale;
 }
 
 /* Keys and values of a sequence lie in pages of AWQ__PAGE tokens. */
 #define AWQ__MAX_HEAD 512
 #define AWQ__PAGE 32
 
+/* How the keys and values of a head lie in a page, and what is done with its scores. */
+typedef struct awq__head {
+    size_t k_at, v_at;          /* of the page's first key and value, in floats */
+    int64_t k_stride, v_stride; /* from one to the next */
+    int64_t k_dim, v_dim;       /* <= AWQ__MAX_HEAD */
+    float scale, cap;           /* score = scale q.k, then cap tanh(score / cap) unless cap is 0 */
+    const float *sink;          /* one more score, of no value; or NULL */
+} awq__head;
+
 /* One query of one head against keys [first, last]: online softmax, a page at a time, so that chunking cannot
-   change a bit. Keys of page b: rows `stride` floats apart from page[b] + at on, its values AWQ__PAGE rows
-   later; out [dim]; dim <= AWQ__MAX_HEAD. */
-AWQ__INLINE void awq__attend_body(const float *q, float *const *page, size_t at, int64_t stride, int64_t first,
-                                  int64_t last, int64_t dim, float scale, float *out)
+   change a bit. out [v_dim]. dim, vdim, cap and sink are h's, constants where that is faster. */
+AWQ__INLINE void awq__attend_body(const float *q, float *const *page, const awq__head *h, int64_t first,
+                                  int64_t last, int64_t kdim, int64_t dim, float cap, const float *sink,
+                                  float *out)
 {
-    float p[AWQ__PAGE], best = -3.0e38f, sum = 0;
-    int64_t b, i, j;
+    float p[AWQ__PAGE], best = -3.0e38f, sum = 0, scale = h->scale;
+    int64_t b, i, j, stride = h->v_stride, k_stride = h->k_stride;
     for (i = 0; i < dim; i++) out[i] = 0;
     for (b = first / AWQ__PAGE; b <= last / AWQ__PAGE; b++) {
         int64_t from = AWQ__MAX(first - b * AWQ__PAGE, (int64_t)0);
         int64_t n = AWQ__MIN(last - b * AWQ__PAGE, (int64_t)AWQ__PAGE - 1) - from + 1;
-        const float *k = page[b] + at + from * stride, *v = k + AWQ__PAGE * stride;
+        const float *k = page[b] + h->k_at + from * k_stride, *v = page[b] + h->v_at + from * stride;
         float top = best, keep;
         for (j = 0; j < n; j++) {
-            p[j] = awq__dot_body(q, k + j * stride, dim) * scale;
+            p[j] = awq__dot_body(q, k + j * k_stride, kdim) * scale;
+            if (cap > 0) p[j] = cap * awq__tanh_body(p[j] / cap);
             top = p[j] > top ? p[j] : top;
         }
         keep = awq__exp_body(best - top < -1000.0f ? -1000.0f : best - top);
@@ -3661,6 +3817,10 @@ AWQ__INLINE void awq__attend_body(const float *q, float *const *page, size_t at,
         }
         best = top;
     }
+    if (sink) { /* exp(sink) in the units of the sum; a sink far above the scores leaves nothing of them */
+        float d = *sink - best;
+        sum = d > 80.0f ? 3.0e38f : sum + awq__exp_body(d);
+    }
     for (i = 0; i < dim; i++) out[i] = out[i] / sum;
 }
 
@@ -3672,6 +3832,17 @@ AWQ__INLINE void awq__rope_body(float *x, const float *cos_, const float *sin_, 
         float a = x[i], b = x[i + h];
         x[i] = a * cos_[i] - b * sin_[i];
         x[i + h] = b * cos_[i] + a * sin_[i];
+    }
+}
+
+/* the same with pairs of neighbours */
+AWQ__INLINE void awq__rope_pairs_body(float *x, const float *cos_, const float *sin_, int64_t dim)
+{
+    int64_t i, h = dim / 2;
+    for (i = 0; i < h; i++) {
+        float a = x[2 * i], b = x[2 * i + 1];
+        x[2 * i] = a * cos_[i] - b * sin_[i];
+        x[2 * i + 1] = b * cos_[i] + a * sin_[i];
     }
 }
 
@@ -3716,48 +3887,77 @@ AWQ__INLINE double awq__kl_body(const float *p, double lp, const float *q, doubl
 typedef struct awq__ops {
     float (*dot)(const float *a, const float *b, int64_t n);
     void (*norm)(const float *x, const float *weight, float *out, int64_t n, float eps);
-    void (*gate)(float *gate, const float *up, int64_t n);
-    void (*add)(float *x, const float *y, int64_t n);
-    void (*attend)(const float *q, float *const *page, size_t at, int64_t stride, int64_t first, int64_t last,
-                   int64_t dim, float scale, float *out);
+    void (*layer_norm)(const float *x, const float *weight, const float *bias, float *out, int64_t n,
+                       float eps);
+    void (*silu)(float *gate, const float *up, int64_t n);
+    void (*gelu)(float *gate, const float *up, int64_t n);
+    void (*swiglu)(float *gate, const float *up, int64_t n, float alpha, float limit);
+    void (*add)(float *x, const float *y, float scale, int64_t n);
+    void (*cap)(float *x, float scale, float cap, int64_t n);
+    void (*attend)(const float *q, float *const *page, const awq__head *h, int64_t first, int64_t last,
+                   float *out);
     void (*rope)(float *x, const float *cos_, const float *sin_, int64_t dim);
+    void (*rope_pairs)(float *x, const float *cos_, const float *sin_, int64_t dim);
     double (*logsum)(const float *x, int64_t n, float *best);
     double (*kl)(const float *p, double lp, const float *q, double lq, int64_t n);
 } awq__ops;
 
-#define AWQ__OPS(isa, target)                                                                               \
-    target static float awq__dot_##isa(const float *a, const float *b, int64_t n)                           \
-    {                                                                                                       \
-        return awq__dot_body(a, b, n);                                                                      \
-    }                                                                                                       \
-    target static void awq__norm_##isa(const float *x, const float *w, float *out, int64_t n, float eps)    \
-    {                                                                                                       \
-        awq__norm_body(x, w, out, n, eps);                                                                  \
-    }                                                                                                       \
-    target static void awq__gate_##isa(float *g, const float *u, int64_t n) { awq__gate_body(g, u, n); }    \
-    target static void awq__add_##isa(float *x, const float *y, int64_t n) { awq__add_body(x, y, n); }      \
-    target static void awq__attend_##isa(const float *q, float *const *page, size_t at, int64_t stride,     \
-                                         int64_t first, int64_t last, int64_t dim, float scale, float *out) \
-    {                                                                                                       \
-        if (dim == 64) awq__attend_body(q, page, at, stride, first, last, 64, scale, out);                  \
-        else if (dim == 128) awq__attend_body(q, page, at, stride, first, last, 128, scale, out);           \
-        else awq__attend_body(q, page, at, stride, first, last, dim, scale, out);                           \
-    }                                                                                                       \
-    target static void awq__rope_##isa(float *x, const float *c, const float *s, int64_t dim)               \
-    {                                                                                                       \
-        awq__rope_body(x, c, s, dim);                                                                       \
-    }                                                                                                       \
-    target static double awq__logsum_##isa(const float *x, int64_t n, float *best)                          \
-    {                                                                                                       \
-        return awq__logsum_body(x, n, best);                                                                \
-    }                                                                                                       \
-    target static double awq__kl_##isa(const float *p, double lp, const float *q, double lq, int64_t n)     \
-    {                                                                                                       \
-        return awq__kl_body(p, lp, q, lq, n);                                                               \
-    }                                                                                                       \
-    static const awq__ops awq__ops_##isa = {awq__dot_##isa,    awq__norm_##isa,   awq__gate_##isa,          \
-                                            awq__add_##isa,    awq__attend_##isa, awq__rope_##isa,          \
-                                            awq__logsum_##isa, awq__kl_##isa};
+#define AWQ__OPS(isa, target)                                                                                \
+    target static float awq__dot_##isa(const float *a, const float *b, int64_t n)                            \
+    {                                                                                                        \
+        return awq__dot_body(a, b, n);                                                                       \
+    }                                                                                                        \
+    target static void awq__norm_##isa(const float *x, const float *w, float *out, int64_t n, float eps)     \
+    {                                                                                                        \
+        awq__norm_body(x, w, out, n, eps);                                                                   \
+    }                                                                                                        \
+    target static void awq__layer_norm_##isa(const float *x, const float *w, const float *b, float *out,     \
+                                             int64_t n, float eps)                                           \
+    {                                                                                                        \
+        awq__layer_norm_body(x, w, b, out, n, eps);                                                          \
+    }                                                                                                        \
+    target static void awq__silu_##isa(float *g, const float *u, int64_t n) { awq__silu_body(g, u, n); }     \
+    target static void awq__gelu_##isa(float *g, const float *u, int64_t n) { awq__gelu_body(g, u, n); }     \
+    target static void awq__swiglu_##isa(float *g, const float *u, int64_t n, float alpha, float limit)      \
+    {                                                                                                        \
+        awq__swiglu_body(g, u, n, alpha, limit);                                                             \
+    }                                                                                                        \
+    target static void awq__add_##isa(float *x, const float *y, float scale, int64_t n)                      \
+    {                                                                                                        \
+        awq__add_body(x, y, scale, n);                                                                       \
+    }                                                                                                        \
+    target static void awq__cap_##isa(float *x, float scale, float cap, int64_t n)                           \
+    {                                                                                                        \
+        awq__cap_body(x, scale, cap, n);                                                                     \
+    }                                                                                                        \
+    target static void awq__attend_##isa(const float *q, float *const *page, const awq__head *h,             \
+                                         int64_t first, int64_t last, float *out)                            \
+    {                                                                                                        \
+        int plain = h->k_dim == h->v_dim && !h->sink && !(h->cap > 0);                                       \
+        if (plain && h->k_dim == 64) awq__attend_body(q, page, h, first, last, 64, 64, 0, NULL, out);        \
+        else if (plain && h->k_dim == 128) awq__attend_body(q, page, h, first, last, 128, 128, 0, NULL, out); \
+        else awq__attend_body(q, page, h, first, last, h->k_dim, h->v_dim, h->cap, h->sink, out);            \
+    }                                                                                                        \
+    target static void awq__rope_##isa(float *x, const float *c, const float *s, int64_t dim)                \
+    {                                                                                                        \
+        awq__rope_body(x, c, s, dim);                                                                        \
+    }                                                                                                        \
+    target static void awq__rope_pairs_##isa(float *x, const float *c, const float *s, int64_t dim)          \
+    {                                                                                                        \
+        awq__rope_pairs_body(x, c, s, dim);                                                                  \
+    }                                                                                                        \
+    target static double awq__logsum_##isa(const float *x, int64_t n, float *best)                           \
+    {                                                                                                        \
+        return awq__logsum_body(x, n, best);                                                                 \
+    }                                                                                                        \
+    target static double awq__kl_##isa(const float *p, double lp, const float *q, double lq, int64_t n)      \
+    {                                                                                                        \
+        return awq__kl_body(p, lp, q, lq, n);                                                                \
+    }                                                                                                        \
+    static const awq__ops awq__ops_##isa = {                                                                 \
+        awq__dot_##isa, awq__norm_##isa, awq__layer_norm_##isa, awq__silu_##isa, awq__gelu_##isa,            \
+        awq__swiglu_##isa, awq__add_##isa, awq__cap_##isa, awq__attend_##isa, awq__rope_##isa,               \
+        awq__rope_pairs_##isa, awq__logsum_##isa, awq__kl_##isa};
 
 /* gcc vectorizes such loops at -O2 only when asked to */
 #if defined(__GNUC__) && !defined(__clang__)
@@ -5509,33 +5709,246 @@ AWQ_API void awq_writer_abort(awq_ctx *ctx, awq_writer *writer, int keep_parts)
    Tests: tests/test_checkpoint.c, tests/fuzz_config.c */
 
 /* --- families: one row each */
-typedef enum awq__window_rule {
+typedef enum awq__window_rule { /* which layers sliding_window is for; layer_types says it too but for ALL */
     AWQ__WINDOW_NONE,
-    AWQ__WINDOW_ALL,   /* sliding_window holds for every layer; null: none, key absent: 4096 */
-    AWQ__WINDOW_LISTED /* only with use_sliding_window; layer_types or max_window_layers say where */
+    AWQ__WINDOW_ALL,
+    AWQ__WINDOW_PATTERN, /* all but every sliding_window_pattern-th */
+    AWQ__WINDOW_FROM,    /* from max_window_layers on */
+    AWQ__WINDOW_EVEN,    /* every second one below max_window_layers */
+    AWQ__WINDOW_NO_ROPE  /* those without rope */
 } awq__window_rule;
+
+enum {                     /* awq__family_row.reads */
+    AWQ__USE_WINDOW = 1,   /* sliding_window holds only with use_sliding_window */
+    AWQ__LOCAL_ROPE = 2,   /* sliding layers have a rope of their own */
+    AWQ__STATED_ROPE = 4,  /* the class has an uncommon default: rope parameters must be there */
+    AWQ__ALPHA_ROPE = 8,   /* "dynamic" with alpha is a fixed change of theta */
+    AWQ__PHI_ROPE = 16,    /* "su" and "yarn" are old words for longrope */
+    AWQ__NO_ROPE_LIST = 32, /* no_rope_layers */
+    AWQ__NO_ROPE_FULL = 64, /* beside sliding layers, those with full attention have no rope */
+    AWQ__OLD_GELU = 128,   /* "gelu" was written for gelu_pytorch_tanh */
+    AWQ__OWN_ACT = 256     /* the key is hidden_activation */
+};
 
 typedef struct awq__family_row {
     awq_family family;
     awq__window_rule window;
+    unsigned reads;
+    const char *eps, *qk_norm; /* keys; qk_norm: of the flag that says whether there are any, NULL: always */
+    struct {                   /* what keys mean that are absent */
+        const char *key;
+        double value;
+    } defaults[16];
 } awq__family_row;
 
-#define AWQ__NAMES                                                                                            \
-    "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight",                                       \
-    "model.layers.{}.input_layernorm.weight", "model.layers.{}.post_attention_layernorm.weight",              \
-    "model.layers.{}.self_attn.q_norm.weight", "model.layers.{}.self_attn.k_norm.weight",                     \
-    {"model.layers.{}.self_attn.q_proj", "model.layers.{}.self_attn.k_proj",                                  \
-     "model.layers.{}.self_attn.v_proj", "model.layers.{}.self_attn.o_proj", "model.layers.{}.mlp.gate_proj", \
-     "model.layers.{}.mlp.up_proj", "model.layers.{}.mlp.down_proj"}
+#define AWQ__T_L "model.layers.{}."
+#define AWQ__T_A AWQ__T_L "self_attn."
+#define AWQ__T_M AWQ__T_L "mlp."
+#define AWQ__T_S AWQ__T_L "block_sparse_moe."
+#define AWQ__T_TOP "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+#define AWQ__T_IN AWQ__T_L "input_layernorm.weight"
+#define AWQ__T_POST AWQ__T_L "post_attention_layernorm.weight"
+#define AWQ__T_QK AWQ__T_A "q_norm.weight", AWQ__T_A "k_norm.weight"
+#define AWQ__T_SCORE_BIAS NULL, AWQ__T_M "gate.e_score_correction_bias"
+#define AWQ__T_QKVO AWQ__T_A "q_proj", AWQ__T_A "k_proj", AWQ__T_A "v_proj", AWQ__T_A "o_proj"
+#define AWQ__T_MLP AWQ__T_M "gate_proj", AWQ__T_M "up_proj", AWQ__T_M "down_proj"
+#define AWQ__T_NO_4 NULL, NULL, NULL, NULL
+#define AWQ__T_SHARED AWQ__T_M "shared_experts.gate_proj", AWQ__T_M "shared_experts.up_proj", \
+    AWQ__T_M "shared_experts.down_proj"
+#define AWQ__T_EXPERTS AWQ__T_M "experts.{}.gate_proj", AWQ__T_M "experts.{}.up_proj", \
+    AWQ__T_M "experts.{}.down_proj"
+#define AWQ__T_LATENT AWQ__T_A "q_a_proj", AWQ__T_A "q_b_proj", AWQ__T_A "kv_a_proj_with_mqa", \
+    AWQ__T_A "kv_b_proj"
+#define AWQ__T_LATENT_NORMS AWQ__T_A "q_a_layernorm.weight", AWQ__T_A "kv_a_layernorm.weight"
+#define AWQ__T_PLAIN {AWQ__T_IN, AWQ__T_POST}, {AWQ__T_QKVO, AWQ__T_MLP}
+#define AWQ__T_GEMMA_NORMS AWQ__T_IN, AWQ__T_L "pre_feedforward_layernorm.weight", AWQ__T_POST, \
+    AWQ__T_L "post_feedforward_layernorm.weight"
+#define AWQ__T_OUT_NORMS NULL, NULL, AWQ__T_POST, AWQ__T_L "post_feedforward_layernorm.weight"
 
 static const awq__family_row awq__families[] = {
-    /* model_type, biases of q k v, o, mlp; q and k norm; tied */
-    {{"llama", -1, -1, -1, 0, 0, AWQ__NAMES}, AWQ__WINDOW_NONE},
-    {{"mistral", 0, 0, 0, 0, 0, AWQ__NAMES}, AWQ__WINDOW_ALL},
-    {{"qwen2", 1, 0, 0, 0, 0, AWQ__NAMES}, AWQ__WINDOW_LISTED},
-    {{"qwen3", -1, -1, 0, 1, 0, AWQ__NAMES}, AWQ__WINDOW_LISTED},
+    {{"llama", AWQ_FAMILY_QUANTIZE, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      "attention_bias", "attention_bias", "mlp_bias", AWQ__T_TOP, AWQ__T_PLAIN},
+     AWQ__WINDOW_NONE, 0, "rms_norm_eps", NULL, {{NULL, 0}}},
+    {{"mistral", AWQ_FAMILY_QUANTIZE, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      NULL, NULL, NULL, AWQ__T_TOP, AWQ__T_PLAIN},
+     AWQ__WINDOW_ALL, 0, "rms_norm_eps", NULL, {{"num_key_value_heads", 8}, {"sliding_window", 4096}}},
+    {{"mixtral", AWQ_FAMILY_MOE, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      NULL, NULL, NULL, AWQ__T_TOP, {AWQ__T_IN, AWQ__T_POST},
+      {AWQ__T_QKVO, NULL, NULL, NULL, AWQ__T_NO_4, AWQ__T_S "gate", AWQ__T_NO_4, AWQ__T_S "experts.{}.w1",
+       AWQ__T_S "experts.{}.w3", AWQ__T_S "experts.{}.w2"}},
+     AWQ__WINDOW_ALL, 0, "rms_norm_eps", NULL,
+     {{"num_key_value_heads", 8}, {"rope_theta", 1e6}, {"rms_norm_eps", 1e-5}, {"num_experts", 8},
+      {"num_experts_per_tok", 2}, {"norm_topk_prob", 1}}},
+    {{"qwen2", AWQ_FAMILY_QUANTIZE, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      "", NULL, NULL, AWQ__T_TOP, AWQ__T_PLAIN},
+     AWQ__WINDOW_FROM, AWQ__USE_WINDOW, "rms_norm_eps", NULL,
+     {{"num_key_value_heads", 32}, {"sliding_window", 4096}}},
+    {{"qwen2_moe", AWQ_FAMILY_MOE, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      "qkv_bias", NULL, NULL, AWQ__T_TOP, {AWQ__T_IN, AWQ__T_POST},
+      {AWQ__T_QKVO, AWQ__T_MLP, AWQ__T_NO_4, AWQ__T_M "gate", AWQ__T_M "shared_expert_gate",
+       AWQ__T_M "shared_expert.gate_proj", AWQ__T_M "shared_expert.up_proj", AWQ__T_M "shared_expert.down_proj",
+       AWQ__T_EXPERTS}},
+     AWQ__WINDOW_EVEN, AWQ__USE_WINDOW, "rms_norm_eps", NULL,
+     {{"num_key_value_heads", 16}, {"sliding_window", 4096}, {"qkv_bias", 1}, {"num_experts", 60},
+      {"num_experts_per_tok", 4}, {"moe_intermediate_size", 1408}, {"shared_expert_intermediate_size", 5632}}},
+    {{"qwen3", AWQ_FAMILY_QUANTIZE, AWQ_NORM_RMS, AWQ_QK_HEAD, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      "attention_bias", "attention_bias", NULL, AWQ__T_TOP, {AWQ__T_IN, AWQ__T_POST, NULL, NULL, AWQ__T_QK},
+      {AWQ__T_QKVO, AWQ__T_MLP}},
+     AWQ__WINDOW_FROM, AWQ__USE_WINDOW, "rms_norm_eps", NULL,
+     {{"num_key_value_heads", 32}, {"head_dim", 128}, {"sliding_window", 4096}}},
+    {{"qwen3_moe", AWQ_FAMILY_MOE, AWQ_NORM_RMS, AWQ_QK_HEAD, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      "attention_bias", "attention_bias", NULL, AWQ__T_TOP, {AWQ__T_IN, AWQ__T_POST, NULL, NULL, AWQ__T_QK},
+      {AWQ__T_QKVO, AWQ__T_MLP, AWQ__T_NO_4, AWQ__T_M "gate", AWQ__T_NO_4, AWQ__T_EXPERTS}},
+     AWQ__WINDOW_ALL, AWQ__USE_WINDOW, "rms_norm_eps", NULL,
+     {{"num_key_value_heads", 4}, {"sliding_window", 4096}, {"num_experts", 128}, {"num_experts_per_tok", 8},
+      {"moe_intermediate_size", 768}}},
+    {{"gemma", AWQ_FAMILY_TIED | AWQ_FAMILY_EMBED_SQRT, AWQ_NORM_RMS_PLUS_1, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX,
+      AWQ_ACT_GELU_TANH, "attention_bias", "attention_bias", NULL, AWQ__T_TOP, AWQ__T_PLAIN},
+     AWQ__WINDOW_NONE, AWQ__OLD_GELU, "rms_norm_eps", NULL, {{"num_key_value_heads", 16}, {"head_dim", 256}}},
+    {{"gemma2", AWQ_FAMILY_TIED | AWQ_FAMILY_EMBED_SQRT, AWQ_NORM_RMS_PLUS_1, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX,
+      AWQ_ACT_GELU_TANH, "attention_bias", "attention_bias", NULL, AWQ__T_TOP, {AWQ__T_GEMMA_NORMS},
+      {AWQ__T_QKVO, AWQ__T_MLP}},
+     AWQ__WINDOW_PATTERN, AWQ__OWN_ACT, "rms_norm_eps", NULL,
+     {{"num_attention_heads", 8}, {"num_key_value_heads", 4}, {"head_dim", 256}, {"sliding_window", 4096},
+      {"sliding_window_pattern", 2}, {"query_pre_attn_scalar", 256}, {"attn_logit_softcapping", 50},
+      {"final_logit_softcapping", 30}}},
+    {{"gemma3_text", AWQ_FAMILY_TIED | AWQ_FAMILY_EMBED_SQRT, AWQ_NORM_RMS_PLUS_1, AWQ_QK_HEAD,
+      AWQ_SCORE_SOFTMAX, AWQ_ACT_GELU_TANH, "attention_bias", "attention_bias", NULL, AWQ__T_TOP,
+      {AWQ__T_GEMMA_NORMS, AWQ__T_QK}, {AWQ__T_QKVO, AWQ__T_MLP}},
+     AWQ__WINDOW_PATTERN, AWQ__OWN_ACT | AWQ__LOCAL_ROPE, "rms_norm_eps", NULL,
+     {{"num_attention_heads", 8}, {"num_key_value_heads", 4}, {"head_dim", 256}, {"sliding_window", 4096},
+      {"sliding_window_pattern", 6}, {"query_pre_attn_scalar", 256}, {"final_logit_softcapping", 0},
+      {"rope_theta", 1e6}, {"rope_local_base_freq", 1e4}, {"vocab_size", 262208},
+      {"max_position_embeddings", 131072}}},
+    {{"phi3", AWQ_FAMILY_PARTIAL, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      NULL, NULL, NULL, AWQ__T_TOP, {AWQ__T_IN, AWQ__T_POST},
+      {AWQ__T_A "qkv_proj", AWQ__T_A "qkv_proj", AWQ__T_A "qkv_proj", AWQ__T_A "o_proj",
+       AWQ__T_M "gate_up_proj", AWQ__T_M "gate_up_proj", AWQ__T_M "down_proj"}},
+     AWQ__WINDOW_ALL, AWQ__PHI_ROPE, "rms_norm_eps", NULL,
+     {{"rms_norm_eps", 1e-5}, {"original_max_position_embeddings", 4096}, {"max_position_embeddings", 4096}}},
+    {{"smollm3", AWQ_FAMILY_TIED, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      "attention_bias", "attention_bias", "mlp_bias", AWQ__T_TOP, AWQ__T_PLAIN},
+     AWQ__WINDOW_NO_ROPE, AWQ__USE_WINDOW | AWQ__NO_ROPE_LIST, "rms_norm_eps", NULL,
+     {{"num_key_value_heads", 4}, {"rope_theta", 2e6}}},
+    {{"olmo2", 0, AWQ_NORM_RMS, AWQ_QK_ALL, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU, "attention_bias", "attention_bias",
+      NULL, AWQ__T_TOP, {AWQ__T_OUT_NORMS, AWQ__T_QK}, {AWQ__T_QKVO, AWQ__T_MLP}},
+     AWQ__WINDOW_NONE, 0, "rms_norm_eps", NULL, {{"rms_norm_eps", 1e-5}}},
+    {{"olmo3", 0, AWQ_NORM_RMS, AWQ_QK_ALL, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU, "attention_bias", "attention_bias",
+      NULL, AWQ__T_TOP, {AWQ__T_OUT_NORMS, AWQ__T_QK}, {AWQ__T_QKVO, AWQ__T_MLP}},
+     AWQ__WINDOW_PATTERN, AWQ__LOCAL_ROPE, "rms_norm_eps", NULL,
+     {{"rms_norm_eps", 1e-5}, {"rope_theta", 5e5}, {"sliding_window", 4096}, {"sliding_window_pattern", 4}}},
+    {{"olmoe", AWQ_FAMILY_MOE, AWQ_NORM_RMS, AWQ_QK_ALL, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      "attention_bias", "attention_bias", NULL, AWQ__T_TOP, {AWQ__T_IN, AWQ__T_POST, NULL, NULL, AWQ__T_QK},
+      {AWQ__T_QKVO, NULL, NULL, NULL, AWQ__T_NO_4, AWQ__T_M "gate", AWQ__T_NO_4, AWQ__T_EXPERTS}},
+     AWQ__WINDOW_NONE, 0, "rms_norm_eps", NULL,
+     {{"rms_norm_eps", 1e-5}, {"num_experts", 64}, {"num_experts_per_tok", 8}, {"clip_qkv", 0}}},
+    {{"granite", 0, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      "attention_bias", "attention_bias", "mlp_bias", AWQ__T_TOP, AWQ__T_PLAIN},
+     AWQ__WINDOW_NONE, 0, "rms_norm_eps", NULL,
+     {{"attention_multiplier", 1}, {"embedding_multiplier", 1}, {"residual_multiplier", 1},
+      {"logits_scaling", 1}}},
+    {{"granitemoe", AWQ_FAMILY_MOE, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX_TOP, AWQ_ACT_SILU,
+      "attention_bias", "attention_bias", NULL, AWQ__T_TOP, {AWQ__T_IN, AWQ__T_POST},
+      {AWQ__T_QKVO, NULL, NULL, NULL, AWQ__T_NO_4, AWQ__T_S "router.layer", AWQ__T_NO_4,
+       AWQ__T_S "input_linear", AWQ__T_S "input_linear", AWQ__T_S "output_linear"}},
+     AWQ__WINDOW_NONE, 0, "rms_norm_eps", NULL,
+     {{"attention_multiplier", 1}, {"embedding_multiplier", 1}, {"residual_multiplier", 1},
+      {"logits_scaling", 1}, {"num_experts", 8}, {"num_experts_per_tok", 2}}},
+    {{"glm4", AWQ_FAMILY_PARTIAL | AWQ_FAMILY_PAIRS, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      "attention_bias", NULL, NULL, AWQ__T_TOP,
+      {AWQ__T_IN, AWQ__T_POST, AWQ__T_L "post_self_attn_layernorm.weight",
+       AWQ__T_L "post_mlp_layernorm.weight"},
+      {AWQ__T_QKVO, AWQ__T_M "gate_up_proj", AWQ__T_M "gate_up_proj", AWQ__T_M "down_proj"}},
+     AWQ__WINDOW_NONE, 0, "rms_norm_eps", NULL,
+     {{"num_key_value_heads", 2}, {"head_dim", 128}, {"rms_norm_eps", 1.5625e-7}, {"attention_bias", 1},
+      {"partial_rotary_factor", 0.5}}},
+    {{"glm4_moe", AWQ_FAMILY_PARTIAL | AWQ_FAMILY_MOE, AWQ_NORM_RMS, AWQ_QK_HEAD, AWQ_SCORE_SIGMOID,
+      AWQ_ACT_SILU, "attention_bias", NULL, NULL, AWQ__T_TOP,
+      {AWQ__T_IN, AWQ__T_POST, NULL, NULL, AWQ__T_QK, NULL, NULL, AWQ__T_SCORE_BIAS},
+      {AWQ__T_QKVO, AWQ__T_MLP, AWQ__T_NO_4, AWQ__T_M "gate", NULL, AWQ__T_SHARED, AWQ__T_EXPERTS}},
+     AWQ__WINDOW_NONE, 0, "rms_norm_eps", "use_qk_norm",
+     {{"num_key_value_heads", 8}, {"rms_norm_eps", 1e-5}, {"partial_rotary_factor", 0.5}, {"num_experts", 128},
+      {"num_experts_per_tok", 8}, {"moe_intermediate_size", 1408}, {"n_shared_experts", 1},
+      {"first_k_dense_replace", 1}, {"norm_topk_prob", 1}, {"n_group", 1}, {"topk_group", 1}}},
+    {{"cohere", AWQ_FAMILY_TIED | AWQ_FAMILY_PAIRS, AWQ_NORM_LAYER, AWQ_QK_OWN, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      "attention_bias", "attention_bias", NULL, AWQ__T_TOP, {AWQ__T_IN, NULL, NULL, NULL, AWQ__T_QK},
+      {AWQ__T_QKVO, AWQ__T_MLP}},
+     AWQ__WINDOW_NONE, 0, "layer_norm_eps", "use_qk_norm",
+     {{"rope_theta", 5e5}, {"layer_norm_eps", 1e-5}, {"logit_scale", 0.0625}, {"max_position_embeddings", 8192},
+      {"use_parallel_residual", 1}}},
+    {{"stablelm", AWQ_FAMILY_PARTIAL, AWQ_NORM_LAYER_BIAS, AWQ_QK_OWN, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      "use_qkv_bias", NULL, NULL, AWQ__T_TOP,
+      {AWQ__T_IN, AWQ__T_POST, NULL, NULL, AWQ__T_A "q_layernorm.norms.{}.weight",
+       AWQ__T_A "k_layernorm.norms.{}.weight"}, {AWQ__T_QKVO, AWQ__T_MLP}},
+     AWQ__WINDOW_NONE, 0, "layer_norm_eps", "qk_layernorm",
+     {{"num_key_value_heads", 32}, {"layer_norm_eps", 1e-5}, {"partial_rotary_factor", 0.25},
+      {"use_parallel_residual", 0}}},
+    {{"starcoder2", AWQ_FAMILY_TIED, AWQ_NORM_LAYER_BIAS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_GELU_TANH,
+      "use_bias", "use_bias", "use_bias", AWQ__T_TOP, {AWQ__T_IN, AWQ__T_POST},
+      {AWQ__T_QKVO, AWQ__T_M "c_fc", NULL, AWQ__T_M "c_proj"}},
+     AWQ__WINDOW_ALL, 0, "norm_epsilon", NULL,
+     {{"num_key_value_heads", 2}, {"norm_epsilon", 1e-5}, {"use_bias", 1}}},
+    {{"exaone4", 0, AWQ_NORM_RMS, AWQ_QK_HEAD, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU, NULL, NULL, NULL, AWQ__T_TOP,
+      {AWQ__T_OUT_NORMS, AWQ__T_QK}, {AWQ__T_QKVO, AWQ__T_MLP}},
+     AWQ__WINDOW_PATTERN, AWQ__NO_ROPE_FULL, "rms_norm_eps", NULL,
+     {{"num_key_value_heads", 32}, {"rms_norm_eps", 1e-5}, {"sliding_window", 4096},
+      {"sliding_window_pattern", 4}}},
+    {{"ernie4_5", AWQ_FAMILY_TIED | AWQ_FAMILY_PAIRS, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX,
+      AWQ_ACT_SILU, "use_bias", "use_bias", "use_bias", AWQ__T_TOP, AWQ__T_PLAIN},
+     AWQ__WINDOW_NONE, 0, "rms_norm_eps", NULL,
+     {{"num_key_value_heads", 2}, {"head_dim", 128}, {"rms_norm_eps", 1e-5}, {"rope_theta", 5e5}}},
+    {{"hunyuan_v1_dense", 0, AWQ_NORM_RMS, AWQ_QK_AFTER, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      "attention_bias", "attention_bias", NULL, AWQ__T_TOP,
+      {AWQ__T_IN, AWQ__T_POST, NULL, NULL, AWQ__T_A "query_layernorm.weight", AWQ__T_A "key_layernorm.weight"},
+      {AWQ__T_QKVO, AWQ__T_MLP}},
+     AWQ__WINDOW_NONE, AWQ__ALPHA_ROPE, "rms_norm_eps", NULL, {{"rms_norm_eps", 1e-5}}},
+    {{"seed_oss", 0, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+      "attention_bias", "attention_out_bias", "mlp_bias", AWQ__T_TOP, AWQ__T_PLAIN},
+     AWQ__WINDOW_NONE, 0, "rms_norm_eps", NULL,
+     {{"num_key_value_heads", 8}, {"head_dim", 128}, {"attention_bias", 1}}},
+    {{"deepseek_v2", AWQ_FAMILY_MOE | AWQ_FAMILY_LATENT | AWQ_FAMILY_PAIRS, AWQ_NORM_RMS, AWQ_QK_NONE,
+      AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU, "attention_bias", "attention_bias", "mlp_bias", AWQ__T_TOP,
+      {AWQ__T_IN, AWQ__T_POST, NULL, NULL, NULL, NULL, AWQ__T_LATENT_NORMS},
+      {AWQ__T_QKVO, AWQ__T_MLP, AWQ__T_LATENT, AWQ__T_M "gate", NULL, AWQ__T_SHARED, AWQ__T_EXPERTS}},
+     AWQ__WINDOW_NONE, 0, "rms_norm_eps", NULL,
+     {{"q_lora_rank", 1536}, {"kv_lora_rank", 512}, {"qk_nope_head_dim", 128}, {"qk_rope_head_dim", 64},
+      {"v_head_dim", 128}, {"num_experts", 64}, {"moe_intermediate_size", 1407}, {"n_shared_experts", 2}}},
+    {{"deepseek_v3", AWQ_FAMILY_MOE | AWQ_FAMILY_LATENT | AWQ_FAMILY_PAIRS, AWQ_NORM_RMS, AWQ_QK_NONE,
+      AWQ_SCORE_SIGMOID, AWQ_ACT_SILU, "attention_bias", "attention_bias", NULL, AWQ__T_TOP,
+      {AWQ__T_IN, AWQ__T_POST, NULL, NULL, NULL, NULL, AWQ__T_LATENT_NORMS, AWQ__T_SCORE_BIAS},
+      {AWQ__T_QKVO, AWQ__T_MLP, AWQ__T_LATENT, AWQ__T_M "gate", NULL, AWQ__T_SHARED, AWQ__T_EXPERTS}},
+     AWQ__WINDOW_NONE, 0, "rms_norm_eps", NULL,
+     {{"q_lora_rank", 1536}, {"kv_lora_rank", 512}, {"qk_nope_head_dim", 128}, {"qk_rope_head_dim", 64},
+      {"v_head_dim", 128}, {"num_experts", 256}, {"num_experts_per_tok", 8}, {"moe_intermediate_size", 2048},
+      {"n_shared_experts", 1}, {"first_k_dense_replace", 3}, {"norm_topk_prob", 1}, {"n_group", 8},
+      {"topk_group", 4}, {"routed_scaling_factor", 2.5}}},
+    {{"gpt_oss", AWQ_FAMILY_MOE | AWQ_FAMILY_TRANSPOSED, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX_TOP,
+      AWQ_ACT_SWIGLU, "attention_bias", "attention_bias", NULL, AWQ__T_TOP,
+      {AWQ__T_IN, AWQ__T_POST, AWQ__T_NO_4, NULL, NULL, AWQ__T_A "sinks"},
+      {AWQ__T_QKVO, NULL, NULL, NULL, AWQ__T_NO_4, AWQ__T_M "router", AWQ__T_NO_4,
+       AWQ__T_M "experts.gate_up_proj", AWQ__T_M "experts.gate_up_proj", AWQ__T_M "experts.down_proj"}},
+     AWQ__WINDOW_PATTERN, AWQ__STATED_ROPE, "rms_norm_eps", NULL,
+     {{"num_key_value_heads", 8}, {"head_dim", 64}, {"rms_norm_eps", 1e-5}, {"rope_theta", 15e4},
+      {"attention_bias", 1}, {"sliding_window", 128}, {"sliding_window_pattern", 2}, {"num_experts", 128},
+      {"num_experts_per_tok", 4}, {"swiglu_alpha", 1.702}, {"swiglu_limit", 7}}},
 };
 #define AWQ__N_FAMILIES ((int)(sizeof awq__families / sizeof awq__families[0]))
+#define AWQ__N_DEFAULTS 16
+
+/* model types that are a family above as long as only text comes in */
+static const char *const awq__aliases[][2] = {
+    {"qwen2_vl", "qwen2"}, {"qwen2_vl_text", "qwen2"}, {"qwen2_5_vl", "qwen2"}, {"qwen2_5_vl_text", "qwen2"},
+    {"qwen3_vl_text", "qwen3"}};
+
+/* What an absent key means to a family; otherwise: to most. Keys that only some families know are read by those
+   whose row has them. */
+static double awq__default(const awq__family_row *row, const char *key, double otherwise)
+{
+    int i;
+    for (i = 0; i < AWQ__N_DEFAULTS && row->defaults[i].key; i++)
+        if (!strcmp(row->defaults[i].key, key)) return row->defaults[i].value;
+    return otherwise;
+}
 
 struct awq_checkpoint {
     char *folder, *config_path, *config_text; /* own blocks */
@@ -5614,109 +6027,312 @@ static awq_status awq__cfg_object(awq_ctx *ctx, const awq__json *j, uint32_t obj
     return AWQ_OK;
 }
 
-/* --- config.json */
-static awq_status awq__cfg_sizes(awq_ctx *ctx, const awq__json *j, awq_config *c)
+#define AWQ__MAX_GROUPS 256 /* of experts */
+
+/* --- config.json; `t` is the object that describes the text model: the whole, or its text_config */
+typedef struct awq__cfg {
+    const awq__json *j;
+    uint32_t t;
+    const awq__family_row *row;
+} awq__cfg;
+
+static awq_status awq__own_int(awq_ctx *ctx, const awq__cfg *f, const char *key, int64_t lo, int64_t hi,
+                               int64_t otherwise, int64_t *out)
 {
-    int64_t layers, heads, kv, dim;
-    AWQ__TRY(awq__cfg_int(ctx, j, 1, "hidden_size", 1, 1 << 20, -1, &c->hidden_size));
-    AWQ__TRY(awq__cfg_int(ctx, j, 1, "intermediate_size", 1, 1 << 24, -1, &c->intermediate_size));
-    AWQ__TRY(awq__cfg_int(ctx, j, 1, "vocab_size", 1, 1 << 26, -1, &c->vocab_size));
-    AWQ__TRY(awq__cfg_int(ctx, j, 1, "max_position_embeddings", 1, INT32_MAX, 2048,
-                          &c->max_position_embeddings));
-    AWQ__TRY(awq__cfg_int(ctx, j, 1, "num_hidden_layers", 1, AWQ_MAX_LAYERS, -1, &layers));
-    AWQ__TRY(awq__cfg_int(ctx, j, 1, "num_attention_heads", 1, 1 << 16, -1, &heads));
-    AWQ__TRY(awq__cfg_int(ctx, j, 1, "num_key_value_heads", 1, 1 << 16, heads, &kv));
-    AWQ__TRY(awq__cfg_int(ctx, j, 1, "head_dim", 1, 1 << 14, c->hidden_size / heads, &dim));
-    if (!awq__cfg_get(j, 1, "head_dim") && c->hidden_size % heads)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: num_attention_heads %lld does not divide hidden_size %lld and "
-                         "there is no head_dim", j->name, (long long)heads, (long long)c->hidden_size);
-    if (dim % 2) /* also 0: more heads than hidden_size */
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: head_dim is %lld, expected an even number for rope", j->name,
-                         (long long)dim);
-    if (heads % kv)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: num_key_value_heads %lld does not divide num_attention_heads "
-                         "%lld", j->name, (long long)kv, (long long)heads);
+    otherwise = (int64_t)awq__default(f->row, key, (double)otherwise);
+    return awq__cfg_int(ctx, f->j, f->t, key, lo, hi, otherwise, out);
+}
+
+/* a number above 0 that the row's families know; null, and where it is not known: `otherwise` */
+static awq_status awq__own_real(awq_ctx *ctx, const awq__cfg *f, const char *key, double otherwise, double *out)
+{
+    double v = awq__default(f->row, key, -1);
+    *out = otherwise;
+    if (v < 0 || (awq__json_get(f->j, f->t, key) && !awq__cfg_get(f->j, f->t, key))) return AWQ_OK;
+    if (v > 0 || awq__cfg_get(f->j, f->t, key)) return awq__cfg_real(ctx, f->j, f->t, key, v, out);
+    return AWQ_OK;
+}
+
+static awq_status awq__own_bool(awq_ctx *ctx, const awq__cfg *f, const char *key, int *out)
+{
+    return awq__cfg_bool(ctx, f->j, f->t, key, awq__default(f->row, key, 0) > 0, out);
+}
+
+/* the flag that a row names: a config key, "" always, NULL never */
+static awq_status awq__own_flag(awq_ctx *ctx, const awq__cfg *f, const char *key, int *out)
+{
+    *out = key != NULL;
+    return key && *key ? awq__own_bool(ctx, f, key, out) : AWQ_OK;
+}
+
+static awq_status awq__cfg_sizes(awq_ctx *ctx, const awq__cfg *f, awq_config *c)
+{
+    const awq__json *j = f->j;
+    int64_t layers, heads, kv, dim, rope = 0, v = 0;
+    AWQ__TRY(awq__own_int(ctx, f, "hidden_size", 1, 1 << 20, -1, &c->hidden_size));
+    AWQ__TRY(awq__own_int(ctx, f, "intermediate_size", 1, 1 << 24, -1, &c->intermediate_size));
+    AWQ__TRY(awq__own_int(ctx, f, "vocab_size", 1, 1 << 26, -1, &c->vocab_size));
+    AWQ__TRY(awq__own_int(ctx, f, "max_position_embeddings", 1, INT32_MAX, 2048, &c->max_position_embeddings));
+    AWQ__TRY(awq__own_int(ctx, f, "num_hidden_layers", 1, AWQ_MAX_LAYERS, -1, &layers));
+    AWQ__TRY(awq__own_int(ctx, f, "num_attention_heads", 1, 1 << 16, -1, &heads));
     c->num_hidden_layers = (int)layers;
     c->num_attention_heads = (int)heads;
+    if (f->row->family.flags & AWQ_FAMILY_LATENT) {
+        if (awq__json_get(j, f->t, "q_lora_rank") && !awq__cfg_get(j, f->t, "q_lora_rank")) c->q_lora_rank = 0;
+        else AWQ__TRY(awq__own_int(ctx, f, "q_lora_rank", 1, 1 << 20, 0, &c->q_lora_rank));
+        AWQ__TRY(awq__own_int(ctx, f, "kv_lora_rank", 1, 1 << 20, -1, &c->kv_lora_rank));
+        AWQ__TRY(awq__own_int(ctx, f, "qk_nope_head_dim", 1, 1 << 14, -1, &dim));
+        AWQ__TRY(awq__own_int(ctx, f, "qk_rope_head_dim", 2, 1 << 14, -1, &rope));
+        AWQ__TRY(awq__own_int(ctx, f, "v_head_dim", 1, 1 << 14, -1, &v));
+        AWQ__TRY(awq__cfg_int(ctx, j, f->t, "num_key_value_heads", 1, 1 << 16, heads, &kv));
+        if (kv != heads)
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: num_key_value_heads is %lld, latent attention has as many "
+                             "as num_attention_heads, %lld", j->name, (long long)kv, (long long)heads);
+        c->rope_first = (int)dim;
+        dim += rope;
+    } else {
+        int given = awq__cfg_get(j, f->t, "head_dim") != 0;
+        int64_t fallback = c->hidden_size / heads;
+        if (!awq__json_get(j, f->t, "head_dim")) { /* null is not the class's default */
+            fallback = (int64_t)awq__default(f->row, "head_dim", (double)fallback);
+            given = awq__default(f->row, "head_dim", 0) > 0;
+        }
+        AWQ__TRY(awq__own_int(ctx, f, "num_key_value_heads", 1, 1 << 16, heads, &kv));
+        AWQ__TRY(awq__cfg_int(ctx, j, f->t, "head_dim", 1, 1 << 14, fallback, &dim));
+        if (!given && c->hidden_size % heads)
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: num_attention_heads %lld does not divide hidden_size %lld "
+                             "and there is no head_dim", j->name, (long long)heads, (long long)c->hidden_size);
+        v = rope = dim;
+        if (heads % kv)
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: num_key_value_heads %lld does not divide "
+                             "num_attention_heads %lld", j->name, (long long)kv, (long long)heads);
+    }
+    if (rope % 2 || !dim) /* also 0: more heads than hidden_size */
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: head_dim is %lld, expected an even number for rope", j->name,
+                         (long long)rope);
     c->num_key_value_heads = (int)kv;
     c->head_dim = (int)dim;
+    c->v_head_dim = (int)v;
+    c->rope_dim = (int)rope;
     return AWQ_OK;
 }
 
-/* transformers 5: rope_parameters {rope_type, rope_theta}; 4: rope_theta, rope_scaling {rope_type or type} */
-static awq_status awq__cfg_rope(awq_ctx *ctx, const awq__json *j, awq_config *c)
+/* a list of `n` numbers above 0 */
+static awq_status awq__cfg_factors(awq_ctx *ctx, const awq__json *j, uint32_t rope, const char *key, int n,
+                                   float *out)
 {
-    uint32_t rope, i;
+    uint32_t list = awq__cfg_get(j, rope, key), i;
+    int k = 0;
+    if (awq__json_is(j, list) != AWQ__J_ARR || awq__json_count(j, list) != (uint32_t)n)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s has %lu numbers, expected %d, half of the rotated part of "
+                         "a head", j->name, key, (unsigned long)awq__json_count(j, list), n);
+    for (i = awq__json_first(j, list); i; i = awq__json_next(j, i), k++) {
+        double v;
+        if (!awq__json_number_of(j, i, &v) || !(v > 1e-30 && v < 1e30))
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s[%d] is not a finite number above 0", j->name, key, k);
+        out[k] = (float)v;
+    }
+    return AWQ_OK;
+}
+
+/* 0.1 mscale ln(scale) + 1 */
+static double awq__mscale(double scale, double mscale)
+{
+    return scale <= 1 ? 1 : 0.1 * mscale * log(scale) + 1;
+}
+
+static awq_status awq__cfg_yarn(awq_ctx *ctx, const awq__json *j, uint32_t rope, int latent, awq_config *c,
+                                awq_rope *r)
+{
+    double m = 0, all = 0;
+    int truncate;
+    AWQ__TRY(awq__cfg_real(ctx, j, rope, "beta_fast", 32, &r->beta_fast));
+    AWQ__TRY(awq__cfg_real(ctx, j, rope, "beta_slow", 1, &r->beta_slow));
+    AWQ__TRY(awq__cfg_bool(ctx, j, rope, "truncate", 1, &truncate));
+    r->keep_fractions = !truncate;
+    if (awq__cfg_get(j, rope, "mscale")) AWQ__TRY(awq__cfg_real(ctx, j, rope, "mscale", 0, &m));
+    if (awq__cfg_get(j, rope, "mscale_all_dim"))
+        AWQ__TRY(awq__cfg_real(ctx, j, rope, "mscale_all_dim", 0, &all));
+    AWQ__TRY(awq__cfg_real(ctx, j, rope, "attention_factor",
+                           m > 0 && all > 0 ? awq__mscale(r->factor, m) / awq__mscale(r->factor, all)
+                                            : awq__mscale(r->factor, 1),
+                           &r->attention_factor));
+    if (latent && all > 0) c->attention_scale *= awq__mscale(r->factor, all) * awq__mscale(r->factor, all);
+    if (r->theta <= 1)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: rope_theta is %g, yarn needs more than 1", j->name, r->theta);
+    return AWQ_OK;
+}
+
+/* One set of rope parameters: `rope`, an object or 0, with what is outside it when it is silent. */
+static awq_status awq__cfg_rope_set(awq_ctx *ctx, const awq__cfg *f, uint32_t rope, double theta, int nested,
+                                    awq_config *c, awq_rope *r)
+{
+    static const char *const names[] = {"default", "linear", "llama3", "dynamic", "yarn", "longrope"};
+    const awq__json *j = f->j;
     const char *type;
-    double partial;
-    AWQ__TRY(awq__cfg_real(ctx, j, 1, "rope_theta", 10000, &c->rope_theta));
-    AWQ__TRY(awq__cfg_real(ctx, j, 1, "partial_rotary_factor", 1, &partial));
-    AWQ__TRY(awq__cfg_object(ctx, j, 1, "rope_parameters", &rope));
-    if (!rope) AWQ__TRY(awq__cfg_object(ctx, j, 1, "rope_scaling", &rope));
-    for (i = awq__json_first(j, rope); i; i = awq__json_next(j, i))
-        if (awq__json_is(j, i) == AWQ__J_OBJ)
-            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: rope_parameters per layer type (%.40s) are not "
-                             "supported", j->name, awq__json_key(j, i));
+    double alpha = 0;
+    int64_t old = 0;
+    int k;
+    r->factor = r->attention_factor = 1;
     AWQ__TRY(awq__cfg_str(ctx, j, rope, "rope_type", &type));
     if (!type) AWQ__TRY(awq__cfg_str(ctx, j, rope, "type", &type));
-    AWQ__TRY(awq__cfg_real(ctx, j, rope, "rope_theta", c->rope_theta, &c->rope_theta));
-    AWQ__TRY(awq__cfg_real(ctx, j, rope, "partial_rotary_factor", partial, &partial));
-    if (partial != 1)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: partial_rotary_factor is %g, only 1 is supported",
-                         j->name, partial);
-    c->rope_factor = 1;
-    if (!type || !strcmp(type, "default")) return AWQ_OK;
-    if (!strcmp(type, "linear")) {
-        c->rope_kind = AWQ_ROPE_LINEAR;
-        return awq__cfg_real(ctx, j, rope, "factor", 0, &c->rope_factor);
-    }
-    if (strcmp(type, "llama3"))
+    AWQ__TRY(awq__cfg_real(ctx, j, rope, "rope_theta", theta, &r->theta));
+    if (!type || !strcmp(type, "mrope")) type = "default"; /* of text all positions are one */
+    if (f->row->reads & AWQ__PHI_ROPE && (!strcmp(type, "su") || !strcmp(type, "yarn"))) type = "longrope";
+    for (k = 0; k < 6 && strcmp(type, names[k]); k++) {}
+    if (k == 6)
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: rope_type is \"%.40s\"; known are default, linear, "
-                         "llama3", j->name, type);
-    c->rope_kind = AWQ_ROPE_LLAMA3;
-    AWQ__TRY(awq__cfg_real(ctx, j, rope, "factor", 0, &c->rope_factor));
-    AWQ__TRY(awq__cfg_real(ctx, j, rope, "low_freq_factor", 0, &c->rope_low_freq_factor));
-    AWQ__TRY(awq__cfg_real(ctx, j, rope, "high_freq_factor", 0, &c->rope_high_freq_factor));
-    AWQ__TRY(awq__cfg_int(ctx, j, rope, "original_max_position_embeddings", 1, INT32_MAX, -1,
-                          &c->rope_original_max_position));
-    if (c->rope_low_freq_factor >= c->rope_high_freq_factor)
+                         "dynamic, yarn, llama3, longrope", j->name, type);
+    r->kind = (awq_rope_kind)k;
+    if (k == AWQ_ROPE_DYNAMIC && c->rope_dim <= 2)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: rope_type dynamic needs two pairs in a head", j->name);
+    if (k == AWQ_ROPE_DYNAMIC && f->row->reads & AWQ__ALPHA_ROPE && awq__cfg_get(j, rope, "alpha")) {
+        AWQ__TRY(awq__cfg_real(ctx, j, rope, "alpha", 0, &alpha));
+        r->kind = AWQ_ROPE_DEFAULT;
+        r->theta *= pow(alpha, c->rope_dim / (c->rope_dim - 2.0));
+    }
+    if (r->kind == AWQ_ROPE_DEFAULT) return AWQ_OK;
+    if (k == AWQ_ROPE_LLAMA3 || k == AWQ_ROPE_YARN || k == AWQ_ROPE_LONGROPE) {
+        /* outside rope_parameters it has precedence, but not over those of one kind of layer */
+        if (!nested) AWQ__TRY(awq__own_int(ctx, f, "original_max_position_embeddings", 1, INT32_MAX, 0, &old));
+        if (!old)
+            AWQ__TRY(awq__cfg_int(ctx, j, rope, "original_max_position_embeddings", 1, INT32_MAX,
+                                  k == AWQ_ROPE_LLAMA3 ? -1 : c->max_position_embeddings, &old));
+    } else if (k == AWQ_ROPE_DYNAMIC) {
+        old = c->max_position_embeddings;
+    }
+    r->original_max_position = old;
+    AWQ__TRY(awq__cfg_real(ctx, j, rope, "factor",
+                           k == AWQ_ROPE_LONGROPE ? (double)c->max_position_embeddings / (double)old : 0,
+                           &r->factor));
+    if (k == AWQ_ROPE_YARN) return awq__cfg_yarn(ctx, j, rope, f->row->family.flags & AWQ_FAMILY_LATENT, c, r);
+    if (k == AWQ_ROPE_LONGROPE) {
+        r->n_factors = c->rope_dim / 2;
+        if (r->n_factors > AWQ_MAX_ROPE)
+            return awq__fail(ctx, AWQ_E_LIMIT, "%s: longrope of %d pairs, at most %d are supported", j->name,
+                             r->n_factors, AWQ_MAX_ROPE);
+        AWQ__TRY(awq__cfg_factors(ctx, j, rope, "short_factor", r->n_factors, r->short_factor));
+        AWQ__TRY(awq__cfg_factors(ctx, j, rope, "long_factor", r->n_factors, r->long_factor));
+        if (old < 2)
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: original_max_position_embeddings is %lld", j->name,
+                             (long long)old);
+        return awq__cfg_real(ctx, j, rope, "attention_factor",
+                             r->factor <= 1 ? 1 : sqrt(1 + log(r->factor) / log((double)old)),
+                             &r->attention_factor);
+    }
+    if (k != AWQ_ROPE_LLAMA3) return AWQ_OK;
+    AWQ__TRY(awq__cfg_real(ctx, j, rope, "low_freq_factor", 0, &r->low_freq_factor));
+    AWQ__TRY(awq__cfg_real(ctx, j, rope, "high_freq_factor", 0, &r->high_freq_factor));
+    if (r->low_freq_factor >= r->high_freq_factor)
         return awq__fail(ctx, AWQ_E_FORMAT, "%s: low_freq_factor %g is not below high_freq_factor %g", j->name,
-                         c->rope_low_freq_factor, c->rope_high_freq_factor);
+                         r->low_freq_factor, r->high_freq_factor);
     return AWQ_OK;
 }
 
-static awq_status awq__cfg_window(awq_ctx *ctx, const awq__json *j, awq__window_rule rule, awq_config *c)
+/* transformers 5: rope_parameters {rope_type, rope_theta}, or one such object for each type of layer; 4:
+   rope_theta, rope_local_base_freq, rope_scaling {rope_type or type} */
+static awq_status awq__cfg_rope(awq_ctx *ctx, const awq__cfg *f, awq_config *c)
 {
-    uint32_t types = awq__cfg_get(j, 1, "layer_types"), t;
-    int64_t from = 0, window = 0;
-    int use = 1, i;
-    if (rule == AWQ__WINDOW_NONE) return AWQ_OK;
-    if (rule == AWQ__WINDOW_ALL || awq__cfg_get(j, 1, "sliding_window"))
-        AWQ__TRY(awq__cfg_int(ctx, j, 1, "sliding_window", 1, INT32_MAX,
-                              awq__json_get(j, 1, "sliding_window") ? 0 : 4096, &window));
-    if (rule == AWQ__WINDOW_LISTED) {
-        AWQ__TRY(awq__cfg_bool(ctx, j, 1, "use_sliding_window", 0, &use));
-        AWQ__TRY(awq__cfg_int(ctx, j, 1, "max_window_layers", 0, INT32_MAX, 28, &from));
-        if (types && (awq__json_is(j, types) != AWQ__J_ARR
-                      || awq__json_count(j, types) != (uint32_t)c->num_hidden_layers))
-            return awq__fail(ctx, AWQ_E_FORMAT, "%s: layer_types is not an array of num_hidden_layers = %d "
-                             "strings", j->name, c->num_hidden_layers);
+    const awq__json *j = f->j;
+    int local = (f->row->reads & AWQ__LOCAL_ROPE) != 0;
+    uint32_t rope, full, sliding, i;
+    double theta, theta_local, partial;
+    AWQ__TRY(awq__cfg_real(ctx, j, f->t, "rope_theta", awq__default(f->row, "rope_theta", 10000), &theta));
+    AWQ__TRY(awq__cfg_real(ctx, j, f->t, "rope_local_base_freq",
+                           awq__default(f->row, "rope_local_base_freq", theta), &theta_local));
+    AWQ__TRY(awq__cfg_real(ctx, j, f->t, "partial_rotary_factor",
+                           awq__default(f->row, "partial_rotary_factor", 1), &partial));
+    AWQ__TRY(awq__cfg_object(ctx, j, f->t, "rope_parameters", &rope));
+    if (!rope) AWQ__TRY(awq__cfg_object(ctx, j, f->t, "rope_scaling", &rope));
+    if (!rope && f->row->reads & AWQ__STATED_ROPE)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: rope_parameters (or rope_scaling) is missing", j->name);
+    for (i = awq__json_first(j, rope); i && !local; i = awq__json_next(j, i))
+        if (awq__json_is(j, i) == AWQ__J_OBJ)
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: rope_parameters per layer type (%.40s) are not "
+                             "supported for %s", j->name, awq__json_key(j, i), c->model_type);
+    AWQ__TRY(awq__cfg_real(ctx, j, rope, "partial_rotary_factor", partial, &partial));
+    if (!(f->row->family.flags & AWQ_FAMILY_PARTIAL) && (partial < 1 || partial > 1))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: partial_rotary_factor is %g, only 1 is supported for %s",
+                         j->name, partial, c->model_type);
+    if (partial > 1 || (int)(c->rope_dim * partial) < 2 || (int)(c->rope_dim * partial) % 2)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: partial_rotary_factor is %g: %g elements of a head of %d, "
+                         "expected an even number of them", j->name, partial, floor(c->rope_dim * partial),
+                         c->head_dim);
+    c->rope_dim = (int)(c->rope_dim * partial);
+    AWQ__TRY(awq__cfg_object(ctx, j, rope, "full_attention", &full));
+    AWQ__TRY(awq__cfg_object(ctx, j, rope, "sliding_attention", &sliding));
+    if (!local || !(full || sliding)) { /* rope_scaling of old configs is of full attention */
+        AWQ__TRY(awq__cfg_rope_set(ctx, f, rope, theta, 0, c, &c->rope[0]));
+        if (local) AWQ__TRY(awq__cfg_rope_set(ctx, f, 0, theta_local, 0, c, &c->rope[1]));
+        else c->rope[1] = c->rope[0];
+        return AWQ_OK;
     }
-    for (i = 0, t = rule == AWQ__WINDOW_LISTED ? awq__json_first(j, types) : 0; i < c->num_hidden_layers; i++) {
-        c->layer_is_sliding[i] = use && window && i >= from;
+    AWQ__TRY(awq__cfg_rope_set(ctx, f, full, theta, 1, c, &c->rope[0]));
+    return awq__cfg_rope_set(ctx, f, sliding, theta_local, 1, c, &c->rope[1]);
+}
+
+/* *list: key's array of one element for each layer, 0 when absent */
+static awq_status awq__cfg_layers(awq_ctx *ctx, const awq__cfg *f, const char *key, const char *what,
+                                  const awq_config *c, uint32_t *list)
+{
+    *list = awq__cfg_get(f->j, f->t, key);
+    if (*list && (awq__json_is(f->j, *list) != AWQ__J_ARR
+                  || awq__json_count(f->j, *list) != (uint32_t)c->num_hidden_layers))
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is not an array of num_hidden_layers = %d %s", f->j->name,
+                         key, c->num_hidden_layers, what);
+    return AWQ_OK;
+}
+
+/* which layers have rope, and which a sliding window */
+static awq_status awq__cfg_window(awq_ctx *ctx, const awq__cfg *f, awq_config *c)
+{
+    const awq__json *j = f->j;
+    awq__window_rule rule = f->row->window;
+    uint32_t types, ropes = 0, t;
+    int64_t from = 0, window = 0, pattern = 1, interval = 4, has;
+    int use = 1, i;
+    if (f->row->reads & AWQ__NO_ROPE_LIST) {
+        AWQ__TRY(awq__cfg_layers(ctx, f, "no_rope_layers", "numbers", c, &ropes));
+        if (!ropes) AWQ__TRY(awq__cfg_int(ctx, j, f->t, "no_rope_layer_interval", 1, INT32_MAX, 4, &interval));
+    }
+    for (i = 0, t = awq__json_first(j, ropes); i < c->num_hidden_layers; i++) {
+        c->layer_has_rope[i] = !(f->row->reads & AWQ__NO_ROPE_LIST) || (i + 1) % interval;
         if (!t) continue;
-        if (!awq__json_eq(j, t, "sliding_attention") && !awq__json_eq(j, t, "full_attention"))
-            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: layer_types[%d] is neither full_attention nor "
-                             "sliding_attention", j->name, i);
-        c->layer_is_sliding[i] = use && window && awq__json_eq(j, t, "sliding_attention");
+        if (!awq__json_int_of(j, t, &has) || has < 0 || has > 1)
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: no_rope_layers[%d] is neither 0 nor 1", j->name, i);
+        c->layer_has_rope[i] = (uint8_t)has;
         t = awq__json_next(j, t);
     }
-    for (i = 0; i < c->num_hidden_layers; i++)
+    if (rule == AWQ__WINDOW_NONE) return AWQ_OK;
+    if (f->row->reads & AWQ__USE_WINDOW) AWQ__TRY(awq__cfg_bool(ctx, j, f->t, "use_sliding_window", 0, &use));
+    if (use && (awq__cfg_get(j, f->t, "sliding_window") || !awq__json_get(j, f->t, "sliding_window")))
+        AWQ__TRY(awq__own_int(ctx, f, "sliding_window", 1, INT32_MAX, 0, &window)); /* null: none */
+    AWQ__TRY(awq__cfg_layers(ctx, f, "layer_types", "strings", c, &types));
+    if (rule == AWQ__WINDOW_ALL) types = 0;
+    if (rule == AWQ__WINDOW_FROM || rule == AWQ__WINDOW_EVEN)
+        AWQ__TRY(awq__cfg_int(ctx, j, f->t, "max_window_layers", 0, INT32_MAX, 28, &from));
+    if (rule == AWQ__WINDOW_PATTERN && !types && window)
+        AWQ__TRY(awq__own_int(ctx, f, "sliding_window_pattern", 1, INT32_MAX, 1, &pattern));
+    for (i = 0, t = awq__json_first(j, types); i < c->num_hidden_layers; i++) {
+        int slides = rule == AWQ__WINDOW_ALL || (rule == AWQ__WINDOW_FROM && i >= from)
+                     || (rule == AWQ__WINDOW_EVEN && i % 2 == 0 && i < from)
+                     || (rule == AWQ__WINDOW_PATTERN && (i + 1) % pattern)
+                     || (rule == AWQ__WINDOW_NO_ROPE && !c->layer_has_rope[i]);
+        if (t) {
+            slides = awq__json_eq(j, t, "sliding_attention");
+            if (!slides && !awq__json_eq(j, t, "full_attention"))
+                return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: layer_types[%d] is neither full_attention nor "
+                                 "sliding_attention", j->name, i);
+            t = awq__json_next(j, t);
+        }
+        c->layer_is_sliding[i] = slides && window;
         if (c->layer_is_sliding[i]) c->sliding_window = window;
+        if (f->row->reads & AWQ__NO_ROPE_FULL && window) c->layer_has_rope[i] = c->layer_is_sliding[i];
+    }
     return AWQ_OK;
 }
 
-static awq_status awq__cfg_dtype(awq_ctx *ctx, const awq__json *j, awq_config *c)
+static awq_status awq__cfg_dtype(awq_ctx *ctx, const awq__json *j, uint32_t t, awq_config *c)
 {
     static const struct {
         const char *name;
@@ -5724,8 +6340,9 @@ static awq_status awq__cfg_dtype(awq_ctx *ctx, const awq__json *j, awq_config *c
     } known[] = {{"bfloat16", AWQ_BF16}, {"float16", AWQ_F16}, {"float32", AWQ_F32}, {"float64", AWQ_F64}};
     const char *s;
     size_t i;
-    AWQ__TRY(awq__cfg_str(ctx, j, 1, "dtype", &s));
-    if (!s) AWQ__TRY(awq__cfg_str(ctx, j, 1, "torch_dtype", &s));
+    AWQ__TRY(awq__cfg_str(ctx, j, t, "dtype", &s));
+    if (!s) AWQ__TRY(awq__cfg_str(ctx, j, t, "torch_dtype", &s));
+    if (!s && t != 1) return awq__cfg_dtype(ctx, j, 1, c);
     c->dtype = AWQ_F32;
     if (!s) return AWQ_OK;
     for (i = 0; i < 4; i++)
@@ -5738,9 +6355,9 @@ static awq_status awq__cfg_dtype(awq_ctx *ctx, const awq__json *j, awq_config *c
 }
 
 /* eos_token_id, a number or a list of them; the ids not yet known are added */
-static awq_status awq__cfg_eos(awq_ctx *ctx, const awq__json *j, awq_config *c)
+static awq_status awq__cfg_eos(awq_ctx *ctx, const awq__json *j, uint32_t object, awq_config *c)
 {
-    uint32_t node = awq__cfg_get(j, 1, "eos_token_id"), i;
+    uint32_t node = awq__cfg_get(j, object, "eos_token_id"), i;
     int is_list = awq__json_is(j, node) == AWQ__J_ARR, k;
     for (i = is_list ? awq__json_first(j, node) : node; i; i = is_list ? awq__json_next(j, i) : 0) {
         int64_t id;
@@ -5756,42 +6373,167 @@ static awq_status awq__cfg_eos(awq_ctx *ctx, const awq__json *j, awq_config *c)
     return AWQ_OK;
 }
 
+/* activation, scales, caps */
+static awq_status awq__cfg_scales(awq_ctx *ctx, const awq__cfg *f, awq_config *c)
+{
+    static const struct {
+        const char *name;
+        awq_act act;
+    } acts[] = {{"silu", AWQ_ACT_SILU}, {"swish", AWQ_ACT_SILU}, {"gelu_pytorch_tanh", AWQ_ACT_GELU_TANH},
+                {"gelu_new", AWQ_ACT_GELU_TANH}};
+    const awq_family *family = &f->row->family;
+    const char *key = f->row->reads & AWQ__OWN_ACT ? "hidden_activation" : "hidden_act", *act;
+    double query = 0, divide = 1;
+    int two_ways, k;
+    AWQ__TRY(awq__cfg_str(ctx, f->j, f->t, key, &act));
+    c->act = family->act;
+    for (k = 0; act && k < 4 && strcmp(act, acts[k].name); k++) {}
+    if (act && k == 4 && (strcmp(act, "gelu") || !(f->row->reads & AWQ__OLD_GELU)))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: %s is \"%.40s\"; known are silu, gelu_pytorch_tanh",
+                         f->j->name, key, act);
+    if (act && k < 4 && family->act != AWQ_ACT_SWIGLU) c->act = acts[k].act;
+    AWQ__TRY(awq__own_real(ctx, f, "swiglu_alpha", 0, &c->act_alpha));
+    AWQ__TRY(awq__own_real(ctx, f, "swiglu_limit", 0, &c->act_limit));
+    AWQ__TRY(awq__own_real(ctx, f, "embedding_multiplier", 1, &c->embedding_scale));
+    if (family->flags & AWQ_FAMILY_EMBED_SQRT) c->embedding_scale = sqrt((double)c->hidden_size);
+    AWQ__TRY(awq__own_real(ctx, f, "residual_multiplier", 1, &c->residual_scale));
+    AWQ__TRY(awq__own_real(ctx, f, "logit_scale", 1, &c->logit_scale));
+    AWQ__TRY(awq__own_real(ctx, f, "logits_scaling", 1, &divide));
+    c->logit_scale /= divide;
+    AWQ__TRY(awq__own_real(ctx, f, "final_logit_softcapping", 0, &c->logit_cap));
+    AWQ__TRY(awq__own_real(ctx, f, "attn_logit_softcapping", 0, &c->attention_cap));
+    AWQ__TRY(awq__own_real(ctx, f, "clip_qkv", 0, &c->clip_qkv));
+    AWQ__TRY(awq__own_real(ctx, f, "query_pre_attn_scalar", 0, &query));
+    AWQ__TRY(awq__own_real(ctx, f, "attention_multiplier",
+                           query > 0 ? 1 / sqrt(query) : (double)(1.0f / sqrtf((float)c->head_dim)),
+                           &c->attention_scale));
+    AWQ__TRY(awq__cfg_bool(ctx, f->j, f->t, "use_bidirectional_attention", 0, &two_ways));
+    if (two_ways)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: use_bidirectional_attention is true, only false is "
+                         "supported", f->j->name);
+    c->rope_pairs = (family->flags & AWQ_FAMILY_PAIRS) != 0;
+    if (family->flags & AWQ_FAMILY_LATENT)
+        AWQ__TRY(awq__cfg_bool(ctx, f->j, f->t, "rope_interleave", 1, &c->rope_pairs));
+    if (awq__default(f->row, "use_parallel_residual", -1) >= 0)
+        AWQ__TRY(awq__own_bool(ctx, f, "use_parallel_residual", &c->parallel));
+    return AWQ_OK;
+}
+
+/* which layers have experts, how many, of what size, how they are chosen */
+static awq_status awq__cfg_experts(awq_ctx *ctx, const awq__cfg *f, awq_config *c)
+{
+    static const char *const counts[] = {"num_local_experts", "num_experts", "n_routed_experts"};
+    static const char *const scores[] = {"softmax", "softmax", "sigmoid"};
+    const awq__json *j = f->j;
+    const awq_family *family = &f->row->family;
+    int sigmoid = family->score == AWQ_SCORE_SIGMOID, k;
+    int64_t n, top, groups = 1, best = 1, shared, dense, step, layer;
+    const char *method, *scoring;
+    uint32_t i;
+    if (!(family->flags & AWQ_FAMILY_MOE)) return AWQ_OK;
+    for (k = 0; k < 2 && !awq__cfg_get(j, f->t, counts[k]); k++) {}
+    if (!awq__cfg_get(j, f->t, counts[k])) k = 1;
+    AWQ__TRY(awq__own_int(ctx, f, counts[k], 1, 1 << 14, (int64_t)awq__default(f->row, "num_experts", -1), &n));
+    AWQ__TRY(awq__own_int(ctx, f, "num_experts_per_tok", 1, 1 << 14, -1, &top));
+    AWQ__TRY(awq__own_int(ctx, f, "moe_intermediate_size", 1, 1 << 24, c->intermediate_size, &c->expert_size));
+    AWQ__TRY(awq__own_int(ctx, f, "n_shared_experts", 0, 1 << 14, 0, &shared));
+    AWQ__TRY(awq__own_int(ctx, f, "shared_expert_intermediate_size", 1, 1 << 24,
+                          shared * c->expert_size, &c->shared_size));
+    if (!family->linear[AWQ_SHARED_GATE]) c->shared_size = 0;
+    AWQ__TRY(awq__own_int(ctx, f, "first_k_dense_replace", 0, INT32_MAX, 0, &dense));
+    AWQ__TRY(awq__own_int(ctx, f, "decoder_sparse_step", 1, INT32_MAX, 1, &step));
+    AWQ__TRY(awq__own_bool(ctx, f, "norm_topk_prob", &c->norm_topk_prob));
+    AWQ__TRY(awq__cfg_real(ctx, j, f->t, "routed_scaling_factor",
+                           awq__default(f->row, "routed_scaling_factor", 1), &c->routed_scale));
+    AWQ__TRY(awq__cfg_str(ctx, j, f->t, "topk_method", &method));
+    AWQ__TRY(awq__cfg_str(ctx, j, f->t, "scoring_func", &scoring));
+    if (scoring && strcmp(scoring, scores[family->score]))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: scoring_func is \"%.40s\"; known is %s for %s", j->name,
+                         scoring, scores[family->score], c->model_type);
+    if (method && strcmp(method, sigmoid ? "noaux_tc" : "greedy")
+        && (sigmoid || strcmp(method, "group_limited_greedy")))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: topk_method is \"%.40s\"; known for %s: %s", j->name,
+                         method, c->model_type, sigmoid ? "noaux_tc" : "greedy, group_limited_greedy");
+    if (sigmoid || (method && !strcmp(method, "group_limited_greedy"))) {
+        AWQ__TRY(awq__own_int(ctx, f, "n_group", 1, AWQ__MAX_GROUPS, 1, &groups));
+        AWQ__TRY(awq__own_int(ctx, f, "topk_group", 1, AWQ__MAX_GROUPS, 1, &best));
+    }
+    if (top > n || n % groups || best > groups || top > n / groups * best || n / groups < 1 + (groups > 1))
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %lld of %lld experts in the %lld best of %lld groups cannot "
+                         "be chosen", j->name, (long long)top, (long long)n, (long long)best,
+                         (long long)groups);
+    AWQ__TRY(awq__cfg_int(ctx, j, f->t, "moe_layer_freq", INT32_MIN, INT32_MAX, 1, &layer));
+    if (layer != 1)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: moe_layer_freq is %lld, only 1 is supported", j->name,
+                         (long long)layer);
+    c->num_experts = (int)n;
+    c->experts_per_token = (int)top;
+    c->expert_groups = (int)groups;
+    c->expert_top_groups = (int)best;
+    for (k = 0; k < c->num_hidden_layers; k++) c->layer_has_experts[k] = k >= dense && (k + 1) % step == 0;
+    for (i = awq__json_first(j, awq__cfg_get(j, f->t, "mlp_only_layers")); i; i = awq__json_next(j, i)) {
+        if (!awq__json_int_of(j, i, &layer) || layer < 0)
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s: mlp_only_layers is not a list of layers", j->name);
+        if (layer < c->num_hidden_layers) c->layer_has_experts[layer] = 0;
+    }
+    for (k = 0; k < c->num_hidden_layers; k++)
+        if (!c->layer_has_experts[k] && !family->linear[AWQ_GATE_PROJ])
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: layer %d has no experts; every layer of %s has",
+                             j->name, k, c->model_type);
+    return AWQ_OK;
+}
+
+#define AWQ__TIE_UNSURE 2 /* a wrapper and its text_config contradict each other; the tensors tell */
+
 static awq_status awq__cfg_read(awq_ctx *ctx, const awq__json *j, awq_config *c)
 {
-    const awq__family_row *row = NULL;
-    const char *type, *act;
-    char known[256];
-    size_t n = 0;
+    awq__cfg f;
+    const awq_family *family;
+    const char *type;
+    char known[512];
+    size_t n = 0, k;
     int64_t bos;
-    int i;
+    int i, has;
     if (awq__json_is(j, 1) != AWQ__J_OBJ) return awq__fail(ctx, AWQ_E_FORMAT, "%s: is not an object", j->name);
-    AWQ__TRY(awq__cfg_str(ctx, j, 1, "model_type", &type));
+    memset(&f, 0, sizeof f);
+    f.j = j;
+    AWQ__TRY(awq__cfg_object(ctx, j, 1, "text_config", &f.t)); /* of a model that also sees or hears */
+    if (!f.t) f.t = 1;
+    AWQ__TRY(awq__cfg_str(ctx, j, f.t, "model_type", &type));
     if (!type) return awq__fail(ctx, AWQ_E_FORMAT, "%s: model_type is missing", j->name);
+    snprintf(c->model_type, sizeof c->model_type, "%s", type);
+    for (k = 0; k < sizeof awq__aliases / sizeof awq__aliases[0]; k++)
+        if (!strcmp(type, awq__aliases[k][0])) type = awq__aliases[k][1];
     for (i = 0; i < AWQ__N_FAMILIES; i++) {
-        if (!strcmp(type, awq__families[i].family.model_type)) row = &awq__families[i];
+        if (!strcmp(type, awq__families[i].family.model_type)) f.row = &awq__families[i];
         n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "",
                               awq__families[i].family.model_type);
     }
-    if (!row)
+    if (!f.row)
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: model_type is \"%.60s\"; known are %s", j->name, type,
                          known);
-    c->family = &row->family;
-    snprintf(c->model_type, sizeof c->model_type, "%s", type);
-    AWQ__TRY(awq__cfg_sizes(ctx, j, c));
-    AWQ__TRY(awq__cfg_real(ctx, j, 1, "rms_norm_eps", 1e-6, &c->rms_norm_eps));
-    AWQ__TRY(awq__cfg_rope(ctx, j, c));
-    AWQ__TRY(awq__cfg_window(ctx, j, row->window, c));
-    AWQ__TRY(awq__cfg_str(ctx, j, 1, "hidden_act", &act));
-    if (act && strcmp(act, "silu") && strcmp(act, "swish"))
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: hidden_act is \"%.40s\"; known is silu", j->name, act);
-    AWQ__TRY(awq__cfg_bool(ctx, j, 1, "tie_word_embeddings", row->family.tied_by_default,
-                           &c->tie_word_embeddings));
-    AWQ__TRY(awq__cfg_bool(ctx, j, 1, "attention_bias", 0, &c->attention_bias));
-    AWQ__TRY(awq__cfg_bool(ctx, j, 1, "mlp_bias", 0, &c->mlp_bias));
-    AWQ__TRY(awq__cfg_dtype(ctx, j, c));
-    AWQ__TRY(awq__cfg_int(ctx, j, 1, "bos_token_id", -1, INT32_MAX, -2, &bos));
+    c->family = family = &f.row->family;
+    c->prefix = "model.";
+    AWQ__TRY(awq__cfg_sizes(ctx, &f, c));
+    AWQ__TRY(awq__cfg_real(ctx, j, f.t, f.row->eps, awq__default(f.row, f.row->eps, 1e-6), &c->rms_norm_eps));
+    AWQ__TRY(awq__cfg_scales(ctx, &f, c));
+    AWQ__TRY(awq__cfg_rope(ctx, &f, c));
+    AWQ__TRY(awq__cfg_window(ctx, &f, c));
+    AWQ__TRY(awq__cfg_experts(ctx, &f, c));
+    AWQ__TRY(awq__cfg_bool(ctx, j, 1, "tie_word_embeddings", (family->flags & AWQ_FAMILY_TIED) != 0, &has));
+    AWQ__TRY(awq__cfg_bool(ctx, j, f.t, "tie_word_embeddings", has, &c->tie_word_embeddings));
+    if (c->tie_word_embeddings != has) c->tie_word_embeddings = AWQ__TIE_UNSURE;
+    AWQ__TRY(awq__own_flag(ctx, &f, family->qkv_bias, &c->attention_bias));
+    AWQ__TRY(awq__own_flag(ctx, &f, family->o_bias, &c->output_bias));
+    AWQ__TRY(awq__own_flag(ctx, &f, family->mlp_bias, &c->mlp_bias));
+    AWQ__TRY(awq__own_flag(ctx, &f, f.row->qk_norm ? f.row->qk_norm : "", &has));
+    c->qk_norm = has ? family->qk_norm : AWQ_QK_NONE;
+    AWQ__TRY(awq__cfg_dtype(ctx, j, f.t, c));
+    AWQ__TRY(awq__cfg_int(ctx, j, awq__cfg_get(j, f.t, "bos_token_id") ? f.t : 1, "bos_token_id", -1, INT32_MAX,
+                          -2, &bos));
     c->bos_token_id = bos < 0 ? -1 : (int32_t)bos;
-    return awq__cfg_eos(ctx, j, c);
+    AWQ__TRY(awq__cfg_eos(ctx, j, f.t, c));
+    return f.t == 1 ? AWQ_OK : awq__cfg_eos(ctx, j, 1, c);
 }
 
 /* --- quantization_config */
@@ -5907,13 +6649,34 @@ static awq_status awq__quant_read(awq_ctx *ctx, const awq__json *j, uint32_t q, 
 }
 
 /* --- tensors */
-/* template with its `{}` replaced, then suffix */
-static const char *awq__ck_name(char out[256], const char *pattern, int layer, const char *suffix)
+/* template with `{}` replaced by layer, a second one by k, and its "model." by the checkpoint's prefix; then
+   suffix, which begins with a dot and takes the place of one that is there already if it begins with ".." */
+static const char *awq__ck_name(char out[256], const awq_config *c, const char *pattern, int layer, int k,
+                                const char *suffix)
+{
+    const char *at = pattern, *gap;
+    size_t n = 0;
+    if (!strncmp(at, "model.", 6)) {
+        n = (size_t)snprintf(out, 256, "%s", c->prefix);
+        at += 6;
+    } else if (!strncmp(c->prefix, "language_model.", 15)) {
+        n = (size_t)snprintf(out, 256, "language_model.");
+    }
+    for (; (gap = strstr(at, "{}")) != NULL; at = gap + 2, layer = k)
+        n += (size_t)snprintf(out + n, 256 - n, "%.*s%d", (int)(gap - at), at, layer);
+    n += (size_t)snprintf(out + n, 256 - n, "%s", at);
+    if (suffix[0] == '.' && suffix[1] == '.') {
+        while (n && out[n - 1] != '.') n--;
+        suffix += 2;
+    }
+    snprintf(out + n, 256 - n, "%s", suffix);
+    return out;
+}
+
+static int awq__has_second(const char *pattern) /* a second `{}` */
 {
     const char *gap = strstr(pattern, "{}");
-    if (gap) snprintf(out, 256, "%.*s%d%s%s", (int)(gap - pattern), pattern, layer, gap + 2, suffix);
-    else snprintf(out, 256, "%s%s", pattern, suffix);
-    return out;
+    return gap && strstr(gap + 2, "{}");
 }
 
 /* The tensor called name; it must have this shape and type (AWQ_DTYPE_NONE: any of the real ones). */
@@ -5936,20 +6699,67 @@ static awq_status awq__ck_need(awq_ctx *ctx, const awq_checkpoint *ck, const cha
     return AWQ_OK;
 }
 
-/* [out_features, in_features] of a linear, and whether it has a bias */
-static int awq__ck_linear_shape(const awq_config *c, awq_linear_id id, int64_t *out, int64_t *in)
+AWQ_API int awq_linear_count(const awq_config *c, int layer, awq_linear_id id)
 {
-    const awq_family *f = c->family;
-    int64_t q = (int64_t)c->num_attention_heads * c->head_dim;
+    int experts = c->layer_has_experts[layer];
+    if (!c->family->linear[id]) return 0;
+    if (id == AWQ_Q_PROJ || id == AWQ_Q_A_PROJ || id == AWQ_Q_B_PROJ)
+        return (id == AWQ_Q_PROJ) == (c->q_lora_rank == 0);
+    if (id == AWQ_K_PROJ || id == AWQ_V_PROJ) return !c->kv_lora_rank;
+    if (id >= AWQ_GATE_PROJ && id <= AWQ_DOWN_PROJ) return !experts;
+    if (id >= AWQ_EXPERT_GATE) return experts ? c->num_experts : 0;
+    if (id >= AWQ_SHARED_ROUTER) return experts && c->shared_size;
+    return id == AWQ_ROUTER ? experts : 1;
+}
+
+/* [out_features, in_features] of a linear, and whether it has a bias */
+static int awq__ck_linear_shape(const awq_config *c, int id, int64_t *out, int64_t *in)
+{
+    int64_t heads = c->num_attention_heads, q = heads * c->head_dim, mlp = c->intermediate_size;
+    int transposed = (c->family->flags & AWQ_FAMILY_TRANSPOSED) != 0;
     *out = *in = c->hidden_size;
-    if (id == AWQ_Q_PROJ) *out = q;
-    else if (id == AWQ_K_PROJ || id == AWQ_V_PROJ) *out = (int64_t)c->num_key_value_heads * c->head_dim;
-    else if (id == AWQ_O_PROJ) *in = q;
-    else if (id == AWQ_DOWN_PROJ) *in = c->intermediate_size;
-    else *out = c->intermediate_size;
-    if (id > AWQ_O_PROJ) return f->mlp_bias < 0 ? c->mlp_bias : f->mlp_bias;
-    if (id == AWQ_O_PROJ) return f->o_bias < 0 ? c->attention_bias : f->o_bias;
-    return f->qkv_bias < 0 ? c->attention_bias : f->qkv_bias;
+    switch (id) {
+    case AWQ_Q_PROJ: *out = q; return c->attention_bias && !c->kv_lora_rank;
+    case AWQ_K_PROJ: *out = (int64_t)c->num_key_value_heads * c->head_dim; return c->attention_bias;
+    case AWQ_V_PROJ: *out = (int64_t)c->num_key_value_heads * c->v_head_dim; return c->attention_bias;
+    case AWQ_O_PROJ: *in = heads * c->v_head_dim; return c->output_bias;
+    case AWQ_Q_A_PROJ: *out = c->q_lora_rank; return c->attention_bias;
+    case AWQ_Q_B_PROJ: *out = q, *in = c->q_lora_rank; return 0;
+    case AWQ_KV_A_PROJ: *out = c->kv_lora_rank + c->rope_dim; return c->attention_bias;
+    case AWQ_KV_B_PROJ: *out = heads * (c->rope_first + c->v_head_dim), *in = c->kv_lora_rank; return 0;
+    case AWQ_ROUTER: *out = c->num_experts; return transposed;
+    case AWQ_SHARED_ROUTER: *out = 1; return 0;
+    default: break;
+    }
+    if (id >= AWQ_EXPERT_GATE) mlp = c->expert_size;
+    else if (id >= AWQ_SHARED_GATE) mlp = c->shared_size;
+    if (id == AWQ_DOWN_PROJ || id == AWQ_SHARED_DOWN || id == AWQ_EXPERT_DOWN) *in = mlp;
+    else *out = mlp;
+    return id >= AWQ_EXPERT_GATE ? transposed : c->mlp_bias;
+}
+
+/* elements of a vector of a layer; 0: it has none */
+static int64_t awq__vector_size(const awq_config *c, int layer, int id)
+{
+    int64_t heads = id == AWQ_Q_NORM ? c->num_attention_heads : c->num_key_value_heads;
+    if (!c->family->vector[id]) return 0;
+    switch (id) {
+    case AWQ_POST_NORM: return c->parallel ? 0 : c->hidden_size;
+    case AWQ_Q_NORM:
+    case AWQ_K_NORM:
+        return c->qk_norm == AWQ_QK_NONE ? 0 : c->qk_norm >= AWQ_QK_OWN ? heads * c->head_dim : c->head_dim;
+    case AWQ_Q_A_NORM: return c->q_lora_rank;
+    case AWQ_KV_A_NORM: return c->kv_lora_rank;
+    case AWQ_SINKS: return c->num_attention_heads;
+    case AWQ_SCORE_BIAS: return c->layer_has_experts[layer] ? c->num_experts : 0;
+    default: return c->hidden_size;
+    }
+}
+
+/* a norm of the residual stream that has a bias beside its weight */
+static int awq__has_norm_bias(const awq_config *c, int id)
+{
+    return id <= AWQ_MLP_OUT_NORM && c->family->norm == AWQ_NORM_LAYER_BIAS;
 }
 
 /* the last error, with folder and linear in front */
@@ -5959,16 +6769,17 @@ static awq_status awq__ck_prefix(awq_ctx *ctx, const awq_checkpoint *ck, const c
     return awq__fail(ctx, e.status, "%s: %s: %.700s", ck->folder, linear, e.text);
 }
 
-/* l->packed and l->part as this layout and group size (-1: whole row) want them, checked against the tensors */
+/* l->packed (of out_features rows) and l->part as this layout and group size (-1: whole row) want them, checked
+   against the tensors */
 static awq_status awq__ck_parts(awq_ctx *ctx, const awq_checkpoint *ck, awq_layout layout, int64_t group,
-                                awq_linear_info *l)
+                                int64_t out_features, awq_linear_info *l)
 {
     const awq_tensor *scales;
     awq_qweight w;
     char name[256];
     int i;
     memset(&w, 0, sizeof w);
-    w.out_features = l->out_features;
+    w.out_features = out_features;
     w.in_features = l->in_features;
     w.group_size = group < 0 ? l->in_features : group;
     w.bits = ck->quant.bits;
@@ -5994,6 +6805,25 @@ static awq_status awq__ck_parts(awq_ctx *ctx, const awq_checkpoint *ck, awq_layo
     return AWQ_OK;
 }
 
+/* l->name, shape and first_row; returns the rows of the matrix that is stored, its own and its neighbours' */
+static int64_t awq__ck_rows(const awq_config *c, int layer, int id, int expert, awq_linear_info *l)
+{
+    const char *pattern = c->family->linear[id];
+    char name[256];
+    int64_t rows = 0, out, in;
+    int k;
+    memset(l, 0, sizeof *l);
+    snprintf(l->name, sizeof l->name, "%.180s", awq__ck_name(name, c, pattern, layer, expert, ""));
+    awq__ck_linear_shape(c, id, &l->out_features, &l->in_features);
+    for (k = 0; k < AWQ_N_LINEAR_IDS; k++) {
+        if (!c->family->linear[k] || strcmp(c->family->linear[k], pattern)) continue;
+        awq__ck_linear_shape(c, k, &out, &in);
+        if (k == id) l->first_row = rows;
+        rows += out;
+    }
+    return rows;
+}
+
 /* The tensors decide over the version that the config states: it was not always right, and shapes tell. */
 static void awq__ck_settle_layout(awq_ctx *ctx, awq_checkpoint *ck)
 {
@@ -6002,15 +6832,15 @@ static void awq__ck_settle_layout(awq_ctx *ctx, awq_checkpoint *ck)
     int layer, id, k;
     if (ck->quant.layout < AWQ_LAYOUT_GEMM || ck->quant.layout > AWQ_LAYOUT_MARLIN) return;
     for (layer = 0; layer < ck->config.num_hidden_layers; layer++)
-        for (id = 0; id < AWQ_N_LINEARS; id++) {
-            const char *pattern = ck->config.family->linear[id];
-            memset(&l, 0, sizeof l);
-            if (!awq_tensors_find(ck->tensors, awq__ck_name(name, pattern, layer, ".qweight"))) continue;
-            snprintf(l.name, sizeof l.name, "%.180s", awq__ck_name(name, pattern, layer, ""));
-            awq__ck_linear_shape(&ck->config, (awq_linear_id)id, &l.out_features, &l.in_features);
-            if (!awq__ck_parts(ctx, ck, ck->quant.layout, ck->quant.group_size, &l)) return;
+        for (id = 0; id < AWQ_N_LINEAR_IDS; id++) {
+            int64_t rows;
+            if (!awq_linear_count(&ck->config, layer, (awq_linear_id)id)) continue;
+            rows = awq__ck_rows(&ck->config, layer, id, 0, &l);
+            snprintf(name, sizeof name, "%s.qweight", l.name);
+            if (!awq_tensors_find(ck->tensors, name)) continue;
+            if (!awq__ck_parts(ctx, ck, ck->quant.layout, ck->quant.group_size, rows, &l)) return;
             for (k = AWQ_LAYOUT_GEMM; k <= AWQ_LAYOUT_MARLIN; k++) {
-                if (awq__ck_parts(ctx, ck, (awq_layout)k, ck->quant.group_size, &l)) continue;
+                if (awq__ck_parts(ctx, ck, (awq_layout)k, ck->quant.group_size, rows, &l)) continue;
                 awq__log(ctx, AWQ_LOG_WARN, "%s: the quantization config says %s, the tensors are %s",
                          ck->folder, awq_layout_name(ck->quant.layout), awq_layout_name((awq_layout)k));
                 ck->quant.layout = (awq_layout)k;
@@ -6020,58 +6850,103 @@ static void awq__ck_settle_layout(awq_ctx *ctx, awq_checkpoint *ck)
         }
 }
 
-AWQ_API awq_status awq_checkpoint_linear(awq_ctx *ctx, const awq_checkpoint *ck, int layer, awq_linear_id id,
-                                         awq_linear_info *info)
+/* the stored tensors of a linear that is not packed: a matrix, some rows of one, or part of all experts' */
+static awq_status awq__ck_dense(awq_ctx *ctx, const awq_checkpoint *ck, int id, int expert, int64_t rows,
+                                int bias, awq_linear_info *l)
+{
+    const awq_config *c = &ck->config;
+    int stacked = id >= AWQ_EXPERT_GATE && !awq__has_second(c->family->linear[id]);
+    int transposed = stacked && c->family->flags & AWQ_FAMILY_TRANSPOSED;
+    int64_t shape[3], in = l->in_features, mixed = rows / l->out_features; /* gate, up, gate, up, ... */
+    char name[256];
+    l->row_step = in;
+    l->col_step = l->bias_step = 1;
+    l->first = l->first_row * in;
+    l->bias_first = l->first_row;
+    shape[0] = c->num_experts;
+    shape[1] = transposed ? in : rows;
+    shape[2] = transposed ? rows : in;
+    if (stacked) l->first += expert * rows * in;
+    if (transposed) {
+        l->first = expert * rows * in + l->first_row / l->out_features;
+        l->row_step = l->bias_step = mixed;
+        l->col_step = rows;
+        l->bias_first = expert * rows + l->first_row / l->out_features;
+    }
+    snprintf(name, sizeof name, "%s%s", l->name, transposed ? "" : ".weight");
+    AWQ__TRY(awq__ck_need(ctx, ck, name, AWQ_DTYPE_NONE, 2 + stacked, shape + !stacked, &l->weight));
+    if (!bias) return AWQ_OK;
+    snprintf(name, sizeof name, "%s%s", l->name, transposed ? "_bias" : ".bias");
+    shape[1] = rows;
+    return awq__ck_need(ctx, ck, name, AWQ_DTYPE_NONE, 1 + stacked, shape + !stacked, &l->bias);
+}
+
+AWQ_API awq_status awq_checkpoint_expert(awq_ctx *ctx, const awq_checkpoint *ck, int layer, awq_linear_id id,
+                                         int expert, awq_linear_info *info)
 {
     static const int64_t groups[] = {16, 32, 64, 128, 256, 512, 1024, -1};
+    const awq_config *c = &ck->config;
     awq_linear_info l;
     char name[256];
-    int64_t shape[2];
-    const char *pattern;
+    int64_t rows, out, in;
     int bias;
-    if (layer < 0 || layer >= ck->config.num_hidden_layers || (int)id < 0 || id >= AWQ_N_LINEARS)
+    if (layer < 0 || layer >= c->num_hidden_layers || (int)id < 0 || id >= AWQ_N_LINEAR_IDS || expert < 0
+        || expert >= awq_linear_count(c, layer, id))
         return awq__fail(ctx, AWQ_E_ARG, "awq_checkpoint_linear: there is no linear %d of layer %d", (int)id,
                          layer);
-    memset(&l, 0, sizeof l);
-    pattern = ck->config.family->linear[id];
-    snprintf(l.name, sizeof l.name, "%.180s", awq__ck_name(name, pattern, layer, ""));
-    bias = awq__ck_linear_shape(&ck->config, id, &l.out_features, &l.in_features);
-    shape[0] = l.out_features;
-    shape[1] = l.in_features;
-    l.quantized = awq_tensors_find(ck->tensors, awq__ck_name(name, pattern, layer, ".qweight"))
-                  || awq_tensors_find(ck->tensors, awq__ck_name(name, pattern, layer, ".weight_packed"));
+    rows = awq__ck_rows(c, layer, id, expert, &l);
+    bias = awq__ck_linear_shape(c, id, &out, &in);
+    snprintf(name, sizeof name, "%s.qweight", l.name);
+    l.quantized = awq_tensors_find(ck->tensors, name) != NULL;
+    snprintf(name, sizeof name, "%s.weight_packed", l.name);
+    l.quantized = l.quantized || awq_tensors_find(ck->tensors, name);
     if (l.quantized && !ck->quant.present)
         return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is quantized, but there is no quantization_config",
                          ck->config_path, l.name);
     if (l.quantized) {
-        awq_status st = awq__ck_parts(ctx, ck, ck->quant.layout, ck->quant.group_size, &l);
+        awq_status st = awq__ck_parts(ctx, ck, ck->quant.layout, ck->quant.group_size, rows, &l);
         awq_error e = ctx->err;
         size_t k;
         for (k = 0; st && k < sizeof groups / sizeof groups[0]; k++)
-            if (!awq__ck_parts(ctx, ck, ck->quant.layout, groups[k], &l))
+            if (!awq__ck_parts(ctx, ck, ck->quant.layout, groups[k], rows, &l))
                 return awq__fail(ctx, AWQ_E_FORMAT, "%s: group_size is %lld, but the shapes of %s are those of "
                                  "group_size %lld", ck->config_path, (long long)ck->quant.group_size,
                                  l.name, (long long)groups[k]);
         ctx->err = e;
         AWQ__TRY(st);
+        l.bias_first = l.first_row;
+        l.bias_step = 1;
+        snprintf(name, sizeof name, "%s.bias", l.name);
+        if (bias) AWQ__TRY(awq__ck_need(ctx, ck, name, AWQ_DTYPE_NONE, 1, &rows, &l.bias));
     } else {
-        AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, pattern, layer, ".weight"), AWQ_DTYPE_NONE, 2,
-                              shape, &l.weight));
+        AWQ__TRY(awq__ck_dense(ctx, ck, id, expert, rows, bias, &l));
     }
-    if (bias)
-        AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, pattern, layer, ".bias"), AWQ_DTYPE_NONE, 1, shape,
-                              &l.bias));
     *info = l;
     return AWQ_OK;
 }
 
-/* a norm's weight [n] */
-static awq_status awq__ck_norm(awq_ctx *ctx, const awq_checkpoint *ck, const char *pattern, int layer,
-                               int64_t n)
+AWQ_API awq_status awq_checkpoint_linear(awq_ctx *ctx, const awq_checkpoint *ck, int layer, awq_linear_id id,
+                                         awq_linear_info *info)
 {
+    return awq_checkpoint_expert(ctx, ck, layer, id, 0, info);
+}
+
+/* a norm's weight [n], or one [d] for each of its n / d heads */
+static awq_status awq__ck_vector(awq_ctx *ctx, const awq_checkpoint *ck, int layer, int id, int64_t n)
+{
+    const awq_config *c = &ck->config;
+    const char *pattern = c->family->vector[id];
+    int64_t shape[2], k, pieces = awq__has_second(pattern) ? n / c->head_dim : 1;
     const awq_tensor *t;
     char name[256];
-    return awq__ck_need(ctx, ck, awq__ck_name(name, pattern, layer, ""), AWQ_DTYPE_NONE, 1, &n, &t);
+    int flat = c->qk_norm != AWQ_QK_OWN || pieces > 1 || (id != AWQ_Q_NORM && id != AWQ_K_NORM);
+    shape[0] = n / c->head_dim;
+    shape[1] = flat ? n / pieces : c->head_dim;
+    for (k = 0; k < pieces; k++)
+        AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, c, pattern, layer, (int)k, ""), AWQ_DTYPE_NONE,
+                              1 + !flat, shape + flat, &t));
+    if (!awq__has_norm_bias(c, id)) return AWQ_OK;
+    return awq__ck_need(ctx, ck, awq__ck_name(name, c, pattern, layer, 0, "..bias"), AWQ_DTYPE_NONE, 1, &n, &t);
 }
 
 static awq_status awq__ck_check(awq_ctx *ctx, const awq_checkpoint *ck)
@@ -6081,21 +6956,52 @@ static awq_status awq__ck_check(awq_ctx *ctx, const awq_checkpoint *ck)
     int64_t table[2];
     const awq_tensor *t;
     awq_linear_info info;
-    int i, id;
+    char name[256];
+    int i, id, k;
     table[0] = c->vocab_size;
     table[1] = c->hidden_size;
-    AWQ__TRY(awq__ck_need(ctx, ck, f->embed, AWQ_DTYPE_NONE, 2, table, &t));
-    AWQ__TRY(awq__ck_norm(ctx, ck, f->final_norm, 0, c->hidden_size));
-    if (!c->tie_word_embeddings) AWQ__TRY(awq__ck_need(ctx, ck, f->head, AWQ_DTYPE_NONE, 2, table, &t));
+    AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, c, f->embed, 0, 0, ""), AWQ_DTYPE_NONE, 2, table, &t));
+    AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, c, f->final_norm, 0, 0, ""), AWQ_DTYPE_NONE, 1,
+                          table + 1, &t));
+    if (awq__has_norm_bias(c, 0))
+        AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, c, f->final_norm, 0, 0, "..bias"), AWQ_DTYPE_NONE, 1,
+                              table + 1, &t));
+    if (!c->tie_word_embeddings)
+        AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, c, f->head, 0, 0, ""), AWQ_DTYPE_NONE, 2, table, &t));
     for (i = 0; i < c->num_hidden_layers; i++) {
-        AWQ__TRY(awq__ck_norm(ctx, ck, f->input_norm, i, c->hidden_size));
-        AWQ__TRY(awq__ck_norm(ctx, ck, f->post_norm, i, c->hidden_size));
-        if (f->qk_norm) AWQ__TRY(awq__ck_norm(ctx, ck, f->q_norm, i, c->head_dim));
-        if (f->qk_norm) AWQ__TRY(awq__ck_norm(ctx, ck, f->k_norm, i, c->head_dim));
-        for (id = 0; id < AWQ_N_LINEARS; id++)
-            AWQ__TRY(awq_checkpoint_linear(ctx, ck, i, (awq_linear_id)id, &info));
+        for (id = 0; id < AWQ_N_VECTORS; id++) {
+            int64_t n = awq__vector_size(c, i, id);
+            if (n) AWQ__TRY(awq__ck_vector(ctx, ck, i, id, n));
+        }
+        for (id = 0; id < AWQ_N_LINEAR_IDS; id++)
+            for (k = 0; k < awq_linear_count(c, i, (awq_linear_id)id); k++) {
+                AWQ__TRY(awq_checkpoint_expert(ctx, ck, i, (awq_linear_id)id, k, &info));
+                snprintf(name, sizeof name, "%s.bias", info.name);
+                if (!info.bias && awq_tensors_find(ck->tensors, name))
+                    awq__log(ctx, AWQ_LOG_WARN, "%s: there is a tensor %s, but not by the config, which is "
+                             "believed", ck->folder, name);
+            }
     }
+    if (c->tie_word_embeddings && awq_tensors_find(ck->tensors, awq__ck_name(name, c, f->head, 0, 0, "")))
+        awq__log(ctx, AWQ_LOG_WARN, "%s: there is a tensor %s, but tie_word_embeddings is true, which is "
+                 "believed", ck->folder, name);
     return AWQ_OK;
+}
+
+/* text models lie at the top, or inside one that also sees or hears */
+static void awq__ck_find_prefix(awq_checkpoint *ck)
+{
+    static const char *const prefixes[] = {"model.language_model.", "language_model.model.", "model."};
+    awq_config *c = &ck->config;
+    char name[256];
+    int i;
+    for (i = 0; i < 3; i++) {
+        c->prefix = prefixes[i];
+        if (awq_tensors_find(ck->tensors, awq__ck_name(name, c, c->family->embed, 0, 0, ""))) break;
+    }
+    if (c->tie_word_embeddings == AWQ__TIE_UNSURE)
+        c->tie_word_embeddings = !awq_tensors_find(ck->tensors,
+                                                   awq__ck_name(name, c, c->family->head, 0, 0, ""));
 }
 
 /* --- opening */
@@ -6111,6 +7017,7 @@ static awq_status awq__ck_config(awq_ctx *ctx, awq_checkpoint *ck)
     AWQ__TRY(awq__json_parse(ctx, ck->config_path, ck->config_text, bytes, &j));
     st = awq__cfg_read(ctx, &j, &ck->config);
     q = awq__cfg_get(&j, 1, "quantization_config");
+    if (!q) q = awq__cfg_get(&j, awq__json_get(&j, 1, "text_config"), "quantization_config");
     if (!st && q) st = awq__quant_read(ctx, &j, q, &ck->quant);
     awq__json_free(ctx, &j);
     return st;
@@ -6129,7 +7036,7 @@ static awq_status awq__ck_side_files(awq_ctx *ctx, awq_checkpoint *ck)
         if (!there) continue;
         st = path ? awq__json_load(ctx, path, AWQ__CONFIG_MAX, &j) : ctx->err.status;
         if (!st) {
-            st = i ? awq__quant_read(ctx, &j, 1, &ck->quant) : awq__cfg_eos(ctx, &j, &ck->config);
+            st = i ? awq__quant_read(ctx, &j, 1, &ck->quant) : awq__cfg_eos(ctx, &j, 1, &ck->config);
             awq__json_free(ctx, &j);
         }
         awq__free(ctx, path);
@@ -6148,6 +7055,7 @@ AWQ_API awq_status awq_checkpoint_open(awq_ctx *ctx, const char *folder, awq_che
     if (!st) st = awq__ck_side_files(ctx, c);
     if (!st) st = awq_tensors_open(ctx, folder, &c->tensors);
     if (!st) {
+        awq__ck_find_prefix(c);
         awq__ck_settle_layout(ctx, c);
         st = awq__ck_check(ctx, c);
     }
@@ -6194,6 +7102,14 @@ AWQ_API awq_status awq_checkpoint_read_qweight(awq_ctx *ctx, awq_checkpoint *ck,
     if (!st) {
         st = awq_unpack(ctx, &p, &q);
         if (st) st = awq__ck_prefix(ctx, ck, info->name);
+    }
+    if (!st && q.out_features != info->out_features) { /* some rows of what is stored */
+        size_t rows = (size_t)info->out_features, first = (size_t)info->first_row,
+               in = (size_t)q.in_features, groups = in / (size_t)q.group_size;
+        memmove(q.codes, q.codes + first * in, rows * in);
+        memmove(q.zeros, q.zeros + first * groups, rows * groups);
+        memmove(q.scales, q.scales + first * groups, rows * groups * sizeof *q.scales);
+        q.out_features = info->out_features;
     }
     for (i = 0; i < 4; i++) awq__free(ctx, own[i]);
     if (st) awq_qweight_free(ctx, &q);
@@ -15230,15 +16146,19 @@ AWQ_API awq_status awq_grammar_match(awq_ctx *ctx, awq_grammar *grammar, const c
    MARK: >>model
    Loading, and the forward pass, written once for all families over the operations above:
        x (n, H) -> norm -> q, k, v -> rope, cache -> attention -> o, add -> norm -> gate, up, down, add -> ...
-   Shapes: n rows (tokens of any sequences), H hidden_size, Q heads * head_dim, V kv heads * head_dim, I
-   intermediate_size. Invariants: a row's result depends on its own sequence only, bit for bit.
+   Shapes: n rows (tokens of any sequences), H hidden_size, Q heads * head_dim, K kv heads * head_dim, V kv
+   heads * v_head_dim, A heads * v_head_dim, I intermediate_size, T experts of a token, S = rows * T slots: a
+   row has one for each of its experts; slots of an expert lie together. What a layer does not have (latent q,
+   k, v; experts) are steps of no jobs.
+   Invariants: a row's result depends on its own sequence only, bit for bit; rows whose sequence has left are
+   computed on or not, and read by nobody.
    Tests: tests/test_model.c against transformers' logits and hidden states */
 
 typedef struct awq__layer {
-    awq_linear linear[AWQ_N_LINEARS];
-    float *input_norm, *post_norm; /* [H] */
-    float *q_norm, *k_norm;        /* [head_dim] or NULL */
-    int sliding;
+    awq_linear linear[AWQ_EXPERT_GATE];
+    awq_linear *expert;          /* [3][num_experts] gate, up, down */
+    float *vec[AWQ_N_VECTORS];   /* NULL: it has none; a norm's bias follows its weight */
+    int sliding, rope, experts;  /* has a window, rope, experts */
 } awq__layer;
 
 struct awq_model {
@@ -15257,11 +16177,12 @@ struct awq_model {
     int64_t users;              /* runners, of any thread */
 };
 
-/* Keys and values of one sequence; a page is [layers][keys, values][AWQ__PAGE][V]. */
+/* Keys and values of one sequence; a page is [layers][keys [AWQ__PAGE][K], values [AWQ__PAGE][V]]. */
 typedef struct awq__kv {
-    float **page; /* [pages of max] */
+    float **page;   /* [pages of max] */
     int64_t max, len;
-    float *own;   /* all of them, when this sequence alone has them */
+    int64_t length; /* of the text that rope's frequencies are made for, see awq__rope_length */
+    float *own;     /* all of them, when this sequence alone has them */
 } awq__kv;
 
 typedef struct awq__row {
@@ -15270,22 +16191,34 @@ typedef struct awq__row {
     int bad;      /* 1 + the first layer whose output has NaN or Inf */
 } awq__row;
 
-/* Buffers of a pass over up to `rows` rows. */
+/* Buffers of a pass over up to `rows` rows; those that a model does not need are NULL. */
 typedef struct awq__work {
     int64_t rows;
     float *x, *xn, *out;     /* [rows, H] */
-    float *q, *att;          /* [rows, Q] */
-    float *k, *v;            /* [rows, V] */
-    float *gate, *up;        /* [rows, I] */
-    float *cos_, *sin_;      /* [rows, head_dim / 2] */
-    float *freq;             /* [head_dim / 2] inverse frequencies of rope */
+    float *q, *att;          /* [rows, Q], [rows, A] */
+    float *k, *v;            /* [rows, K], [rows, V] */
+    float *gate, *up;        /* [rows, I] of the MLP or the shared expert */
+    float *cos_, *sin_;      /* [rows][2][rope_dim / 2]: for full attention, for sliding layers */
+    float *freq;             /* [2][2][rope_dim / 2] inverse frequencies: of both; of short and long texts */
+    float *q_a, *kv_a, *kv_b; /* [rows, its out_features] latent attention */
+    float *scores, *choice;  /* [rows, num_experts] */
+    float *weight;           /* [rows, T] of its experts */
+    float *shared, *shared_gate; /* [rows, H], [rows] */
+    float *xe, *oe;          /* [S, H] */
+    float *ge, *ue;          /* [S, expert_size] */
+    int32_t *pick, *slot, *from; /* [rows, T] experts of a row, slots of a row (-1: none); [S] row of a slot */
+    int32_t *start;          /* [num_experts + 1] first slot of an expert */
+    awq__mm_arg *mm;         /* the linears of a step */
     awq__row *row;           /* [rows] */
 } awq__work;
 
+static int64_t awq__k_width(const awq_config *c) { return (int64_t)c->num_key_value_heads * c->head_dim; }
+static int64_t awq__v_width(const awq_config *c) { return (int64_t)c->num_key_value_heads * c->v_head_dim; }
+
 static size_t awq__page_floats(const awq_config *c, int layers) /* SIZE_MAX: too many */
 {
-    size_t n = (size_t)c->num_key_value_heads * (size_t)c->head_dim;
-    return awq__mul(n, (size_t)layers * 2 * AWQ__PAGE, &n) ? n : SIZE_MAX;
+    size_t n = (size_t)(awq__k_width(c) + awq__v_width(c));
+    return awq__mul(n, (size_t)layers * AWQ__PAGE, &n) ? n : SIZE_MAX;
 }
 
 static int64_t awq__pages(int64_t tokens) { return (tokens + AWQ__PAGE - 1) / AWQ__PAGE; }
@@ -15319,71 +16252,159 @@ static awq_status awq__kv_alloc(awq_ctx *ctx, const awq_config *c, int layers, i
 static void awq__work_free(awq_ctx *ctx, awq__work *w)
 {
     awq__free(ctx, w->x);
+    awq__free(ctx, w->mm);
     awq__free(ctx, w->row);
     memset(w, 0, sizeof *w);
 }
 
-/* inverse frequency in fp32, computed as the reference does */
-static float awq__rope_inv_freq(const awq_config *c, int i)
+/* --- rope */
+
+/* inverse frequency i of a text of `length` tokens in fp32, computed as the reference does */
+static float awq__rope_inv_freq(const awq_config *c, const awq_rope *p, int64_t length, int i)
 {
-    double base = (double)(float)pow(c->rope_theta, 2.0 * i / c->head_dim);
-    float f = 1.0f / (float)base;
-    if (c->rope_kind == AWQ_ROPE_LINEAR) return f / (float)c->rope_factor;
-    if (c->rope_kind == AWQ_ROPE_LLAMA3) {
-        double old = (double)c->rope_original_max_position, wave = 2 * 3.14159265358979323846 / f;
-        double lo = old / c->rope_low_freq_factor, hi = old / c->rope_high_freq_factor, t;
-        if (wave > lo) return f / (float)c->rope_factor;
+    double dim = c->rope_dim, theta = p->theta, base;
+    float f;
+    if (p->kind == AWQ_ROPE_DYNAMIC && length > p->original_max_position)
+        theta *= pow(p->factor * (double)length / (double)p->original_max_position - (p->factor - 1),
+                     dim / (dim - 2));
+    base = (double)(float)pow(theta, 2.0 * i / dim);
+    f = 1.0f / (float)base;
+    if (p->kind == AWQ_ROPE_LINEAR) return f / (float)p->factor;
+    if (p->kind == AWQ_ROPE_LONGROPE)
+        return 1.0f / ((length > p->original_max_position ? p->long_factor : p->short_factor)[i] * (float)base);
+    if (p->kind == AWQ_ROPE_YARN) { /* between two pairs from divided by factor to as it is */
+        double at = dim / (2 * log(theta)), turns = (double)p->original_max_position / 6.28318530717958647692;
+        double lo = at * log(turns / p->beta_fast), hi = at * log(turns / p->beta_slow), t;
+        if (!p->keep_fractions) lo = floor(lo), hi = ceil(hi);
+        lo = AWQ__MAX(lo, 0.0);
+        hi = AWQ__MIN(hi, dim - 1);
+        t = (i - lo) / (hi > lo || hi < lo ? hi - lo : 0.001);
+        t = t < 0 ? 0 : t > 1 ? 1 : t;
+        return (float)(t * (1.0f / (float)(p->factor * base)) + (1 - t) * f);
+    }
+    if (p->kind == AWQ_ROPE_LLAMA3) {
+        double old = (double)p->original_max_position, wave = 2 * 3.14159265358979323846 / f;
+        double lo = old / p->low_freq_factor, hi = old / p->high_freq_factor, t;
+        if (wave > lo) return f / (float)p->factor;
         if (wave < hi) return f;
-        t = (old / wave - c->rope_low_freq_factor) / (c->rope_high_freq_factor - c->rope_low_freq_factor);
-        return (float)((1 - t) * f / c->rope_factor + t * f);
+        t = (old / wave - p->low_freq_factor) / (p->high_freq_factor - p->low_freq_factor);
+        return (float)((1 - t) * f / p->factor + t * f);
     }
     return f;
 }
 
-static size_t awq__work_bytes(const awq_config *c, int64_t rows)
+/* Dynamic and longrope frequencies depend on how long the text is. As in the reference all of a text that is
+   read at once has those of its whole length; a cache made for another length is of no use, so this is called
+   before a pass, and when the result is not kv->length the sequence starts anew with it. 0: short, as most are.
+   reading: all of n is known; otherwise an answer grows, and the length with it in steps of a quarter. */
+static int64_t awq__rope_length(const awq_config *c, int64_t now, int64_t n, int reading)
 {
-    size_t r = (size_t)rows, H = (size_t)c->hidden_size, I = (size_t)c->intermediate_size,
-           d = (size_t)c->head_dim;
-    size_t Q = d * (size_t)c->num_attention_heads, V = d * (size_t)c->num_key_value_heads;
-    return (r * (3 * H + 2 * Q + 2 * V + 2 * I + d) + d / 2) * sizeof(float);
-}
-
-static awq_status awq__work_alloc(awq_ctx *ctx, const awq_config *c, int64_t rows, awq__work *w)
-{
-    size_t r = (size_t)rows, H = (size_t)c->hidden_size, I = (size_t)c->intermediate_size,
-           d = (size_t)c->head_dim;
-    size_t Q = d * (size_t)c->num_attention_heads, V = d * (size_t)c->num_key_value_heads;
-    float *p;
-    int i;
-    memset(w, 0, sizeof *w);
-    p = (float *)awq__alloc_raw(ctx, awq__work_bytes(c, rows), 1);
-    if (!p) return AWQ_E_MEMORY;
-    w->rows = rows;
-    w->x = p, p += r * H;
-    w->xn = p, p += r * H;
-    w->out = p, p += r * H;
-    w->q = p, p += r * Q;
-    w->att = p, p += r * Q;
-    w->k = p, p += r * V;
-    w->v = p, p += r * V;
-    w->gate = p, p += r * I;
-    w->up = p, p += r * I;
-    w->cos_ = p, p += r * (d / 2);
-    w->sin_ = p, p += r * (d / 2);
-    w->freq = p;
-    for (i = 0; i < c->head_dim / 2; i++) w->freq[i] = awq__rope_inv_freq(c, i);
-    w->row = AWQ__NEW(ctx, awq__row, rows);
-    if (w->row) return AWQ_OK;
-    awq__work_free(ctx, w);
-    return AWQ_E_MEMORY;
+    int64_t length = 0;
+    int k;
+    for (k = 0; k < 2; k++) {
+        const awq_rope *p = &c->rope[k];
+        if (n <= p->original_max_position) continue;
+        if (p->kind == AWQ_ROPE_LONGROPE) length = AWQ__MAX(length, p->original_max_position + 1);
+        if (p->kind == AWQ_ROPE_DYNAMIC) length = reading ? n : n > now ? n + n / 4 : now;
+    }
+    return length;
 }
 
 /* angles pos * inv_freq, rounded to fp32 as the reference has them */
 static void awq__rope_row(const awq_config *c, awq__work *w, int64_t r)
 {
-    int64_t i, h = c->head_dim / 2;
-    for (i = 0; i < h; i++)
-        awq__sincos((double)((float)w->row[r].pos * w->freq[i]), &w->sin_[r * h + i], &w->cos_[r * h + i]);
+    int64_t h = c->rope_dim / 2, length;
+    int i, k;
+    if (!w->row[r].kv) return;
+    length = w->row[r].kv->length;
+    for (k = 0; k < 2; k++) {
+        const awq_rope *p = &c->rope[k];
+        const float *freq = w->freq + (2 * k + (length > p->original_max_position)) * h;
+        float *cs = w->cos_ + (2 * r + k) * h, *sn = w->sin_ + (2 * r + k) * h, m = (float)p->attention_factor;
+        int own = p->kind == AWQ_ROPE_DYNAMIC && length > p->original_max_position;
+        for (i = 0; i < h; i++) {
+            float f = own ? awq__rope_inv_freq(c, p, length, i) : freq[i];
+            awq__sincos((double)((float)w->row[r].pos * f), &sn[i], &cs[i]);
+            cs[i] = cs[i] * m;
+            sn[i] = sn[i] * m;
+        }
+    }
+}
+
+/* --- buffers; returns the bytes they take, and with memory places them there */
+static size_t awq__work_place(const awq_config *c, int64_t rows, awq__work *w, float *memory)
+{
+    size_t r = (size_t)rows, H = (size_t)c->hidden_size, heads = (size_t)c->num_attention_heads, d = 0, n;
+    size_t at = 0, half = (size_t)c->rope_dim / 2, E = (size_t)c->num_experts, k;
+    size_t latent = c->kv_lora_rank ? r : 0, shared = c->shared_size ? r : 0;
+    size_t S = r * (size_t)c->experts_per_token;
+    for (k = 0; k < (size_t)c->num_hidden_layers; k++)
+        if (!c->layer_has_experts[k]) d = (size_t)c->intermediate_size;
+    d = AWQ__MAX(d, (size_t)c->shared_size);
+#define AWQ__PLACE_AT(field, type, count) \
+    (n = (count), w->field = memory && n ? (type *)(void *)(memory + at) : NULL, at += (n + 15) / 16 * 16)
+    AWQ__PLACE_AT(x, float, r * H);
+    AWQ__PLACE_AT(xn, float, r * H);
+    AWQ__PLACE_AT(out, float, r * H);
+    AWQ__PLACE_AT(q, float, r * heads * (size_t)c->head_dim);
+    AWQ__PLACE_AT(att, float, r * heads * (size_t)c->v_head_dim);
+    AWQ__PLACE_AT(k, float, r * (size_t)awq__k_width(c));
+    AWQ__PLACE_AT(v, float, r * (size_t)awq__v_width(c));
+    AWQ__PLACE_AT(gate, float, r * d);
+    AWQ__PLACE_AT(up, float, r * d);
+    AWQ__PLACE_AT(cos_, float, r * 2 * half);
+    AWQ__PLACE_AT(sin_, float, r * 2 * half);
+    AWQ__PLACE_AT(freq, float, 4 * half);
+    AWQ__PLACE_AT(q_a, float, r * (size_t)c->q_lora_rank);
+    AWQ__PLACE_AT(kv_a, float, latent * ((size_t)c->kv_lora_rank + 2 * half));
+    AWQ__PLACE_AT(kv_b, float, latent * heads * (size_t)(c->rope_first + c->v_head_dim));
+    AWQ__PLACE_AT(scores, float, r * E);
+    AWQ__PLACE_AT(choice, float, r * E);
+    AWQ__PLACE_AT(weight, float, S);
+    AWQ__PLACE_AT(shared, float, shared * H);
+    AWQ__PLACE_AT(shared_gate, float, shared);
+    AWQ__PLACE_AT(xe, float, S * H);
+    AWQ__PLACE_AT(oe, float, S * H);
+    AWQ__PLACE_AT(ge, float, S * (size_t)c->expert_size);
+    AWQ__PLACE_AT(ue, float, S * (size_t)c->expert_size);
+    AWQ__PLACE_AT(pick, int32_t, S);
+    AWQ__PLACE_AT(slot, int32_t, S);
+    AWQ__PLACE_AT(from, int32_t, S);
+    AWQ__PLACE_AT(start, int32_t, E + 1);
+#undef AWQ__PLACE_AT
+    return at * sizeof(float);
+}
+
+/* linears of one step at most: gate and up of all experts that rows can choose, or those of a plain block and
+   the router */
+static size_t awq__work_linears(const awq_config *c, int64_t rows)
+{
+    return 5 + 2 * (size_t)AWQ__MIN((int64_t)c->num_experts, rows * c->experts_per_token);
+}
+
+static size_t awq__work_bytes(const awq_config *c, int64_t rows)
+{
+    awq__work w;
+    return awq__work_place(c, rows, &w, NULL) + awq__work_linears(c, rows) * sizeof(awq__mm_arg);
+}
+
+static awq_status awq__work_alloc(awq_ctx *ctx, const awq_config *c, int64_t rows, awq__work *w)
+{
+    int i, k, half = c->rope_dim / 2;
+    float *memory;
+    memset(w, 0, sizeof *w);
+    memory = (float *)awq__alloc_raw(ctx, awq__work_place(c, rows, w, NULL), 1);
+    if (!memory) return AWQ_E_MEMORY;
+    awq__work_place(c, rows, w, memory);
+    w->rows = rows;
+    for (k = 0; k < 4; k++)
+        for (i = 0; i < half; i++)
+            w->freq[k * half + i] = awq__rope_inv_freq(c, &c->rope[k / 2], k % 2 ? INT64_MAX : 0, i);
+    w->row = AWQ__NEW(ctx, awq__row, rows);
+    w->mm = w->row ? AWQ__NEW(ctx, awq__mm_arg, awq__work_linears(c, rows)) : NULL;
+    if (w->mm) return AWQ_OK;
+    awq__work_free(ctx, w);
+    return AWQ_E_MEMORY;
 }
 
 /* w's rows become positions first, first + 1, ... of one sequence */
@@ -15398,30 +16419,38 @@ static void awq__rows_of(const awq_config *c, awq__work *w, awq__kv *kv, int64_t
     }
 }
 
+/* the family's norm of n values; a bias follows the weight */
+static void awq__norm(const awq__ops *ops, const awq_config *c, const float *x, const float *weight, float *out,
+                      int64_t n)
+{
+    float eps = (float)c->rms_norm_eps;
+    if (c->family->norm < AWQ_NORM_LAYER) ops->norm(x, weight, out, n, eps);
+    else ops->layer_norm(x, weight, c->family->norm == AWQ_NORM_LAYER_BIAS ? weight + n : NULL, out, n, eps);
+}
+
 typedef struct awq__norm_job {
     const awq__ops *ops;
+    const awq_config *c;
     const float *x, *weight;
     float *out;
-    int64_t width;
-    float eps;
 } awq__norm_job;
 
 static void awq__norm_row(void *arg, int64_t r)
 {
     awq__norm_job *j = (awq__norm_job *)arg;
-    j->ops->norm(j->x + r * j->width, j->weight, j->out + r * j->width, j->width, j->eps);
+    int64_t H = j->c->hidden_size;
+    awq__norm(j->ops, j->c, j->x + r * H, j->weight, j->out + r * H, H);
 }
 
-static void awq__norm_rows(awq_ctx *ctx, const float *x, const float *weight, float *out, int64_t n,
-                           int64_t width, double eps)
+static void awq__norm_rows(awq_ctx *ctx, const awq_config *c, const float *x, const float *weight, float *out,
+                           int64_t n)
 {
     awq__norm_job j;
     j.ops = awq__ops_for(ctx);
+    j.c = c;
     j.x = x;
     j.weight = weight;
     j.out = out;
-    j.width = width;
-    j.eps = (float)eps;
     awq__run(ctx, n, awq__norm_row, &j);
 }
 
@@ -15439,14 +16468,19 @@ static int awq__all_finite(const float *x, int64_t n)
 /* --- the steps of a decoder block, over n rows */
 typedef enum awq__step_id {
     AWQ__NORM = 0, /* x -> xn */
-    AWQ__QKV,      /* xn -> q, k, v */
+    AWQ__LATENT,   /* latent attention: xn -> q_a, kv_a */
+    AWQ__LATENT_NORM, /* norm of both */
+    AWQ__QKV,      /* xn -> q, k, v; or q_a -> q, kv_a -> kv_b */
     AWQ__PLACE,    /* norm and rope of q and k; k, v -> cache */
     AWQ__ATTEND,   /* q, cache -> att */
     AWQ__O,        /* att -> out */
     AWQ__ADD_NORM, /* x += out -> xn */
-    AWQ__GATE_UP,  /* xn -> gate, up */
-    AWQ__ACT,      /* silu(gate) * up -> gate */
-    AWQ__DOWN,     /* gate -> out */
+    AWQ__GATE_UP,  /* xn -> gate, up; or the shared expert's, and scores */
+    AWQ__ROUTE,    /* scores -> pick, weight */
+    AWQ__GATHER,   /* xn -> xe: rows by expert */
+    AWQ__EXPERTS,  /* xe -> ge, ue */
+    AWQ__ACT,      /* act(gate) * up -> gate; of experts too */
+    AWQ__DOWN,     /* gate -> out; or ge -> oe, gate -> shared */
     AWQ__ADD,      /* x += out */
     AWQ__N_STEPS
 } awq__step_id;
@@ -15454,54 +16488,112 @@ typedef enum awq__step_id {
 /* A step cut into jobs: they may run in any order, all at once or some now and some later. */
 typedef struct awq__task {
     void (*job)(void *task, int64_t index);
-    int64_t count;
+    int64_t count;     /* 0: the layer does not have this step */
+    double job_work;   /* multiply-adds of a job, about; attention has its own count */
     awq__step_id step;
     const awq_config *c;
     const awq__layer *layer;
     const awq__ops *ops;
     awq__work *w;
-    int i_layer;
-    size_t kv_at;      /* of this layer in a page, in floats */
-    awq__mm_arg mm[3]; /* linears that share an input */
+    int i_layer, n_mm;
+    int64_t n, slots;  /* rows; slots that are taken */
+    awq__head head;    /* of attention; k_at and v_at of head 0 */
 } awq__task;
 
 static void awq__task_linears(void *arg, int64_t i)
 {
     awq__task *t = (awq__task *)arg;
     int k = 0;
-    while (i >= t->mm[k].jobs) i -= t->mm[k++].jobs;
-    awq__mm_job(&t->mm[k], i);
+    while (i >= t->w->mm[k].jobs) i -= t->w->mm[k++].jobs;
+    awq__mm_job(&t->w->mm[k], i);
 }
 
-static void awq__task_linear(awq_ctx *ctx, awq__task *t, int k, awq_linear_id id, const float *x, int64_t n,
-                             float *y)
+/* one more linear of the step, x [m, x_stride or in_features] -> y */
+static void awq__task_mm(awq_ctx *ctx, awq__task *t, const awq_linear *l, const float *x, int64_t x_stride,
+                         int64_t m, float *y)
 {
-    t->mm[k] = awq__mm_plan(ctx, &t->layer->linear[id], x, n, y);
-    t->count = (k ? t->count : 0) + t->mm[k].jobs;
+    awq__mm_arg *a = &t->w->mm[t->n_mm++];
+    *a = awq__mm_plan(ctx, l, x, m, y);
+    if (x_stride) a->x_stride = x_stride;
+    t->job_work = t->job_work * (double)t->count
+                  + (double)l->out_features * (double)l->in_features * (double)m;
+    t->count += a->jobs;
+    t->job_work /= (double)t->count;
     t->job = awq__task_linears;
+}
+
+static void awq__task_linear(awq_ctx *ctx, awq__task *t, awq_linear_id id, const float *x, float *y)
+{
+    if (t->layer->linear[id].out_features) awq__task_mm(ctx, t, &t->layer->linear[id], x, 0, t->n, y);
+}
+
+/* an expert's linears over the slots of each */
+static void awq__task_experts(awq_ctx *ctx, awq__task *t, awq_linear_id id, const float *x, float *y)
+{
+    const awq_linear *l = t->layer->expert + (id - AWQ_EXPERT_GATE) * t->c->num_experts;
+    int e;
+    for (e = 0; e < t->c->num_experts; e++) {
+        int64_t first = t->w->start[e], m = t->w->start[e + 1] - first;
+        if (m && l[e].out_features)
+            awq__task_mm(ctx, t, &l[e], x + first * l[e].in_features, 0, m, y + first * l[e].out_features);
+    }
+}
+
+static void awq__clip(float *x, int64_t n, float limit)
+{
+    int64_t i;
+    for (i = 0; i < n; i++) x[i] = x[i] > limit ? limit : x[i] < -limit ? -limit : x[i];
+}
+
+/* norms and rope of `heads` heads of q or k */
+static void awq__place_heads(const awq__task *t, int64_t r, float *x, int64_t heads, const float *norm)
+{
+    const awq_config *c = t->c;
+    const awq__work *w = t->w;
+    float eps = (float)c->rms_norm_eps;
+    int64_t d = c->head_dim, h, half = c->rope_dim / 2, at = (2 * r + t->layer->sliding) * half;
+    if (norm && c->qk_norm == AWQ_QK_ALL) t->ops->norm(x, norm, x, heads * d, eps);
+    if (c->clip_qkv > 0) awq__clip(x, heads * d, (float)c->clip_qkv);
+    for (h = 0; h < heads; h++, x += d) {
+        if (norm && c->qk_norm == AWQ_QK_HEAD) t->ops->norm(x, norm, x, d, eps);
+        if (norm && c->qk_norm == AWQ_QK_OWN) t->ops->layer_norm(x, norm + h * d, NULL, x, d, eps);
+        if (t->layer->rope)
+            (c->rope_pairs ? t->ops->rope_pairs : t->ops->rope)(x + c->rope_first, w->cos_ + at, w->sin_ + at,
+                                                                c->rope_dim);
+        if (norm && c->qk_norm == AWQ_QK_AFTER) t->ops->norm(x, norm, x, d, eps);
+    }
+}
+
+/* Latent attention: keys and values are expanded from kv_b [heads][first, v] and the rotated part that all
+   heads share, and cached like any others; simple, though the latent alone would take less room. */
+static void awq__expand_latent(const awq_config *c, awq__work *w, int64_t r)
+{
+    int64_t nope = c->rope_first, v = c->v_head_dim, d = c->head_dim, h, heads = c->num_attention_heads;
+    const float *from = w->kv_b + r * heads * (nope + v);
+    const float *shared = w->kv_a + r * (c->kv_lora_rank + c->rope_dim) + c->kv_lora_rank;
+    for (h = 0; h < heads; h++, from += nope + v) {
+        float *k = w->k + (r * heads + h) * d;
+        memcpy(k, from, (size_t)nope * sizeof *k);
+        memcpy(k + nope, shared, (size_t)c->rope_dim * sizeof *k);
+        memcpy(w->v + (r * heads + h) * v, from + nope, (size_t)v * sizeof *k);
+    }
 }
 
 static void awq__place_row(const awq__task *t, int64_t r)
 {
     const awq_config *c = t->c;
-    const awq__layer *l = t->layer;
     awq__work *w = t->w;
-    int64_t d = c->head_dim, V = d * c->num_key_value_heads, Q = d * c->num_attention_heads, h;
-    int64_t pos = w->row[r].pos;
-    float *q = w->q + r * Q, *k = w->k + r * V, eps = (float)c->rms_norm_eps, *to;
-    const float *cs = w->cos_ + r * (d / 2), *sn = w->sin_ + r * (d / 2);
+    int64_t K = awq__k_width(c), V = awq__v_width(c), pos = w->row[r].pos;
+    float *page, *v = w->v + r * V;
     if (!w->row[r].kv) return;
-    to = w->row[r].kv->page[pos / AWQ__PAGE] + t->kv_at + pos % AWQ__PAGE * V;
-    for (h = 0; h < c->num_attention_heads; h++) {
-        if (l->q_norm) t->ops->norm(q + h * d, l->q_norm, q + h * d, d, eps);
-        t->ops->rope(q + h * d, cs, sn, d);
-    }
-    for (h = 0; h < c->num_key_value_heads; h++) {
-        if (l->k_norm) t->ops->norm(k + h * d, l->k_norm, k + h * d, d, eps);
-        t->ops->rope(k + h * d, cs, sn, d);
-    }
-    memcpy(to, k, (size_t)V * sizeof(float));
-    memcpy(to + AWQ__PAGE * V, w->v + r * V, (size_t)V * sizeof(float));
+    page = w->row[r].kv->page[pos / AWQ__PAGE];
+    if (c->kv_lora_rank) awq__expand_latent(c, w, r);
+    awq__place_heads(t, r, w->q + r * c->num_attention_heads * c->head_dim, c->num_attention_heads,
+                     t->layer->vec[AWQ_Q_NORM]);
+    awq__place_heads(t, r, w->k + r * K, c->num_key_value_heads, t->layer->vec[AWQ_K_NORM]);
+    if (c->clip_qkv > 0) awq__clip(v, V, (float)c->clip_qkv);
+    memcpy(page + t->head.k_at + pos % AWQ__PAGE * K, w->k + r * K, (size_t)K * sizeof(float));
+    memcpy(page + t->head.v_at + pos % AWQ__PAGE * V, v, (size_t)V * sizeof(float));
 }
 
 /* first key that row r sees */
@@ -15515,39 +16607,201 @@ static void awq__task_attend(void *arg, int64_t i) /* one row, one head */
 {
     const awq__task *t = (const awq__task *)arg;
     const awq_config *c = t->c;
-    int64_t d = c->head_dim, V = d * c->num_key_value_heads, Q = d * c->num_attention_heads;
     int64_t r = i / c->num_attention_heads, h = i % c->num_attention_heads;
     int64_t kv_head = h / (c->num_attention_heads / c->num_key_value_heads);
     const awq__row *row = &t->w->row[r];
+    awq__head head = t->head;
     if (!row->kv) return;
-    t->ops->attend(t->w->q + r * Q + h * d, row->kv->page, t->kv_at + (size_t)(kv_head * d), V,
-                   awq__first_key(t, r), row->pos, d, 1.0f / sqrtf((float)d), t->w->att + r * Q + h * d);
+    head.k_at += (size_t)(kv_head * c->head_dim);
+    head.v_at += (size_t)(kv_head * c->v_head_dim);
+    if (head.sink) head.sink += h;
+    t->ops->attend(t->w->q + i * c->head_dim, row->kv->page, &head, awq__first_key(t, r), row->pos,
+                   t->w->att + i * c->v_head_dim);
 }
+
+/* --- experts */
+
+/* the highest of x [n] that is not taken (-INFINITY); always one of them, even among NaN */
+static int awq__highest(const float *x, int n)
+{
+    int i, best = 0;
+    for (i = 1; i < n; i++)
+        if (x[i] > x[best]) best = i;
+    return best;
+}
+
+/* all experts but those of the best groups leave the choice */
+static void awq__route_groups(const awq_config *c, float *choice)
+{
+    float best[AWQ__MAX_GROUPS];
+    uint8_t stays[AWQ__MAX_GROUPS];
+    int g, i, size = c->num_experts / c->expert_groups;
+    for (g = 0; g < c->expert_groups; g++) { /* by the best expert, or the two best ones together */
+        float first = -INFINITY, second = -INFINITY;
+        for (i = g * size; i < (g + 1) * size; i++) {
+            if (choice[i] > first) second = first, first = choice[i];
+            else if (choice[i] > second) second = choice[i];
+        }
+        best[g] = c->family->score == AWQ_SCORE_SIGMOID ? first + second : first;
+        stays[g] = 0;
+    }
+    for (i = 0; i < c->expert_top_groups; i++) {
+        g = awq__highest(best, c->expert_groups);
+        best[g] = -INFINITY;
+        stays[g] = 1;
+    }
+    for (i = 0; i < c->num_experts; i++)
+        if (!stays[i / size]) choice[i] = -INFINITY;
+}
+
+static float awq__softmax(float *x, int n) /* in place; returns 1 */
+{
+    float top = x[0], sum = 0;
+    int i;
+    for (i = 1; i < n; i++) top = x[i] > top ? x[i] : top;
+    for (i = 0; i < n; i++) sum = sum + (x[i] = awq__expf(x[i] - top));
+    for (i = 0; i < n; i++) x[i] = x[i] / sum;
+    return 1;
+}
+
+/* the experts of a row and what they weigh */
+static void awq__route_row(const awq__task *t, int64_t r)
+{
+    const awq_config *c = t->c;
+    int E = c->num_experts, T = c->experts_per_token, i;
+    float *score = t->w->scores + r * E, *choice = t->w->choice + r * E, *weight = t->w->weight + r * T;
+    float sum = 0;
+    int32_t *pick = t->w->pick + r * T;
+    const float *bias = t->layer->vec[AWQ_SCORE_BIAS];
+    if (!t->w->row[r].kv) return;
+    if (c->family->score == AWQ_SCORE_SOFTMAX) awq__softmax(score, E);
+    for (i = 0; i < E; i++) {
+        if (c->family->score == AWQ_SCORE_SIGMOID) score[i] = 1.0f / (1.0f + awq__expf(-score[i]));
+        choice[i] = score[i] + (bias ? bias[i] : 0.0f);
+    }
+    if (c->expert_groups > 1) awq__route_groups(c, choice);
+    for (i = 0; i < T; i++) {
+        pick[i] = awq__highest(choice, E);
+        choice[pick[i]] = -INFINITY;
+        weight[i] = score[pick[i]];
+    }
+    if (c->family->score == AWQ_SCORE_SOFTMAX_TOP) awq__softmax(weight, T);
+    for (i = 0; i < T; i++) sum = sum + weight[i];
+    if (!c->norm_topk_prob || c->family->score == AWQ_SCORE_SOFTMAX_TOP) sum = 1;
+    for (i = 0; i < T; i++) weight[i] = weight[i] / (sum > 0 ? sum : 1) * (float)c->routed_scale;
+}
+
+/* start, slot and from: an expert's slots lie together, in the order of the rows */
+static int64_t awq__route_slots(const awq__task *t)
+{
+    const awq_config *c = t->c;
+    awq__work *w = t->w;
+    int64_t T = c->experts_per_token, i, n = t->n * T, taken = 0;
+    int e;
+    memset(w->start, 0, (size_t)(c->num_experts + 1) * sizeof *w->start);
+    for (i = 0; i < n; i++)
+        if (w->row[i / T].kv) w->start[w->pick[i]]++;
+    for (e = 0; e <= c->num_experts; e++) { /* the end of each; the loop below goes backwards */
+        taken += w->start[e];
+        w->start[e] = (int32_t)taken;
+    }
+    for (i = n - 1; i >= 0; i--) {
+        w->slot[i] = w->row[i / T].kv ? --w->start[w->pick[i]] : -1;
+        if (w->slot[i] >= 0) w->from[w->slot[i]] = (int32_t)(i / T);
+    }
+    return taken;
+}
+
+static void awq__task_gather(void *arg, int64_t i)
+{
+    const awq__task *t = (const awq__task *)arg;
+    int64_t H = t->c->hidden_size;
+    memcpy(t->w->xe + i * H, t->w->xn + t->w->from[i] * H, (size_t)H * sizeof(float));
+}
+
+static void awq__task_act(void *arg, int64_t i) /* slots first, then rows */
+{
+    const awq__task *t = (const awq__task *)arg;
+    const awq_config *c = t->c;
+    int slot = i < t->slots;
+    int64_t n = slot ? c->expert_size : t->layer->experts ? c->shared_size : c->intermediate_size;
+    float *gate = slot ? t->w->ge + i * n : t->w->gate + (i - t->slots) * n;
+    float *up = slot ? t->w->ue + i * n : t->w->up + (i - t->slots) * n;
+    if (!c->family->linear[slot ? AWQ_EXPERT_UP : AWQ_UP_PROJ]) up = NULL;
+    if (c->act == AWQ_ACT_SWIGLU) t->ops->swiglu(gate, up, n, (float)c->act_alpha, (float)c->act_limit);
+    else if (c->act == AWQ_ACT_GELU_TANH) t->ops->gelu(gate, up, n);
+    else t->ops->silu(gate, up, n);
+}
+
+/* out of a row = what its experts say, in the order of their choice, and the shared expert */
+static void awq__combine_row(const awq__task *t, int64_t r)
+{
+    const awq_config *c = t->c;
+    const awq__work *w = t->w;
+    int64_t H = c->hidden_size, T = c->experts_per_token, i;
+    float *out = w->out + r * H;
+    memset(out, 0, (size_t)H * sizeof *out);
+    for (i = r * T; i < (r + 1) * T; i++)
+        if (w->slot[i] >= 0) t->ops->add(out, w->oe + w->slot[i] * H, w->weight[i], H);
+    if (c->shared_size)
+        t->ops->add(out, w->shared + r * H,
+                    t->layer->linear[AWQ_SHARED_ROUTER].out_features
+                        ? 1.0f / (1.0f + awq__expf(-w->shared_gate[r])) : 1.0f, H);
+}
+
+/* x += out, after a norm if the layer has one */
+static void awq__add_out(const awq__task *t, int64_t r, awq_vector_id norm)
+{
+    int64_t H = t->c->hidden_size;
+    float *out = t->w->out + r * H;
+    if (t->layer->vec[norm]) awq__norm(t->ops, t->c, out, t->layer->vec[norm], out, H);
+    t->ops->add(t->w->x + r * H, out, (float)t->c->residual_scale, H);
+}
+
+/* xn = x, after a norm if the layer has one */
+static void awq__norm_in(const awq__task *t, int64_t r, awq_vector_id norm)
+{
+    int64_t H = t->c->hidden_size;
+    const float *x = t->w->x + r * H, *weight = t->layer->vec[norm];
+    if (weight) awq__norm(t->ops, t->c, x, weight, t->w->xn + r * H, H);
+    else memcpy(t->w->xn + r * H, x, (size_t)H * sizeof *x);
+}
+
+#define AWQ__LATENT_EPS 1e-6f /* of the norms inside latent attention, whatever rms_norm_eps is */
 
 static void awq__task_row(void *arg, int64_t r) /* the steps that take a row at a time */
 {
     const awq__task *t = (const awq__task *)arg;
+    const awq_config *c = t->c;
     const awq__layer *l = t->layer;
     awq__work *w = t->w;
-    int64_t H = t->c->hidden_size, I = t->c->intermediate_size;
-    float *x = w->x + r * H, *xn = w->xn + r * H, eps = (float)t->c->rms_norm_eps;
+    int64_t H = c->hidden_size;
+    float *a;
     switch ((int)t->step) {
-    case AWQ__NORM: t->ops->norm(x, l->input_norm, xn, H, eps); break;
+    case AWQ__NORM: awq__norm_in(t, r, AWQ_INPUT_NORM); break;
+    case AWQ__LATENT_NORM:
+        a = w->q_a + r * c->q_lora_rank;
+        if (c->q_lora_rank) t->ops->norm(a, l->vec[AWQ_Q_A_NORM], a, c->q_lora_rank, AWQ__LATENT_EPS);
+        a = w->kv_a + r * (c->kv_lora_rank + c->rope_dim);
+        t->ops->norm(a, l->vec[AWQ_KV_A_NORM], a, c->kv_lora_rank, AWQ__LATENT_EPS);
+        break;
     case AWQ__PLACE: awq__place_row(t, r); break;
     case AWQ__ADD_NORM:
-        t->ops->add(x, w->out + r * H, H);
-        t->ops->norm(x, l->post_norm, xn, H, eps);
+        awq__add_out(t, r, AWQ_ATTN_OUT_NORM);
+        if (!c->parallel) awq__norm_in(t, r, AWQ_POST_NORM);
         break;
-    case AWQ__ACT: t->ops->gate(w->gate + r * I, w->up + r * I, I); break;
+    case AWQ__ROUTE: awq__route_row(t, r); break;
     case AWQ__ADD:
-        t->ops->add(x, w->out + r * H, H);
-        if (!w->row[r].bad && !awq__all_finite(x, H)) w->row[r].bad = 1 + t->i_layer;
+        if (l->experts) awq__combine_row(t, r);
+        awq__add_out(t, r, AWQ_MLP_OUT_NORM);
+        if (!w->row[r].bad && !awq__all_finite(w->x + r * H, H)) w->row[r].bad = 1 + t->i_layer;
         break;
     default: break;
     }
 }
 
-/* cache_layer: the layer's place in a page */
+/* cache_layer: the layer's place in a page. Steps must be set in their order: what experts do is known only
+   when rows have chosen. */
 static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer, awq__work *w,
                           int64_t n, awq__step_id step, awq__task *t)
 {
@@ -15557,26 +16811,82 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
     t->ops = awq__ops_for(ctx);
     t->w = w;
     t->i_layer = cache_layer;
-    t->kv_at = awq__page_floats(c, 1) * (size_t)cache_layer;
+    t->n_mm = 0;
+    t->n = n;
+    t->slots = l->experts && step > AWQ__GATHER ? w->start[c->num_experts] : 0;
+    t->head.k_at = awq__page_floats(c, 1) * (size_t)cache_layer;
+    t->head.v_at = t->head.k_at + (size_t)(awq__k_width(c) * AWQ__PAGE);
+    t->job = awq__task_row;
+    t->job_work = 8.0 * (double)c->hidden_size;
+    t->count = n;
     switch ((int)step) {
-    case AWQ__QKV:
-        awq__task_linear(ctx, t, 0, AWQ_Q_PROJ, w->xn, n, w->q);
-        awq__task_linear(ctx, t, 1, AWQ_K_PROJ, w->xn, n, w->k);
-        awq__task_linear(ctx, t, 2, AWQ_V_PROJ, w->xn, n, w->v);
-        break;
+    case AWQ__LATENT_NORM:
+        if (!c->kv_lora_rank) t->count = 0;
+        return;
     case AWQ__ATTEND:
         t->job = awq__task_attend;
         t->count = n * c->num_attention_heads;
-        break;
-    case AWQ__O: awq__task_linear(ctx, t, 0, AWQ_O_PROJ, w->att, n, w->out); break;
+        t->head.k_stride = awq__k_width(c);
+        t->head.v_stride = awq__v_width(c);
+        t->head.k_dim = c->head_dim;
+        t->head.v_dim = c->v_head_dim;
+        t->head.scale = (float)c->attention_scale;
+        t->head.cap = (float)c->attention_cap;
+        t->head.sink = l->vec[AWQ_SINKS];
+        return;
+    case AWQ__ROUTE:
+        if (!l->experts) t->count = 0;
+        t->job_work = 4.0 * c->num_experts * (8 + c->experts_per_token);
+        return;
+    case AWQ__GATHER:
+        t->count = l->experts ? awq__route_slots(t) : 0;
+        t->job = awq__task_gather;
+        return;
+    case AWQ__ACT:
+        t->count = t->slots + (!l->experts || c->shared_size ? n : 0);
+        t->job = awq__task_act;
+        t->job_work = 16.0 * (double)(l->experts ? c->expert_size : c->intermediate_size);
+        return;
+    case AWQ__LATENT:
+    case AWQ__QKV:
+    case AWQ__O:
     case AWQ__GATE_UP:
-        awq__task_linear(ctx, t, 0, AWQ_GATE_PROJ, w->xn, n, w->gate);
-        awq__task_linear(ctx, t, 1, AWQ_UP_PROJ, w->xn, n, w->up);
+    case AWQ__EXPERTS:
+    case AWQ__DOWN: break;
+    default: return;
+    }
+    t->count = 0;
+    t->job_work = 0;
+    switch ((int)step) {
+    case AWQ__LATENT:
+        awq__task_linear(ctx, t, AWQ_Q_A_PROJ, w->xn, w->q_a);
+        awq__task_linear(ctx, t, AWQ_KV_A_PROJ, w->xn, w->kv_a);
         break;
-    case AWQ__DOWN: awq__task_linear(ctx, t, 0, AWQ_DOWN_PROJ, w->gate, n, w->out); break;
+    case AWQ__QKV:
+        awq__task_linear(ctx, t, AWQ_Q_PROJ, w->xn, w->q);
+        awq__task_linear(ctx, t, AWQ_K_PROJ, w->xn, w->k);
+        awq__task_linear(ctx, t, AWQ_V_PROJ, w->xn, w->v);
+        awq__task_linear(ctx, t, AWQ_Q_B_PROJ, w->q_a, w->q);
+        if (c->kv_lora_rank)
+            awq__task_mm(ctx, t, &l->linear[AWQ_KV_B_PROJ], w->kv_a, c->kv_lora_rank + c->rope_dim, n, w->kv_b);
+        break;
+    case AWQ__O: awq__task_linear(ctx, t, AWQ_O_PROJ, w->att, w->out); break;
+    case AWQ__GATE_UP:
+        awq__task_linear(ctx, t, AWQ_GATE_PROJ, w->xn, w->gate);
+        awq__task_linear(ctx, t, AWQ_UP_PROJ, w->xn, w->up);
+        awq__task_linear(ctx, t, AWQ_ROUTER, w->xn, w->scores);
+        awq__task_linear(ctx, t, AWQ_SHARED_ROUTER, w->xn, w->shared_gate);
+        awq__task_linear(ctx, t, AWQ_SHARED_GATE, w->xn, w->gate);
+        awq__task_linear(ctx, t, AWQ_SHARED_UP, w->xn, w->up);
+        break;
+    case AWQ__EXPERTS:
+        if (l->experts) awq__task_experts(ctx, t, AWQ_EXPERT_GATE, w->xe, w->ge);
+        if (l->experts) awq__task_experts(ctx, t, AWQ_EXPERT_UP, w->xe, w->ue);
+        break;
     default:
-        t->job = awq__task_row;
-        t->count = n;
+        awq__task_linear(ctx, t, AWQ_DOWN_PROJ, w->gate, w->out);
+        awq__task_linear(ctx, t, AWQ_SHARED_DOWN, w->gate, w->shared);
+        if (l->experts) awq__task_experts(ctx, t, AWQ_EXPERT_DOWN, w->ge, w->oe);
         break;
     }
 }
@@ -15608,7 +16918,7 @@ static awq_status awq__steps(awq_ctx *ctx, const awq_config *c, const awq__layer
     for (s = first; s <= (int)last; s++) {
         if (tap) AWQ__TRY(awq__tap_step(c, w, n, (awq__step_id)s, tap, user));
         awq__task_set(ctx, c, l, cache_layer, w, n, (awq__step_id)s, &t);
-        awq__run(ctx, t.count, t.job, &t);
+        if (t.count) awq__run(ctx, t.count, t.job, &t);
     }
     return AWQ_OK;
 }
@@ -15626,9 +16936,11 @@ static awq_status awq__ids_check(awq_ctx *ctx, const awq_model *m, const int32_t
 /* the embedding of one id -> x (H) */
 static void awq__embed_id(const awq_model *m, int32_t id, float *x)
 {
-    size_t H = (size_t)m->config.hidden_size;
+    size_t H = (size_t)m->config.hidden_size, i;
+    float scale = (float)m->config.embedding_scale;
     awq__to_float(m->embed_dtype, (const char *)m->embed + (size_t)id * H * awq_dtype_size(m->embed_dtype),
                   (int64_t)H, x);
+    for (i = 0; i < H; i++) x[i] = x[i] * scale;
 }
 
 /* Embeddings of n ids -> x (n, H). */
@@ -15656,8 +16968,25 @@ static awq_status awq__forward(awq_ctx *ctx, const awq_model *m, awq__work *w, i
                 return awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d has NaN or Inf", i);
         if (tap) tap(user, AWQ_TAP_LAYER, i, w->x, n, c->hidden_size);
     }
-    awq__norm_rows(ctx, w->x, m->final_norm, w->xn, n, c->hidden_size, c->rms_norm_eps);
+    awq__norm_rows(ctx, c, w->x, m->final_norm, w->xn, n);
     if (tap) tap(user, AWQ_TAP_FINAL, i, w->xn, n, c->hidden_size);
+    return AWQ_OK;
+}
+
+/* logits of one row, as the head's linear left them -> as they are meant */
+static void awq__logits_finish(const awq__ops *ops, const awq_config *c, float *logits)
+{
+    float scale = (float)c->logit_scale, cap = (float)c->logit_cap;
+    if (cap > 0 || scale < 1 || scale > 1) ops->cap(logits, scale, cap, c->vocab_size);
+}
+
+/* x (n, H) after the final norm -> logits (n, vocab) */
+static awq_status awq__head_rows(awq_ctx *ctx, const awq_model *m, const float *x, int64_t n, float *logits)
+{
+    const awq__ops *ops = awq__ops_for(ctx);
+    int64_t r;
+    AWQ__TRY(awq_linear_run(ctx, &m->head, x, n, logits));
+    for (r = 0; r < n; r++) awq__logits_finish(ops, &m->config, logits + r * m->config.vocab_size);
     return AWQ_OK;
 }
 
@@ -15675,66 +17004,140 @@ static awq_status awq__check_raw(awq_ctx *ctx, const awq_tensor *t, const void *
     return AWQ_OK;
 }
 
-/* A real tensor in its stored type: mapped, or read into memory that the model owns. */
-static awq_status awq__model_tensor(awq_ctx *ctx, awq_model *m, const awq_tensor *t, const void **out)
+/* a stored tensor is real, and of a type that can be run */
+static awq_status awq__model_type(awq_ctx *ctx, const awq_tensor *t)
+{
+    if (t->dtype == AWQ_F32 || t->dtype == AWQ_F16 || t->dtype == AWQ_BF16) return AWQ_OK;
+    return awq__fail(ctx, AWQ_E_UNSUPPORTED, "tensor %s is %s; F32, F16 and BF16 weights can be run", t->name,
+                     awq_dtype_name(t->dtype));
+}
+
+static char *awq__model_own(awq_ctx *ctx, awq_model *m, uint64_t bytes) /* memory of the model's; NULL: none */
+{
+    char *p;
+    if (bytes > SIZE_MAX / 2) {
+        awq__fail(ctx, AWQ_E_MEMORY, "%llu bytes of weights do not fit the address space",
+                  (unsigned long long)bytes);
+        return NULL;
+    }
+    if (!awq__grow(ctx, (void **)&m->owned, &m->cap_owned, m->n_owned + 1, sizeof *m->owned)) return NULL;
+    p = (char *)awq__alloc_raw(ctx, (size_t)bytes + 1, 1);
+    if (p) m->owned[m->n_owned++] = p;
+    return p;
+}
+
+/* n elements of a tensor from `first` on in their stored type: mapped, or read into memory of the model's */
+static awq_status awq__model_tensor(awq_ctx *ctx, awq_model *m, const awq_tensor *t, int64_t first, int64_t n,
+                                    const void **out)
 {
     awq_tensors *ts = awq_checkpoint_tensors(m->checkpoint);
-    const void *mapped = awq_tensors_map(ts, t);
+    const char *mapped = (const char *)awq_tensors_map(ts, t);
     size_t es = awq_dtype_size(t->dtype), at, part = (size_t)1 << 20;
+    uint64_t bytes = (uint64_t)n * es, from = (uint64_t)first * es;
     char *p;
-    if (t->dtype != AWQ_F32 && t->dtype != AWQ_F16 && t->dtype != AWQ_BF16)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "tensor %s is %s; F32, F16 and BF16 weights can be run",
-                         t->name, awq_dtype_name(t->dtype));
-    if (t->bytes > SIZE_MAX / 2)
-        return awq__fail(ctx, AWQ_E_MEMORY, "tensor %s does not fit the address space", t->name);
-    m->bytes += t->bytes;
+    AWQ__TRY(awq__model_type(ctx, t));
+    m->bytes += bytes;
     if (mapped) {
-        *out = mapped;
-        return awq__check_raw(ctx, t, mapped, 0, (int64_t)(t->bytes / es));
+        *out = mapped + from;
+        return awq__check_raw(ctx, t, mapped + from, first, n);
     }
-    if (!awq__grow(ctx, (void **)&m->owned, &m->cap_owned, m->n_owned + 1, sizeof *m->owned))
-        return AWQ_E_MEMORY;
-    p = (char *)awq__alloc_raw(ctx, (size_t)t->bytes + 1, 1);
+    p = awq__model_own(ctx, m, bytes);
     if (!p) return AWQ_E_MEMORY;
-    m->owned[m->n_owned++] = p;
-    for (at = 0; at < t->bytes; at += part) {
-        size_t n = AWQ__MIN(part, (size_t)t->bytes - at);
-        AWQ__TRY(awq_tensors_read(ctx, ts, t, at, p + at, n));
-        AWQ__TRY(awq__check_raw(ctx, t, p + at, (int64_t)(at / es), (int64_t)(n / es)));
+    for (at = 0; at < bytes; at += part) {
+        size_t k = AWQ__MIN(part, (size_t)bytes - at);
+        AWQ__TRY(awq_tensors_read(ctx, ts, t, from + at, p + at, k));
+        AWQ__TRY(awq__check_raw(ctx, t, p + at, first + (int64_t)(at / es), (int64_t)(k / es)));
     }
     *out = p;
     return AWQ_OK;
 }
 
-/* A small vector as fp32 in the model's arena. */
+/* A linear's dense weights [out, in] as fp32. What lies between them in a transposed tensor is read too, a band
+   at a time. */
+static awq_status awq__read_dense(awq_ctx *ctx, awq_checkpoint *ck, const awq_linear_info *l, float *out)
+{
+    awq_tensors *ts = awq_checkpoint_tensors(ck);
+    int64_t n = l->out_features, in = l->in_features, o, i, span;
+    float *column;
+    awq_status st = AWQ_OK;
+    if (l->col_step == 1) return awq_tensors_read_float(ctx, ts, l->weight, l->first, n * in, out);
+    span = (n - 1) * l->row_step + 1;
+    column = AWQ__NEW_RAW(ctx, float, span);
+    if (!column) return AWQ_E_MEMORY;
+    for (i = 0; !st && i < in; i++) {
+        st = awq_tensors_read_float(ctx, ts, l->weight, l->first + i * l->col_step, span, column);
+        for (o = 0; !st && o < n; o++) out[o * in + i] = column[o * l->row_step];
+    }
+    awq__free(ctx, column);
+    return st;
+}
+
+/* n numbers of a tensor, `step` apart, as fp32 */
+static awq_status awq__read_some(awq_ctx *ctx, awq_checkpoint *ck, const awq_tensor *t, int64_t first,
+                                 int64_t step, int64_t n, float *out)
+{
+    int64_t i;
+    if (step == 1) return awq_tensors_read_float(ctx, awq_checkpoint_tensors(ck), t, first, n, out);
+    for (i = 0; i < n; i++)
+        AWQ__TRY(awq_tensors_read_float(ctx, awq_checkpoint_tensors(ck), t, first + i * step, 1, &out[i]));
+    return AWQ_OK;
+}
+
+/* A small tensor of n elements as fp32 to *out; NULL: to the arena. */
 static awq_status awq__read_vector(awq_ctx *ctx, awq_checkpoint *ck, awq__arena *arena, const char *name,
                                    int64_t n, float **out)
 {
-    awq_tensors *ts = awq_checkpoint_tensors(ck);
-    const awq_tensor *t = awq_tensors_find(ts, name);
+    const awq_tensor *t = awq_tensors_find(awq_checkpoint_tensors(ck), name);
     float *p;
     if (!t) return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor %s is missing", awq_checkpoint_folder(ck), name);
-    p = (float *)awq__arena_alloc(ctx, arena, (size_t)n, sizeof *p);
+    p = *out ? *out : (float *)awq__arena_alloc(ctx, arena, (size_t)n, sizeof *p);
     if (!p) return AWQ_E_MEMORY;
-    AWQ__TRY(awq_tensors_read_float(ctx, ts, t, 0, n, p));
+    AWQ__TRY(awq_tensors_read_float(ctx, awq_checkpoint_tensors(ck), t, 0, n, p));
     *out = p;
     return AWQ_OK;
 }
 
+/* A norm (its bias behind it) or another vector [n]; `id` says of which kind, AWQ_INPUT_NORM of the final norm
+   too. */
+static awq_status awq__read_norm(awq_ctx *ctx, awq_checkpoint *ck, awq__arena *arena, const char *pattern,
+                                 int layer, int id, int64_t n, float **out)
+{
+    const awq_config *c = awq_checkpoint_config(ck);
+    int bias = awq__has_norm_bias(c, id), plus = c->family->norm == AWQ_NORM_RMS_PLUS_1 && id <= AWQ_K_NORM;
+    int64_t pieces = awq__has_second(pattern) ? n / c->head_dim : 1, i;
+    char name[256];
+    float *p = (float *)awq__arena_alloc(ctx, arena, (size_t)(n + bias * n), sizeof *p), *part;
+    if (!p) return AWQ_E_MEMORY;
+    for (i = 0; i < pieces + bias; i++) {
+        part = p + i * (n / pieces);
+        awq__ck_name(name, c, pattern, layer, (int)i, i == pieces ? "..bias" : "");
+        AWQ__TRY(awq__read_vector(ctx, ck, NULL, name, n / pieces, &part));
+    }
+    for (i = 0; plus && i < n; i++) p[i] = 1.0f + p[i];
+    *out = p;
+    return AWQ_OK;
+}
+
+/* everything of a layer but its linears */
 static awq_status awq__layer_norms(awq_ctx *ctx, awq_checkpoint *ck, awq__arena *arena, int i, awq__layer *l)
 {
     const awq_config *c = awq_checkpoint_config(ck);
-    char name[256];
+    int k;
     l->sliding = c->layer_is_sliding[i];
-    AWQ__TRY(awq__read_vector(ctx, ck, arena, awq__ck_name(name, c->family->input_norm, i, ""), c->hidden_size,
-                              &l->input_norm));
-    AWQ__TRY(awq__read_vector(ctx, ck, arena, awq__ck_name(name, c->family->post_norm, i, ""), c->hidden_size,
-                              &l->post_norm));
-    if (!c->family->qk_norm) return AWQ_OK;
-    AWQ__TRY(awq__read_vector(ctx, ck, arena, awq__ck_name(name, c->family->q_norm, i, ""), c->head_dim,
-                              &l->q_norm));
-    return awq__read_vector(ctx, ck, arena, awq__ck_name(name, c->family->k_norm, i, ""), c->head_dim,
-                            &l->k_norm);
+    l->rope = c->layer_has_rope[i];
+    l->experts = c->layer_has_experts[i];
+    for (k = 0; k < AWQ_N_VECTORS; k++) {
+        int64_t n = awq__vector_size(c, i, k);
+        if (n) AWQ__TRY(awq__read_norm(ctx, ck, arena, c->family->vector[k], i, k, n, &l->vec[k]));
+    }
+    return AWQ_OK;
+}
+
+/* where a linear of a layer is kept */
+static awq_linear *awq__layer_linear(const awq_config *c, awq__layer *l, int id, int expert)
+{
+    if (id < AWQ_EXPERT_GATE) return &l->linear[id];
+    return &l->expert[(id - AWQ_EXPERT_GATE) * c->num_experts + expert];
 }
 
 AWQ_API awq_status awq_model_free(awq_ctx *ctx, awq_model *m)
@@ -15747,9 +17150,11 @@ AWQ_API awq_status awq_model_free(awq_ctx *ctx, awq_model *m)
     if (users)
         return awq__fail(ctx, AWQ_E_ARG, "awq_model_free: runners still use the model (%lld); free them first",
                          (long long)users);
-    if (m->layers)
-        for (l = 0; l < m->config.num_hidden_layers; l++)
-            for (k = 0; k < AWQ_N_LINEARS; k++) awq_linear_free(ctx, &m->layers[l].linear[k]);
+    for (l = 0; m->layers && l < m->config.num_hidden_layers; l++) {
+        for (k = 0; k < AWQ_EXPERT_GATE; k++) awq_linear_free(ctx, &m->layers[l].linear[k]);
+        for (k = 0; m->layers[l].expert && k < 3 * m->config.num_experts; k++)
+            awq_linear_free(ctx, &m->layers[l].expert[k]);
+    }
     awq_linear_free(ctx, &m->head);
     for (i = 0; i < m->n_owned; i++) awq__free(ctx, m->owned[i]);
     awq__free(ctx, m->owned);
@@ -15769,49 +17174,77 @@ static int64_t awq__default_group(int64_t in_features)
     return 0;
 }
 
-static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_linear_id id,
+/* what is never rounded: a wrong choice of experts costs more than these few weights */
+static int awq__is_router(int id) { return id == AWQ_ROUTER || id == AWQ_SHARED_ROUTER; }
+
+static awq_status awq__load_dense(awq_ctx *ctx, awq_model *m, const awq_linear_info *l, const float *bias,
+                                  awq_linear *out)
+{
+    size_t es = awq_dtype_size(l->weight->dtype);
+    int64_t n = l->out_features * l->in_features, row, step;
+    const void *data;
+    awq_status st = AWQ_OK;
+    float *part;
+    char *p;
+    if (l->col_step == 1) {
+        AWQ__TRY(awq__model_tensor(ctx, m, l->weight, l->first, n, &data));
+        return awq_linear_dense(ctx, l->weight->dtype, data, l->out_features, l->in_features, bias, out);
+    }
+    AWQ__TRY(awq__model_type(ctx, l->weight)); /* transposed: turned once, in the stored type */
+    p = awq__model_own(ctx, m, (uint64_t)n * es);
+    part = p ? AWQ__NEW_RAW(ctx, float, n) : NULL;
+    if (!part) return AWQ_E_MEMORY;
+    m->bytes += (uint64_t)n * es;
+    st = awq__read_dense(ctx, m->checkpoint, l, part);
+    step = l->in_features;
+    for (row = 0; !st && row < n; row += step)
+        st = awq_from_float(ctx, l->weight->dtype, part + row, step, p + (size_t)row * es);
+    awq__free(ctx, part);
+    return st ? st : awq_linear_dense(ctx, l->weight->dtype, p, l->out_features, l->in_features, bias, out);
+}
+
+static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_linear_id id, int expert,
                                    const awq_model_desc *desc, awq_linear *out)
 {
     awq_linear_info info;
     awq_qweight w;
     awq_status st;
     float *bias = NULL, *dense = NULL;
-    awq_tensors *ts = awq_checkpoint_tensors(m->checkpoint);
-    const void *data;
+    uint64_t before = m->bytes;
     memset(&w, 0, sizeof w);
-    AWQ__TRY(awq_checkpoint_linear(ctx, m->checkpoint, layer, id, &info));
+    AWQ__TRY(awq_checkpoint_expert(ctx, m->checkpoint, layer, id, expert, &info));
     if (info.bias) {
         bias = (float *)awq__arena_alloc(ctx, &m->arena, (size_t)info.out_features, sizeof *bias);
         if (!bias) return AWQ_E_MEMORY;
-        AWQ__TRY(awq_tensors_read_float(ctx, ts, info.bias, 0, info.out_features, bias));
+        AWQ__TRY(awq__read_some(ctx, m->checkpoint, info.bias, info.bias_first, info.bias_step,
+                                info.out_features, bias));
     }
-    if (!info.quantized && !desc->rtn_bits) {
-        AWQ__TRY(awq__model_tensor(ctx, m, info.weight, &data));
-        m->linear_bytes += info.weight->bytes;
-        return awq_linear_dense(ctx, info.weight->dtype, data, info.out_features, info.in_features, bias, out);
-    }
-    if (info.quantized) {
-        st = awq_checkpoint_read_qweight(ctx, m->checkpoint, &info, &w);
+    if (!info.quantized && (!desc->rtn_bits || awq__is_router(id))) {
+        st = awq__load_dense(ctx, m, &info, bias, out);
     } else {
-        int64_t g = desc->rtn_group_size ? desc->rtn_group_size : awq__default_group(info.in_features), i;
-        size_t n = (size_t)(info.out_features * info.in_features);
-        st = awq_qweight_alloc(ctx, info.out_features, info.in_features, desc->rtn_bits, g, desc->rtn_symmetric,
-                               &w);
-        if (!st) dense = AWQ__NEW_RAW(ctx, float, n);
-        if (!st && !dense) st = AWQ_E_MEMORY;
-        if (!st) st = awq_tensors_read_float(ctx, ts, info.weight, 0, (int64_t)n, dense);
-        for (i = 0; !st && i < (int64_t)n; i++) dense[i] = awq__h(dense[i]);
-        if (!st) st = awq_quantize(ctx, dense, &w);
-        awq__free(ctx, dense);
+        if (info.quantized) {
+            st = awq_checkpoint_read_qweight(ctx, m->checkpoint, &info, &w);
+        } else {
+            int64_t g = desc->rtn_group_size ? desc->rtn_group_size : awq__default_group(info.in_features), i;
+            size_t n = (size_t)(info.out_features * info.in_features);
+            st = awq_qweight_alloc(ctx, info.out_features, info.in_features, desc->rtn_bits, g,
+                                   desc->rtn_symmetric, &w);
+            if (!st) dense = AWQ__NEW_RAW(ctx, float, n);
+            if (!st && !dense) st = AWQ_E_MEMORY;
+            if (!st) st = awq__read_dense(ctx, m->checkpoint, &info, dense);
+            for (i = 0; !st && i < (int64_t)n; i++) dense[i] = awq__h(dense[i]);
+            if (!st) st = awq_quantize(ctx, dense, &w);
+            awq__free(ctx, dense);
+        }
+        if (!st)
+            st = awq_linear_prepare(ctx, &w, info.quantized && info.packed.layout == AWQ_LAYOUT_GEMV_FAST, bias,
+                                    out);
+        awq_qweight_free(ctx, &w);
+        if (!st) m->bytes += awq_linear_bytes(out);
     }
-    if (!st)
-        st = awq_linear_prepare(ctx, &w, info.quantized && info.packed.layout == AWQ_LAYOUT_GEMV_FAST, bias,
-                                out);
-    awq_qweight_free(ctx, &w);
-    if (!st) {
-        m->bytes += awq_linear_bytes(out);
-        m->linear_bytes += awq_linear_bytes(out);
-    }
+    /* a token reads some of the experts; all of them are of one size */
+    if (id < AWQ_EXPERT_GATE) m->linear_bytes += m->bytes - before;
+    else if (expert < m->config.experts_per_token) m->linear_bytes += m->bytes - before;
     return st;
 }
 
@@ -15842,37 +17275,66 @@ static uint64_t awq__linear_hash(uint64_t h, const awq_linear *l)
     return h;
 }
 
+/* of all that says how to compute; the same for one model in several files */
+static uint64_t awq__hash_config(const awq_config *config)
+{
+    awq_config c;
+    memcpy(&c, config, sizeof c);
+    c.family = NULL; /* its name is there */
+    c.prefix = NULL;
+    c.max_position_embeddings = 0;
+    c.tie_word_embeddings = c.n_eos = 0;
+    c.dtype = AWQ_DTYPE_NONE;
+    c.bos_token_id = 0;
+    memset(c.eos_token_id, 0, sizeof c.eos_token_id);
+    return awq__checksum(1, &c, sizeof c);
+}
+
 static uint64_t awq__hash_model(const awq_model *m)
 {
     const awq_config *c = &m->config;
-    uint64_t h = awq__checksum(1, &c->rope_theta, sizeof c->rope_theta);
-    size_t H = (size_t)c->hidden_size * sizeof(float);
-    int l, k;
-    h = awq__checksum(h, &c->rope_factor, sizeof c->rope_factor);
-    h = awq__checksum(h, &c->sliding_window, sizeof c->sliding_window);
-    h = awq__linear_hash(awq__checksum(h, m->final_norm, H), &m->head);
+    uint64_t h = awq__hash_config(c);
+    int l, k, e;
+    h = awq__checksum(h, m->final_norm, (size_t)c->hidden_size * sizeof(float));
+    h = awq__linear_hash(h, &m->head);
     for (l = 0; l < c->num_hidden_layers; l++) {
-        h = awq__checksum(awq__checksum(h, m->layers[l].input_norm, H), m->layers[l].post_norm, H);
-        for (k = 0; k < AWQ_N_LINEARS; k++) h = awq__linear_hash(h, &m->layers[l].linear[k]);
+        awq__layer *layer = &m->layers[l];
+        for (k = 0; k < AWQ_N_VECTORS; k++) {
+            size_t n = (size_t)awq__vector_size(c, l, k) << awq__has_norm_bias(c, k);
+            if (n) h = awq__checksum(h, layer->vec[k], n * sizeof(float));
+        }
+        for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
+            for (e = 0; e < awq_linear_count(c, l, (awq_linear_id)k); e++)
+                h = awq__linear_hash(h, awq__layer_linear(c, layer, k, e));
     }
     return h;
+}
+
+/* the embeddings or the head, whole */
+static awq_status awq__model_table(awq_ctx *ctx, awq_model *m, const char *name, const awq_tensor **t,
+                                   const void **data)
+{
+    *t = awq_tensors_find(awq_checkpoint_tensors(m->checkpoint), name);
+    if (!*t)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor %s is missing", awq_checkpoint_folder(m->checkpoint),
+                         name);
+    return awq__model_tensor(ctx, m, *t, 0, m->config.vocab_size * m->config.hidden_size, data);
 }
 
 static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder, const awq_model_desc *desc)
 {
     const awq_config *c;
     const awq_tensor *t;
-    awq_tensors *ts;
     double began = awq__now();
     const void *data;
-    int i, k;
+    char name[256];
+    int i, k, e;
     AWQ__TRY(awq_checkpoint_open(ctx, folder, &m->checkpoint));
     m->config = *awq_checkpoint_config(m->checkpoint);
     c = &m->config;
-    if (c->head_dim > AWQ__MAX_HEAD)
-        return awq__fail(ctx, AWQ_E_LIMIT, "%s: head_dim is %d, at most %d is supported", folder, c->head_dim,
-                         AWQ__MAX_HEAD);
-    ts = awq_checkpoint_tensors(m->checkpoint);
+    if (AWQ__MAX(c->head_dim, c->v_head_dim) > AWQ__MAX_HEAD)
+        return awq__fail(ctx, AWQ_E_LIMIT, "%s: head_dim is %d, at most %d is supported", folder,
+                         AWQ__MAX(c->head_dim, c->v_head_dim), AWQ__MAX_HEAD);
     if (!desc->no_tokenizer) {
         char *path = awq__path_join(ctx, folder, "tokenizer.json");
         int there = path && awq__file_exists(ctx, path);
@@ -15880,28 +17342,27 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
         if (!path) return AWQ_E_MEMORY;
         if (there) AWQ__TRY(awq_tokenizer_load(ctx, folder, &m->tokenizer));
     }
-    t = awq_tensors_find(ts, c->family->embed);
-    if (!t) return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor %s is missing", folder, c->family->embed);
-    AWQ__TRY(awq__model_tensor(ctx, m, t, &m->embed));
+    AWQ__TRY(awq__model_table(ctx, m, awq__ck_name(name, c, c->family->embed, 0, 0, ""), &t, &m->embed));
     m->embed_dtype = t->dtype;
-    if (c->tie_word_embeddings) {
-        data = m->embed;
-        m->linear_bytes += t->bytes;
-    } else {
-        t = awq_tensors_find(ts, c->family->head);
-        if (!t) return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor %s is missing", folder, c->family->head);
-        AWQ__TRY(awq__model_tensor(ctx, m, t, &data));
-        m->linear_bytes += t->bytes;
-    }
+    data = m->embed;
+    if (!c->tie_word_embeddings)
+        AWQ__TRY(awq__model_table(ctx, m, awq__ck_name(name, c, c->family->head, 0, 0, ""), &t, &data));
+    m->linear_bytes += t->bytes;
     AWQ__TRY(awq_linear_dense(ctx, t->dtype, data, c->vocab_size, c->hidden_size, NULL, &m->head));
-    AWQ__TRY(
-        awq__read_vector(ctx, m->checkpoint, &m->arena, c->family->final_norm, c->hidden_size, &m->final_norm));
+    AWQ__TRY(awq__read_norm(ctx, m->checkpoint, &m->arena, c->family->final_norm, 0, AWQ_INPUT_NORM,
+                            c->hidden_size, &m->final_norm));
     m->layers = (awq__layer *)awq__arena_alloc(ctx, &m->arena, (size_t)c->num_hidden_layers, sizeof *m->layers);
     if (!m->layers) return AWQ_E_MEMORY;
     for (i = 0; i < c->num_hidden_layers; i++) {
         AWQ__TRY(awq__layer_norms(ctx, m->checkpoint, &m->arena, i, &m->layers[i]));
-        for (k = 0; k < AWQ_N_LINEARS; k++)
-            AWQ__TRY(awq__load_linear(ctx, m, i, (awq_linear_id)k, desc, &m->layers[i].linear[k]));
+        if (c->layer_has_experts[i])
+            m->layers[i].expert = (awq_linear *)awq__arena_alloc(ctx, &m->arena, 3 * (size_t)c->num_experts,
+                                                                 sizeof(awq_linear));
+        if (c->layer_has_experts[i] && !m->layers[i].expert) return AWQ_E_MEMORY;
+        for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
+            for (e = 0; e < awq_linear_count(c, i, (awq_linear_id)k); e++)
+                AWQ__TRY(awq__load_linear(ctx, m, i, (awq_linear_id)k, e, desc,
+                                          awq__layer_linear(c, &m->layers[i], k, e)));
         AWQ__TRY(awq__progress(ctx, "load", i + 1, c->num_hidden_layers, began));
     }
     return AWQ_OK;
@@ -16364,6 +17825,15 @@ static void awq__session_cut(awq_session *s, int64_t len)
     while (s->n_pages > awq__pages(s->kv.len)) awq__page_release(s->runner, s->page[--s->n_pages]);
 }
 
+/* the cache is for rope's frequencies at the text's length, or is let go */
+static void awq__session_reach(awq_session *s, int reading)
+{
+    int64_t length = awq__rope_length(&s->runner->model->config, s->kv.length, s->n_ids, reading);
+    if (length == s->kv.length) return;
+    awq__session_cut(s, 0);
+    s->kv.length = length;
+}
+
 /* pages for n more tokens, the session's alone from kv.len on */
 static void awq__session_room(awq_session *s, int64_t n)
 {
@@ -16383,8 +17853,12 @@ static void awq__session_room(awq_session *s, int64_t n)
     }
 }
 
-/* number of the page before page b in the table of prefixes: 1 before the first, 0 when it is not there */
-static uint64_t awq__page_parent(const awq_session *s, int64_t b) { return b ? s->page[b - 1]->serial : 1; }
+/* number of the page before page b in the table of prefixes; before the first one 1, and what it was made for;
+   0 when it is not there */
+static uint64_t awq__page_parent(const awq_session *s, int64_t b)
+{
+    return b ? s->page[b - 1]->serial : 1 | (uint64_t)s->kv.length << 32; /* other frequencies, other pages */
+}
 
 /* n tokens were computed: whole pages enter the table, or make way for a page that holds the same */
 static void awq__session_advance(awq_session *s, int64_t n)
@@ -16819,6 +18293,7 @@ static void awq__answer_next(awq_ctx *ctx, awq_session *s, float *logits)
     const awq_sampling *d = &s->d.sampling;
     int none = 0;
     int32_t id;
+    awq__logits_finish(awq__ops_for(ctx), &r->model->config, logits);
     if (!awq__all_finite(logits, vocab)) {
         awq__answer_fail(ctx, s, awq__fail(ctx, AWQ_E_NUMERIC, "the logits have NaN or Inf"));
         return;
@@ -16873,7 +18348,7 @@ static int awq__same_page(const awq_session *a, const awq_session *b) /* a would
 {
     int64_t at = a->kv.len, page = at / AWQ__PAGE;
     return at % AWQ__PAGE == 0 && a->n_ids - at > AWQ__PAGE && b->kv.len / AWQ__PAGE == page
-           && b->n_ids >= at + AWQ__PAGE && !a->d.pooled && !b->d.pooled
+           && b->n_ids >= at + AWQ__PAGE && !a->d.pooled && !b->d.pooled && a->kv.length == b->kv.length
            && (page == 0 || a->page[page - 1] == b->page[page - 1])
            && !memcmp(a->ids + at, b->ids + at, AWQ__PAGE * sizeof *a->ids);
 }
@@ -16922,10 +18397,11 @@ static int awq__pass_build(awq_runner *r)
     r->n_members = r->n_rows = 0;
     for (s = r->sessions; s; s = s->next) {
         s->in_pass = 0;
+        if (s->busy) awq__session_reach(s, s->reading);
         if (s->busy && s->kv.len == s->n_ids) awq__session_cut(s, s->n_ids - 1); /* its logits are gone */
     }
     for (s = r->sessions; s && !(s->busy && s->listed && awq__is_prompt(s)); s = s->next) {}
-    room = r->desc.max_rows; /* some of it is for prompts, so that many answers cannot keep them waiting for ever */
+    room = r->desc.max_rows; /* some is for prompts, so that many answers cannot keep them waiting for ever */
     if (s) room -= room > 1 ? AWQ__MIN(r->desc.prompt_rows, (room + 3) / 4) : (int64_t)(r->passes & 1);
     awq__join_answers(r, room);
     room = r->desc.max_rows - r->n_rows;
@@ -16971,8 +18447,7 @@ static void awq__final_row(void *arg, int64_t i)
 {
     awq_runner *r = (awq_runner *)arg;
     int64_t H = r->model->config.hidden_size;
-    r->task.ops->norm(r->work.x + i * H, r->model->final_norm, r->work.xn + i * H, H,
-                      (float)r->model->config.rms_norm_eps);
+    awq__norm(r->task.ops, &r->model->config, r->work.x + i * H, r->model->final_norm, r->work.xn + i * H, H);
 }
 
 /* All layers are done: the caches are longer, and rows that wait for a token are put together in work.out. */
@@ -17031,8 +18506,8 @@ static void awq__pass_set(awq_ctx *ctx, awq_runner *r)
 {
     const awq_config *c = &r->model->config;
     awq__work *w = &r->work;
-    int64_t L = c->num_hidden_layers, op = r->op, H = c->hidden_size, k;
-    double d = c->head_dim;
+    int64_t L = c->num_hidden_layers, op = r->op, H = c->hidden_size;
+    double d = c->rope_dim;
     r->done = 0;
     r->arg = r;
     r->count = r->n_rows;
@@ -17047,7 +18522,7 @@ static void awq__pass_set(awq_ctx *ctx, awq_runner *r)
         r->job = r->task.job;
         r->arg = &r->task;
         r->count = r->task.count;
-        r->job_work = r->kind == AWQ__ACT ? 16.0 * (double)c->intermediate_size : 8.0 * (double)H;
+        r->job_work = r->task.job_work;
     } else if (op == L * AWQ__N_STEPS + 1) {
         r->kind = AWQ__FINAL;
         r->job = awq__final_row;
@@ -17060,18 +18535,11 @@ static void awq__pass_set(awq_ctx *ctx, awq_runner *r)
         r->job = NULL;
         r->job_work = 8.0 * (double)c->vocab_size;
         if (r->kind == AWQ__SAMPLE) return;
-        r->task.mm[0] = awq__mm_plan(ctx, &r->model->head, w->out + first * H, n, r->logits);
-        r->count = r->task.mm[0].jobs;
+        w->mm[0] = awq__mm_plan(ctx, &r->model->head, w->out + first * H, n, r->logits);
+        r->count = w->mm[0].jobs;
         r->job = awq__mm_job;
-        r->arg = &r->task.mm[0];
-    }
-    switch (r->kind) { /* linears: multiply-adds over jobs; attention has its own count */
-    case AWQ__QKV: case AWQ__O: case AWQ__GATE_UP: case AWQ__DOWN: case AWQ__HEAD:
-        for (k = 0, r->job_work = 0, op = r->count; op > 0; op -= r->task.mm[k++].jobs)
-            r->job_work += (double)r->task.mm[k].l->out_features * (double)r->task.mm[k].l->in_features;
-        r->job_work *= (double)r->task.mm[0].m / (double)r->count;
-        break;
-    default: break;
+        r->arg = &w->mm[0];
+        r->job_work = (double)c->vocab_size * (double)H * (double)n / (double)r->count;
     }
 }
 
@@ -17081,7 +18549,7 @@ static double awq__job_work(const awq_runner *r, int64_t i)
     if (r->kind != AWQ__ATTEND) return r->job_work;
     row = i / r->model->config.num_attention_heads;
     keys = r->work.row[row].pos - awq__first_key(&r->task, row);
-    return 2.0 * r->model->config.head_dim * (double)(16 + keys);
+    return (double)(r->model->config.head_dim + r->model->config.v_head_dim) * (double)(16 + keys);
 }
 
 typedef struct awq__part {
@@ -17148,6 +18616,10 @@ static awq_status awq__pass_run(awq_ctx *ctx, awq_runner *r, double began, doubl
     awq_status st = AWQ_OK;
     while (!st && r->op < r->n_ops) {
         if (!r->count) awq__pass_set(ctx, r);
+        if (!r->count) { /* a step that this layer does not have */
+            r->op++;
+            continue;
+        }
         if (!awq__pass_cut(ctx, r, deadline > 0 ? AWQ__MAX(deadline - awq__now(), 0.0) : -1, !*cuts))
             return AWQ_OK;
         ++*cuts;
@@ -17349,7 +18821,7 @@ typedef struct awq__saved {
     uint32_t version, order;
     uint64_t model, random, spoken;
     int64_t page, page_floats, n_ids, len;
-    int64_t busy, reading, max_tokens, tokens, prompt_tokens, pad;
+    int64_t busy, reading, max_tokens, tokens, prompt_tokens, length;
 } awq__saved;
 
 #define AWQ__SAVED_VERSION 1
@@ -17365,11 +18837,15 @@ static size_t awq__saved_bytes(const awq_runner *r, int64_t n_ids, int64_t token
 static size_t awq__pages_copy(const awq_session *s, char *to, const char *from)
 {
     const awq_config *c = &s->runner->model->config;
-    size_t plane = (size_t)c->num_key_value_heads * (size_t)c->head_dim * AWQ__PAGE, at, n, done = 0;
+    size_t width[2], at, n, done = 0;
     int64_t b;
+    int k; /* keys, values, keys, ... */
+    width[0] = (size_t)awq__k_width(c);
+    width[1] = (size_t)awq__v_width(c);
     for (b = 0; b < awq__pages(s->kv.len); b++) {
-        n = plane / AWQ__PAGE * (size_t)AWQ__MIN(s->kv.len - b * AWQ__PAGE, (int64_t)AWQ__PAGE) * sizeof(float);
-        for (at = 0; at < s->runner->page_floats; at += plane, done += n) {
+        size_t rows = (size_t)AWQ__MIN(s->kv.len - b * AWQ__PAGE, (int64_t)AWQ__PAGE) * sizeof(float);
+        for (k = 0, at = 0; at < s->runner->page_floats; at += width[k] * AWQ__PAGE, done += n, k = !k) {
+            n = rows * width[k];
             if (to) memcpy(to + done, s->page[b]->data + at, n);
             else memcpy(s->page[b]->data + at, from + done, n);
         }
@@ -17409,6 +18885,7 @@ AWQ_API awq_status awq_session_save(awq_ctx *ctx, const awq_session *s, void *da
     h.max_tokens = s->max_tokens;
     h.tokens = h.busy ? s->r.tokens : 0;
     h.prompt_tokens = s->r.prompt_tokens;
+    h.length = s->kv.length;
     memcpy(p, &h, sizeof h), p += sizeof h;
     if (s->n_ids) memcpy(p, s->ids, 4 * (size_t)s->n_ids), p += 4 * (size_t)s->n_ids;
     if (h.tokens) memcpy(p, s->answer, 4 * (size_t)h.tokens), p += 4 * (size_t)h.tokens;
@@ -17466,6 +18943,7 @@ AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *s, const void 
         || h.page_floats != (int64_t)r->page_floats || h.n_ids < 0 || h.n_ids > (int64_t)1 << 31 || h.len < 0
         || h.len > h.n_ids || h.tokens < 0 || h.tokens > (int64_t)1 << 31 || h.max_tokens < 0
         || h.max_tokens > (int64_t)1 << 31 || (h.busy && (h.tokens >= h.max_tokens || !h.n_ids))
+        || h.length < 0 || h.length > (int64_t)1 << 32
         || bytes != awq__saved_bytes(r, h.n_ids, h.tokens, h.len))
         return awq__fail(ctx, AWQ_E_FORMAT,
                          "the saved session is damaged: its checksum or sizes do not fit its %llu bytes",
@@ -17494,6 +18972,7 @@ AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *s, const void 
     s->kv.len = h.len;
     awq__pages_copy(s, NULL, p);
     s->kv.len = 0;
+    s->kv.length = h.length;
     awq__session_advance(s, h.len);
     if (go_on && h.busy) st = awq__answer_again(ctx, s, go_on, answer, &h);
     awq__free(ctx, answer);
@@ -17541,6 +19020,7 @@ AWQ_API awq_status awq_session_fork(awq_ctx *ctx, const awq_session *from, const
     AWQ__TRY(awq_session_create(ctx, r, &from->desc, &s));
     memcpy(s->ids, from->ids, (size_t)from->n_ids * sizeof *s->ids);
     s->n_ids = from->n_ids;
+    s->kv.length = from->kv.length;
     for (b = 0; b < whole; b++) {
         awq__page_hold(from->page[b]);
         awq__set_page(s, b, from->page[b]);
@@ -17599,6 +19079,7 @@ AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *s, const int32_t 
     awq__pass_abort(r);
     memcpy(s->ids + old, ids, (size_t)n * sizeof *ids);
     s->n_ids = old + n;
+    awq__session_reach(s, 1);
     chunk = desc->chunk > 0 ? AWQ__MIN(desc->chunk, w->rows) : w->rows;
     while (!st && s->kv.len < s->n_ids) {
         int64_t at = s->kv.len, end = AWQ__MIN(at + chunk, s->n_ids), rows;
@@ -17611,11 +19092,11 @@ AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *s, const int32_t 
         if (!st) st = awq__forward(ctx, r->model, w, rows, at < old ? NULL : desc->tap, desc->user);
         r->inside = 0;
         for (i = 0; !st && at >= old && desc->all_logits && i < rows; i += AWQ__HEAD_ROWS)
-            st = awq_linear_run(ctx, &r->model->head, w->xn + i * c->hidden_size,
+            st = awq__head_rows(ctx, r->model, w->xn + i * c->hidden_size,
                                 AWQ__MIN((int64_t)AWQ__HEAD_ROWS, rows - i),
                                 desc->all_logits + (at - old + i) * c->vocab_size);
         if (!st && logits && end == s->n_ids)
-            st = awq_linear_run(ctx, &r->model->head, w->xn + (rows - 1) * c->hidden_size, 1, logits);
+            st = awq__head_rows(ctx, r->model, w->xn + (rows - 1) * c->hidden_size, 1, logits);
         if (!st) awq__session_advance(s, rows);
     }
     if (st) { /* all or nothing */
@@ -17726,31 +19207,36 @@ static uint64_t awq__answer_memory(const awq_tokenizer *t)
 
 /* what awq__load_linear will keep and, while it is at work, needs beside that */
 static awq_status awq__linear_memory(awq_ctx *ctx, const awq_checkpoint *ck, int layer, awq_linear_id id,
-                                     const awq_model_desc *desc, int mapped, uint64_t *kept, uint64_t *at_work)
+                                     int expert, const awq_model_desc *desc, int mapped, uint64_t *kept,
+                                     uint64_t *at_work)
 {
     awq_linear_info info;
     uint64_t out, in, groups, bits;
     int i;
-    AWQ__TRY(awq_checkpoint_linear(ctx, ck, layer, id, &info));
+    AWQ__TRY(awq_checkpoint_expert(ctx, ck, layer, id, expert, &info));
     out = (uint64_t)info.out_features;
     in = (uint64_t)info.in_features;
-    if (info.bias) *kept += 4 * out;
+    if (info.bias) *kept += 4 * out + 16;
     *at_work = 0;
-    if (!info.quantized && !desc->rtn_bits) {
-        *kept += mapped ? 0 : info.weight->bytes + AWQ__ALIGN;
+    if (!info.quantized && (!desc->rtn_bits || awq__is_router(id))) {
+        if (!mapped || info.col_step != 1)
+            *kept += out * in * awq_dtype_size(info.weight->dtype) + 2 * AWQ__ALIGN;
+        if (info.col_step != 1) *at_work = 4 * (out * in + out * (uint64_t)info.row_step) + 4 * AWQ__ALIGN;
         return AWQ_OK;
     }
     if (info.quantized) {
         groups = in / (uint64_t)(info.packed.group_size > 0 ? info.packed.group_size : info.in_features);
         bits = (uint64_t)info.packed.bits;
         for (i = 0; i < info.packed.n_tensors; i++) *at_work += info.packed.tensor[i].bytes;
+        *at_work += (uint64_t)info.packed.out_features * (in + 5 * groups);
     } else {
         int64_t g = desc->rtn_group_size ? desc->rtn_group_size : awq__default_group(info.in_features);
         groups = g > 0 ? in / (uint64_t)g : 1;
         bits = (uint64_t)desc->rtn_bits;
-        *at_work = 4 * out * in;
+        *at_work = 4 * out * in + out * in + 5 * out * groups
+                   + (info.col_step != 1 ? 4 * out * (uint64_t)info.row_step : 0);
     }
-    *at_work += out * in + 5 * out * groups + 16 * AWQ__ALIGN;
+    *at_work += 16 * AWQ__ALIGN;
     *kept += out * (bits == 4 ? (in + 31) / 32 * 16 : (in + 15) / 16 * 16) + 8 * out * groups
              + (info.bias ? 4 * out : 0) + 4 * AWQ__ALIGN;
     return AWQ_OK;
@@ -17760,19 +19246,24 @@ static awq_status awq__model_memory(awq_ctx *ctx, awq_checkpoint *ck, const awq_
 {
     const awq_config *c = awq_checkpoint_config(ck);
     awq_tensors *ts = awq_checkpoint_tensors(ck);
-    const awq_tensor *embed = awq_tensors_find(ts, c->family->embed);
-    const awq_tensor *head = awq_tensors_find(ts, c->family->head);
-    int mapped = awq__fs(ctx)->map != NULL, l, k;
+    char name[256];
+    const awq_tensor *embed = awq_tensors_find(ts, awq__ck_name(name, c, c->family->embed, 0, 0, ""));
+    const awq_tensor *head = awq_tensors_find(ts, awq__ck_name(name, c, c->family->head, 0, 0, ""));
+    int mapped = awq__fs(ctx)->map != NULL, l, k, e;
     uint64_t at_work = 0, w;
     if (!mapped && embed) m->model += embed->bytes + AWQ__ALIGN;
     if (!mapped && head && !c->tie_word_embeddings) m->model += head->bytes + AWQ__ALIGN;
-    m->model += ((uint64_t)c->num_hidden_layers * 2 + 1) * (4 * (uint64_t)c->hidden_size + 16)
-                + (uint64_t)c->num_hidden_layers * (sizeof(awq__layer) + 2 * (4 * (uint64_t)c->head_dim + 16));
-    for (l = 0; l < c->num_hidden_layers; l++)
-        for (k = 0; k < AWQ_N_LINEARS; k++) {
-            AWQ__TRY(awq__linear_memory(ctx, ck, l, (awq_linear_id)k, desc, mapped, &m->model, &w));
-            at_work = AWQ__MAX(at_work, w);
-        }
+    m->model += 8 * (uint64_t)c->hidden_size + (uint64_t)c->num_hidden_layers * sizeof(awq__layer);
+    for (l = 0; l < c->num_hidden_layers; l++) {
+        if (c->layer_has_experts[l]) m->model += 3 * (uint64_t)c->num_experts * sizeof(awq_linear);
+        for (k = 0; k < AWQ_N_VECTORS; k++)
+            m->model += ((uint64_t)awq__vector_size(c, l, k) << awq__has_norm_bias(c, k)) * 4 + 16;
+        for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
+            for (e = 0; e < awq_linear_count(c, l, (awq_linear_id)k); e++) {
+                AWQ__TRY(awq__linear_memory(ctx, ck, l, (awq_linear_id)k, e, desc, mapped, &m->model, &w));
+                at_work = AWQ__MAX(at_work, w);
+            }
+    }
     m->model += m->model / 64 + 262144; /* headers of blocks, the ends of arenas, the list of blocks */
     m->loading = m->model + at_work;
     return AWQ_OK;
@@ -17879,7 +19370,7 @@ static awq_status awq__eval_logits(awq_ctx *ctx, awq__eval_side *side, int64_t r
 {
     const awq_model *m = side->m;
     awq__eval_job j;
-    AWQ__TRY(awq_linear_run(ctx, &m->head, side->w.xn + row * m->config.hidden_size, n, side->logits));
+    AWQ__TRY(awq__head_rows(ctx, m, side->w.xn + row * m->config.hidden_size, n, side->logits));
     memset(&j, 0, sizeof j);
     j.ops = awq__ops_for(ctx);
     j.side = side;
@@ -17913,6 +19404,7 @@ static awq_status awq__evaluate_run(awq_ctx *ctx, const awq_evaluate_desc *d, aw
         double w_nll[2] = {0, 0}, w_kl = 0;
         if (wi && from) from -= 1; /* the token before the new part predicts its first token */
         if (len < 2) continue;
+        for (k = 0; k < n_sides; k++) side[k].kv.length = awq__rope_length(&side[k].m->config, 0, len, 1);
         for (at = 0; at < len - 1; at += AWQ__EVAL_ROWS) {
             int64_t n = AWQ__MIN((int64_t)AWQ__EVAL_ROWS, len - 1 - at);
             for (k = 0; k < n_sides; k++) AWQ__TRY(awq__eval_chunk(ctx, &side[k], ids, at, n));
@@ -18056,10 +19548,28 @@ typedef struct awq__export {
     int unfinished;           /* partial held an unfinished run when this one began */
     awq_tensor *plan;
     size_t n_plan, cap_plan;
-    awq__out_linear *linear;  /* [layers][AWQ_N_LINEARS] */
+    awq__out_linear *linear;  /* see awq__linear_slot */
     unsigned char *consumed;  /* [source tensors]: written by the caller, not copied */
     awq_writer *writer;
 } awq__export;
+
+/* place of a linear among those of all layers */
+static size_t awq__linear_slot(const awq_config *c, int layer, int id, int expert)
+{
+    size_t all = AWQ_EXPERT_GATE + 3 * (size_t)c->num_experts, at = (size_t)id;
+    if (id >= AWQ_EXPERT_GATE)
+        at += (size_t)(id - AWQ_EXPERT_GATE) * (size_t)(c->num_experts - 1) + (size_t)expert;
+    return (size_t)layer * all + at;
+}
+
+/* The matrix that a linear is stored in. 0: its rows are another linear's, which stands for all of it, or it is
+   part of a dense tensor that is copied as it is. */
+static int awq__stored_whole(awq_linear_info *l)
+{
+    if (l->first_row) return 0;
+    if (l->quantized) l->out_features = l->packed.out_features;
+    return l->quantized || (l->weight->ndim == 2 && l->weight->shape[0] == l->out_features);
+}
 
 static int awq__is_kept(const char *const *keep, int n_keep, const char *name)
 {
@@ -18126,13 +19636,14 @@ static awq_status awq__plan_kept(awq_ctx *ctx, const awq__export *e)
     return AWQ_OK;
 }
 
-static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_linear_id id)
+static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_linear_id id, int expert)
 {
     awq_linear_info info;
-    awq__out_linear *o = &e->linear[layer * AWQ_N_LINEARS + id];
+    awq__out_linear *o = &e->linear[awq__linear_slot(awq_checkpoint_config(e->ck), layer, id, expert)];
     char name[256];
     int i;
-    AWQ__TRY(awq_checkpoint_linear(ctx, e->ck, layer, id, &info));
+    AWQ__TRY(awq_checkpoint_expert(ctx, e->ck, layer, id, expert, &info));
+    if (!awq__stored_whole(&info)) return AWQ_OK;
     awq__consume(e, info.weight);
     awq__consume(e, info.bias);
     for (i = 0; info.quantized && i < info.packed.n_tensors; i++) awq__consume(e, info.part[i]);
@@ -18222,14 +19733,16 @@ static awq_status awq__export_plan(awq_ctx *ctx, awq__export *e)
     awq_tensors *ts = awq_checkpoint_tensors(e->ck);
     const awq_config *c = awq_checkpoint_config(e->ck);
     int64_t n = awq_tensors_count(ts), i;
-    int l, k;
+    size_t all = awq__linear_slot(c, c->num_hidden_layers, 0, 0);
+    int l, k, x;
     e->consumed = (unsigned char *)awq__arena_alloc(ctx, &e->arena, (size_t)n, 1);
-    e->linear = (awq__out_linear *)awq__arena_alloc(
-        ctx, &e->arena, (size_t)c->num_hidden_layers * AWQ_N_LINEARS, sizeof *e->linear);
+    e->linear = (awq__out_linear *)awq__arena_alloc(ctx, &e->arena, all, sizeof *e->linear);
     if (!e->consumed || !e->linear) return AWQ_E_MEMORY;
     AWQ__TRY(awq__plan_kept(ctx, e));
     for (l = 0; l < c->num_hidden_layers; l++)
-        for (k = 0; k < AWQ_N_LINEARS; k++) AWQ__TRY(awq__plan_linear(ctx, e, l, (awq_linear_id)k));
+        for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
+            for (x = 0; x < awq_linear_count(c, l, (awq_linear_id)k); x++)
+                AWQ__TRY(awq__plan_linear(ctx, e, l, (awq_linear_id)k, x));
     for (i = 0; i < n; i++) {
         const awq_tensor *t = awq_tensors_at(ts, i);
         if (e->consumed[i]) continue;
@@ -18312,10 +19825,9 @@ static awq_status awq__export_named(awq_ctx *ctx, awq__export *e, const char *na
     return awq__export_float(ctx, e, i, 0, data, n);
 }
 
-static awq_status awq__export_linear(awq_ctx *ctx, awq__export *e, int layer, awq_linear_id id,
+static awq_status awq__export_linear(awq_ctx *ctx, awq__export *e, const awq__out_linear *o,
                                      const awq_qweight *w)
 {
-    awq__out_linear *o = &e->linear[layer * AWQ_N_LINEARS + id];
     awq_packed p = o->p;
     awq_status st = AWQ_OK;
     int i;
@@ -18503,19 +20015,20 @@ static awq_status awq__export_publish(awq_ctx *ctx, awq__export *e)
 }
 
 /* --- convert */
-static awq_status awq__convert_linear(awq_ctx *ctx, awq__export *e, int layer, awq_linear_id id)
+static awq_status awq__convert_linear(awq_ctx *ctx, awq__export *e, int layer, awq_linear_id id, int expert)
 {
-    awq__out_linear *o = &e->linear[layer * AWQ_N_LINEARS + id];
+    awq__out_linear *o = &e->linear[awq__linear_slot(awq_checkpoint_config(e->ck), layer, id, expert)];
     awq_linear_info info;
     awq_qweight w;
     float *dense;
     awq_status st;
-    AWQ__TRY(awq_checkpoint_linear(ctx, e->ck, layer, id, &info));
+    AWQ__TRY(awq_checkpoint_expert(ctx, e->ck, layer, id, expert, &info));
+    if (!awq__stored_whole(&info)) return AWQ_OK;
     if (info.bias) AWQ__TRY(awq__export_copy(ctx, e, info.bias));
     if (!info.quantized) return awq__export_copy(ctx, e, info.weight);
     AWQ__TRY(awq_checkpoint_read_qweight(ctx, e->ck, &info, &w));
     if (o->packed) {
-        st = awq__export_linear(ctx, e, layer, id, &w);
+        st = awq__export_linear(ctx, e, o, &w);
     } else {
         dense = AWQ__NEW_RAW(ctx, float, w.out_features * w.in_features);
         st = dense ? awq_dequantize(ctx, &w, dense) : AWQ_E_MEMORY;
@@ -18535,7 +20048,7 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
     const awq_quant_config *q;
     double began = awq__now();
     awq_status st;
-    int l, k;
+    int l, k, x;
     if ((d->layout == AWQ_LAYOUT_NONE) == (d->dequantize == AWQ_DTYPE_NONE))
         return awq__fail(ctx, AWQ_E_ARG, "awq_convert: give either a layout or a type to dequantize to");
     AWQ__TRY(awq_checkpoint_open(ctx, d->source, &ck));
@@ -18553,7 +20066,9 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
     st = awq__export_open(ctx, ck, &ed, &e);
     if (!st) {
         for (l = 0; !st && l < c->num_hidden_layers; l++) {
-            for (k = 0; !st && k < AWQ_N_LINEARS; k++) st = awq__convert_linear(ctx, &e, l, (awq_linear_id)k);
+            for (k = 0; !st && k < AWQ_N_LINEAR_IDS; k++)
+                for (x = 0; !st && x < awq_linear_count(c, l, (awq_linear_id)k); x++)
+                    st = awq__convert_linear(ctx, &e, l, (awq_linear_id)k, x);
             if (!st) st = awq__progress(ctx, "convert", l + 1, c->num_hidden_layers, began);
         }
         if (!st) st = awq__export_copy_rest(ctx, &e);
@@ -19224,9 +20739,20 @@ static awq_status awq__qm_check(awq_ctx *ctx, awq__qm *m)
     const awq_quantize_desc *d = m->d;
     const awq_config *c = m->c;
     awq_linear_info info;
+    char known[256];
+    size_t at = 0;
     int64_t g = d->group_size, b;
     int k, bits = d->bits ? d->bits : 4;
     awq_layout layout = d->layout ? d->layout : AWQ_LAYOUT_GEMM;
+    for (k = 0; k < AWQ__N_FAMILIES; k++)
+        if (awq__families[k].family.flags & AWQ_FAMILY_QUANTIZE)
+            at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", at ? ", " : "",
+                                   awq__families[k].family.model_type);
+    if (!(c->family->flags & AWQ_FAMILY_QUANTIZE) || strcmp(c->prefix, "model.")
+        || strcmp(c->family->model_type, c->model_type))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                         "awq_quantize_model: %s%s cannot be quantized yet; known are %s", c->model_type,
+                         strcmp(c->prefix, "model.") ? " inside another model" : "", known);
     if (awq_checkpoint_quant(m->ck)->present)
         return awq__fail(ctx, AWQ_E_ARG, "%s is quantized already; quantize its original", d->source);
     if (bits < 2 || bits > 8) return awq__fail(ctx, AWQ_E_ARG, "bits is %d, expected 2 to 8", bits);
@@ -19389,7 +20915,7 @@ static awq_status awq__qm_load(awq_ctx *ctx, awq__qm *m, int l)
     for (k = 0; k < AWQ_N_LINEARS; k++) {
         AWQ__TRY(awq_checkpoint_linear(ctx, m->ck, l, (awq_linear_id)k, &info));
         AWQ__TRY(awq_tensors_read_float(ctx, ts, info.weight, 0, m->out[k] * m->in[k], m->wt[k]));
-        m->kept[k] = !m->e.linear[l * AWQ_N_LINEARS + k].packed;
+        m->kept[k] = !m->e.linear[awq__linear_slot(m->c, l, k, 0)].packed;
         m->bias[k] = NULL;
         if (info.bias)
             AWQ__TRY(awq__read_vector(ctx, m->ck, &m->norms, info.bias->name, m->out[k], &m->bias[k]));
@@ -19437,6 +20963,7 @@ static awq_status awq__qm_tap(void *user, awq__tap_in p, const float *data, int6
 static int64_t awq__qm_rows(awq__qm *m, int64_t b)
 {
     int64_t n = m->cal->start[b + 1] - m->cal->start[b];
+    m->kv.length = awq__rope_length(m->c, 0, n, 1);
     awq__rows_of(m->c, &m->w, &m->kv, 0, n);
     return n;
 }
@@ -19635,7 +21162,7 @@ static void awq__qm_apply(awq__qm *m, int g)
     const float *s = m->scales[g];
     if (!m->report.scales[g]) return;
     if (g == 0 || g == 2) {
-        float *norm = g == 0 ? m->layer.input_norm : m->layer.post_norm;
+        float *norm = m->layer.vec[g == 0 ? AWQ_INPUT_NORM : AWQ_POST_NORM];
         for (i = 0; i < width; i++) norm[i] = norm[i] / s[i];
     } else {
         awq_linear_id id = g == 1 ? AWQ_V_PROJ : AWQ_UP_PROJ;
@@ -19793,8 +21320,8 @@ static awq_status awq__qm_best_scales(awq_ctx *ctx, awq__qm *m, int g)
             if (cost[k] < cost[best]) best = k;
         for (i = 0; i < width; i++) s[i] = best ? cand[best * width + i] : 1.0f;
         if (g == 0 || g == 2) { /* the norm is stored in FP16: the scale is what that leaves of it */
-            float *norm = g == 0 ? m->layer.input_norm : m->layer.post_norm;
-            float *to = g == 0 ? m->lq.input_norm : m->lq.post_norm;
+            float *norm = m->layer.vec[g == 0 ? AWQ_INPUT_NORM : AWQ_POST_NORM];
+            float *to = m->lq.vec[g == 0 ? AWQ_INPUT_NORM : AWQ_POST_NORM];
             for (i = 0; i < width; i++) {
                 to[i] = awq__h(norm[i] / s[i]);
                 s[i] = to[i] != 0 ? norm[i] / to[i] : 1.0f;
@@ -19894,8 +21421,7 @@ static awq_status awq__qm_best_group(awq_ctx *ctx, awq__qm *m, int g)
 static awq_status awq__qm_stage_inputs(awq_ctx *ctx, awq__qm *m, int g, const awq__layer *l,
                                        const float *residual, int64_t n, const float **x)
 {
-    int64_t H = m->c->hidden_size;
-    awq__norm_rows(ctx, residual, g < 2 ? l->input_norm : l->post_norm, m->w.xn, n, H, m->c->rms_norm_eps);
+    awq__norm_rows(ctx, m->c, residual, l->vec[g < 2 ? AWQ_INPUT_NORM : AWQ_POST_NORM], m->w.xn, n);
     *x = g == 1 ? m->w.att : g == 3 ? m->w.gate : m->w.xn;
     if (g == 1) return awq__steps(ctx, m->c, l, 0, &m->w, n, AWQ__QKV, AWQ__ATTEND, NULL, NULL);
     return g == 3 ? awq__steps(ctx, m->c, l, 0, &m->w, n, AWQ__GATE_UP, AWQ__ACT, NULL, NULL) : AWQ_OK;
@@ -19974,8 +21500,8 @@ static awq_status awq__qm_plain(awq_ctx *ctx, awq__qm *m)
     int64_t i;
     int k;
     for (i = 0; i < m->c->hidden_size; i++) {
-        m->lq.input_norm[i] = awq__h(m->layer.input_norm[i]);
-        m->lq.post_norm[i] = awq__h(m->layer.post_norm[i]);
+        m->lq.vec[AWQ_INPUT_NORM][i] = awq__h(m->layer.vec[AWQ_INPUT_NORM][i]);
+        m->lq.vec[AWQ_POST_NORM][i] = awq__h(m->layer.vec[AWQ_POST_NORM][i]);
     }
     for (k = 0; k < AWQ_N_LINEARS; k++) {
         if (!m->kept[k]) {
@@ -20026,13 +21552,13 @@ static double awq__qm_held_error(awq_ctx *ctx, awq__qm *m, const float *out, int
 
 static void awq__qm_no_norms(awq__qm *m) /* lq starts from the layer's own */
 {
-    float *in = m->lq.input_norm, *post = m->lq.post_norm;
+    float *in = m->lq.vec[AWQ_INPUT_NORM], *post = m->lq.vec[AWQ_POST_NORM];
     awq_linear keep[AWQ_N_LINEARS];
     memcpy(keep, m->lq.linear, sizeof keep);
     m->lq = m->layer;
     memcpy(m->lq.linear, keep, sizeof keep);
-    m->lq.input_norm = in;
-    m->lq.post_norm = post;
+    m->lq.vec[AWQ_INPUT_NORM] = in;
+    m->lq.vec[AWQ_POST_NORM] = post;
 }
 
 /* load layer l, and the quantized layer's own norms, biases and kept weights beside it */
@@ -20053,12 +21579,12 @@ static awq_status awq__qm_load_pair(awq_ctx *ctx, awq__qm *m, int l)
             memcpy(m->wq[k], m->wt[k], n * sizeof(float));
         }
     }
-    m->lq.input_norm = (float *)awq__arena_alloc(ctx, &m->norms, H, sizeof(float));
-    m->lq.post_norm = (float *)awq__arena_alloc(ctx, &m->norms, H, sizeof(float));
-    if (!m->lq.input_norm || !m->lq.post_norm) return AWQ_E_MEMORY;
+    m->lq.vec[AWQ_INPUT_NORM] = (float *)awq__arena_alloc(ctx, &m->norms, H, sizeof(float));
+    m->lq.vec[AWQ_POST_NORM] = (float *)awq__arena_alloc(ctx, &m->norms, H, sizeof(float));
+    if (!m->lq.vec[AWQ_INPUT_NORM] || !m->lq.vec[AWQ_POST_NORM]) return AWQ_E_MEMORY;
     awq__qm_no_norms(m);
-    memcpy(m->lq.input_norm, m->layer.input_norm, H * sizeof(float));
-    memcpy(m->lq.post_norm, m->layer.post_norm, H * sizeof(float));
+    memcpy(m->lq.vec[AWQ_INPUT_NORM], m->layer.vec[AWQ_INPUT_NORM], H * sizeof(float));
+    memcpy(m->lq.vec[AWQ_POST_NORM], m->layer.vec[AWQ_POST_NORM], H * sizeof(float));
     return AWQ_OK;
 }
 
@@ -20090,8 +21616,8 @@ static awq_status awq__qm_best_layer(awq_ctx *ctx, awq__qm *m, int l)
     if (!awq__all_finite(m->xq, m->tokens * m->c->hidden_size))
         return awq__fail(ctx, AWQ_E_NUMERIC,
                          "the output of layer %d, quantized, has NaN or Inf on the calibration text", l);
-    memcpy(m->layer.input_norm, m->lq.input_norm, (size_t)m->c->hidden_size * sizeof(float));
-    memcpy(m->layer.post_norm, m->lq.post_norm, (size_t)m->c->hidden_size * sizeof(float));
+    memcpy(m->layer.vec[AWQ_INPUT_NORM], m->lq.vec[AWQ_INPUT_NORM], (size_t)m->c->hidden_size * sizeof(float));
+    memcpy(m->layer.vec[AWQ_POST_NORM], m->lq.vec[AWQ_POST_NORM], (size_t)m->c->hidden_size * sizeof(float));
     return AWQ_OK;
 }
 
@@ -20128,15 +21654,14 @@ static awq_status awq__qm_write(awq_ctx *ctx, awq__qm *m, int l)
     const awq_family *f = m->c->family;
     char name[256];
     int k;
-    AWQ__TRY(awq__export_named(ctx, &m->e, awq__ck_name(name, f->input_norm, l, ""), m->layer.input_norm,
-                               m->width[0]));
-    AWQ__TRY(awq__export_named(ctx, &m->e, awq__ck_name(name, f->post_norm, l, ""), m->layer.post_norm,
-                               m->width[0]));
+    for (k = AWQ_INPUT_NORM; k <= AWQ_POST_NORM; k++)
+        AWQ__TRY(awq__export_named(ctx, &m->e, awq__ck_name(name, m->c, f->vector[k], l, 0, ""),
+                                   m->layer.vec[k], m->width[0]));
     for (k = 0; k < AWQ_N_LINEARS; k++) {
+        const awq__out_linear *o = &m->e.linear[awq__linear_slot(m->c, l, k, 0)];
         if (m->kept[k])
-            AWQ__TRY(awq__export_float(ctx, &m->e, m->e.linear[l * AWQ_N_LINEARS + k].first, 0, m->wq[k],
-                                       m->out[k] * m->in[k]));
-        else AWQ__TRY(awq__export_linear(ctx, &m->e, l, (awq_linear_id)k, &m->q[k]));
+            AWQ__TRY(awq__export_float(ctx, &m->e, o->first, 0, m->wq[k], m->out[k] * m->in[k]));
+        else AWQ__TRY(awq__export_linear(ctx, &m->e, o, &m->q[k]));
         if (m->bq[k]) {
             awq_linear_info info;
             AWQ__TRY(awq_checkpoint_linear(ctx, m->ck, l, (awq_linear_id)k, &info));
@@ -20261,7 +21786,7 @@ static awq_status awq__qm_reread(awq_ctx *ctx, awq__qm *m, const char *name, flo
 /* linear id of a finished layer into m->q, or its dense weights into m->wq */
 static awq_status awq__qm_reread_linear(awq_ctx *ctx, awq__qm *m, int l, int id)
 {
-    awq__out_linear *o = &m->e.linear[l * AWQ_N_LINEARS + id];
+    awq__out_linear *o = &m->e.linear[awq__linear_slot(m->c, l, id, 0)];
     awq_packed p = o->p;
     awq_status st = AWQ_OK;
     int i;
@@ -20296,8 +21821,8 @@ static awq_status awq__qm_skip(awq_ctx *ctx, awq__qm *m, int l)
         memcpy(to + at * H, m->w.x, (size_t)(n * H) * sizeof(float));
     }
     if (m->d->method != AWQ_METHOD_BEST) return AWQ_OK;
-    AWQ__TRY(awq__qm_reread(ctx, m, awq__ck_name(name, f->input_norm, l, ""), m->lq.input_norm, H));
-    AWQ__TRY(awq__qm_reread(ctx, m, awq__ck_name(name, f->post_norm, l, ""), m->lq.post_norm, H));
+    for (k = AWQ_INPUT_NORM; k <= AWQ_POST_NORM; k++)
+        AWQ__TRY(awq__qm_reread(ctx, m, awq__ck_name(name, m->c, f->vector[k], l, 0, ""), m->lq.vec[k], H));
     for (k = 0; k < AWQ_N_LINEARS; k++) {
         awq_linear_info info;
         AWQ__TRY(awq_checkpoint_linear(ctx, m->ck, l, (awq_linear_id)k, &info));
@@ -20454,7 +21979,7 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
     size_t peak = ctx->memory_peak, base = ctx->memory_used;
     const awq_family *f;
     awq_status st = awq__qm_open(ctx, d, &m);
-    int l, finished = 0;
+    int l, k, finished = 0;
     memset(&r, 0, sizeof r);
     ctx->memory_peak = ctx->memory_used;
     if (!st) {
@@ -20487,10 +22012,9 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
         awq_tensors *ts = awq_checkpoint_tensors(m.ck);
         f = m.c->family;
         /* the norms that take the scales are written per layer */
-        for (l = 0; l < m.c->num_hidden_layers; l++) {
-            awq__consume(&m.e, awq_tensors_find(ts, awq__ck_name(name, f->input_norm, l, "")));
-            awq__consume(&m.e, awq_tensors_find(ts, awq__ck_name(name, f->post_norm, l, "")));
-        }
+        for (l = 0; l < m.c->num_hidden_layers; l++)
+            for (k = AWQ_INPUT_NORM; k <= AWQ_POST_NORM; k++)
+                awq__consume(&m.e, awq_tensors_find(ts, awq__ck_name(name, m.c, f->vector[k], l, 0, "")));
         st = awq__qm_run(ctx, &m, began);
         finished = !st && (d->max_layers <= 0 || d->max_layers >= m.c->num_hidden_layers);
     }

@@ -41,9 +41,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     for (layer = 0; layer < awq_checkpoint_config(ck)->num_hidden_layers; layer++)
-        for (i = 0; i < AWQ_N_LINEARS; i++) {
+        for (i = 0; i < AWQ_N_LINEAR_IDS; i++) {
             awq_linear_info info;
             awq_qweight w;
+            if (!awq_linear_count(awq_checkpoint_config(ck), layer, (awq_linear_id)i)) continue;
             if (awq_checkpoint_linear(&ctx, ck, layer, (awq_linear_id)i, &info)) abort();
             if (!info.quantized) continue;
             if (awq_checkpoint_read_qweight(&ctx, ck, &info, &w)) abort();

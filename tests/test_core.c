@@ -386,7 +386,7 @@ static void fill(float *x, int64_t n, uint64_t seed, float scale)
         x[i] = scale * (awq__random_unit(&seed) + awq__random_unit(&seed) + awq__random_unit(&seed) - 1.5f);
 }
 
-/* everything one instruction set computes on n values, into out [4 n + 4] */
+/* everything one instruction set computes on n values, into out [10 n + 4] */
 static void run_ops(const awq__ops *o, const inputs *in, int64_t n, double *out)
 {
     float *t = (float *)malloc((size_t)n * sizeof *t), best;
@@ -402,12 +402,30 @@ static void run_ops(const awq__ops *o, const inputs *in, int64_t n, double *out)
     o->norm(in->x, in->y, t, n, 1e-5f);
     for (i = 0; i < n; i++) *out++ = t[i];
     memcpy(t, in->x, (size_t)n * sizeof *t);
-    o->gate(t, in->y, n);
+    o->silu(t, in->y, n);
     for (i = 0; i < n; i++) *out++ = t[i];
-    o->add(t, in->z, n);
+    o->add(t, in->z, 1, n);
     for (i = 0; i < n; i++) *out++ = t[i];
     memcpy(t, in->x, (size_t)n * sizeof *t);
     o->rope(t, in->y, in->z, n / 2 * 2);
+    for (i = 0; i < n; i++) *out++ = t[i];
+    o->layer_norm(in->x, in->y, in->z, t, n, 1e-5f);
+    for (i = 0; i < n; i++) *out++ = t[i];
+    memcpy(t, in->x, (size_t)n * sizeof *t);
+    o->gelu(t, in->y, n);
+    for (i = 0; i < n; i++) *out++ = t[i];
+    memcpy(t, in->x, (size_t)n * sizeof *t);
+    o->swiglu(t, in->y, n, 1.7f, 3);
+    for (i = 0; i < n; i++) *out++ = t[i];
+    memcpy(t, in->x, (size_t)n * sizeof *t);
+    o->cap(t, 0.5f, 3, n);
+    for (i = 0; i < n; i++) *out++ = t[i];
+    o->rope_pairs(t, in->y, in->z, n / 2 * 2);
+    o->gelu(t, NULL, n);
+    o->silu(t, NULL, n);
+    o->layer_norm(t, in->y, NULL, t, n, 1e-5f);
+    o->add(t, in->z, 0.3f, n);
+    o->cap(t, 0.5f, 0, n);
     for (i = 0; i < n; i++) *out++ = t[i];
     free(t);
 }
@@ -416,8 +434,8 @@ static void test_ops(void)
 {
     static const int64_t sizes[] = {1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 65, 100, 127, 257, 1025, 4097, N_MAX};
     inputs *in = (inputs *)malloc(sizeof *in);
-    double *a = (double *)malloc((4 * N_MAX + 4) * sizeof *a),
-           *b = (double *)malloc((4 * N_MAX + 4) * sizeof *b);
+    double *a = (double *)malloc((10 * N_MAX + 4) * sizeof *a),
+           *b = (double *)malloc((10 * N_MAX + 4) * sizeof *b);
     double worst = 0;
     awq_ctx ctx;
     size_t k;
@@ -425,7 +443,7 @@ static void test_ops(void)
     memset(&ctx, 0, sizeof ctx);
     for (k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
         int64_t n = sizes[k], i;
-        double dot = 0, mag = 0, sx = 0, sy = 0, kl = 0, lx, ly, sq = 0, e;
+        double dot = 0, mag = 0, sx = 0, sy = 0, kl = 0, lx, ly, sq = 0, e, mean = 0, var = 0;
         fill(in->x, n, 3, 8);
         fill(in->y, n, 4, 5);
         fill(in->z, n, 5, 1);
@@ -433,7 +451,7 @@ static void test_ops(void)
         for (isa = 0; isa < 3; isa++) {
             ctx.isa = isas[isa];
             run_ops(awq__ops_for(&ctx), in, n, b);
-            CHECK_MSG(!memcmp(a, b, (size_t)(4 * n + 4) * sizeof *a), "%s, %d values", awq_isa_name(isas[isa]),
+            CHECK_MSG(!memcmp(a, b, (size_t)(9 * n + 4) * sizeof *a), "%s, %d values", awq_isa_name(isas[isa]),
                       (int)n);
         }
         for (i = 0; i < n; i++) {
@@ -453,6 +471,21 @@ static void test_ops(void)
             e = AWQ__MAX(fabs(a[4 + i] - norm) / (1 + fabs(norm)),
                          fabs(a[4 + n + i] - gate) / (1 + fabs(gate)));
             worst = AWQ__MAX(worst, e);
+        }
+        for (i = 0; i < n; i++) mean += (double)in->x[i] / (double)n;
+        for (i = 0; i < n; i++) var += ((double)in->x[i] - mean) * ((double)in->x[i] - mean) / (double)n;
+        for (i = 0; i < n; i++) {
+            double x = in->x[i], y = in->y[i], want[4], g = x > 3 ? 3 : x, u = y > 3 ? 3 : y < -3 ? -3 : y;
+            int f;
+            want[0] = (x - mean) / sqrt(var + 1e-5f) * y + (double)in->z[i];
+            want[1] = 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x))) * y;
+            want[2] = g / (1 + exp(-1.7f * g)) * (u + 1);
+            want[3] = 3 * tanh(x / 6);
+            for (f = 0; f < 4; f++) {
+                e = fabs(a[4 + (4 + f) * n + i] - want[f]) / (1 + fabs(want[f]));
+                CHECK_MSG(e < (f ? 1e-6 : 1e-5), "function %d of %g, %g: %g, not %g", f, x, y,
+                          a[4 + (4 + f) * n + i], want[f]);
+            }
         }
     }
     CHECK_MSG(worst < 1e-6, "%g", worst);
@@ -485,27 +518,39 @@ static void test_attend(void)
         memcpy(page[r] + AT, k + r * AWQ__PAGE * stride, rows * row);
         memcpy(page[r] + AT + AWQ__PAGE * stride, v + r * AWQ__PAGE * stride, rows * row);
     }
-    for (d = 0; d < 4; d++)
+    for (d = 0; d < 12; d++) /* plain; capped; with a sink */
         for (s = 0; s < sizeof spans / sizeof spans[0]; s++) {
-            int64_t dim = dims[d], first = spans[s][0], last = spans[s][1], i, j;
-            float q[128], want[128], got[128], scale = 1.0f / sqrtf((float)dim);
+            int64_t dim = dims[d % 4], first = spans[s][0], last = spans[s][1], i, j;
+            float q[128], want[128], got[128], sink = (float)s - 3;
             double p[KEYS], top = -1e300, sum = 0;
+            awq__head h;
+            memset(&h, 0, sizeof h);
+            h.k_at = AT;
+            h.v_at = AT + (size_t)(AWQ__PAGE * stride);
+            h.k_stride = h.v_stride = stride;
+            h.k_dim = dim;
+            h.v_dim = d >= 4 ? 32 : dim;
+            h.scale = 1.0f / sqrtf((float)dim);
+            h.cap = d >= 4 && d < 8 ? 3.0f : 0.0f;
+            h.sink = d >= 8 ? &sink : NULL;
             fill(q, dim, 13 + s, 4);
-            awq__ops_scalar.attend(q, page, AT, stride, first, last, dim, scale, want);
+            awq__ops_scalar.attend(q, page, &h, first, last, want);
             for (isa = 0; isa < 3; isa++) {
                 ctx.isa = isas[isa];
                 memset(got, 0xff, sizeof got);
-                awq__ops_for(&ctx)->attend(q, page, AT, stride, first, last, dim, scale, got);
-                CHECK_MSG(!memcmp(got, want, (size_t)dim * sizeof *got), "%s, dim %d, keys %d to %d",
+                awq__ops_for(&ctx)->attend(q, page, &h, first, last, got);
+                CHECK_MSG(!memcmp(got, want, (size_t)h.v_dim * sizeof *got), "%s, dim %d, keys %d to %d",
                           awq_isa_name(isas[isa]), (int)dim, (int)first, (int)last);
             }
             for (j = first; j <= last; j++) {
                 for (i = 0, p[j] = 0; i < dim; i++) p[j] += (double)q[i] * (double)k[j * stride + i];
-                p[j] *= scale;
+                p[j] *= (double)h.scale;
+                if (h.cap > 0) p[j] = (double)h.cap * tanh(p[j] / (double)h.cap);
                 top = AWQ__MAX(top, p[j]);
             }
             for (j = first; j <= last; j++) sum += p[j] = exp(p[j] - top);
-            for (i = 0; i < dim; i++) {
+            if (h.sink) sum += exp((double)sink - top);
+            for (i = 0; i < h.v_dim; i++) {
                 double x = 0;
                 for (j = first; j <= last; j++) x += p[j] / sum * (double)v[j * stride + i];
                 worst = AWQ__MAX(worst, fabs(x - (double)want[i]));

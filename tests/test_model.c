@@ -6,23 +6,15 @@
 #include "test.h"
 #include "tiny.h"
 
-static const char *const fixtures[] = {"llama_gqa",
-                                       "llama_tied",
-                                       "llama_headdim",
-                                       "llama_bias_fp32",
-                                       "llama_rope_linear",
-                                       "llama_rope_llama3",
-                                       "mistral",
-                                       "qwen2",
-                                       "qwen2_swa",
-                                       "qwen3",
-                                       "llama_awq_gemm",
-                                       "llama_awq_gemv",
-                                       "llama_awq_gemv_fast",
-                                       "qwen2_awq_gemm",
-                                       "qwen3_awq_gemm",
-                                       "llama_ct_pack_asym_fp16",
-                                       "llama_ct_pack_sym_bf16"};
+static const char *const fixtures[] = {
+    "cohere", "deepseek_v2", "deepseek_v3", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3", "glm4",
+    "glm4_moe", "gpt_oss", "granite", "granitemoe", "hunyuan_dense", "llama_awq_gemm",
+    "llama_awq_gemv", "llama_awq_gemv_fast", "llama_bias_fp32", "llama_ct_pack_asym_fp16",
+    "llama_ct_pack_sym_bf16", "llama_gqa", "llama_headdim", "llama_rope_dynamic", "llama_rope_linear",
+    "llama_rope_llama3", "llama_rope_yarn", "llama_tied", "mistral", "mixtral", "mixtral_awq_gemm",
+    "olmo2", "olmo3", "olmoe", "phi3", "phi3_longrope", "qwen2", "qwen2_awq_gemm", "qwen2_moe",
+    "qwen2_swa", "qwen3", "qwen3_awq_gemm", "qwen3_moe", "seed_oss", "smollm3", "stablelm",
+    "starcoder2"};
 enum { N_FIXTURES = sizeof fixtures / sizeof fixtures[0], MAX_PROMPT = 256, GREEDY = 24 };
 
 static double worst_logit, worst_hidden; /* over all fixtures */
@@ -70,6 +62,14 @@ static int fixture_open(awq_ctx *ctx, fixture *f, const char *name)
     f->n_greedy = read_ids(&j, "greedy_short_24", f->greedy);
     awq__json_free(ctx, &j);
     return f->n_short > 1 && f->n_long > 64 && f->n_greedy == GREEDY;
+}
+
+static const int32_t *read_long(const char *name) /* ids that every fixture's vocabulary has */
+{
+    static int32_t ids[60];
+    int i;
+    for (i = 0; i < 60; i++) ids[i] = (i * 37 + (int)name[0]) % 300;
+    return ids;
 }
 
 static void fixture_close(awq_ctx *ctx, fixture *f)
@@ -218,6 +218,209 @@ static void test_same_bits(void)
     }
 }
 
+/* the file system of the machine, with config.v4.json in the place of config.json */
+static int open_v4(void *user, const char *path, int for_write, void **file)
+{
+    char v4[1024];
+    size_t n = strlen(path);
+    if (n < 11 || strcmp(path + n - 11, "config.json") || (n > 18 && !strcmp(path + n - 22, "generation_config.json")))
+        return awq__os_open(user, path, for_write, file);
+    snprintf(v4, sizeof v4, "%.*sconfig.v4.json", (int)(n - 11), path);
+    return awq__os_open(user, v4, for_write, file);
+}
+
+/* config.v4.json gives the same model; so does reading without maps; memory is what was told */
+static void test_dialects(void)
+{
+    double worst = 0;
+    int k, v;
+    if (!TEST_DATA()) TEST_SKIP("AWQ_TEST_DATA is not set");
+    for (k = 0; k < N_FIXTURES; k++) {
+        uint64_t hash = 0;
+        for (v = 0; v < 4; v++) { /* as it is; v4; not mapped; rounded while loading */
+            char path[1024];
+            awq_model_desc md;
+            awq_memory told;
+            awq_runner_desc rd;
+            awq_session_desc sd;
+            awq_model *m = NULL;
+            awq_runner *r = NULL;
+            awq_session *s = NULL;
+            awq_ctx ctx;
+            double loading, all;
+            memset(&ctx, 0, sizeof ctx);
+            memset(&md, 0, sizeof md);
+            memset(&rd, 0, sizeof rd);
+            memset(&sd, 0, sizeof sd);
+            ctx.files = *awq__fs(&ctx);
+            if (v == 1) ctx.files.open = open_v4;
+            if (v >= 2) ctx.files.map = NULL;
+            if (v == 3) md.rtn_bits = 4, md.rtn_group_size = k % 2 ? -1 : 16;
+            rd.max_rows = 24;
+            sd.max_tokens = 100;
+            snprintf(path, sizeof path, "%s/fixtures/models/%s", TEST_DATA(), fixtures[k]);
+            CHECK_MSG(awq_memory_needed(&ctx, path, &md, &rd, &sd, 1, &told) == AWQ_OK, "%s: %s", fixtures[k],
+                      ctx.err.text);
+            ctx.memory_peak = 0;
+            CHECK_MSG(awq_model_load(&ctx, path, &md, &m) == AWQ_OK, "%s: %s", fixtures[k], ctx.err.text);
+            if (!m) continue;
+            loading = (double)ctx.memory_peak;
+            if (v == 0) hash = awq_model_hash(m);
+            if (v < 3) CHECK_MSG(awq_model_hash(m) == hash, "%s, %d: another hash", fixtures[k], v);
+            else CHECK_MSG((awq_model_hash(m) == hash) == (strstr(fixtures[k], "awq") || strstr(fixtures[k], "_ct_")),
+                           "%s: rounded, but the same hash", fixtures[k]);
+            CHECK(awq_runner_create(&ctx, m, &rd, &r) == AWQ_OK && awq_session_create(&ctx, r, &sd, &s) == AWQ_OK);
+            all = (double)ctx.memory_used;
+            CHECK_MSG(loading <= (double)told.loading && (double)told.loading <= 1.5 * loading + 1e6,
+                      "%s, %d: %.0f bytes told for loading, %.0f taken", fixtures[k], v, (double)told.loading, loading);
+            CHECK_MSG(all <= (double)(told.model + told.runner + told.session)
+                          && (double)(told.model + told.runner + told.session) <= 1.5 * all + 1e6,
+                      "%s, %d: %.0f bytes told, %.0f taken", fixtures[k], v,
+                      (double)(told.model + told.runner + told.session), all);
+            worst = AWQ__MAX(worst, (double)(told.model + told.runner + told.session) - all);
+            if (s) CHECK(awq_session_feed(&ctx, s, read_long(fixtures[k]), 60, NULL, NULL) == AWQ_OK);
+            awq_session_free(&ctx, s);
+            awq_runner_free(&ctx, r);
+            awq_model_free(&ctx, m);
+            CHECK(ctx.memory_used == 0);
+        }
+    }
+    printf("    memory: at most %.0f bytes more told than taken\n", worst);
+}
+
+/* Answers of several sessions on one runner, in slices of a microsecond, among them one that leaves in the
+   middle: each says what it says alone, and what transformers says. */
+static void test_together(void)
+{
+    enum { N = 4 };
+    int k, i;
+    if (!TEST_DATA()) TEST_SKIP("AWQ_TEST_DATA is not set");
+    for (k = 0; k < N_FIXTURES; k++) {
+        awq_ctx ctx;
+        fixture f;
+        memset(&ctx, 0, sizeof ctx);
+        if (!fixture_open(&ctx, &f, fixtures[k])) CHECK_MSG(0, "%s: %s", fixtures[k], ctx.err.text);
+        else {
+            awq_runner_desc rd;
+            awq_session_desc sd;
+            awq_runner *r = NULL;
+            awq_session *s[N];
+            awq_generate_desc d[N];
+            int32_t out[N][GREEDY];
+            memset(&rd, 0, sizeof rd);
+            memset(&sd, 0, sizeof sd);
+            rd.max_rows = 40;
+            sd.max_tokens = 128;
+            CHECK(awq_runner_create(&ctx, f.model, &rd, &r) == AWQ_OK);
+            for (i = 0; i < N; i++) {
+                memset(&d[i], 0, sizeof d[i]);
+                d[i].ids = i % 2 ? f.long_ids : f.short_ids;
+                d[i].n_ids = i % 2 ? 30 + i : f.n_short;
+                d[i].max_tokens = GREEDY;
+                d[i].ignore_eos = 1;
+                d[i].out_ids = out[i];
+                CHECK(awq_session_create(&ctx, r, &sd, &s[i]) == AWQ_OK);
+                CHECK_MSG(awq_ask(&ctx, s[i], &d[i]) == AWQ_OK, "%s", ctx.err.text);
+            }
+            for (i = 0; awq_session_busy(s[0]) || awq_session_busy(s[2]) || awq_session_busy(s[3]); i++) {
+                if (i == 40) awq_session_stop(&ctx, s[1]);
+                if (awq_step(&ctx, r, NULL, 0, i < 100 ? 1 : 200, NULL)) break;
+            }
+            CHECK_MSG(!memcmp(out[0], f.greedy, sizeof out[0]) && !memcmp(out[2], f.greedy, sizeof out[2]),
+                      "%s: not the reference's tokens", f.name);
+            for (i = 0; i < N; i++) awq_session_free(&ctx, s[i]);
+            awq_runner_free(&ctx, r);
+            memcpy(out[1], out[3], sizeof out[1]);
+            d[3].out_ids = out[3];
+            CHECK(awq_generate(&ctx, f.model, &d[3], NULL) == AWQ_OK);
+            CHECK_MSG(!memcmp(out[1], out[3], sizeof out[1]), "%s: alone it says something else", f.name);
+        }
+        fixture_close(&ctx, &f);
+    }
+}
+
+/* Rope that depends on the text's length: a text read in parts is computed anew when it grows long, a prefix of
+   short texts is not taken for a long one, saved and forked sessions keep theirs. */
+static void test_lengths(void)
+{
+    static const char *const names[] = {"llama_rope_dynamic", "phi3_longrope"};
+    int k;
+    if (!TEST_DATA()) TEST_SKIP("AWQ_TEST_DATA is not set");
+    for (k = 0; k < 2; k++) {
+        awq_ctx ctx;
+        fixture f;
+        memset(&ctx, 0, sizeof ctx);
+        if (!fixture_open(&ctx, &f, names[k])) CHECK_MSG(0, "%s: %s", names[k], ctx.err.text);
+        else {
+            size_t row = (size_t)f.vocab, bytes = row * sizeof(float);
+            float *whole = feed_all(&ctx, &f, f.long_ids, f.n_long, 7), *last = (float *)malloc(bytes);
+            float *head = feed_all(&ctx, &f, f.long_ids, 40, 7);
+            awq_session *s = NULL, *copy = NULL;
+            awq_runner *r;
+            char *saved;
+            CHECK(open_session(&ctx, f.model, f.n_long + 8, &s) == AWQ_OK);
+            r = s->runner;
+            CHECK(awq_session_feed(&ctx, s, f.long_ids, 40, NULL, last) == AWQ_OK);
+            CHECK(!memcmp(last, head + 39 * row, bytes) && s->kv.length == 0);
+            CHECK(awq_session_feed(&ctx, s, f.long_ids + 40, f.n_long - 40, NULL, last) == AWQ_OK);
+            CHECK_MSG(!memcmp(last, whole + (size_t)(f.n_long - 1) * row, bytes), "%s: in two parts", f.name);
+            CHECK(s->kv.length == (k ? 65 : f.n_long));
+            saved = (char *)malloc(awq_session_bytes(s));
+            CHECK(awq_session_save(&ctx, s, saved, awq_session_bytes(s)) == AWQ_OK);
+            CHECK(awq_session_fork(&ctx, s, NULL, &copy) == AWQ_OK && copy->kv.length == s->kv.length);
+            CHECK(awq_session_rewind(&ctx, s, 32) == AWQ_OK);
+            CHECK(awq_session_feed(&ctx, s, f.long_ids + 32, 8, NULL, last) == AWQ_OK);
+            CHECK_MSG(!memcmp(last, head + 39 * row, bytes), "%s: short again", f.name);
+            CHECK(awq_session_restore(&ctx, s, saved, awq_session_bytes(copy), NULL) == AWQ_OK);
+            CHECK(s->kv.length == copy->kv.length && s->kv.len == copy->kv.len);
+            awq_session_free(&ctx, copy);
+            awq_session_free(&ctx, s);
+            awq_runner_free(&ctx, r);
+            free(saved);
+            free(whole);
+            free(head);
+            free(last);
+        }
+        fixture_close(&ctx, &f);
+    }
+}
+
+/* every allocation of loading and running layers with experts, latent attention, turned and fused weights */
+static void test_failures_of_families(void)
+{
+    static const char *const names[] = {"deepseek_v3", "gpt_oss", "mixtral_awq_gemm", "phi3", "stablelm"};
+    int k;
+    if (!TEST_DATA()) TEST_SKIP("AWQ_TEST_DATA is not set");
+    for (k = 0; k < 10; k++) {
+        char path[1024];
+        long at = -1, reached;
+        snprintf(path, sizeof path, "%s/fixtures/models/%s", TEST_DATA(), names[k / 2]);
+        do {
+            fail_alloc f = {at++, 0, 0};
+            awq_ctx ctx;
+            awq_model_desc d;
+            awq_model *m = NULL;
+            awq_session *s = NULL;
+            awq_status st;
+            memset(&ctx, 0, sizeof ctx);
+            memset(&d, 0, sizeof d);
+            ctx.files = *awq__fs(&ctx);
+            if (k & 1) ctx.files.map = NULL, d.rtn_bits = 4;
+            ctx.allocator = fail_allocator(&f);
+            st = awq_model_load(&ctx, path, &d, &m);
+            if (!st) st = open_session(&ctx, m, 40, &s);
+            if (!st) st = awq_session_feed(&ctx, s, read_long("a"), 40, NULL, NULL);
+            close_session(&ctx, s);
+            awq_model_free(&ctx, m);
+            reached = f.fail_at < 0 || f.calls > f.fail_at;
+            CHECK_MSG(st == (f.fail_at >= 0 && reached ? AWQ_E_MEMORY : AWQ_OK), "%s %ld: %s", path, f.fail_at,
+                      ctx.err.text);
+            CHECK(f.live == 0 && ctx.memory_used == 0);
+        } while (reached);
+        CHECK(at > 20);
+    }
+}
+
 /* --- without data */
 static const int32_t tiny_ids[20] = {1, 5, 95, 0, 17, 33, 42, 42, 7, 80, 3, 61, 12, 90, 26, 54, 9, 71, 38, 2};
 
@@ -335,6 +538,85 @@ static void test_tiny_bits(void)
     }
 }
 
+/* the rows of two or three tensors as one */
+static void fuse(tiny *t, const char *name, const char *const *parts, int n)
+{
+    tiny_tensor *all;
+    int64_t rows = 0, in = 0;
+    size_t at = 0;
+    int i;
+    for (i = 0; i < n; i++) rows += tiny_find(t, parts[i])->shape[0], in = tiny_find(t, parts[i])->shape[1];
+    all = tiny_add(t, name, AWQ_F16, 2, rows, in);
+    for (i = 0; i < n; i++) {
+        tiny_tensor *x = tiny_find(t, parts[i]);
+        memcpy(all->data + at, x->data, x->bytes);
+        at += x->bytes;
+    }
+    for (i = 0; i < n; i++) tiny_remove(t, parts[i]);
+}
+
+/* what is stored as rows of one tensor computes as if it were not: phi3 as llama, dense, rounded, packed */
+static void test_fused(void)
+{
+    static const char *const qkv[] = {"model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.weight",
+                                      "model.layers.0.self_attn.v_proj.weight"},
+                             *const gate_up[] = {"model.layers.0.mlp.gate_proj.weight",
+                                                 "model.layers.0.mlp.up_proj.weight"};
+    static const struct {
+        const char *name;
+        int64_t out, in;
+    } packed[] = {{"model.layers.0.self_attn.qkv_proj", 128, 64}, {"model.layers.0.self_attn.o_proj", 64, 64},
+                  {"model.layers.0.mlp.gate_up_proj", 256, 64}, {"model.layers.0.mlp.down_proj", 64, 128}};
+    float want[2][96], got[96];
+    awq_model_desc d;
+    awq_ctx ctx;
+    tiny t;
+    int k, i;
+    memset(&d, 0, sizeof d);
+    for (k = 0; k < 2; k++) {
+        tiny_llama(&t);
+        ctx = tiny_ctx(&t);
+        d.rtn_bits = k ? 4 : 0, d.rtn_group_size = 32;
+        CHECK(tiny_run(&ctx, &d, 0, want[k]) == AWQ_OK);
+        tiny_set(&t, "model_type", "\"phi3\"");
+        fuse(&t, "model.layers.0.self_attn.qkv_proj.weight", qkv, 3);
+        fuse(&t, "model.layers.0.mlp.gate_up_proj.weight", gate_up, 2);
+        ctx = tiny_ctx(&t);
+        CHECK_MSG(tiny_run(&ctx, &d, 0, got) == AWQ_OK, "%s", ctx.err.text);
+        CHECK(!memcmp(got, want[k], sizeof got));
+        ctx.files.map = NULL;
+        CHECK(tiny_run(&ctx, &d, 0, got) == AWQ_OK && !memcmp(got, want[k], sizeof got));
+        if (k) break;
+        tiny_free(&t);
+    }
+    for (i = 0; i < 4; i++) {
+        char name[160];
+        float *dense = (float *)malloc((size_t)(packed[i].out * packed[i].in) * sizeof *dense);
+        awq_qweight w;
+        awq_packed p;
+        snprintf(name, sizeof name, "%s.weight", packed[i].name);
+        awq__to_float(AWQ_F16, tiny_find(&t, name)->data, packed[i].out * packed[i].in, dense);
+        tiny_remove(&t, name);
+        CHECK(awq_qweight_alloc(&ctx, packed[i].out, packed[i].in, 4, 32, 0, &w) == AWQ_OK);
+        CHECK(awq_quantize(&ctx, dense, &w) == AWQ_OK && awq_layout_describe(&ctx, AWQ_LAYOUT_GEMM, &w, &p) == AWQ_OK);
+        for (k = 0; k < p.n_tensors; k++) {
+            snprintf(name, sizeof name, "%s.%s", packed[i].name, p.tensor[k].suffix);
+            p.tensor[k].data = tiny_add(&t, name, p.tensor[k].dtype, 2, p.tensor[k].shape[0], p.tensor[k].shape[1])->data;
+        }
+        CHECK(awq_pack(&ctx, &w, &p) == AWQ_OK);
+        awq_qweight_free(&ctx, &w);
+        free(dense);
+    }
+    CHECK(ctx.memory_used == 0);
+    tiny_set(&t, "quantization_config", "{\"quant_method\": \"awq\", \"bits\": 4, \"group_size\": 32, "
+             "\"version\": \"gemm\", \"zero_point\": true}");
+    memset(&d, 0, sizeof d);
+    ctx = tiny_ctx(&t);
+    CHECK_MSG(tiny_run(&ctx, &d, 0, got) == AWQ_OK, "%s", ctx.err.text);
+    CHECK(!memcmp(got, want[1], sizeof got));
+    tiny_free(&t);
+}
+
 static int stop_at_once(void *user, const awq_progress *p)
 {
     (void)user;
@@ -420,9 +702,14 @@ int main(int argc, char **argv)
     TEST_BEGIN(argc, argv);
     RUN(test_session);
     RUN(test_tiny_bits);
+    RUN(test_fused);
     RUN(test_refused);
     RUN(test_failures);
     RUN(test_reference);
     RUN(test_same_bits);
+    RUN(test_dialects);
+    RUN(test_together);
+    RUN(test_lengths);
+    RUN(test_failures_of_families);
     return TEST_END();
 }

@@ -2325,7 +2325,7 @@ static void test_numbers(void) /* NaN: only those that meet it fail */
     CHECK(awq_session_answer(ctx, s[0], &r) == AWQ_OK);
     CHECK(!memcmp(awq_session_ids(s[0]) + 30, want[5], 4 * (size_t)r.tokens));
     /* the layer is named */
-    norm = w->m->layers[1].input_norm;
+    norm = w->m->layers[1].vec[AWQ_INPUT_NORM];
     norm[0] = NAN;
     CHECK(awq_session_rewind(ctx, s[0], 0) == AWQ_OK);
     ask(ctx, s[0], &d, ids[3], 30);
