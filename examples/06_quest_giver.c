@@ -3,7 +3,11 @@
        ./06_quest_giver [MODEL]
    You learn: awq_grammar from a JSON schema and from a list of choices, sampling with a seed, and how an answer that ran
    out of tokens is told from a whole one. The demo model knows names and trades but has never seen JSON: the grammar
-   supplies the form. */
+   supplies the form. Output for the demo model:
+       {"giver": "Bram", "goal": "fetch", "reward": 45, "danger": true}   (35 tokens, complete)
+       {"giver": "Anwen", "goal": "escort", "reward": 120, "danger": true }   (40 tokens, complete)
+       ...
+       {"giver":   (5 tokens, cut off) */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include <stdio.h>
@@ -26,6 +30,7 @@ static int print_text(void *user, const char *text, size_t bytes)
 int main(int argc, char **argv)
 {
     static const char *const moods[] = {"friendly", "wary", "hostile"};
+    static const char *const prompts[] = {"A quest from Bram: ", "A quest from Ottilie: ", "A quest from Zara: "};
     awq_ctx ctx;
     awq_model *model = NULL;
     awq_grammar *quest = NULL, *mood = NULL;
@@ -47,7 +52,7 @@ int main(int argc, char **argv)
 
     desc.on_text = print_text;
     for (i = 0; i < 3; i++) {
-        desc.prompt = "A quest from Bram: ";
+        desc.prompt = prompts[i];
         desc.grammar = quest;
         desc.max_tokens = 96;
         desc.sampling.temperature = 0.8f;
@@ -61,7 +66,7 @@ int main(int argc, char **argv)
     if (awq_generate(&ctx, model, &desc, &result)) goto out;
     printf("\n");
 
-    desc.prompt = "A quest from Bram: ";
+    desc.prompt = prompts[0];
     desc.grammar = quest;
     desc.max_tokens = 5; /* too few */
     if (awq_generate(&ctx, model, &desc, &result)) goto out;
