@@ -15665,11 +15665,6 @@ static awq_status awq__gr_walk(awq_ctx *ctx, awq_grammar *g, int32_t state, cons
     return AWQ_OK;
 }
 
-static awq_status awq__gr_next(awq_ctx *ctx, awq_grammar *g, int32_t state, unsigned char byte, int32_t *next)
-{
-    return awq__gr_walk(ctx, g, state, (const char *)&byte, 1, next);
-}
-
 /* --- the vocabulary: tokens as bytes, sorted, as a tree in preorder; may be shared */
 typedef struct awq__gr_branch { /* a byte behind those of its parent */
     uint32_t end;   /* the first node that is not below */

@@ -8,6 +8,11 @@
 #define AWQ__GR_WORK 300000 /* so that one input takes milliseconds */
 #include "../awq.h"
 
+static awq_status step_byte(awq_ctx *ctx, awq_grammar *g, int32_t state, unsigned char byte, int32_t *next)
+{
+    return awq__gr_walk(ctx, g, state, (const char *)&byte, 1, next);
+}
+
 static void check(int ok)
 {
     if (!ok) abort();
@@ -24,7 +29,7 @@ static void use(awq_ctx *ctx, awq_grammar *g, const char *text, size_t n)
     check(state > 0);
     awq__gr_hold(g, state, 1);
     for (i = 0; i < n && !one && state; i++) {
-        one = awq__gr_next(ctx, g, state, (unsigned char)text[i], &next);
+        one = step_byte(ctx, g, state, (unsigned char)text[i], &next);
         if (one) break;
         awq__gr_hold(g, next, 1);
         awq__gr_hold(g, state, -1);
@@ -38,7 +43,7 @@ static void use(awq_ctx *ctx, awq_grammar *g, const char *text, size_t n)
         int c, from = n ? (unsigned char)text[i % n] : 0, found = 0;
         for (k = 0; k < 256 && !found; k++) {
             c = (from + (int)k) % 256;
-            one = awq__gr_next(ctx, g, state, (unsigned char)c, &next);
+            one = step_byte(ctx, g, state, (unsigned char)c, &next);
             if (one) return;
             found = next != 0;
         }

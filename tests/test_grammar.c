@@ -8,6 +8,11 @@
 #include "../awq.h"
 #include "test.h"
 
+static awq_status step_byte(awq_ctx *ctx, awq_grammar *g, int32_t state, unsigned char byte, int32_t *next)
+{
+    return awq__gr_walk(ctx, g, state, (const char *)&byte, 1, next);
+}
+
 static awq_grammar_desc desc_of(const char *gbnf, const char *schema)
 {
     awq_grammar_desc d;
@@ -293,7 +298,7 @@ static void test_choices(void)
     CHECK(!awq__gr_walk(&ctx, g, start, "golden", 6, &s) && awq__gr_accepts(g, s) && awq__gr_ends(g, s));
     CHECK(!awq__gr_walk(&ctx, g, start, "gol", 3, &s) && s && !awq__gr_accepts(g, s) && !awq__gr_ends(g, s));
     CHECK(!awq__gr_walk(&ctx, g, start, "gx", 2, &s) && s == 0);
-    CHECK(!awq__gr_next(&ctx, g, 0, 'a', &s) && s == 0 && !awq__gr_accepts(g, 0) && !awq__gr_ends(g, 0));
+    CHECK(!step_byte(&ctx, g, 0, 'a', &s) && s == 0 && !awq__gr_accepts(g, 0) && !awq__gr_ends(g, 0));
     awq_grammar_free(&ctx, g);
     for (i = 0; i < 5000; i++) sprintf(many[i], "%d", i * 7), list[i] = many[i];
     d.choices = list;
@@ -357,13 +362,13 @@ static void test_no_dead_ends(void)
             awq__gr_hold(g, s, 1);
             for (step = 0; step < 20000 && s; step++) {
                 for (c = n = 0; c < 256; c++) {
-                    CHECK(!awq__gr_next(&ctx, g, s, (unsigned char)c, &next));
+                    CHECK(!step_byte(&ctx, g, s, (unsigned char)c, &next));
                     if (next) live[n++] = (unsigned char)c;
                 }
                 if (!n && !awq__gr_accepts(g, s)) CHECK_MSG(0, "a dead end in %s", grammars[i]);
                 if (!n) break;
                 c = walk % 2 || step < 600 ? live[dice((uint32_t)n)] : live[0];
-                CHECK(!awq__gr_next(&ctx, g, s, (unsigned char)c, &next));
+                CHECK(!step_byte(&ctx, g, s, (unsigned char)c, &next));
                 awq__gr_hold(g, next, 1);
                 awq__gr_hold(g, s, -1);
                 s = next;
@@ -1030,7 +1035,7 @@ static void test_out_of_room(void)
     CHECK(!awq_grammar_create(&ctx, &d, &g));
     awq__gr_start(&ctx, g, &s);
     for (i = 0; i < 5000; i++) { /* every state is held */
-        st = awq__gr_next(&ctx, g, s, 'a', &next);
+        st = step_byte(&ctx, g, s, 'a', &next);
         if (st) break;
         awq__gr_hold(g, next, 1);
         s = next;
@@ -1038,7 +1043,7 @@ static void test_out_of_room(void)
     CHECK_MSG(st == AWQ_E_LIMIT && i > 20 && strstr(ctx.err.text, "states in use"), "%s after %d: %s",
               awq_status_name(st), i, ctx.err.text);
     for (i = 1; i <= (int)g->max_states; i++) g->states[i].hold = i == g->start;
-    CHECK(!awq__gr_next(&ctx, g, g->start, 'a', &next) && next); /* and goes on once they are let go */
+    CHECK(!step_byte(&ctx, g, g->start, 'a', &next) && next); /* and goes on once they are let go */
     awq_grammar_free(&ctx, g);
     /* 2^n stacks after n bytes */
     d.gbnf = "root ::= \"a\" root \"b\" | \"a\" root \"c\" | \"x\"";

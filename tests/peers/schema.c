@@ -5,6 +5,11 @@
 #define AWQ_IMPLEMENTATION
 #include "../../awq.h"
 
+static awq_status step_byte(awq_ctx *ctx, awq_grammar *g, int32_t state, unsigned char byte, int32_t *next)
+{
+    return awq__gr_walk(ctx, g, state, (const char *)&byte, 1, next);
+}
+
 #define LONGEST 4096
 #define SEARCH 60000 /* states */
 
@@ -34,7 +39,7 @@ static size_t finish(awq_ctx *ctx, awq_grammar *g, int32_t state, char *text)
         }
         for (c = 0; c < 256; c++) {
             int32_t next;
-            if (awq__gr_next(ctx, g, queue[at], (unsigned char)c, &next)) exit((puts(ctx->err.text), 1));
+            if (step_byte(ctx, g, queue[at], (unsigned char)c, &next)) exit((puts(ctx->err.text), 1));
             if (!next || seen[next] || n == SEARCH) continue;
             seen[next] = 1;
             by[n] = (unsigned char)c;
@@ -56,7 +61,7 @@ static size_t sentence(awq_ctx *ctx, awq_grammar *g, char *text)
         int c, n = 0, k;
         if (awq__gr_ends(g, state) || (awq__gr_accepts(g, state) && !dice(8))) return len;
         for (c = 0; c < 256; c++) {
-            if (awq__gr_next(ctx, g, state, (unsigned char)c, &next[c])) exit((puts(ctx->err.text), 1));
+            if (step_byte(ctx, g, state, (unsigned char)c, &next[c])) exit((puts(ctx->err.text), 1));
             if (!next[c]) continue;
             for (k = 0; k < n && kinds[k] != next[c]; k++)
                 ;
