@@ -101,5 +101,7 @@ mutated stories order zp1 set:group_size=64 set:bits=8
 model demo tools/demo/model tools/demo/calib.txt 128
 [ -z "${AWQ_SMOLLM2:-}" ] || model smollm2 "$AWQ_SMOLLM2" "$D/data/wikitext2_valid.txt" 64
 
+if python3 tests/peers/schema.py; then passed=$((passed + 1)); else failed=$((failed + 1)); fi # one for all its schemas
+
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" -eq 0 ]
