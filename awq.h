@@ -41,6 +41,7 @@
        >>quantize
        >>layouts
        >>ops
+       >>tiles
        >>matmul
        >>search
        >>tensors
@@ -166,7 +167,16 @@ typedef struct awq_progress {
 
 typedef enum awq_log_level { AWQ_LOG_DEBUG = 0, AWQ_LOG_INFO, AWQ_LOG_WARN } awq_log_level;
 
-typedef enum awq_isa { AWQ_ISA_AUTO = 0, AWQ_ISA_SCALAR, AWQ_ISA_AVX2, AWQ_ISA_AVX512 } awq_isa;
+/* In order: a processor with one of these has those before it. */
+typedef enum awq_isa {
+    AWQ_ISA_AUTO = 0,
+    AWQ_ISA_SCALAR,
+    AWQ_ISA_AVX2,        /* with FMA and F16C */
+    AWQ_ISA_AVX2_VNNI,
+    AWQ_ISA_AVX512,      /* F, BW, DQ, VL */
+    AWQ_ISA_AVX512_VNNI,
+    AWQ_ISA_AMX          /* TILE, INT8, BF16 */
+} awq_isa;
 
 typedef struct awq_error {
     awq_status status;
@@ -306,6 +316,16 @@ AWQ_API awq_status awq_unpack(awq_ctx *ctx, const awq_packed *p, awq_qweight *w)
 /* -------------------------------------------------------------------------------------------------------------
    matmul: y[m, out_features] = x[m, in_features] W^T (+ bias), fp32 activations times weights of any kind */
 
+/* How products are computed.
+   fast           the quickest way for the shape: integer products of x rounded to 12 bits, with one step for
+                  every 128 columns or fewer; many rows of x at once on AMX: bf16
+   deterministic  integer products always: the same bits whatever the batch, on every processor
+   exact          fp32 activations times dequantized weights, summed in a fixed order: the specification of what
+                  a model says; also the same bits everywhere, and slower
+   In every mode results do not depend on the number of threads. */
+typedef enum awq_mode { AWQ_MODE_FAST = 0, AWQ_MODE_DETERMINISTIC, AWQ_MODE_EXACT } awq_mode;
+AWQ_API const char *awq_mode_name(awq_mode mode);
+
 /* One linear, ready to run: read-only, may be shared. Fields are for the library. */
 typedef struct awq_linear {
     int64_t out_features, in_features, group_size, groups; /* groups of a row */
@@ -317,19 +337,25 @@ typedef struct awq_linear {
     const float *scales;  /* [out, n_groups] */
     const float *offsets; /* [out, n_groups] */
     const float *bias;    /* [out], or NULL */
-    void *owned[4];
+    int64_t chunk, chunks; /* columns in a chunk, chunks of a row, of codes in tiles; 0: in rows */
+    const uint8_t *params; /* scales and zeros of tiles */
+    int wide_scales;      /* their scales are fp32: some are no fp16 numbers */
+    awq_mode mode;
+    void *owned[3];
 } awq_linear;
 
-/* w and bias (or NULL) are copied. zeros_rounded: the zero term is fp16(-scale * zero), as gemv_fast has it. */
-AWQ_API awq_status awq_linear_prepare(awq_ctx *ctx, const awq_qweight *w, int zeros_rounded, const float *bias,
-                                      awq_linear *l);
+/* w and bias (or NULL) are copied. zeros_rounded: the zero term is fp16(-scale * zero), as gemv_fast has it;
+   the integer modes take zero itself. Groups with no divisor of 16 or more that is a multiple of 8 are run
+   exactly in every mode. */
+AWQ_API awq_status awq_linear_prepare(awq_ctx *ctx, const awq_qweight *w, awq_mode mode, int zeros_rounded,
+                                      const float *bias, awq_linear *l);
 /* Dense weights [out_features, in_features], F32, F16 or BF16. Weight and bias stay the caller's. */
 AWQ_API awq_status awq_linear_dense(awq_ctx *ctx, awq_dtype dtype, const void *weight, int64_t out_features,
                                     int64_t in_features, const float *bias, awq_linear *l);
 AWQ_API void awq_linear_free(awq_ctx *ctx, awq_linear *l);
 AWQ_API size_t awq_linear_bytes(const awq_linear *l); /* allocated by awq_linear_prepare */
-/* y must not overlap x. The same bits for every instruction set and number of threads, and for a token alone or
-   with others. */
+/* y must not overlap x. But for fast mode the same bits for every instruction set and number of threads, and
+   for a token alone or with others. Integer modes allocate room for x while they run. */
 AWQ_API awq_status awq_linear_run(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t m, float *y);
 
 /* -------------------------------------------------------------------------------------------------------------
@@ -727,6 +753,9 @@ AWQ_API awq_status awq_grammar_match(awq_ctx *ctx, awq_grammar *grammar, const c
 typedef struct awq_model awq_model;
 
 typedef struct awq_model_desc {
+    awq_mode mode;          /* zero: fast */
+    int head_bits;          /* 8: the output head, and the embeddings if they are one, are rounded to 8 bits
+                               while loading and take half the memory and time; 0: as stored */
     int rtn_bits;           /* 2..8: round the decoder's dense linears to nearest while loading; 0: as stored */
     int64_t rtn_group_size; /* 0: 128, or the largest of 128, 64, 32 that divides; -1: whole row */
     int rtn_symmetric;
@@ -1128,6 +1157,11 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
 #  endif
 #else
 #  define AWQ__X86 0
+#endif
+#if AWQ__X86 && (defined(__clang__) ? __clang_major__ >= 12 : defined(__GNUC__) && __GNUC__ >= 11)
+#  define AWQ__AMX 1
+#else
+#  define AWQ__AMX 0
 #endif
 
 #if defined(__FAST_MATH__)
@@ -2225,35 +2259,79 @@ static void awq__sincos(double x, float *s, float *c)
     }
 }
 
-/* --- instruction sets: CPUID says what the processor has, XGETBV what the system saves */
+/* a * b + c rounded once, on machines without the instruction too: the product of two floats is exact in
+   double; the sum, with its error known (TwoSum), is rounded to odd, and then the rounding to float is right
+   (Boldo, Melquiond: "Emulation of FMA and correctly rounded sums", 2008). */
+static float awq__fma(float a, float b, float c)
+{
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__aarch64__)
+    return fmaf(a, b, c);
+#else
+    double p = (double)a * b, s = p + c, t = s - p, e = (p - (s - t)) + (c - t);
+    uint64_t u;
+    if (e < 0 || e > 0) { /* neither exact nor infinite */
+        memcpy(&u, &s, 8);
+        if (!(u & 1)) u += (e > 0) == (s > 0) ? 1 : (uint64_t)-1;
+        memcpy(&s, &u, 8);
+    }
+    return (float)s;
+#endif
+}
+
+/* --- instruction sets: CPUID says what the processor has, XGETBV what the system saves. Linux wants to be
+   asked for the registers of AMX, once for a process. */
+#if AWQ__X86
+static void awq__cpuid(unsigned leaf, unsigned sub, unsigned r[4])
+{
+#  ifdef _MSC_VER
+    int v[4];
+    __cpuidex(v, (int)leaf, (int)sub);
+    memcpy(r, v, sizeof v);
+#  else
+    __cpuid_count(leaf, sub, r[0], r[1], r[2], r[3]);
+#  endif
+}
+
+static int awq__amx_allowed(void)
+{
+#  if AWQ__AMX && defined(__linux__)
+    long failed; /* arch_prctl(ARCH_REQ_XCOMP_PERM, tile data) */
+    __asm__ volatile("syscall" : "=a"(failed) : "0"(158L), "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
+    return !failed;
+#  else
+    return 0;
+#  endif
+}
+#endif
+
 AWQ_API awq_isa awq_best_isa(void)
 {
 #if AWQ__X86
-    unsigned a, b, c, d, xcr;
+    unsigned r[4], xcr, f1, b7, c7, d7;
+    awq__cpuid(0, 0, r);
+    if (r[0] < 7) return AWQ_ISA_SCALAR;
+    awq__cpuid(1, 0, r);
+    f1 = r[2];
+    if (!(f1 >> 27 & 1)) return AWQ_ISA_SCALAR; /* no XGETBV */
 #  ifdef _MSC_VER
-    int r[4];
-    __cpuid(r, 1);
-    c = (unsigned)r[2];
-    if (!(c >> 27 & 1)) return AWQ_ISA_SCALAR;
     xcr = (unsigned)_xgetbv(0);
-    __cpuidex(r, 7, 0);
-    b = (unsigned)r[1];
-    (void)a, (void)d;
 #  else
-    unsigned hi;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return AWQ_ISA_SCALAR;
-    __asm__ volatile("xgetbv" : "=a"(xcr), "=d"(hi) : "c"(0));
-    {
-        unsigned c1 = c, c7;
-        if (!__get_cpuid_count(7, 0, &a, &b, &c7, &d)) return AWQ_ISA_SCALAR;
-        c = c1;
-    }
+    __asm__ volatile("xgetbv" : "=a"(xcr), "=d"(r[3]) : "c"(0));
 #  endif
+    awq__cpuid(7, 0, r);
+    b7 = r[1];
+    c7 = r[2];
+    d7 = r[3];
+    if (r[0] >= 1) awq__cpuid(7, 1, r);
+    else r[0] = 0;
     /* FMA F16C AVX2 */
-    if ((xcr & 6) != 6 || !(c >> 12 & 1) || !(c >> 29 & 1) || !(b >> 5 & 1)) return AWQ_ISA_SCALAR;
-    if ((xcr & 0xe6) == 0xe6 && (b >> 16 & 1) && (b >> 17 & 1) && (b >> 30 & 1) && (b >> 31 & 1))
-        return AWQ_ISA_AVX512; /* F DQ BW VL */
-    return AWQ_ISA_AVX2;
+    if ((xcr & 6) != 6 || !(f1 >> 12 & 1) || !(f1 >> 29 & 1) || !(b7 >> 5 & 1)) return AWQ_ISA_SCALAR;
+    if ((xcr & 0xe6) == 0xe6 && (b7 >> 16 & 1) && (b7 >> 17 & 1) && (b7 >> 30 & 1) && (b7 >> 31 & 1)) {
+        if (!(c7 >> 11 & 1)) return AWQ_ISA_AVX512;
+        return (xcr >> 17 & 3) == 3 && (d7 >> 22 & 1) && (d7 >> 24 & 1) && (d7 >> 25 & 1) && awq__amx_allowed()
+                   ? AWQ_ISA_AMX : AWQ_ISA_AVX512_VNNI;
+    }
+    return r[0] >> 4 & 1 ? AWQ_ISA_AVX2_VNNI : AWQ_ISA_AVX2;
 #else
     return AWQ_ISA_SCALAR;
 #endif
@@ -2261,8 +2339,8 @@ AWQ_API awq_isa awq_best_isa(void)
 
 AWQ_API const char *awq_isa_name(awq_isa isa)
 {
-    static const char *const names[] = {"auto", "scalar", "avx2", "avx512"};
-    return (unsigned)isa < 4 ? names[isa] : "?";
+    static const char *const names[] = {"auto", "scalar", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "amx"};
+    return (unsigned)isa < sizeof names / sizeof names[0] ? names[isa] : "?";
 }
 
 static awq_isa awq__isa(awq_ctx *ctx)
@@ -3967,6 +4045,8 @@ typedef struct awq__ops {
 #else
 #  define AWQ__VECTORIZE
 #endif
+#define AWQ__AVX2 AWQ__TARGET("avx2,fma,f16c")
+#define AWQ__AVX512 AWQ__TARGET("avx2,f16c,avx512f,avx512bw,avx512vl")
 
 AWQ__OPS(scalar, AWQ__VECTORIZE)
 #if AWQ__X86
@@ -3978,12 +4058,561 @@ static const awq__ops *awq__ops_for(awq_ctx *ctx)
 {
 #if AWQ__X86
     awq_isa isa = awq__isa(ctx);
-    if (isa == AWQ_ISA_AVX512) return &awq__ops_avx512;
-    if (isa == AWQ_ISA_AVX2) return &awq__ops_avx2;
+    if (isa >= AWQ_ISA_AVX512) return &awq__ops_avx512;
+    if (isa >= AWQ_ISA_AVX2) return &awq__ops_avx2;
 #else
     (void)ctx;
 #endif
     return &awq__ops_scalar;
+}
+
+/* -------------------------------------------------------------------------------------------------------------
+   MARK: >>tiles
+   y = x W^T in integer arithmetic, for the modes fast and deterministic. A row of x is cut into the chunks of
+   W; each becomes 12-bit integers with a step of its own, x = step (16 hi + lo), hi in -128 .. 127, lo in
+   -8 .. 7. Sums of codes times integers are exact in any order; then chunk after chunk
+       y = fma(float(sum(code x) - zero sum(x)), scale * step, y)
+   so that every instruction set, batch and number of threads gives the same bits. The error of x is at most
+   max|x| / 4078 within a chunk, less than that of bf16.
+
+   Chunks divide the groups: the largest multiple of 8 up to 128 that does. Codes lie in [blocks of 16 rows]
+   [chunks][vectors of 64 bytes]; byte 4 n + b of vector j is of row n and column
+       8 bits                4 j + b
+       4 bits, low nibble    4 j + b        high nibble    chunk / 2 + 4 j + b
+   so that a vector is a row of an AMX tile and what vpdpbusd takes with 4 columns of x in every lane. Codes of
+   less than 4 bits are stored as 4, of 5 to 7 as 8. Scales and zeros: [blocks][groups][16 bytes, 16 fp16 or
+   fp32]. The number of blocks is even, for kernels that read two of them side by side.
+
+   x, packed: tiles of up to 16 rows; a tile is [chunks][rows][hi chunk, lo chunk], with steps and sums
+   [chunks][rows] beside it. Tests: tests/test_tiles.c; speed: tests/bench/bench_matmul.c */
+
+#define AWQ__TILE_ROWS 16                     /* of x in a tile */
+#define AWQ__TILE_OUT 32                      /* rows of W in a strip: two blocks */
+#define AWQ__TILE_MOST 64                     /* rows of x that a strip is multiplied with at a time */
+#define AWQ__TILE_LEAST 16                    /* columns in a chunk; groups that want less stay as they are */
+#define AWQ__TILE_SLACK (AWQ__TILE_ROWS * 256) /* that kernels may read, not use, behind a packed x */
+
+/* x as kernels of this section take it: rows * columns * 2 + slack bytes and rows * chunks numbers */
+typedef struct awq__tiled_x {
+    int8_t *codes;
+    float *step;
+    int32_t *sum;
+} awq__tiled_x;
+
+static int64_t awq__tile_chunk(int64_t group_size) /* 0: none */
+{
+    int64_t w;
+    for (w = 128; w >= AWQ__TILE_LEAST; w -= 8)
+        if (group_size % w == 0) return w;
+    return 0;
+}
+
+static int64_t awq__tile_bytes(const awq_linear *l) /* of the codes of a chunk of a block */
+{
+    return l->chunk * (l->bits == 4 ? 8 : 16);
+}
+
+static int64_t awq__tile_params(const awq_linear *l) { return l->wide_scales ? 80 : 48; } /* bytes of a group */
+
+static float awq__tile_scale(const awq_linear *l, const uint8_t *params, int row)
+{
+    uint16_t half;
+    float scale;
+    memcpy(&half, params + 16 + 2 * row, 2);
+    if (l->wide_scales) memcpy(&scale, params + 16 + 4 * row, 4);
+    else scale = awq__f16_float(half);
+    return scale;
+}
+
+/* the tile that row r of m belongs to, or starts when r is a multiple of 16 */
+static awq__tiled_x awq__tile_of(const awq_linear *l, const awq__tiled_x *x, int64_t r)
+{
+    awq__tiled_x t = *x;
+    r -= r % AWQ__TILE_ROWS;
+    if (!r) return t;
+    t.codes += 2 * r * l->in_features;
+    t.step += r * l->chunks;
+    t.sum += r * l->chunks;
+    return t;
+}
+
+/* One chunk of n <= 128 values. Too small to divide by, they are 0; NaN and Inf become a step of NaN. */
+AWQ__INLINE void awq__tile_pack_body(const float *x, int64_t n, int8_t *hi, int8_t *lo, float *step,
+                                     int32_t *sum)
+{
+    uint32_t top = 0, u;
+    int32_t total = 0;
+    float most, inverse;
+    int64_t i;
+    for (i = 0; i < n; i++) {
+        memcpy(&u, x + i, 4);
+        u &= 0x7fffffff;
+        top = u > top ? u : top;
+    }
+    memcpy(&most, &top, 4);
+    if (top >= 0x7f800000 || most < 1e-35f) {
+        memset(hi, 0, (size_t)n);
+        memset(lo, 0, (size_t)n);
+        *step = top >= 0x7f800000 ? NAN : 0;
+        *sum = 0;
+        return;
+    }
+    inverse = 2039.0f / most;
+    for (i = 0; i < n; i++) {
+        int32_t q = (int32_t)(x[i] * inverse + 12582912.0f - 12582912.0f), h = (q + 8) >> 4;
+        hi[i] = (int8_t)h;
+        lo[i] = (int8_t)(q - 16 * h);
+        total += q;
+    }
+    *step = most / 2039.0f;
+    *sum = total;
+}
+
+typedef void (*awq__tile_pack_fn)(const float *x, int64_t n, int8_t *hi, int8_t *lo, float *step, int32_t *sum);
+
+AWQ__VECTORIZE static void awq__tile_pack_scalar(const float *x, int64_t n, int8_t *hi, int8_t *lo, float *step,
+                                                 int32_t *sum)
+{
+    awq__tile_pack_body(x, n, hi, lo, step, sum);
+}
+
+/* 32 rows of W from block on times m <= 64 rows of x, the first of them the first of a tile: y [m][32] */
+typedef void (*awq__tile_fn)(const awq_linear *l, int64_t block, const awq__tiled_x *x, int64_t m, float *y);
+
+static void awq__tile_scalar(const awq_linear *l, int64_t block, const awq__tiled_x *x, int64_t m, float *y)
+{
+    int64_t w = l->chunk, bytes = awq__tile_bytes(l), per = l->chunks / l->groups, c, t, j;
+    int b, n, k, four = l->bits == 4;
+    memset(y, 0, (size_t)(m * AWQ__TILE_OUT) * sizeof *y);
+    for (t = 0; t < m; t++)
+        for (b = 0; b < 2; b++)
+            for (c = 0; c < l->chunks; c++) {
+                const uint8_t *code = (const uint8_t *)l->weight + ((block + b) * l->chunks + c) * bytes;
+                const uint8_t *p = l->params + ((block + b) * l->groups + c / per) * awq__tile_params(l);
+                awq__tiled_x tile = awq__tile_of(l, x, t);
+                int64_t at = c * AWQ__MIN(m - t / AWQ__TILE_ROWS * AWQ__TILE_ROWS, (int64_t)AWQ__TILE_ROWS)
+                             + t % AWQ__TILE_ROWS;
+                const int8_t *hi = tile.codes + at * 2 * w, *lo = hi + w;
+                float step = tile.step[at], *out = y + t * AWQ__TILE_OUT + 16 * b;
+                int32_t sum[16];
+                memset(sum, 0, sizeof sum);
+                for (j = 0; j < bytes / 64; j++)
+                    for (n = 0; n < 16; n++)
+                        for (k = 0; k < 4; k++) {
+                            int64_t i = 4 * j + k;
+                            int v = code[64 * j + 4 * n + k];
+                            if (four) sum[n] += (v >> 4) * (16 * hi[w / 2 + i] + lo[w / 2 + i]);
+                            sum[n] += (four ? v & 15 : v) * (16 * hi[i] + lo[i]);
+                        }
+                for (n = 0; n < 16; n++) {
+                    sum[n] -= p[n] * tile.sum[at];
+                    out[n] = awq__fma((float)sum[n], awq__tile_scale(l, p, n) * step, out[n]);
+                }
+            }
+}
+
+#if AWQ__X86
+AWQ__VECTORIZE AWQ__AVX2 static void awq__tile_pack_avx2(const float *x, int64_t n, int8_t *hi, int8_t *lo,
+                                                         float *step, int32_t *sum)
+{
+    awq__tile_pack_body(x, n, hi, lo, step, sum);
+}
+
+/* Rows of x that a kernel takes side by side, each with sums of its own: m(t) for every one of them. */
+#define AWQ__ROWS1(m) m(0)
+#define AWQ__ROWS2(m) m(0) m(1)
+#define AWQ__ROWS3(m) m(0) m(1) m(2)
+#define AWQ__ROWS4(m) m(0) m(1) m(2) m(3)
+
+AWQ__INLINE int32_t awq__tile_four(const int8_t *p) /* 4 columns of x */
+{
+    int32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+/* --- AVX2, with VNNI or without: a block is two vectors of 8 rows, a and b; sums of one nibble or both */
+#define AWQ__AVX_VNNI AWQ__TARGET("avx2,fma,f16c,avxvnni")
+
+AWQ__AVX2 AWQ__INLINE __m256i awq__dpbusd_avx2(__m256i sum, __m256i codes, __m256i x)
+{
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), _mm256_set1_epi16(1)));
+}
+
+AWQ__AVX_VNNI AWQ__INLINE __m256i awq__dpbusd_avxvnni(__m256i sum, __m256i codes, __m256i x)
+{
+    return _mm256_dpbusd_avx_epi32(sum, codes, x);
+}
+
+AWQ__AVX2 AWQ__INLINE __m256 awq__tile_scales256(const awq_linear *l, const uint8_t *params, int half)
+{
+    if (l->wide_scales) return _mm256_loadu_ps((const float *)(const void *)(params + 16 + 32 * half));
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(params + 16 + 16 * half)));
+}
+
+#define AWQ__ZERO256(t) ha##t = hb##t = la##t = lb##t = _mm256_setzero_si256();
+#define AWQ__SUMS256(t) __m256i ha##t, hb##t, la##t, lb##t;
+#define AWQ__DOT256(t)                                           \
+    v = _mm256_set1_epi32(awq__tile_four(p + t * 2 * w));        \
+    ha##t = AWQ__DPBUSD(ha##t, a, v);                            \
+    hb##t = AWQ__DPBUSD(hb##t, b, v);                            \
+    v = _mm256_set1_epi32(awq__tile_four(p + t * 2 * w + w));    \
+    la##t = AWQ__DPBUSD(la##t, a, v);                            \
+    lb##t = AWQ__DPBUSD(lb##t, b, v);
+#define AWQ__PUT256(t)                                                 \
+    out[2 * t] = _mm256_add_epi32(_mm256_slli_epi32(ha##t, 4), la##t); \
+    out[2 * t + 1] = _mm256_add_epi32(_mm256_slli_epi32(hb##t, 4), lb##t);
+#define AWQ__TILE256(isa, target)                                                                              \
+    AWQ__CHUNK256(awq__chunk1_##isa, target, AWQ__ROWS1)                                                       \
+    AWQ__CHUNK256(awq__chunk2_##isa, target, AWQ__ROWS2)                                                       \
+    target static void awq__tile_##isa(const awq_linear *l, int64_t block, const awq__tiled_x *x, int64_t m,   \
+                                       float *y)                                                               \
+    {                                                                                                          \
+        int64_t w = l->chunk, bytes = awq__tile_bytes(l), per = l->chunks / l->groups, c, t, b;                \
+        int four = l->bits == 4, i, k;                                                                         \
+        awq__tiled_x tile = awq__tile_of(l, x, 0);                                                             \
+        for (; m > AWQ__TILE_ROWS; m -= AWQ__TILE_ROWS, y += AWQ__TILE_ROWS * AWQ__TILE_OUT) {                 \
+            awq__tile_##isa(l, block, &tile, AWQ__TILE_ROWS, y);                                               \
+            tile = awq__tile_of(l, &tile, AWQ__TILE_ROWS);                                                     \
+        }                                                                                                      \
+        for (b = 0; b < 2; b++)                                                                                \
+            for (c = 0; c < l->chunks; c++) {                                                                  \
+                const uint8_t *code = (const uint8_t *)l->weight + ((block + b) * l->chunks + c) * bytes;      \
+                const uint8_t *p = l->params + ((block + b) * l->groups + c / per) * awq__tile_params(l);      \
+                for (t = 0; t < m; t += k) {                                                                   \
+                    const int8_t *v = tile.codes + (c * m + t) * 2 * w;                                        \
+                    __m256i out[4], high[4];                                                                   \
+                    k = m - t > 1 ? 2 : 1;                                                                     \
+                    if (k == 2) awq__chunk2_##isa(code, v, w, bytes, 0, 1 + four, four, out);                  \
+                    else awq__chunk1_##isa(code, v, w, bytes, 0, 1 + four, four, out);                         \
+                    if (!four) { /* a byte times a byte, and its neighbour, would not fit 16 bits */           \
+                        if (k == 2) awq__chunk2_##isa(code, v, w, bytes, 1, 2, 0, high);                       \
+                        else awq__chunk1_##isa(code, v, w, bytes, 1, 2, 0, high);                              \
+                        for (i = 0; i < 2 * k; i++)                                                            \
+                            out[i] = _mm256_add_epi32(out[i], _mm256_slli_epi32(high[i], 4));                  \
+                    }                                                                                          \
+                    for (i = 0; i < 2 * k; i++) {                                                              \
+                        float *to = y + (t + i / 2) * AWQ__TILE_OUT + 16 * b + i % 2 * 8;                      \
+                        __m256i z = _mm256_cvtepu8_epi32(                                                      \
+                            _mm_loadl_epi64((const __m128i *)(const void *)(p + i % 2 * 8)));                  \
+                        __m256 s = awq__tile_scales256(l, p, i % 2);                                           \
+                        z = _mm256_mullo_epi32(z, _mm256_set1_epi32(tile.sum[c * m + t + i / 2]));             \
+                        s = _mm256_mul_ps(s, _mm256_set1_ps(tile.step[c * m + t + i / 2]));                    \
+                        _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(out[i], z)),  \
+                                                             s, c ? _mm256_loadu_ps(to)                        \
+                                                                  : _mm256_setzero_ps()));                     \
+                    }                                                                                          \
+                }                                                                                              \
+            }                                                                                                  \
+    }
+/* nibbles first .. last of the codes; the second nibble's columns are half a chunk further if there are two */
+#define AWQ__CHUNK256(name, target, rows)                                                                      \
+    target AWQ__INLINE void name(const uint8_t *code, const int8_t *x, int64_t w, int64_t bytes, int first,    \
+                                 int last, int half, __m256i *out)                                             \
+    {                                                                                                          \
+        const __m256i nibble = _mm256_set1_epi8(15);                                                           \
+        __m256i a, b, v;                                                                                       \
+        int64_t j;                                                                                             \
+        int i;                                                                                                 \
+        rows(AWQ__SUMS256) rows(AWQ__ZERO256) for (j = 0; j < bytes / 64; j++, code += 64)                     \
+        {                                                                                                      \
+            __m256i ca = _mm256_loadu_si256((const __m256i *)(const void *)code);                              \
+            __m256i cb = _mm256_loadu_si256((const __m256i *)(const void *)(code + 32));                       \
+            for (i = first; i < last; i++) {                                                                   \
+                const int8_t *p = x + 4 * j + (half ? i * (w / 2) : 0);                                        \
+                a = _mm256_and_si256(i ? _mm256_srli_epi16(ca, 4) : ca, nibble);                               \
+                b = _mm256_and_si256(i ? _mm256_srli_epi16(cb, 4) : cb, nibble);                               \
+                rows(AWQ__DOT256)                                                                              \
+            }                                                                                                  \
+        }                                                                                                      \
+        rows(AWQ__PUT256)                                                                                      \
+    }
+#define AWQ__DPBUSD awq__dpbusd_avx2
+AWQ__TILE256(avx2, AWQ__AVX2)
+#undef AWQ__DPBUSD
+#define AWQ__DPBUSD awq__dpbusd_avxvnni
+AWQ__TILE256(avxvnni, AWQ__AVX_VNNI)
+#undef AWQ__DPBUSD
+
+/* --- AVX-512 VNNI: a and b are two blocks */
+#define AWQ__VNNI AWQ__TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+
+#define AWQ__SUMS512(t) __m512i ha##t, hb##t, la##t, lb##t;
+#define AWQ__ZERO512(t) ha##t = hb##t = la##t = lb##t = _mm512_setzero_si512();
+#define AWQ__DOT512(t)                                           \
+    v = _mm512_set1_epi32(awq__tile_four(p + t * 2 * w));        \
+    ha##t = _mm512_dpbusd_epi32(ha##t, a, v);                    \
+    hb##t = _mm512_dpbusd_epi32(hb##t, b, v);                    \
+    v = _mm512_set1_epi32(awq__tile_four(p + t * 2 * w + w));    \
+    la##t = _mm512_dpbusd_epi32(la##t, a, v);                    \
+    lb##t = _mm512_dpbusd_epi32(lb##t, b, v);
+#define AWQ__PUT512(t)                                                 \
+    out[2 * t] = _mm512_add_epi32(_mm512_slli_epi32(ha##t, 4), la##t); \
+    out[2 * t + 1] = _mm512_add_epi32(_mm512_slli_epi32(hb##t, 4), lb##t);
+#define AWQ__CHUNK512(name, rows)                                                                              \
+    AWQ__VNNI AWQ__INLINE void name(const uint8_t *ca, const uint8_t *cb, const int8_t *p, int64_t w,          \
+                                    int64_t bytes, int four, __m512i *out)                                     \
+    {                                                                                                          \
+        const __m512i nibble = _mm512_set1_epi8(15);                                                           \
+        __m512i a, b, v, va, vb;                                                                               \
+        const uint8_t *end = ca + bytes;                                                                       \
+        rows(AWQ__SUMS512) rows(AWQ__ZERO512) for (; ca < end; ca += 64, cb += 64, p += 4)                     \
+        {                                                                                                      \
+            va = a = _mm512_loadu_si512((const void *)ca);                                                     \
+            vb = b = _mm512_loadu_si512((const void *)cb);                                                     \
+            if (four) {                                                                                        \
+                a = _mm512_and_si512(_mm512_srli_epi16(va, 4), nibble);                                        \
+                b = _mm512_and_si512(_mm512_srli_epi16(vb, 4), nibble);                                        \
+                p += w / 2;                                                                                    \
+                rows(AWQ__DOT512) p -= w / 2;                                                                  \
+                a = _mm512_and_si512(va, nibble);                                                              \
+                b = _mm512_and_si512(vb, nibble);                                                              \
+            }                                                                                                  \
+            rows(AWQ__DOT512)                                                                                  \
+        }                                                                                                      \
+        rows(AWQ__PUT512)                                                                                      \
+    }
+AWQ__CHUNK512(awq__chunk1_vnni, AWQ__ROWS1)
+AWQ__CHUNK512(awq__chunk2_vnni, AWQ__ROWS2)
+AWQ__CHUNK512(awq__chunk3_vnni, AWQ__ROWS3)
+AWQ__CHUNK512(awq__chunk4_vnni, AWQ__ROWS4)
+
+/* y [16] of a row of x and a block: what a chunk adds */
+AWQ__VNNI AWQ__INLINE void awq__tile_add512(__m512i sum, __m512 scale, __m512i zero, float step, int32_t total,
+                                            int first, float *y)
+{
+    __m512 v = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, _mm512_mullo_epi32(zero, _mm512_set1_epi32(total))));
+    scale = _mm512_mul_ps(scale, _mm512_set1_ps(step));
+    _mm512_storeu_ps(y, _mm512_fmadd_ps(v, scale, first ? _mm512_setzero_ps() : _mm512_loadu_ps(y)));
+}
+
+AWQ__VNNI AWQ__INLINE __m512 awq__tile_scales512(const awq_linear *l, const uint8_t *params)
+{
+    if (l->wide_scales) return _mm512_loadu_ps((const void *)(params + 16));
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(params + 16)));
+}
+
+AWQ__VNNI AWQ__INLINE __m512i awq__tile_zeros512(const uint8_t *params)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)params));
+}
+
+AWQ__VNNI AWQ__INLINE void awq__tile_vnni_body(const awq_linear *l, int64_t block, const awq__tiled_x *x,
+                                               int64_t m, float *y, int four)
+{
+    int64_t w = l->chunk, bytes = awq__tile_bytes(l), per = l->chunks / l->groups, c, t, k, i;
+    const uint8_t *code = (const uint8_t *)l->weight + block * l->chunks * bytes;
+    const uint8_t *next = code + l->chunks * bytes;
+    int64_t group = awq__tile_params(l);
+    const uint8_t *pa = l->params + block * l->groups * group, *pb = pa + l->groups * group;
+    const int8_t *v = x->codes;
+    const float *step = x->step;
+    const int32_t *sum = x->sum;
+    for (c = 0; c < l->chunks; c++, code += bytes, next += bytes) {
+        const uint8_t *ga = pa + c / per * group, *gb = pb + c / per * group;
+        __m512 sa = awq__tile_scales512(l, ga), sb = awq__tile_scales512(l, gb);
+        __m512i za = awq__tile_zeros512(ga), zb = awq__tile_zeros512(gb), out[8];
+        for (t = 0; t < m; t += k) {
+            k = AWQ__MIN(m - t, (int64_t)4);
+            if (k == 1) awq__chunk1_vnni(code, next, v, w, bytes, four, out);
+            else if (k == 2) awq__chunk2_vnni(code, next, v, w, bytes, four, out);
+            else if (k == 3) awq__chunk3_vnni(code, next, v, w, bytes, four, out);
+            else awq__chunk4_vnni(code, next, v, w, bytes, four, out);
+            for (i = 0; i < k; i++, step++, sum++) {
+                float *to = y + (t + i) * AWQ__TILE_OUT;
+                awq__tile_add512(out[2 * i], sa, za, *step, *sum, !c, to);
+                awq__tile_add512(out[2 * i + 1], sb, zb, *step, *sum, !c, to + 16);
+            }
+            v += k * 2 * w;
+        }
+    }
+}
+
+AWQ__VNNI static void awq__tile_vnni(const awq_linear *l, int64_t block, const awq__tiled_x *x, int64_t m,
+                                     float *y)
+{
+    int64_t t;
+    for (t = 0; t < m; t += AWQ__TILE_ROWS) {
+        awq__tiled_x tile = awq__tile_of(l, x, t);
+        int64_t n = AWQ__MIN(m - t, (int64_t)AWQ__TILE_ROWS);
+        if (l->bits == 4) awq__tile_vnni_body(l, block, &tile, n, y + t * AWQ__TILE_OUT, 1);
+        else awq__tile_vnni_body(l, block, &tile, n, y + t * AWQ__TILE_OUT, 0);
+    }
+}
+
+/* --- AMX: 16 rows of x at once. Tiles 0, 1: sums of hi with both blocks; 2, 3: of lo; 4, 5: hi, lo; 6, 7:
+   codes of both blocks, unpacked, 4 columns in a row. */
+#if AWQ__AMX
+#define AWQ__TARGET_AMX \
+    AWQ__TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,amx-tile,amx-int8,amx-bf16")
+
+AWQ__TARGET_AMX AWQ__INLINE void awq__amx_config(int columns) /* bytes of a row of x, 4 times a tile's rows */
+{
+    uint8_t config[64];
+    int i;
+    memset(config, 0, sizeof config);
+    config[0] = 1;
+    for (i = 0; i < 8; i++) {
+        config[16 + 2 * i] = (uint8_t)(i == 4 || i == 5 ? columns : 64);
+        config[48 + i] = (uint8_t)(i < 6 ? 16 : columns / 4);
+    }
+    __asm__ volatile("" ::"r"(config) : "memory"); /* gcc 12 takes tile_loadconfig for a read of 8 bytes */
+    _tile_loadconfig(config);
+}
+
+AWQ__VNNI AWQ__INLINE void awq__amx_unpack(const uint8_t *code, int64_t bytes, uint8_t *out)
+{
+    const __m512i nibble = _mm512_set1_epi8(15);
+    int64_t i;
+    for (i = 0; i < bytes; i += 64) {
+        __m512i v = _mm512_loadu_si512((const void *)(code + i));
+        _mm512_storeu_si512((void *)(out + i), _mm512_and_si512(v, nibble));
+        _mm512_storeu_si512((void *)(out + bytes + i), _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble));
+    }
+}
+
+AWQ__TARGET_AMX static void awq__tile_amx(const awq_linear *l, int64_t block, const awq__tiled_x *x, int64_t m,
+                                          float *y)
+{
+    uint8_t memory[2 * 2048 + 4 * 1024 + 64];
+    uint8_t *unpacked = (uint8_t *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
+    int32_t *sums = (int32_t *)(void *)(unpacked + 2 * 2048); /* [4 tiles][16][16] */
+    int64_t w = l->chunk, bytes = awq__tile_bytes(l), per = l->chunks / l->groups, c, t, k;
+    int64_t part = AWQ__MIN(w, (int64_t)64);
+    const uint8_t *code = (const uint8_t *)l->weight + block * l->chunks * bytes;
+    awq__amx_config((int)part);
+    for (c = 0; c < l->chunks; c++, code += bytes) {
+        const uint8_t *a = code, *b = code + l->chunks * bytes;
+        const uint8_t *pa = l->params + (block * l->groups + c / per) * awq__tile_params(l);
+        const uint8_t *pb = pa + l->groups * awq__tile_params(l);
+        __m512 sa = awq__tile_scales512(l, pa), sb = awq__tile_scales512(l, pb);
+        __m512i za = awq__tile_zeros512(pa), zb = awq__tile_zeros512(pb);
+        if (l->bits == 4) {
+            awq__amx_unpack(a, bytes, unpacked);
+            awq__amx_unpack(b, bytes, unpacked + 2048);
+            a = unpacked;
+            b = unpacked + 2048;
+        }
+        for (t = 0; t < m; t += AWQ__TILE_ROWS) {
+            int64_t n = AWQ__MIN(m - t, (int64_t)AWQ__TILE_ROWS), i;
+            awq__tiled_x tile = awq__tile_of(l, x, t);
+            const int8_t *v = tile.codes + c * n * 2 * w;
+            _tile_zero(0);
+            _tile_zero(1);
+            _tile_zero(2);
+            _tile_zero(3);
+            for (k = 0; k < w; k += part) {
+                _tile_loadd(4, v + k, 2 * w);
+                _tile_loadd(6, a + 16 * k, 64);
+                _tile_dpbsud(0, 4, 6);
+                _tile_loadd(7, b + 16 * k, 64);
+                _tile_dpbsud(1, 4, 7);
+                _tile_loadd(5, v + w + k, 2 * w);
+                _tile_dpbsud(2, 5, 6);
+                _tile_dpbsud(3, 5, 7);
+            }
+            _tile_stored(0, sums, 64);
+            _tile_stored(1, sums + 256, 64);
+            _tile_stored(2, sums + 512, 64);
+            _tile_stored(3, sums + 768, 64);
+            for (i = 0; i < n; i++) {
+                const int32_t *s = sums + 16 * i, total = tile.sum[c * n + i];
+                float *to = y + (t + i) * AWQ__TILE_OUT, step = tile.step[c * n + i];
+                __m512i ha = _mm512_slli_epi32(_mm512_loadu_si512((const void *)s), 4);
+                __m512i hb = _mm512_slli_epi32(_mm512_loadu_si512((const void *)(s + 256)), 4);
+                ha = _mm512_add_epi32(ha, _mm512_loadu_si512((const void *)(s + 512)));
+                hb = _mm512_add_epi32(hb, _mm512_loadu_si512((const void *)(s + 768)));
+                awq__tile_add512(ha, sa, za, step, total, !c, to);
+                awq__tile_add512(hb, sb, zb, step, total, !c, to + 16);
+            }
+        }
+    }
+    _tile_release();
+}
+#endif
+#endif
+
+#define AWQ__AMX_ROWS 9 /* of x at least, for AMX to be the faster one */
+
+static awq__tile_fn awq__tile_choose(awq_ctx *ctx, const awq_linear *l, int64_t m)
+{
+#if AWQ__X86
+    awq_isa isa = awq__isa(ctx);
+#  if AWQ__AMX
+    if (isa >= AWQ_ISA_AMX && m >= AWQ__AMX_ROWS && (l->chunk == 32 || l->chunk == 64 || l->chunk == 128))
+        return awq__tile_amx;
+#  endif
+    if (isa >= AWQ_ISA_AVX512_VNNI) return awq__tile_vnni;
+    if (isa == AWQ_ISA_AVX2_VNNI) return awq__tile_avxvnni;
+    if (isa >= AWQ_ISA_AVX2) return awq__tile_avx2;
+#endif
+    (void)ctx, (void)l, (void)m;
+    return awq__tile_scalar;
+}
+
+/* x from row `first` on, when what begins there is packed by itself */
+static awq__tiled_x awq__tiled_x_row(const awq__tiled_x *x, const awq_linear *l, int64_t first)
+{
+    awq__tiled_x t = *x;
+    if (!first || !l->chunk) return t;
+    t.codes += 2 * first * l->in_features;
+    t.step += first * l->chunks;
+    t.sum += first * l->chunks;
+    return t;
+}
+
+typedef struct awq__tile_pack_arg {
+    const awq_linear *l; /* says how columns are cut */
+    awq__tile_pack_fn fn;
+    const float *x;
+    int64_t m, x_stride;
+    awq__tiled_x to;
+} awq__tile_pack_arg;
+
+/* row r of m */
+static void awq__tile_pack_row(void *arg, int64_t r)
+{
+    const awq__tile_pack_arg *a = (const awq__tile_pack_arg *)arg;
+    const awq_linear *l = a->l;
+    awq__tiled_x t = awq__tile_of(l, &a->to, r);
+    int64_t at = r % AWQ__TILE_ROWS, rows = AWQ__MIN(a->m - (r - at), (int64_t)AWQ__TILE_ROWS), w = l->chunk;
+    int64_t c;
+    for (c = 0; c < l->chunks; c++) {
+        int64_t k = c * rows + at;
+        int8_t *hi = t.codes + k * 2 * w;
+        a->fn(a->x + r * a->x_stride + c * w, w, hi, hi + w, &t.step[k], &t.sum[k]);
+    }
+}
+
+static awq__tile_pack_arg awq__tile_pack_plan(awq_ctx *ctx, const awq_linear *l, const float *x,
+                                              int64_t x_stride, int64_t m, const awq__tiled_x *to)
+{
+    awq__tile_pack_arg a;
+    a.l = l;
+    a.fn = awq__tile_pack_scalar;
+#if AWQ__X86
+    if (awq__isa(ctx) >= AWQ_ISA_AVX2) a.fn = awq__tile_pack_avx2;
+#else
+    (void)ctx;
+#endif
+    a.x = x;
+    a.x_stride = x_stride;
+    a.m = m;
+    a.to = *to;
+    return a;
+}
+
+/* memory for rows of x, in floats; with memory, placed there */
+static size_t awq__tiled_x_place(int64_t rows, int64_t columns, float *memory, awq__tiled_x *x)
+{
+    size_t codes = ((size_t)(rows * columns) * 2 + AWQ__TILE_SLACK + 63) / 64 * 16;
+    size_t n = ((size_t)rows * ((size_t)columns / AWQ__TILE_LEAST) + 15) / 16 * 16;
+    if (memory) {
+        x->codes = (int8_t *)(void *)memory;
+        x->step = memory + codes;
+        x->sum = (int32_t *)(void *)(memory + codes + n);
+    }
+    return codes + 2 * n;
 }
 
 /* -------------------------------------------------------------------------------------------------------------
@@ -4038,25 +4667,6 @@ static void awq__mm_row_scalar(const awq_linear *l, int64_t row, int64_t k, int6
     }
 }
 
-/* a * b + c rounded once, on machines without the instruction too: the product of two floats is exact in
-   double; the sum, with its error known (TwoSum), is rounded to odd, and then the rounding to float is right
-   (Boldo, Melquiond: "Emulation of FMA and correctly rounded sums", 2008). */
-static float awq__fma(float a, float b, float c)
-{
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__aarch64__)
-    return fmaf(a, b, c);
-#else
-    double p = (double)a * b, s = p + c, t = s - p, e = (p - (s - t)) + (c - t);
-    uint64_t u;
-    if (e < 0 || e > 0) { /* neither exact nor infinite */
-        memcpy(&u, &s, 8);
-        if (!(u & 1)) u += (e > 0) == (s > 0) ? 1 : (uint64_t)-1;
-        memcpy(&s, &u, 8);
-    }
-    return (float)s;
-#endif
-}
-
 static void awq__mm_tile_scalar(const float *const *w, const float *x, int64_t stride, int64_t steps,
                                 float *lanes, int tokens)
 {
@@ -4097,9 +4707,6 @@ static void awq__mm_sum_scalar(const float *lanes, int64_t count, float *out)
 #  pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* false alarms inside gcc 12's own AVX-512 headers */
 #  pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-
-#define AWQ__AVX2 AWQ__TARGET("avx2,fma,f16c")
-#define AWQ__AVX512 AWQ__TARGET("avx2,f16c,avx512f,avx512bw,avx512vl")
 
 AWQ__AVX2 static void awq__mm_sum_avx2(const float *lanes, int64_t count, float *out)
 {
@@ -4438,8 +5045,8 @@ static const awq__mm_kernels *awq__mm_choose(awq_ctx *ctx, const awq_linear *l)
     static const awq__mm_kernels avx512 = {awq__mm_row_avx512, awq__mm_tile4_avx512, awq__mm_tile1_avx512,
                                            awq__mm_sum_avx2, awq__mm_token_avx512};
     awq_isa isa = awq__isa(ctx);
-    if (isa == AWQ_ISA_AVX512) return &avx512;
-    if (isa == AWQ_ISA_AVX2) return &avx2;
+    if (isa >= AWQ_ISA_AVX512) return &avx512;
+    if (isa >= AWQ_ISA_AVX2) return &avx2;
 #endif
     (void)ctx, (void)l;
     return &scalar;
@@ -4448,9 +5055,11 @@ static const awq__mm_kernels *awq__mm_choose(awq_ctx *ctx, const awq_linear *l)
 typedef struct awq__mm_arg {
     const awq_linear *l;
     const awq__mm_kernels *fn;
+    awq__tile_fn tile;           /* of a linear in tiles: takes x from xt */
+    awq__tiled_x xt;
     const float *x;
     float *y;
-    int64_t m, rows, row_blocks, jobs; /* rows: per job */
+    int64_t m, rows, row_blocks, jobs, tokens; /* rows, tokens: per job */
     int64_t x_stride, y_stride;  /* floats from one token to the next */
     int subtract;                /* y -= x W^T */
 } awq__mm_arg;
@@ -4504,37 +5113,78 @@ static void awq__mm_strip(const awq__mm_arg *a, int64_t row, int64_t t0, int64_t
     }
 }
 
+/* 32 rows from `row` on times tokens [t0, t0 + m) */
+static void awq__mm_tiles(const awq__mm_arg *a, int64_t row, int64_t t0, int64_t m)
+{
+    float y[AWQ__TILE_MOST * AWQ__TILE_OUT];
+    const awq_linear *l = a->l;
+    int64_t n = AWQ__MIN((int64_t)AWQ__TILE_OUT, l->out_features - row), t, k, part;
+    for (; m > 0; m -= part, t0 += part) {
+        awq__tiled_x x = awq__tile_of(l, &a->xt, t0);
+        part = AWQ__MIN(m, (int64_t)AWQ__TILE_MOST);
+        a->tile(l, row / AWQ__TILE_ROWS, &x, part, y);
+        for (t = 0; t < part; t++) {
+            float *to = a->y + (t0 + t) * a->y_stride + row;
+            for (k = 0; k < n; k++) to[k] = y[t * AWQ__TILE_OUT + k] + (l->bias ? l->bias[row + k] : 0.0f);
+        }
+    }
+}
+
 static void awq__mm_job(void *arg, int64_t job)
 {
     const awq__mm_arg *a = (const awq__mm_arg *)arg;
     int64_t row = job % a->row_blocks * a->rows, end = AWQ__MIN(row + a->rows, a->l->out_features);
-    int64_t t = job / a->row_blocks * AWQ__MM_TOKENS;
-    for (; row < end; row += AWQ__MM_ROWS) awq__mm_strip(a, row, t, AWQ__MIN(AWQ__MM_TOKENS, a->m - t));
+    int64_t t = job / a->row_blocks * a->tokens, m = AWQ__MIN(a->tokens, a->m - t);
+    if (a->tile) for (; row < end; row += AWQ__TILE_OUT) awq__mm_tiles(a, row, t, m);
+    else for (; row < end; row += AWQ__MM_ROWS) awq__mm_strip(a, row, t, m);
 }
 
-static awq__mm_arg awq__mm_plan(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t m, float *y)
+/* xt: x as a linear in tiles wants it; not used by others, nor x by it */
+static awq__mm_arg awq__mm_plan(awq_ctx *ctx, const awq_linear *l, const float *x, const awq__tiled_x *xt,
+                                int64_t m, float *y)
 {
     awq__mm_arg a;
+    int64_t unit = AWQ__MM_ROWS, weights = 65536; /* of a job, about */
+    memset(&a, 0, sizeof a);
     a.l = l;
-    a.fn = awq__mm_choose(ctx, l);
     a.x = x;
     a.y = y;
     a.m = m;
     a.x_stride = l->in_features;
     a.y_stride = l->out_features;
-    a.subtract = 0;
-    a.rows = AWQ__MAX(16, AWQ__MIN(64, 65536 / l->in_features / 4 * 4)); /* about 64K weights a job */
+    a.tokens = AWQ__MM_TOKENS;
+    if (l->chunk) {
+        a.tile = awq__tile_choose(ctx, l, m);
+        a.xt = *xt;
+        a.tokens = 2 * AWQ__TILE_MOST;
+        unit = AWQ__TILE_OUT;
+        weights = m == 1 ? 262144 : 131072;
+    } else a.fn = awq__mm_choose(ctx, l);
+    a.rows = AWQ__MIN(l->chunk ? 256 : 64, weights / l->in_features) / unit * unit;
+    a.rows = AWQ__MAX(a.rows, l->chunk ? unit : 16);
     a.row_blocks = (l->out_features + a.rows - 1) / a.rows;
-    a.jobs = a.row_blocks * ((m + AWQ__MM_TOKENS - 1) / AWQ__MM_TOKENS);
+    a.jobs = a.row_blocks * ((m + a.tokens - 1) / a.tokens);
     return a;
 }
 
 AWQ_API awq_status awq_linear_run(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t m, float *y)
 {
     awq__mm_arg a;
+    awq__tiled_x xt;
+    float *memory = NULL;
+    memset(&xt, 0, sizeof xt);
     if (m < 0) return awq__fail(ctx, AWQ_E_ARG, "awq_linear_run: %lld tokens", (long long)m);
-    a = awq__mm_plan(ctx, l, x, m, y);
+    if (l->chunk) {
+        awq__tile_pack_arg pack;
+        memory = AWQ__NEW_RAW(ctx, float, awq__tiled_x_place(m, l->in_features, NULL, NULL));
+        if (!memory) return AWQ_E_MEMORY;
+        awq__tiled_x_place(m, l->in_features, memory, &xt);
+        pack = awq__tile_pack_plan(ctx, l, x, l->in_features, m, &xt);
+        awq__run(ctx, m, awq__tile_pack_row, &pack);
+    }
+    a = awq__mm_plan(ctx, l, x, &xt, m, y);
     awq__run(ctx, a.jobs, awq__mm_job, &a);
+    awq__free(ctx, memory);
     return AWQ_OK;
 }
 
@@ -4551,7 +5201,7 @@ static void awq__subtract_product(awq_ctx *ctx, const float *w, int64_t w_stride
     l.dtype = AWQ_F32;
     l.row_bytes = w_stride * 4;
     l.weight = w;
-    a = awq__mm_plan(ctx, &l, x, m, y);
+    a = awq__mm_plan(ctx, &l, x, NULL, m, y);
     a.x_stride = x_stride;
     a.y_stride = y_stride;
     a.subtract = 1;
@@ -4579,79 +5229,176 @@ AWQ_API awq_status awq_linear_dense(awq_ctx *ctx, awq_dtype dtype, const void *w
     return AWQ_OK;
 }
 
+/* bytes of the codes of a quantized linear, and of its scales and zeros */
+static size_t awq__linear_codes(const awq_linear *l)
+{
+    if (!l->chunk) return (size_t)l->out_features * (size_t)l->row_bytes;
+    return (size_t)((l->out_features + 31) / 32 * 2) * (size_t)(l->chunks * awq__tile_bytes(l));
+}
+
+static size_t awq__linear_params(const awq_linear *l)
+{
+    if (!l->chunk) return (size_t)l->out_features * (size_t)l->groups * 2 * sizeof(float);
+    return (size_t)((l->out_features + 31) / 32 * 2) * (size_t)(l->groups * awq__tile_params(l));
+}
+
+/* a quantized linear without its data; chunk: if not 0, the only size of chunk that may be used */
+static awq_linear awq__linear_shape(int64_t out, int64_t in, int64_t group_size, int bits, awq_mode mode,
+                                    int64_t chunk)
+{
+    awq_linear l;
+    memset(&l, 0, sizeof l);
+    l.out_features = out;
+    l.in_features = in;
+    l.group_size = group_size;
+    l.groups = in / group_size;
+    l.bits = bits;
+    l.mode = mode;
+    if (mode != AWQ_MODE_EXACT) l.chunk = awq__tile_chunk(group_size);
+    if (chunk && l.chunk != chunk) l.chunk = 0;
+    if (l.chunk) {
+        l.bits = bits <= 4 ? 4 : 8;
+        l.chunks = in / l.chunk;
+    } else l.row_bytes = bits == 4 ? (in + 31) / 32 * 16 : (in + 15) / 16 * 16;
+    return l;
+}
+
 typedef struct awq__prepare_arg {
     const awq_qweight *w;
-    uint8_t *codes;
+    const awq_linear *l;
+    uint8_t *codes, *params;
     float *scales, *offsets;
-    int64_t row_bytes;
-    int zeros_rounded;
 } awq__prepare_arg;
 
-static void awq__prepare_job(void *arg, int64_t row)
+static void awq__prepare_row(void *arg, int64_t row)
 {
     const awq__prepare_arg *a = (const awq__prepare_arg *)arg;
     int64_t in = a->w->in_features, groups = in / a->w->group_size, i;
     const uint8_t *c = a->w->codes + row * in;
-    uint8_t *p = a->codes + row * a->row_bytes;
+    uint8_t *p = a->codes + row * a->l->row_bytes;
     if (a->w->bits != 4) memcpy(p, c, (size_t)in);
     else for (i = 0; i < in; i++) p[i / 32 * 16 + i % 16] |= (uint8_t)((c[i] & 15) << (i % 32 / 16 * 4));
     for (i = row * groups; i < (row + 1) * groups; i++) {
         float s = a->w->scales[i], z = (float)a->w->zeros[i];
         a->scales[i] = s;
-        a->offsets[i] = a->zeros_rounded ? awq__h(-(s * z)) : z;
+        a->offsets[i] = a->l->zeros_rounded ? awq__h(-(s * z)) : z;
     }
 }
 
-AWQ_API awq_status awq_linear_prepare(awq_ctx *ctx, const awq_qweight *w, int zeros_rounded, const float *bias,
-                                      awq_linear *l)
+/* a block of 16 rows in tiles; memory is zero */
+static void awq__prepare_block(void *arg, int64_t block)
+{
+    const awq__prepare_arg *a = (const awq__prepare_arg *)arg;
+    const awq_linear *l = a->l;
+    int64_t in = l->in_features, w = l->chunk, bytes = awq__tile_bytes(l), c, g, j;
+    int n, rows = (int)AWQ__MIN((int64_t)16, l->out_features - 16 * block);
+    for (n = 0; n < rows; n++) {
+        const uint8_t *from = a->w->codes + (16 * block + n) * in;
+        uint8_t *to = a->codes + block * l->chunks * bytes + 4 * n, *p;
+        for (c = 0; c < l->chunks; c++, from += w, to += bytes)
+            for (j = 0; j < bytes / 64; j++) {
+                uint32_t low, high;
+                memcpy(&low, from + 4 * j, 4);
+                if (l->bits == 4) {
+                    memcpy(&high, from + w / 2 + 4 * j, 4);
+                    low |= high << 4;
+                }
+                memcpy(to + 64 * j, &low, 4);
+            }
+        for (g = 0; g < l->groups; g++) {
+            int64_t i = (16 * block + n) * l->groups + g;
+            uint16_t s = awq__float_f16(a->w->scales[i]);
+            p = a->params + (block * l->groups + g) * awq__tile_params(l);
+            p[n] = a->w->zeros[i];
+            if (l->wide_scales) memcpy(p + 16 + 4 * n, &a->w->scales[i], 4);
+            else memcpy(p + 16 + 2 * n, &s, 2);
+        }
+    }
+}
+
+/* one row of a quantized linear: out [in_features] */
+static void awq__linear_row(const awq_linear *l, int64_t row, float *out)
+{
+    int64_t w = l->chunk, bytes, c, i, per;
+    const uint8_t *code, *p;
+    if (!w) {
+        awq__mm_row_scalar(l, row, 0, l->in_features, out);
+        return;
+    }
+    bytes = awq__tile_bytes(l);
+    per = l->chunks / l->groups;
+    code = (const uint8_t *)l->weight + row / 16 * l->chunks * bytes + row % 16 * 4;
+    for (c = 0; c < l->chunks; c++, code += bytes) {
+        p = l->params + (row / 16 * l->groups + c / per) * awq__tile_params(l);
+        for (i = 0; i < w; i++) {
+            int64_t k = l->bits == 4 ? i % (w / 2) : i;
+            int v = code[k / 4 * 64 + k % 4];
+            if (l->bits == 4) v = i < w / 2 ? v & 15 : v >> 4;
+            out[c * w + i] = (float)(v - p[row % 16]) * awq__tile_scale(l, p, (int)(row % 16));
+        }
+    }
+}
+
+AWQ_API const char *awq_mode_name(awq_mode mode)
+{
+    return mode == AWQ_MODE_FAST ? "fast" : mode == AWQ_MODE_DETERMINISTIC ? "deterministic" : "exact";
+}
+
+static awq_status awq__linear_prepare(awq_ctx *ctx, const awq_qweight *w, awq_mode mode, int64_t chunk,
+                                      int zeros_rounded, const float *bias, awq_linear *l)
 {
     awq__prepare_arg a;
     awq_linear q;
-    size_t groups;
+    size_t groups, codes, params;
     AWQ__TRY(awq__qweight_check(ctx, "awq_linear_prepare", w, 1));
-    memset(&q, 0, sizeof q);
-    q.out_features = w->out_features;
-    q.in_features = w->in_features;
-    q.group_size = w->group_size;
-    q.groups = w->in_features / w->group_size;
-    q.bits = w->bits;
+    memset(&a, 0, sizeof a);
+    q = awq__linear_shape(w->out_features, w->in_features, w->group_size, w->bits, mode, chunk);
+    q.wide_scales = q.chunk && w->scale_dtype != AWQ_F16;
     q.zeros_rounded = zeros_rounded != 0;
-    q.row_bytes = w->bits == 4 ? (w->in_features + 31) / 32 * 16 : (w->in_features + 15) / 16 * 16;
-    groups = (size_t)w->out_features * (size_t)q.groups;
     a.w = w;
-    a.row_bytes = q.row_bytes;
-    a.zeros_rounded = q.zeros_rounded;
-    q.owned[0] = a.codes = (uint8_t *)awq__alloc(ctx, (size_t)w->out_features, (size_t)q.row_bytes);
-    if (a.codes) q.owned[1] = AWQ__NEW_RAW(ctx, float, groups);
-    if (q.owned[1]) q.owned[2] = AWQ__NEW_RAW(ctx, float, groups);
-    if (q.owned[2] && bias) q.owned[3] = AWQ__NEW_RAW(ctx, float, w->out_features);
-    if (!q.owned[2] || (bias && !q.owned[3])) {
+    a.l = &q;
+    codes = awq__linear_codes(&q);
+    params = awq__linear_params(&q);
+    groups = q.chunk ? 0 : (size_t)w->out_features * (size_t)q.groups;
+    q.owned[0] = a.codes = (uint8_t *)awq__alloc(ctx, codes, 1);
+    if (a.codes) q.owned[1] = awq__alloc(ctx, params, 1);
+    if (q.owned[1] && bias) q.owned[2] = AWQ__NEW_RAW(ctx, float, w->out_features);
+    if (!q.owned[1] || (bias && !q.owned[2])) {
         awq_linear_free(ctx, &q);
         return AWQ_E_MEMORY;
     }
     q.weight = a.codes;
-    q.scales = a.scales = (float *)q.owned[1];
-    q.offsets = a.offsets = (float *)q.owned[2];
-    q.bias = (const float *)q.owned[3];
-    if (bias) memcpy(q.owned[3], bias, (size_t)w->out_features * sizeof *bias);
-    awq__run(ctx, w->out_features, awq__prepare_job, &a);
+    q.bias = (const float *)q.owned[2];
+    if (bias) memcpy(q.owned[2], bias, (size_t)w->out_features * sizeof *bias);
+    if (q.chunk) {
+        q.params = a.params = (uint8_t *)q.owned[1];
+        awq__run(ctx, (w->out_features + 15) / 16, awq__prepare_block, &a);
+    } else {
+        q.scales = a.scales = (float *)q.owned[1];
+        q.offsets = a.offsets = a.scales + groups;
+        awq__run(ctx, w->out_features, awq__prepare_row, &a);
+    }
     *l = q;
     return AWQ_OK;
+}
+
+AWQ_API awq_status awq_linear_prepare(awq_ctx *ctx, const awq_qweight *w, awq_mode mode, int zeros_rounded,
+                                      const float *bias, awq_linear *l)
+{
+    return awq__linear_prepare(ctx, w, mode, 0, zeros_rounded, bias, l);
 }
 
 AWQ_API void awq_linear_free(awq_ctx *ctx, awq_linear *l)
 {
     int i;
-    for (i = 0; i < 4; i++) awq__free(ctx, l->owned[i]);
+    for (i = 0; i < 3; i++) awq__free(ctx, l->owned[i]);
     memset(l, 0, sizeof *l);
 }
 
 AWQ_API size_t awq_linear_bytes(const awq_linear *l)
 {
-    size_t groups;
     if (l->dtype != AWQ_DTYPE_NONE) return 0;
-    groups = (size_t)l->out_features * (size_t)l->groups;
-    return (size_t)l->out_features * (size_t)l->row_bytes + 2 * groups * sizeof(float)
+    return awq__linear_codes(l) + awq__linear_params(l)
            + (l->bias ? (size_t)l->out_features * sizeof(float) : 0);
 }
 
@@ -16164,7 +16911,7 @@ struct awq_model {
     awq__layer *layers;
     float *final_norm;
     awq_dtype embed_dtype;
-    const void *embed;          /* [vocab, H] */
+    const void *embed;          /* [vocab, H]; NULL: rows of the head, which is rounded */
     awq_linear head;            /* [vocab, H]; shares embed when tied */
     void **owned;               /* dense weights read into memory */
     size_t n_owned, cap_owned;
@@ -16204,6 +16951,8 @@ typedef struct awq__work {
     int32_t *pick, *slot, *from; /* [rows, T] experts of a row, slots of a row (-1: none); [S] row of a slot */
     int32_t *start;          /* [num_experts + 1] first slot of an expert */
     awq__mm_arg *mm;         /* the linears of a step */
+    awq__tile_pack_arg *pack; /* what packs their x */
+    awq__tiled_x xt[2];      /* [rows] for linears in tiles; [rows] latent keys and values, [S] experts */
     awq__row *row;           /* [rows] */
 } awq__work;
 
@@ -16248,6 +16997,7 @@ static void awq__work_free(awq_ctx *ctx, awq__work *w)
 {
     awq__free(ctx, w->x);
     awq__free(ctx, w->mm);
+    awq__free(ctx, w->pack);
     awq__free(ctx, w->row);
     memset(w, 0, sizeof *w);
 }
@@ -16367,6 +17117,11 @@ static size_t awq__work_place(const awq_config *c, int64_t rows, awq__work *w, f
     AWQ__PLACE_AT(from, int32_t, S);
     AWQ__PLACE_AT(start, int32_t, E + 1);
 #undef AWQ__PLACE_AT
+    d = AWQ__MAX(AWQ__MAX(d, H), AWQ__MAX(heads * (size_t)c->v_head_dim, (size_t)c->q_lora_rank));
+    at += awq__tiled_x_place(rows, (int64_t)d, memory ? memory + at : NULL, &w->xt[0]);
+    d = AWQ__MAX((size_t)c->experts_per_token * AWQ__MAX(H, (size_t)c->expert_size), (size_t)c->kv_lora_rank);
+    if (E || c->kv_lora_rank)
+        at += awq__tiled_x_place(rows, (int64_t)d, memory ? memory + at : NULL, &w->xt[1]);
     return at * sizeof(float);
 }
 
@@ -16380,7 +17135,8 @@ static size_t awq__work_linears(const awq_config *c, int64_t rows)
 static size_t awq__work_bytes(const awq_config *c, int64_t rows)
 {
     awq__work w;
-    return awq__work_place(c, rows, &w, NULL) + awq__work_linears(c, rows) * sizeof(awq__mm_arg);
+    return awq__work_place(c, rows, &w, NULL)
+           + awq__work_linears(c, rows) * (sizeof(awq__mm_arg) + sizeof(awq__tile_pack_arg));
 }
 
 static awq_status awq__work_alloc(awq_ctx *ctx, const awq_config *c, int64_t rows, awq__work *w)
@@ -16397,7 +17153,8 @@ static awq_status awq__work_alloc(awq_ctx *ctx, const awq_config *c, int64_t row
             w->freq[k * half + i] = awq__rope_inv_freq(c, &c->rope[k / 2], k % 2 ? INT64_MAX : 0, i);
     w->row = AWQ__NEW(ctx, awq__row, rows);
     w->mm = w->row ? AWQ__NEW(ctx, awq__mm_arg, awq__work_linears(c, rows)) : NULL;
-    if (w->mm) return AWQ_OK;
+    w->pack = w->mm ? AWQ__NEW(ctx, awq__tile_pack_arg, awq__work_linears(c, rows)) : NULL;
+    if (w->pack) return AWQ_OK;
     awq__work_free(ctx, w);
     return AWQ_E_MEMORY;
 }
@@ -16463,18 +17220,24 @@ static int awq__all_finite(const float *x, int64_t n)
 /* --- the steps of a decoder block, over n rows */
 typedef enum awq__step_id {
     AWQ__NORM = 0, /* x -> xn */
+    AWQ__PACK_QKV, /* the input of the next linears, for those in tiles */
     AWQ__LATENT,   /* latent attention: xn -> q_a, kv_a */
     AWQ__LATENT_NORM, /* norm of both */
+    AWQ__PACK_LATENT,
     AWQ__QKV,      /* xn -> q, k, v; or q_a -> q, kv_a -> kv_b */
     AWQ__PLACE,    /* norm and rope of q and k; k, v -> cache */
     AWQ__ATTEND,   /* q, cache -> att */
+    AWQ__PACK_O,
     AWQ__O,        /* att -> out */
     AWQ__ADD_NORM, /* x += out -> xn */
+    AWQ__PACK_MLP,
     AWQ__GATE_UP,  /* xn -> gate, up; or the shared expert's, and scores */
     AWQ__ROUTE,    /* scores -> pick, weight */
     AWQ__GATHER,   /* xn -> xe: rows by expert */
+    AWQ__PACK_EXPERTS,
     AWQ__EXPERTS,  /* xe -> ge, ue */
     AWQ__ACT,      /* act(gate) * up -> gate; of experts too */
+    AWQ__PACK_DOWN,
     AWQ__DOWN,     /* gate -> out; or ge -> oe, gate -> shared */
     AWQ__ADD,      /* x += out */
     AWQ__N_STEPS
@@ -16503,12 +17266,14 @@ static void awq__task_linears(void *arg, int64_t i)
     awq__mm_job(&t->w->mm[k], i);
 }
 
-/* one more linear of the step, x [m, x_stride or in_features] -> y */
+/* One more linear of the step, x [m, x_stride or in_features] -> y; in tiles, from row `first` of
+   w->xt[which]. */
 static void awq__task_mm(awq_ctx *ctx, awq__task *t, const awq_linear *l, const float *x, int64_t x_stride,
-                         int64_t m, float *y)
+                         int which, int64_t first, int64_t m, float *y)
 {
     awq__mm_arg *a = &t->w->mm[t->n_mm++];
-    *a = awq__mm_plan(ctx, l, x, m, y);
+    awq__tiled_x xt = awq__tiled_x_row(&t->w->xt[which], l, first);
+    *a = awq__mm_plan(ctx, l, x, &xt, m, y);
     if (x_stride) a->x_stride = x_stride;
     t->job_work = t->job_work * (double)t->count
                   + (double)l->out_features * (double)l->in_features * (double)m;
@@ -16519,7 +17284,7 @@ static void awq__task_mm(awq_ctx *ctx, awq__task *t, const awq_linear *l, const 
 
 static void awq__task_linear(awq_ctx *ctx, awq__task *t, awq_linear_id id, const float *x, float *y)
 {
-    if (t->layer->linear[id].out_features) awq__task_mm(ctx, t, &t->layer->linear[id], x, 0, t->n, y);
+    if (t->layer->linear[id].out_features) awq__task_mm(ctx, t, &t->layer->linear[id], x, 0, 0, 0, t->n, y);
 }
 
 /* an expert's linears over the slots of each */
@@ -16530,7 +17295,54 @@ static void awq__task_experts(awq_ctx *ctx, awq__task *t, awq_linear_id id, cons
     for (e = 0; e < t->c->num_experts; e++) {
         int64_t first = t->w->start[e], m = t->w->start[e + 1] - first;
         if (m && l[e].out_features)
-            awq__task_mm(ctx, t, &l[e], x + first * l[e].in_features, 0, m, y + first * l[e].out_features);
+            awq__task_mm(ctx, t, &l[e], x + first * l[e].in_features, 0, 1, first, m,
+                         y + first * l[e].out_features);
+    }
+}
+
+static void awq__task_packs(void *arg, int64_t i)
+{
+    awq__task *t = (awq__task *)arg;
+    int k = 0;
+    while (i >= t->w->pack[k].m) i -= t->w->pack[k++].m;
+    awq__tile_pack_row(&t->w->pack[k], i);
+}
+
+/* x [m, x_stride or in_features] is packed for l, which may be NULL or not in tiles */
+static void awq__task_pack(awq_ctx *ctx, awq__task *t, const awq_linear *l, const float *x, int64_t x_stride,
+                           int which, int64_t first, int64_t m)
+{
+    awq__tiled_x to;
+    if (!l || !l->chunk || !m) return;
+    to = awq__tiled_x_row(&t->w->xt[which], l, first);
+    t->w->pack[t->n_mm++] = awq__tile_pack_plan(ctx, l, x, x_stride ? x_stride : l->in_features, m, &to);
+    t->count += m;
+    t->job_work = 4.0 * (double)l->in_features;
+    t->job = awq__task_packs;
+}
+
+/* Linears that read one x: those of a set in tiles have chunks of one size. */
+static const uint8_t awq__linear_set[AWQ_N_LINEAR_IDS] = {
+    1, 1, 1, 2 /* o */, 3, 3, 4 /* down */, 1 /* q_a */, 5 /* q_b */, 1 /* kv_a */, 6 /* kv_b */,
+    3, 3 /* routers */, 3, 3, 4 /* shared */, 7, 7, 8 /* experts */};
+
+/* the first of the layer's linears of a set that is in tiles; NULL: none */
+static const awq_linear *awq__tiled_of(const awq__layer *l, int set)
+{
+    int id;
+    for (id = 0; id < AWQ_EXPERT_GATE; id++)
+        if (awq__linear_set[id] == set && l->linear[id].chunk) return &l->linear[id];
+    return NULL;
+}
+
+static void awq__task_pack_experts(awq_ctx *ctx, awq__task *t, awq_linear_id id, const float *x)
+{
+    const awq_linear *l = t->layer->expert + (id - AWQ_EXPERT_GATE) * t->c->num_experts;
+    int e, E = t->c->num_experts;
+    for (e = 0; e < E; e++) {
+        int64_t first = t->w->start[e], m = t->w->start[e + 1] - first;
+        const awq_linear *at = l[e].chunk || id == AWQ_EXPERT_DOWN ? &l[e] : &l[E + e]; /* gate, or up */
+        awq__task_pack(ctx, t, at, x + first * l[e].in_features, 0, 1, first, m);
     }
 }
 
@@ -16842,17 +17654,29 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
         t->job = awq__task_act;
         t->job_work = 16.0 * (double)(l->experts ? c->expert_size : c->intermediate_size);
         return;
-    case AWQ__LATENT:
-    case AWQ__QKV:
-    case AWQ__O:
-    case AWQ__GATE_UP:
-    case AWQ__EXPERTS:
-    case AWQ__DOWN: break;
-    default: return;
+    case AWQ__NORM:
+    case AWQ__PLACE:
+    case AWQ__ADD_NORM:
+    case AWQ__ADD: return;
+    default: break;
     }
     t->count = 0;
     t->job_work = 0;
     switch ((int)step) {
+    case AWQ__PACK_QKV: awq__task_pack(ctx, t, awq__tiled_of(l, 1), w->xn, 0, 0, 0, n); break;
+    case AWQ__PACK_LATENT:
+        awq__task_pack(ctx, t, awq__tiled_of(l, 5), w->q_a, 0, 0, 0, n);
+        awq__task_pack(ctx, t, awq__tiled_of(l, 6), w->kv_a, c->kv_lora_rank + c->rope_dim, 1, 0, n);
+        break;
+    case AWQ__PACK_O: awq__task_pack(ctx, t, awq__tiled_of(l, 2), w->att, 0, 0, 0, n); break;
+    case AWQ__PACK_MLP: awq__task_pack(ctx, t, awq__tiled_of(l, 3), w->xn, 0, 0, 0, n); break;
+    case AWQ__PACK_EXPERTS:
+        if (l->experts) awq__task_pack_experts(ctx, t, AWQ_EXPERT_GATE, w->xe);
+        break;
+    case AWQ__PACK_DOWN:
+        awq__task_pack(ctx, t, awq__tiled_of(l, 4), w->gate, 0, 0, 0, n);
+        if (l->experts) awq__task_pack_experts(ctx, t, AWQ_EXPERT_DOWN, w->ge);
+        break;
     case AWQ__LATENT:
         awq__task_linear(ctx, t, AWQ_Q_A_PROJ, w->xn, w->q_a);
         awq__task_linear(ctx, t, AWQ_KV_A_PROJ, w->xn, w->kv_a);
@@ -16863,7 +17687,8 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
         awq__task_linear(ctx, t, AWQ_V_PROJ, w->xn, w->v);
         awq__task_linear(ctx, t, AWQ_Q_B_PROJ, w->q_a, w->q);
         if (c->kv_lora_rank)
-            awq__task_mm(ctx, t, &l->linear[AWQ_KV_B_PROJ], w->kv_a, c->kv_lora_rank + c->rope_dim, n, w->kv_b);
+            awq__task_mm(ctx, t, &l->linear[AWQ_KV_B_PROJ], w->kv_a, c->kv_lora_rank + c->rope_dim, 1, 0, n,
+                         w->kv_b);
         break;
     case AWQ__O: awq__task_linear(ctx, t, AWQ_O_PROJ, w->att, w->out); break;
     case AWQ__GATE_UP:
@@ -16933,8 +17758,10 @@ static void awq__embed_id(const awq_model *m, int32_t id, float *x)
 {
     size_t H = (size_t)m->config.hidden_size, i;
     float scale = (float)m->config.embedding_scale;
-    awq__to_float(m->embed_dtype, (const char *)m->embed + (size_t)id * H * awq_dtype_size(m->embed_dtype),
-                  (int64_t)H, x);
+    if (!m->embed) awq__linear_row(&m->head, id, x);
+    else
+        awq__to_float(m->embed_dtype, (const char *)m->embed + (size_t)id * H * awq_dtype_size(m->embed_dtype),
+                      (int64_t)H, x);
     for (i = 0; i < H; i++) x[i] = x[i] * scale;
 }
 
@@ -16975,12 +17802,25 @@ static void awq__logits_finish(const awq__ops *ops, const awq_config *c, float *
     if (cap > 0 || scale < 1 || scale > 1) ops->cap(logits, scale, cap, c->vocab_size);
 }
 
+/* The head's linear over x (n, H) after the final norm, its input packed if it wants that. */
+static awq__mm_arg awq__head_plan(awq_ctx *ctx, const awq_model *m, awq__work *w, const float *x, int64_t n,
+                                  float *logits)
+{
+    if (m->head.chunk) {
+        awq__tile_pack_arg pack = awq__tile_pack_plan(ctx, &m->head, x, m->head.in_features, n, &w->xt[0]);
+        awq__run(ctx, n, awq__tile_pack_row, &pack);
+    }
+    return awq__mm_plan(ctx, &m->head, x, &w->xt[0], n, logits);
+}
+
 /* x (n, H) after the final norm -> logits (n, vocab) */
-static awq_status awq__head_rows(awq_ctx *ctx, const awq_model *m, const float *x, int64_t n, float *logits)
+static awq_status awq__head_rows(awq_ctx *ctx, const awq_model *m, awq__work *w, const float *x, int64_t n,
+                                 float *logits)
 {
     const awq__ops *ops = awq__ops_for(ctx);
+    awq__mm_arg a = awq__head_plan(ctx, m, w, x, n, logits);
     int64_t r;
-    AWQ__TRY(awq_linear_run(ctx, &m->head, x, n, logits));
+    awq__run(ctx, a.jobs, awq__mm_job, &a);
     for (r = 0; r < n; r++) awq__logits_finish(ops, &m->config, logits + r * m->config.vocab_size);
     return AWQ_OK;
 }
@@ -17198,6 +18038,16 @@ static awq_status awq__load_dense(awq_ctx *ctx, awq_model *m, const awq_linear_i
     return st ? st : awq_linear_dense(ctx, l->weight->dtype, p, l->out_features, l->in_features, bias, out);
 }
 
+/* the chunk of those linears of a set that are loaded already; 0: none is in tiles */
+static int64_t awq__chunk_of_set(const awq_model *m, int layer, awq_linear_id id, int expert)
+{
+    const awq__layer *l = &m->layers[layer];
+    const awq_linear *first;
+    if (id == AWQ_EXPERT_UP) return l->expert[expert].chunk;
+    first = id < AWQ_EXPERT_GATE ? awq__tiled_of(l, awq__linear_set[id]) : NULL;
+    return first ? first->chunk : 0;
+}
+
 static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_linear_id id, int expert,
                                    const awq_model_desc *desc, awq_linear *out)
 {
@@ -17232,8 +18082,8 @@ static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_li
             awq__free(ctx, dense);
         }
         if (!st)
-            st = awq_linear_prepare(ctx, &w, info.quantized && info.packed.layout == AWQ_LAYOUT_GEMV_FAST, bias,
-                                    out);
+            st = awq__linear_prepare(ctx, &w, desc->mode, awq__chunk_of_set(m, layer, id, expert),
+                                     info.quantized && info.packed.layout == AWQ_LAYOUT_GEMV_FAST, bias, out);
         awq_qweight_free(ctx, &w);
         if (!st) m->bytes += awq_linear_bytes(out);
     }
@@ -17257,16 +18107,15 @@ static uint64_t awq__checksum(uint64_t h, const void *data, size_t bytes)
     return h;
 }
 
-/* some rows of a linear as it is computed with */
+/* some parts of a linear as it is computed with */
 static uint64_t awq__linear_hash(uint64_t h, const awq_linear *l)
 {
-    int64_t row, step = AWQ__MAX(l->out_features / 16, (int64_t)1);
-    for (row = 0; row < l->out_features; row += step) {
-        h = awq__checksum(h, (const char *)l->weight + row * l->row_bytes, (size_t)l->row_bytes);
-        if (!l->scales) continue;
-        h = awq__checksum(h, l->scales + row * l->groups, (size_t)l->groups * sizeof(float));
-        h = awq__checksum(h, l->offsets + row * l->groups, (size_t)l->groups * sizeof(float));
-    }
+    size_t bytes = l->dtype != AWQ_DTYPE_NONE ? (size_t)(l->out_features * l->row_bytes) : awq__linear_codes(l);
+    size_t part = AWQ__MIN(bytes, (size_t)4096), step = AWQ__MAX(bytes / 16, part), at;
+    h = awq__checksum(h, &l->mode, sizeof l->mode);
+    for (at = 0; at + part <= bytes; at += step) h = awq__checksum(h, (const char *)l->weight + at, part);
+    if (l->dtype == AWQ_DTYPE_NONE)
+        h = awq__checksum(h, l->chunk ? (const void *)l->params : l->scales, awq__linear_params(l));
     return h;
 }
 
@@ -17316,6 +18165,49 @@ static awq_status awq__model_table(awq_ctx *ctx, awq_model *m, const char *name,
     return awq__model_tensor(ctx, m, *t, 0, m->config.vocab_size * m->config.hidden_size, data);
 }
 
+#define AWQ__HEAD_PART 4096 /* rows that are rounded at a time */
+
+/* The head's weights [vocab, H], mapped or read by awq__model_tensor, become desc->head_bits; a table of the
+   model's own is given back. */
+static awq_status awq__head_round(awq_ctx *ctx, awq_model *m, awq_dtype dtype, const void *data,
+                                  const awq_model_desc *desc)
+{
+    const awq_config *c = &m->config;
+    int64_t V = c->vocab_size, H = c->hidden_size, g = awq__default_group(H), part = AWQ__HEAD_PART, at, n;
+    size_t es = awq_dtype_size(dtype), k;
+    awq_qweight w, some;
+    awq_status st;
+    float *x;
+    if (!g) g = H;
+    AWQ__TRY(awq_qweight_alloc(ctx, V, H, desc->head_bits, g, 0, &w));
+    x = AWQ__NEW_RAW(ctx, float, AWQ__MIN(part, V) * H);
+    st = x ? AWQ_OK : AWQ_E_MEMORY;
+    for (at = 0; !st && at < V; at += part) {
+        n = AWQ__MIN(part, V - at);
+        awq__to_float(dtype, (const char *)data + (size_t)(at * H) * es, n * H, x);
+        some = w;
+        some.out_features = n;
+        some.codes += at * H;
+        some.zeros += at * (H / g);
+        some.scales += at * (H / g);
+        st = awq_quantize(ctx, x, &some);
+    }
+    awq__free(ctx, x);
+    if (!st) st = awq_linear_prepare(ctx, &w, desc->mode, 0, NULL, &m->head);
+    awq_qweight_free(ctx, &w);
+    if (st) return st;
+    m->bytes += awq_linear_bytes(&m->head);
+    m->linear_bytes += awq_linear_bytes(&m->head) - (uint64_t)V * (uint64_t)H * es;
+    if (c->tie_word_embeddings) m->embed = NULL;
+    for (k = 0; k < m->n_owned; k++)
+        if (m->owned[k] == data) {
+            awq__free(ctx, m->owned[k]);
+            m->owned[k] = NULL;
+            m->bytes -= (uint64_t)V * (uint64_t)H * es;
+        }
+    return AWQ_OK;
+}
+
 static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder, const awq_model_desc *desc)
 {
     const awq_config *c;
@@ -17343,7 +18235,8 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
     if (!c->tie_word_embeddings)
         AWQ__TRY(awq__model_table(ctx, m, awq__ck_name(name, c, c->family->head, 0, 0, ""), &t, &data));
     m->linear_bytes += t->bytes;
-    AWQ__TRY(awq_linear_dense(ctx, t->dtype, data, c->vocab_size, c->hidden_size, NULL, &m->head));
+    if (desc->head_bits) AWQ__TRY(awq__head_round(ctx, m, t->dtype, data, desc));
+    else AWQ__TRY(awq_linear_dense(ctx, t->dtype, data, c->vocab_size, c->hidden_size, NULL, &m->head));
     AWQ__TRY(awq__read_norm(ctx, m->checkpoint, &m->arena, c->family->final_norm, 0, AWQ_INPUT_NORM,
                             c->hidden_size, &m->final_norm));
     m->layers = (awq__layer *)awq__arena_alloc(ctx, &m->arena, (size_t)c->num_hidden_layers, sizeof *m->layers);
@@ -17373,6 +18266,13 @@ AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_mo
     if (!desc) desc = &none;
     if (desc->rtn_bits && (desc->rtn_bits < 2 || desc->rtn_bits > 8))
         return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: rtn_bits is %d, expected 2 to 8", desc->rtn_bits);
+    if (desc->head_bits && desc->head_bits != 8)
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_model_load: head_bits is %d, expected 8, or 0 to leave the head as it is",
+                         desc->head_bits);
+    if ((unsigned)desc->mode > AWQ_MODE_EXACT)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: mode is %d, expected one of awq_mode",
+                         (int)desc->mode);
     m = AWQ__NEW(ctx, awq_model, 1);
     if (!m) return AWQ_E_MEMORY;
     st = awq__model_fill(ctx, m, folder, desc);
@@ -18530,7 +19430,7 @@ static void awq__pass_set(awq_ctx *ctx, awq_runner *r)
         r->job = NULL;
         r->job_work = 8.0 * (double)c->vocab_size;
         if (r->kind == AWQ__SAMPLE) return;
-        w->mm[0] = awq__mm_plan(ctx, &r->model->head, w->out + first * H, n, r->logits);
+        w->mm[0] = awq__head_plan(ctx, r->model, w, w->out + first * H, n, r->logits);
         r->count = w->mm[0].jobs;
         r->job = awq__mm_job;
         r->arg = &w->mm[0];
@@ -19087,11 +19987,11 @@ AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *s, const int32_t 
         if (!st) st = awq__forward(ctx, r->model, w, rows, at < old ? NULL : desc->tap, desc->user);
         r->inside = 0;
         for (i = 0; !st && at >= old && desc->all_logits && i < rows; i += AWQ__HEAD_ROWS)
-            st = awq__head_rows(ctx, r->model, w->xn + i * c->hidden_size,
+            st = awq__head_rows(ctx, r->model, w, w->xn + i * c->hidden_size,
                                 AWQ__MIN((int64_t)AWQ__HEAD_ROWS, rows - i),
                                 desc->all_logits + (at - old + i) * c->vocab_size);
         if (!st && logits && end == s->n_ids)
-            st = awq__head_rows(ctx, r->model, w->xn + (rows - 1) * c->hidden_size, 1, logits);
+            st = awq__head_rows(ctx, r->model, w, w->xn + (rows - 1) * c->hidden_size, 1, logits);
         if (!st) awq__session_advance(s, rows);
     }
     if (st) { /* all or nothing */
@@ -19206,8 +20106,10 @@ static awq_status awq__linear_memory(awq_ctx *ctx, const awq_checkpoint *ck, int
                                      uint64_t *at_work)
 {
     awq_linear_info info;
-    uint64_t out, in, groups, bits;
-    int i;
+    uint64_t out, in, groups;
+    int64_t group;
+    awq_linear l;
+    int i, bits;
     AWQ__TRY(awq_checkpoint_expert(ctx, ck, layer, id, expert, &info));
     out = (uint64_t)info.out_features;
     in = (uint64_t)info.in_features;
@@ -19220,20 +20122,25 @@ static awq_status awq__linear_memory(awq_ctx *ctx, const awq_checkpoint *ck, int
         return AWQ_OK;
     }
     if (info.quantized) {
-        groups = in / (uint64_t)(info.packed.group_size > 0 ? info.packed.group_size : info.in_features);
-        bits = (uint64_t)info.packed.bits;
+        group = info.packed.group_size > 0 ? info.packed.group_size : info.in_features;
+        groups = in / (uint64_t)group;
+        bits = info.packed.bits;
         for (i = 0; i < info.packed.n_tensors; i++) *at_work += info.packed.tensor[i].bytes;
         *at_work += (uint64_t)info.packed.out_features * (in + 5 * groups);
     } else {
-        int64_t g = desc->rtn_group_size ? desc->rtn_group_size : awq__default_group(info.in_features);
-        groups = g > 0 ? in / (uint64_t)g : 1;
-        bits = (uint64_t)desc->rtn_bits;
+        group = desc->rtn_group_size ? desc->rtn_group_size : awq__default_group(info.in_features);
+        if (group <= 0) group = info.in_features;
+        groups = in / (uint64_t)group;
+        bits = desc->rtn_bits;
         *at_work = 4 * out * in + out * in + 5 * out * groups
                    + (info.col_step != 1 ? 4 * out * (uint64_t)info.row_step : 0);
     }
     *at_work += 16 * AWQ__ALIGN;
-    *kept += out * (bits == 4 ? (in + 31) / 32 * 16 : (in + 15) / 16 * 16) + 8 * out * groups
-             + (info.bias ? 4 * out : 0) + 4 * AWQ__ALIGN;
+    l = awq__linear_shape(info.out_features, info.in_features, group, bits, desc->mode, 0);
+    for (i = 0; info.quantized && i < info.packed.n_tensors; i++)
+        if (strstr(info.packed.tensor[i].suffix, "scale"))
+            l.wide_scales = info.packed.tensor[i].dtype != AWQ_F16;
+    *kept += awq__linear_codes(&l) + awq__linear_params(&l) + (info.bias ? 4 * out : 0) + 3 * AWQ__ALIGN;
     return AWQ_OK;
 }
 
@@ -19246,8 +20153,18 @@ static awq_status awq__model_memory(awq_ctx *ctx, awq_checkpoint *ck, const awq_
     const awq_tensor *head = awq_tensors_find(ts, awq__ck_name(name, c, c->family->head, 0, 0, ""));
     int mapped = awq__fs(ctx)->map != NULL, l, k, e;
     uint64_t at_work = 0, w;
-    if (!mapped && embed) m->model += embed->bytes + AWQ__ALIGN;
-    if (!mapped && head && !c->tie_word_embeddings) m->model += head->bytes + AWQ__ALIGN;
+    if (c->tie_word_embeddings) head = embed;
+    if (!mapped && embed && (embed != head || !desc->head_bits)) m->model += embed->bytes + AWQ__ALIGN;
+    if (!mapped && head && head != embed && !desc->head_bits) m->model += head->bytes + AWQ__ALIGN;
+    if (desc->head_bits) {
+        int64_t g = awq__default_group(c->hidden_size);
+        uint64_t V = (uint64_t)c->vocab_size, H = (uint64_t)c->hidden_size;
+        awq_linear h = awq__linear_shape(c->vocab_size, c->hidden_size, g ? g : c->hidden_size, desc->head_bits,
+                                         desc->mode, 0);
+        m->model += awq__linear_codes(&h) + awq__linear_params(&h) + 2 * AWQ__ALIGN;
+        at_work = V * H + 5 * V * (uint64_t)h.groups + AWQ__MIN((uint64_t)AWQ__HEAD_PART, V) * H * 4
+                  + 5 * AWQ__ALIGN + (!mapped && head ? head->bytes : 0);
+    }
     m->model += 8 * (uint64_t)c->hidden_size + (uint64_t)c->num_hidden_layers * sizeof(awq__layer);
     for (l = 0; l < c->num_hidden_layers; l++) {
         if (c->layer_has_experts[l]) m->model += 3 * (uint64_t)c->num_experts * sizeof(awq_linear);
@@ -19365,7 +20282,7 @@ static awq_status awq__eval_logits(awq_ctx *ctx, awq__eval_side *side, int64_t r
 {
     const awq_model *m = side->m;
     awq__eval_job j;
-    AWQ__TRY(awq__head_rows(ctx, m, side->w.xn + row * m->config.hidden_size, n, side->logits));
+    AWQ__TRY(awq__head_rows(ctx, m, &side->w, side->w.xn + row * m->config.hidden_size, n, side->logits));
     memset(&j, 0, sizeof j);
     j.ops = awq__ops_for(ctx);
     j.side = side;
@@ -21340,7 +22257,7 @@ static awq_status awq__qm_use(awq_ctx *ctx, awq__qm *m, awq_linear_id id) /* lin
     int64_t i;
     awq_linear_free(ctx, l);
     for (i = 0; m->bq[id] && i < m->out[id]; i++) m->bq[id][i] = awq__h(m->bq[id][i]);
-    if (!m->kept[id]) return awq_linear_prepare(ctx, &m->q[id], 0, m->bq[id], l);
+    if (!m->kept[id]) return awq_linear_prepare(ctx, &m->q[id], AWQ_MODE_EXACT, 0, m->bq[id], l);
     for (i = 0; i < m->out[id] * m->in[id]; i++) m->wq[id][i] = awq__h(m->wq[id][i]);
     return awq_linear_dense(ctx, AWQ_F32, m->wq[id], m->out[id], m->in[id], m->bq[id], l);
 }

@@ -116,7 +116,7 @@ static void test_quantized(void)
             for (m = 1; m <= (bits == 4 ? 17 : 5); m += bits == 4 ? 1 : 4) {
                 awq_linear l;
                 biased = m % 2;
-                CHECK(awq_linear_prepare(&ctx, &w, 0, biased ? bias : NULL, &l) == AWQ_OK);
+                CHECK(awq_linear_prepare(&ctx, &w, AWQ_MODE_EXACT, 0, biased ? bias : NULL, &l) == AWQ_OK);
                 check_linear(&ctx, &l, dense, biased ? bias : NULL, m);
                 CHECK(awq_linear_bytes(&l) >= (size_t)(n * k * (bits == 4 ? 1 : 2) / 2));
                 awq_linear_free(&ctx, &l);
@@ -144,7 +144,7 @@ static void test_scale_types(void) /* BF16 and F32 scales: still what awq_dequan
             w.scales[i] = awq__random_unit(&seed);
             if (d != AWQ_F32) w.scales[i] = awq__bf16_float(awq__float_bf16(w.scales[i]));
         }
-        CHECK(awq_dequantize(&ctx, &w, dense) == AWQ_OK && awq_linear_prepare(&ctx, &w, 0, NULL, &l) == AWQ_OK);
+        CHECK(awq_dequantize(&ctx, &w, dense) == AWQ_OK && awq_linear_prepare(&ctx, &w, AWQ_MODE_EXACT, 0, NULL, &l) == AWQ_OK);
         check_linear(&ctx, &l, dense, NULL, 6);
         awq_linear_free(&ctx, &l);
         awq_qweight_free(&ctx, &w);
@@ -164,7 +164,7 @@ static void test_rounded_zeros(void) /* gemv_fast: w = code * scale + fp16(-scal
             awq_linear l;
             int j;
             CHECK(awq_dequantize(&ctx, &w, plain) == AWQ_OK
-                  && awq_linear_prepare(&ctx, &w, 1, NULL, &l) == AWQ_OK);
+                  && awq_linear_prepare(&ctx, &w, AWQ_MODE_EXACT, 1, NULL, &l) == AWQ_OK);
             for (j = 0; j < 9 * 96; j++) {
                 float s = w.scales[j / groups[i]];
                 dense[j] = (float)w.codes[j] * s + awq__h(-(s * (float)w.zeros[j / groups[i]]));
@@ -237,7 +237,7 @@ static void test_threads_and_batches(void) /* the same bits with threads, and a 
           *b = (float *)malloc((size_t)(m * n) * 4);
     memset(&ctx, 0, sizeof ctx);
     w = random_qweight(&ctx, n, k, 4, 64);
-    CHECK(awq_linear_prepare(&ctx, &w, 0, NULL, &l) == AWQ_OK);
+    CHECK(awq_linear_prepare(&ctx, &w, AWQ_MODE_EXACT, 0, NULL, &l) == AWQ_OK);
     CHECK(awq_linear_run(&ctx, &l, x, m, a) == AWQ_OK);
     CHECK(awq_pool_create(&ctx, 3, &pool) == AWQ_OK);
     ctx.jobs = awq_pool_jobs(pool);
@@ -270,7 +270,7 @@ static void test_statuses(void)
     CHECK(awq_linear_dense(&ctx, AWQ_F32, x, 0, 2, NULL, &l) == AWQ_E_ARG);
     CHECK(awq_linear_dense(&ctx, AWQ_F32, x, INT64_MAX / 2, 9, NULL, &l) == AWQ_E_ARG);
     memset(&w, 0, sizeof w);
-    CHECK(awq_linear_prepare(&ctx, &w, 0, NULL, &l) == AWQ_E_ARG);
+    CHECK(awq_linear_prepare(&ctx, &w, AWQ_MODE_EXACT, 0, NULL, &l) == AWQ_E_ARG);
     CHECK(!memcmp(&l, &before, sizeof l)); /* untouched */
     CHECK(awq_linear_dense(&ctx, AWQ_F32, x, 2, 2, NULL, &l) == AWQ_OK);
     CHECK(awq_linear_run(&ctx, &l, x, -1, y) == AWQ_E_ARG);
@@ -295,13 +295,13 @@ static void test_allocation_failures(void)
         memset(&ctx, 0, sizeof ctx);
         memset(&l, 0, sizeof l);
         ctx.allocator = fail_allocator(&f);
-        st = awq_linear_prepare(&ctx, &w, 0, bias, &l);
+        st = awq_linear_prepare(&ctx, &w, AWQ_MODE_EXACT, 0, bias, &l);
         CHECK(st == AWQ_OK || st == AWQ_E_MEMORY);
         ok = st == AWQ_OK;
         awq_linear_free(&ctx, &l);
         CHECK(f.live == 0 && ctx.memory_used == 0);
     }
-    CHECK(ok && k == 5);
+    CHECK(ok && k == 4);
     awq_qweight_free(&plain, &w);
 }
 

@@ -39,16 +39,20 @@ static int32_t read_ids(const awq__json *j, const char *key, int32_t *ids)
     return n;
 }
 
-static int fixture_open(awq_ctx *ctx, fixture *f, const char *name)
+/* desc NULL: exact mode */
+static int fixture_open(awq_ctx *ctx, fixture *f, const char *name, const awq_model_desc *desc)
 {
     char path[1024];
     awq__json j;
     const awq_config *c;
+    awq_model_desc exact;
+    memset(&exact, 0, sizeof exact);
+    exact.mode = AWQ_MODE_EXACT;
     memset(f, 0, sizeof *f);
     memset(&j, 0, sizeof j);
     f->name = name;
     snprintf(path, sizeof path, "%s/fixtures/models/%s", TEST_DATA(), name);
-    if (awq_model_load(ctx, path, NULL, &f->model)) return 0;
+    if (awq_model_load(ctx, path, desc ? desc : &exact, &f->model)) return 0;
     c = awq_model_config(f->model);
     f->vocab = c->vocab_size;
     f->hidden = c->hidden_size;
@@ -144,7 +148,7 @@ static void test_reference(void)
         awq_ctx ctx;
         fixture f;
         memset(&ctx, 0, sizeof ctx);
-        if (!fixture_open(&ctx, &f, fixtures[k])) CHECK_MSG(0, "%s: %s", fixtures[k], ctx.err.text);
+        if (!fixture_open(&ctx, &f, fixtures[k], NULL)) CHECK_MSG(0, "%s: %s", fixtures[k], ctx.err.text);
         else {
             float *a = feed_all(&ctx, &f, f.short_ids, f.n_short, 0),
                   *b = feed_all(&ctx, &f, f.long_ids, f.n_long, 0);
@@ -183,31 +187,37 @@ static void test_reference(void)
     printf("    largest difference: logits %.3g, hidden states %.3g\n", worst_logit, worst_hidden);
 }
 
+/* chunks, instruction sets and threads give the same bits: exact, and rounded to 4 bits in integer arithmetic */
 static void test_same_bits(void)
 {
     static const int chunks[] = {1, 7, 64}, threads[] = {1, 2, 7};
-    static const awq_isa isas[] = {AWQ_ISA_SCALAR, AWQ_ISA_AVX2, AWQ_ISA_AVX512};
-    int k, i;
+    int k, i, n_isa = (int)awq_best_isa();
     if (!TEST_DATA()) TEST_SKIP("AWQ_TEST_DATA is not set");
     printf("    this machine has %s\n", awq_isa_name(awq_best_isa()));
-    for (k = 0; k < N_FIXTURES; k++) {
+    for (k = 0; k < 2 * N_FIXTURES; k++) {
         awq_ctx ctx;
         fixture f;
+        awq_model_desc d;
         memset(&ctx, 0, sizeof ctx);
-        if (!fixture_open(&ctx, &f, fixtures[k])) CHECK_MSG(0, "%s: %s", fixtures[k], ctx.err.text);
+        memset(&d, 0, sizeof d);
+        d.mode = k & 1 ? AWQ_MODE_DETERMINISTIC : AWQ_MODE_EXACT;
+        d.rtn_bits = k & 1 ? 4 : 0;
+        d.rtn_group_size = k & 2 ? 16 : -1;
+        d.head_bits = k & 1 ? 8 : 0;
+        if (!fixture_open(&ctx, &f, fixtures[k / 2], &d)) CHECK_MSG(0, "%s: %s", fixtures[k / 2], ctx.err.text);
         else {
             float *want = feed_all(&ctx, &f, f.long_ids, f.n_long, 0);
             size_t bytes = (size_t)(f.n_long * f.vocab) * sizeof(float);
-            for (i = 0; i < 9; i++) {
+            for (i = 0; i < 6 + n_isa; i++) {
                 awq_pool *pool = NULL;
                 float *got;
-                ctx.isa = i >= 3 && i < 6 ? isas[i - 3] : AWQ_ISA_AUTO;
-                if (i >= 6) {
-                    CHECK(awq_pool_create(&ctx, threads[i - 6], &pool) == AWQ_OK);
+                if (i >= 6) ctx.isa = (awq_isa)(i - 5);
+                else if (i >= 3) {
+                    CHECK(awq_pool_create(&ctx, threads[i - 3], &pool) == AWQ_OK);
                     ctx.jobs = awq_pool_jobs(pool);
                 }
                 got = feed_all(&ctx, &f, f.long_ids, f.n_long, i < 3 ? chunks[i] : 0);
-                CHECK_MSG(!memcmp(got, want, bytes), "%s: case %d gives other bits", f.name, i);
+                CHECK_MSG(!memcmp(got, want, bytes), "%s, %s: case %d gives other bits", f.name, awq_mode_name(d.mode), i);
                 free(got);
                 memset(&ctx.jobs, 0, sizeof ctx.jobs);
                 awq_pool_free(&ctx, pool);
@@ -255,7 +265,7 @@ static void test_dialects(void)
             ctx.files = *awq__fs(&ctx);
             if (v == 1) ctx.files.open = open_v4;
             if (v >= 2) ctx.files.map = NULL;
-            if (v == 3) md.rtn_bits = 4, md.rtn_group_size = k % 2 ? -1 : 16;
+            if (v == 3) md.rtn_bits = 4, md.rtn_group_size = k % 2 ? -1 : 16, md.head_bits = k % 3 ? 8 : 0;
             rd.max_rows = 24;
             sd.max_tokens = 100;
             snprintf(path, sizeof path, "%s/fixtures/models/%s", TEST_DATA(), fixtures[k]);
@@ -267,7 +277,8 @@ static void test_dialects(void)
             loading = (double)ctx.memory_peak;
             if (v == 0) hash = awq_model_hash(m);
             if (v < 3) CHECK_MSG(awq_model_hash(m) == hash, "%s, %d: another hash", fixtures[k], v);
-            else CHECK_MSG((awq_model_hash(m) == hash) == (strstr(fixtures[k], "awq") || strstr(fixtures[k], "_ct_")),
+            else CHECK_MSG((awq_model_hash(m) == hash)
+                               == (!md.head_bits && (strstr(fixtures[k], "awq") || strstr(fixtures[k], "_ct_"))),
                            "%s: rounded, but the same hash", fixtures[k]);
             CHECK(awq_runner_create(&ctx, m, &rd, &r) == AWQ_OK && awq_session_create(&ctx, r, &sd, &s) == AWQ_OK);
             all = (double)ctx.memory_used;
@@ -299,7 +310,7 @@ static void test_together(void)
         awq_ctx ctx;
         fixture f;
         memset(&ctx, 0, sizeof ctx);
-        if (!fixture_open(&ctx, &f, fixtures[k])) CHECK_MSG(0, "%s: %s", fixtures[k], ctx.err.text);
+        if (!fixture_open(&ctx, &f, fixtures[k], NULL)) CHECK_MSG(0, "%s: %s", fixtures[k], ctx.err.text);
         else {
             awq_runner_desc rd;
             awq_session_desc sd;
@@ -350,7 +361,7 @@ static void test_lengths(void)
         awq_ctx ctx;
         fixture f;
         memset(&ctx, 0, sizeof ctx);
-        if (!fixture_open(&ctx, &f, names[k])) CHECK_MSG(0, "%s: %s", names[k], ctx.err.text);
+        if (!fixture_open(&ctx, &f, names[k], NULL)) CHECK_MSG(0, "%s: %s", names[k], ctx.err.text);
         else {
             size_t row = (size_t)f.vocab, bytes = row * sizeof(float);
             float *whole = feed_all(&ctx, &f, f.long_ids, f.n_long, 7), *last = (float *)malloc(bytes);
@@ -504,7 +515,7 @@ static void test_tiny_bits(void)
 {
     static const awq_isa isas[] = {AWQ_ISA_AUTO, AWQ_ISA_SCALAR, AWQ_ISA_AVX2, AWQ_ISA_AVX512};
     int k, i;
-    for (k = 0; k < 3; k++) { /* dense, rounded while loading, stored rounded */
+    for (k = 0; k < 6; k++) { /* dense, rounded while loading, stored rounded; exact and deterministic */
         tiny t;
         awq_ctx ctx;
         awq_model_desc d;
@@ -513,16 +524,17 @@ static void test_tiny_bits(void)
         tiny_llama(&t);
         ctx = tiny_ctx(&t);
         memset(&d, 0, sizeof d);
-        if (k == 1) d.rtn_bits = 4, d.rtn_group_size = 32;
-        if (k == 2) {
+        d.mode = k < 3 ? AWQ_MODE_EXACT : AWQ_MODE_DETERMINISTIC;
+        if (k % 3 == 1) d.rtn_bits = 4, d.rtn_group_size = 32;
+        if (k % 3 == 2) {
             CHECK(tiny_quantize(&t, &ctx, AWQ_LAYOUT_GEMM, 4, 32, 0, AWQ_F16, NULL) == AWQ_OK);
             tiny_set(&t, "quantization_config", "{\"quant_method\": \"awq\", \"bits\": 4, \"group_size\": 32, "
                      "\"version\": \"gemm\", \"zero_point\": true}");
             ctx = tiny_ctx(&t);
         }
         CHECK_MSG(tiny_run(&ctx, &d, 0, want) == AWQ_OK, "%d: %s", k, ctx.err.text);
-        if (k == 1) memcpy(rounded, want, sizeof want);
-        if (k == 2) CHECK(!memcmp(rounded, want, sizeof want));
+        if (k % 3 == 1) memcpy(rounded, want, sizeof want);
+        if (k % 3 == 2) CHECK(!memcmp(rounded, want, sizeof want));
         for (i = 0; i < 12; i++) {
             awq_pool *pool = NULL;
             CHECK(awq_pool_create(&ctx, 1 + i % 3 * 3, &pool) == AWQ_OK);

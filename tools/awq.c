@@ -53,9 +53,9 @@ typedef struct options {
     list calib, keep, stop, choice;
     const char *output, *layout, *method, *prompt, *text, *file, *ids, *tokens, *baseline, *messages, *dequantize, *shape, *schema, *grammar;
     const char *system;
-    long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, sessions;
+    long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, head_bits, sessions;
     double temp, top_p, min_p, repeat_penalty;
-    int symmetric, no_clip, resume, json, quiet, chat, no_special, generation_prompt, exact, mask_answers, ignore_eos;
+    int symmetric, no_clip, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, mask_answers, ignore_eos;
     char given[1024];
 } options;
 
@@ -205,6 +205,7 @@ static int parse(app *a, int argc, char **argv)
         {"--ctx", LONG, &o->ctx_len}, {"--sessions", LONG, &o->sessions},
         {"--schema", TEXT, &o->schema}, {"--grammar", TEXT, &o->grammar}, {"--choice", LIST, &o->choice}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
         {"--rtn", LONG, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
+        {"--deterministic", FLAG, &o->deterministic}, {"--head-bits", LONG, &o->head_bits},
         {"--threads", LONG, &o->threads}, {"-q", FLAG, &o->quiet}, {"--quiet", FLAG, &o->quiet},
     };
     int i, k, n = (int)(sizeof table / sizeof table[0]);
@@ -252,6 +253,8 @@ static int load(app *a, const char *folder, int rtn, awq_model **m)
 {
     awq_model_desc d;
     memset(&d, 0, sizeof d);
+    d.mode = a->o.exact ? AWQ_MODE_EXACT : a->o.deterministic ? AWQ_MODE_DETERMINISTIC : AWQ_MODE_FAST;
+    d.head_bits = (int)a->o.head_bits;
     if (rtn) {
         d.rtn_bits = (int)a->o.rtn;
         d.rtn_group_size = a->o.group_size;

@@ -1,0 +1,232 @@
+/* Linears in integer arithmetic: the scalar specification against double precision, every instruction set against
+   it bit for bit, all shapes of chunks, batches and threads, what is not a number, failing allocations. */
+#define AWQ_IMPLEMENTATION
+#include "../awq.h"
+#include "test.h"
+
+static void fill(float *x, int64_t n, uint64_t seed, int kind) /* 1: with outliers, 2: nearly all of them small */
+{
+    int64_t i;
+    for (i = 0; i < n; i++) {
+        float size = 1;
+        if (kind == 1 && awq__random_unit(&seed) < 0.01f) size = 300;
+        if (kind == 2 && awq__random_unit(&seed) < 0.9f) size = 1e-6f;
+        x[i] = (awq__random_unit(&seed) * 2 - 1) * size;
+    }
+}
+
+static awq_qweight random_qweight(awq_ctx *ctx, int64_t n, int64_t k, int bits, int64_t g, int symmetric)
+{
+    awq_qweight w;
+    float *x = (float *)malloc((size_t)(n * k) * sizeof *x);
+    fill(x, n * k, (uint64_t)(n + k + bits), 0);
+    CHECK(awq_qweight_alloc(ctx, n, k, bits, g, symmetric, &w) == AWQ_OK && awq_quantize(ctx, x, &w) == AWQ_OK);
+    free(x);
+    return w;
+}
+
+/* y of one instruction set; the others' must be the same bits */
+static void check_shape(int64_t n, int64_t k, int64_t g, int bits, int64_t m, int kind)
+{
+    awq_ctx ctx;
+    awq_qweight w;
+    awq_linear l;
+    float *x = (float *)malloc((size_t)(m * k) * sizeof *x), *dense = (float *)malloc((size_t)(n * k) * sizeof *x);
+    float *y = (float *)malloc((size_t)(m * n + 1) * sizeof *y), *other = (float *)malloc((size_t)(m * n + 1) * sizeof *y);
+    float *bias = (float *)malloc((size_t)n * sizeof *bias);
+    int64_t t, i, j, far = 0;
+    int isa;
+    memset(&ctx, 0, sizeof ctx);
+    fill(x, m * k, (uint64_t)(m + k), kind);
+    fill(bias, n, 7, 0);
+    w = random_qweight(&ctx, n, k, bits, g, bits == 5);
+    if (bits == 6 || k == 96) { /* scales that are no fp16 numbers */
+        w.scale_dtype = AWQ_F32;
+        for (i = 0; i < n * (k / g); i++) w.scales[i] *= 1.0001f;
+    }
+    CHECK(awq_dequantize(&ctx, &w, dense) == AWQ_OK);
+    CHECK(awq_linear_prepare(&ctx, &w, AWQ_MODE_DETERMINISTIC, 0, bias, &l) == AWQ_OK);
+    CHECK_MSG(l.chunk && g % l.chunk == 0 && l.chunk % 8 == 0, "chunk %d", (int)l.chunk);
+    ctx.isa = AWQ_ISA_SCALAR;
+    CHECK(awq_linear_run(&ctx, &l, x, m, y) == AWQ_OK);
+    for (t = 0; t < m; t++)
+        for (i = 0; i < n; i++) { /* the bound of the section's head: half a step of x a weight */
+            double sum = bias[i], error = 1e-6 * fabs(sum);
+            int64_t c;
+            for (c = 0; c < k; c += l.chunk) {
+                double most = 0, size = 0;
+                for (j = c; j < c + l.chunk; j++) {
+                    sum += (double)dense[i * k + j] * x[t * k + j];
+                    most = AWQ__MAX(most, fabs((double)x[t * k + j]));
+                    size += fabs((double)dense[i * k + j]);
+                    error += 1e-6 * fabs((double)dense[i * k + j] * x[t * k + j]);
+                }
+                error += size * most / 4078 * 1.0001;
+            }
+            far += fabs(sum - y[t * n + i]) > error;
+        }
+    CHECK_MSG(!far, "%d x %d, group %d, %d bits, m %d: %d are too far", (int)n, (int)k, (int)g, bits, (int)m, (int)far);
+    for (isa = AWQ_ISA_SCALAR; isa <= (int)awq_best_isa(); isa++) {
+        ctx.isa = (awq_isa)isa;
+        memset(other, 0xff, (size_t)(m * n + 1) * sizeof *other);
+        CHECK(awq_linear_run(&ctx, &l, x, m, other) == AWQ_OK);
+        CHECK_MSG(!memcmp(y, other, (size_t)(m * n) * sizeof *y), "%s: %d x %d, group %d, %d bits, m %d differ",
+                  awq_isa_name((awq_isa)isa), (int)n, (int)k, (int)g, bits, (int)m);
+        CHECK(awq__float_bits(other[m * n]) == 0xffffffffu);
+    }
+    awq_linear_free(&ctx, &l);
+    awq_qweight_free(&ctx, &w);
+    CHECK(ctx.memory_used == 0);
+    free(x), free(y), free(other), free(dense), free(bias);
+}
+
+static void test_shapes(void)
+{
+    static const int shapes[][3] = {/* out, in, group */
+                                    {32, 128, 128}, {1, 16, 16}, {33, 64, 32}, {48, 192, 64}, {70, 576, 576}, {31, 352, 176},
+                                    {64, 1024, 256}, {96, 96, 24}, {17, 4544, 64}, {5, 160, 80}, {40, 1408, 128}};
+    static const int rows[] = {1, 2, 3, 4, 5, 8, 9, 15, 16, 17, 31, 33, 64, 65, 130};
+    size_t i, j;
+    int bits;
+    for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        for (bits = 2; bits <= 8; bits++) {
+            j = (i * 7 + (size_t)bits) % (sizeof rows / sizeof rows[0]);
+            check_shape(shapes[i][0], shapes[i][1], shapes[i][2], bits, rows[j], (int)(i % 3));
+        }
+    for (j = 0; j < sizeof rows / sizeof rows[0]; j++) {
+        check_shape(70, 384, 128, 4, rows[j], 1);
+        check_shape(64, 256, 64, 4, rows[j], 0);
+        check_shape(33, 96, 32, 4, rows[j], 2);
+        check_shape(64, 256, 128, 8, rows[j], 1);
+    }
+}
+
+/* a row's result depends neither on its batch nor on the threads */
+static void test_batches_and_threads(void)
+{
+    enum { N = 300, K = 640, M = 150 };
+    awq_ctx ctx;
+    awq_qweight w;
+    awq_linear l;
+    awq_pool *pool = NULL;
+    float *x = (float *)malloc(M * K * sizeof *x), *all = (float *)malloc(M * N * sizeof *x);
+    float *some = (float *)malloc(M * N * sizeof *x);
+    int64_t at, n, sizes[] = {1, 3, 8, 16, 40, 82};
+    int i;
+    memset(&ctx, 0, sizeof ctx);
+    fill(x, M * K, 3, 1);
+    w = random_qweight(&ctx, N, K, 4, 128, 0);
+    CHECK(awq_linear_prepare(&ctx, &w, AWQ_MODE_DETERMINISTIC, 0, NULL, &l) == AWQ_OK);
+    CHECK(awq_linear_run(&ctx, &l, x, M, all) == AWQ_OK);
+    for (i = 0, at = 0; i < 6; i++, at += n) {
+        n = sizes[i];
+        CHECK(awq_linear_run(&ctx, &l, x + at * K, n, some + at * N) == AWQ_OK);
+    }
+    CHECK(at == M && !memcmp(all, some, M * N * sizeof *x));
+    for (i = 2; i < 8; i += 5) {
+        CHECK(awq_pool_create(&ctx, i, &pool) == AWQ_OK);
+        ctx.jobs = awq_pool_jobs(pool);
+        memset(some, 0, M * N * sizeof *x);
+        CHECK(awq_linear_run(&ctx, &l, x, M, some) == AWQ_OK && !memcmp(all, some, M * N * sizeof *x));
+        memset(&ctx.jobs, 0, sizeof ctx.jobs);
+        awq_pool_free(&ctx, pool);
+    }
+    awq_linear_free(&ctx, &l);
+    awq_qweight_free(&ctx, &w);
+    free(x), free(all), free(some);
+}
+
+static void test_values(void)
+{
+    enum { N = 40, K = 256 };
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    awq_ctx ctx;
+    awq_qweight w;
+    awq_linear l;
+    float x[3 * K], y[3 * N], zero[3 * N];
+    int isa, i, k, wrong;
+    memset(&ctx, 0, sizeof ctx);
+    w = random_qweight(&ctx, N, K, 4, 64, 0);
+    CHECK(awq_linear_prepare(&ctx, &w, AWQ_MODE_FAST, 0, NULL, &l) == AWQ_OK);
+    for (isa = AWQ_ISA_SCALAR; isa <= (int)awq_best_isa(); isa++) {
+        ctx.isa = (awq_isa)isa;
+        memset(x, 0, sizeof x);
+        memset(zero, 0, sizeof zero);
+        CHECK(awq_linear_run(&ctx, &l, x, 3, y) == AWQ_OK && !memcmp(y, zero, sizeof y));
+        for (i = 0; i < 3 * K; i++) x[i] = i % 2 ? 1e-40f : -1e-44f; /* denormal: too small to tell from 0 */
+        CHECK(awq_linear_run(&ctx, &l, x, 3, y) == AWQ_OK && !memcmp(y, zero, sizeof y));
+        for (k = 0; k < 3; k++) { /* what is not a number is noticed in its row, and there alone */
+            for (i = 0; i < 3 * K; i++) x[i] = 0.5f;
+            x[K + 77] = bad[k];
+            CHECK(awq_linear_run(&ctx, &l, x, 3, y) == AWQ_OK);
+            for (i = 0, wrong = 0; i < 3 * N; i++) wrong += (i >= N && i < 2 * N) != (y[i] != y[i]);
+            CHECK_MSG(!wrong, "%s: %d", awq_isa_name((awq_isa)isa), wrong);
+        }
+        for (i = 0; i < 3 * K; i++) x[i] = i % 3 ? 3e38f : -3e38f; /* as large as floats are */
+        CHECK(awq_linear_run(&ctx, &l, x, 3, y) == AWQ_OK);
+        for (i = 0, wrong = 0; i < 3 * N; i++) wrong += y[i] != y[i];
+        CHECK(!wrong);
+    }
+    awq_linear_free(&ctx, &l);
+    awq_qweight_free(&ctx, &w);
+}
+
+static void test_odd_groups(void) /* that have no chunks are run exactly */
+{
+    awq_ctx ctx;
+    awq_qweight w;
+    awq_linear l, e;
+    float x[3 * 66], y[3 * 20], z[3 * 20];
+    memset(&ctx, 0, sizeof ctx);
+    fill(x, 3 * 66, 1, 0);
+    w = random_qweight(&ctx, 20, 66, 4, 33, 0);
+    CHECK(awq_linear_prepare(&ctx, &w, AWQ_MODE_FAST, 0, NULL, &l) == AWQ_OK && !l.chunk);
+    CHECK(awq_linear_prepare(&ctx, &w, AWQ_MODE_EXACT, 0, NULL, &e) == AWQ_OK);
+    CHECK(awq_linear_run(&ctx, &l, x, 3, y) == AWQ_OK && awq_linear_run(&ctx, &e, x, 3, z) == AWQ_OK);
+    CHECK(!memcmp(y, z, sizeof y));
+    awq_linear_free(&ctx, &l);
+    awq_linear_free(&ctx, &e);
+    awq_qweight_free(&ctx, &w);
+}
+
+static void test_allocation_failures(void)
+{
+    awq_ctx plain;
+    awq_qweight w;
+    float x[5 * 128], y[5 * 40], bias[40];
+    long k;
+    int ok = 0;
+    memset(&plain, 0, sizeof plain);
+    fill(x, 5 * 128, 1, 0);
+    fill(bias, 40, 1, 0);
+    w = random_qweight(&plain, 40, 128, 4, 128, 0);
+    for (k = 0; k < 8 && !ok; k++) {
+        fail_alloc f = {0, 0, 0};
+        awq_ctx ctx;
+        awq_linear l;
+        awq_status st;
+        f.fail_at = k;
+        memset(&ctx, 0, sizeof ctx);
+        memset(&l, 0, sizeof l);
+        ctx.allocator = fail_allocator(&f);
+        st = awq_linear_prepare(&ctx, &w, AWQ_MODE_FAST, 0, bias, &l);
+        if (!st) st = awq_linear_run(&ctx, &l, x, 5, y);
+        CHECK(st == AWQ_OK || st == AWQ_E_MEMORY);
+        ok = st == AWQ_OK;
+        awq_linear_free(&ctx, &l);
+        CHECK(f.live == 0 && ctx.memory_used == 0);
+    }
+    CHECK(ok && k == 5);
+    awq_qweight_free(&plain, &w);
+}
+
+int main(int argc, char **argv)
+{
+    TEST_BEGIN(argc, argv);
+    RUN(test_shapes);
+    RUN(test_batches_and_threads);
+    RUN(test_values);
+    RUN(test_odd_groups);
+    RUN(test_allocation_failures);
+    return TEST_END();
+}
