@@ -42,6 +42,7 @@
        >>layouts
        >>ops
        >>tiles
+       >>panels
        >>matmul
        >>search
        >>tensors
@@ -175,7 +176,7 @@ typedef enum awq_isa {
     AWQ_ISA_AVX2_VNNI,
     AWQ_ISA_AVX512,      /* F, BW, DQ, VL */
     AWQ_ISA_AVX512_VNNI,
-    AWQ_ISA_AMX          /* TILE, INT8, BF16 */
+    AWQ_ISA_AMX          /* TILE, INT8, BF16, and BF16 of AVX-512 */
 } awq_isa;
 
 typedef struct awq_error {
@@ -349,7 +350,8 @@ typedef struct awq_linear {
    exactly in every mode. */
 AWQ_API awq_status awq_linear_prepare(awq_ctx *ctx, const awq_qweight *w, awq_mode mode, int zeros_rounded,
                                       const float *bias, awq_linear *l);
-/* Dense weights [out_features, in_features], F32, F16 or BF16. Weight and bias stay the caller's. */
+/* Dense weights [out_features, in_features], F32, F16 or BF16. Weight and bias stay the caller's. Run exactly, but
+   for fast mode with many rows on AMX: set l->mode. */
 AWQ_API awq_status awq_linear_dense(awq_ctx *ctx, awq_dtype dtype, const void *weight, int64_t out_features,
                                     int64_t in_features, const float *bias, awq_linear *l);
 AWQ_API void awq_linear_free(awq_ctx *ctx, awq_linear *l);
@@ -2322,13 +2324,14 @@ AWQ_API awq_isa awq_best_isa(void)
     b7 = r[1];
     c7 = r[2];
     d7 = r[3];
-    if (r[0] >= 1) awq__cpuid(7, 1, r);
+    if (r[0] >= 1) awq__cpuid(7, 1, r); /* VNNI of AVX, BF16 of AVX-512 */
     else r[0] = 0;
     /* FMA F16C AVX2 */
     if ((xcr & 6) != 6 || !(f1 >> 12 & 1) || !(f1 >> 29 & 1) || !(b7 >> 5 & 1)) return AWQ_ISA_SCALAR;
     if ((xcr & 0xe6) == 0xe6 && (b7 >> 16 & 1) && (b7 >> 17 & 1) && (b7 >> 30 & 1) && (b7 >> 31 & 1)) {
         if (!(c7 >> 11 & 1)) return AWQ_ISA_AVX512;
-        return (xcr >> 17 & 3) == 3 && (d7 >> 22 & 1) && (d7 >> 24 & 1) && (d7 >> 25 & 1) && awq__amx_allowed()
+        return (xcr >> 17 & 3) == 3 && (d7 >> 22 & 1) && (d7 >> 24 & 1) && (d7 >> 25 & 1) && (r[0] >> 5 & 1)
+                       && awq__amx_allowed()
                    ? AWQ_ISA_AMX : AWQ_ISA_AVX512_VNNI;
     }
     return r[0] >> 4 & 1 ? AWQ_ISA_AVX2_VNNI : AWQ_ISA_AVX2;
@@ -4089,6 +4092,7 @@ static const awq__ops *awq__ops_for(awq_ctx *ctx)
 #define AWQ__TILE_ROWS 16                     /* of x in a tile */
 #define AWQ__TILE_OUT 32                      /* rows of W in a strip: two blocks */
 #define AWQ__TILE_MOST 64                     /* rows of x that a strip is multiplied with at a time */
+#define AWQ__TILE_BLOCK 256                   /* rows of x in a job */
 #define AWQ__TILE_LEAST 16                    /* columns in a chunk; groups that want less stay as they are */
 #define AWQ__TILE_SLACK (AWQ__TILE_ROWS * 256) /* that kernels may read, not use, behind a packed x */
 
@@ -4444,9 +4448,9 @@ AWQ__VNNI static void awq__tile_vnni(const awq_linear *l, int64_t block, const a
    codes of both blocks, unpacked, 4 columns in a row. */
 #if AWQ__AMX
 #define AWQ__TARGET_AMX \
-    AWQ__TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,amx-tile,amx-int8,amx-bf16")
+    AWQ__TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,amx-tile,amx-int8")
 
-AWQ__TARGET_AMX AWQ__INLINE void awq__amx_config(int columns) /* bytes of a row of x, 4 times a tile's rows */
+AWQ__TARGET("amx-tile") AWQ__INLINE void awq__amx_config(int columns) /* bytes of a row of x, 4 times a tile's rows */
 {
     uint8_t config[64];
     int i;
@@ -4561,22 +4565,299 @@ static awq__tiled_x awq__tiled_x_row(const awq__tiled_x *x, const awq_linear *l,
     return t;
 }
 
-typedef struct awq__tile_pack_arg {
-    const awq_linear *l; /* says how columns are cut */
+/* -------------------------------------------------------------------------------------------------------------
+   MARK: >>panels
+   Many rows of x at once on AMX, in fast mode. Strips of 32 rows of W are turned into bf16 a panel of 256 columns
+   at a time and multiplied with blocks of up to 256 rows of x, which were turned before, in tiles of 16 rows and
+   32 columns. A number may be kept in two parts, the bf16 next to it and the bf16 next to what that leaves:
+       codes in tiles        (code - zero) scale in one part, x in one
+       dense BF16            one part, x in two
+       dense F16 and F32     two parts, x in two; lo lo is left out
+   so that dense products are good to about 2^-16. Sums are fp32; their order depends on shapes alone.
+
+   AMX adds U V: rows of U are 32 columns in turn, a row of V is 2 columns of 16 rows. Dense weights are read as U
+   and x is V; codes in tiles unpack to V and x is U.
+   Tests: tests/test_tiles.c; speed: tests/bench/bench_matmul.c */
+
+#define AWQ__PANEL_COLS 256
+#define AWQ__PANEL_ROWS 16 /* of x at least, for panels of dense weights to be the faster way */
+#define AWQ__PANEL_CODES 64 /* likewise of codes, which AMX multiplies as integers too */
+
+#if AWQ__AMX
+#define AWQ__TARGET_PANEL                                                                                     \
+    AWQ__TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,amx-tile,amx-bf16")
+
+/* bytes of x in one part */
+static int64_t awq__panel_part(int64_t m, int64_t in_features)
+{
+    return (m + 15) / 16 * 16 * ((in_features + 31) / 32 * 32) * 2;
+}
+
+/* 16 x 16 numbers of 32 bits */
+AWQ__TARGET_PANEL AWQ__INLINE void awq__transpose16(__m512i r[16])
+{
+    __m512i t[16];
+    int i, j;
+    for (i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (i = 0; i < 16; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (i = 0; i < 4; i++) { /* r[4 k + i] lane j: rows 4 k .. 4 k + 3 of column 4 j + i */
+        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+    for (i = 0; i < 4; i++) {
+        for (j = 0; j < 2; j++) {
+            r[4 * j + i] = _mm512_shuffle_i32x4(t[4 * j + i], t[4 * j + i + 8], 0x88);
+            r[4 * j + i + 8] = _mm512_shuffle_i32x4(t[4 * j + i], t[4 * j + i + 8], 0xdd);
+        }
+    }
+}
+
+/* 32 numbers as bf16; what rounding took stays in a and b */
+AWQ__TARGET_PANEL AWQ__INLINE __m512i awq__panel_split(__m512 *a, __m512 *b)
+{
+    union {
+        __m512bh h;
+        __m512i i;
+    } u;
+    u.h = _mm512_cvtne2ps_pbh(*b, *a);
+    *a = _mm512_sub_ps(*a, _mm512_castsi512_ps(_mm512_slli_epi32(
+                               _mm512_cvtepu16_epi32(_mm512_castsi512_si256(u.i)), 16)));
+    *b = _mm512_sub_ps(*b, _mm512_castsi512_ps(_mm512_slli_epi32(
+                               _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(u.i, 1)), 16)));
+    return u.i;
+}
+
+/* 16 numbers from `at` on, as far as they go to n */
+AWQ__TARGET_PANEL AWQ__INLINE __m512 awq__panel_load(awq_dtype dtype, const void *p, int64_t at, int64_t n)
+{
+    __mmask16 k = at + 16 <= n ? 0xffff : at >= n ? 0 : (__mmask16)((1 << (n - at)) - 1);
+    const uint16_t *h = (const uint16_t *)p + at;
+    if (dtype == AWQ_F32) return _mm512_maskz_loadu_ps(k, (const float *)p + at);
+    if (dtype == AWQ_F16) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(k, (const void *)h));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(k, h)), 16));
+}
+
+/* tile number `tile` of x [m, n] */
+AWQ__TARGET_PANEL static void awq__panel_pack(const float *x, int64_t m, int64_t x_stride, int64_t n, int parts,
+                                              int transposed, int64_t tile, int8_t *out)
+{
+    int64_t steps = (n + 31) / 32, size = awq__panel_part(m, n), k, r, rows = AWQ__MIN(m - 16 * tile, (int64_t)16);
+    for (k = 0; k < steps; k++) {
+        int8_t *to = out + (tile * steps + k) * 1024;
+        __m512i hi[16], lo[16];
+        for (r = 0; r < 16; r++) {
+            const float *row = x + (16 * tile + r) * x_stride;
+            __m512 p = _mm512_setzero_ps(), q = p;
+            if (r < rows) {
+                p = awq__panel_load(AWQ_F32, row, 32 * k, n);
+                q = awq__panel_load(AWQ_F32, row, 32 * k + 16, n);
+            }
+            hi[r] = awq__panel_split(&p, &q);
+            lo[r] = awq__panel_split(&p, &q);
+        }
+        if (transposed) awq__transpose16(hi);
+        if (transposed && parts == 2) awq__transpose16(lo);
+        for (r = 0; r < 16; r++) {
+            _mm512_storeu_si512((void *)(to + 64 * r), hi[r]);
+            if (parts == 2) _mm512_storeu_si512((void *)(to + size + 64 * r), lo[r]);
+        }
+    }
+}
+
+/* columns [k, k + 32 steps) of 16 dense rows: tiles of U, parts one after another */
+AWQ__TARGET_PANEL static void awq__panel_dense(const awq_linear *l, int64_t row, int64_t k, int64_t steps,
+                                               int parts, uint8_t *out, int64_t part)
+{
+    int64_t r, s;
+    for (r = 0; r < 16; r++) {
+        int64_t at = AWQ__MIN(row + r, l->out_features - 1); /* what is too much is computed and dropped */
+        const uint8_t *w = (const uint8_t *)l->weight + at * l->row_bytes;
+        for (s = 0; s < steps; s++) {
+            __m512 p = awq__panel_load(l->dtype, w, k + 32 * s, l->in_features);
+            __m512 q = awq__panel_load(l->dtype, w, k + 32 * s + 16, l->in_features);
+            _mm512_storeu_si512((void *)(out + 1024 * s + 64 * r), awq__panel_split(&p, &q));
+            if (parts == 2)
+                _mm512_storeu_si512((void *)(out + part + 1024 * s + 64 * r), awq__panel_split(&p, &q));
+        }
+    }
+}
+
+/* Codes (a nibble of every byte, at bits 4 i) of columns b and b + 1 as pairs of bf16: 128 + code is made by its
+   bits, then (128 + code) scale - (128 + zero) scale. */
+AWQ__TARGET_PANEL AWQ__INLINE __m512 awq__panel_value(__m512i v, int at, __m512 scale, __m512 offset)
+{
+    const __m512i mask = _mm512_set1_epi32(0x000f0000), one = _mm512_set1_epi32(0x43000000);
+    v = at > 16 ? _mm512_srli_epi32(v, (unsigned)(at - 16)) : _mm512_slli_epi32(v, (unsigned)(16 - at));
+    v = _mm512_ternarylogic_epi32(v, mask, one, 0xea); /* v & mask | one */
+    return _mm512_fmsub_ps(_mm512_castsi512_ps(v), scale, offset);
+}
+
+AWQ__TARGET_PANEL AWQ__INLINE __m512i awq__panel_pair(__m512 a, __m512 b) /* a in the low halves, rounded */
+{
+    const __m512i half = _mm512_set1_epi32(0x8000);
+    __m512i u = _mm512_add_epi32(_mm512_castps_si512(a), half), v = _mm512_add_epi32(_mm512_castps_si512(b), half);
+    return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(u, 16), v);
+}
+
+/* columns [k, k + n) of a block of codes: tiles of V */
+AWQ__TARGET_PANEL static void awq__panel_codes(const awq_linear *l, int64_t block, int64_t k, int64_t n,
+                                               uint8_t *out)
+{
+    int64_t w = l->chunk, bytes = awq__tile_bytes(l), per = l->chunks / l->groups, c, j;
+    const __m512i byte = _mm512_set1_epi32(255);
+    for (c = k / w; c < (k + n) / w; c++, out += 32 * w) {
+        const uint8_t *code = (const uint8_t *)l->weight + (block * l->chunks + c) * bytes;
+        const uint8_t *p = l->params + (block * l->groups + c / per) * awq__tile_params(l);
+        __m512 s = awq__tile_scales512(l, p), z = _mm512_cvtepi32_ps(awq__tile_zeros512(p)), o;
+        o = _mm512_mul_ps(_mm512_add_ps(z, _mm512_set1_ps(128)), s);
+        for (j = 0; j < bytes / 64; j++, code += 64) {
+            __m512i v = _mm512_loadu_si512((const void *)code);
+            uint8_t *low = out + 128 * j, *high = low + 16 * w;
+            if (l->bits != 4) {
+                __m512 a = _mm512_cvtepi32_ps(_mm512_and_si512(v, byte));
+                __m512 b = _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(v, 8), byte));
+                __m512 d = _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(v, 16), byte));
+                __m512 e = _mm512_cvtepi32_ps(_mm512_srli_epi32(v, 24));
+                a = _mm512_mul_ps(_mm512_sub_ps(a, z), s);
+                b = _mm512_mul_ps(_mm512_sub_ps(b, z), s);
+                d = _mm512_mul_ps(_mm512_sub_ps(d, z), s);
+                e = _mm512_mul_ps(_mm512_sub_ps(e, z), s);
+                _mm512_storeu_si512((void *)low, awq__panel_pair(a, b));
+                _mm512_storeu_si512((void *)(low + 64), awq__panel_pair(d, e));
+                continue;
+            }
+#define AWQ__PAIR(at) awq__panel_pair(awq__panel_value(v, at, s, o), awq__panel_value(v, at + 8, s, o))
+            _mm512_storeu_si512((void *)low, AWQ__PAIR(0));
+            _mm512_storeu_si512((void *)(low + 64), AWQ__PAIR(16));
+            _mm512_storeu_si512((void *)high, AWQ__PAIR(4));
+            _mm512_storeu_si512((void *)(high + 64), AWQ__PAIR(20));
+#undef AWQ__PAIR
+        }
+    }
+}
+
+/* 4 tiles of sums += steps tiles of u0, u1 times v0, v1 */
+AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_multiply(const uint8_t *u0, const uint8_t *u1, const uint8_t *v0,
+                                                       const uint8_t *v1, int64_t steps)
+{
+    int64_t i;
+    for (i = 0; i < 1024 * steps; i += 1024) {
+        _tile_loadd(4, u0 + i, 64);
+        _tile_loadd(6, v0 + i, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, v1 + i, 64);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_loadd(5, u1 + i, 64);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+}
+
+/* 32 rows of W from `row` on times m <= 256 rows of x, whose tiles begin at x: y [m][y_stride] */
+AWQ__TARGET_PANEL static void awq__panel_strip(const awq_linear *l, int64_t row, const uint8_t *x, int64_t x_part,
+                                               int64_t m, float *y, int64_t y_stride)
+{
+    enum { PANEL = 32 * AWQ__PANEL_COLS * 2 };
+    uint8_t memory[2 * PANEL + AWQ__TILE_BLOCK * AWQ__TILE_OUT * 4 + 64];
+    uint8_t *panel = (uint8_t *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
+    float *sums = (float *)(void *)(panel + 2 * PANEL);
+    int64_t in = l->in_features, steps = (in + 31) / 32, k, t, r;
+    int64_t n = AWQ__MIN((int64_t)AWQ__TILE_OUT, l->out_features - row);
+    int parts = !l->chunk && l->dtype != AWQ_BF16 ? 2 : 1, i;
+    awq__amx_config(64);
+    for (k = 0; k < in; k += AWQ__PANEL_COLS) {
+        int64_t cols = AWQ__MIN((int64_t)AWQ__PANEL_COLS, in - k), some = (cols + 31) / 32;
+        const uint8_t *w0 = panel, *w1 = panel + PANEL / 2;
+        if (l->chunk) {
+            awq__panel_codes(l, row / 16, k, cols, panel);
+            awq__panel_codes(l, row / 16 + 1, k, cols, panel + PANEL / 2);
+        } else {
+            awq__panel_dense(l, row, k, some, parts, panel, PANEL);
+            awq__panel_dense(l, row + 16, k, some, parts, panel + PANEL / 2, PANEL);
+        }
+        for (t = 0; t < m; t += 32) {
+            const uint8_t *x0 = x + (t / 16 * steps + k / 32) * 1024, *x1 = t + 16 < m ? x0 + steps * 1024 : x0;
+            float *c = sums + t * AWQ__TILE_OUT;
+            if (k) {
+                _tile_loadd(0, c, 64);
+                _tile_loadd(1, c + 256, 64);
+                _tile_loadd(2, c + 512, 64);
+                _tile_loadd(3, c + 768, 64);
+            } else {
+                _tile_zero(0);
+                _tile_zero(1);
+                _tile_zero(2);
+                _tile_zero(3);
+            }
+            if (l->chunk) awq__panel_multiply(x0, x1, w0, w1, some);
+            else {
+                awq__panel_multiply(w0, w1, x0, x1, some);
+                awq__panel_multiply(w0, w1, x0 + x_part, x1 + x_part, some);
+                if (parts == 2) awq__panel_multiply(w0 + PANEL, w1 + PANEL, x0, x1, some);
+            }
+            _tile_stored(0, c, 64);
+            _tile_stored(1, c + 256, 64);
+            _tile_stored(2, c + 512, 64);
+            _tile_stored(3, c + 768, 64);
+        }
+    }
+    _tile_release();
+    for (t = 0; t < m; t += 32)
+        for (i = 0; i < 4; i++) { /* codes: tokens 16 (i / 2), rows 16 (i % 2); dense: the other way round */
+            int64_t token = t + 16 * (l->chunk ? i / 2 : i % 2), from = 16 * (l->chunk ? i % 2 : i / 2);
+            __mmask16 mask = from + 16 <= n ? 0xffff : from >= n ? 0 : (__mmask16)((1 << (n - from)) - 1);
+            __m512 bias = _mm512_setzero_ps();
+            __m512i v[16];
+            if (l->bias) bias = _mm512_maskz_loadu_ps(mask, l->bias + row + from);
+            for (r = 0; r < 16; r++)
+                v[r] = _mm512_loadu_si512((const void *)(sums + t * AWQ__TILE_OUT + 256 * i + 16 * r));
+            if (!l->chunk) awq__transpose16(v);
+            for (r = 0; r < 16 && token + r < m; r++)
+                _mm512_mask_storeu_ps(y + (token + r) * y_stride + from, mask,
+                                      _mm512_add_ps(_mm512_castsi512_ps(v[r]), bias));
+        }
+}
+#endif
+
+/* how many parts of x go through panels of l; 0: l is not for panels */
+static int awq__panel_parts(awq_ctx *ctx, const awq_linear *l, int64_t m)
+{
+#if AWQ__AMX
+    if (l->mode != AWQ_MODE_FAST || awq__isa(ctx) < AWQ_ISA_AMX) return 0;
+    if (!l->chunk) return m >= AWQ__PANEL_ROWS ? 2 : 0;
+    return m >= AWQ__PANEL_CODES && (l->chunk == 32 || l->chunk == 64 || l->chunk == 128) ? 1 : 0;
+#else
+    (void)ctx, (void)l, (void)m;
+    return 0;
+#endif
+}
+
+/* --- x for either */
+typedef struct awq__xpack_arg {
+    const awq_linear *l; /* says how */
     awq__tile_pack_fn fn;
     const float *x;
-    int64_t m, x_stride;
+    int64_t m, x_stride, jobs;
+    int parts;           /* for panels; 0: for tiles */
     awq__tiled_x to;
-} awq__tile_pack_arg;
+} awq__xpack_arg;
 
-/* row r of m */
-static void awq__tile_pack_row(void *arg, int64_t r)
+/* row r of m, for tiles */
+static void awq__xpack_row(const awq__xpack_arg *a, int64_t r)
 {
-    const awq__tile_pack_arg *a = (const awq__tile_pack_arg *)arg;
     const awq_linear *l = a->l;
     awq__tiled_x t = awq__tile_of(l, &a->to, r);
-    int64_t at = r % AWQ__TILE_ROWS, rows = AWQ__MIN(a->m - (r - at), (int64_t)AWQ__TILE_ROWS), w = l->chunk;
-    int64_t c;
+    int64_t at = r % AWQ__TILE_ROWS, rows = AWQ__MIN(a->m - (r - at), (int64_t)AWQ__TILE_ROWS), w = l->chunk, c;
     for (c = 0; c < l->chunks; c++) {
         int64_t k = c * rows + at;
         int8_t *hi = t.codes + k * 2 * w;
@@ -4584,20 +4865,30 @@ static void awq__tile_pack_row(void *arg, int64_t r)
     }
 }
 
-static awq__tile_pack_arg awq__tile_pack_plan(awq_ctx *ctx, const awq_linear *l, const float *x,
-                                              int64_t x_stride, int64_t m, const awq__tiled_x *to)
+static void awq__xpack_job(void *arg, int64_t i)
 {
-    awq__tile_pack_arg a;
+    const awq__xpack_arg *a = (const awq__xpack_arg *)arg;
+#if AWQ__AMX
+    if (a->parts) awq__panel_pack(a->x, a->m, a->x_stride, a->l->in_features, a->parts, !a->l->chunk, i, a->to.codes);
+    else
+#endif
+        awq__xpack_row(a, i);
+}
+
+static awq__xpack_arg awq__xpack_plan(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t x_stride,
+                                    int64_t m, const awq__tiled_x *to)
+{
+    awq__xpack_arg a;
     a.l = l;
     a.fn = awq__tile_pack_scalar;
 #if AWQ__X86
     if (awq__isa(ctx) >= AWQ_ISA_AVX2) a.fn = awq__tile_pack_avx2;
-#else
-    (void)ctx;
 #endif
     a.x = x;
     a.x_stride = x_stride;
     a.m = m;
+    a.parts = awq__panel_parts(ctx, l, m);
+    a.jobs = a.parts ? (m + AWQ__TILE_ROWS - 1) / AWQ__TILE_ROWS : m;
     a.to = *to;
     return a;
 }
@@ -4605,8 +4896,8 @@ static awq__tile_pack_arg awq__tile_pack_plan(awq_ctx *ctx, const awq_linear *l,
 /* memory for rows of x, in floats; with memory, placed there */
 static size_t awq__tiled_x_place(int64_t rows, int64_t columns, float *memory, awq__tiled_x *x)
 {
-    size_t codes = ((size_t)(rows * columns) * 2 + AWQ__TILE_SLACK + 63) / 64 * 16;
-    size_t n = ((size_t)rows * ((size_t)columns / AWQ__TILE_LEAST) + 15) / 16 * 16;
+    size_t codes = (size_t)((rows + 15) / 16 * 16) * (size_t)((columns + 31) / 32 * 32) + AWQ__TILE_SLACK / 4;
+    size_t n = ((size_t)(rows + rows / 4) * ((size_t)columns / AWQ__TILE_LEAST) + 15) / 16 * 16; /* see expert_row */
     if (memory) {
         x->codes = (int8_t *)(void *)memory;
         x->step = memory + codes;
@@ -5056,6 +5347,7 @@ typedef struct awq__mm_arg {
     const awq_linear *l;
     const awq__mm_kernels *fn;
     awq__tile_fn tile;           /* of a linear in tiles: takes x from xt */
+    int panel;                   /* through panels: likewise */
     awq__tiled_x xt;
     const float *x;
     float *y;
@@ -5119,6 +5411,13 @@ static void awq__mm_tiles(const awq__mm_arg *a, int64_t row, int64_t t0, int64_t
     float y[AWQ__TILE_MOST * AWQ__TILE_OUT];
     const awq_linear *l = a->l;
     int64_t n = AWQ__MIN((int64_t)AWQ__TILE_OUT, l->out_features - row), t, k, part;
+#if AWQ__AMX
+    if (a->panel) {
+        const uint8_t *x = (const uint8_t *)a->xt.codes + t0 / 16 * ((l->in_features + 31) / 32) * 1024;
+        awq__panel_strip(l, row, x, awq__panel_part(a->m, l->in_features), m, a->y + t0 * a->y_stride + row, a->y_stride);
+        return;
+    }
+#endif
     for (; m > 0; m -= part, t0 += part) {
         awq__tiled_x x = awq__tile_of(l, &a->xt, t0);
         part = AWQ__MIN(m, (int64_t)AWQ__TILE_MOST);
@@ -5135,11 +5434,11 @@ static void awq__mm_job(void *arg, int64_t job)
     const awq__mm_arg *a = (const awq__mm_arg *)arg;
     int64_t row = job % a->row_blocks * a->rows, end = AWQ__MIN(row + a->rows, a->l->out_features);
     int64_t t = job / a->row_blocks * a->tokens, m = AWQ__MIN(a->tokens, a->m - t);
-    if (a->tile) for (; row < end; row += AWQ__TILE_OUT) awq__mm_tiles(a, row, t, m);
+    if (a->tile || a->panel) for (; row < end; row += AWQ__TILE_OUT) awq__mm_tiles(a, row, t, m);
     else for (; row < end; row += AWQ__MM_ROWS) awq__mm_strip(a, row, t, m);
 }
 
-/* xt: x as a linear in tiles wants it; not used by others, nor x by it */
+/* xt: x packed for l, if it wants that; NULL: a dense linear takes it as it is */
 static awq__mm_arg awq__mm_plan(awq_ctx *ctx, const awq_linear *l, const float *x, const awq__tiled_x *xt,
                                 int64_t m, float *y)
 {
@@ -5153,15 +5452,16 @@ static awq__mm_arg awq__mm_plan(awq_ctx *ctx, const awq_linear *l, const float *
     a.x_stride = l->in_features;
     a.y_stride = l->out_features;
     a.tokens = AWQ__MM_TOKENS;
-    if (l->chunk) {
-        a.tile = awq__tile_choose(ctx, l, m);
+    if (xt) a.panel = awq__panel_parts(ctx, l, m) > 0;
+    if (l->chunk || a.panel) {
+        if (!a.panel) a.tile = awq__tile_choose(ctx, l, m);
         a.xt = *xt;
-        a.tokens = 2 * AWQ__TILE_MOST;
+        a.tokens = AWQ__TILE_BLOCK;
         unit = AWQ__TILE_OUT;
         weights = m == 1 ? 262144 : 131072;
     } else a.fn = awq__mm_choose(ctx, l);
-    a.rows = AWQ__MIN(l->chunk ? 256 : 64, weights / l->in_features) / unit * unit;
-    a.rows = AWQ__MAX(a.rows, l->chunk ? unit : 16);
+    a.rows = AWQ__MIN(unit > 4 ? 256 : 64, weights / l->in_features) / unit * unit;
+    a.rows = AWQ__MAX(a.rows, unit > 4 ? unit : 16);
     a.row_blocks = (l->out_features + a.rows - 1) / a.rows;
     a.jobs = a.row_blocks * ((m + a.tokens - 1) / a.tokens);
     return a;
@@ -5174,13 +5474,13 @@ AWQ_API awq_status awq_linear_run(awq_ctx *ctx, const awq_linear *l, const float
     float *memory = NULL;
     memset(&xt, 0, sizeof xt);
     if (m < 0) return awq__fail(ctx, AWQ_E_ARG, "awq_linear_run: %lld tokens", (long long)m);
-    if (l->chunk) {
-        awq__tile_pack_arg pack;
+    if (l->chunk || awq__panel_parts(ctx, l, m)) {
+        awq__xpack_arg pack;
         memory = AWQ__NEW_RAW(ctx, float, awq__tiled_x_place(m, l->in_features, NULL, NULL));
         if (!memory) return AWQ_E_MEMORY;
         awq__tiled_x_place(m, l->in_features, memory, &xt);
-        pack = awq__tile_pack_plan(ctx, l, x, l->in_features, m, &xt);
-        awq__run(ctx, m, awq__tile_pack_row, &pack);
+        pack = awq__xpack_plan(ctx, l, x, l->in_features, m, &xt);
+        awq__run(ctx, pack.jobs, awq__xpack_job, &pack);
     }
     a = awq__mm_plan(ctx, l, x, &xt, m, y);
     awq__run(ctx, a.jobs, awq__mm_job, &a);
@@ -5195,6 +5495,7 @@ static void awq__subtract_product(awq_ctx *ctx, const float *w, int64_t w_stride
     awq__mm_arg a;
     awq_linear l;
     memset(&l, 0, sizeof l);
+    l.mode = AWQ_MODE_EXACT;
     l.out_features = out;
     l.in_features = l.group_size = in;
     l.groups = 1;
@@ -5218,6 +5519,7 @@ AWQ_API awq_status awq_linear_dense(awq_ctx *ctx, awq_dtype dtype, const void *w
         return awq__fail(ctx, AWQ_E_ARG, "awq_linear_dense: a matrix of %lld x %lld elements%s",
                          (long long)out_features, (long long)in_features, weight ? "" : " at NULL");
     memset(l, 0, sizeof *l);
+    l->mode = AWQ_MODE_EXACT;
     l->out_features = out_features;
     l->in_features = in_features;
     l->group_size = in_features;
@@ -16951,7 +17253,7 @@ typedef struct awq__work {
     int32_t *pick, *slot, *from; /* [rows, T] experts of a row, slots of a row (-1: none); [S] row of a slot */
     int32_t *start;          /* [num_experts + 1] first slot of an expert */
     awq__mm_arg *mm;         /* the linears of a step */
-    awq__tile_pack_arg *pack; /* what packs their x */
+    awq__xpack_arg *pack; /* what packs their x */
     awq__tiled_x xt[2];      /* [rows] for linears in tiles; [rows] latent keys and values, [S] experts */
     awq__row *row;           /* [rows] */
 } awq__work;
@@ -17121,7 +17423,7 @@ static size_t awq__work_place(const awq_config *c, int64_t rows, awq__work *w, f
     at += awq__tiled_x_place(rows, (int64_t)d, memory ? memory + at : NULL, &w->xt[0]);
     d = AWQ__MAX((size_t)c->experts_per_token * AWQ__MAX(H, (size_t)c->expert_size), (size_t)c->kv_lora_rank);
     if (E || c->kv_lora_rank)
-        at += awq__tiled_x_place(rows, (int64_t)d, memory ? memory + at : NULL, &w->xt[1]);
+        at += awq__tiled_x_place(rows, (int64_t)d, memory ? memory + at : NULL, &w->xt[1]); /* twice what codes take */
     return at * sizeof(float);
 }
 
@@ -17136,7 +17438,7 @@ static size_t awq__work_bytes(const awq_config *c, int64_t rows)
 {
     awq__work w;
     return awq__work_place(c, rows, &w, NULL)
-           + awq__work_linears(c, rows) * (sizeof(awq__mm_arg) + sizeof(awq__tile_pack_arg));
+           + awq__work_linears(c, rows) * (sizeof(awq__mm_arg) + sizeof(awq__xpack_arg));
 }
 
 static awq_status awq__work_alloc(awq_ctx *ctx, const awq_config *c, int64_t rows, awq__work *w)
@@ -17153,7 +17455,7 @@ static awq_status awq__work_alloc(awq_ctx *ctx, const awq_config *c, int64_t row
             w->freq[k * half + i] = awq__rope_inv_freq(c, &c->rope[k / 2], k % 2 ? INT64_MAX : 0, i);
     w->row = AWQ__NEW(ctx, awq__row, rows);
     w->mm = w->row ? AWQ__NEW(ctx, awq__mm_arg, awq__work_linears(c, rows)) : NULL;
-    w->pack = w->mm ? AWQ__NEW(ctx, awq__tile_pack_arg, awq__work_linears(c, rows)) : NULL;
+    w->pack = w->mm ? AWQ__NEW(ctx, awq__xpack_arg, awq__work_linears(c, rows)) : NULL;
     if (w->pack) return AWQ_OK;
     awq__work_free(ctx, w);
     return AWQ_E_MEMORY;
@@ -17266,59 +17568,20 @@ static void awq__task_linears(void *arg, int64_t i)
     awq__mm_job(&t->w->mm[k], i);
 }
 
-/* One more linear of the step, x [m, x_stride or in_features] -> y; in tiles, from row `first` of
-   w->xt[which]. */
+/* One more linear of the step, x [m, x_stride or in_features] -> y; packed, from row `first` of w->xt[which].
+   packed: x is there for a dense linear too. */
 static void awq__task_mm(awq_ctx *ctx, awq__task *t, const awq_linear *l, const float *x, int64_t x_stride,
-                         int which, int64_t first, int64_t m, float *y)
+                         int which, int packed, int64_t first, int64_t m, float *y)
 {
     awq__mm_arg *a = &t->w->mm[t->n_mm++];
     awq__tiled_x xt = awq__tiled_x_row(&t->w->xt[which], l, first);
-    *a = awq__mm_plan(ctx, l, x, &xt, m, y);
+    *a = awq__mm_plan(ctx, l, x, packed || l->chunk ? &xt : NULL, m, y);
     if (x_stride) a->x_stride = x_stride;
     t->job_work = t->job_work * (double)t->count
                   + (double)l->out_features * (double)l->in_features * (double)m;
     t->count += a->jobs;
     t->job_work /= (double)t->count;
     t->job = awq__task_linears;
-}
-
-static void awq__task_linear(awq_ctx *ctx, awq__task *t, awq_linear_id id, const float *x, float *y)
-{
-    if (t->layer->linear[id].out_features) awq__task_mm(ctx, t, &t->layer->linear[id], x, 0, 0, 0, t->n, y);
-}
-
-/* an expert's linears over the slots of each */
-static void awq__task_experts(awq_ctx *ctx, awq__task *t, awq_linear_id id, const float *x, float *y)
-{
-    const awq_linear *l = t->layer->expert + (id - AWQ_EXPERT_GATE) * t->c->num_experts;
-    int e;
-    for (e = 0; e < t->c->num_experts; e++) {
-        int64_t first = t->w->start[e], m = t->w->start[e + 1] - first;
-        if (m && l[e].out_features)
-            awq__task_mm(ctx, t, &l[e], x + first * l[e].in_features, 0, 1, first, m,
-                         y + first * l[e].out_features);
-    }
-}
-
-static void awq__task_packs(void *arg, int64_t i)
-{
-    awq__task *t = (awq__task *)arg;
-    int k = 0;
-    while (i >= t->w->pack[k].m) i -= t->w->pack[k++].m;
-    awq__tile_pack_row(&t->w->pack[k], i);
-}
-
-/* x [m, x_stride or in_features] is packed for l, which may be NULL or not in tiles */
-static void awq__task_pack(awq_ctx *ctx, awq__task *t, const awq_linear *l, const float *x, int64_t x_stride,
-                           int which, int64_t first, int64_t m)
-{
-    awq__tiled_x to;
-    if (!l || !l->chunk || !m) return;
-    to = awq__tiled_x_row(&t->w->xt[which], l, first);
-    t->w->pack[t->n_mm++] = awq__tile_pack_plan(ctx, l, x, x_stride ? x_stride : l->in_features, m, &to);
-    t->count += m;
-    t->job_work = 4.0 * (double)l->in_features;
-    t->job = awq__task_packs;
 }
 
 /* Linears that read one x: those of a set in tiles have chunks of one size. */
@@ -17335,6 +17598,70 @@ static const awq_linear *awq__tiled_of(const awq__layer *l, int set)
     return NULL;
 }
 
+/* what x of a set is packed for: linears in tiles, or if there are none dense ones */
+static const awq_linear *awq__packed_of(const awq__layer *l, int set)
+{
+    const awq_linear *tiled = awq__tiled_of(l, set);
+    int id;
+    for (id = 0; !tiled && id < AWQ_EXPERT_GATE; id++)
+        if (awq__linear_set[id] == set && l->linear[id].out_features) return &l->linear[id];
+    return tiled;
+}
+
+static void awq__task_linear(awq_ctx *ctx, awq__task *t, awq_linear_id id, const float *x, float *y)
+{
+    const awq_linear *l = &t->layer->linear[id];
+    if (l->out_features) awq__task_mm(ctx, t, l, x, 0, 0, !awq__tiled_of(t->layer, awq__linear_set[id]), 0, t->n, y);
+}
+
+/* Where an expert's rows begin in w->xt[1]; those packed for panels take whole tiles. Dense experts are not. */
+static int64_t awq__expert_row(const awq__task *t, int expert)
+{
+    int64_t row = 0, m;
+    int e;
+    for (e = 0; e < expert; e++) {
+        m = t->w->start[e + 1] - t->w->start[e];
+        row += m < AWQ__PANEL_CODES ? m : (m + 15) / 16 * 16;
+    }
+    return row;
+}
+
+/* an expert's linears over the slots of each */
+static void awq__task_experts(awq_ctx *ctx, awq__task *t, awq_linear_id id, const float *x, float *y)
+{
+    const awq_linear *l = t->layer->expert + (id - AWQ_EXPERT_GATE) * t->c->num_experts;
+    int e;
+    for (e = 0; e < t->c->num_experts; e++) {
+        int64_t first = t->w->start[e], m = t->w->start[e + 1] - first;
+        if (m && l[e].out_features)
+            awq__task_mm(ctx, t, &l[e], x + first * l[e].in_features, 0, 1, 0, awq__expert_row(t, e), m,
+                         y + first * l[e].out_features);
+    }
+}
+
+static void awq__task_packs(void *arg, int64_t i)
+{
+    awq__task *t = (awq__task *)arg;
+    int k = 0;
+    while (i >= t->w->pack[k].jobs) i -= t->w->pack[k++].jobs;
+    awq__xpack_job(&t->w->pack[k], i);
+}
+
+/* x [m, x_stride or in_features] is packed for l, which may be NULL or of those that take x as it is */
+static void awq__task_pack(awq_ctx *ctx, awq__task *t, const awq_linear *l, const float *x, int64_t x_stride,
+                           int which, int64_t first, int64_t m)
+{
+    awq__tiled_x to;
+    awq__xpack_arg *a;
+    if (!l || !m || (!l->chunk && !awq__panel_parts(ctx, l, m))) return;
+    to = awq__tiled_x_row(&t->w->xt[which], l, first);
+    a = &t->w->pack[t->n_mm++];
+    *a = awq__xpack_plan(ctx, l, x, x_stride ? x_stride : l->in_features, m, &to);
+    t->count += a->jobs;
+    t->job_work = 4.0 * (double)l->in_features * (double)m / (double)a->jobs;
+    t->job = awq__task_packs;
+}
+
 static void awq__task_pack_experts(awq_ctx *ctx, awq__task *t, awq_linear_id id, const float *x)
 {
     const awq_linear *l = t->layer->expert + (id - AWQ_EXPERT_GATE) * t->c->num_experts;
@@ -17342,7 +17669,7 @@ static void awq__task_pack_experts(awq_ctx *ctx, awq__task *t, awq_linear_id id,
     for (e = 0; e < E; e++) {
         int64_t first = t->w->start[e], m = t->w->start[e + 1] - first;
         const awq_linear *at = l[e].chunk || id == AWQ_EXPERT_DOWN ? &l[e] : &l[E + e]; /* gate, or up */
-        awq__task_pack(ctx, t, at, x + first * l[e].in_features, 0, 1, first, m);
+        if (at->chunk) awq__task_pack(ctx, t, at, x + first * at->in_features, 0, 1, awq__expert_row(t, e), m);
     }
 }
 
@@ -17663,18 +17990,18 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
     t->count = 0;
     t->job_work = 0;
     switch ((int)step) {
-    case AWQ__PACK_QKV: awq__task_pack(ctx, t, awq__tiled_of(l, 1), w->xn, 0, 0, 0, n); break;
+    case AWQ__PACK_QKV: awq__task_pack(ctx, t, awq__packed_of(l, 1), w->xn, 0, 0, 0, n); break;
     case AWQ__PACK_LATENT:
-        awq__task_pack(ctx, t, awq__tiled_of(l, 5), w->q_a, 0, 0, 0, n);
-        awq__task_pack(ctx, t, awq__tiled_of(l, 6), w->kv_a, c->kv_lora_rank + c->rope_dim, 1, 0, n);
+        awq__task_pack(ctx, t, awq__packed_of(l, 5), w->q_a, 0, 0, 0, n);
+        awq__task_pack(ctx, t, awq__packed_of(l, 6), w->kv_a, c->kv_lora_rank + c->rope_dim, 1, 0, n);
         break;
-    case AWQ__PACK_O: awq__task_pack(ctx, t, awq__tiled_of(l, 2), w->att, 0, 0, 0, n); break;
-    case AWQ__PACK_MLP: awq__task_pack(ctx, t, awq__tiled_of(l, 3), w->xn, 0, 0, 0, n); break;
+    case AWQ__PACK_O: awq__task_pack(ctx, t, awq__packed_of(l, 2), w->att, 0, 0, 0, n); break;
+    case AWQ__PACK_MLP: awq__task_pack(ctx, t, awq__packed_of(l, 3), w->xn, 0, 0, 0, n); break;
     case AWQ__PACK_EXPERTS:
         if (l->experts) awq__task_pack_experts(ctx, t, AWQ_EXPERT_GATE, w->xe);
         break;
     case AWQ__PACK_DOWN:
-        awq__task_pack(ctx, t, awq__tiled_of(l, 4), w->gate, 0, 0, 0, n);
+        awq__task_pack(ctx, t, awq__packed_of(l, 4), w->gate, 0, 0, 0, n);
         if (l->experts) awq__task_pack_experts(ctx, t, AWQ_EXPERT_DOWN, w->ge);
         break;
     case AWQ__LATENT:
@@ -17687,7 +18014,7 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
         awq__task_linear(ctx, t, AWQ_V_PROJ, w->xn, w->v);
         awq__task_linear(ctx, t, AWQ_Q_B_PROJ, w->q_a, w->q);
         if (c->kv_lora_rank)
-            awq__task_mm(ctx, t, &l->linear[AWQ_KV_B_PROJ], w->kv_a, c->kv_lora_rank + c->rope_dim, 1, 0, n,
+            awq__task_mm(ctx, t, &l->linear[AWQ_KV_B_PROJ], w->kv_a, c->kv_lora_rank + c->rope_dim, 1, 1, 0, n,
                          w->kv_b);
         break;
     case AWQ__O: awq__task_linear(ctx, t, AWQ_O_PROJ, w->att, w->out); break;
@@ -17806,9 +18133,9 @@ static void awq__logits_finish(const awq__ops *ops, const awq_config *c, float *
 static awq__mm_arg awq__head_plan(awq_ctx *ctx, const awq_model *m, awq__work *w, const float *x, int64_t n,
                                   float *logits)
 {
-    if (m->head.chunk) {
-        awq__tile_pack_arg pack = awq__tile_pack_plan(ctx, &m->head, x, m->head.in_features, n, &w->xt[0]);
-        awq__run(ctx, n, awq__tile_pack_row, &pack);
+    if (m->head.chunk || awq__panel_parts(ctx, &m->head, n)) {
+        awq__xpack_arg pack = awq__xpack_plan(ctx, &m->head, x, m->head.in_features, n, &w->xt[0]);
+        awq__run(ctx, pack.jobs, awq__xpack_job, &pack);
     }
     return awq__mm_plan(ctx, &m->head, x, &w->xt[0], n, logits);
 }
@@ -18012,8 +18339,8 @@ static int64_t awq__default_group(int64_t in_features)
 /* what is never rounded: a wrong choice of experts costs more than these few weights */
 static int awq__is_router(int id) { return id == AWQ_ROUTER || id == AWQ_SHARED_ROUTER; }
 
-static awq_status awq__load_dense(awq_ctx *ctx, awq_model *m, const awq_linear_info *l, const float *bias,
-                                  awq_linear *out)
+static awq_status awq__load_dense(awq_ctx *ctx, awq_model *m, const awq_linear_info *l, awq_mode mode,
+                                  const float *bias, awq_linear *out)
 {
     size_t es = awq_dtype_size(l->weight->dtype);
     int64_t n = l->out_features * l->in_features, row, step;
@@ -18023,7 +18350,9 @@ static awq_status awq__load_dense(awq_ctx *ctx, awq_model *m, const awq_linear_i
     char *p;
     if (l->col_step == 1) {
         AWQ__TRY(awq__model_tensor(ctx, m, l->weight, l->first, n, &data));
-        return awq_linear_dense(ctx, l->weight->dtype, data, l->out_features, l->in_features, bias, out);
+        AWQ__TRY(awq_linear_dense(ctx, l->weight->dtype, data, l->out_features, l->in_features, bias, out));
+        out->mode = mode;
+        return AWQ_OK;
     }
     AWQ__TRY(awq__model_type(ctx, l->weight)); /* transposed: turned once, in the stored type */
     p = awq__model_own(ctx, m, (uint64_t)n * es);
@@ -18035,7 +18364,9 @@ static awq_status awq__load_dense(awq_ctx *ctx, awq_model *m, const awq_linear_i
     for (row = 0; !st && row < n; row += step)
         st = awq_from_float(ctx, l->weight->dtype, part + row, step, p + (size_t)row * es);
     awq__free(ctx, part);
-    return st ? st : awq_linear_dense(ctx, l->weight->dtype, p, l->out_features, l->in_features, bias, out);
+    if (!st) st = awq_linear_dense(ctx, l->weight->dtype, p, l->out_features, l->in_features, bias, out);
+    out->mode = mode;
+    return st;
 }
 
 /* the chunk of those linears of a set that are loaded already; 0: none is in tiles */
@@ -18065,7 +18396,7 @@ static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_li
                                 info.out_features, bias));
     }
     if (!info.quantized && (!desc->rtn_bits || awq__is_router(id))) {
-        st = awq__load_dense(ctx, m, &info, bias, out);
+        st = awq__load_dense(ctx, m, &info, desc->mode, bias, out);
     } else {
         if (info.quantized) {
             st = awq_checkpoint_read_qweight(ctx, m->checkpoint, &info, &w);
@@ -18237,6 +18568,7 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
     m->linear_bytes += t->bytes;
     if (desc->head_bits) AWQ__TRY(awq__head_round(ctx, m, t->dtype, data, desc));
     else AWQ__TRY(awq_linear_dense(ctx, t->dtype, data, c->vocab_size, c->hidden_size, NULL, &m->head));
+    m->head.mode = desc->mode;
     AWQ__TRY(awq__read_norm(ctx, m->checkpoint, &m->arena, c->family->final_norm, 0, AWQ_INPUT_NORM,
                             c->hidden_size, &m->final_norm));
     m->layers = (awq__layer *)awq__arena_alloc(ctx, &m->arena, (size_t)c->num_hidden_layers, sizeof *m->layers);

@@ -122,6 +122,15 @@ AWQ__UNUSED static awq_file_system fail_file_system(fail_files *f)
     return fs;
 }
 
+/* a model that says the same alone and among others */
+AWQ__UNUSED static awq_status load_deterministic(awq_ctx *ctx, const char *folder, awq_model **m)
+{
+    awq_model_desc d;
+    memset(&d, 0, sizeof d);
+    d.mode = AWQ_MODE_DETERMINISTIC;
+    return awq_model_load(ctx, folder, &d, m);
+}
+
 /* a session with a runner of its own */
 AWQ__UNUSED static awq_status open_session(awq_ctx *ctx, const awq_model *m, int64_t max_tokens, awq_session **s)
 {

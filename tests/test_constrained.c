@@ -76,7 +76,7 @@ static void test_every_way(void)
     awq_model *m = NULL;
     int kind, i, whole = 0, cut = 0;
     memset(&ctx, 0, sizeof ctx);
-    CHECK_MSG(awq_model_load(&ctx, DEMO, NULL, &m) == AWQ_OK, "%s", ctx.err.text);
+    CHECK_MSG(load_deterministic(&ctx, DEMO, &m) == AWQ_OK, "%s", ctx.err.text);
     for (kind = 0; kind < 3; kind++) {
         awq_grammar *g = make(&ctx, kind);
         for (i = 0; i < 24; i++) {
@@ -115,7 +115,7 @@ static void test_together(void)
     memset(&sd, 0, sizeof sd);
     sd.max_tokens = 256;
     ctx.allocator = fail_allocator(&a);
-    CHECK(awq_model_load(&ctx, DEMO, NULL, &m) == AWQ_OK && awq_runner_create(&ctx, m, NULL, &run) == AWQ_OK);
+    CHECK(load_deterministic(&ctx, DEMO, &m) == AWQ_OK && awq_runner_create(&ctx, m, NULL, &run) == AWQ_OK);
     for (i = 0; i < 3; i++) g[i] = make(&ctx, i);
     for (i = 0; i < N; i++) {
         awq_generate_desc d = some_desc(i, g[i % 3], &h[i]);
@@ -159,7 +159,7 @@ static void test_state(void)
     char *data;
     int i, tokens;
     memset(&ctx, 0, sizeof ctx);
-    CHECK(awq_model_load(&ctx, DEMO, NULL, &m) == AWQ_OK && awq_runner_create(&ctx, m, NULL, &run) == AWQ_OK);
+    CHECK(load_deterministic(&ctx, DEMO, &m) == AWQ_OK && awq_runner_create(&ctx, m, NULL, &run) == AWQ_OK);
     g = make(&ctx, 0);
     other = make(&ctx, 2);
     for (i = 0; i < 2; i++) CHECK(awq_session_create(&ctx, run, NULL, &s[i]) == AWQ_OK);
@@ -224,7 +224,7 @@ static void test_failures(void)
         ctx.allocator = fail_allocator(&a);
         m = NULL;
         g = NULL;
-        st = awq_model_load(&ctx, DEMO, NULL, &m);
+        st = load_deterministic(&ctx, DEMO, &m);
         if (!st) {
             awq_grammar_desc gd;
             memset(&gd, 0, sizeof gd);

@@ -114,8 +114,9 @@ static void test_demo(void)
     memset(&ctx, 0, sizeof ctx);
     memset(&md, 0, sizeof md);
     md.rtn_bits = 4;
+    md.mode = AWQ_MODE_DETERMINISTIC;
     md.rtn_group_size = 64;
-    CHECK_MSG(awq_model_load(&ctx, DEMO, NULL, &m) == AWQ_OK, "%s", ctx.err.text);
+    CHECK_MSG(load_deterministic(&ctx, DEMO, &m) == AWQ_OK, "%s", ctx.err.text);
     CHECK_MSG(awq_model_load(&ctx, DEMO, &md, &rounded) == AWQ_OK, "%s", ctx.err.text);
     if (!m || !rounded) return;
     heldout(&ctx, m, ids);
@@ -176,7 +177,7 @@ test_itself(void) /* as its own baseline; threads, instruction sets and the base
     int i;
     memset(&ctx, 0, sizeof ctx);
     memset(&d, 0, sizeof d);
-    CHECK_MSG(awq_model_load(&ctx, DEMO, NULL, &m) == AWQ_OK, "%s", ctx.err.text);
+    CHECK_MSG(load_deterministic(&ctx, DEMO, &m) == AWQ_OK, "%s", ctx.err.text);
     if (!m) return;
     d.ids = ids;
     d.n_ids = heldout(&ctx, m, ids);
@@ -230,8 +231,8 @@ static void test_errors(void)
     tiny_resize(tiny_find(&other, "lm_head.weight"), AWQ_F16, 2, 95, 64);
     ctx = tiny_ctx(&t);
     octx = tiny_ctx(&other);
-    CHECK(awq_model_load(&ctx, "m", NULL, &m) == AWQ_OK);
-    CHECK_MSG(awq_model_load(&octx, "m", NULL, &o) == AWQ_OK, "%s", octx.err.text);
+    CHECK(load_deterministic(&ctx, "m", &m) == AWQ_OK);
+    CHECK_MSG(load_deterministic(&octx, "m", &o) == AWQ_OK, "%s", octx.err.text);
     d.ids = ids;
     d.window = 10;
     for (i = 0; i < 2; i++) {
@@ -265,7 +266,7 @@ static void test_errors(void)
         ctx = tiny_ctx(&t);
         ctx.allocator = fail_allocator(&f);
         m = NULL;
-        CHECK(awq_model_load(&ctx, "m", NULL, &m) == AWQ_OK);
+        CHECK(load_deterministic(&ctx, "m", &m) == AWQ_OK);
         base = f.live;
         d.baseline = m;
         f.calls = 0;

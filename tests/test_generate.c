@@ -212,7 +212,7 @@ static awq_model *demo(awq_ctx *ctx)
 {
     awq_model *m = NULL;
     memset(ctx, 0, sizeof *ctx);
-    CHECK_MSG(awq_model_load(ctx, DEMO, NULL, &m) == AWQ_OK, "%s", ctx->err.text);
+    CHECK_MSG(load_deterministic(ctx, DEMO, &m) == AWQ_OK, "%s", ctx->err.text);
     return m;
 }
 
@@ -371,7 +371,7 @@ static void test_messages(void)
         ctx.files = awq_memory_files(&list);
         d.messages = &message;
         d.n_messages = 1;
-        CHECK_MSG(awq_model_load(&ctx, DEMO, NULL, &m) == AWQ_OK, "%s", ctx.err.text);
+        CHECK_MSG(load_deterministic(&ctx, DEMO, &m) == AWQ_OK, "%s", ctx.err.text);
         if (list.count == 4) {
             CHECK_MSG(say(&ctx, m, &d, &h, &a) == AWQ_OK && a.reason == AWQ_STOP_EOS, "%s", ctx.err.text);
             d.messages = NULL;
@@ -409,7 +409,7 @@ static void test_ids(void) /* no tokenizer: ids in, ids out */
     ctx = tiny_ctx(&t);
     memset(&d, 0, sizeof d);
     memset(&untouched, 7, sizeof untouched);
-    CHECK(awq_model_load(&ctx, "m", NULL, &m) == AWQ_OK);
+    CHECK(load_deterministic(&ctx, "m", &m) == AWQ_OK);
     d.ids = prompt;
     d.n_ids = 3;
     d.max_tokens = 10;
@@ -456,7 +456,7 @@ static void test_failures(void)
     awq_model_free(&ctx, m);
     m = NULL;
     ctx.allocator = fail_allocator(&f);
-    CHECK(awq_model_load(&ctx, DEMO, NULL, &m) == AWQ_OK);
+    CHECK(load_deterministic(&ctx, DEMO, &m) == AWQ_OK);
     if (!m) return;
     base = f.live;
     for (what = 0; what < 2; what++) {

@@ -448,7 +448,7 @@ static void test_session(void)
     tiny_llama(&t);
     ctx = tiny_ctx(&t);
     memset(&d, 0, sizeof d);
-    CHECK_MSG(awq_model_load(&ctx, "m", NULL, &m) == AWQ_OK, "%s", ctx.err.text);
+    CHECK_MSG(load_deterministic(&ctx, "m", &m) == AWQ_OK, "%s", ctx.err.text);
     CHECK(!awq_model_tokenizer(m) && awq_model_config(m)->vocab_size == 96);
     CHECK(awq_model_bytes(m) > awq_model_linear_bytes(m) && awq_model_linear_bytes(m) > 96 * 64 * 2);
     CHECK(open_session(&ctx, m, -1, &s) == AWQ_E_ARG && !s);

@@ -80,7 +80,7 @@ static void world_open(world *w, int ids) /* of the tokenizer; 0: none */
         tiny_file(&w->t, "m/tokenizer_config.json", CONFIG);
     }
     w->ctx = tiny_ctx(&w->t);
-    CHECK_MSG(awq_model_load(&w->ctx, "m", NULL, &w->m) == AWQ_OK, "%s", w->ctx.err.text);
+    CHECK_MSG(load_deterministic(&w->ctx, "m", &w->m) == AWQ_OK, "%s", w->ctx.err.text);
 }
 
 static void world_close(world *w)
@@ -1274,7 +1274,7 @@ static void test_allocations(void)
     ctx.memory_used = ctx.memory_peak = 0;
     ctx.allocator = fail_allocator(&a);
     ctx.files = ram_files(&files, w->ctx.files);
-    CHECK_MSG(awq_model_load(&ctx, "m", NULL, &m) == AWQ_OK, "%s", ctx.err.text);
+    CHECK_MSG(load_deterministic(&ctx, "m", &m) == AWQ_OK, "%s", ctx.err.text);
     CHECK(files.calls > 5 && a.calls > 5 && a.live == ctx.memory_used);
     run = runner(&ctx, m, 16, 4, 100);
     for (i = 0; i < 9; i++) s[i] = session(&ctx, run, 200);
@@ -1632,7 +1632,7 @@ static void test_messages(void)
     int64_t n, read;
     int32_t out[60], want[60];
     memset(&ctx, 0, sizeof ctx);
-    CHECK_MSG(awq_model_load(&ctx, DEMO, NULL, &m) == AWQ_OK, "%s", ctx.err.text);
+    CHECK_MSG(load_deterministic(&ctx, DEMO, &m) == AWQ_OK, "%s", ctx.err.text);
     if (!m) return;
     run = runner(&ctx, m, 64, 0, 0);
     s = session(&ctx, run, 512);
@@ -1896,7 +1896,7 @@ static void test_damage(void)
     CHECK(awq_model_free(&w2->ctx, w2->m) == AWQ_OK);
     ((uint16_t *)tiny_find(&w2->t, "model.norm.weight")->data)[5] ^= 1;
     w2->ctx = tiny_ctx(&w2->t);
-    CHECK(awq_model_load(&w2->ctx, "m", NULL, &w2->m) == AWQ_OK);
+    CHECK(load_deterministic(&w2->ctx, "m", &w2->m) == AWQ_OK);
     run2 = runner(&w2->ctx, w2->m, 8, 0, 0);
     CHECK(awq_session_restore(&w2->ctx, session(&w2->ctx, run2, 100), data, bytes, NULL) == AWQ_E_FORMAT);
     CHECK(strstr(w2->ctx.err.text, "another model"));
@@ -2016,7 +2016,7 @@ static void test_failing_allocations(void)
     ctx.memory_used = 0;
     ctx.files = ram_files(&files, w->ctx.files);
     ctx.allocator = fail_allocator(&f);
-    CHECK(awq_model_load(&ctx, "m", NULL, &m) == AWQ_OK);
+    CHECK(load_deterministic(&ctx, "m", &m) == AWQ_OK);
     base = f.live;
     for (k = 0; reached; k++) {
         awq_status st;

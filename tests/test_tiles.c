@@ -101,6 +101,79 @@ static void test_shapes(void)
     }
 }
 
+/* fast mode, where many rows of x may go through bf16: near the double, the same bits for any number of threads */
+static void check_fast(int64_t n, int64_t k, int64_t g, int bits, awq_dtype dtype, int64_t m)
+{
+    awq_ctx ctx;
+    awq_pool *pool = NULL;
+    awq_qweight w;
+    awq_linear l;
+    float *x = (float *)malloc((size_t)(m * k) * sizeof *x), *dense = (float *)malloc((size_t)(n * k) * sizeof *x);
+    float *y = (float *)malloc((size_t)(m * n + 1) * sizeof *y), *other = (float *)malloc((size_t)(m * n + 1) * sizeof *y);
+    float *bias = (float *)malloc((size_t)n * sizeof *bias);
+    void *stored = malloc((size_t)(n * k) * 4);
+    int64_t t, i, j, far = 0;
+    double bound = bits ? 1.0 / 127 : 1.0 / 50000; /* bf16 has 8 bits: 2^-8 of x, and of a weight */
+    memset(&ctx, 0, sizeof ctx);
+    memset(&w, 0, sizeof w);
+    fill(x, m * k, (uint64_t)(m + k), 1);
+    fill(bias, n, 7, 0);
+    fill(dense, n * k, 11, 0);
+    if (bits) {
+        w = random_qweight(&ctx, n, k, bits, g, 0);
+        CHECK(awq_dequantize(&ctx, &w, dense) == AWQ_OK);
+        CHECK(awq_linear_prepare(&ctx, &w, AWQ_MODE_FAST, 0, bias, &l) == AWQ_OK);
+    } else {
+        CHECK(awq_from_float(&ctx, dtype, dense, n * k, stored) == AWQ_OK);
+        awq__to_float(dtype, stored, n * k, dense);
+        CHECK(awq_linear_dense(&ctx, dtype, stored, n, k, bias, &l) == AWQ_OK);
+        l.mode = AWQ_MODE_FAST;
+    }
+    memset(y, 0xff, (size_t)(m * n + 1) * sizeof *y);
+    CHECK(awq_linear_run(&ctx, &l, x, m, y) == AWQ_OK && awq__float_bits(y[m * n]) == 0xffffffffu);
+    for (t = 0; t < m; t++)
+        for (i = 0; i < n; i++) {
+            double sum = bias[i], size = fabs(sum), most = 0, weights = 0;
+            for (j = 0; j < k; j++) {
+                sum += (double)dense[i * k + j] * x[t * k + j];
+                size += fabs((double)dense[i * k + j] * x[t * k + j]);
+                most = AWQ__MAX(most, fabs((double)x[t * k + j]));
+                weights += fabs((double)dense[i * k + j]);
+            }
+            size = size * bound + (bits ? most * weights / 4078 : 0);
+            far += fabs(sum - y[t * n + i]) > size || y[t * n + i] != y[t * n + i];
+        }
+    CHECK_MSG(!far, "%d x %d, group %d, %d bits, %s, m %d: %d are too far", (int)n, (int)k, (int)g, bits,
+              awq_dtype_name(dtype), (int)m, (int)far);
+    CHECK(awq_pool_create(&ctx, 3, &pool) == AWQ_OK);
+    ctx.jobs = awq_pool_jobs(pool);
+    CHECK(awq_linear_run(&ctx, &l, x, m, other) == AWQ_OK && !memcmp(y, other, (size_t)(m * n) * sizeof *y));
+    memset(&ctx.jobs, 0, sizeof ctx.jobs);
+    awq_pool_free(&ctx, pool);
+    x[(m - 1) * k + k / 2] = NAN;
+    CHECK(awq_linear_run(&ctx, &l, x, m, other) == AWQ_OK);
+    for (i = 0, far = 0; i < m * n; i++) far += (i >= (m - 1) * n) != (other[i] != other[i]);
+    CHECK_MSG(!far, "NaN: %d", (int)far);
+    awq_linear_free(&ctx, &l);
+    awq_qweight_free(&ctx, &w);
+    CHECK(ctx.memory_used == 0);
+    free(x), free(y), free(other), free(dense), free(bias), free(stored);
+}
+
+static void test_fast(void)
+{
+    static const int shapes[][3] = {{32, 128, 128}, {33, 64, 32}, {70, 576, 64}, {100, 1024, 256}, {31, 416, 32}, {64, 352, 176}};
+    static const awq_dtype dtypes[] = {AWQ_F32, AWQ_F16, AWQ_BF16};
+    static const int rows[] = {16, 17, 31, 32, 33, 64, 65, 100, 128, 129, 200, 300};
+    int i, k, r = 0;
+    for (i = 0; i < 6; i++)
+        for (k = 0; k < 8; k++, r++) {
+            int m = rows[r % 12], odd = k % 3 - 1;
+            if (k < 4) check_fast(shapes[i][0], shapes[i][1], shapes[i][2], k == 3 ? 8 : 4, AWQ_F16, m + 48);
+            else check_fast(shapes[i][0] + i, shapes[i][1] + odd, 0, 0, dtypes[k % 3], m);
+        }
+}
+
 /* a row's result depends neither on its batch nor on the threads */
 static void test_batches_and_threads(void)
 {
@@ -224,6 +297,7 @@ int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
     RUN(test_shapes);
+    RUN(test_fast);
     RUN(test_batches_and_threads);
     RUN(test_values);
     RUN(test_odd_groups);
