@@ -350,8 +350,8 @@ typedef struct awq_linear {
    exactly in every mode. */
 AWQ_API awq_status awq_linear_prepare(awq_ctx *ctx, const awq_qweight *w, awq_mode mode, int zeros_rounded,
                                       const float *bias, awq_linear *l);
-/* Dense weights [out_features, in_features], F32, F16 or BF16. Weight and bias stay the caller's. Run exactly, but
-   for fast mode with many rows on AMX: set l->mode. */
+/* Dense weights [out_features, in_features], F32, F16 or BF16. Weight and bias stay the caller's. Run exactly,
+   but for fast mode with many rows on AMX: set l->mode. */
 AWQ_API awq_status awq_linear_dense(awq_ctx *ctx, awq_dtype dtype, const void *weight, int64_t out_features,
                                     int64_t in_features, const float *bias, awq_linear *l);
 AWQ_API void awq_linear_free(awq_ctx *ctx, awq_linear *l);
@@ -683,8 +683,10 @@ AWQ_API void awq_decoder_free(awq_ctx *ctx, awq_decoder *decoder);
    template: chat templates (the Jinja subset that models ship) */
 
 typedef struct awq_message {
-    const char *role;    /* "system", "user", "assistant" */
-    const char *content; /* UTF-8 */
+    const char *role;    /* "system", "user", "assistant", "tool" */
+    const char *content; /* UTF-8; may be NULL with `extra` */
+    const char *extra;   /* a JSON object, its members are the message's too: tool_calls, name,
+                            reasoning_content, content as a list of parts; NULL: none */
 } awq_message;
 
 typedef struct awq_template_desc {
@@ -692,6 +694,8 @@ typedef struct awq_template_desc {
     int add_generation_prompt;
     const char *date_string;           /* for templates that print the date; NULL: their default, or today's */
     int enable_thinking;               /* 0: undefined, 1: true, -1: false */
+    const char *tools;                 /* a JSON list of the functions the model may call; NULL: none */
+    const char *variables;             /* a JSON object: what else the template may ask for; NULL: none */
 } awq_template_desc;
 
 /* The rendered conversation in memory of ctx's allocator (awq_text_free it). AWQ_E_ARG carries the template's
@@ -882,6 +886,9 @@ typedef struct awq_generate_desc {
     int32_t *out_ids;            /* the generated ids, at most max_tokens; must outlive the answer; or NULL */
     float *pooled;               /* [hidden_size]: no answer, but the mean over the prompt's tokens of the final
                                     norm's output; NULL: an answer */
+    const char *chat_template;   /* for messages; NULL: the model's own */
+    const awq_template_desc *chat; /* tools, variables, ... for it; NULL: none. Its bos_token, eos_token and
+                                      add_generation_prompt are set here */
 } awq_generate_desc;
 
 typedef struct awq_generate_result {
@@ -2201,6 +2208,16 @@ AWQ_API awq_status awq_from_float(awq_ctx *ctx, awq_dtype dtype, const float *sr
     return AWQ_OK;
 }
 
+/* FNV-1a of these bytes behind those of h */
+#define AWQ__FNV 0xcbf29ce484222325ull
+static uint64_t awq__fnv(uint64_t h, const void *data, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)data;
+    size_t i;
+    for (i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001b3ull;
+    return h;
+}
+
 /* --- random numbers: splitmix64; the same sequence everywhere */
 static uint64_t awq__random(uint64_t *state)
 {
@@ -2409,6 +2426,15 @@ static int awq__utf8_len(const unsigned char *s, size_t n)
     return 4;
 }
 
+/* bytes before the first that is not UTF-8 */
+static size_t awq__utf8_valid(const char *s, size_t n)
+{
+    size_t i = 0;
+    int len;
+    while (i < n && (len = awq__utf8_len((const unsigned char *)s + i, n - i)) > 0) i += (size_t)len;
+    return i;
+}
+
 /* code point of the sequence at s, which awq__utf8_len found valid */
 static uint32_t awq__utf8_get(const unsigned char *s, int len)
 {
@@ -2466,22 +2492,26 @@ static void awq__json_space(awq__json_parser *p)
     }
 }
 
-static int awq__json_hex4(awq__json_parser *p, uint32_t *out)
+/* how many of so many hexadecimal digits there are at s; their value */
+static size_t awq__hex(const char *s, size_t n, size_t digits, uint32_t *value)
 {
-    int i;
-    *out = 0;
-    for (i = 0; i < 4; i++) {
-        unsigned c = p->at < p->n ? p->s[p->at] : 0, d;
-        if (c >= '0' && c <= '9') d = c - '0';
-        else if ((c | 32) >= 'a' && (c | 32) <= 'f') d = (c | 32) - 'a' + 10;
-        else return 0;
-        *out = *out << 4 | d;
-        p->at++;
+    size_t i;
+    *value = 0;
+    for (i = 0; i < digits && i < n; i++) {
+        unsigned d = (unsigned char)s[i], h = (d | 32) - 'a';
+        if (d - '0' > 9 && h > 5) break;
+        *value = *value << 4 | (h > 5 ? d - '0' : h + 10);
     }
-    return 1;
+    return i;
 }
 
-/* the opening quote is at p->at; unescaped text never gets longer than its source, so text has room */
+static int awq__json_hex4(awq__json_parser *p, uint32_t *out)
+{
+    size_t k = awq__hex((const char *)p->s + p->at, p->n - p->at, 4, out);
+    p->at += k;
+    return k == 4;
+}
+
 static awq_status awq__json_string(awq__json_parser *p, uint32_t *at, uint32_t *len)
 {
     char *out = p->j->text + p->text_len, *start = out;
@@ -4450,7 +4480,8 @@ AWQ__VNNI static void awq__tile_vnni(const awq_linear *l, int64_t block, const a
 #define AWQ__TARGET_AMX \
     AWQ__TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,amx-tile,amx-int8")
 
-AWQ__TARGET("amx-tile") AWQ__INLINE void awq__amx_config(int columns) /* bytes of a row of x, 4 times a tile's rows */
+/* columns: bytes of a row of x, 4 times the rows of a tile of codes */
+AWQ__TARGET("amx-tile") AWQ__INLINE void awq__amx_config(int columns)
 {
     uint8_t config[64];
     int i;
@@ -4567,16 +4598,17 @@ static awq__tiled_x awq__tiled_x_row(const awq__tiled_x *x, const awq_linear *l,
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>panels
-   Many rows of x at once on AMX, in fast mode. Strips of 32 rows of W are turned into bf16 a panel of 256 columns
-   at a time and multiplied with blocks of up to 256 rows of x, which were turned before, in tiles of 16 rows and
-   32 columns. A number may be kept in two parts, the bf16 next to it and the bf16 next to what that leaves:
+   Many rows of x at once on AMX, in fast mode. Strips of 32 rows of W are turned into bf16 a panel of 256
+   columns at a time and multiplied with blocks of up to 256 rows of x, which were turned before, in tiles of 16
+   rows and 32 columns. A number may be kept in two parts, the bf16 next to it and the bf16 next to what that
+   leaves:
        codes in tiles        (code - zero) scale in one part, x in one
        dense BF16            one part, x in two
        dense F16 and F32     two parts, x in two; lo lo is left out
    so that dense products are good to about 2^-16. Sums are fp32; their order depends on shapes alone.
 
-   AMX adds U V: rows of U are 32 columns in turn, a row of V is 2 columns of 16 rows. Dense weights are read as U
-   and x is V; codes in tiles unpack to V and x is U.
+   AMX adds U V: rows of U are 32 columns in turn, a row of V is 2 columns of 16 rows. Dense weights are read as
+   U and x is V; codes in tiles unpack to V and x is U.
    Tests: tests/test_tiles.c; speed: tests/bench/bench_matmul.c */
 
 #define AWQ__PANEL_COLS 256
@@ -4651,7 +4683,8 @@ AWQ__TARGET_PANEL AWQ__INLINE __m512 awq__panel_load(awq_dtype dtype, const void
 AWQ__TARGET_PANEL static void awq__panel_pack(const float *x, int64_t m, int64_t x_stride, int64_t n, int parts,
                                               int transposed, int64_t tile, int8_t *out)
 {
-    int64_t steps = (n + 31) / 32, size = awq__panel_part(m, n), k, r, rows = AWQ__MIN(m - 16 * tile, (int64_t)16);
+    int64_t steps = (n + 31) / 32, size = awq__panel_part(m, n), k, r;
+    int64_t rows = AWQ__MIN(m - 16 * tile, (int64_t)16);
     for (k = 0; k < steps; k++) {
         int8_t *to = out + (tile * steps + k) * 1024;
         __m512i hi[16], lo[16];
@@ -4692,8 +4725,8 @@ AWQ__TARGET_PANEL static void awq__panel_dense(const awq_linear *l, int64_t row,
     }
 }
 
-/* Codes (a nibble of every byte, at bits 4 i) of columns b and b + 1 as pairs of bf16: 128 + code is made by its
-   bits, then (128 + code) scale - (128 + zero) scale. */
+/* Codes, nibbles at bit `at` of the lanes, as numbers: 128 + code is made by its bits, then (128 + code) scale
+   - (128 + zero) scale. */
 AWQ__TARGET_PANEL AWQ__INLINE __m512 awq__panel_value(__m512i v, int at, __m512 scale, __m512 offset)
 {
     const __m512i mask = _mm512_set1_epi32(0x000f0000), one = _mm512_set1_epi32(0x43000000);
@@ -4705,7 +4738,8 @@ AWQ__TARGET_PANEL AWQ__INLINE __m512 awq__panel_value(__m512i v, int at, __m512 
 AWQ__TARGET_PANEL AWQ__INLINE __m512i awq__panel_pair(__m512 a, __m512 b) /* a in the low halves, rounded */
 {
     const __m512i half = _mm512_set1_epi32(0x8000);
-    __m512i u = _mm512_add_epi32(_mm512_castps_si512(a), half), v = _mm512_add_epi32(_mm512_castps_si512(b), half);
+    __m512i u = _mm512_add_epi32(_mm512_castps_si512(a), half);
+    __m512i v = _mm512_add_epi32(_mm512_castps_si512(b), half);
     return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(u, 16), v);
 }
 
@@ -4764,8 +4798,8 @@ AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_multiply(const uint8_t *u0, const 
 }
 
 /* 32 rows of W from `row` on times m <= 256 rows of x, whose tiles begin at x: y [m][y_stride] */
-AWQ__TARGET_PANEL static void awq__panel_strip(const awq_linear *l, int64_t row, const uint8_t *x, int64_t x_part,
-                                               int64_t m, float *y, int64_t y_stride)
+AWQ__TARGET_PANEL static void awq__panel_strip(const awq_linear *l, int64_t row, const uint8_t *x,
+                                               int64_t x_part, int64_t m, float *y, int64_t y_stride)
 {
     enum { PANEL = 32 * AWQ__PANEL_COLS * 2 };
     uint8_t memory[2 * PANEL + AWQ__TILE_BLOCK * AWQ__TILE_OUT * 4 + 64];
@@ -4869,10 +4903,12 @@ static void awq__xpack_job(void *arg, int64_t i)
 {
     const awq__xpack_arg *a = (const awq__xpack_arg *)arg;
 #if AWQ__AMX
-    if (a->parts) awq__panel_pack(a->x, a->m, a->x_stride, a->l->in_features, a->parts, !a->l->chunk, i, a->to.codes);
-    else
+    if (a->parts) {
+        awq__panel_pack(a->x, a->m, a->x_stride, a->l->in_features, a->parts, !a->l->chunk, i, a->to.codes);
+        return;
+    }
 #endif
-        awq__xpack_row(a, i);
+    awq__xpack_row(a, i);
 }
 
 static awq__xpack_arg awq__xpack_plan(awq_ctx *ctx, const awq_linear *l, const float *x, int64_t x_stride,
@@ -4897,7 +4933,7 @@ static awq__xpack_arg awq__xpack_plan(awq_ctx *ctx, const awq_linear *l, const f
 static size_t awq__tiled_x_place(int64_t rows, int64_t columns, float *memory, awq__tiled_x *x)
 {
     size_t codes = (size_t)((rows + 15) / 16 * 16) * (size_t)((columns + 31) / 32 * 32) + AWQ__TILE_SLACK / 4;
-    size_t n = ((size_t)(rows + rows / 4) * ((size_t)columns / AWQ__TILE_LEAST) + 15) / 16 * 16; /* see expert_row */
+    size_t n = ((size_t)(rows + rows / 4) * ((size_t)columns / AWQ__TILE_LEAST) + 15) / 16 * 16; /* experts */
     if (memory) {
         x->codes = (int8_t *)(void *)memory;
         x->step = memory + codes;
@@ -5414,7 +5450,8 @@ static void awq__mm_tiles(const awq__mm_arg *a, int64_t row, int64_t t0, int64_t
 #if AWQ__AMX
     if (a->panel) {
         const uint8_t *x = (const uint8_t *)a->xt.codes + t0 / 16 * ((l->in_features + 31) / 32) * 1024;
-        awq__panel_strip(l, row, x, awq__panel_part(a->m, l->in_features), m, a->y + t0 * a->y_stride + row, a->y_stride);
+        awq__panel_strip(l, row, x, awq__panel_part(a->m, l->in_features), m, a->y + t0 * a->y_stride + row,
+                         a->y_stride);
         return;
     }
 #endif
@@ -9091,12 +9128,44 @@ static size_t awq__scan(const awq__tok_regex *r, const char *s, size_t at, size_
 }
 
 /* --- reading a regex */
+typedef struct awq__range { /* code points, both included */
+    uint32_t lo, hi;
+} awq__range;
+
+static int awq__range_order(const void *a, const void *b)
+{
+    uint32_t x = ((const awq__range *)a)->lo, y = ((const awq__range *)b)->lo;
+    return x < y ? -1 : x > y;
+}
+
+/* Sorts and joins n ranges, or what they leave out; r has room for n + 1. Returns their number. */
+static size_t awq__range_set(awq__range *r, size_t n, int negate)
+{
+    size_t i, k = 0;
+    uint32_t next = 0;
+    if (n) qsort(r, n, sizeof *r, awq__range_order);
+    for (i = 0; i < n; i++) {
+        if (k && r[i].lo <= r[k - 1].hi + 1) r[k - 1].hi = AWQ__MAX(r[k - 1].hi, r[i].hi);
+        else r[k++] = r[i];
+    }
+    if (!negate) return k;
+    n = k;
+    for (i = k = 0; i < n; i++) {
+        awq__range x = r[i];
+        if (x.lo > next) r[k].lo = next, r[k++].hi = x.lo - 1;
+        next = x.hi + 1;
+    }
+    if (next <= 0x10ffff) r[k].lo = next, r[k++].hi = 0x10ffff;
+    return k;
+}
+
 typedef struct awq__re {
     const char *at, *end; /* the rest of the pattern; at NULL: it is not one that is understood */
     awq_ctx *ctx;
     awq__arena *arena;
     awq_status st;
-    uint32_t ranges[2 * AWQ__RE_MAX_RANGES], n; /* of the class being read: first, last */
+    awq__range ranges[AWQ__RE_MAX_RANGES]; /* of the class being read */
+    uint32_t n;
 } awq__re;
 
 static int awq__re_take(awq__re *p, const char *word)
@@ -9149,26 +9218,17 @@ static uint32_t awq__re_char(awq__re *p, uint32_t *mask)
     return cp;
 }
 
-static void awq__re_range(awq__re *p, uint32_t first, uint32_t last) /* keeps them sorted */
+static void awq__re_range(awq__re *p, uint32_t lo, uint32_t hi)
 {
-    uint32_t i = p->n;
-    if (!p->at || p->n == AWQ__RE_MAX_RANGES || last < first) {
-        p->at = NULL;
-        return;
-    }
-    for (; i && p->ranges[2 * i - 2] > first; i--) {
-        p->ranges[2 * i] = p->ranges[2 * i - 2];
-        p->ranges[2 * i + 1] = p->ranges[2 * i - 1];
-    }
-    p->ranges[2 * i] = first;
-    p->ranges[2 * i + 1] = last;
-    p->n++;
+    if (!p->at || p->n == AWQ__RE_MAX_RANGES || hi < lo) p->at = NULL;
+    else p->ranges[p->n].lo = lo, p->ranges[p->n++].hi = hi;
 }
 
 /* the inside of [ ], or one character or category; [ ] inside [ ] only adds to it */
 static void awq__re_class_read(awq__re *p, awq__re_class *k)
 {
     uint32_t cp, last, i, *edges, top = 0;
+    size_t n;
     int depth = 1;
     memset(k, 0, sizeof *k);
     p->n = 0;
@@ -9196,19 +9256,16 @@ static void awq__re_class_read(awq__re *p, awq__re_class *k)
     }
     if (!k->mask && !p->n) p->at = NULL;
     if (!p->at) return;
-    edges = (uint32_t *)awq__arena_alloc(p->ctx, p->arena, 2 * (size_t)p->n + 1, sizeof *edges);
+    n = awq__range_set(p->ranges, p->n, 0);
+    edges = (uint32_t *)awq__arena_alloc(p->ctx, p->arena, 2 * n + 1, sizeof *edges);
     if (!edges) {
         p->st = AWQ_E_MEMORY;
         p->at = NULL;
         return;
     }
-    for (i = 0, top = 1; i < p->n; i++) { /* edges[0] is 0; ranges that touch are joined */
-        uint32_t first = p->ranges[2 * i], behind = p->ranges[2 * i + 1] + 1;
-        if (top > 1 && first <= edges[top - 1]) edges[top - 1] = AWQ__MAX(edges[top - 1], behind);
-        else edges[top] = first, edges[top + 1] = behind, top += 2;
-    }
-    k->edges = edges;
-    k->n_edges = p->n ? top : 0;
+    for (i = 0; i < n; i++) edges[2 * i + 1] = p->ranges[i].lo, edges[2 * i + 2] = p->ranges[i].hi + 1;
+    k->edges = edges; /* edges[0] is 0 */
+    k->n_edges = n ? 2 * (uint32_t)n + 1 : 0;
     for (i = 0; i < 128; i++) k->ascii[i >> 5] |= (uint32_t)awq__class_find(k, i) << (i & 31);
 }
 
@@ -9403,24 +9460,15 @@ struct awq_tokenizer {
     const char *chat_template;
 };
 
-static uint32_t awq__tok_hash(uint64_t h, const char *s, size_t n)
-{
-    size_t i;
-    for (i = 0; i < n; i++) h = (h ^ (unsigned char)s[i]) * 0x100000001b3ull;
-    return (uint32_t)(h ^ h >> 32);
-}
-
 /* The slot of the text a then b: that of the token, or the empty one where it belongs. The file's hash is the
    seed, so that a file whose tokens collide is hard to make. */
 static uint32_t awq__tok_slot(const awq_tokenizer *t, const char *a, size_t an, const char *b, size_t bn)
 {
-    uint64_t h = t->hash;
+    uint64_t h = awq__fnv(awq__fnv(t->hash, a, an), b, bn);
     uint32_t i;
-    size_t k;
-    for (k = 0; k < an; k++) h = (h ^ (unsigned char)a[k]) * 0x100000001b3ull;
-    for (i = awq__tok_hash(h, b, bn) & t->slot_mask; t->slots[i]; i = (i + 1) & t->slot_mask) {
-        const awq__tok_token *k2 = &t->tokens[t->slots[i] - 1];
-        if (k2->len == an + bn && !memcmp(k2->text, a, an) && !memcmp(k2->text + an, b, bn)) break;
+    for (i = (uint32_t)(h ^ h >> 32) & t->slot_mask; t->slots[i]; i = (i + 1) & t->slot_mask) {
+        const awq__tok_token *k = &t->tokens[t->slots[i] - 1];
+        if (k->len == an + bn && !memcmp(k->text, a, an) && !memcmp(k->text + an, b, bn)) break;
     }
     return i;
 }
@@ -9649,18 +9697,10 @@ static void awq__tok_lossy(awq__tok_work *w, const char *s, size_t n) /* bytes t
     awq__tok_add(w, s + from, n - from);
 }
 
-static int awq__tok_hex(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
-}
-
 static int awq__tok_byte_token(const char *s, size_t n) /* the byte that "<0x0A>" stands for, else -1 */
 {
-    int hi, lo;
-    if (n != 6 || memcmp(s, "<0x", 3) || s[5] != '>') return -1;
-    hi = awq__tok_hex(s[3]);
-    lo = awq__tok_hex(s[4]);
-    return hi < 0 || lo < 0 ? -1 : hi * 16 + lo;
+    uint32_t byte;
+    return n == 6 && !memcmp(s, "<0x", 3) && s[5] == '>' && awq__hex(s + 3, 2, 2, &byte) == 2 ? (int)byte : -1;
 }
 
 /* Runs of byte tokens become their text, or one U+FFFD per byte where the run as a whole is not UTF-8. */
@@ -9722,7 +9762,7 @@ static awq_status awq__tok_step_run(awq__tok_work *w, const awq__tok_step *step)
         if (w->next.text.failed) return w->ctx->err.status;
         awq__tok_swap(w);
         awq__tok_clear(&w->next);
-        awq__tok_lossy(w, a->text.data, a->text.len);
+        if (a->text.len) awq__tok_lossy(w, a->text.data, a->text.len);
         awq__tok_end(w);
     } else for (i = 0; i < a->n && !w->next.text.failed; from = a->ends[i++]) {
         const char *s = a->text.data + from;
@@ -9886,31 +9926,31 @@ static int awq__tok_added_order(const void *a, const void *b)
     return x->len != y->len ? (x->len < y->len ? -1 : 1) : x->id < y->id ? -1 : x->id > y->id;
 }
 
+/* the first of the items lo..hi, alike in d bytes, whose next byte is c or more */
+static uint32_t awq__tok_bound(const awq__tok_set *set, uint32_t lo, uint32_t hi, uint32_t d, unsigned c)
+{
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if ((unsigned char)set->items[mid].text[d] < c) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo;
+}
+
 /* id of the longest added token that s begins with, -1: none */
 static int32_t awq__tok_longest(const awq__tok_set *set, const char *s, size_t n, size_t *len)
 {
     uint32_t lo = set->first[(unsigned char)s[0]], hi = set->first[(unsigned char)s[0] + 1], d;
     int32_t id = -1;
     for (d = 1; lo < hi; d++) { /* items lo..hi begin with the first d bytes of s */
-        uint32_t a, b;
         if (set->items[lo].len == d) {
             id = set->items[lo].id;
             *len = d;
             while (lo < hi && set->items[lo].len == d) lo++;
         }
         if (d >= n) break;
-        for (a = lo, b = hi; a < b;) {
-            uint32_t mid = a + (b - a) / 2;
-            if ((unsigned char)set->items[mid].text[d] < (unsigned char)s[d]) a = mid + 1;
-            else b = mid;
-        }
-        lo = a;
-        for (b = hi; a < b;) {
-            uint32_t mid = a + (b - a) / 2;
-            if ((unsigned char)set->items[mid].text[d] <= (unsigned char)s[d]) a = mid + 1;
-            else b = mid;
-        }
-        hi = a;
+        lo = awq__tok_bound(set, lo, hi, d, (unsigned char)s[d]);
+        hi = awq__tok_bound(set, lo, hi, d, (unsigned char)s[d] + 1u);
     }
     return id;
 }
@@ -9991,18 +10031,14 @@ AWQ_API awq_status awq_encode(awq_ctx *ctx, const awq_tokenizer *tokenizer, cons
 {
     awq__tok_work w;
     awq_status st = AWQ_OK;
-    size_t i = 0;
+    size_t i = awq__utf8_valid(text, bytes);
     uint32_t k;
     if (bytes > AWQ__TOK_MAX_FILE)
         return awq__fail(ctx, AWQ_E_LIMIT, "awq_encode: the text has %llu bytes, at most %llu are taken",
                          (unsigned long long)bytes, (unsigned long long)AWQ__TOK_MAX_FILE);
-    while (i < bytes) {
-        int len = awq__utf8_len((const unsigned char *)text + i, bytes - i);
-        if (!len)
-            return awq__fail(ctx, AWQ_E_ARG, "awq_encode: the text is not UTF-8 at byte %llu (0x%02x)",
-                             (unsigned long long)i, (unsigned)(unsigned char)text[i]);
-        i += (size_t)len;
-    }
+    if (i < bytes)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_encode: the text is not UTF-8 at byte %llu (0x%02x)",
+                         (unsigned long long)i, (unsigned)(unsigned char)text[i]);
     awq__tok_work_init(&w, ctx, tokenizer, 64 * bytes + 65536);
     for (k = 0; special && !st && k < tokenizer->n_before; k++) st = awq__tok_push(&w, tokenizer->before[k]);
     if (!st && bytes) st = awq__tok_extract(&w, &tokenizer->raw, text, bytes, 1, awq__tok_encode_segment);
@@ -10100,6 +10136,15 @@ static awq_status awq__decoder_reserve(awq_ctx *ctx, const awq_tokenizer *t, awq
     return AWQ_OK;
 }
 
+/* what was decoded now is what was shown */
+static awq_status awq__decoder_shown(awq_ctx *ctx, awq_decoder *d, const awq__text *text)
+{
+    if (!awq__grow(ctx, (void **)&d->text, &d->cap_text, text->len + 1, 1)) return AWQ_E_MEMORY;
+    if (text->len) memcpy(d->text, text->data, text->len);
+    d->prefix = text->len;
+    return AWQ_OK;
+}
+
 /* The window d->ids decodes to what was shown already, d->text[0, prefix) from its first `read` ids, and then
    what is new. New text is handed out once it does not end in U+FFFD; the window then loses `read` ids. */
 AWQ_API awq_status awq_decoder_push(awq_ctx *ctx, const awq_tokenizer *tokenizer, awq_decoder *d, int32_t id,
@@ -10112,12 +10157,8 @@ AWQ_API awq_status awq_decoder_push(awq_ctx *ctx, const awq_tokenizer *tokenizer
     if (!d->prefix && d->n_ids) {
         st = awq__tok_decode(w, d->ids, d->n_ids, d->skip_special);
         if (!st && !awq__tok_unfinished(&w->now.text)) {
-            if (!awq__grow(ctx, (void **)&d->text, &d->cap_text, w->now.text.len + 1, 1)) st = AWQ_E_MEMORY;
-            else {
-                if (w->now.text.len) memcpy(d->text, w->now.text.data, w->now.text.len);
-                d->prefix = w->now.text.len;
-                d->read = d->n_ids;
-            }
+            st = awq__decoder_shown(ctx, d, &w->now.text);
+            if (!st) d->read = d->n_ids;
         }
     }
     d->ids[d->n_ids++] = id;
@@ -10136,10 +10177,8 @@ AWQ_API awq_status awq_decoder_push(awq_ctx *ctx, const awq_tokenizer *tokenizer
             d->chunk[chunk] = 0;
             st = awq__tok_decode(w, d->ids + d->read, d->n_ids - d->read, d->skip_special);
         }
-        if (!st && !awq__grow(ctx, (void **)&d->text, &d->cap_text, w->now.text.len + 1, 1)) st = AWQ_E_MEMORY;
-        if (!st) { /* the new prefix */
-            d->prefix = w->now.text.len;
-            if (d->prefix) memcpy(d->text, w->now.text.data, d->prefix);
+        if (!st) st = awq__decoder_shown(ctx, d, &w->now.text);
+        if (!st) {
             d->n_ids -= d->read;
             memmove(d->ids, d->ids + d->read, d->n_ids * sizeof *d->ids);
             d->read = d->n_ids;
@@ -10326,17 +10365,25 @@ static awq_status awq__tok_component(awq__tok_load *b, uint32_t node)
         int in;
         const char *type;
         int kind; /* of its step; -1: it has none or several */
+        int cut;
+        const char *regex;
     } known[] = {
-        {AWQ__IN_NORMALIZER, "NFC", AWQ__STEP_NFC}, {AWQ__IN_NORMALIZER, "NFD", AWQ__STEP_NFD},
-        {AWQ__IN_NORMALIZER, "Prepend", AWQ__STEP_PREPEND}, {AWQ__IN_NORMALIZER, "Strip", AWQ__STEP_TRIM},
-        {AWQ__IN_NORMALIZER, "Replace", AWQ__STEP_REPLACE}, {AWQ__IN_PRE, "ByteLevel", -1},
-        {AWQ__IN_PRE, "WhitespaceSplit", AWQ__STEP_SPLIT}, {AWQ__IN_PRE, "CharDelimiterSplit", AWQ__STEP_SPLIT},
-        {AWQ__IN_PRE, "Metaspace", -1}, {AWQ__IN_PRE, "Split", AWQ__STEP_SPLIT},
-        {AWQ__IN_PRE, "Digits", AWQ__STEP_SPLIT}, {AWQ__IN_PRE, "Punctuation", AWQ__STEP_SPLIT},
-        {AWQ__IN_DECODER, "ByteLevel", AWQ__STEP_UNBYTES}, {AWQ__IN_DECODER, "Metaspace", -1},
-        {AWQ__IN_DECODER, "ByteFallback", AWQ__STEP_FALLBACK}, {AWQ__IN_DECODER, "Fuse", AWQ__STEP_FUSE},
-        {AWQ__IN_DECODER, "Replace", AWQ__STEP_REPLACE}, {AWQ__IN_DECODER, "Strip", AWQ__STEP_STRIP},
-        {AWQ__IN_POST, "ByteLevel", -1}, {AWQ__IN_POST, "TemplateProcessing", -1}};
+        {AWQ__IN_NORMALIZER, "NFC", AWQ__STEP_NFC, 0, NULL},
+        {AWQ__IN_NORMALIZER, "NFD", AWQ__STEP_NFD, 0, NULL},
+        {AWQ__IN_NORMALIZER, "Prepend", AWQ__STEP_PREPEND, 0, NULL},
+        {AWQ__IN_NORMALIZER, "Strip", AWQ__STEP_TRIM, 0, NULL},
+        {AWQ__IN_NORMALIZER, "Replace", AWQ__STEP_REPLACE, 0, NULL}, {AWQ__IN_PRE, "ByteLevel", -1, 0, NULL},
+        {AWQ__IN_PRE, "WhitespaceSplit", AWQ__STEP_SPLIT, AWQ__CUT_REMOVED, "\\s"},
+        {AWQ__IN_PRE, "CharDelimiterSplit", AWQ__STEP_SPLIT, AWQ__CUT_REMOVED, NULL},
+        {AWQ__IN_PRE, "Metaspace", -1, 0, NULL}, {AWQ__IN_PRE, "Split", AWQ__STEP_SPLIT, 0, NULL},
+        {AWQ__IN_PRE, "Digits", AWQ__STEP_SPLIT, AWQ__CUT_CONTIGUOUS, "\\p{N}"},
+        {AWQ__IN_PRE, "Punctuation", AWQ__STEP_SPLIT, 0, "[\\p{P}$+<=>^`|~]"}, /* in ASCII symbols too */
+        {AWQ__IN_DECODER, "ByteLevel", AWQ__STEP_UNBYTES, 0, NULL}, {AWQ__IN_DECODER, "Metaspace", -1, 0, NULL},
+        {AWQ__IN_DECODER, "ByteFallback", AWQ__STEP_FALLBACK, 0, NULL},
+        {AWQ__IN_DECODER, "Fuse", AWQ__STEP_FUSE, 0, NULL},
+        {AWQ__IN_DECODER, "Replace", AWQ__STEP_REPLACE, 0, NULL},
+        {AWQ__IN_DECODER, "Strip", AWQ__STEP_STRIP, 0, NULL}, {AWQ__IN_POST, "ByteLevel", -1, 0, NULL},
+        {AWQ__IN_POST, "TemplateProcessing", -1, 0, NULL}};
     const awq__json *j = &b->json;
     uint32_t type = awq__json_get(j, node, "type");
     awq__tok_step *step = NULL;
@@ -10344,7 +10391,11 @@ static awq_status awq__tok_component(awq__tok_load *b, uint32_t node)
     for (i = 0; i < n && !(known[i].in == b->in && awq__json_eq(j, type, known[i].type)); i++)
         ;
     if (i == n) return awq__tok_unsupported(b, names[b->in], node, "type");
-    if (known[i].kind >= 0) AWQ__TRY(awq__tok_step_new(b, known[i].kind, NULL, 0, &step));
+    if (known[i].kind >= 0) {
+        AWQ__TRY(awq__tok_step_new(b, known[i].kind, NULL, 0, &step));
+        step->cut = known[i].cut;
+        if (known[i].regex) AWQ__TRY(awq__tok_regex_into(b, step, known[i].regex, strlen(known[i].regex)));
+    }
     if (awq__json_eq(j, type, "Metaspace")) return awq__tok_metaspace(b, node);
     if (awq__json_eq(j, type, "TemplateProcessing")) return awq__tok_template(b, node);
     if (awq__json_eq(j, type, "ByteLevel") && b->in == AWQ__IN_PRE) {
@@ -10368,20 +10419,11 @@ static awq_status awq__tok_component(awq__tok_load *b, uint32_t node)
         AWQ__TRY(awq__tok_pattern(b, node, step));
         return awq__tok_behavior(b, node, step);
     }
-    if (awq__json_eq(j, type, "Digits")) {
-        step->cut = awq__tok_is(b, node, "individual_digits", 0) ? AWQ__CUT_ISOLATED : AWQ__CUT_CONTIGUOUS;
-        return awq__tok_regex_into(b, step, "\\p{N}", 5);
-    }
-    if (awq__json_eq(j, type, "Punctuation")) {
-        AWQ__TRY(awq__tok_regex_into(b, step, "[\\p{P}$+<=>^`|~]", 16)); /* in ASCII symbols count as well */
-        if (awq__json_get(j, node, "behavior")) return awq__tok_behavior(b, node, step);
-    }
-    if (awq__json_eq(j, type, "WhitespaceSplit")) {
-        step->cut = AWQ__CUT_REMOVED;
-        return awq__tok_regex_into(b, step, "\\s", 2);
-    }
+    if (awq__json_eq(j, type, "Digits") && awq__tok_is(b, node, "individual_digits", 0))
+        step->cut = AWQ__CUT_ISOLATED;
+    if (awq__json_eq(j, type, "Punctuation") && awq__json_get(j, node, "behavior"))
+        return awq__tok_behavior(b, node, step);
     if (awq__json_eq(j, type, "CharDelimiterSplit")) {
-        step->cut = AWQ__CUT_REMOVED;
         AWQ__TRY(awq__tok_string(b, node, "delimiter", &step->text, &step->len));
         return step->len ? AWQ_OK : awq__fail(b->ctx, AWQ_E_FORMAT, "%s: an empty delimiter", b->path);
     }
@@ -10676,13 +10718,11 @@ static awq_status awq__tok_read_template(awq__tok_load *b, const char *path)
 {
     char *data;
     size_t n, i;
-    int len = 1;
     awq_status st = AWQ_OK;
     if (!awq__file_exists(b->ctx, path)) return AWQ_OK;
     AWQ__TRY(awq__file_load(b->ctx, path, AWQ__TOK_MAX_FILE, &data, &n));
-    for (i = 0; i < n && len; i += (size_t)len)
-        len = data[i] ? awq__utf8_len((unsigned char *)data + i, n - i) : 0;
-    if (!len)
+    i = awq__utf8_valid(data, strlen(data));
+    if (i < n)
         st = awq__fail(b->ctx, AWQ_E_FORMAT, "%s: not UTF-8 text at byte %llu", path, (unsigned long long)i);
     else {
         b->t->chat_template = awq__arena_text(b->ctx, &b->t->arena, data, n);
@@ -10733,8 +10773,7 @@ AWQ_API awq_status awq_tokenizer_load(awq_ctx *ctx, const char *path, awq_tokeni
     b.path = is_file ? path : file;
     st = b.path ? awq__file_load(ctx, b.path, AWQ__TOK_MAX_FILE, &data, &bytes) : AWQ_E_MEMORY;
     if (!st) {
-        b.t->hash = 0xcbf29ce484222325ull;
-        for (i = 0; i < bytes; i++) b.t->hash = (b.t->hash ^ (unsigned char)data[i]) * 0x100000001b3ull;
+        b.t->hash = awq__fnv(AWQ__FNV, data, bytes);
         st = awq__json_parse(ctx, b.path, data, bytes, &b.json);
         awq__free(ctx, data);
     }
@@ -11059,17 +11098,31 @@ static awq__tv awq__tp_cut(awq__tp *t, awq__text *text, size_t from)
     return awq__tp_str(p, n);
 }
 
-static void awq__tp_push(awq__tp *t, awq__tv **items, uint32_t *n, uint32_t *cap, awq__tv v)
+static awq__tv awq__tp_copy(awq__tp *t, const char *s, size_t n)
 {
-    if (*n == *cap) {
-        uint32_t more = *cap ? *cap * 2 : 8;
-        awq__tv *p = (awq__tv *)awq__tp_alloc(t, more, sizeof *p);
-        if (!p) return;
-        if (*n) memcpy(p, *items, *n * sizeof *p);
-        *items = p;
-        *cap = more;
-    }
-    (*items)[(*n)++] = v;
+    size_t from = t->scratch.len;
+    awq__tp_put(t, &t->scratch, s, n);
+    return awq__tp_cut(t, &t->scratch, from);
+}
+
+/* room behind n items (of `each` values) that were added one by one: there is some for 4, 8, 16, ... */
+static awq__tv *awq__tp_room(awq__tp *t, const awq__tv *items, uint32_t n, uint32_t each) /* NULL on failure */
+{
+    awq__tv *p;
+    if ((n & (n - 1)) != 0 || (n && n < 4)) return (awq__tv *)(uintptr_t)items;
+    p = (awq__tv *)awq__tp_alloc(t, n ? 2 * (size_t)n : 4, each * sizeof *p);
+    if (p && n) memcpy(p, items, n * each * sizeof *p);
+    return p;
+}
+
+static awq__tv awq__tp_list(void) { return awq__tp_items(AWQ__T_LIST, NULL, 0); }
+
+static void awq__tp_push(awq__tp *t, awq__tv *list, awq__tv v) /* of a list that nothing but pushes has made */
+{
+    awq__tv *p = awq__tp_room(t, list->v.items, list->n, 1);
+    if (!p) return;
+    p[list->n++] = v;
+    list->v.items = p;
 }
 
 static int awq__tp_is(const char *s, size_t n, const char *word)
@@ -11108,6 +11161,14 @@ static size_t awq__tp_space(const char *s, size_t n)
     if (c < 0x80) return c == ' ' || (c >= 9 && c <= 13) || (c >= 28 && c <= 31);
     k = awq__utf8_len((const unsigned char *)s, n);
     return k && awq__uni_in(awq__utf8_get((const unsigned char *)s, k), AWQ__UC_IN_SPACE) ? (size_t)k : 0;
+}
+
+/* where the whitespace that begins at `at` ends */
+static size_t awq__tp_skip(const char *s, size_t n, size_t at)
+{
+    size_t k;
+    while (at < n && (k = awq__tp_space(s + at, n - at)) != 0) at += k;
+    return at;
 }
 
 /* bytes of the last character of s, n > 0 */
@@ -11164,11 +11225,7 @@ static void awq__tp_add_token(awq__tp *t, int kind, const char *s, size_t n)
     k->s = s;
 }
 
-static void awq__tp_skip_space(awq__tp *t)
-{
-    size_t k;
-    while ((k = awq__tp_space(t->src + t->at, t->n - t->at)) != 0) t->at += k;
-}
+static void awq__tp_skip_space(awq__tp *t) { t->at = awq__tp_skip(t->src, t->n, t->at); }
 
 static int awq__tp_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -11257,16 +11314,13 @@ static void awq__tp_lex_tag(awq__tp *t, char end)
 static void awq__tp_lex_data(awq__tp *t, size_t from, size_t to, char kind, int line_start)
 {
     const char *s = t->src;
-    size_t end = to, l = to, k;
+    size_t end = to, l = to;
     char sign = kind ? s[to + 2] : 0;
     if (sign == '-') {
         end = from + awq__tp_trim_end(s + from, to - from);
     } else if (kind && kind != '{' && sign != '+') {
         while (l > from && s[l - 1] != '\n') l--;
-        if (l > from || line_start) {
-            for (k = l; k < to && awq__tp_space(s + k, to - k);) k += awq__tp_space(s + k, to - k);
-            if (k == to) end = l;
-        }
+        if ((l > from || line_start) && awq__tp_skip(s, to, l) == to) end = l;
     }
     if (end > from) awq__tp_add_token(t, AWQ__TK_DATA, s + from, end - from);
 }
@@ -11278,9 +11332,9 @@ static size_t awq__tp_raw_tag(awq__tp *t, size_t at, const char *word)
     size_t n = strlen(word), k = at + 2;
     if (s[at + 1] != '%') return 0;
     k += s[k] == '-' || s[k] == '+';
-    while (awq__tp_space(s + k, t->n - k)) k += awq__tp_space(s + k, t->n - k);
+    k = awq__tp_skip(s, t->n, k);
     if (strncmp(s + k, word, n)) return 0;
-    for (k += n; awq__tp_space(s + k, t->n - k);) k += awq__tp_space(s + k, t->n - k);
+    k = awq__tp_skip(s, t->n, k + n);
     k += s[k] == '-' || (s[k] == '+' && *word == 'e');
     return s[k] == '%' && s[k + 1] == '}' ? k + 2 : 0;
 }
@@ -11335,7 +11389,8 @@ static void awq__tp_lex(awq__tp *t)
     awq__tp_add_token(t, AWQ__TK_END, s + t->n, 0);
 }
 
-/* --- parser: recursive descent with Jinja's grammar */
+/* --- parser: recursive descent with Jinja's grammar. A node that could not be made is node 0, which takes
+   whatever is written to it: nothing is evaluated after a failure. */
 static const awq__tp_token *awq__tp_peek(const awq__tp *t) { return &t->toks[t->pos]; }
 
 static uint32_t awq__tp_node_of(awq__tp *t, awq__tp_kind kind)
@@ -11354,12 +11409,24 @@ static uint32_t awq__tp_node_of(awq__tp *t, awq__tp_kind kind)
     return (uint32_t)t->n_nodes++;
 }
 
-static uint32_t awq__tp_node2(awq__tp *t, awq__tp_kind kind, uint32_t a, uint32_t b)
+static uint32_t awq__tp_fill(awq__tp *t, uint32_t id, uint32_t a, uint32_t b, uint32_t c, uint32_t d) /* id */
 {
-    uint32_t id = awq__tp_node_of(t, kind);
-    if (!id) return 0;
     t->nodes[id].a = a;
     t->nodes[id].b = b;
+    t->nodes[id].c = c;
+    t->nodes[id].d = d;
+    return id;
+}
+
+static uint32_t awq__tp_node2(awq__tp *t, awq__tp_kind kind, uint32_t a, uint32_t b)
+{
+    return awq__tp_fill(t, awq__tp_node_of(t, kind), a, b, 0, 0);
+}
+
+static uint32_t awq__tp_const(awq__tp *t, awq__tv value)
+{
+    uint32_t id = awq__tp_node_of(t, AWQ__N_CONST);
+    t->nodes[id].value = value;
     return id;
 }
 
@@ -11413,7 +11480,7 @@ static void awq__tp_name_into(awq__tp *t, uint32_t id)
 {
     const awq__tp_token *k = awq__tp_peek(t);
     if (!awq__tp_take(t, AWQ__TK_NAME)) awq__tp_unexpected(t, "a name");
-    else if (id) t->nodes[id].value = awq__tp_str(k->s, k->n);
+    else t->nodes[id].value = awq__tp_str(k->s, k->n);
 }
 
 /* the text of a string token, with Python's escapes, behind what is in scratch */
@@ -11423,7 +11490,7 @@ static void awq__tp_unescape(awq__tp *t, const char *s, size_t n)
     size_t i = 0;
     while (i < n && !t->st) {
         const char *esc = (const char *)memchr(s + i, '\\', n - i), *p;
-        size_t run = esc ? (size_t)(esc - s) - i : n - i, k = 0, digits;
+        size_t run = esc ? (size_t)(esc - s) - i : n - i, k, digits;
         uint32_t u = 0;
         char c, tmp[4];
         awq__tp_put(t, &t->scratch, s + i, run);
@@ -11434,11 +11501,7 @@ static void awq__tp_unescape(awq__tp *t, const char *s, size_t n)
         if ((p = strchr(from, c)) != NULL) {
             awq__tp_put(t, &t->scratch, to + (p - from), 1);
         } else if (digits) {
-            for (; k < digits && i < n; k++, i++) {
-                unsigned d = (unsigned char)s[i], h = (d | 32) - 'a';
-                if (!awq__tp_digit(s[i]) && h > 5) break;
-                u = u << 4 | (awq__tp_digit(s[i]) ? d - '0' : h + 10);
-            }
+            i += k = awq__hex(s + i, n - i, digits, &u);
             if (k < digits || u > 0x10ffff || (u >= 0xd800 && u < 0xe000))
                 awq__tp_fail(t, AWQ_E_FORMAT, "a malformed \\%c in a string", c);
             else awq__tp_put(t, &t->scratch, tmp, (size_t)awq__utf8_put(u, tmp));
@@ -11485,15 +11548,13 @@ static uint32_t awq__tp_call_args(awq__tp *t)
             uint32_t id;
             t->pos++;
             id = awq__tp_node2(t, AWQ__N_SPREAD, awq__tp_expr(t, 1), 0);
-            if (id) t->nodes[id].op = k->kind == AWQ__TK_POW;
+            t->nodes[id].op = k->kind == AWQ__TK_POW;
             awq__tp_link(t, &first, &last, id);
         } else if (k->kind == AWQ__TK_NAME && k[1].kind == '=') {
-            uint32_t id = awq__tp_node_of(t, AWQ__N_KEYWORD), a;
+            uint32_t id = awq__tp_node_of(t, AWQ__N_KEYWORD);
             awq__tp_name_into(t, id);
             t->pos++;
-            a = awq__tp_expr(t, 1);
-            if (id) t->nodes[id].a = a;
-            awq__tp_link(t, &first, &last, id);
+            awq__tp_link(t, &first, &last, awq__tp_fill(t, id, awq__tp_expr(t, 1), 0, 0, 0));
             keywords = 1;
         } else if (keywords) {
             awq__tp_unexpected(t, "a keyword argument");
@@ -11509,42 +11570,51 @@ static uint32_t awq__tp_call_args(awq__tp *t)
 static uint32_t awq__tp_number(awq__tp *t)
 {
     const awq__tp_token *k = awq__tp_peek(t);
-    uint32_t id = awq__tp_node_of(t, AWQ__N_CONST), i;
+    uint32_t i = 0, id = awq__tp_node_of(t, AWQ__N_CONST);
     int64_t v = 0;
-    if (!id) return 0;
     t->line = k->line;
+    while (k->kind == AWQ__TK_INT && i < k->n && v <= (INT64_MAX - 9) / 10) v = v * 10 + (k->s[i++] - '0');
+    if (k->kind == AWQ__TK_INT && i < k->n) awq__tp_overflow(t);
+    t->nodes[id].value = i ? awq__tp_int(v) : awq__tp_float(awq__json_real(k->s, k->n));
     t->pos++;
-    if (k->kind == AWQ__TK_FLOAT) {
-        t->nodes[id].value = awq__tp_float(awq__json_real(k->s, k->n));
-        return id;
-    }
-    for (i = 0; i < k->n && v <= (INT64_MAX - 9) / 10; i++) v = v * 10 + (k->s[i] - '0');
-    if (i < k->n) awq__tp_fail(t, AWQ_E_UNSUPPORTED, "an integer beyond 64 bits");
-    t->nodes[id].value = awq__tp_int(v);
     return id;
+}
+
+/* elements behind '[' or '{' up to `end`, of a dict keys and values, into node id */
+static uint32_t awq__tp_elements(awq__tp *t, uint32_t id, int end)
+{
+    uint32_t first = 0, last = 0;
+    t->pos++;
+    while (!t->st && awq__tp_peek(t)->kind != end) {
+        awq__tp_link(t, &first, &last, awq__tp_expr(t, 1));
+        if (end == '}') {
+            awq__tp_expect(t, ':', "':'");
+            awq__tp_link(t, &first, &last, awq__tp_expr(t, 1));
+        }
+        if (!awq__tp_take(t, ',')) break;
+    }
+    awq__tp_expect(t, end, end == ']' ? "']'" : "'}'");
+    return awq__tp_fill(t, id, first, 0, 0, 0);
 }
 
 static uint32_t awq__tp_primary(awq__tp *t)
 {
     const awq__tp_token *k = awq__tp_peek(t);
-    uint32_t id, first = 0, last = 0;
     size_t from = t->scratch.len;
+    uint32_t id;
+    int i;
     switch (k->kind) {
     case AWQ__TK_NAME:
-        if (awq__tp_listed(k->s, k->n, " true True false False ")) {
-            if ((id = awq__tp_node_of(t, AWQ__N_CONST)) != 0)
-                t->nodes[id].value = awq__tp_bool((k->s[0] | 32) == 't');
+        if (awq__tp_listed(k->s, k->n, " true True false False none None ")) {
+            awq__tv none = awq__tp_value(AWQ__T_NONE, 0);
+            id = awq__tp_const(t, (k->s[0] | 32) == 'n' ? none : awq__tp_bool((k->s[0] | 32) == 't'));
             t->pos++;
-        } else if (awq__tp_listed(k->s, k->n, " none None ")) {
-            id = awq__tp_node_of(t, AWQ__N_CONST);
-            t->pos++;
-        } else {
-            int i;
-            for (i = 0; i < 3; i++)
-                if (awq__tp_is(k->s, k->n, awq__tp_special[i])) t->uses |= 1 << i;
-            id = awq__tp_node_of(t, AWQ__N_NAME);
-            awq__tp_name_into(t, id);
+            return id;
         }
+        for (i = 0; i < 3; i++)
+            if (awq__tp_is(k->s, k->n, awq__tp_special[i])) t->uses |= 1 << i;
+        id = awq__tp_node_of(t, AWQ__N_NAME);
+        awq__tp_name_into(t, id);
         return id;
     case AWQ__TK_STR: /* neighbours are joined */
         id = awq__tp_node_of(t, AWQ__N_CONST);
@@ -11552,7 +11622,7 @@ static uint32_t awq__tp_primary(awq__tp *t)
             t->line = k->line;
             awq__tp_unescape(t, k->s, k->n);
         }
-        if (id) t->nodes[id].value = awq__tp_cut(t, &t->scratch, from);
+        t->nodes[id].value = awq__tp_cut(t, &t->scratch, from);
         return id;
     case AWQ__TK_INT:
     case AWQ__TK_FLOAT: return awq__tp_number(t);
@@ -11561,36 +11631,16 @@ static uint32_t awq__tp_primary(awq__tp *t)
         id = awq__tp_tuple(t, 1, NULL, 1);
         awq__tp_expect(t, ')', "')'");
         return id;
-    case '[':
-        id = awq__tp_node_of(t, AWQ__N_LIST);
-        t->pos++;
-        while (!t->st && awq__tp_peek(t)->kind != ']') {
-            awq__tp_link(t, &first, &last, awq__tp_expr(t, 1));
-            if (!awq__tp_take(t, ',')) break;
-        }
-        awq__tp_expect(t, ']', "']'");
-        break;
-    case '{':
-        id = awq__tp_node_of(t, AWQ__N_DICT);
-        t->pos++;
-        while (!t->st && awq__tp_peek(t)->kind != '}') {
-            awq__tp_link(t, &first, &last, awq__tp_expr(t, 1));
-            awq__tp_expect(t, ':', "':'");
-            awq__tp_link(t, &first, &last, awq__tp_expr(t, 1));
-            if (!awq__tp_take(t, ',')) break;
-        }
-        awq__tp_expect(t, '}', "'}'");
-        break;
+    case '[': return awq__tp_elements(t, awq__tp_node_of(t, AWQ__N_LIST), ']');
+    case '{': return awq__tp_elements(t, awq__tp_node_of(t, AWQ__N_DICT), '}');
     default: return awq__tp_unexpected(t, "an expression");
     }
-    if (id) t->nodes[id].a = first;
-    return id;
 }
 
 /* [i] or [from:to:step], behind '[' */
 static uint32_t awq__tp_subscript(awq__tp *t, uint32_t left)
 {
-    uint32_t part[3] = {0, 0, 0}, id;
+    uint32_t part[3] = {0, 0, 0};
     int n = 0;
     do {
         int kind = awq__tp_peek(t)->kind;
@@ -11599,10 +11649,8 @@ static uint32_t awq__tp_subscript(awq__tp *t, uint32_t left)
     if (n == 1 && !part[0]) return awq__tp_unexpected(t, "an index");
     if (awq__tp_peek(t)->kind == ',') awq__tp_fail(t, AWQ_E_UNSUPPORTED, "a tuple as an index");
     awq__tp_expect(t, ']', "']'");
-    id = awq__tp_node2(t, n == 1 ? AWQ__N_ITEM : AWQ__N_SLICE, left, part[0]);
-    t->nodes[id].c = part[1];
-    t->nodes[id].d = part[2];
-    return id;
+    return awq__tp_fill(t, awq__tp_node_of(t, n == 1 ? AWQ__N_ITEM : AWQ__N_SLICE), left, part[0], part[1],
+                        part[2]);
 }
 
 static uint32_t awq__tp_postfix(awq__tp *t, uint32_t left)
@@ -11643,7 +11691,7 @@ static uint32_t awq__tp_named(awq__tp *t, awq__tp_kind kind, uint32_t left)
             args = awq__tp_postfix(t, awq__tp_primary(t));
         }
     }
-    if (!t->st) t->nodes[id].b = args;
+    t->nodes[id].b = args;
     return id;
 }
 
@@ -11708,7 +11756,7 @@ static uint32_t awq__tp_binary(awq__tp *t, int level)
         left = awq__tp_unary(t, 1);
         while (awq__tp_take(t, AWQ__TK_POW)) {
             left = awq__tp_node2(t, AWQ__N_BINARY, left, awq__tp_unary(t, 1));
-            if (left) t->nodes[left].op = AWQ__TK_POW;
+            t->nodes[left].op = AWQ__TK_POW;
         }
         return left;
     }
@@ -11728,7 +11776,7 @@ static uint32_t awq__tp_binary(awq__tp *t, int level)
             awq__tp_kind kind = level == 0 ? AWQ__N_OR : level == 1 ? AWQ__N_AND : AWQ__N_BINARY;
             id = left = awq__tp_node2(t, kind, left, id);
         }
-        if (id) t->nodes[id].op = op;
+        t->nodes[id].op = op;
         if (level == 3) awq__tp_link(t, &first, &last, id);
     }
     return first ? awq__tp_node2(t, AWQ__N_COMPARE, left, first) : left;
@@ -11736,15 +11784,13 @@ static uint32_t awq__tp_binary(awq__tp *t, int level)
 
 static uint32_t awq__tp_expr(awq__tp *t, int with_if)
 {
-    uint32_t left = 0, id;
+    uint32_t left = 0;
     if (awq__tp_enter(t)) {
         left = awq__tp_binary(t, 0);
         while (with_if && awq__tp_take_name(t, "if")) {
             uint32_t test = awq__tp_binary(t, 0), other = 0;
             if (awq__tp_take_name(t, "else")) other = awq__tp_expr(t, 1);
-            id = awq__tp_node2(t, AWQ__N_IF_ELSE, test, left);
-            if (id) t->nodes[id].c = other;
-            left = id;
+            left = awq__tp_fill(t, awq__tp_node_of(t, AWQ__N_IF_ELSE), test, left, other, 0);
         }
     }
     t->depth--;
@@ -11785,19 +11831,22 @@ static uint32_t awq__tp_target(awq__tp *t, int attribute, const char *stop)
     return is_tuple ? awq__tp_node2(t, AWQ__N_TUPLE, first, 0) : first;
 }
 
-/* {% ... %} up to its end, then a body up to one of the words in ends, whose token is then the current one */
+/* {% ... %} up to its end, then a body up to one of the words in ends; its token is then the current one, or if
+   there is but one word, behind us */
 static uint32_t awq__tp_block(awq__tp *t, const char *ends)
 {
+    uint32_t body;
     awq__tp_take(t, ':');
     awq__tp_expect(t, AWQ__TK_BLOCK_END, "'%}'");
-    return awq__tp_body(t, ends);
+    body = awq__tp_body(t, ends);
+    if (!strchr(ends + 1, ' ')[1]) awq__tp_take(t, AWQ__TK_NAME);
+    return body;
 }
 
 static uint32_t awq__tp_branch(awq__tp *t, uint32_t test, const char *ends)
 {
-    uint32_t id = awq__tp_node2(t, AWQ__N_BRANCH, test, 0), body = awq__tp_block(t, ends);
-    if (id) t->nodes[id].b = body;
-    return id;
+    uint32_t id = awq__tp_node_of(t, AWQ__N_BRANCH);
+    return awq__tp_fill(t, id, test, awq__tp_block(t, ends), 0, 0);
 }
 
 static uint32_t awq__tp_if(awq__tp *t)
@@ -11807,9 +11856,8 @@ static uint32_t awq__tp_if(awq__tp *t)
         awq__tp_link(t, &first, &last, awq__tp_branch(t, awq__tp_tuple(t, 0, NULL, 0), " elif else endif "));
     while (awq__tp_take_name(t, "elif"));
     if (awq__tp_take_name(t, "else")) awq__tp_link(t, &first, &last, awq__tp_branch(t, 0, " endif "));
-    awq__tp_take_name(t, "endif");
-    if (id) t->nodes[id].a = first;
-    return id;
+    else awq__tp_take_name(t, "endif");
+    return awq__tp_fill(t, id, first, 0, 0, 0);
 }
 
 static uint32_t awq__tp_for(awq__tp *t)
@@ -11819,82 +11867,60 @@ static uint32_t awq__tp_for(awq__tp *t)
     if (!awq__tp_take_name(t, "in")) return awq__tp_unexpected(t, "'in'");
     what = awq__tp_tuple(t, 0, "recursive", 0);
     if (awq__tp_take_name(t, "if")) test = awq__tp_expr(t, 1);
-    if (awq__tp_take_name(t, "recursive") && id) t->nodes[id].op = 1;
+    if (awq__tp_take_name(t, "recursive")) t->nodes[id].op = 1;
     t->loops++;
     body = awq__tp_branch(t, 0, " endfor else ");
     t->loops--;
     if (awq__tp_take_name(t, "else")) {
         uint32_t other = awq__tp_branch(t, 0, " endfor ");
-        if (body) t->nodes[body].next = other;
-    }
-    awq__tp_take_name(t, "endfor");
-    if (!id) return 0;
-    t->nodes[id].a = target;
-    t->nodes[id].b = what;
-    t->nodes[id].c = test;
-    t->nodes[id].d = body;
-    return id;
+        t->nodes[body].next = other;
+    } else awq__tp_take_name(t, "endfor");
+    return awq__tp_fill(t, id, target, what, test, body);
 }
 
 /* the body of a CAPTURE; with `filters` over what it prints, whose first name is the current token */
 static uint32_t awq__tp_capture(awq__tp *t, uint32_t target, int filters, const char *end)
 {
-    uint32_t id = awq__tp_node2(t, AWQ__N_CAPTURE, target, 0), text = 0, chain = 0, body;
+    uint32_t id = awq__tp_node_of(t, AWQ__N_CAPTURE), text = 0, chain = 0;
     if (filters) {
         chain = text = awq__tp_node_of(t, AWQ__N_CONST);
         do chain = awq__tp_named(t, AWQ__N_FILTER, chain);
         while (awq__tp_take(t, '|'));
     }
-    body = awq__tp_block(t, end);
-    if (!id) return 0;
-    t->nodes[id].b = body;
-    t->nodes[id].c = chain;
-    t->nodes[id].d = text;
-    return id;
+    return awq__tp_fill(t, id, target, awq__tp_block(t, end), chain, text);
 }
 
 static uint32_t awq__tp_set_statement(awq__tp *t)
 {
-    uint32_t target = awq__tp_target(t, 1, NULL), id;
+    uint32_t target = awq__tp_target(t, 1, NULL);
     if (awq__tp_take(t, '=')) return awq__tp_node2(t, AWQ__N_SET, target, awq__tp_tuple(t, 1, NULL, 0));
     t->line = awq__tp_peek(t)->line;
-    id = awq__tp_capture(t, target, awq__tp_take(t, '|'), " endset ");
-    awq__tp_take_name(t, "endset");
-    return id;
+    return awq__tp_capture(t, target, awq__tp_take(t, '|'), " endset ");
 }
 
 /* (a, b=1) and the body of a macro or call block */
 static uint32_t awq__tp_signature(awq__tp *t, uint32_t id, int parameters, const char *end)
 {
-    uint32_t first = 0, last = 0, body;
+    uint32_t first = 0, last = 0, call = 0, body;
     int loops = t->loops, uses = t->uses;
     while (parameters && !t->st && awq__tp_peek(t)->kind != ')') {
-        uint32_t p = awq__tp_node_of(t, AWQ__N_KEYWORD), other;
+        uint32_t p = awq__tp_node_of(t, AWQ__N_KEYWORD);
         awq__tp_name_into(t, p);
-        if (awq__tp_take(t, '=')) {
-            other = awq__tp_expr(t, 1);
-            if (p) t->nodes[p].a = other;
-        }
+        if (awq__tp_take(t, '=')) awq__tp_fill(t, p, awq__tp_expr(t, 1), 0, 0, 0);
         awq__tp_link(t, &first, &last, p);
         if (!awq__tp_take(t, ',')) break;
     }
     if (parameters) awq__tp_expect(t, ')', "')'");
     if (end[4] == 'c') { /* endcall: the call comes before the body */
-        uint32_t call = awq__tp_expr(t, 1);
+        call = awq__tp_expr(t, 1);
         if (!t->st && t->nodes[call].kind != AWQ__N_CALL) awq__tp_unexpected(t, "a call");
-        if (id) t->nodes[id].c = call;
     }
     t->loops = t->uses = 0;
     body = awq__tp_block(t, end);
-    awq__tp_take(t, AWQ__TK_NAME);
-    if (id) {
-        t->nodes[id].op = t->uses;
-        t->nodes[id].a = first;
-        t->nodes[id].b = body;
-    }
+    t->nodes[id].op = t->uses;
     t->loops = loops;
     t->uses |= uses;
-    return id;
+    return awq__tp_fill(t, id, first, body, call, 0);
 }
 
 static uint32_t awq__tp_macro(awq__tp *t)
@@ -11907,19 +11933,14 @@ static uint32_t awq__tp_macro(awq__tp *t)
 
 static uint32_t awq__tp_with(awq__tp *t)
 {
-    uint32_t id = awq__tp_node_of(t, AWQ__N_SCOPE), first = 0, last = 0, body;
+    uint32_t id = awq__tp_node_of(t, AWQ__N_SCOPE), first = 0, last = 0;
     while (!t->st && awq__tp_peek(t)->kind != AWQ__TK_BLOCK_END) {
         uint32_t target = awq__tp_target(t, 0, NULL);
         awq__tp_expect(t, '=', "'='");
         awq__tp_link(t, &first, &last, awq__tp_node2(t, AWQ__N_SET, target, awq__tp_expr(t, 1)));
         if (!awq__tp_take(t, ',')) break;
     }
-    body = awq__tp_block(t, " endwith ");
-    awq__tp_take_name(t, "endwith");
-    if (!id) return 0;
-    t->nodes[id].a = first;
-    t->nodes[id].b = body;
-    return id;
+    return awq__tp_fill(t, id, first, awq__tp_block(t, " endwith "), 0, 0);
 }
 
 static uint32_t awq__tp_statement(awq__tp *t)
@@ -11935,20 +11956,13 @@ static uint32_t awq__tp_statement(awq__tp *t)
         id = awq__tp_node_of(t, AWQ__N_CALL_BLOCK);
         return awq__tp_signature(t, id, awq__tp_take(t, '('), " endcall ");
     }
-    if (awq__tp_take_name(t, "filter")) {
-        id = awq__tp_capture(t, 0, 1, " endfilter ");
-        awq__tp_take_name(t, "endfilter");
-        return id;
-    }
+    if (awq__tp_take_name(t, "filter")) return awq__tp_capture(t, 0, 1, " endfilter ");
     if (awq__tp_take_name(t, "generation")) { /* marks what the model said; it only makes a scope */
         int loops = t->loops;
-        uint32_t body;
         id = awq__tp_node_of(t, AWQ__N_SCOPE);
         t->loops = 0;
-        body = awq__tp_block(t, " endgeneration ");
+        awq__tp_fill(t, id, 0, awq__tp_block(t, " endgeneration "), 0, 0);
         t->loops = loops;
-        awq__tp_take_name(t, "endgeneration");
-        if (id) t->nodes[id].b = body;
         return id;
     }
     t->line = k->line;
@@ -11975,8 +11989,7 @@ static uint32_t awq__tp_body(awq__tp *t, const char *ends)
                 break;
             }
             if (k->kind == AWQ__TK_DATA) {
-                id = awq__tp_node2(t, AWQ__N_PRINT, awq__tp_node_of(t, AWQ__N_CONST), 0);
-                if (id) t->nodes[t->nodes[id].a].value = awq__tp_str(k->s, k->n);
+                id = awq__tp_node2(t, AWQ__N_PRINT, awq__tp_const(t, awq__tp_str(k->s, k->n)), 0);
                 t->pos++;
             } else if (awq__tp_take(t, AWQ__TK_VAR)) {
                 id = awq__tp_node2(t, AWQ__N_PRINT, awq__tp_tuple(t, 1, NULL, 0), 0);
@@ -12038,8 +12051,8 @@ static int awq__tp_equal(awq__tp *t, awq__tv a, awq__tv b)
     int same = 1;
     if (awq__tp_whole(a) && awq__tp_whole(b)) return a.v.i == b.v.i;
     if (awq__tp_is_number(a) && awq__tp_is_number(b)) return awq__tp_double(t, a) == awq__tp_double(t, b);
-    if (a.type == AWQ__T_SAFE || b.type == AWQ__T_SAFE)
-        awq__tp_fail(t, AWQ_E_UNSUPPORTED, "a str marked safe compared");
+    if (a.type == AWQ__T_SAFE) a.type = AWQ__T_STR;
+    if (b.type == AWQ__T_SAFE) b.type = AWQ__T_STR;
     if (a.type != b.type || !awq__tp_step(t, 16)) return 0;
     switch (a.type) {
     case AWQ__T_UNDEF:
@@ -12311,7 +12324,7 @@ static awq__tv awq__tp_iterate(awq__tp *t, awq__tv v)
             return awq__tp_fail(t, AWQ_E_UNSUPPORTED, "a generator used again after a loop over it was left");
         return awq__tp_items(AWQ__T_LIST, g->items ? g->items + i : NULL, g->n - i);
     }
-    if (v.type == AWQ__T_UNDEF) return awq__tp_items(AWQ__T_LIST, NULL, 0);
+    if (v.type == AWQ__T_UNDEF) return awq__tp_list();
     if (v.type != AWQ__T_STR && v.type != AWQ__T_DICT) return awq__tp_wrong(t, v, "iterated over");
     if (!awq__tp_step(t, v.n)) return v;
     n = v.type == AWQ__T_STR ? (uint32_t)awq__tp_chars(v.v.s, v.n) : v.n;
@@ -12738,31 +12751,29 @@ static awq__tv awq__tp_replace(awq__tp *t, awq__tv v, awq__tv old, awq__tv by, a
 
 static awq__tv awq__tp_split(awq__tp *t, awq__tv v, awq__tv sep, awq__tv limit)
 {
-    awq__tv *items = NULL;
-    uint32_t n = 0, cap = 0;
+    awq__tv list = awq__tp_list();
     size_t at = 0, hit;
     int64_t left = awq__tp_whole(limit) && limit.v.i >= 0 ? limit.v.i : INT64_MAX;
     if (sep.type == AWQ__T_NONE) {
         while (awq__tp_step(t, 16)) {
-            while (at < v.n && awq__tp_space(v.v.s + at, v.n - at)) at += awq__tp_space(v.v.s + at, v.n - at);
-            if (at == v.n) break;
+            if ((at = awq__tp_skip(v.v.s, v.n, at)) == v.n) break;
             hit = at;
             if (left-- <= 0) hit = v.n;
             else while (hit < v.n && !awq__tp_space(v.v.s + hit, v.n - hit)) hit++;
-            awq__tp_push(t, &items, &n, &cap, awq__tp_str(v.v.s + at, hit - at));
+            awq__tp_push(t, &list, awq__tp_str(v.v.s + at, hit - at));
             at = left < 0 ? v.n : hit;
         }
         awq__tp_step(t, v.n);
-        return awq__tp_items(AWQ__T_LIST, items, n);
+        return list;
     }
     if (sep.type != AWQ__T_STR) return awq__tp_wrong(t, sep, "split at");
     if (!sep.n) return awq__tp_fail(t, AWQ_E_FORMAT, "split at an empty str");
     while (left-- > 0 && !t->st && (hit = awq__tp_search(t, v.v.s, v.n, sep.v.s, sep.n, at)) < v.n) {
-        awq__tp_push(t, &items, &n, &cap, awq__tp_str(v.v.s + at, hit - at));
+        awq__tp_push(t, &list, awq__tp_str(v.v.s + at, hit - at));
         at = hit + sep.n;
     }
-    awq__tp_push(t, &items, &n, &cap, awq__tp_str(v.v.s + at, v.n - at));
-    return awq__tp_items(AWQ__T_LIST, items, n);
+    awq__tp_push(t, &list, awq__tp_str(v.v.s + at, v.n - at));
+    return list;
 }
 
 /* the last place of needle, n: nowhere */
@@ -12779,8 +12790,7 @@ static size_t awq__tp_search_last(awq__tp *t, awq__tv v, awq__tv what)
 /* rsplit at a separator: the pieces from the right, then turned round */
 static awq__tv awq__tp_rsplit(awq__tp *t, awq__tv v, awq__tv sep, awq__tv limit)
 {
-    awq__tv *items = NULL, swap;
-    uint32_t n = 0, cap = 0, i;
+    awq__tv list = awq__tp_list(), none = awq__tp_value(AWQ__T_NONE, 0);
     size_t hit;
     int64_t left = awq__tp_whole(limit) && limit.v.i >= 0 ? limit.v.i : INT64_MAX;
     if (left == INT64_MAX && sep.type == AWQ__T_NONE) return awq__tp_split(t, v, sep, limit);
@@ -12790,18 +12800,16 @@ static awq__tv awq__tp_rsplit(awq__tp *t, awq__tv v, awq__tv sep, awq__tv limit)
         for (hit = v.n + 1 - AWQ__MIN(sep.n, v.n + 1); hit-- > 0 && memcmp(v.v.s + hit, sep.v.s, sep.n);)
             ;
         if (!awq__tp_step(t, v.n - (hit == SIZE_MAX ? 0 : hit) + 16) || hit == SIZE_MAX) break;
-        awq__tp_push(t, &items, &n, &cap, awq__tp_str(v.v.s + hit + sep.n, v.n - hit - sep.n));
+        awq__tp_push(t, &list, awq__tp_str(v.v.s + hit + sep.n, v.n - hit - sep.n));
         v.n = (uint32_t)hit;
     }
-    awq__tp_push(t, &items, &n, &cap, v);
-    for (i = 0; i < n / 2; i++) swap = items[i], items[i] = items[n - 1 - i], items[n - 1 - i] = swap;
-    return awq__tp_items(AWQ__T_LIST, items, n);
+    awq__tp_push(t, &list, v);
+    return awq__tp_slice(t, list, none, none, awq__tp_int(-1));
 }
 
 static awq__tv awq__tp_splitlines(awq__tp *t, awq__tv v, int keep)
 {
-    awq__tv *items = NULL;
-    uint32_t n = 0, cap = 0;
+    awq__tv list = awq__tp_list();
     size_t at = 0, from = 0, k;
     for (; at < v.n && awq__tp_step(t, 1); at += k) {
         const unsigned char *u = (const unsigned char *)v.v.s + at;
@@ -12810,11 +12818,11 @@ static awq__tv awq__tp_splitlines(awq__tp *t, awq__tv v, int keep)
               || (k == 3 && u[0] == 0xe2 && u[1] == 0x80 && (u[2] & 0xfe) == 0xa8)))
             continue;
         if (*u == '\r' && at + 1 < v.n && u[1] == '\n') k = 2;
-        awq__tp_push(t, &items, &n, &cap, awq__tp_str(v.v.s + from, at - from + (keep ? k : 0)));
+        awq__tp_push(t, &list, awq__tp_str(v.v.s + from, at - from + (keep ? k : 0)));
         from = at + k;
     }
-    if (from < v.n) awq__tp_push(t, &items, &n, &cap, awq__tp_str(v.v.s + from, v.n - from));
-    return awq__tp_items(AWQ__T_LIST, items, n);
+    if (from < v.n) awq__tp_push(t, &list, awq__tp_str(v.v.s + from, v.n - from));
+    return list;
 }
 
 /* (before, sep, behind) */
@@ -13137,10 +13145,10 @@ static int awq__tp_test(awq__tp *t, const char *name, uint32_t len, awq__tv v, a
 static awq__tv awq__tp_each(awq__tp *t, int op, awq__tv v, awq__tp_args args)
 {
     const awq__tv *attribute = NULL, *name, *other = NULL;
-    awq__tv *items = NULL, list = awq__tp_items(AWQ__T_LIST, NULL, 0), one;
+    awq__tv from = awq__tp_list(), list = from, one;
     int by_attr = op == AWQ__OP_SELECT_ATTR || op == AWQ__OP_REJECT_ATTR, filter = 0, keep;
-    uint32_t i, n = 0, cap = 0;
-    if (awq__tp_true(v)) list = awq__tp_iterate(t, v);
+    uint32_t i;
+    if (awq__tp_true(v)) from = awq__tp_iterate(t, v);
     if (by_attr && (attribute = awq__tp_arg_find(args, 0, "")) == NULL)
         return awq__tp_fail(t, AWQ_E_FORMAT, "selectattr without an attribute");
     if (op == AWQ__OP_MAP && (attribute = awq__tp_arg_find(args, UINT32_MAX, "attribute")) != NULL)
@@ -13154,19 +13162,19 @@ static awq__tv awq__tp_each(awq__tp *t, int op, awq__tv v, awq__tp_args args)
         if (!filter)
             return awq__tp_fail(t, AWQ_E_UNSUPPORTED, "the filter '%.*s'", AWQ__TP_SHOW(name->n, name->v.s));
     }
-    for (i = 0; i < list.n && awq__tp_step(t, 16); i++) {
-        one = attribute ? awq__tp_path(t, list.v.items[i], *attribute) : list.v.items[i];
+    for (i = 0; i < from.n && awq__tp_step(t, 16); i++) {
+        one = attribute ? awq__tp_path(t, from.v.items[i], *attribute) : from.v.items[i];
         if (op == AWQ__OP_MAP) {
             if (filter) one = awq__tp_apply(t, filter, one, args);
             if (other && one.type == AWQ__T_UNDEF) one = *other;
-            awq__tp_push(t, &items, &n, &cap, one);
+            awq__tp_push(t, &list, one);
             continue;
         }
         keep = name ? awq__tp_test(t, name->v.s, name->n, one, args) : awq__tp_true(one);
         if (keep == (op == AWQ__OP_SELECT || op == AWQ__OP_SELECT_ATTR))
-            awq__tp_push(t, &items, &n, &cap, list.v.items[i]);
+            awq__tp_push(t, &list, from.v.items[i]);
     }
-    return awq__tp_generator(t, items, n);
+    return awq__tp_generator(t, list.v.items, list.n);
 }
 
 /* what sort and its kin compare */
@@ -13234,23 +13242,23 @@ static awq__tv awq__tp_sort(awq__tp *t, int op, awq__tv v, awq__tp_args args)
 /* lists of n, the last one filled up where there is something to fill with */
 static awq__tv awq__tp_batch(awq__tp *t, awq__tv v, awq__tv size, awq__tv fill)
 {
-    awq__tv list = awq__tp_iterate(t, v), *items = NULL, *last;
-    uint32_t i, k, n = 0, cap = 0, each;
+    awq__tv from = awq__tp_iterate(t, v), list = awq__tp_list(), *last;
+    uint32_t i, k, each;
     if (!awq__tp_whole(size) || size.v.i < 1) return awq__tp_wrong(t, size, "the size of a batch");
     each = (uint32_t)AWQ__MIN(size.v.i, (int64_t)UINT32_MAX / 2);
-    for (i = 0; i < list.n && awq__tp_step(t, 16); i += k) {
-        k = AWQ__MIN(each, list.n - i);
+    for (i = 0; i < from.n && awq__tp_step(t, 16); i += k) {
+        k = AWQ__MIN(each, from.n - i);
         if (k == each || fill.type == AWQ__T_NONE) {
-            awq__tp_push(t, &items, &n, &cap, awq__tp_items(AWQ__T_LIST, list.v.items + i, k));
+            awq__tp_push(t, &list, awq__tp_items(AWQ__T_LIST, from.v.items + i, k));
             continue;
         }
         last = (awq__tv *)awq__tp_alloc(t, each, sizeof *last);
         if (!last || !awq__tp_step(t, each)) return v;
-        memcpy(last, list.v.items + i, k * sizeof *last);
+        memcpy(last, from.v.items + i, k * sizeof *last);
         for (; k < each; k++) last[k] = fill;
-        awq__tp_push(t, &items, &n, &cap, awq__tp_items(AWQ__T_LIST, last, each));
+        awq__tp_push(t, &list, awq__tp_items(AWQ__T_LIST, last, each));
     }
-    return awq__tp_generator(t, items, n);
+    return awq__tp_generator(t, list.v.items, list.n);
 }
 
 static awq__tv awq__tp_arithmetic(awq__tp *t, int op, awq__tv a, awq__tv b);
@@ -13323,31 +13331,34 @@ static awq__tv awq__tp_dict_list(awq__tp *t, awq__tv v, int op)
 /* the positional arguments from the k-th on, as a tuple */
 static awq__tv awq__tp_pack(awq__tp *t, awq__tp_args args, uint32_t k)
 {
-    awq__tv *items = NULL;
-    uint32_t i, n = 0, cap = 0;
+    awq__tv list = awq__tp_list();
+    uint32_t i;
     for (i = k; i < args.n; i++)
-        if (!args.a[i].name) awq__tp_push(t, &items, &n, &cap, args.a[i].value), args.a[i].used = 1;
-    return awq__tp_items(AWQ__T_TUPLE, items, n);
+        if (!args.a[i].name) awq__tp_push(t, &list, args.a[i].value), args.a[i].used = 1;
+    list.type = AWQ__T_TUPLE;
+    return list;
 }
 
 static awq__tv awq__tp_apply(awq__tp *t, int op, awq__tv v, awq__tp_args args)
 {
+    static const unsigned char of_strs[] = { /* their value is made a str */
+        AWQ__OP_TRIM, AWQ__OP_TRIM_LEFT, AWQ__OP_TRIM_RIGHT, AWQ__OP_UPPER, AWQ__OP_LOWER, AWQ__OP_CAPITALIZE,
+        AWQ__OP_TITLE, AWQ__OP_JINJA_TITLE, AWQ__OP_REPLACE, AWQ__OP_STRING, AWQ__OP_PERCENT, AWQ__OP_CENTER,
+        AWQ__OP_LJUST, AWQ__OP_RJUST, AWQ__OP_ZFILL};
     awq__tv none = awq__tp_value(AWQ__T_NONE, 0), a, b;
     const awq__tv *p;
     int64_t n;
+    if (memchr(of_strs, op, sizeof of_strs)) v = awq__tp_to_str(t, v);
+    if (t->st) return v;
     switch (op) {
     case AWQ__OP_TRIM:
     case AWQ__OP_TRIM_LEFT:
-    case AWQ__OP_TRIM_RIGHT:
-        v = awq__tp_to_str(t, v);
-        return t->st ? v : awq__tp_trim(t, v, awq__tp_arg_or(args, 0, "chars", none), op);
+    case AWQ__OP_TRIM_RIGHT: return awq__tp_trim(t, v, awq__tp_arg_or(args, 0, "chars", none), op);
     case AWQ__OP_UPPER:
     case AWQ__OP_LOWER:
     case AWQ__OP_CAPITALIZE:
     case AWQ__OP_TITLE:
-    case AWQ__OP_JINJA_TITLE:
-        v = awq__tp_to_str(t, v);
-        return t->st ? v : awq__tp_case(t, v, op);
+    case AWQ__OP_JINJA_TITLE: return awq__tp_case(t, v, op);
     case AWQ__OP_LENGTH:
         n = awq__tp_count(t, v);
         return n < 0 ? awq__tp_wrong(t, v, "measured") : awq__tp_int(n);
@@ -13368,11 +13379,11 @@ static awq__tv awq__tp_apply(awq__tp *t, int op, awq__tv v, awq__tp_args args)
         b = awq__tp_arg_or(args, 1, "boolean", awq__tp_bool(0));
         return v.type == AWQ__T_UNDEF || (awq__tp_true(b) && !awq__tp_true(v)) ? a : v;
     case AWQ__OP_REPLACE:
-        v = awq__tp_to_str(t, v);
         a = awq__tp_arg_str(t, args, 0, "old");
         b = awq__tp_arg_str(t, args, 1, "new");
         return awq__tp_replace(t, v, a, b, awq__tp_arg_or(args, 2, "count", none));
-    case AWQ__OP_STRING: return awq__tp_to_str(t, v);
+    case AWQ__OP_STRING:
+    case AWQ__OP_COPY: return v;
     case AWQ__OP_LIST: return awq__tp_iterate(t, v);
     case AWQ__OP_MAP:
     case AWQ__OP_SELECT:
@@ -13411,14 +13422,12 @@ static awq__tv awq__tp_apply(awq__tp *t, int op, awq__tv v, awq__tp_args args)
         if (v.type != AWQ__T_SAFE) v = awq__tp_to_str(t, v);
         v.type = AWQ__T_SAFE;
         return v;
-    case AWQ__OP_COPY: return v;
     case AWQ__OP_PERCENT:
         for (n = 0; n < (int64_t)args.n; n++) {
             if (args.a[n].name) return awq__tp_fail(t, AWQ_E_UNSUPPORTED, "format with names");
             (void)awq__tp_arg_find(args, (uint32_t)n, "");
         }
         a = awq__tp_pack(t, args, 0);
-        v = awq__tp_to_str(t, v);
         return t->st ? v : awq__tp_percent(t, v, a);
     case AWQ__OP_FORMAT: return awq__tp_braces(t, v, args);
     case AWQ__OP_COUNT:
@@ -13453,11 +13462,10 @@ static awq__tv awq__tp_apply(awq__tp *t, int op, awq__tv v, awq__tp_args args)
     case AWQ__OP_LJUST:
     case AWQ__OP_RJUST:
     case AWQ__OP_ZFILL:
-        v = awq__tp_to_str(t, v);
         a = awq__tp_arg_or(args, 0, "width", op == AWQ__OP_CENTER ? awq__tp_int(80) : none);
         b = awq__tp_str("0", 1);
         if (op != AWQ__OP_ZFILL) b = awq__tp_arg_or(args, 1, "fillchar", awq__tp_str(" ", 1));
-        return t->st ? v : awq__tp_justify(t, v, a, b, op);
+        return awq__tp_justify(t, v, a, b, op);
     case AWQ__OP_RSPLIT:
         a = awq__tp_arg_or(args, 0, "sep", none);
         return awq__tp_rsplit(t, v, a, awq__tp_arg_or(args, 1, "maxsplit", none));
@@ -13744,10 +13752,28 @@ static awq__tv awq__tp_repeat(awq__tp *t, awq__tv v, int64_t times) /* a str, li
     return awq__tp_items((awq__tp_type)v.type, (awq__tv *)(void *)p, (uint32_t)n);
 }
 
+/* what a str becomes beside one that is marked safe */
+static awq__tv awq__tp_escape(awq__tp *t, awq__tv v)
+{
+    static const char from[] = "&<>'\"";
+    static const char *const to[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
+    size_t begin = t->scratch.len, i;
+    if (v.type == AWQ__T_SAFE) return v;
+    for (i = 0; i < v.n && !t->st; i++) {
+        const char *hit = v.v.s[i] ? strchr(from, v.v.s[i]) : NULL;
+        if (hit) awq__tp_puts(t, &t->scratch, to[hit - from]);
+        else awq__tp_put(t, &t->scratch, v.v.s + i, 1);
+    }
+    return awq__tp_cut(t, &t->scratch, begin);
+}
+
 static awq__tv awq__tp_arithmetic(awq__tp *t, int op, awq__tv a, awq__tv b)
 {
     const unsigned sequence = AWQ__T_BIT(T_STR) | AWQ__T_BIT(T_LIST) | AWQ__T_BIT(T_TUPLE);
+    const unsigned texts = AWQ__T_BIT(T_STR) | AWQ__T_BIT(T_SAFE);
     if (op == '~') {
+        if (a.type == AWQ__T_SAFE) a.type = AWQ__T_STR;
+        if (b.type == AWQ__T_SAFE) b.type = AWQ__T_STR;
         a = awq__tp_to_str(t, a);
         b = awq__tp_to_str(t, b);
         return t->st ? a : awq__tp_concat(t, a, b);
@@ -13755,7 +13781,13 @@ static awq__tv awq__tp_arithmetic(awq__tp *t, int op, awq__tv a, awq__tv b)
     if (awq__tp_whole(a) && awq__tp_whole(b)) return awq__tp_integers(t, op, a.v.i, b.v.i);
     if (awq__tp_is_number(a) && awq__tp_is_number(b))
         return awq__tp_floats(t, op, awq__tp_double(t, a), awq__tp_double(t, b));
-    if (a.type == AWQ__T_SAFE || b.type == AWQ__T_SAFE) return awq__tp_to_str(t, a.type == AWQ__T_SAFE ? a : b);
+    if (a.type == AWQ__T_SAFE || b.type == AWQ__T_SAFE) {
+        if (op != '+' || !awq__tp_any(a, texts) || !awq__tp_any(b, texts))
+            return awq__tp_to_str(t, a.type == AWQ__T_SAFE ? a : b);
+        a = awq__tp_concat(t, awq__tp_escape(t, a), awq__tp_escape(t, b));
+        a.type = AWQ__T_SAFE;
+        return a;
+    }
     if (op == '+' && a.type == b.type) {
         if (a.type == AWQ__T_STR) return awq__tp_concat(t, a, b);
         if (a.type == AWQ__T_LIST || a.type == AWQ__T_TUPLE) {
@@ -13783,21 +13815,20 @@ static awq__tv awq__tp_arithmetic(awq__tp *t, int op, awq__tv a, awq__tv b)
                         awq__tp_types[a.type], awq__tp_types[b.type]);
 }
 
-static void awq__tp_dict_put(awq__tp *t, awq__tv *dict, uint32_t *cap, awq__tv key, awq__tv value)
+/* into a dict that nothing but this has made */
+static void awq__tp_dict_put(awq__tp *t, awq__tv *dict, awq__tv key, awq__tv value)
 {
-    awq__tv *items = (awq__tv *)(uintptr_t)dict->v.items;
-    awq__tv *found = (awq__tv *)(uintptr_t)awq__tp_lookup(t, *dict, key);
-    uint32_t n = dict->n * 2;
-    if (t->st) return;
-    if (!awq__tp_hashable(t, key)) return;
+    awq__tv *found = (awq__tv *)(uintptr_t)awq__tp_lookup(t, *dict, key), *p;
+    if (t->st || !awq__tp_hashable(t, key)) return;
     if (found) {
         *found = value;
-    } else {
-        awq__tp_push(t, &items, &n, cap, key);
-        awq__tp_push(t, &items, &n, cap, value);
-        dict->v.items = items;
-        dict->n = n / 2;
+        return;
     }
+    p = awq__tp_room(t, dict->v.items, dict->n, 2);
+    if (!p) return;
+    p[2 * dict->n] = key;
+    p[2 * dict->n++ + 1] = value;
+    dict->v.items = p;
 }
 
 static awq__tv awq__tp_macro_call(awq__tp *t, awq__tv f, awq__tp_args args)
@@ -13826,12 +13857,12 @@ static awq__tv awq__tp_macro_call(awq__tp *t, awq__tv f, awq__tp_args args)
     if (node->op & 2) awq__tp_define(t, inner, "varargs", 7, awq__tp_pack(t, args, i));
     if (node->op & 4) {
         awq__tv rest = awq__tp_items(AWQ__T_DICT, NULL, 0);
-        uint32_t cap = 0, j;
+        uint32_t j;
         for (j = 0; j < args.n && !t->st; j++) {
             awq__tp_arg *more = &args.a[j];
             if (more->used || !more->name) continue;
             more->used = 1;
-            awq__tp_dict_put(t, &rest, &cap, awq__tp_str(more->name, more->len), more->value);
+            awq__tp_dict_put(t, &rest, awq__tp_str(more->name, more->len), more->value);
         }
         awq__tp_define(t, inner, "kwargs", 6, rest);
     }
@@ -13871,11 +13902,11 @@ static awq__tv awq__tp_range(awq__tp *t, awq__tp_args args)
 static awq__tv awq__tp_make_dict(awq__tp *t, awq__tp_args args)
 {
     awq__tv dict = awq__tp_items(AWQ__T_DICT, NULL, 0);
-    uint32_t i, j, cap = 0;
+    uint32_t i, j;
     for (i = 0; i < args.n && !t->st; i++) {
         awq__tv v = args.a[i].value;
         if (args.a[i].name) {
-            awq__tp_dict_put(t, &dict, &cap, awq__tp_str(args.a[i].name, args.a[i].len), v);
+            awq__tp_dict_put(t, &dict, awq__tp_str(args.a[i].name, args.a[i].len), v);
         } else if (i || !awq__tp_any(v, AWQ__T_BIT(T_DICT) | AWQ__T_ITEMS | AWQ__T_BIT(T_GEN))) {
             awq__tp_wrong(t, v, "made a dict");
         } else if (v.type != AWQ__T_DICT) { /* pairs */
@@ -13883,11 +13914,11 @@ static awq__tv awq__tp_make_dict(awq__tp *t, awq__tp_args args)
             for (j = 0; j < v.n && !t->st; j++) {
                 awq__tv pair = awq__tp_iterate(t, v.v.items[j]);
                 if (pair.n != 2) awq__tp_wrong(t, v.v.items[j], "a key and its value");
-                else if (!t->st) awq__tp_dict_put(t, &dict, &cap, pair.v.items[0], pair.v.items[1]);
+                else if (!t->st) awq__tp_dict_put(t, &dict, pair.v.items[0], pair.v.items[1]);
             }
         } else {
             for (j = 0; j < v.n && !t->st; j++)
-                awq__tp_dict_put(t, &dict, &cap, v.v.items[2 * j], v.v.items[2 * j + 1]);
+                awq__tp_dict_put(t, &dict, v.v.items[2 * j], v.v.items[2 * j + 1]);
         }
     }
     return dict;
@@ -13923,54 +13954,47 @@ static struct tm awq__local_time(void)
 /* now, as Python's strftime writes it in the C locale */
 static awq__tv awq__tp_now(awq__tp *t, awq__tv format)
 {
-    static const char *const days[] = {"Sunday",   "Monday", "Tuesday", "Wednesday",
-                                       "Thursday", "Friday", "Saturday"};
-    static const char *const months[] = {"January", "February", "March",     "April",   "May",      "June",
-                                         "July",    "August",   "September", "October", "November", "December"};
-    struct tm tm = awq__local_time();
-    size_t from = t->scratch.len, i;
+    static const char days[7][10] = {"Sunday",   "Monday", "Tuesday", "Wednesday",
+                                     "Thursday", "Friday", "Saturday"};
+    static const char months[12][10] = {"January", "February", "March",     "April",   "May",      "June",
+                                        "July",    "August",   "September", "October", "November", "December"};
+    const struct tm tm = awq__local_time();
+    const struct {
+        char what;
+        int digits, value;
+    } numbers[] = {{'Y', 4, tm.tm_year + 1900}, {'y', 2, tm.tm_year % 100}, {'m', 2, tm.tm_mon + 1},
+                   {'d', 2, tm.tm_mday}, {'e', 2, tm.tm_mday}, {'j', 3, tm.tm_yday + 1}, {'H', 2, tm.tm_hour},
+                   {'I', 2, (tm.tm_hour + 11) % 12 + 1}, {'M', 2, tm.tm_min}, {'S', 2, tm.tm_sec}};
+    const size_t n = sizeof numbers / sizeof numbers[0];
+    size_t from = t->scratch.len, i, k;
+    int plain;
     if (format.type != AWQ__T_STR) return awq__tp_wrong(t, format, "the format of a date");
     for (i = 0; i < format.n && !t->st; i++) {
         const char *s = format.v.s + i;
-        int plain, n = 2, v = 0, hour = tm.tm_hour % 12 ? tm.tm_hour % 12 : 12;
-        char tmp[48], pad = '0';
-        if (*s != '%') {
+        char tmp[48] = "", what = *s;
+        if (what != '%') {
             awq__tp_put(t, &t->scratch, s, 1);
             continue;
         }
         plain = i + 1 < format.n && s[1] == '-'; /* %-d: without leading zeros */
         i += 1 + (size_t)plain;
-        switch (i < format.n ? format.v.s[i] : 0) {
-        case 'A': awq__tp_puts(t, &t->scratch, days[tm.tm_wday]); continue;
-        case 'a': awq__tp_put(t, &t->scratch, days[tm.tm_wday], 3); continue;
-        case 'B': awq__tp_puts(t, &t->scratch, months[tm.tm_mon]); continue;
-        case 'b':
-        case 'h': awq__tp_put(t, &t->scratch, months[tm.tm_mon], 3); continue;
-        case 'p': awq__tp_puts(t, &t->scratch, tm.tm_hour < 12 ? "AM" : "PM"); continue;
-        case '%': awq__tp_puts(t, &t->scratch, "%"); continue;
-        case 'F':
-            snprintf(tmp, sizeof tmp, "%d-%02d-%02d", (tm.tm_year + 1900) % 10000, tm.tm_mon + 1, tm.tm_mday);
-            awq__tp_puts(t, &t->scratch, tmp);
-            continue;
-        case 'T':
-            snprintf(tmp, sizeof tmp, "%02d:%02d:%02d", tm.tm_hour, tm.tm_min, tm.tm_sec);
-            awq__tp_puts(t, &t->scratch, tmp);
-            continue;
-        case 'Y': v = tm.tm_year + 1900, n = 4; break;
-        case 'y': v = tm.tm_year % 100; break;
-        case 'm': v = tm.tm_mon + 1; break;
-        case 'd': v = tm.tm_mday; break;
-        case 'e': v = tm.tm_mday, pad = ' '; break;
-        case 'j': v = tm.tm_yday + 1, n = 3; break;
-        case 'H': v = tm.tm_hour; break;
-        case 'I': v = hour; break;
-        case 'M': v = tm.tm_min; break;
-        case 'S': v = tm.tm_sec; break;
-        default:
+        what = i < format.n ? format.v.s[i] : 0;
+        for (k = 0; k < n && numbers[k].what != what;) k++;
+        if (k < n)
+            snprintf(tmp, sizeof tmp, what == 'e' ? "%*d" : "%0*d", plain ? 0 : numbers[k].digits,
+                     numbers[k].value);
+        else if (what == 'A' || what == 'a')
+            snprintf(tmp, sizeof tmp, "%.*s", what == 'A' ? 9 : 3, days[tm.tm_wday]);
+        else if (what == 'B' || what == 'b' || what == 'h')
+            snprintf(tmp, sizeof tmp, "%.*s", what == 'B' ? 9 : 3, months[tm.tm_mon]);
+        else if (what == 'p') snprintf(tmp, sizeof tmp, tm.tm_hour < 12 ? "AM" : "PM");
+        else if (what == '%') snprintf(tmp, sizeof tmp, "%%");
+        else if (what == 'F')
+            snprintf(tmp, sizeof tmp, "%d-%02d-%02d", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday);
+        else if (what == 'T') snprintf(tmp, sizeof tmp, "%02d:%02d:%02d", tm.tm_hour, tm.tm_min, tm.tm_sec);
+        else
             return awq__tp_fail(t, AWQ_E_UNSUPPORTED, "'%.2s' in the format of a date; give date_string",
-                                i < format.n ? format.v.s + i - 1 : "%");
-        }
-        snprintf(tmp, sizeof tmp, plain ? "%d" : pad == ' ' ? "%*d" : "%0*d", plain ? v : n, v);
+                                what ? format.v.s + i - 1 : "%");
         awq__tp_puts(t, &t->scratch, tmp);
     }
     return awq__tp_cut(t, &t->scratch, from);
@@ -14007,14 +14031,12 @@ static awq__tv awq__tp_call(awq__tp *t, const awq__tp_node *node, const awq__tv 
     if (f.type != AWQ__T_FUNC) return awq__tp_wrong(t, f, "called");
     switch (f.n) {
     case AWQ__TF_CYCLE:
-        loop = f.v.fn->self.v.loop;
-        v = awq__tp_pack(t, args, 0);
-        awq__tp_args_used(t, args, "function", what);
-        return t->st || !v.n ? awq__tp_wrong(t, f, "called like this") : v.v.items[loop->index % v.n];
     case AWQ__TF_CHANGED:
         loop = f.v.fn->self.v.loop;
         v = awq__tp_pack(t, args, 0);
         awq__tp_args_used(t, args, "function", what);
+        if (f.n == AWQ__TF_CYCLE && !v.n) awq__tp_wrong(t, f, "called like this");
+        if (!t->st && f.n == AWQ__TF_CYCLE) return v.v.items[loop->index % v.n];
         if (t->st || (loop->seen.type == v.type && awq__tp_equal(t, loop->seen, v))) return awq__tp_bool(0);
         loop->seen = v;
         return awq__tp_bool(1);
@@ -14038,21 +14060,20 @@ static awq__tv awq__tp_call(awq__tp *t, const awq__tp_node *node, const awq__tv 
     }
 }
 
-static awq__tv awq__tp_make_list(awq__tp *t, const awq__tp_node *node)
+static awq__tv awq__tp_make_list(awq__tp *t, const awq__tp_node *node) /* or a tuple, or a dict */
 {
-    awq__tv *items = NULL, v = awq__tp_items(AWQ__T_DICT, NULL, 0), key;
-    uint32_t id, n = 0, cap = 0;
+    awq__tv v = awq__tp_list(), one;
+    uint32_t id;
+    if (node->kind == AWQ__N_DICT) v.type = AWQ__T_DICT;
+    if (node->kind == AWQ__N_TUPLE) v.type = AWQ__T_TUPLE;
     for (id = node->a; id && !t->st; id = t->nodes[id].next) {
-        key = awq__tp_eval(t, id);
+        one = awq__tp_eval(t, id);
         if (node->kind == AWQ__N_DICT) {
             id = t->nodes[id].next;
-            awq__tp_dict_put(t, &v, &cap, key, awq__tp_eval(t, id));
-        } else {
-            awq__tp_push(t, &items, &n, &cap, key);
-        }
+            awq__tp_dict_put(t, &v, one, awq__tp_eval(t, id));
+        } else awq__tp_push(t, &v, one);
     }
-    if (node->kind == AWQ__N_DICT) return v;
-    return awq__tp_items(node->kind == AWQ__N_LIST ? AWQ__T_LIST : AWQ__T_TUPLE, items, n);
+    return v;
 }
 
 static awq__tv awq__tp_eval_compare(awq__tp *t, const awq__tp_node *node)
@@ -14176,7 +14197,7 @@ static int awq__tp_run_for(awq__tp *t, uint32_t id, awq__tv over, awq__tp_scope 
     const awq__tp_node *node = &t->nodes[id];
     awq__tp_scope *back = t->scope, *inner = awq__tp_push_scope(t, outer);
     awq__tv list = awq__tp_iterate(t, over), v = awq__tp_value(AWQ__T_LOOP, 0);
-    uint32_t i, n = 0, cap = 0, other = t->nodes[node->d].next;
+    uint32_t i, other = t->nodes[node->d].next;
     awq__tp_loop *loop = (awq__tp_loop *)awq__tp_alloc(t, 1, sizeof *loop);
     int flow = AWQ__TP_ON, finished = 0;
     if (!inner || !loop) return flow;
@@ -14184,12 +14205,12 @@ static int awq__tp_run_for(awq__tp *t, uint32_t id, awq__tv over, awq__tp_scope 
     t->scope = inner;
     if (over.type == AWQ__T_GEN) over.v.gen->broken = 1;
     if (node->c) { /* the condition sees the outer loop */
-        awq__tv *kept = NULL;
+        awq__tv kept = awq__tp_list();
         for (i = 0; i < list.n && !t->st; i++) {
             awq__tp_assign(t, node->a, list.v.items[i]);
-            if (awq__tp_true(awq__tp_eval(t, node->c))) awq__tp_push(t, &kept, &n, &cap, list.v.items[i]);
+            if (awq__tp_true(awq__tp_eval(t, node->c))) awq__tp_push(t, &kept, list.v.items[i]);
         }
-        list = awq__tp_items(AWQ__T_LIST, kept, n);
+        list = kept;
     }
     loop->items = list.v.items;
     loop->n = list.n;
@@ -14341,38 +14362,89 @@ static awq__tv awq__tp_text(awq__tp *t, const char *s) /* a str of the caller's 
     return awq__tp_str(s ? s : "", n);
 }
 
+/* a node of JSON and all below it, copied */
+static awq__tv awq__tp_from_json(awq__tp *t, const awq__json *j, uint32_t node)
+{
+    const awq__json_node *n = &j->nodes[node];
+    awq__tv v = awq__tp_list();
+    uint32_t i;
+    if (!awq__tp_step(t, 16)) return v;
+    switch (n->type) {
+    case AWQ__J_NULL: return awq__tp_value(AWQ__T_NONE, 0);
+    case AWQ__J_FALSE:
+    case AWQ__J_TRUE: return awq__tp_bool(n->type == AWQ__J_TRUE);
+    case AWQ__J_INT: return awq__tp_int(n->v.i);
+    case AWQ__J_REAL: return awq__tp_float(n->v.d);
+    case AWQ__J_STR: return awq__tp_copy(t, j->text + n->v.s.at, n->v.s.len);
+    case AWQ__J_ARR:
+        for (i = awq__json_first(j, node); i && !t->st; i = awq__json_next(j, i))
+            awq__tp_push(t, &v, awq__tp_from_json(t, j, i));
+        return v;
+    default:
+        v.type = AWQ__T_DICT;
+        for (i = awq__json_first(j, node); i && !t->st; i = awq__json_next(j, i))
+            awq__tp_dict_put(t, &v, awq__tp_copy(t, awq__json_key(j, i), j->nodes[i].key_len),
+                             awq__tp_from_json(t, j, i));
+        return v;
+    }
+}
+
+/* the caller's JSON, an object or an array; what: for messages */
+static awq__tv awq__tp_read_json(awq__tp *t, const char *what, const char *text, awq__json_type type)
+{
+    awq__tv v = awq__tp_items(type == AWQ__J_ARR ? AWQ__T_LIST : AWQ__T_DICT, NULL, 0);
+    awq__json j;
+    if (t->st || !text) return v;
+    memset(&j, 0, sizeof j);
+    t->st = awq__json_parse(t->ctx, what, text, strlen(text), &j);
+    if (!t->st && awq__json_is(&j, 1) != type)
+        t->st = awq__fail(t->ctx, AWQ_E_FORMAT, "%s: expected a JSON %s", what,
+                          type == AWQ__J_ARR ? "list" : "object");
+    if (!t->st) v = awq__tp_from_json(t, &j, 1);
+    awq__json_free(t->ctx, &j);
+    return v;
+}
+
+static awq__tv awq__tp_message(awq__tp *t, const awq_message *m, size_t index)
+{
+    awq__tv v = awq__tp_items(AWQ__T_DICT, NULL, 0), more;
+    uint32_t i;
+    char what[64];
+    snprintf(what, sizeof what, "extra of message %llu", (unsigned long long)index);
+    more = awq__tp_read_json(t, what, m->extra, AWQ__J_OBJ);
+    awq__tp_dict_put(t, &v, awq__tp_str("role", 4), awq__tp_text(t, m->role));
+    if (m->content) awq__tp_dict_put(t, &v, awq__tp_str("content", 7), awq__tp_text(t, m->content));
+    for (i = 0; i < more.n && !t->st; i++)
+        awq__tp_dict_put(t, &v, more.v.items[2 * i], more.v.items[2 * i + 1]);
+    return v;
+}
+
 static void awq__tp_globals(awq__tp *t, const awq_message *messages, size_t count,
                             const awq_template_desc *desc)
 {
     static const char *const functions[] = {"range", "namespace", "dict", "raise_exception", "strftime_now"};
-    awq__tv none = awq__tp_value(AWQ__T_NONE, 0), *list, *pair;
+    awq__tv none = awq__tp_value(AWQ__T_NONE, 0), *list, v;
     size_t i;
     t->scope = awq__tp_push_scope(t, NULL);
-    if (!t->scope) return;
-    if (count > AWQ__TP_MEMORY / (5 * sizeof *list)) {
+    if (count > AWQ__TP_MEMORY / sizeof *list)
         awq__tp_fail(t, AWQ_E_LIMIT, "%llu messages", (unsigned long long)count);
-        return;
-    }
     list = (awq__tv *)awq__tp_alloc(t, count, sizeof *list);
-    pair = (awq__tv *)awq__tp_alloc(t, count, 4 * sizeof *list);
-    if (!list || !pair) return;
-    for (i = 0; i < count; i++, pair += 4) {
-        pair[0] = awq__tp_str("role", 4);
-        pair[1] = awq__tp_text(t, messages[i].role);
-        pair[2] = awq__tp_str("content", 7);
-        pair[3] = awq__tp_text(t, messages[i].content);
-        list[i] = awq__tp_items(AWQ__T_DICT, pair, 2);
-    }
+    if (!list) return;
+    for (i = 0; i < count && !t->st; i++) list[i] = awq__tp_message(t, &messages[i], i);
     awq__tp_global(t, "messages", awq__tp_items(AWQ__T_LIST, list, (uint32_t)count));
     awq__tp_global(t, "add_generation_prompt", awq__tp_bool(desc->add_generation_prompt));
     awq__tp_global(t, "bos_token", awq__tp_text(t, desc->bos_token));
     awq__tp_global(t, "eos_token", awq__tp_text(t, desc->eos_token));
-    awq__tp_global(t, "tools", none);
+    v = awq__tp_read_json(t, "tools of the chat template", desc->tools, AWQ__J_ARR);
+    awq__tp_global(t, "tools", desc->tools ? v : none);
     awq__tp_global(t, "documents", none);
     if (desc->date_string) awq__tp_global(t, "date_string", awq__tp_text(t, desc->date_string));
     if (desc->enable_thinking) awq__tp_global(t, "enable_thinking", awq__tp_bool(desc->enable_thinking > 0));
     for (i = AWQ__TF_RANGE; i <= AWQ__TF_NOW; i++)
         awq__tp_global(t, functions[i], awq__tp_value(AWQ__T_FUNC, (uint32_t)i));
+    v = awq__tp_read_json(t, "variables of the chat template", desc->variables, AWQ__J_OBJ);
+    for (i = 0; i < v.n && !t->st; i++)
+        awq__tp_define(t, t->scope, v.v.items[2 * i].v.s, v.v.items[2 * i].n, v.v.items[2 * i + 1]);
 }
 
 AWQ_API awq_status awq_template_render(awq_ctx *ctx, const char *chat_template, const awq_message *messages,
@@ -14384,7 +14456,7 @@ AWQ_API awq_status awq_template_render(awq_ctx *ctx, const char *chat_template, 
     if (!chat_template || (count && !messages) || !desc || !text)
         return awq__fail(ctx, AWQ_E_ARG, "awq_template_render: chat_template, messages, desc or text is NULL");
     for (i = 0; i < count; i++)
-        if (!messages[i].role || !messages[i].content)
+        if (!messages[i].role || !(messages[i].content || messages[i].extra))
             return awq__fail(ctx, AWQ_E_ARG, "awq_template_render: role or content of message %llu is NULL",
                              (unsigned long long)i);
     memset(&t, 0, sizeof t);
@@ -14430,37 +14502,6 @@ AWQ_API void awq_text_free(awq_ctx *ctx, char *text) { awq__free(ctx, text); }
 #define AWQ__GR_NEST 100               /* parentheses within each other, in GBNF and patterns */
 #define AWQ__GR_SET 128                /* ranges in a class of a pattern */
 #define AWQ__GR_ANY UINT32_MAX         /* no upper limit */
-
-typedef struct awq__gr_range { /* code points, both included */
-    uint32_t lo, hi;
-} awq__gr_range;
-
-static int awq__gr_range_order(const void *a, const void *b)
-{
-    uint32_t x = ((const awq__gr_range *)a)->lo, y = ((const awq__gr_range *)b)->lo;
-    return x < y ? -1 : x > y;
-}
-
-/* Sorts and joins n ranges, or what they leave out; r has room for n + 1. Returns their number. */
-static size_t awq__gr_set(awq__gr_range *r, size_t n, int negate)
-{
-    size_t i, k = 0;
-    uint32_t next = 0;
-    if (n) qsort(r, n, sizeof *r, awq__gr_range_order);
-    for (i = 0; i < n; i++) {
-        if (k && r[i].lo <= r[k - 1].hi + 1) r[k - 1].hi = AWQ__MAX(r[k - 1].hi, r[i].hi);
-        else r[k++] = r[i];
-    }
-    if (!negate) return k;
-    n = k;
-    for (i = k = 0; i < n; i++) {
-        awq__gr_range x = r[i];
-        if (x.lo > next) r[k].lo = next, r[k++].hi = x.lo - 1;
-        next = x.hi + 1;
-    }
-    if (next <= 0x10ffff) r[k].lo = next, r[k++].hi = 0x10ffff;
-    return k;
-}
 
 /* s as a GBNF literal */
 static void awq__gr_literal(awq_ctx *ctx, awq__text *t, const char *s, size_t n)
@@ -14627,13 +14668,6 @@ static void awq__sc_use(awq__sc *c, int rule) /* its name */
     awq__sc_put(c, awq__sc_rules[rule].name);
 }
 
-static void awq__sc_ws(awq__sc *c, const char *before, const char *behind) /* text around white space */
-{
-    awq__sc_put(c, before);
-    awq__sc_use(c, AWQ__SR_WS);
-    awq__sc_put(c, behind);
-}
-
 /* the name of a schema's rule, and of a helper `kind` with a number */
 static void awq__sc_base(awq__sc *c, uint32_t node)
 {
@@ -14651,10 +14685,10 @@ static void awq__sc_base(awq__sc *c, uint32_t node)
     awq__textf(c->ctx, &c->out, "%s-%u", n->key_len ? "" : "x", (unsigned)node);
 }
 
-static void awq__sc_helper(awq__sc *c, char kind, size_t number)
+static void awq__sc_helper(awq__sc *c, char kind, uint32_t number)
 {
     awq__sc_base(c, c->node);
-    awq__textf(c->ctx, &c->out, "-%c%llu", kind, (unsigned long long)number);
+    awq__textf(c->ctx, &c->out, "-%c%u", kind, (unsigned)number);
 }
 
 /* call the rule of a schema; 0: of any value */
@@ -14669,6 +14703,31 @@ static void awq__sc_call(awq__sc *c, uint32_t node)
         c->queue[c->n_queue++] = node;
     }
     awq__sc_base(c, node);
+}
+
+/* GBNF; behind %: r a rule of the table, w white space, c a schema's rule, h a helper of this schema (a letter
+   and a number), s text */
+static void awq__sc_emit(awq__sc *c, const char *fmt, ...)
+{
+    va_list ap;
+    int kind;
+    va_start(ap, fmt);
+    for (; *fmt; fmt++) {
+        if (*fmt != '%') {
+            awq__text_add(c->ctx, &c->out, fmt, 1);
+            continue;
+        }
+        switch (*++fmt) {
+        case 'r': awq__sc_use(c, va_arg(ap, int)); break;
+        case 'w': awq__sc_use(c, AWQ__SR_WS); break;
+        case 'c': awq__sc_call(c, va_arg(ap, uint32_t)); break;
+        case 's': awq__sc_put(c, va_arg(ap, const char *)); break;
+        default:
+            kind = va_arg(ap, int);
+            awq__sc_helper(c, (char)kind, va_arg(ap, uint32_t));
+        }
+    }
+    va_end(ap);
 }
 
 /* The keywords of a schema: kw[i] is the node of one, 0: absent. */
@@ -14698,12 +14757,12 @@ static void awq__sc_read(awq__sc *c, uint32_t node, uint32_t *kw)
 }
 
 /* Refuse what stands beside keyword `of` but is not among `with`. */
-static void awq__sc_alone(awq__sc *c, const uint32_t *kw, int of, unsigned with)
+static void awq__sc_alone(awq__sc *c, uint32_t node, const uint32_t *kw, int of, unsigned with)
 {
     int k;
     for (k = 0; k < AWQ__KW_COUNT; k++)
         if (kw[k] && k != of && !(with >> k & 1))
-            awq__sc_fail(c, AWQ_E_UNSUPPORTED, c->node, "'%s' beside '%s' is not supported",
+            awq__sc_fail(c, AWQ_E_UNSUPPORTED, node, "'%s' beside '%s' is not supported",
                          awq__sc_keywords[k].name, awq__sc_keywords[of].name);
 }
 
@@ -14797,8 +14856,15 @@ static void awq__scre_fail(awq__sc_regex *r, awq_status status, const char *what
     awq__sc_fail(r->c, status, r->node, "%s at byte %llu", what, (unsigned long long)r->at);
 }
 
+static int awq__scre_take(awq__sc_regex *r, char c)
+{
+    int there = r->at < r->n && r->s[r->at] == c;
+    r->at += (size_t)there;
+    return there;
+}
+
 /* a set as the characters that show themselves and the short escapes of the others */
-static void awq__scre_set(awq__sc_regex *r, const awq__gr_range *set, size_t n)
+static void awq__scre_set(awq__sc_regex *r, const awq__range *set, size_t n)
 {
     static const char escaped[] = "\b\t\n\f\r\"\\", letters[] = "btnfr\"\\";
     awq_ctx *ctx = r->c->ctx;
@@ -14828,33 +14894,30 @@ static void awq__scre_set(awq__sc_regex *r, const awq__gr_range *set, size_t n)
         }
     }
     if (open) awq__sc_put(r->c, "])");
-    else { /* the last " | " stays open */
-        awq__sc_use(r->c, AWQ__SR_NEVER);
-        awq__sc_put(r->c, ")");
-    }
+    else awq__sc_emit(r->c, "%r)", AWQ__SR_NEVER); /* the last " | " stays open */
 }
 
-static void awq__scre_add(awq__sc_regex *r, awq__gr_range *set, size_t *n, uint32_t lo, uint32_t hi)
+static void awq__scre_add(awq__sc_regex *r, awq__range *set, size_t *n, uint32_t lo, uint32_t hi)
 {
     if (*n == AWQ__GR_SET) awq__scre_fail(r, AWQ_E_LIMIT, "a class of more ranges than can be held");
     else set[*n].lo = lo, set[(*n)++].hi = hi;
 }
 
 /* Behind a backslash: a class is added to the set, 1; a character, 0. */
-static int awq__scre_escape(awq__sc_regex *r, awq__gr_range *set, size_t *n, uint32_t *cp)
+static int awq__scre_escape(awq__sc_regex *r, awq__range *set, size_t *n, uint32_t *cp)
 {
-    static const awq__gr_range space[] = {{9, 13}, {32, 32}, {0xa0, 0xa0}, {0x1680, 0x1680}, {0x2000, 0x200a},
+    static const awq__range space[] = {{9, 13}, {32, 32}, {0xa0, 0xa0}, {0x1680, 0x1680}, {0x2000, 0x200a},
                                           {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f},
                                           {0x3000, 0x3000}, {0xfeff, 0xfeff}};
-    static const awq__gr_range word[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
+    static const awq__range word[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
     static const char from[] = "nrtfv0", to[] = "\n\r\t\f\v";
     char x = r->at < r->n ? r->s[r->at] : 0;
     const char *known = x ? strchr(from, x) : NULL;
     size_t count = (x | 32) == 's' ? 10 : (x | 32) == 'w' ? 4 : (x | 32) == 'd', i;
     if (count) { /* \d is the first of \w */
-        awq__gr_range tmp[16];
+        awq__range tmp[16];
         memcpy(tmp, count == 10 ? space : word, count * sizeof *tmp);
-        if (x < 'a') count = awq__gr_set(tmp, count, 1);
+        if (x < 'a') count = awq__range_set(tmp, count, 1);
         for (i = 0; i < count; i++) awq__scre_add(r, set, n, tmp[i].lo, tmp[i].hi);
         r->at++;
         return 1;
@@ -14862,10 +14925,9 @@ static int awq__scre_escape(awq__sc_regex *r, awq__gr_range *set, size_t *n, uin
     *cp = 0;
     if (known) *cp = (unsigned char)to[known - from], r->at++;
     else if (x == 'x' || x == 'u') {
-        int digits = x == 'x' ? 2 : 4, d = 0;
-        for (r->at++; digits && r->at < r->n && (d = awq__tok_hex(r->s[r->at])) >= 0; digits--, r->at++)
-            *cp = *cp << 4 | (uint32_t)d;
-        if (digits) awq__scre_fail(r, AWQ_E_FORMAT, "a hexadecimal digit was expected");
+        size_t digits = x == 'x' ? 2 : 4, k = awq__hex(r->s + r->at + 1, r->n - r->at - 1, digits, cp);
+        r->at += 1 + k;
+        if (k < digits) awq__scre_fail(r, AWQ_E_FORMAT, "a hexadecimal digit was expected");
         if (*cp >= 0xd800 && *cp < 0xe000)
             awq__scre_fail(r, AWQ_E_UNSUPPORTED, "a surrogate is not supported,");
     } else if (x > ' ' && x < 127 && !(x >= '0' && x <= '9') && !((x | 32) >= 'a' && (x | 32) <= 'z')) {
@@ -14875,44 +14937,38 @@ static int awq__scre_escape(awq__sc_regex *r, awq__gr_range *set, size_t *n, uin
     return 0;
 }
 
-static uint32_t awq__scre_char(awq__sc_regex *r) /* a character as it stands; the JSON parser found it valid */
+/* a class is added to the set, 1; a character, 0 */
+static int awq__scre_one(awq__sc_regex *r, awq__range *set, size_t *n, uint32_t *cp)
 {
-    const unsigned char *u = (const unsigned char *)r->s + r->at;
-    int len = awq__utf8_len(u, r->n - r->at);
+    const unsigned char *u = (const unsigned char *)r->s + r->at; /* the JSON parser found it valid */
+    int len;
+    if (awq__scre_take(r, '\\')) return awq__scre_escape(r, set, n, cp);
+    len = awq__utf8_len(u, r->n - r->at);
+    *cp = awq__utf8_get(u, len);
     r->at += (size_t)len;
-    return awq__utf8_get(u, len);
+    return 0;
 }
 
 static void awq__scre_class(awq__sc_regex *r) /* behind '[' */
 {
-    awq__gr_range set[AWQ__GR_SET + 1];
+    awq__range set[AWQ__GR_SET + 1];
     size_t n = 0;
-    int negate = r->at < r->n && r->s[r->at] == '^';
-    for (r->at += (size_t)negate; !r->c->st;) {
-        uint32_t lo = 0, hi;
-        int named = 0;
+    int negate = awq__scre_take(r, '^'), named;
+    uint32_t lo = 0, hi;
+    while (!r->c->st && !awq__scre_take(r, ']')) {
         if (r->at >= r->n) {
             awq__scre_fail(r, AWQ_E_FORMAT, "the pattern ends inside a class,");
             return;
         }
-        if (r->s[r->at] == ']') break;
-        if (r->s[r->at] == '\\') {
-            r->at++;
-            named = awq__scre_escape(r, set, &n, &lo);
-        } else lo = awq__scre_char(r);
+        named = awq__scre_one(r, set, &n, &lo);
         hi = lo;
-        if (r->at + 1 < r->n && r->s[r->at] == '-' && r->s[r->at + 1] != ']') {
-            r->at++;
-            if (r->s[r->at] == '\\') {
-                r->at++;
-                named |= awq__scre_escape(r, set, &n, &hi);
-            } else hi = awq__scre_char(r);
+        if (r->at + 1 < r->n && r->s[r->at + 1] != ']' && awq__scre_take(r, '-')) {
+            named |= awq__scre_one(r, set, &n, &hi);
             if (named || hi < lo) awq__scre_fail(r, AWQ_E_FORMAT, "a range that is none");
         }
         if (!named) awq__scre_add(r, set, &n, lo, hi);
     }
-    r->at++;
-    if (!r->c->st) awq__scre_set(r, set, awq__gr_set(set, n, negate));
+    if (!r->c->st) awq__scre_set(r, set, awq__range_set(set, n, negate));
 }
 
 static void awq__scre_literal(awq__sc_regex *r, uint32_t cp)
@@ -14943,16 +14999,12 @@ static void awq__scre_repeat(awq__sc_regex *r) /* what may stand behind an atom 
     if (x == '{') {
         int ok = awq__scre_number(r, &lo);
         hi = lo;
-        if (r->at < r->n && r->s[r->at] == ',') {
-            r->at++;
-            if (!awq__scre_number(r, &hi)) hi = AWQ__GR_ANY;
-        }
-        if (!ok || r->at >= r->n || r->s[r->at] != '}' || lo > hi)
+        if (awq__scre_take(r, ',') && !awq__scre_number(r, &hi)) hi = AWQ__GR_ANY;
+        if (!ok || lo > hi || !awq__scre_take(r, '}'))
             awq__scre_fail(r, AWQ_E_FORMAT, "expected {2}, {2,} or {2,5}, found something else");
-        r->at++;
         awq__sc_times(r->c, lo, hi);
     } else awq__textf(r->c->ctx, &r->c->out, "%c", x);
-    if (r->at < r->n && r->s[r->at] == '?') r->at++; /* lazy: the same texts */
+    awq__scre_take(r, '?'); /* lazy: the same texts */
 }
 
 static void awq__scre_alternatives(awq__sc_regex *r)
@@ -14964,14 +15016,9 @@ static void awq__scre_alternatives(awq__sc_regex *r)
     while (!r->c->st) {
         int anchored = 0;
         awq__sc_put(r->c, "\"\"");
-        if (top && r->at < r->n && r->s[r->at] == '^') r->at++;
-        else if (top) {
-            awq__sc_put(r->c, " ");
-            awq__sc_use(r->c, AWQ__SR_CHAR);
-            awq__sc_put(r->c, "*");
-        }
+        if (top && !awq__scre_take(r, '^')) awq__sc_emit(r->c, " %r*", AWQ__SR_CHAR);
         while (!r->c->st && !anchored && r->at < r->n && r->s[r->at] != '|' && r->s[r->at] != ')') {
-            awq__gr_range set[AWQ__GR_SET + 1];
+            awq__range set[AWQ__GR_SET + 1];
             size_t n = 0;
             uint32_t cp;
             char x = r->s[r->at];
@@ -14985,40 +15032,24 @@ static void awq__scre_alternatives(awq__sc_regex *r)
                 awq__scre_fail(r, AWQ_E_UNSUPPORTED, "'^', '$' or a repetition is not supported here,");
                 return;
             }
-            if (x == '(') {
-                r->at++;
-                if (r->at < r->n && r->s[r->at] == '?') {
-                    if (r->n - r->at < 2 || r->s[r->at + 1] != ':')
-                        awq__scre_fail(r, AWQ_E_UNSUPPORTED, "a group of a kind that is not supported,");
-                    r->at += 2;
-                }
+            if (awq__scre_take(r, '(')) {
+                if (awq__scre_take(r, '?') && !awq__scre_take(r, ':'))
+                    awq__scre_fail(r, AWQ_E_UNSUPPORTED, "a group of a kind that is not supported,");
                 awq__scre_alternatives(r);
-                if (r->at >= r->n) awq__scre_fail(r, AWQ_E_FORMAT, "')' is missing");
-                r->at++;
-            } else if (x == '[') {
-                r->at++;
-                awq__scre_class(r);
-            } else if (x == '.') {
-                r->at++;
+                if (!awq__scre_take(r, ')')) awq__scre_fail(r, AWQ_E_FORMAT, "')' is missing");
+            } else if (awq__scre_take(r, '[')) awq__scre_class(r);
+            else if (awq__scre_take(r, '.')) {
                 awq__scre_add(r, set, &n, '\n', '\n');
                 awq__scre_add(r, set, &n, '\r', '\r');
                 awq__scre_add(r, set, &n, 0x2028, 0x2029);
-                awq__scre_set(r, set, awq__gr_set(set, n, 1));
-            } else if (x == '\\') {
-                r->at++;
-                if (awq__scre_escape(r, set, &n, &cp)) awq__scre_set(r, set, awq__gr_set(set, n, 0));
-                else awq__scre_literal(r, cp);
-            } else awq__scre_literal(r, awq__scre_char(r));
+                awq__scre_set(r, set, awq__range_set(set, n, 1));
+            } else if (awq__scre_one(r, set, &n, &cp)) awq__scre_set(r, set, awq__range_set(set, n, 0));
+            else awq__scre_literal(r, cp);
             awq__scre_repeat(r);
         }
-        if (top && !anchored) {
-            awq__sc_put(r->c, " ");
-            awq__sc_use(r->c, AWQ__SR_CHAR);
-            awq__sc_put(r->c, "*");
-        }
-        if (r->at >= r->n || r->s[r->at] != '|') break;
+        if (top && !anchored) awq__sc_emit(r->c, " %r*", AWQ__SR_CHAR);
+        if (!awq__scre_take(r, '|')) break;
         awq__sc_put(r->c, " | ");
-        r->at++;
     }
     if (top && r->at < r->n) awq__scre_fail(r, AWQ_E_FORMAT, "')' without '('");
     awq__sc_put(r->c, ")");
@@ -15040,14 +15071,14 @@ static void awq__sc_string(awq__sc *c, const uint32_t *kw)
         r.c = c;
         r.node = kw[AWQ__KW_PATTERN];
         r.s = awq__json_str(&c->j, r.node, &r.n);
-        awq__sc_alone(c, kw, AWQ__KW_PATTERN, others);
+        awq__sc_alone(c, c->node, kw, AWQ__KW_PATTERN, others);
         if (!r.s) awq__sc_fail(c, AWQ_E_FORMAT, r.node, "expected a string");
         if (c->st) return;
         awq__sc_put(c, "\"\\\"\" ");
         awq__scre_alternatives(&r);
         awq__sc_put(c, " \"\\\"\"");
     } else if (kw[AWQ__KW_FORMAT]) {
-        awq__sc_alone(c, kw, AWQ__KW_FORMAT, others);
+        awq__sc_alone(c, c->node, kw, AWQ__KW_FORMAT, others);
         for (k = 0; k < 5; k++)
             if (awq__json_eq(&c->j, kw[AWQ__KW_FORMAT], awq__sc_rules[formats[k]].name)) break;
         if (k == 5) {
@@ -15056,14 +15087,11 @@ static void awq__sc_string(awq__sc *c, const uint32_t *kw)
                          "supported (date, time, date-time, uuid, ipv4 are)", s ? s : "");
             return;
         }
-        awq__sc_put(c, "\"\\\"\" ");
-        awq__sc_use(c, formats[k]);
-        awq__sc_put(c, " \"\\\"\"");
+        awq__sc_emit(c, "\"\\\"\" %r \"\\\"\"", formats[k]);
     } else if (!kw[AWQ__KW_MIN_LENGTH] && !kw[AWQ__KW_MAX_LENGTH]) awq__sc_use(c, AWQ__SR_STRING);
     else if (lo > hi) awq__sc_use(c, AWQ__SR_NEVER);
     else {
-        awq__sc_put(c, "\"\\\"\" ");
-        awq__sc_use(c, AWQ__SR_CHAR);
+        awq__sc_emit(c, "\"\\\"\" %r", AWQ__SR_CHAR);
         awq__sc_times(c, lo, hi);
         awq__sc_put(c, " \"\\\"\"");
     }
@@ -15334,8 +15362,7 @@ static void awq__sc_other_keys(awq__sc *c, awq__sc_prop **sorted, uint32_t n)
     for (g = 0; g < n_groups && !c->st && !c->out.failed; g++) {
         awq__sc_group now = groups[g];
         size_t first = n_groups;
-        awq__sc_helper(c, 'k', g);
-        awq__sc_put(c, " ::= ");
+        awq__sc_emit(c, "%h ::= ", 'k', (uint32_t)g);
         if (now.lo < now.hi && sorted[now.lo]->len == now.depth) now.lo++;
         else awq__sc_put(c, "\"\" | ");
         for (i = now.lo; i < now.hi; i = k) {
@@ -15351,18 +15378,14 @@ static void awq__sc_other_keys(awq__sc *c, awq__sc_prop **sorted, uint32_t n)
             groups[n_groups].hi = k;
             groups[n_groups].depth = now.depth + len;
             awq__gr_literal(c->ctx, &c->out, (const char *)s, len);
-            awq__sc_put(c, " ");
-            awq__sc_helper(c, 'k', n_groups++);
-            awq__sc_put(c, " | ");
+            awq__sc_emit(c, " %h | ", 'k', (uint32_t)n_groups++);
         }
         awq__sc_put(c, "[^\\x00-\\x1F\"\\\\");
         for (; first < n_groups; first++) {
             const unsigned char *s = (const unsigned char *)sorted[groups[first].lo]->key + now.depth;
             awq__gr_class_char(c->ctx, &c->out, awq__utf8_get(s, (int)(groups[first].depth - now.depth)));
         }
-        awq__sc_put(c, "] ");
-        awq__sc_use(c, AWQ__SR_PLAIN);
-        awq__sc_put(c, "*\n");
+        awq__sc_emit(c, "] %r*\n", AWQ__SR_PLAIN);
     }
     awq__free(c->ctx, groups);
 }
@@ -15373,48 +15396,25 @@ static void awq__sc_properties(awq__sc *c, const awq__sc_prop *p, uint32_t n, ui
     uint32_t i, last = 0; /* required ones come before */
     for (i = 0; i < n; i++)
         if (p[i].required) last = i + 1;
-    awq__sc_helper(c, 'o', 0);
-    awq__sc_ws(c, " ::= \"{\" ", n || any ? last ? " " : " (" : " ");
-    if (n || any) {
-        awq__sc_helper(c, 'p', 0);
-        awq__sc_ws(c, " ", last ? " " : ")? ");
-    }
-    awq__sc_put(c, "\"}\"\n");
+    awq__sc_emit(c, "%h ::= \"{\" %w", 'o', 0u);
+    if (n || any) awq__sc_emit(c, last ? " %h %w" : " (%h %w)?", 'p', 0u);
+    awq__sc_put(c, " \"}\"\n");
     for (i = 0; i < n; i++) {
         int next = i + 1 < n || any;
-        awq__sc_helper(c, 'p', i);
-        awq__sc_put(c, " ::= ");
+        awq__sc_emit(c, "%h ::= ", 'p', i);
         c->word.len = 0;
         awq__json_quote(c->ctx, &c->word, p[i].key, p[i].len);
         awq__text_str(c->ctx, &c->word, ":");
         if (c->word.failed) return;
         awq__gr_literal(c->ctx, &c->out, c->word.data, c->word.len);
-        awq__sc_put(c, " \" \"? ");
-        awq__sc_call(c, p[i].schema ? p[i].schema : more);
-        if (next) {
-            awq__sc_ws(c, i + 1 < last ? " \",\" " : " (\",\" ", " ");
-            awq__sc_helper(c, 'p', i + 1);
-            awq__sc_put(c, i + 1 < last ? "" : ")?");
-        }
-        if (!p[i].required && next) {
-            awq__sc_put(c, " | ");
-            awq__sc_helper(c, 'p', i + 1);
-        }
+        awq__sc_emit(c, " \" \"? %c", p[i].schema ? p[i].schema : more);
+        if (next) awq__sc_emit(c, i + 1 < last ? " \",\" %w %h" : " (\",\" %w %h)?", 'p', i + 1);
+        if (next && !p[i].required) awq__sc_emit(c, " | %h", 'p', i + 1);
         awq__sc_put(c, "\n");
     }
     if (!any) return;
-    awq__sc_helper(c, 'p', n);
-    awq__sc_put(c, " ::= ");
-    awq__sc_helper(c, 'a', 0);
-    awq__sc_ws(c, " (\",\" ", " ");
-    awq__sc_helper(c, 'a', 0);
-    awq__sc_put(c, ")*\n");
-    awq__sc_helper(c, 'a', 0);
-    awq__sc_put(c, " ::= \"\\\"\" ");
-    awq__sc_helper(c, 'k', 0);
-    awq__sc_put(c, " \"\\\":\" \" \"? ");
-    awq__sc_call(c, more);
-    awq__sc_put(c, "\n");
+    awq__sc_emit(c, "%h ::= %h (\",\" %w %h)*\n", 'p', n, 'a', 0u, 'a', 0u);
+    awq__sc_emit(c, "%h ::= \"\\\"\" %h \"\\\":\" \" \"? %c\n", 'a', 0u, 'k', 0u, more);
 }
 
 /* The rules of an object whose properties and required are those of n schemas together. */
@@ -15480,37 +15480,21 @@ static void awq__sc_array(awq__sc *c, const uint32_t *kw)
     if (awq__json_is(j, items) == AWQ__J_ARR)
         awq__sc_fail(c, AWQ_E_UNSUPPORTED, items, "a list is not supported (its name now is prefixItems)");
     if ((prefix && !items) || awq__json_is(j, items) == AWQ__J_FALSE) hi = AWQ__MIN(hi, n);
-    awq__sc_helper(c, 'l', 0);
-    awq__sc_put(c, " ::= ");
+    awq__sc_emit(c, "%h ::= ", 'l', 0u);
     if (lo > hi) {
-        awq__sc_use(c, AWQ__SR_NEVER);
-        awq__sc_put(c, "\n");
+        awq__sc_emit(c, "%r\n", AWQ__SR_NEVER);
         return;
     }
-    awq__sc_ws(c, "\"[\" ", hi ? lo ? " " : " (" : " ");
-    if (hi) {
-        awq__sc_helper(c, 'e', 0);
-        awq__sc_ws(c, " ", lo ? " " : ")? ");
-    }
-    awq__sc_put(c, "\"]\"\n");
+    awq__sc_emit(c, "\"[\" %w");
+    if (hi) awq__sc_emit(c, lo ? " %h %w" : " (%h %w)?", 'e', 0u);
+    awq__sc_put(c, " \"]\"\n");
     for (i = 0; i < n && i < hi; i++, node = awq__json_next(j, node)) {
-        awq__sc_helper(c, 'e', i);
-        awq__sc_put(c, " ::= ");
-        awq__sc_call(c, node);
-        if (i + 1 < hi) {
-            awq__sc_ws(c, i + 1 < lo ? " \",\" " : " (\",\" ", " ");
-            awq__sc_helper(c, 'e', i + 1);
-            awq__sc_put(c, i + 1 < lo ? "" : ")?");
-        }
+        awq__sc_emit(c, "%h ::= %c", 'e', i, node);
+        if (i + 1 < hi) awq__sc_emit(c, i + 1 < lo ? " \",\" %w %h" : " (\",\" %w %h)?", 'e', i + 1);
         awq__sc_put(c, "\n");
     }
     if (hi <= n) return;
-    awq__sc_helper(c, 'e', n);
-    awq__sc_put(c, " ::= ");
-    awq__sc_call(c, items);
-    awq__sc_ws(c, " (\",\" ", " ");
-    awq__sc_call(c, items);
-    awq__sc_put(c, ")");
+    awq__sc_emit(c, "%h ::= %c (\",\" %w %c)", 'e', n, items, items);
     awq__sc_times(c, lo > n + 1 ? lo - n - 1 : 0, hi == AWQ__GR_ANY ? hi : hi - n - 1);
     awq__sc_put(c, "\n");
 }
@@ -15521,7 +15505,7 @@ static void awq__sc_values(awq__sc *c, const uint32_t *kw) /* enum, const */
     const awq__json *j = &c->j;
     uint32_t list = kw[AWQ__KW_ENUM], i, n = 0;
     unsigned types = kw[AWQ__KW_TYPE] ? awq__sc_types(c, kw[AWQ__KW_TYPE]) : 127;
-    awq__sc_alone(c, kw, list ? AWQ__KW_ENUM : AWQ__KW_CONST, 1u << AWQ__KW_TYPE);
+    awq__sc_alone(c, c->node, kw, list ? AWQ__KW_ENUM : AWQ__KW_CONST, 1u << AWQ__KW_TYPE);
     if (list && awq__json_is(j, list) != AWQ__J_ARR)
         awq__sc_fail(c, AWQ_E_FORMAT, list, "expected a list of values");
     for (i = list ? awq__json_first(j, list) : kw[AWQ__KW_CONST]; i && !c->st;
@@ -15543,12 +15527,11 @@ static void awq__sc_alternatives(awq__sc *c, const uint32_t *kw) /* anyOf, oneOf
 {
     int k = kw[AWQ__KW_ANY] ? AWQ__KW_ANY : AWQ__KW_ONE;
     uint32_t i = awq__json_first(&c->j, kw[k]);
-    awq__sc_alone(c, kw, k, 0);
+    awq__sc_alone(c, c->node, kw, k, 0);
     if (awq__json_is(&c->j, kw[k]) != AWQ__J_ARR || !i)
         awq__sc_fail(c, AWQ_E_FORMAT, kw[k], "expected a list of schemas");
     for (; i && !c->st; i = awq__json_next(&c->j, i)) {
-        awq__sc_call(c, i);
-        awq__sc_put(c, awq__json_next(&c->j, i) ? " | " : "\n");
+        awq__sc_emit(c, awq__json_next(&c->j, i) ? "%c | " : "%c\n", i);
     }
 }
 
@@ -15564,11 +15547,11 @@ static void awq__sc_all(awq__sc *c, const uint32_t *kw) /* allOf: of one schema,
     }
     for (k = 0; k < AWQ__KW_COUNT; k++) others += kw[k] != 0;
     if (others == 1 && awq__json_count(j, list) == 1) {
-        awq__sc_call(c, i);
-        awq__sc_put(c, "\n");
+        awq__sc_emit(c, "%c\n", i);
         return;
     }
-    awq__sc_alone(c, kw, AWQ__KW_ALL, 1u << AWQ__KW_TYPE | 1u << AWQ__KW_PROPERTIES | 1u << AWQ__KW_REQUIRED);
+    awq__sc_alone(c, c->node, kw, AWQ__KW_ALL,
+                  1u << AWQ__KW_TYPE | 1u << AWQ__KW_PROPERTIES | 1u << AWQ__KW_REQUIRED);
     parts[0] = c->node;
     for (; i && !c->st; i = awq__json_next(j, i)) {
         uint32_t part = i, hops = 0;
@@ -15577,10 +15560,7 @@ static void awq__sc_all(awq__sc *c, const uint32_t *kw) /* allOf: of one schema,
             awq__sc_read(c, part, mine);
             if (!mine[AWQ__KW_REF]) break;
             if (++hops > AWQ__GR_NEST) awq__sc_fail(c, AWQ_E_FORMAT, i, "$ref leads nowhere");
-            for (k = 0; k < AWQ__KW_COUNT; k++)
-                if (mine[k] && k != AWQ__KW_REF)
-                    awq__sc_fail(c, AWQ_E_UNSUPPORTED, part, "'%s' beside '$ref' is not supported",
-                                 awq__sc_keywords[k].name);
+            awq__sc_alone(c, part, mine, AWQ__KW_REF, 0);
             part = awq__sc_target(c, mine[AWQ__KW_REF]);
         }
         for (k = 0; k < AWQ__KW_COUNT; k++)
@@ -15596,45 +15576,16 @@ static void awq__sc_all(awq__sc *c, const uint32_t *kw) /* allOf: of one schema,
     if (kw[AWQ__KW_TYPE] && awq__sc_types(c, kw[AWQ__KW_TYPE]) != AWQ__SC_OBJ)
         awq__sc_fail(c, AWQ_E_UNSUPPORTED, c->node, "another type than object beside 'allOf' is not supported");
     if (c->st) return;
-    awq__sc_helper(c, 'o', 0);
-    awq__sc_put(c, "\n");
+    awq__sc_emit(c, "%h\n", 'o', 0u);
     awq__sc_object(c, parts, n, 0);
 }
 
-/* the rule of c->node, and those it is made of */
-static void awq__sc_rule(awq__sc *c)
+/* the rule by the types that it has or that its keywords speak of; type: of the schema itself */
+static void awq__sc_by_type(awq__sc *c, const uint32_t *kw, awq__json_type type)
 {
     static const int simple[] = {AWQ__SR_NULL, AWQ__SR_BOOLEAN};
-    uint32_t node = c->node, kw[AWQ__KW_COUNT];
-    awq__json_type type = awq__json_is(&c->j, node);
     unsigned types = 0, bit, n = 0;
     int k, object = 0, array = 0;
-    if (type != AWQ__J_OBJ && type != AWQ__J_TRUE && type != AWQ__J_FALSE)
-        awq__sc_fail(c, AWQ_E_FORMAT, node, "expected a schema: an object, true or false");
-    memset(kw, 0, sizeof kw);
-    if (type == AWQ__J_OBJ) awq__sc_read(c, node, kw);
-    awq__sc_base(c, node);
-    awq__sc_put(c, " ::= ");
-    if (c->st) return;
-    if (kw[AWQ__KW_REF]) {
-        awq__sc_alone(c, kw, AWQ__KW_REF, 0);
-        node = awq__sc_target(c, kw[AWQ__KW_REF]);
-        if (!c->st) awq__sc_call(c, node);
-        awq__sc_put(c, "\n");
-        return;
-    }
-    if (kw[AWQ__KW_ENUM] || kw[AWQ__KW_CONST]) {
-        awq__sc_values(c, kw);
-        return;
-    }
-    if (kw[AWQ__KW_ANY] || kw[AWQ__KW_ONE]) {
-        awq__sc_alternatives(c, kw);
-        return;
-    }
-    if (kw[AWQ__KW_ALL]) {
-        awq__sc_all(c, kw);
-        return;
-    }
     if (kw[AWQ__KW_TYPE]) types = awq__sc_types(c, kw[AWQ__KW_TYPE]);
     else
         for (k = 0; k < AWQ__KW_COUNT; k++)
@@ -15658,7 +15609,29 @@ static void awq__sc_rule(awq__sc *c)
     if (!n) awq__sc_use(c, type == AWQ__J_FALSE ? AWQ__SR_NEVER : AWQ__SR_VALUE);
     awq__sc_put(c, "\n");
     if (array) awq__sc_array(c, kw);
-    if (object) awq__sc_object(c, &node, 1, kw[AWQ__KW_ADDITIONAL]);
+    if (object) awq__sc_object(c, &c->node, 1, kw[AWQ__KW_ADDITIONAL]);
+}
+
+/* the rule of c->node, and those it is made of */
+static void awq__sc_rule(awq__sc *c)
+{
+    uint32_t node = c->node, kw[AWQ__KW_COUNT];
+    awq__json_type type = awq__json_is(&c->j, node);
+    if (type != AWQ__J_OBJ && type != AWQ__J_TRUE && type != AWQ__J_FALSE)
+        awq__sc_fail(c, AWQ_E_FORMAT, node, "expected a schema: an object, true or false");
+    memset(kw, 0, sizeof kw);
+    if (type == AWQ__J_OBJ) awq__sc_read(c, node, kw);
+    awq__sc_base(c, node);
+    awq__sc_put(c, " ::= ");
+    if (c->st) return;
+    if (kw[AWQ__KW_REF]) {
+        awq__sc_alone(c, node, kw, AWQ__KW_REF, 0);
+        node = awq__sc_target(c, kw[AWQ__KW_REF]);
+        if (!c->st) awq__sc_emit(c, "%c\n", node);
+    } else if (kw[AWQ__KW_ENUM] || kw[AWQ__KW_CONST]) awq__sc_values(c, kw);
+    else if (kw[AWQ__KW_ANY] || kw[AWQ__KW_ONE]) awq__sc_alternatives(c, kw);
+    else if (kw[AWQ__KW_ALL]) awq__sc_all(c, kw);
+    else awq__sc_by_type(c, kw, type);
 }
 
 /* GBNF of a schema's text; out is the caller's to free, also on failure */
@@ -15685,12 +15658,7 @@ static awq_status awq__sc_make(awq_ctx *ctx, const char *text, size_t n, awq__te
     for (k = 0; k < 2 * AWQ__SR_COUNT; k++) /* twice, as object leads back to value */
         if (c.used >> k % AWQ__SR_COUNT & 1) c.used |= awq__sc_rules[k % AWQ__SR_COUNT].uses;
     for (k = 0; k < AWQ__SR_COUNT && !c.st; k++)
-        if (c.used >> k & 1) {
-            awq__sc_put(&c, awq__sc_rules[k].name);
-            awq__sc_put(&c, " ::= ");
-            awq__sc_put(&c, awq__sc_rules[k].text);
-            awq__sc_put(&c, "\n");
-        }
+        if (c.used >> k & 1) awq__sc_emit(&c, "%r ::= %s\n", k, awq__sc_rules[k].text);
     if (!c.st && c.out.failed) c.st = AWQ_E_MEMORY;
     awq__json_free(ctx, &c.j);
     awq__free(ctx, c.queued);
@@ -15766,7 +15734,7 @@ typedef struct awq__gr_build {
     int64_t steps;
     awq__text bytes;
     awq__gr_tree *tree;
-    awq__gr_range *ranges;
+    awq__range *ranges;
     awq__gr_rule *rules;
     awq__gr_text *names;  /* rules' names, sorted; also strings of alternatives while they are compiled */
     awq__gr_node *nodes;
@@ -15846,17 +15814,14 @@ static uint32_t awq__gr_char(awq__gr_build *b) /* a character of a literal or cl
     size_t at = b->at;
     uint32_t cp = 0;
     if (awq__gr_peek(b) == '\\') {
-        int c = ++b->at < b->n ? (unsigned char)b->s[b->at] : 0, d;
-        int digits = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
+        int c = ++b->at < b->n ? (unsigned char)b->s[b->at] : 0;
+        size_t digits = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0, k;
         const char *known = c ? strchr(from, c) : NULL;
         b->at++;
         if (known) return (unsigned char)to[known - from];
         if (!digits) return awq__gr_fail(b, AWQ_E_FORMAT, at, "an unknown escape");
-        for (; digits; digits--, b->at++) {
-            d = b->at < b->n ? awq__tok_hex(b->s[b->at]) : -1;
-            if (d < 0) return awq__gr_fail(b, AWQ_E_FORMAT, at, "a hexadecimal digit was expected");
-            cp = cp << 4 | (uint32_t)d;
-        }
+        b->at += k = awq__hex(b->s + b->at, b->n - b->at, digits, &cp);
+        if (k < digits) return awq__gr_fail(b, AWQ_E_FORMAT, at, "a hexadecimal digit was expected");
         if (cp > 0x10ffff) return awq__gr_fail(b, AWQ_E_FORMAT, at, "a character beyond U+10FFFF");
     } else {
         const unsigned char *u = (const unsigned char *)b->s + b->at;
@@ -15895,7 +15860,7 @@ static uint32_t awq__gr_read_class(awq__gr_build *b) /* [...] or . */
     uint32_t t;
     if (!any && awq__gr_peek(b) == '^') negate = 1, b->at++;
     while (!any && !b->st && awq__gr_peek(b) != ']') {
-        awq__gr_range r;
+        awq__range r;
         if (awq__gr_peek(b) < 0) return awq__gr_fail(b, AWQ_E_FORMAT, at, "'[' without an end");
         r.lo = r.hi = awq__gr_char(b);
         if (awq__gr_peek(b) == '-' && b->at + 1 < b->n && b->s[b->at + 1] != ']') {
@@ -15908,7 +15873,7 @@ static uint32_t awq__gr_read_class(awq__gr_build *b) /* [...] or . */
     }
     if (!any) b->at++;
     if (!awq__gr_room(b, (void **)&b->ranges, &b->cap_ranges, b->n_ranges + 1, sizeof *b->ranges)) return 0;
-    n = awq__gr_set(b->ranges + from, b->n_ranges - from, negate);
+    n = awq__range_set(b->ranges + from, b->n_ranges - from, negate);
     b->n_ranges = from + n;
     t = awq__gr_tree_new(b, AWQ__GT_CLASS, at, (uint32_t)from);
     if (t) b->tree[t].hi = (uint32_t)n;
@@ -16180,7 +16145,7 @@ static uint32_t awq__gr_strings(awq__gr_build *b, size_t lo, size_t hi, size_t d
 }
 
 typedef struct awq__gr_class {
-    const awq__gr_range *r;
+    const awq__range *r;
     size_t n;
     uint32_t least, next;
     uint32_t any[3]; /* nodes for 1 to 3 more bytes, whichever; 0: not made yet */
@@ -16679,13 +16644,6 @@ static awq_status awq__gr_go(awq_ctx *ctx, awq_grammar *g, const uint16_t *keep,
 
 /* States are numbers > 0; 0 is dead: nothing can follow. A number stays valid while it is held, or until the
    next call that may make states. */
-static awq_status awq__gr_start(awq_ctx *ctx, awq_grammar *g, int32_t *state)
-{
-    (void)ctx;
-    *state = g->start;
-    return AWQ_OK;
-}
-
 static void awq__gr_hold(awq_grammar *g, int32_t state, int by)
 {
     if (state) g->states[state].hold += by;
@@ -17009,14 +16967,12 @@ static awq_status awq__gr_mask(awq_ctx *ctx, awq_grammar *g, int32_t state, int 
 /* --- making one */
 static awq_status awq__gr_choices(awq_ctx *ctx, const awq_grammar_desc *desc, awq__text *out)
 {
-    size_t i, k, total = 0;
+    size_t i, total = 0;
     awq__text_str(ctx, out, "root ::= ");
     for (i = 0; i < desc->n_choices; i++) {
         const char *s = desc->choices[i];
         size_t n = s ? strlen(s) : 0;
-        int len = s != NULL;
-        for (k = 0; k < n && len; k += (size_t)len) len = awq__utf8_len((const unsigned char *)s + k, n - k);
-        if (!len)
+        if (!s || awq__utf8_valid(s, n) < n)
             return awq__fail(ctx, AWQ_E_ARG, "grammar: choice %llu is %s", (unsigned long long)i,
                              s ? "not UTF-8" : "NULL");
         total += n;
@@ -17422,8 +17378,8 @@ static size_t awq__work_place(const awq_config *c, int64_t rows, awq__work *w, f
     d = AWQ__MAX(AWQ__MAX(d, H), AWQ__MAX(heads * (size_t)c->v_head_dim, (size_t)c->q_lora_rank));
     at += awq__tiled_x_place(rows, (int64_t)d, memory ? memory + at : NULL, &w->xt[0]);
     d = AWQ__MAX((size_t)c->experts_per_token * AWQ__MAX(H, (size_t)c->expert_size), (size_t)c->kv_lora_rank);
-    if (E || c->kv_lora_rank)
-        at += awq__tiled_x_place(rows, (int64_t)d, memory ? memory + at : NULL, &w->xt[1]); /* twice what codes take */
+    if (E || c->kv_lora_rank) /* twice what codes take */
+        at += awq__tiled_x_place(rows, (int64_t)d, memory ? memory + at : NULL, &w->xt[1]);
     return at * sizeof(float);
 }
 
@@ -17611,7 +17567,8 @@ static const awq_linear *awq__packed_of(const awq__layer *l, int set)
 static void awq__task_linear(awq_ctx *ctx, awq__task *t, awq_linear_id id, const float *x, float *y)
 {
     const awq_linear *l = &t->layer->linear[id];
-    if (l->out_features) awq__task_mm(ctx, t, l, x, 0, 0, !awq__tiled_of(t->layer, awq__linear_set[id]), 0, t->n, y);
+    int packed = !awq__tiled_of(t->layer, awq__linear_set[id]);
+    if (l->out_features) awq__task_mm(ctx, t, l, x, 0, 0, packed, 0, t->n, y);
 }
 
 /* Where an expert's rows begin in w->xt[1]; those packed for panels take whole tiles. Dense experts are not. */
@@ -18778,35 +18735,68 @@ static awq_status awq__encode_all(awq_ctx *ctx, const awq_tokenizer *t, const ch
     return st;
 }
 
-/* messages -> text through the chat template, which writes BOS itself; awq_text_free it */
-static awq_status awq__render(awq_ctx *ctx, const awq_tokenizer *t, const awq_message *messages, size_t n,
-                              int add_generation_prompt, char **text, size_t *bytes)
+/* messages -> text through a chat template, which writes BOS itself; awq_text_free it. source NULL: the model's
+   template; with: what else it gets, or NULL */
+static awq_status awq__render_with(awq_ctx *ctx, const awq_tokenizer *t, const char *source,
+                                   const awq_template_desc *with, const awq_message *messages, size_t n,
+                                   int add_generation_prompt, char **text, size_t *bytes)
 {
     awq_template_desc d;
     char bos[256] = "", eos[256] = "";
     size_t len;
     int32_t id;
+    if (!source) source = awq_tokenizer_chat_template(t);
+    if (!source)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "the model has no chat template; give a plain prompt");
     memset(&d, 0, sizeof d);
+    if (with) d = *with;
     d.add_generation_prompt = add_generation_prompt;
     if ((id = awq_tokenizer_bos(t)) >= 0) AWQ__TRY(awq_decode(ctx, t, &id, 1, 0, bos, sizeof bos, &len));
     if ((id = awq_tokenizer_eos(t)) >= 0) AWQ__TRY(awq_decode(ctx, t, &id, 1, 0, eos, sizeof eos, &len));
     d.bos_token = bos;
     d.eos_token = eos;
-    return awq_template_render(ctx, awq_tokenizer_chat_template(t), messages, n, &d, text, bytes);
+    return awq_template_render(ctx, source, messages, n, &d, text, bytes);
 }
 
-static awq_status awq__encode_messages(awq_ctx *ctx, const awq_tokenizer *t, const awq_message *messages,
-                                       size_t n, int add_generation_prompt, int32_t **ids, size_t *n_ids)
+static awq_status awq__render(awq_ctx *ctx, const awq_tokenizer *t, const awq_message *messages, size_t n,
+                              int add_generation_prompt, char **text, size_t *bytes)
+{
+    return awq__render_with(ctx, t, NULL, NULL, messages, n, add_generation_prompt, text, bytes);
+}
+
+static awq_status awq__encode_messages(awq_ctx *ctx, const awq_tokenizer *t, const awq_generate_desc *d,
+                                       int32_t **ids, size_t *n)
 {
     char *text = NULL;
     size_t bytes = 0;
     awq_status st;
-    if (!awq_tokenizer_chat_template(t))
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "the model has no chat template; give a plain prompt");
-    AWQ__TRY(awq__render(ctx, t, messages, n, add_generation_prompt, &text, &bytes));
-    st = awq__encode_all(ctx, t, text, bytes, 0, ids, n_ids);
+    AWQ__TRY(awq__render_with(ctx, t, d->chat_template, d->chat, d->messages, d->n_messages, 1, &text, &bytes));
+    st = awq__encode_all(ctx, t, text, bytes, 0, ids, n);
     awq_text_free(ctx, text);
     return st;
+}
+
+/* The special token that the template puts behind an answer, -1: none. Files may leave it out of eos_token_id.
+   */
+static awq_status awq__turn_end(awq_ctx *ctx, const awq_tokenizer *t, const awq_generate_desc *d, int32_t *id)
+{
+    static const awq_message probe[] = {{"user", "a", NULL}, {"assistant", "(-)", NULL}};
+    const awq_error before = ctx->err;
+    char *text = NULL, *behind;
+    size_t bytes = 0, n = 0;
+    int32_t *ids = NULL;
+    awq_status st = awq__render_with(ctx, t, d->chat_template, d->chat, probe, 2, 0, &text, &bytes);
+    *id = -1;
+    behind = st ? NULL : strstr(text, "(-)");
+    if (behind) {
+        behind += 3 + strspn(behind + 3, " \n");
+        st = awq__encode_all(ctx, t, behind, strlen(behind), 0, &ids, &n);
+        if (n && awq_tokenizer_is_special(t, ids[0])) *id = ids[0];
+        awq__free(ctx, ids);
+    }
+    awq_text_free(ctx, text);
+    if (st && st != AWQ_E_MEMORY) ctx->err = before; /* a template that refuses this: nothing is known */
+    return st == AWQ_E_MEMORY ? st : AWQ_OK;
 }
 
 /* Text handed out with stop strings held back: `pending` may begin one. */
@@ -18850,14 +18840,6 @@ static awq_status awq__speaker_add(awq_ctx *ctx, awq__speaker *s, const char *te
         awq__speak(s, n);
     }
     return AWQ_OK;
-}
-
-static int awq__is_eos(const awq_model *m, int32_t id)
-{
-    int i;
-    for (i = 0; i < m->config.n_eos; i++)
-        if (m->config.eos_token_id[i] == id) return 1;
-    return m->tokenizer && awq_tokenizer_eos(m->tokenizer) == id;
 }
 
 /* -------------------------------------------------------------------------------------------------------------
@@ -18943,6 +18925,7 @@ struct awq_session {
     int64_t pool_rows, pool_from; /* so many, from this position on */
     uint64_t random;
     int32_t state;                /* of d.grammar, held; 0: none */
+    int32_t turn_end;             /* a token that ends the answer like eos, -1: none */
     awq__speaker speaker;
     awq_decoder decoder;
     awq_generate_result r;
@@ -19409,6 +19392,15 @@ static int awq__make_room(awq_session *s, int32_t *ids, int64_t *n, int64_t fres
 }
 
 /* --- one token of an answer */
+static int awq__is_end(const awq_session *s, int32_t id)
+{
+    const awq_model *m = s->runner->model;
+    int i;
+    for (i = 0; i < m->config.n_eos; i++)
+        if (m->config.eos_token_id[i] == id) return 1;
+    return id == s->turn_end || (m->tokenizer && awq_tokenizer_eos(m->tokenizer) == id);
+}
+
 static void awq__answer_push(awq_ctx *ctx, awq_session *s, int32_t id)
 {
     const awq_model *m = s->runner->model;
@@ -19449,13 +19441,11 @@ static void awq__answer_finish(awq_ctx *ctx, awq_session *s, awq_stop_reason rea
 static awq_status awq__answer_grammar(awq_ctx *ctx, awq_session *s)
 {
     awq_runner *r = s->runner;
-    int32_t state = 0;
     if (!r->model->tokenizer)
         return awq__fail(ctx, AWQ_E_ARG, "a grammar needs the model's tokenizer.json, and it has none");
     if (!r->vocab)
         AWQ__TRY(awq__gr_vocab_create(ctx, r->model->tokenizer, r->model->config.vocab_size, &r->vocab));
-    AWQ__TRY(awq__gr_start(ctx, s->d.grammar, &state));
-    awq__answer_state(s, state);
+    awq__answer_state(s, s->d.grammar->start);
     return AWQ_OK;
 }
 
@@ -19477,7 +19467,7 @@ static awq_status awq__answer_refuse(awq_ctx *ctx, awq_session *s, float *logits
     if (s->d.sampling.temperature > 0 && s->d.sampling.top_k != 1) guesses = 0;
     for (; guesses > 0; guesses--) {
         int32_t id = awq__argmax(logits, vocab), next = 0;
-        if (ends && awq__is_eos(m, id)) return AWQ_OK;
+        if (ends && awq__is_end(s, id)) return AWQ_OK;
         AWQ__TRY(awq__gr_token_fits(ctx, g, s->state, awq__at_start(s), r->vocab, id, &next));
         if (next) return AWQ_OK;
         logits[id] = AWQ__REFUSED;
@@ -19486,7 +19476,7 @@ static awq_status awq__answer_refuse(awq_ctx *ctx, awq_session *s, float *logits
     for (i = 0; i < vocab; i += 32) {
         uint32_t word = r->bits[i / 32], k;
         for (k = 0; word != 0xffffffff && k < 32 && i + k < vocab; k++)
-            if (!(word >> k & 1) && !(ends && awq__is_eos(m, (int32_t)(i + k)))) logits[i + k] = AWQ__REFUSED;
+            if (!(word >> k & 1) && !(ends && awq__is_end(s, (int32_t)(i + k)))) logits[i + k] = AWQ__REFUSED;
     }
     for (i = 0; i < vocab && !left; i++) left = logits[i] > AWQ__REFUSED;
     *none = !left;
@@ -19545,7 +19535,7 @@ static void awq__answer_next(awq_ctx *ctx, awq_session *s, float *logits)
         }
     }
     id = awq__draw(ctx, d, logits, vocab, r->candidates, &s->random);
-    if (!s->d.ignore_eos && awq__is_eos(r->model, id)) {
+    if (!s->d.ignore_eos && awq__is_end(s, id)) {
         awq__answer_finish(ctx, s, AWQ_STOP_EOS);
         return;
     }
@@ -19927,6 +19917,8 @@ static awq_status awq__answer_begin(awq_ctx *ctx, awq_session *s, const awq_gene
     s->d.prompt = NULL;
     s->d.ids = NULL;
     s->d.messages = NULL;
+    s->d.chat_template = NULL;
+    s->d.chat = NULL;
     s->d.stop = NULL;
     s->max_tokens = d->max_tokens > 0 ? d->max_tokens : 128;
     s->random = d->sampling.seed;
@@ -19954,7 +19946,9 @@ static awq_status awq__answer_begin(awq_ctx *ctx, awq_session *s, const awq_gene
     s->answer = AWQ__NEW_RAW(ctx, int32_t, s->max_tokens);
     if (!s->answer) return AWQ_E_MEMORY;
     if (d->grammar) AWQ__TRY(awq__answer_grammar(ctx, s));
+    s->turn_end = -1;
     if (!m->tokenizer) return AWQ_OK;
+    if (d->messages) AWQ__TRY(awq__turn_end(ctx, m->tokenizer, d, &s->turn_end));
     pending = &s->speaker.pending;
     bytes = s->speaker.longest + awq__decoder_longest(m->tokenizer) + 1;
     if (!awq__grow(ctx, (void **)&pending->data, &pending->cap, bytes, 1)) return AWQ_E_MEMORY;
@@ -19984,7 +19978,7 @@ static awq_status awq__question(awq_ctx *ctx, const awq_model *m, int first, con
         return awq__fail(ctx, AWQ_E_ARG, "the model has no tokenizer.json; give the prompt as ids");
     if (d->messages) {
         *whole = 1;
-        AWQ__TRY(awq__encode_messages(ctx, m->tokenizer, d->messages, d->n_messages, 1, ids, n));
+        AWQ__TRY(awq__encode_messages(ctx, m->tokenizer, d, ids, n));
     } else {
         const char *text = d->prompt ? d->prompt : "";
         AWQ__TRY(awq__encode_all(ctx, m->tokenizer, text, strlen(text), first, ids, n));
@@ -21414,6 +21408,7 @@ static awq_status awq__calib_line(awq_ctx *ctx, const awq_tokenizer *t, const aw
     for (i = awq__json_first(j, list); i; i = awq__json_next(j, i), n++) {
         m[n].role = awq__json_str(j, awq__json_get(j, i, "role"), NULL);
         m[n].content = awq__json_str(j, awq__json_get(j, i, "content"), NULL);
+        m[n].extra = NULL;
         if (!m[n].role || !m[n].content)
             return awq__fail(ctx, AWQ_E_FORMAT, "message %d wants \"role\" and \"content\" strings", (int)n);
     }
@@ -22916,14 +22911,6 @@ static awq_status awq__qm_write(awq_ctx *ctx, awq__qm *m, int l)
 }
 
 /* --- journal: line 1 says which run this is, then one line per finished layer (its part of the report) */
-static uint64_t awq__fnv(uint64_t h, const void *data, size_t n)
-{
-    const unsigned char *p = (const unsigned char *)data;
-    size_t i;
-    for (i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001b3ull;
-    return h;
-}
-
 static void awq__qm_head_line(awq_ctx *ctx, awq__qm *m, awq__text *t)
 {
     const awq_quantize_desc *d = m->d;

@@ -32,6 +32,7 @@ int main(int argc, char **argv)
 
     memset(&ctx, 0, sizeof ctx);   /* zero means default everywhere */
     memset(&desc, 0, sizeof desc); /* no sampling settings: always the most probable token */
+    memset(&message, 0, sizeof message);
     message.role = "user";
     message.content = argc > 2 ? argv[2] : "What is Bram's trade?";
     desc.messages = &message; /* rendered by the model's chat template; desc.prompt is for plain text */

@@ -53,6 +53,7 @@ int main(int argc, char **argv)
     memset(&ctx, 0, sizeof ctx);
     memset(&session, 0, sizeof session);
     memset(&desc, 0, sizeof desc);
+    memset(&message, 0, sizeof message);
     session.max_tokens = 256; /* the memory of a character: what it has heard and said */
     desc.messages = &message;
     desc.n_messages = 1;

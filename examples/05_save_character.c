@@ -39,9 +39,9 @@ static awq_status talk(awq_ctx *ctx, awq_runner *runner, awq_session *session, c
 int main(int argc, char **argv)
 {
     const char *file = argc > 2 ? argv[2] : "character.awq";
-    awq_message talked[3] = {{"user", "Where does Bram live?"},
-                             {"assistant", "In Dunmarrow."},
-                             {"user", "What is Bram's trade?"}};
+    awq_message talked[3] = {{"user", "Where does Bram live?", NULL},
+                             {"assistant", "In Dunmarrow.", NULL},
+                             {"user", "What is Bram's trade?", NULL}};
     awq_ctx ctx;
     awq_model *model = NULL;
     awq_runner *runner = NULL;

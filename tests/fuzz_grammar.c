@@ -25,7 +25,7 @@ static void use(awq_ctx *ctx, awq_grammar *g, const char *text, size_t n)
     awq_status st = awq_grammar_match(ctx, g, text, n, &m), one = AWQ_OK;
     size_t i, k;
     check(!st || st == AWQ_E_LIMIT);
-    awq__gr_start(ctx, g, &state);
+    state = g->start;
     check(state > 0);
     awq__gr_hold(g, state, 1);
     for (i = 0; i < n && !one && state; i++) {

@@ -9,9 +9,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const awq_message messages[] = {{"system", "Be brief."},
-                                           {"user", " caf\xc3\xa9 </think> \xff"},
-                                           {"assistant", "a,b\n{{ x }}"}};
+    awq_message messages[] = {{"system", "Be brief.", NULL},
+                                           {"user", " caf\xc3\xa9 </think> \xff", NULL},
+                                           {"assistant", "a,b\n{{ x }}", NULL}};
     awq_template_desc desc;
     awq_ctx ctx;
     awq_status st;
@@ -26,6 +26,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     desc.add_generation_prompt = size & 1;
     desc.date_string = size & 2 ? "26 Jul 2024" : NULL;
     desc.enable_thinking = (int)(size / 4 % 3) - 1;
+    if (size & 8) messages[2].extra = "{\"tool_calls\": [{\"name\": \"f\", \"arguments\": {\"a\": [1.5, null]}}]}";
+    if (size & 32) desc.tools = "[{\"type\": \"function\", \"function\": {\"name\": \"f\"}}]";
+    if (size & 64) desc.variables = source; /* JSON, or a failure */
     st = awq_template_render(&ctx, source, messages, size / 16 % 4, &desc, &text, &bytes);
     free(source);
     if (st ? !ctx.err.text[0] || text : strlen(text) > bytes) abort();

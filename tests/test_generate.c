@@ -346,7 +346,7 @@ static void test_messages(void)
 {
     static const char *const names[] = {DEMO "/config.json", DEMO "/model.safetensors", DEMO "/tokenizer.json",
                                         DEMO "/tokenizer_config.json"};
-    awq_message message = {"user", "Who sells a deck of cards?"};
+    awq_message message = {"user", "Who sells a deck of cards?", NULL};
     awq_memory_file files[4];
     awq_memory_list list;
     awq_ctx os, ctx;
@@ -445,7 +445,7 @@ static void test_ids(void) /* no tokenizer: ids in, ids out */
 static void test_failures(void)
 {
     static const char *const stop[] = {"never said"};
-    awq_message message = {"user", "Where is the mill?"};
+    awq_message message = {"user", "Where is the mill?", NULL};
     fail_alloc f = {-1, 0, 0};
     awq_ctx ctx;
     awq_model *m = demo(&ctx);

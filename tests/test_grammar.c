@@ -292,7 +292,8 @@ static void test_choices(void)
     CHECK(!match(&ctx, g, "goldx", 5) && !match(&ctx, g, "o", 1) && !match(&ctx, g, "", 0) == 0);
     CHECK(!strcmp(awq_grammar_text(g), "root ::= \"go\" | \"gold\" | \"\" | \"go\" | \"a\\\"\\\\\\nb\" | "
                                        "\"gr\xc3\xbcn\" | \"golden\"\n"));
-    CHECK(!awq__gr_start(&ctx, g, &start) && start > 0);
+    start = g->start;
+    CHECK(start > 0);
     CHECK(awq__gr_accepts(g, start) && !awq__gr_ends(g, start)); /* "" is a choice, others are longer */
     CHECK(!awq__gr_walk(&ctx, g, start, "gold", 4, &s) && awq__gr_accepts(g, s) && !awq__gr_ends(g, s));
     CHECK(!awq__gr_walk(&ctx, g, start, "golden", 6, &s) && awq__gr_accepts(g, s) && awq__gr_ends(g, s));
@@ -358,7 +359,7 @@ static void test_no_dead_ends(void)
         memset(&ctx, 0, sizeof ctx);
         g = make(&ctx, grammars[i], NULL);
         for (walk = 0; g && walk < 30; walk++) {
-            awq__gr_start(&ctx, g, &s);
+            s = g->start;
             awq__gr_hold(g, s, 1);
             for (step = 0; step < 20000 && s; step++) {
                 for (c = n = 0; c < 256; c++) {
@@ -880,7 +881,7 @@ static const char *mask_text(tiny *y, const char *gbnf, int at_start)
     char *p = out;
     *out = 0;
     CHECK(!awq__gr_vocab_create(&y->ctx, y->t, 40, &v));
-    awq__gr_start(&y->ctx, g, &s);
+    s = g->start;
     check_mask(&y->ctx, g, s, at_start, v);
     CHECK(!awq__gr_mask(&y->ctx, g, s, at_start, v, mask, &count));
     for (id = 0; id < 40; id++)
@@ -974,7 +975,7 @@ static void test_small_memory(void)
             awq_grammar_desc d = desc_of(grammars[k], grammars[k] ? NULL : json_schema);
             d.memory = i ? (size_t)32 << 20 : 65536;
             CHECK(!awq_grammar_create(&ctx, &d, &g[i]));
-            awq__gr_start(&ctx, g[i], &s[i]);
+            s[i] = g[i]->start;
             awq__gr_hold(g[i], s[i], 1);
         }
         for (step = 0; step < 400; step++) {
@@ -992,7 +993,7 @@ static void test_small_memory(void)
             if (!n[0]) { /* once more from the beginning */
                 for (i = 0; i < 2; i++) {
                     awq__gr_hold(g[i], s[i], -1);
-                    awq__gr_start(&ctx, g[i], &s[i]);
+                    s[i] = g[i]->start;
                     awq__gr_hold(g[i], s[i], 1);
                 }
                 continue;
@@ -1033,7 +1034,7 @@ static void test_out_of_room(void)
     memset(&ctx, 0, sizeof ctx);
     d.memory = 65536;
     CHECK(!awq_grammar_create(&ctx, &d, &g));
-    awq__gr_start(&ctx, g, &s);
+    s = g->start;
     for (i = 0; i < 5000; i++) { /* every state is held */
         st = step_byte(&ctx, g, s, 'a', &next);
         if (st) break;

@@ -1618,10 +1618,109 @@ static void test_text(void)
     free(h);
 }
 
+/* The ids of a conversation are those of rendering it afresh, and what is computed of it stays, also where the
+   template takes thoughts out of earlier answers; another past is gone back on to where it begins. */
+static void test_history(void)
+{
+    static const char source[] =
+        "{{ bos_token }}{% for m in messages %}{{ '<|' + m.role + '|>' + m.content.split('</think>')[-1] + '<|end|>' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% if open %}{{ '<think>' }}{% endif %}{% endif %}";
+    static const char *const questions[] = {"Where is the mill?", "Who works there?", "Why?", "And then?"};
+    awq_message talk[8];
+    awq_template_desc chat;
+    awq_generate_desc d;
+    awq_session *s;
+    awq_runner *run;
+    awq_model *m = NULL;
+    awq_ctx ctx;
+    char answer[4][4200];
+    heard *h = (heard *)calloc(1, sizeof *h);
+    int64_t held = 0;
+    int turn, open;
+    memset(&ctx, 0, sizeof ctx);
+    memset(&d, 0, sizeof d);
+    memset(&chat, 0, sizeof chat);
+    CHECK(awq_model_load(&ctx, DEMO, NULL, &m) == AWQ_OK);
+    run = runner(&ctx, m, 64, 0, 0);
+    s = session(&ctx, run, 512);
+    d.messages = talk;
+    d.max_tokens = 12;
+    d.on_text = on_text;
+    d.user = h;
+    d.chat_template = source;
+    d.chat = &chat;
+    for (open = 0; open < 2; open++)
+        for (turn = 0; turn < 4; turn++) {
+            int32_t *ids = NULL;
+            size_t n = 0;
+            chat.variables = open ? "{\"open\": true}" : NULL;
+            memset(talk + 2 * turn, 0, 2 * sizeof *talk);
+            memset(h, 0, sizeof *h);
+            talk[2 * turn].role = "user";
+            talk[2 * turn].content = questions[turn];
+            d.n_messages = (size_t)(2 * turn + 1);
+            CHECK_MSG(awq_ask(&ctx, s, &d) == AWQ_OK, "%s", ctx.err.text);
+            CHECK(awq__encode_messages(&ctx, m->tokenizer, &d, &ids, &n) == AWQ_OK);
+            CHECK((int64_t)n == awq_session_position(s) && !memcmp(ids, awq_session_ids(s), n * sizeof *ids));
+            if (turn && !open) CHECK_MSG(s->kv.len >= held - 1, "%d of %d kept", (int)s->kv.len, (int)held);
+            awq__free(&ctx, ids);
+            finish(&ctx, run, AWQ_NO_BUDGET);
+            held = awq_session_position(s);
+            snprintf(answer[turn], sizeof answer[turn], open ? "<think>%s</think>Yes." : "<think>no</think>%s", h->text);
+            talk[2 * turn + 1].role = "assistant";
+            talk[2 * turn + 1].content = answer[turn];
+        }
+    close_all(&ctx, run);
+    CHECK(awq_model_free(&ctx, m) == AWQ_OK && ctx.memory_used == 0);
+    free(h);
+}
+
+/* what ends an answer where no file says so: the token that the template puts behind one */
+static void test_turn_end(void)
+{
+    static const struct {
+        const char *source, *token;
+    } cases[] = {{"{% for m in messages %}{{ m.content }}\n <|user|>{% endfor %}", "<|user|>"},
+                 {"{% for m in messages %}{{ m.content|trim + eos_token }}{% endfor %}", "<|end|>"},
+                 {"{% for m in messages %}{{ m.content }}\n\n### {% endfor %}", NULL},
+                 {"{% for m in messages %}{{ m.content }}{% endfor %}", NULL}, {"none", NULL},
+                 {"{{ raise_exception('no') }}", NULL}};
+    awq_message talk = {"user", "Where is the mill?", NULL};
+    awq_generate_desc d;
+    awq_generate_result r, end;
+    awq_model *m = NULL;
+    awq_ctx ctx;
+    int32_t id, ids[200];
+    size_t i;
+    memset(&ctx, 0, sizeof ctx);
+    memset(&d, 0, sizeof d);
+    CHECK(awq_model_load(&ctx, DEMO, NULL, &m) == AWQ_OK);
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        d.chat_template = cases[i].source;
+        CHECK(awq__turn_end(&ctx, m->tokenizer, &d, &id) == AWQ_OK && !ctx.err.text[0]);
+        CHECK_MSG(id == (cases[i].token ? awq_tokenizer_find(m->tokenizer, cases[i].token) : -1), "%s: %d", cases[i].source,
+                  (int)id);
+    }
+    d.chat_template = NULL;
+    d.messages = &talk;
+    d.n_messages = 1;
+    d.max_tokens = 200;
+    d.out_ids = ids;
+    CHECK(awq_generate(&ctx, m, &d, &end) == AWQ_OK && end.reason == AWQ_STOP_EOS);
+    m->config.n_eos = 0; /* as if no file had named it */
+    ((awq_tokenizer *)(uintptr_t)m->tokenizer)->eos = -1;
+    d.chat_template = "<|begin|><|user|>{{ messages[0].content }}<|end|><|assistant|>{% for m in messages[1:] %}"
+                      "{{ m.content }}<|end|>{% endfor %}";
+    CHECK(awq_generate(&ctx, m, &d, &r) == AWQ_OK && r.reason == AWQ_STOP_EOS && r.tokens == end.tokens);
+    d.ignore_eos = 1;
+    CHECK(awq_generate(&ctx, m, &d, &r) == AWQ_OK && r.reason == AWQ_STOP_LENGTH);
+    CHECK(awq_model_free(&ctx, m) == AWQ_OK && ctx.memory_used == 0);
+}
+
 static void test_messages(void)
 {
-    awq_message talk[4] = {{"user", "Where is the mill?"}, {"assistant", NULL}, {"user", "Who works there?"},
-                           {"user", "no"}};
+    awq_message talk[4] = {{"user", "Where is the mill?", NULL}, {"assistant", NULL, NULL},
+                           {"user", "Who works there?", NULL}, {"user", "no", NULL}};
     awq_ctx ctx;
     awq_model *m = NULL;
     awq_runner *run;
@@ -1963,7 +2062,7 @@ static void test_damage(void)
 static awq_status everything(awq_ctx *ctx, const awq_model *m)
 {
     static const char *const stop[] = {"never said", "nor this"}, *const texts[] = {"abc", "xyz the mill"};
-    awq_message talk = {"user", "where is it"};
+    awq_message talk = {"user", "where is it", NULL};
     awq_runner *r = NULL;
     awq_session *s = NULL, *copy = NULL;
     awq_session_desc sd;
@@ -2630,6 +2729,8 @@ int main(int argc, char **argv)
     RUN(test_waiting);
     RUN(test_overflow);
     RUN(test_text);
+    RUN(test_history);
+    RUN(test_turn_end);
     RUN(test_messages);
     RUN(test_state);
     RUN(test_damage);

@@ -6,7 +6,8 @@
 #include "test.h"
 
 static const awq_message talk[] = {
-    {"system", "Be brief."}, {"user", "Hi"}, {"assistant", "Hello, you!\n"}, {"user", " caf\xc3\xa9? "}};
+    {"system", "Be brief.", NULL}, {"user", "Hi", NULL}, {"assistant", "Hello, you!\n", NULL},
+    {"user", " caf\xc3\xa9? ", NULL}};
 
 static const char chatml[] =
     "{%- if messages[0].role != 'system' %}{{- '<|im_start|>system\\nA default.<|im_end|>\\n' }}"
@@ -391,6 +392,9 @@ static void test_constructs(void)
         {"{% set ns = namespace() %}{% set ns.x = 1 %}{{ ns.x }}{% set ns.x %}block{% endset %}{{ ns.x }"
          "}",
          "1block"},
+        {"{{ '<'|safe ~ '&' }} {{ 'a'|safe == 'a' }} {{ '<b>'|safe + '<\\'&\"' + '>'|safe }} {{ ('<' + '>'|safe) + '&' }}"
+         " {{ 'x' in ['x'|safe] }}",
+         "<& True <b>&lt;&#39;&amp;&#34;> &lt;>&amp; True"},
         {"{{ 'a'|safe }} {{ ('a'|safe)|length if false }} {% set z = '<x>'|safe %}{{ z }}",
          "a  <x>"},
         {"{{ messages.0.role }} {{ messages[0]['role'] }} {{ [[1,2],[3,4]].1.0 }}",
@@ -579,7 +583,7 @@ static void test_whitespace(void)
 
 static void test_templates(void)
 {
-    static const awq_message turns[] = {{"user", "a"}, {"user", "b"}};
+    static const awq_message turns[] = {{"user", "a", NULL}, {"user", "b", NULL}};
     awq_template_desc d;
     char out[4096];
     expect(chatml, "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
@@ -702,8 +706,8 @@ static void test_unsupported(void)
         {"{{ [1]|select }}", "generator is not"}, {"{{ {}.items() }}", "view of a dict is not"},
         {"{{ range }}", "function is not"}, {"{{ range(2) }}", "range is not"},
         {"{{ namespace() }}", "namespace"},
-        {"{{ {}.keys() == {}.keys() }}", "views"}, {"{{ 'a'|safe ~ 'b' }}", "marked safe"},
-        {"{{ 'a'|safe == 'a' }}", "marked safe"}, {"{{ ('a'|safe)[0] }}", "marked safe"},
+        {"{{ {}.keys() == {}.keys() }}", "views"}, {"{{ 'a'|safe|trim }}", "marked safe"},
+        {"{{ 'a'|safe * 2 }}", "marked safe"}, {"{{ ('a'|safe)[0] }}", "marked safe"},
         {"{% set g = [1, 2]|select %}{% for x in g %}{% break %}{% endfor %}{{ g|list }}", "left"},
         {"{{ 1.5|round(-1) }}", "precision"},
         {"{{ strftime_now('%Q') }}", "'%Q'"}, {"{{ 1 is sameas 1 }}", "sameas"},
@@ -790,6 +794,7 @@ static void test_long(void)
     memset(&ctx, 0, sizeof ctx);
     memset(&d, 0, sizeof d);
     d.add_generation_prompt = 1;
+    memset(&one, 0, sizeof one);
     one.role = "user";
     one.content = big;
     CHECK(!awq_template_render(&ctx, inst, &one, 1, &d, &text, NULL) && strstr(text, big));
@@ -818,7 +823,7 @@ static void test_long(void)
 
 static void test_arguments(void)
 {
-    static const awq_message bad[] = {{"user", "x"}, {"user", NULL}};
+    static const awq_message bad[] = {{"user", "x", NULL}, {"user", NULL, NULL}};
     awq_template_desc d;
     awq_ctx ctx;
     char *text = NULL;
@@ -835,6 +840,50 @@ static void test_arguments(void)
     awq_text_free(&ctx, text);
     awq_text_free(&ctx, NULL);
     CHECK(ctx.memory_used == 0);
+}
+
+/* members of messages, tools and variables from JSON */
+static void test_json(void)
+{
+    static const awq_message calls[] = {
+        {"user", "Add.", NULL},
+        {"assistant", NULL,
+         "{\"content\": null, \"tool_calls\": [{\"function\": {\"name\": \"add\", \"arguments\": {\"a\": 1.0, \"b\": -2, "
+         "\"c\": \"\\u00e9<\", \"d\": [true, false, null]}}}]}"},
+        {"tool", "3", "{\"name\": \"add\", \"role\": \"ipython\", \"name\": \"sub\"}"}};
+    static const char source[] =
+        "{% for t in tools %}{{ t|tojson }};{% endfor %}{% for m in messages %}{{ m.role }}:{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}{{ c.function.name }}({{ c.function.arguments|tojson }})"
+        "{{ c.function.arguments }}{% endfor %}{% if m.name %}{{ m }}{% endif %};{% endfor %}{{ x.y }}{{ tools is none }}";
+    static const struct {
+        const char *extra, *tools, *variables, *error;
+    } bad[] = {{"{\"a\": }", NULL, NULL, "extra of message 0"}, {"[]", NULL, NULL, "extra of message 0: expected a JSON object"},
+               {NULL, "{}", NULL, "tools of the chat template: expected a JSON list"}, {NULL, "[", NULL, "tools of"},
+               {NULL, NULL, "3", "variables of the chat template: expected a JSON object"}, {NULL, NULL, "", "variables"}};
+    awq_message one = {"user", NULL, NULL};
+    awq_template_desc d;
+    char buffer[2048];
+    size_t i;
+    memset(&d, 0, sizeof d);
+    d.tools = " [{\"type\": \"function\"}, 1] ";
+    d.variables = "{\"x\": {\"y\": 7}, \"bos_token\": \"b\"}";
+    CHECK(!render(source, calls, 3, &d, buffer, sizeof buffer));
+    CHECK_MSG(!strcmp(buffer, "{\"type\": \"function\"};1;user:Add.;assistant:Noneadd({\"a\": 1.0, \"b\": -2, \"c\": "
+                              "\"\xc3\xa9<\", \"d\": [true, false, null]}){'a': 1.0, 'b': -2, 'c': '\xc3\xa9<', 'd': "
+                              "[True, False, None]};ipython:3{'role': 'ipython', 'content': '3', 'name': 'sub'};"
+                              "7False"), "%s", buffer);
+    d.tools = NULL;
+    CHECK(!render("{{ tools }}{{ bos_token }}{{ x }}", NULL, 0, &d, buffer, sizeof buffer));
+    CHECK(!strcmp(buffer, "Noneb{'y': 7}"));
+    for (i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        memset(&d, 0, sizeof d);
+        one.content = "x";
+        one.extra = bad[i].extra;
+        d.tools = bad[i].tools;
+        d.variables = bad[i].variables;
+        CHECK_MSG(render("", &one, 1, &d, buffer, sizeof buffer) == AWQ_E_FORMAT && strstr(buffer, bad[i].error), "%s",
+                  buffer);
+    }
 }
 
 static void test_allocations(void)
@@ -857,6 +906,8 @@ static void test_allocations(void)
             memset(&ctx, 0, sizeof ctx);
             memset(&d, 0, sizeof d);
             ctx.allocator = fail_allocator(&f);
+            d.tools = "[{\"a\": [1, \"x\"]}]";
+            d.variables = "{\"b\": {\"c\": 1.5}}";
             st = awq_template_render(&ctx, sources[i], talk, 4, &d, &text, &bytes);
             CHECK_MSG(st == AWQ_OK || (st == AWQ_E_MEMORY && !text), "%ld: %s", k, ctx.err.text);
             awq_text_free(&ctx, text);
@@ -902,6 +953,7 @@ static void test_chat_json(void)
             for (; m && n < 16; m = awq__json_next(&j, m), n++) {
                 messages[n].role = awq__json_str(&j, awq__json_get(&j, m, "role"), NULL);
                 messages[n].content = awq__json_str(&j, awq__json_get(&j, m, "content"), NULL);
+                messages[n].extra = NULL;
             }
             d.add_generation_prompt = plus != NULL;
             st = awq_template_render(&ctx, source, messages, n, &d, &text, &bytes);
@@ -938,6 +990,7 @@ int main(int argc, char **argv)
     RUN(test_limits);
     RUN(test_long);
     RUN(test_arguments);
+    RUN(test_json);
     RUN(test_allocations);
     RUN(test_chat_json);
     return TEST_END();

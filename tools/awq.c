@@ -52,7 +52,7 @@ typedef struct options {
     int n_positional;
     list calib, keep, stop, choice;
     const char *output, *layout, *method, *prompt, *text, *file, *ids, *tokens, *baseline, *messages, *dequantize, *shape, *schema, *grammar;
-    const char *system;
+    const char *system, *think, *chat_template;
     long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, head_bits, sessions;
     double temp, top_p, min_p, repeat_penalty;
     int symmetric, no_clip, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, mask_answers, ignore_eos;
@@ -63,6 +63,9 @@ typedef struct app {
     awq_ctx ctx;
     awq_pool *pool;
     awq_grammar *grammar; /* of awq run */
+    char *chat_template;  /* of --template; NULL: the model's own */
+    awq_template_desc chat;
+    int think, opens, strips; /* --think; prompts end with <think>; the template takes thoughts from earlier answers */
     options o;
     double last_shown;
     int tty, line_open;
@@ -144,7 +147,8 @@ static const struct {
      "awq quantize SmolLM2-135M -o SmolLM2-135M-awq --calib wiki.txt"},
     {"convert", "SRC -o DST --layout L | --dequantize fp16|bf16|fp32", "awq convert SmolLM2-awq -o SmolLM2-ct --layout "
      "compressed-tensors"},
-    {"run", "MODEL [-p TEXT] [--chat [--system TEXT]] [-n N] [--sessions N] [--ctx N] [--stop TEXT ...] [--ignore-eos]\n"
+    {"run", "MODEL [-p TEXT] [--chat [--system TEXT] [--think show|hide|off] [--template FILE]] [-n N] [--sessions N]\n"
+     "       [--ctx N] [--stop TEXT ...] [--ignore-eos]\n"
      "       [--temp T --top-k K --top-p P --min-p P --repeat-penalty R --seed S]\n"
      "       [--schema FILE.json | --grammar FILE.gbnf | --choice TEXT ...]\n"
      "       --chat without -p reads a question a line; /help there lists commands. --sessions: N answers at once",
@@ -153,7 +157,9 @@ static const struct {
      "awq eval SmolLM2-awq --text wiki.test.txt --baseline SmolLM2-135M"},
     {"inspect", "MODEL | FILE.safetensors", "awq inspect SmolLM2-awq"},
     {"tokenize", "MODEL --text T | --file F | --ids 1,2,3 [--no-special]", "awq tokenize SmolLM2-135M --text 'Hello'"},
-    {"template", "MODEL --messages FILE.json [--generation-prompt]", "awq template SmolLM2-135M --messages chat.json"},
+    {"template", "MODEL --messages FILE.json [--generation-prompt] [--template FILE]\n"
+     "       FILE.json: a list of messages, or {\"messages\": [...], \"tools\": [...], other variables}",
+     "awq template SmolLM2-135M --messages chat.json"},
     {"logits", "MODEL --tokens 1,2,3 -o FILE.safetensors", "awq logits SmolLM2-awq --tokens 1,2,3 -o logits.safetensors"},
     {"bench", "MODEL [-n N]", "awq bench SmolLM2-awq"},
     {"doctor", "", "awq doctor"},
@@ -201,6 +207,7 @@ static int parse(app *a, int argc, char **argv)
         {"--min-p", REAL, &o->min_p}, {"--repeat-penalty", REAL, &o->repeat_penalty}, {"--system", TEXT, &o->system},
         {"--ignore-eos", FLAG, &o->ignore_eos}, {"--text", TEXT, &o->text}, {"--file", TEXT, &o->file},
         {"--ids", TEXT, &o->ids}, {"--tokens", TEXT, &o->tokens}, {"--no-special", FLAG, &o->no_special},
+        {"--think", TEXT, &o->think}, {"--template", TEXT, &o->chat_template},
         {"--messages", TEXT, &o->messages}, {"--generation-prompt", FLAG, &o->generation_prompt},
         {"--ctx", LONG, &o->ctx_len}, {"--sessions", LONG, &o->sessions},
         {"--schema", TEXT, &o->schema}, {"--grammar", TEXT, &o->grammar}, {"--choice", LIST, &o->choice}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
@@ -411,30 +418,95 @@ static int cmd_convert(app *a)
     return 0;
 }
 
+/* An answer as it is made. A chat's may begin with thoughts, <think>...</think>, that are told apart. */
+enum { THINK_SHOW, THINK_HIDE, THINK_OFF };
+enum { AT_START, IN_THOUGHTS, BEHIND_THOUGHTS, IN_TEXT };
+
 typedef struct answer {
-    awq__text text;
+    awq__text all; /* thoughts, tags and text */
     app *a;
-    int show; /* while it is made */
+    int show;      /* while it is made */
+    int at;        /* which part of it all[seen] is in */
+    size_t seen, thoughts, n_thoughts, text; /* text: where it begins; n_thoughts: bytes */
 } answer;
+
+static const char *answer_text(const answer *r) { return r->all.data ? r->all.data + r->text : ""; }
+
+/* bytes at the end of s that may be the beginning of a tag */
+static size_t half_tag(const char *s, size_t n, const char *tag)
+{
+    size_t k = strlen(tag) - 1;
+    while (k && (k > n || memcmp(s + n - k, tag, k))) k--;
+    return k;
+}
+
+static void answer_put(const answer *r, const char *s, size_t n, int thought)
+{
+    if (r->show && !(thought && r->a->think)) fwrite(s, 1, n, stdout);
+}
+
+static void answer_mark(answer *r, int begin) /* around thoughts: dimmed on a terminal */
+{
+    const char *mark = begin ? "<think>" : "</think>";
+    if (isatty(fileno(stdout))) mark = begin ? "\033[2m" : "\033[0m";
+    answer_put(r, mark, strlen(mark), 1);
+    if (!begin) answer_put(r, "\n\n", 2, 1);
+    r->at = begin ? IN_THOUGHTS : BEHIND_THOUGHTS;
+}
+
+/* shows what has come; last: nothing more will */
+static void answer_look(answer *r, int last)
+{
+    const char *s = r->all.data ? r->all.data : "", *tag;
+    size_t n = r->all.len, k;
+    if (r->at == AT_START) {
+        k = strspn(s, " \n");
+        if (n - k >= 7 && !memcmp(s + k, "<think>", 7)) {
+            r->seen = r->thoughts = k + 7;
+            answer_mark(r, 1);
+        } else if (last || half_tag(s + k, n - k, "<think>") < n - k) r->at = IN_TEXT;
+    }
+    if (r->at == IN_THOUGHTS) {
+        tag = strstr(s + r->seen, "</think>");
+        k = tag ? (size_t)(tag - s) : last ? n : n - half_tag(s + r->seen, n - r->seen, "</think>");
+        answer_put(r, s + r->seen, k - r->seen, 1);
+        r->n_thoughts = k - r->thoughts;
+        r->seen = r->text = tag ? k + 8 : k;
+        if (tag) answer_mark(r, 0);
+        else if (last && isatty(fileno(stdout))) answer_put(r, "\033[0m", 4, 1);
+    }
+    if (r->at == BEHIND_THOUGHTS) {
+        r->seen = r->text = r->seen + strspn(s + r->seen, "\n");
+        if (r->seen < n) r->at = IN_TEXT;
+    }
+    if (r->at == IN_TEXT) {
+        answer_put(r, s + r->seen, n - r->seen, 0);
+        r->seen = n;
+    }
+    if (r->show) fflush(stdout);
+}
 
 static int on_text(void *user, const char *text, size_t bytes)
 {
     answer *r = (answer *)user;
-    awq__text_add(&r->a->ctx, &r->text, text, bytes);
-    if (r->show) {
-        fwrite(text, 1, bytes, stdout);
-        fflush(stdout);
-    }
+    awq__text_add(&r->a->ctx, &r->all, text, bytes);
+    answer_look(r, 0);
     return interrupted != 0;
+}
+
+static void answer_new(app *a, answer *r)
+{
+    memset(r, 0, sizeof *r);
+    r->a = a;
+    r->show = !a->o.json;
+    r->at = a->o.chat ? AT_START : IN_TEXT;
+    if (a->o.chat && a->opens) answer_mark(r, 1);
 }
 
 static void fill_generate(app *a, awq_generate_desc *d, answer *r)
 {
     options *o = &a->o;
     memset(d, 0, sizeof *d);
-    memset(r, 0, sizeof *r);
-    r->a = a;
-    r->show = !o->json;
     d->max_tokens = o->n > 0 ? o->n : 128;
     d->sampling.temperature = (float)o->temp;
     d->sampling.top_k = (int)o->top_k;
@@ -448,14 +520,24 @@ static void fill_generate(app *a, awq_generate_desc *d, answer *r)
     d->grammar = a->grammar;
     d->on_text = on_text;
     d->user = r;
+    d->chat_template = a->chat_template;
+    d->chat = &a->chat;
 }
 
 static double per_second(int64_t n, double seconds) { return seconds > 0 ? (double)n / seconds : 0; }
 
-/* ", "key": value" for every number of an answer */
-static void json_result(const awq_generate_result *r)
+/* {"thinking" (if there was any), "text", and every number of an answer; } is left to the caller */
+static void json_answer(const answer *a, const awq_generate_result *r)
 {
     static const char *const reasons[] = {"length", "eos", "string", "caller", "context", "grammar", "failed"};
+    const char *s = a->all.data ? a->all.data + a->thoughts : "";
+    size_t n = a->n_thoughts;
+    while (n && *s == '\n') s++, n--;
+    while (n && s[n - 1] == '\n') n--;
+    printf("{");
+    if (a->n_thoughts) printf("\"thinking\": "), json_string(s, n), printf(", ");
+    printf("\"text\": ");
+    json_string(answer_text(a), a->all.len - a->text);
     printf(", \"tokens\": %lld, \"prompt_tokens\": %lld, \"cached_tokens\": %lld, \"decode_tokens_per_s\": %.2f, "
            "\"prefill_tokens_per_s\": %.2f, \"stop\": \"%s\", \"complete\": %s", (long long)r->tokens,
            (long long)r->prompt_tokens, (long long)r->cached_tokens, per_second(r->tokens, r->decode_seconds),
@@ -463,31 +545,116 @@ static void json_result(const awq_generate_result *r)
            r->complete ? "true" : "false");
 }
 
-/* [{"role", "content"}], or that as "messages" of an object; the texts are j's, the list the caller's to free */
-static int read_messages(app *a, const char *path, awq__json *j, awq_message **messages, size_t *n)
+/* What chat templates are rendered over: [message, ...] or {"messages": [...], "tools": [...], other variables}. */
+typedef struct conversation {
+    awq__arena arena; /* owns everything below */
+    awq_message *messages;
+    size_t n;
+    awq_template_desc with;
+} conversation;
+
+/* JSON of a node, or of the members of an object but for messages and tools */
+static const char *json_of(app *a, awq__arena *arena, const awq__json *j, uint32_t node, int others)
 {
-    awq_message *m = NULL;
-    size_t count = 0;
-    uint32_t list, i;
+    awq__text t = {NULL, 0, 0, 0};
+    const char *text = NULL;
+    uint32_t i;
+    if (!others) awq__json_write(&a->ctx, &t, j, node);
+    else awq__text_str(&a->ctx, &t, "{");
+    for (i = others ? awq__json_first(j, node) : 0; i; i = awq__json_next(j, i)) {
+        const char *key = awq__json_key(j, i);
+        if (!strcmp(key, "messages") || !strcmp(key, "tools")) continue;
+        awq__text_str(&a->ctx, &t, t.len > 1 ? ", " : "");
+        awq__json_quote(&a->ctx, &t, key, strlen(key));
+        awq__text_str(&a->ctx, &t, ": ");
+        awq__json_write(&a->ctx, &t, j, i);
+    }
+    if (others) awq__text_str(&a->ctx, &t, "}");
+    if (!t.failed) text = awq__arena_text(&a->ctx, arena, t.data, t.len);
+    awq__text_free(&a->ctx, &t);
+    return text;
+}
+
+static int read_message(app *a, const char *path, const awq__json *j, uint32_t node, awq__arena *arena, awq_message *m)
+{
+    uint32_t part[2], i, more = 0;
+    part[0] = awq__json_get(j, node, "role");
+    part[1] = awq__json_get(j, node, "content");
+    for (i = awq__json_first(j, node); i; i = awq__json_next(j, i))
+        if ((i != part[0] && i != part[1]) || awq__json_is(j, i) != AWQ__J_STR) more = 1;
+    if (awq__json_is(j, part[0]) != AWQ__J_STR || !(more || part[1]))
+        return refuse(a, "%s: each message wants \"role\" and \"content\"", path);
+    m->role = awq__arena_text(&a->ctx, arena, awq__json_str(j, part[0], NULL), j->nodes[part[0]].v.s.len);
+    if (awq__json_is(j, part[1]) == AWQ__J_STR)
+        m->content = awq__arena_text(&a->ctx, arena, awq__json_str(j, part[1], NULL), j->nodes[part[1]].v.s.len);
+    if (more) m->extra = json_of(a, arena, j, node, 0);
+    return m->role && (m->content || m->extra) ? 0 : failed(a);
+}
+
+static int read_conversation(app *a, const char *path, conversation *c)
+{
+    awq__json j;
+    uint32_t list = 1, tools = 0, i;
     int code = 0;
-    if (awq__json_load(&a->ctx, path, (size_t)64 << 20, j)) return failed(a);
-    list = awq__json_is(j, 1) == AWQ__J_OBJ ? awq__json_get(j, 1, "messages") : 1;
-    for (i = awq__json_first(j, list); i; i = awq__json_next(j, i)) count++;
-    m = (awq_message *)calloc(count + 1, sizeof *m);
-    if (!m) code = refuse(a, "out of memory%s", "");
-    for (count = 0, i = awq__json_first(j, list); i && !code; i = awq__json_next(j, i), count++) {
-        m[count].role = awq__json_str(j, awq__json_get(j, i, "role"), NULL);
-        m[count].content = awq__json_str(j, awq__json_get(j, i, "content"), NULL);
-        if (!m[count].role || !m[count].content)
-            code = refuse(a, "%s: each message wants \"role\" and \"content\"", path);
+    memset(c, 0, sizeof *c);
+    if (awq__json_load(&a->ctx, path, (size_t)64 << 20, &j)) return failed(a);
+    if (awq__json_is(&j, 1) == AWQ__J_OBJ) {
+        list = awq__json_get(&j, 1, "messages");
+        tools = awq__json_get(&j, 1, "tools");
+        c->with.variables = json_of(a, &c->arena, &j, 1, 1);
+        if (awq__json_is(&j, tools) != AWQ__J_NULL) c->with.tools = json_of(a, &c->arena, &j, tools, 0);
+        if (!c->with.variables) code = failed(a);
     }
-    if (code) {
-        free(m);
-        awq__json_free(&a->ctx, j);
-        return code;
+    i = awq__json_count(&j, list) + 1;
+    c->messages = (awq_message *)awq__arena_alloc(&a->ctx, &c->arena, i, sizeof *c->messages);
+    if (!code && !c->messages) code = failed(a);
+    if (!code && awq__json_is(&j, list) != AWQ__J_ARR) code = refuse(a, "%s: expected a list of messages", path);
+    for (i = awq__json_first(&j, list); i && !code; i = awq__json_next(&j, i), c->n++)
+        code = read_message(a, path, &j, i, &c->arena, &c->messages[c->n]);
+    awq__json_free(&a->ctx, &j);
+    if (code) awq__arena_free(&a->ctx, &c->arena);
+    return code;
+}
+
+/* --template, and what is to be known of the template: how thoughts go in and out of it */
+static int read_template(app *a, const awq_tokenizer *t)
+{
+    static const awq_message probe[] = {{"user", "a", NULL},
+                                        {"assistant", "<think>\n(thought)\n</think>\n\nb", NULL},
+                                        {"user", "c", NULL}};
+    const options *o = &a->o;
+    const char *source = NULL, *modes[] = {"show", "hide", "off"};
+    char *text = NULL;
+    size_t bytes, n = 0;
+    int32_t id;
+    while (o->think && a->think < 3 && strcmp(o->think, modes[a->think])) a->think++;
+    if (a->think == 3) return refuse(a, "--think %s: expected show, hide or off", o->think);
+    if (!t) return refuse(a, "%s has no tokenizer.json", o->positional[0]);
+    if (o->chat_template && awq__file_load(&a->ctx, o->chat_template, (size_t)1 << 24, &a->chat_template, &bytes))
+        return failed(a);
+    source = a->chat_template ? a->chat_template : awq_tokenizer_chat_template(t);
+    if (!source) { /* lines of text, behind BOS where this tokenizer's texts begin with it */
+        if (!o->quiet) fprintf(stderr, "%s has no chat template: the lines go to it as they are (--template FILE gives one)\n",
+                               o->positional[0]);
+        if (awq_encode(&a->ctx, t, "", 0, 1, &id, 1, &n)) return failed(a);
+        source = n ? "{{ bos_token }}{% for m in messages %}{{ m.content + '\n' }}{% endfor %}"
+                   : "{% for m in messages %}{{ m.content + '\n' }}{% endfor %}";
+        a->chat_template = (char *)awq__alloc_raw(&a->ctx, strlen(source) + 1, 1);
+        if (!a->chat_template) return failed(a);
+        strcpy(a->chat_template, source);
     }
-    *messages = m;
-    *n = count;
+    if (a->think == THINK_OFF) {
+        a->chat.enable_thinking = -1;
+        a->chat.variables = "{\"thinking\": false}"; /* what some templates call it */
+        if (!strstr(source, "thinking") && !o->quiet)
+            fprintf(stderr, "the chat template has no switch for thinking: what is thought is not shown\n");
+    }
+    if (!awq__render_with(&a->ctx, t, source, &a->chat, probe, 3, 1, &text, &bytes)) {
+        while (bytes && strchr(" \n", text[bytes - 1])) bytes--;
+        a->opens = bytes >= 7 && !memcmp(text + bytes - 7, "<think>", 7);
+        a->strips = !strstr(text, "(thought)");
+        awq_text_free(&a->ctx, text);
+    }
     return 0;
 }
 
@@ -495,11 +662,13 @@ static int read_messages(app *a, const char *path, awq__json *j, awq_message **m
    hold yet */
 typedef struct chat {
     app *a;
+    const awq_model *m;
     awq_runner *r;
     awq_session *s;
     awq_message *msgs; /* role: a constant; content: malloc */
     size_t n, cap;
     awq_generate_result last;
+    size_t thought, thoughts; /* tokens thought in the last turn, in all */
 } chat;
 
 static int chat_add(chat *c, const char *role, const char *text)
@@ -518,6 +687,7 @@ static int chat_add(chat *c, const char *role, const char *text)
     }
     if (!copy) return refuse(c->a, "out of memory%s", "");
     memcpy(copy, text, n);
+    memset(&c->msgs[c->n], 0, sizeof *c->msgs);
     c->msgs[c->n].role = role;
     c->msgs[c->n++].content = copy;
     return 0;
@@ -532,6 +702,28 @@ static void chat_drop(chat *c, size_t i) /* message i goes */
 
 static int chat_system(const chat *c) { return c->n && !strcmp(c->msgs[0].role, "system"); }
 
+/* The answer joins the conversation as the template wants it: with its thoughts, if it takes them out itself (in
+   ways of its own), else without. */
+static int chat_answered(chat *c, const answer *r)
+{
+    app *a = c->a;
+    char *whole = NULL;
+    const char *text = answer_text(r);
+    int code;
+    c->thought = 0;
+    if (r->n_thoughts && awq_encode(&a->ctx, awq_model_tokenizer(c->m), r->all.data + r->thoughts, r->n_thoughts, 0,
+                                    NULL, 0, &c->thought)) return failed(a);
+    c->thoughts += c->thought;
+    if (a->strips && r->text && r->at != IN_THOUGHTS) {
+        text = r->all.data;
+        if (a->opens && !(whole = (char *)malloc(r->all.len + 9))) return refuse(a, "out of memory%s", "");
+        if (whole) text = strcat(strcpy(whole, "<think>\n"), text);
+    }
+    code = chat_add(c, "assistant", text);
+    free(whole);
+    return code;
+}
+
 /* the user's line, and the model's answer to it */
 static int chat_turn(chat *c, const char *line)
 {
@@ -542,6 +734,7 @@ static int chat_turn(chat *c, const char *line)
     int code = chat_add(c, "user", line);
     if (code) return code;
     fill_generate(a, &d, &r);
+    answer_new(a, &r);
     interrupted = 0;
     for (;;) { /* what is oldest is forgotten when the context is full */
         d.messages = c->msgs;
@@ -555,12 +748,11 @@ static int chat_turn(chat *c, const char *line)
     while (!st && awq_session_busy(c->s)) st = awq_step(&a->ctx, c->r, NULL, 0, AWQ_NO_BUDGET, NULL);
     if (st == AWQ_E_CANCELLED) st = awq_session_stop(&a->ctx, c->s);
     if (!st) st = awq_session_answer(&a->ctx, c->s, &c->last);
-    if (!st) code = chat_add(c, "assistant", r.text.data ? r.text.data : "");
+    answer_look(&r, 1);
+    if (!st) code = chat_answered(c, &r);
     if (!a->o.json) putchar('\n');
     else if (!st) {
-        printf("{\"text\": ");
-        json_string(r.text.data ? r.text.data : "", r.text.len);
-        json_result(&c->last);
+        json_answer(&r, &c->last);
         printf("}\n");
         fflush(stdout);
     }
@@ -568,7 +760,7 @@ static int chat_turn(chat *c, const char *line)
     if (!st && !a->o.json && !a->o.quiet && c->last.reason == AWQ_STOP_CONTEXT)
         fprintf(stderr, "(the context of %lld tokens is full; --ctx N makes it larger)\n",
                 (long long)awq_session_position(c->s));
-    awq__text_free(&a->ctx, &r.text);
+    awq__text_free(&a->ctx, &r.all);
     interrupted = 0;
     if (!st) return code;
     chat_drop(c, c->n - 1); /* the question that got no answer */
@@ -582,17 +774,12 @@ static awq_status chat_write(chat *c, const char *path)
     awq_ctx *ctx = &c->a->ctx;
     awq__text t = {NULL, 0, 0, 0};
     awq_status st;
-    size_t i, k;
+    size_t i;
     awq__text_str(ctx, &t, "[");
     for (i = 0; i < c->n; i++) {
-        awq__textf(ctx, &t, "%s\n  {\"role\": \"%s\", \"content\": \"", i ? "," : "", c->msgs[i].role);
-        for (k = 0; c->msgs[i].content[k]; k++) {
-            unsigned char ch = (unsigned char)c->msgs[i].content[k];
-            if (ch == '"' || ch == '\\') awq__textf(ctx, &t, "\\%c", ch);
-            else if (ch < 0x20) awq__textf(ctx, &t, "\\u%04x", ch);
-            else awq__text_add(ctx, &t, c->msgs[i].content + k, 1);
-        }
-        awq__text_str(ctx, &t, "\"}");
+        awq__textf(ctx, &t, "%s\n  {\"role\": \"%s\", \"content\": ", i ? "," : "", c->msgs[i].role);
+        awq__json_quote(ctx, &t, c->msgs[i].content, strlen(c->msgs[i].content));
+        awq__text_str(ctx, &t, "}");
     }
     awq__text_str(ctx, &t, "\n]\n");
     st = t.failed ? AWQ_E_MEMORY : awq__file_save(ctx, path, t.data, t.len);
@@ -611,17 +798,17 @@ static const char *chat_role(const char *role) /* as a constant, NULL: not one *
 
 static int chat_read(chat *c, const char *path)
 {
-    awq__json j;
-    awq_message *msgs = NULL;
-    size_t n = 0, i;
-    int code = read_messages(c->a, path, &j, &msgs, &n);
+    conversation read;
+    size_t i;
+    int code = read_conversation(c->a, path, &read);
     if (code) return code;
-    for (i = 0; !code && i < n; i++)
-        if (!chat_role(msgs[i].role)) code = refuse(c->a, "a message of role \"%s\"", msgs[i].role);
+    for (i = 0; !code && i < read.n; i++)
+        if (!chat_role(read.messages[i].role) || !read.messages[i].content)
+            code = refuse(c->a, "a message of role \"%s\"", read.messages[i].role);
     while (!code && c->n) chat_drop(c, c->n - 1);
-    for (i = 0; !code && i < n; i++) code = chat_add(c, chat_role(msgs[i].role), msgs[i].content);
-    free(msgs);
-    awq__json_free(&c->a->ctx, &j);
+    for (i = 0; !code && i < read.n; i++)
+        code = chat_add(c, chat_role(read.messages[i].role), read.messages[i].content);
+    awq__arena_free(&c->a->ctx, &read.arena);
     return code;
 }
 
@@ -634,6 +821,8 @@ static void chat_stats(const chat *c)
     fprintf(stderr, "last turn: %lld tokens read (%.1f per second), %lld answered (%.1f per second)\n",
             (long long)r->prompt_tokens, per_second(r->prompt_tokens - r->cached_tokens, r->prefill_seconds),
             (long long)r->tokens, per_second(r->tokens, r->decode_seconds));
+    if (c->thoughts) fprintf(stderr, "thoughts: %llu of them, %llu tokens in all turns\n", (unsigned long long)c->thought,
+                             (unsigned long long)c->thoughts);
 }
 
 /* a line that begins with '/'; the chat goes on whatever comes of it. 1: leave */
@@ -696,6 +885,7 @@ static int run_chat(app *a, const awq_model *m)
     memset(&c, 0, sizeof c);
     memset(&sd, 0, sizeof sd);
     c.a = a;
+    c.m = m;
     sd.max_tokens = a->o.ctx_len;
     if (awq_runner_create(&a->ctx, m, NULL, &c.r) || awq_session_create(&a->ctx, c.r, &sd, &c.s)) code = failed(a);
     if (!code && a->o.system) code = chat_add(&c, "system", a->o.system);
@@ -726,8 +916,8 @@ static void show_voices(app *a, awq_session **s, answer *r, int n)
     int i;
     for (i = 0; i < n; i++) { /* a line each, rewritten in place: the end of its text */
         awq_generate_result g;
-        const char *text = r[i].text.data ? r[i].text.data : "", *p;
-        size_t from = r[i].text.len > 56 ? r[i].text.len - 56 : 0;
+        const char *text = r[i].all.data ? r[i].all.data : "", *p;
+        size_t from = r[i].all.len > 56 ? r[i].all.len - 56 : 0;
         memset(&g, 0, sizeof g);
         awq_session_answer(&a->ctx, s[i], &g);
         while (((unsigned char)text[from] & 0xc0) == 0x80) from++;
@@ -757,7 +947,8 @@ static int run_voices(app *a, const awq_model *m, awq_generate_desc *desc)
     st = awq_runner_create(&a->ctx, m, NULL, &runner);
     for (i = 0; !st && i < n; i++) {
         awq_generate_desc d = *desc;
-        r[i].a = a;
+        answer_new(a, &r[i]);
+        r[i].show = 0;
         d.user = &r[i];
         d.sampling.seed += (uint64_t)i;
         st = awq_session_create(&a->ctx, runner, &sd, &s[i]);
@@ -781,13 +972,14 @@ static int run_voices(app *a, const awq_model *m, awq_generate_desc *desc)
             break;
         }
         tokens += g.tokens;
+        answer_look(&r[i], 1);
         if (a->o.json) {
-            printf("%s{\"text\": ", i ? ", " : "");
-            json_string(r[i].text.data ? r[i].text.data : "", r[i].text.len);
-            json_result(&g);
+            printf(i ? ", " : "");
+            json_answer(&r[i], &g);
             printf("}");
         } else printf("--- %d: %lld tokens, %.1f per second\n%s\n", i + 1, (long long)g.tokens,
-                      per_second(g.tokens, g.decode_seconds), r[i].text.data ? r[i].text.data : "");
+                      per_second(g.tokens, g.decode_seconds), a->think ? answer_text(&r[i]) : r[i].all.data ?
+                      r[i].all.data : "");
     }
     if (!code && a->o.json) printf("], \"tokens\": %lld, \"tokens_per_s\": %.2f}\n", (long long)tokens,
                                    per_second(tokens, awq__now() - began));
@@ -795,7 +987,7 @@ static int run_voices(app *a, const awq_model *m, awq_generate_desc *desc)
                                            (long long)tokens, per_second(tokens, awq__now() - began));
     for (i = 0; i < n; i++) {
         awq_session_free(&a->ctx, s[i]);
-        awq__text_free(&a->ctx, &r[i].text);
+        awq__text_free(&a->ctx, &r[i].all);
     }
     awq_runner_free(&a->ctx, runner);
     free(r);
@@ -836,10 +1028,9 @@ static int cmd_run(app *a)
     if (need_model(a)) return EXIT_FAILED;
     if (a->o.sessions < 0 || a->o.sessions > MAX_SESSIONS) return refuse(a, "--sessions wants 1 to 1024%s", "");
     if ((code = read_grammar(a)) != 0) return code;
-    if ((code = load(a, a->o.positional[0], 0, &m)) != 0) {
-        awq_grammar_free(&a->ctx, a->grammar);
-        return code;
-    }
+    if ((code = load(a, a->o.positional[0], 0, &m)) == 0 && a->o.chat) code = read_template(a, awq_model_tokenizer(m));
+    memset(&out, 0, sizeof out);
+    memset(message, 0, sizeof message);
     fill_generate(a, &d, &out);
     d.prompt = a->o.prompt ? a->o.prompt : "";
     if (a->o.chat && a->o.prompt) { /* one question of a chat */
@@ -851,17 +1042,18 @@ static int cmd_run(app *a)
         d.messages = a->o.system ? message : message + 1;
         d.n_messages = a->o.system ? 2 : 1;
     }
-    if (a->o.chat && !a->o.prompt) code = run_chat(a, m);
+    if (code) {
+    } else if (a->o.chat && !a->o.prompt) code = run_chat(a, m);
     else if (a->o.sessions) code = run_voices(a, m, &d);
     else {
         if (!a->o.json && d.prompt) printf("%s", d.prompt);
-        if (awq_generate(&a->ctx, m, &d, &r)) {
+        answer_new(a, &out);
+        if (awq_generate(&a->ctx, m, &d, &r)) code = failed(a);
+        answer_look(&out, 1);
+        if (code) {
             if (!a->o.json) putchar('\n');
-            code = failed(a);
         } else if (a->o.json) {
-            printf("{\"text\": ");
-            json_string(out.text.data ? out.text.data : "", out.text.len);
-            json_result(&r);
+            json_answer(&out, &r);
             printf("}\n");
         } else {
             putchar('\n');
@@ -872,7 +1064,8 @@ static int cmd_run(app *a)
         }
         if (!code && interrupted) code = EXIT_INTERRUPTED;
     }
-    awq__text_free(&a->ctx, &out.text);
+    awq__text_free(&a->ctx, &out.all);
+    awq__free(&a->ctx, a->chat_template);
     awq_grammar_free(&a->ctx, a->grammar);
     awq_model_free(&a->ctx, m);
     return code;
@@ -1068,28 +1261,28 @@ static int cmd_template(app *a)
 {
     options *o = &a->o;
     awq_tokenizer *t = NULL;
-    awq__json j;
-    awq_message *m = NULL;
-    char *text = NULL;
-    size_t n = 0, bytes = 0;
-    int code;
+    conversation c;
+    char *text = NULL, *source = NULL;
+    size_t bytes = 0;
+    int code = 0;
     if (need_model(a)) return EXIT_FAILED;
     if (!o->messages) return refuse(a, "awq template wants --messages FILE.json%s", "");
+    memset(&c, 0, sizeof c);
     if (awq_tokenizer_load(&a->ctx, o->positional[0], &t)) return failed(a);
-    if ((code = read_messages(a, o->messages, &j, &m, &n)) != 0) {
-        awq_tokenizer_free(&a->ctx, t);
-        return code;
-    }
-    if (!awq_tokenizer_chat_template(t)) code = refuse(a, "%s has no chat template", o->positional[0]);
-    if (!code && awq__render(&a->ctx, t, m, n, o->generation_prompt, &text, &bytes)) code = failed(a);
+    if (o->chat_template && awq__file_load(&a->ctx, o->chat_template, (size_t)1 << 24, &source, &bytes)) code = failed(a);
+    if (!code && !source && !awq_tokenizer_chat_template(t))
+        code = refuse(a, "%s has no chat template", o->positional[0]);
+    if (!code) code = read_conversation(a, o->messages, &c);
+    if (!code && awq__render_with(&a->ctx, t, source, &c.with, c.messages, c.n, o->generation_prompt, &text, &bytes))
+        code = failed(a);
     if (!code && o->json) {
         printf("{\"text\": ");
         json_string(text, bytes);
         printf("}\n");
-    } else if (!code && text) fwrite(text, 1, bytes, stdout);
-    free(m);
+    } else if (!code) fwrite(text, 1, bytes, stdout);
     awq_text_free(&a->ctx, text);
-    awq__json_free(&a->ctx, &j);
+    awq__arena_free(&a->ctx, &c.arena);
+    awq__free(&a->ctx, source);
     awq_tokenizer_free(&a->ctx, t);
     return code;
 }

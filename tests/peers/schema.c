@@ -56,7 +56,7 @@ static size_t sentence(awq_ctx *ctx, awq_grammar *g, char *text)
 {
     size_t len = 0, enough = dice(4) ? dice(60) : dice(400);
     int32_t state, next[256], kinds[256];
-    awq__gr_start(ctx, g, &state);
+    state = g->start;
     while (len < enough) {
         int c, n = 0, k;
         if (awq__gr_ends(g, state) || (awq__gr_accepts(g, state) && !dice(8))) return len;

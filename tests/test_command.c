@@ -1,0 +1,229 @@
+/* command: awq run --chat and awq template, run inside this program with stdin and stdout in files: thoughts shown,
+   hidden, apart in JSON, given back as the template wants them; models without a template; tools. A grammar makes the
+   demo model say what a test needs. */
+#define main awq_main
+#define open_session awq_open_session /* test.h has another */
+#include "../tools/awq.c"
+#undef main
+#undef open_session
+#include "test.h"
+
+#include <fcntl.h>
+
+#define DIR "build/test_command"
+#define DEMO "tools/demo/model"
+#define SPOKEN "caf\xc3\xa9 \xe6\x97\xa5 \xf0\x9f\x98\x80." /* characters of several tokens */
+
+static char out[65536]; /* stdout of the last run */
+
+static void put_file(const char *path, const char *text)
+{
+    awq_ctx ctx;
+    memset(&ctx, 0, sizeof ctx);
+    CHECK(awq__file_save(&ctx, path, text, strlen(text)) == AWQ_OK);
+}
+
+static int stream(FILE *f, const char *path, int flags, int saved) /* f from or to a file; back when path is NULL */
+{
+    int fd, old = dup(fileno(f));
+    fflush(f);
+    fd = path ? open(path, flags, 0644) : saved;
+    CHECK(fd >= 0 && dup2(fd, fileno(f)) >= 0);
+    close(fd);
+    if (f == stdin) {
+        fseek(f, 0, SEEK_SET);
+        clearerr(f);
+    }
+    return old;
+}
+
+/* awq with these arguments (NULL ends them), `input` on stdin; its exit status */
+static int run(const char *input, const char *const *args)
+{
+    char *argv[24];
+    int argc = 0, in, to, err, code;
+    awq_ctx ctx;
+    char *data = NULL;
+    size_t n = 0;
+    argv[argc++] = (char *)(uintptr_t)"awq";
+    for (; *args; args++) argv[argc++] = (char *)(uintptr_t)*args;
+    put_file(DIR "/in", input);
+    in = stream(stdin, DIR "/in", O_RDONLY, -1);
+    to = stream(stdout, DIR "/out", O_WRONLY | O_CREAT | O_TRUNC, -1);
+    err = stream(stderr, DIR "/err", O_WRONLY | O_CREAT | O_TRUNC, -1);
+    code = awq_main(argc, argv);
+    stream(stdin, NULL, 0, in);
+    stream(stdout, NULL, 0, to);
+    stream(stderr, NULL, 0, err);
+    memset(&ctx, 0, sizeof ctx);
+    if (awq__file_load(&ctx, DIR "/out", sizeof out - 1, &data, &n) == AWQ_OK && n) memcpy(out, data, n);
+    out[n] = 0;
+    awq__free(&ctx, data);
+    return code;
+}
+
+static int said(const char *file, const char *part) /* is part in this file? */
+{
+    awq_ctx ctx;
+    char *data = NULL;
+    size_t n;
+    int yes;
+    memset(&ctx, 0, sizeof ctx);
+    CHECK(awq__file_load(&ctx, file, (size_t)1 << 20, &data, &n) == AWQ_OK);
+    yes = data && strstr(data, part) != NULL;
+    if (!yes) printf("    %s: [%s]\n", file, data ? data : "");
+    awq__free(&ctx, data);
+    return yes;
+}
+
+static void expect(const char *text) { CHECK_MSG(!strcmp(out, text), "[%s], expected [%s]", out, text); }
+
+/* the answer in pieces of any length */
+static void test_thoughts(void)
+{
+    static const struct {
+        const char *all, *thoughts, *text;
+        int opens;
+    } cases[] = {{"<think>\nhm\n</think>\n\nYes.", "\nhm\n", "Yes.", 0}, {"hm\n</think>\n\nYes.", "hm\n", "Yes.", 1},
+                 {"\n <think></think>Yes <think>no</think>", "", "Yes <think>no</think>", 0},
+                 {"Yes </think>", "", "Yes </think>", 0}, {"<think>a </thinx>", "a </thinx>", "", 0},
+                 {"<thi", "", "<thi", 0}, {"< think>", "", "< think>", 0}, {"", "", "", 0}, {"x</thin", "x</thin", "", 1},
+                 {"<think>" SPOKEN "</think>\n" SPOKEN, SPOKEN, SPOKEN, 0}};
+    app a;
+    size_t i, k, at;
+    memset(&a, 0, sizeof a);
+    a.o.chat = a.o.json = 1;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (k = 1; k < 30; k++) {
+            const char *s = cases[i].all;
+            size_t n = strlen(s);
+            answer r;
+            a.opens = cases[i].opens;
+            answer_new(&a, &r);
+            for (at = 0; at < n; at += k) on_text(&r, s + at, AWQ__MIN(k, n - at));
+            answer_look(&r, 1);
+            CHECK_MSG(r.n_thoughts == strlen(cases[i].thoughts) && r.seen == n
+                      && (!r.n_thoughts || !memcmp(r.all.data + r.thoughts, cases[i].thoughts, r.n_thoughts)),
+                      "%s, %d at a time: %d bytes of thoughts at %d", s, (int)k, (int)r.n_thoughts, (int)r.thoughts);
+            CHECK_MSG(!strcmp(answer_text(&r), cases[i].text), "%s: %s", s, answer_text(&r));
+            awq__text_free(&a.ctx, &r.all);
+        }
+    CHECK(a.ctx.memory_used == 0);
+}
+
+#define THOUGHT "<think>\nhm " SPOKEN "\n</think>\n\n" SPOKEN
+#define TURNS "{{ bos_token }}{% for m in messages %}{{ '<|' + m.role + '|>' + "
+#define TAIL " + '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}"
+
+static void test_chat(void)
+{
+    static const char *const show[] = {"run", DEMO, "--chat", "--choice", THOUGHT, NULL};
+    static const char *const hide[] = {"run", DEMO, "--chat", "--choice", THOUGHT, "--think", "hide", NULL};
+    static const char *const json[] = {"run", DEMO, "--chat", "--choice", THOUGHT, "--json", NULL};
+    static const char *const once[] = {"run", DEMO, "--chat", "--choice", THOUGHT, "--think", "hide", "-p", "Hi", "-q", NULL};
+    static const char *const many[] = {"run", DEMO, "--chat", "--choice", THOUGHT, "--think", "hide", "-p", "Hi",
+                                       "--sessions", "2", "--json", NULL};
+    static const char *const cut[] = {"run", DEMO, "--chat", "--choice", THOUGHT, "-n", "10", "--json", NULL};
+    static const char *const bad[] = {"run", DEMO, "--chat", "--think", "loud", NULL};
+    CHECK(run("Hi\n/stats\nAnd?\n/stats\n", show) == 0);
+    expect(THOUGHT "\n" THOUGHT "\n");
+    CHECK(said(DIR "/err", "tokens in all turns"));
+    CHECK(run("Hi\nAnd?\n", hide) == 0);
+    expect(SPOKEN "\n" SPOKEN "\n");
+    CHECK(run("Hi\n", json) == 0 && strstr(out, "{\"thinking\": \"hm " SPOKEN "\", \"text\": \"" SPOKEN "\", \"tokens\": "));
+    CHECK(run("", once) == 0);
+    expect(SPOKEN "\n");
+    CHECK(run("", many) == 0 && strstr(out, "}, {\"thinking\": \"hm " SPOKEN "\", \"text\": \"" SPOKEN "\""));
+    CHECK(run("Hi\n", cut) == 0 && strstr(out, "{\"thinking\": \"") && strstr(out, "\"text\": \"\", \"tokens\": 10"));
+    CHECK(run("Hi\n", bad) == 2 && said(DIR "/err", "expected show, hide or off"));
+}
+
+/* what the conversation keeps of an answer, as /save writes it */
+static void test_history(void)
+{
+    static const char strips[] = TURNS "m.content.split('</think>')[-1]" TAIL "{% endif %}";
+    static const char keeps[] = TURNS "m.content" TAIL "{% endif %}";
+    static const char opens[] = TURNS "m.content.split('</think>')[-1]" TAIL "{{ '<think>\n' }}{% endif %}";
+    static const char off[] = TURNS "m.content" TAIL
+        "{% if not thinking|default(true) or not enable_thinking|default(true) %}{{ raise_exception('off') }}"
+        "{% endif %}{% endif %}";
+    static const char saved[] = "\"role\": \"assistant\", \"content\": \"";
+    static const char *const args[] = {"run", DEMO, "--chat", "--template", DIR "/t", "--choice", THOUGHT, NULL};
+    static const char *const inside[] = {"run", DEMO, "--chat", "--template", DIR "/t", "--choice",
+                                         "hm\n</think>\n\n" SPOKEN, "--think", "hide", NULL};
+    static const char *const quiet[] = {"run", DEMO, "--chat", "--template", DIR "/t", "--choice", THOUGHT,
+                                        "--think", "off", NULL};
+    char want[256];
+    put_file(DIR "/t", strips);
+    CHECK(run("Hi\nAnd?\n/save " DIR "/s\n", args) == 0);
+    snprintf(want, sizeof want, "%s<think>\\nhm %s\\n</think>\\n\\n%s\"", saved, SPOKEN, SPOKEN);
+    CHECK(said(DIR "/s.json", want));
+    CHECK(run("/load " DIR "/s\n/save " DIR "/s2\n", args) == 0 && said(DIR "/s2.json", want));
+    put_file(DIR "/t", keeps);
+    CHECK(run("Hi\nAnd?\n/save " DIR "/s\n", args) == 0);
+    snprintf(want, sizeof want, "%s%s\"", saved, SPOKEN);
+    CHECK(said(DIR "/s.json", want));
+    put_file(DIR "/t", opens);
+    CHECK(run("Hi\nAnd?\n/save " DIR "/s\n", inside) == 0);
+    expect(SPOKEN "\n" SPOKEN "\n");
+    snprintf(want, sizeof want, "%s<think>\\nhm\\n</think>\\n\\n%s\"", saved, SPOKEN);
+    CHECK(said(DIR "/s.json", want));
+    put_file(DIR "/t", off);
+    CHECK(run("Hi\n", args) == 0);
+    expect(THOUGHT "\n");
+    CHECK(run("Hi\n", quiet) == 0 && said(DIR "/err", "chat template: off"));
+    put_file(DIR "/t", keeps);
+    CHECK(run("Hi\n", quiet) == 0 && said(DIR "/err", "no switch for thinking"));
+    expect(SPOKEN "\n");
+}
+
+static void test_no_template(void)
+{
+    static const char *const names[] = {"config.json", "model.safetensors", "tokenizer.json", "generation_config.json"};
+    static const char *const chat[] = {"run", DIR "/m", "--chat", "--choice", "Yes.", NULL};
+    static const char *const plain[] = {"template", DIR "/m", "--messages", DIR "/messages", NULL};
+    char cmd[256];
+    size_t i;
+    for (i = 0; i < 4; i++) {
+        snprintf(cmd, sizeof cmd, "mkdir -p " DIR "/m && cp " DEMO "/%s " DIR "/m/", names[i]);
+        CHECK(system(cmd) == 0);
+    }
+    CHECK(run("Hi\nAnd?\n", chat) == 0 && said(DIR "/err", DIR "/m has no chat template"));
+    expect("Yes.\nYes.\n");
+    put_file(DIR "/messages", "[]");
+    CHECK(run("", plain) == 2 && said(DIR "/err", "no chat template"));
+}
+
+static void test_tools(void)
+{
+    static const char *const args[] = {"template", DEMO, "--template", DIR "/t", "--messages", DIR "/messages", NULL};
+    static const struct {
+        const char *messages, *text; /* text NULL: refused */
+    } cases[] = {
+        {"[{\"role\": \"user\", \"content\": \"a\"}]", "None[{'role': 'user', 'content': 'a'}]"},
+        {"{\"messages\": [{\"role\": \"tool\", \"content\": null, \"x\": [1, 1e22, {\"b\": true}]}], \"tools\": "
+         "[{\"name\": \"f\"}], \"day\": \"\\u00e9\"}",
+         "[{'name': 'f'}][{'role': 'tool', 'content': None, 'x': [1, 1e+22, {'b': True}]}]\xc3\xa9"},
+        {"{\"messages\": [], \"tools\": null}", "None[]"}, {"{\"messages\": [], \"tools\": {}}", NULL},
+        {"{\"messages\": [{\"content\": \"a\"}]}", NULL}, {"{\"messages\": [{\"role\": \"user\"}]}", NULL},
+        {"{\"messages\": 3}", NULL}, {"{}", NULL}, {"3", NULL}, {"[3]", NULL}, {"[", NULL}};
+    size_t i;
+    put_file(DIR "/t", "{{ tools }}{{ messages }}{{ day }}");
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        put_file(DIR "/messages", cases[i].messages);
+        CHECK_MSG(run("", args) == (cases[i].text ? 0 : 2), "%s", cases[i].messages);
+        if (cases[i].text) expect(cases[i].text);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    TEST_BEGIN(argc, argv);
+    if (system("mkdir -p " DIR)) return 2;
+    RUN(test_thoughts);
+    RUN(test_chat);
+    RUN(test_history);
+    RUN(test_no_template);
+    RUN(test_tools);
+    return TEST_END();
+}
