@@ -264,7 +264,8 @@ AWQ_API awq_status awq_dequantize(awq_ctx *ctx, const awq_qweight *w, float *out
 
 /* -------------------------------------------------------------------------------------------------------------
    layouts: the packed forms that engines load, all through awq_qweight, without loss. K = in_features,
-   N = out_features, G = K / group_size groups; 4 bits, eight codes to an int32 unless said */
+   N = out_features, G = K / group_size groups; 4 bits, eight codes to an int32 unless said, b: any bits that
+   it holds, value i at bit b i of a row of int32 */
 
 typedef enum awq_layout {
     AWQ_LAYOUT_NONE = 0,
@@ -275,11 +276,14 @@ typedef enum awq_layout {
     AWQ_LAYOUT_GEMV_FAST,
     AWQ_LAYOUT_MARLIN,  /* AutoAWQ: symmetric, qweight I32 [K/16, 2N], scales F16 [G, N] permuted */
     AWQ_LAYOUT_EXLLAMA, /* in memory: qweight I32 [K/8, N], qzeros I32 [G, N/8] = packed zeros - 0x11111111 */
-    AWQ_LAYOUT_GPTQ,    /* as exllama, each zero stored as (zero - 1) & 15, g_idx I32 [K] */
+    AWQ_LAYOUT_GPTQ,    /* b 2, 3, 4, 8: qweight I32 [K b/32, N], qzeros I32 [G, N b/32] = zero - 1 modulo 2^b,
+                           scales [G, N], g_idx I32 [K] */
     AWQ_LAYOUT_GPTQ_V2, /* as GPTQ, zeros stored as they are */
-    AWQ_LAYOUT_COMPRESSED_TENSORS, /* pack-quantized: weight_packed I32 [N, K/8], weight_scale [N, G],
-                                      weight_shape I64 [2], asymmetric also weight_zero_point I32 [N/8, G]; 4, 8
-                                      bits */
+    /* pack-quantized, b 2..8: weight_packed I32 [N, K b/32], weight_scale [N, G], weight_shape I64 [2],
+       asymmetric also weight_zero_point I32 [N b/32, G] */
+    AWQ_LAYOUT_COMPRESSED_TENSORS,
+    AWQ_LAYOUT_INT8, /* compressed-tensors' int-quantized, 8 bits: weight I8 [N, K] = code - 128, weight_scale
+                        [N, G], asymmetric also weight_zero_point I8 [N, G] */
     AWQ_LAYOUT_COUNT
 } awq_layout;
 
@@ -303,7 +307,7 @@ typedef struct awq_packed {
 } awq_packed;
 
 AWQ_API const char *awq_layout_name(awq_layout layout);      /* "gemm", "gemv_fast", "compressed-tensors" */
-/* also "llm-awq", "marlin", "pack-quantized"; NONE: unknown */
+/* also "llm-awq", "pack-quantized", "naive-quantized"; NONE: unknown */
 AWQ_API awq_layout awq_layout_from_name(const char *name);
 
 /* Fill everything of `p` but the data pointers for a matrix of this shape (those fields of w that say so; its
@@ -502,6 +506,7 @@ typedef enum awq_vector_id {
     AWQ_Q_NORM, AWQ_K_NORM, AWQ_Q_A_NORM, AWQ_KV_A_NORM,
     AWQ_SINKS,          /* [heads] a score in each softmax that stands for no key */
     AWQ_SCORE_BIAS,     /* [experts] added when experts are chosen, not to their weights */
+    AWQ_ACT_SCALES,     /* [intermediate_size] the activation is divided by them (AutoAWQ's ScaledActivation) */
     AWQ_N_VECTORS
 } awq_vector_id;
 
@@ -573,6 +578,7 @@ typedef struct awq_config {
     double attention_scale, attention_cap; /* of scores; 0: not capped */
     int parallel;            /* the MLP sees what the attention sees */
     awq_act act;
+    int act_scales;          /* by the tensors; see AWQ_ACT_SCALES */
     double act_alpha, act_limit; /* swiglu */
     double embedding_scale, residual_scale, logit_scale, logit_cap;
     int64_t q_lora_rank, kv_lora_rank; /* latent attention; 0: none */
@@ -585,11 +591,12 @@ typedef struct awq_config {
     int n_eos;
 } awq_config;
 
+/* as the tensors of the first quantized linear have it; a log warning tells where that is not what is stated */
 typedef struct awq_quant_config {
     int present;               /* 0: no quantization_config anywhere */
     awq_layout layout;
     int bits, symmetric;
-    int64_t group_size;        /* as stated; -1: whole row */
+    int64_t group_size;        /* -1: whole row */
 } awq_quant_config;
 
 typedef struct awq_checkpoint awq_checkpoint;
@@ -617,7 +624,8 @@ typedef struct awq_linear_info {
     const awq_tensor *bias;       /* [out], or NULL */
     int64_t first, row_step, col_step, bias_first, bias_step, first_row;
     awq_packed packed;            /* data pointers NULL */
-    const awq_tensor *part[4];    /* the stored tensor of each packed.tensor[i] */
+    const awq_tensor *part[4];    /* the stored tensor of each packed.tensor[i]; NULL: there is no g_idx */
+    int64_t slice;                /* which of a part's matrices, where that has three dimensions */
 } awq_linear_info;
 /* AWQ_E_ARG when the layer has no such linear. awq_checkpoint_linear: expert 0. */
 AWQ_API awq_status awq_checkpoint_linear(awq_ctx *ctx, const awq_checkpoint *ck, int layer, awq_linear_id id,
@@ -3158,9 +3166,11 @@ AWQ_API awq_status awq_dequantize(awq_ctx *ctx, const awq_qweight *w, float *out
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>layouts
    The packed forms that engines load, each to and from awq_qweight without loss.
-   A packed tensor is a table of words; word (row, col) holds n codes whose places in the canonical array are
-   base + offset[i], i = 0 from the lowest bits. awq__words describes codes and zero points of every layout that
-   way; one pair of loops packs and unpacks all of them. K = in_features, N = out_features, G = groups of a row.
+   A packed tensor is a table of units of one word or a few; unit (row, col) holds n codes one after another
+   from the lowest bit of its first word, across words where b bits do not divide them, and their places in the
+   canonical array are base + offset[i]. awq__words describes codes and zero points of every layout that way;
+   one pair of loops packs and unpacks all of them. K = in_features, N = out_features, G = groups of a row. Of 4
+   bits:
 
      bits        31..28 27..24 23..20 19..16 15..12 11..8  7..4   3..0      word (row, col)
      gemm          7      5      3      1      6      4     2      0        (k, c) out 8c + x          [K, N/8]
@@ -3176,21 +3186,24 @@ AWQ_API awq_status awq_dequantize(awq_ctx *ctx, const awq_qweight *w, float *out
    marlin orders 16 x 64 tiles for tensor cores: word 128 b + 4 i + j of tile row r (i < 32, j < 4) starts at
    in 16 r + 2 (i % 4), out 64 b + 16 j + i / 4. Its scales are permuted within 64 (32 if the group is the row).
    Zero points: gemm, gptq, exllama [G, N/8], word (g, c) for out 8c + x. gemm orders x as above, the others
-   linearly; gptq stores zero - 1 modulo 16; exllama the whole word minus 0x11111111 modulo 2^32, so that a zero
-   of 0 borrows from its neighbours. compressed [N/8, G], gemv [N, zw] padded, gemv_fast fp16 -scale * zero.
+   linearly; gptq stores zero - 1 modulo 2^b; exllama the whole word minus 0x11111111 modulo 2^32, so that a
+   zero of 0 borrows from its neighbours. compressed [N/8, G], gemv [N, zw] padded, gemv_fast fp16 -scale *
+   zero. Other bits (gptq, compressed): a unit is the least that ends with a word, 3 bits: 32 codes in 3 words.
+   int8 has words of 8 bits.
    Tests: tests/test_layouts.c */
 
 typedef struct awq__words {
-    uint8_t *values;       /* canonical codes or zeros */
-    void *words;           /* uint32_t, gemv_fast uint16_t */
+    uint8_t *values;          /* canonical codes or zeros */
+    void *words;              /* of word_bits: 32, gemv_fast 16, int8 8 */
     awq_layout layout;
-    int64_t rows, cols;    /* of words */
-    int64_t row_step, col_step, offset[8];
+    int64_t rows, cols;       /* of units */
+    int64_t row_step, col_step, offset[32];
+    int64_t word_row, word_col, word_next; /* steps among words: from unit to unit, within one */
     int64_t in_features;
-    int n, bits;           /* values per word, bits per value */
-    int along_rows;        /* the packed axis runs over rows, else over cols (only to find the end) */
-    int64_t limit;         /* length of the packed axis; places from there on are padding */
-    uint32_t value_add, word_add; /* gptq, exllama */
+    int n, bits, word_bits;   /* values per unit, bits per value */
+    int along_rows;           /* the packed axis runs over rows, else over cols */
+    int64_t limit;            /* length of the packed axis, from where on there is padding; -1: none */
+    uint32_t value_add, word_add; /* gptq, int8; exllama */
 } awq__words;
 
 enum { AWQ__WORD_ROWS = 64, AWQ__WORD_COLS = 16 }; /* a tile: 16 words are one cache line of the packed side */
@@ -3215,6 +3228,20 @@ static int awq__word_count(const awq__words *m, int64_t row, int64_t col) /* val
     return m->limit < 0 || left >= m->n ? m->n : left < 0 ? 0 : (int)left;
 }
 
+static void awq__word_put(const awq__words *m, int64_t at, uint32_t w)
+{
+    w += m->word_add;
+    if (m->word_bits == 32) ((uint32_t *)m->words)[at] = w;
+    else if (m->word_bits == 16) ((uint16_t *)m->words)[at] = (uint16_t)w;
+    else ((uint8_t *)m->words)[at] = (uint8_t)w;
+}
+
+static uint32_t awq__word_get(const awq__words *m, int64_t at)
+{
+    if (m->word_bits == 32) return ((const uint32_t *)m->words)[at] - m->word_add;
+    return m->word_bits == 16 ? ((const uint16_t *)m->words)[at] : ((const uint8_t *)m->words)[at];
+}
+
 static void awq__pack_job(void *arg, int64_t job)
 {
     const awq__words *m = (const awq__words *)arg;
@@ -3224,12 +3251,19 @@ static void awq__pack_job(void *arg, int64_t job)
         for (c1 = AWQ__MIN(c0 + AWQ__WORD_COLS, m->cols), r = r0; r < r1; r++)
             for (c = c0; c < c1; c++) {
                 const uint8_t *v = m->values + awq__word_base(m, r, c);
-                int i, n = awq__word_count(m, r, c);
-                uint32_t w = 0;
-                for (i = 0; i < n; i++) w |= ((v[m->offset[i]] + m->value_add) & mask) << (m->bits * i);
-                w += m->word_add;
-                if (m->layout == AWQ_LAYOUT_GEMV_FAST) ((uint16_t *)m->words)[r * m->cols + c] = (uint16_t)w;
-                else ((uint32_t *)m->words)[r * m->cols + c] = w;
+                int i, n = awq__word_count(m, r, c), have = 0;
+                int64_t at = r * m->word_row + c * m->word_col;
+                uint64_t bits = 0;
+                for (i = 0; i < n; i++) {
+                    bits |= (uint64_t)((v[m->offset[i]] + m->value_add) & mask) << have;
+                    have += m->bits;
+                    if (have < m->word_bits && i + 1 < n) continue;
+                    awq__word_put(m, at, (uint32_t)bits);
+                    at += m->word_next;
+                    bits >>= m->word_bits;
+                    have -= m->word_bits;
+                }
+                if (have > 0) awq__word_put(m, at, (uint32_t)bits);
             }
 }
 
@@ -3242,39 +3276,63 @@ static void awq__unpack_job(void *arg, int64_t job)
         for (c1 = AWQ__MIN(c0 + AWQ__WORD_COLS, m->cols), r = r0; r < r1; r++)
             for (c = c0; c < c1; c++) {
                 uint8_t *v = m->values + awq__word_base(m, r, c);
-                int i, n = awq__word_count(m, r, c);
-                uint32_t w = m->layout == AWQ_LAYOUT_GEMV_FAST ? ((const uint16_t *)m->words)[r * m->cols + c]
-                                                               : ((const uint32_t *)m->words)[r * m->cols + c];
-                w -= m->word_add;
-                for (i = 0; i < n; i++)
-                    v[m->offset[i]] = (uint8_t)(((w >> (m->bits * i)) - m->value_add) & mask);
+                int i, n = awq__word_count(m, r, c), have = 0;
+                int64_t at = r * m->word_row + c * m->word_col;
+                uint64_t bits = 0;
+                for (i = 0; i < n; i++) {
+                    if (have < m->bits) {
+                        bits |= (uint64_t)awq__word_get(m, at) << have;
+                        at += m->word_next;
+                        have += m->word_bits;
+                    }
+                    v[m->offset[i]] = (uint8_t)(((uint32_t)bits - m->value_add) & mask);
+                    bits >>= m->bits;
+                    have -= m->bits;
+                }
             }
 }
 
-static void awq__words_init(awq__words *m, const awq_packed *p, int64_t k)
+/* values of the least unit of `bits` that ends with a word of 32 */
+static int awq__unit(int bits) { return 32 / (bits & -bits); }
+
+/* words of 32 for n values of `bits` */
+static int64_t awq__n_words(int64_t n, int bits) { return (n / 32 * 32 * bits + n % 32 * bits + 31) / 32; }
+
+/* Units of a tensor whose packed axis is its rows or its columns. */
+static void awq__words_init(awq__words *m, const awq_packed *p, const awq_packed_tensor *t, int along_rows)
 {
-    int i;
+    int per = p->bits / (p->bits & -p->bits), i; /* words of a unit */
     memset(m, 0, sizeof *m);
     m->layout = p->layout;
+    m->words = t->data;
+    m->word_bits = (int)awq_dtype_size(t->dtype) * 8;
     m->bits = p->bits;
-    m->n = 32 / p->bits;
-    m->in_features = k;
+    m->n = m->word_bits == 32 ? awq__unit(p->bits) : m->word_bits / p->bits;
+    if (m->word_bits < 32) per = 1;
+    m->in_features = p->in_features;
+    m->along_rows = along_rows;
+    m->rows = along_rows ? (t->shape[0] + per - 1) / per : t->shape[0];
+    m->cols = along_rows ? t->shape[1] : (t->shape[1] + per - 1) / per;
+    m->word_row = along_rows ? per * t->shape[1] : t->shape[1];
+    m->word_col = along_rows ? 1 : per;
+    m->word_next = along_rows ? t->shape[1] : 1;
     m->limit = -1;
-    for (i = 0; i < m->n; i++) m->offset[i] = i; /* n = 4 or 8 */
+    if (t->dtype == AWQ_I8) m->value_add = 128;
+    for (i = 0; i < m->n; i++) m->offset[i] = i;
 }
 
 /* The words of the codes in p->tensor[0]. */
 static awq__words awq__code_words(const awq_packed *p, uint8_t *codes)
 {
     static const uint8_t in_tile[4] = {0, 8, 1, 9}; /* marlin */
+    int gptq = p->layout >= AWQ_LAYOUT_EXLLAMA && p->layout <= AWQ_LAYOUT_GPTQ_V2;
     int64_t k = p->in_features;
     awq__words m;
     int i;
-    awq__words_init(&m, p, k);
+    awq__words_init(&m, p, &p->tensor[0], gptq);
     m.values = codes;
-    m.words = p->tensor[0].data;
-    m.rows = p->tensor[0].shape[0];
-    m.cols = p->tensor[0].shape[1];
+    m.row_step = gptq ? m.n : k;
+    m.col_step = gptq ? k : m.n;
     switch (p->layout) {
     case AWQ_LAYOUT_GEMM:
         m.row_step = 1;
@@ -3282,22 +3340,14 @@ static awq__words awq__code_words(const awq_packed *p, uint8_t *codes)
         for (i = 0; i < 8; i++) m.offset[i] = (i < 4 ? 2 * i : 2 * i - 7) * k;
         break;
     case AWQ_LAYOUT_GEMV_FAST:
-        m.n = 4;
         for (i = 0; i < 4; i++) m.offset[i] = 8 * i;
         break;
     case AWQ_LAYOUT_MARLIN:
         for (i = 0; i < 8; i++) m.offset[i] = in_tile[i / 4 * 2 + i % 2] + (i % 4 / 2) * 8 * k;
         break;
-    case AWQ_LAYOUT_EXLLAMA:
-    case AWQ_LAYOUT_GPTQ:
-    case AWQ_LAYOUT_GPTQ_V2:
-        m.row_step = 8;
-        m.col_step = k;
-        break;
-    default: /* gemv, compressed-tensors */
-        m.row_step = k;
-        m.col_step = m.n;
-        m.limit = k;
+    case AWQ_LAYOUT_GEMV:
+    case AWQ_LAYOUT_COMPRESSED_TENSORS: m.limit = k; break;
+    default: break;
     }
     return m;
 }
@@ -3308,31 +3358,28 @@ static awq__words awq__zero_words(const awq_packed *p, const awq_packed_tensor *
     int64_t g = p->in_features / p->group_size;
     awq__words m;
     int i;
-    awq__words_init(&m, p, g);
+    awq__words_init(&m, p, t, p->layout == AWQ_LAYOUT_COMPRESSED_TENSORS);
     m.values = zeros;
-    m.words = t->data;
-    m.rows = t->shape[0];
-    m.cols = t->shape[1];
     switch (p->layout) {
+    case AWQ_LAYOUT_INT8:
     case AWQ_LAYOUT_GEMV:
         m.row_step = g;
-        m.col_step = 8;
+        m.col_step = m.n;
         m.limit = g;
         break;
     case AWQ_LAYOUT_COMPRESSED_TENSORS:
         m.row_step = m.n * g;
         m.col_step = 1;
-        m.along_rows = 1;
         m.limit = p->out_features;
         for (i = 0; i < m.n; i++) m.offset[i] = i * g;
         break;
     default: /* gemm, exllama, gptq */
         m.row_step = 1;
-        m.col_step = 8 * g;
-        for (i = 0; i < 8; i++)
+        m.col_step = m.n * g;
+        for (i = 0; i < m.n; i++)
             m.offset[i] = (p->layout != AWQ_LAYOUT_GEMM ? i : i < 4 ? 2 * i : 2 * i - 7) * g;
-        if (p->layout == AWQ_LAYOUT_GPTQ) m.value_add = 15;              /* - 1 modulo 16 */
-        if (p->layout == AWQ_LAYOUT_EXLLAMA) m.word_add = 0xeeeeeeefu; /* - 0x11111111 modulo 2^32 */
+        if (p->layout == AWQ_LAYOUT_GPTQ) m.value_add = (1u << p->bits) - 1; /* - 1 modulo 2^b */
+        if (p->layout == AWQ_LAYOUT_EXLLAMA) m.word_add = 0xeeeeeeefu;       /* - 0x11111111 modulo 2^32 */
     }
     return m;
 }
@@ -3343,6 +3390,7 @@ static int64_t awq__scale_index(const awq_packed *p, const awq_packed_tensor *t,
     int64_t v = n % 32;
     switch (p->layout) {
     case AWQ_LAYOUT_GEMV:
+    case AWQ_LAYOUT_INT8:
     case AWQ_LAYOUT_COMPRESSED_TENSORS:
         return n * t->shape[1] + g;
     case AWQ_LAYOUT_MARLIN:
@@ -3363,7 +3411,8 @@ static const awq_packed_tensor *awq__packed_find(const awq_packed *p, const char
 }
 
 static const char *const awq__layout_names[AWQ_LAYOUT_COUNT] = {
-    "none", "gemm", "gemv", "gemv_fast", "marlin", "exllama", "gptq", "gptq_v2", "compressed-tensors"};
+    "none", "gemm", "gemv", "gemv_fast", "marlin", "exllama", "gptq", "gptq_v2", "compressed-tensors",
+    "int-quantized"};
 
 AWQ_API const char *awq_layout_name(awq_layout layout)
 {
@@ -3384,6 +3433,7 @@ AWQ_API awq_layout awq_layout_from_name(const char *name)
         if (awq__same_word(name, awq__layout_names[i])) return (awq_layout)i;
     if (awq__same_word(name, "llm-awq")) return AWQ_LAYOUT_GEMV_FAST;
     if (awq__same_word(name, "pack-quantized")) return AWQ_LAYOUT_COMPRESSED_TENSORS;
+    if (awq__same_word(name, "naive-quantized")) return AWQ_LAYOUT_INT8;
     return AWQ_LAYOUT_NONE;
 }
 
@@ -3410,18 +3460,25 @@ static awq_status awq__need_multiple(awq_ctx *ctx, awq_layout layout, const char
 AWQ_API awq_status awq_layout_describe(awq_ctx *ctx, awq_layout layout, const awq_qweight *w, awq_packed *p)
 {
     int64_t n = w->out_features, k = w->in_features, g, zw;
-    const char *name = awq_layout_name(layout);
+    const char *name = awq_layout_name(layout), *holds;
     awq_packed q;
-    int mult_n = 1, mult_k = 1, per = 8;
+    int mult_n = 1, mult_k = 1, bits = w->bits, fits;
     if (layout <= AWQ_LAYOUT_NONE || layout >= AWQ_LAYOUT_COUNT)
         return awq__fail(ctx, AWQ_E_ARG, "awq_layout_describe: no layout has number %d", (int)layout);
     AWQ__TRY(awq__qweight_check(ctx, "awq_layout_describe", w, 0));
     if ((uint64_t)n * (uint64_t)k > SIZE_MAX / 16)
         return awq__fail(ctx, AWQ_E_LIMIT, "layout %s: %lld x %lld does not fit this machine's memory", name,
                          (long long)n, (long long)k);
-    if (w->bits != 4 && !(w->bits == 8 && layout == AWQ_LAYOUT_COMPRESSED_TENSORS))
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout %s: bits is %d, it holds %s", name, w->bits,
-                         layout == AWQ_LAYOUT_COMPRESSED_TENSORS ? "4 or 8" : "4");
+    switch (layout) {
+    case AWQ_LAYOUT_COMPRESSED_TENSORS: fits = 1, holds = "2 to 8"; break;
+    case AWQ_LAYOUT_INT8: fits = bits == 8, holds = "8"; break;
+    case AWQ_LAYOUT_GPTQ:
+    case AWQ_LAYOUT_GPTQ_V2: fits = bits < 5 || bits == 8, holds = "2, 3, 4 or 8"; break;
+    default: fits = bits == 4, holds = "4";
+    }
+    if (!fits)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout %s: bits is %d, it holds %s; layout "
+                         "compressed-tensors holds 2 to 8", name, bits, holds);
     if (layout == AWQ_LAYOUT_MARLIN && !w->symmetric)
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout marlin: holds symmetric weights only");
     g = k / w->group_size;
@@ -3439,8 +3496,9 @@ AWQ_API awq_status awq_layout_describe(awq_ctx *ctx, awq_layout layout, const aw
     case AWQ_LAYOUT_GEMV: mult_k = 8; break;
     case AWQ_LAYOUT_GEMV_FAST: mult_n = 4, mult_k = 64; break;
     case AWQ_LAYOUT_MARLIN: mult_n = 64, mult_k = 16; break;
-    case AWQ_LAYOUT_COMPRESSED_TENSORS: per = 32 / w->bits; break;
-    default: mult_n = 8, mult_k = 8;
+    case AWQ_LAYOUT_INT8:
+    case AWQ_LAYOUT_COMPRESSED_TENSORS: break;
+    default: mult_n = mult_k = awq__unit(bits);
     }
     AWQ__TRY(awq__need_multiple(ctx, layout, "out_features", n, mult_n));
     AWQ__TRY(awq__need_multiple(ctx, layout, "in_features", k, mult_k));
@@ -3450,14 +3508,14 @@ AWQ_API awq_status awq_layout_describe(awq_ctx *ctx, awq_layout layout, const aw
     q.out_features = n;
     q.in_features = k;
     q.group_size = w->group_size;
-    q.bits = w->bits;
+    q.bits = bits;
     q.symmetric = w->symmetric != 0;
-    q.scale_dtype = AWQ_F16;
+    q.scale_dtype = layout == AWQ_LAYOUT_GEMV_FAST ? AWQ_F16 : w->scale_dtype;
     switch (layout) {
     case AWQ_LAYOUT_GEMV:
         awq__packed_add(&q, "qweight", AWQ_I32, n, k / 8);
         awq__packed_add(&q, "qzeros", AWQ_I32, n, zw);
-        awq__packed_add(&q, "scales", AWQ_F16, n, 8 * zw);
+        awq__packed_add(&q, "scales", q.scale_dtype, n, 8 * zw);
         break;
     case AWQ_LAYOUT_GEMV_FAST:
         awq__packed_add(&q, "qweight", AWQ_I16, n / 4, k);
@@ -3466,20 +3524,24 @@ AWQ_API awq_status awq_layout_describe(awq_ctx *ctx, awq_layout layout, const aw
         break;
     case AWQ_LAYOUT_MARLIN:
         awq__packed_add(&q, "qweight", AWQ_I32, k / 16, 2 * n);
-        awq__packed_add(&q, "scales", AWQ_F16, g, n);
+        awq__packed_add(&q, "scales", q.scale_dtype, g, n);
         break;
     case AWQ_LAYOUT_COMPRESSED_TENSORS:
-        q.scale_dtype = w->scale_dtype;
-        awq__packed_add(&q, "weight_packed", AWQ_I32, n, (k + per - 1) / per);
-        awq__packed_add(&q, "weight_scale", w->scale_dtype, n, g);
+        awq__packed_add(&q, "weight_packed", AWQ_I32, n, awq__n_words(k, bits));
+        awq__packed_add(&q, "weight_scale", q.scale_dtype, n, g);
         awq__packed_add(&q, "weight_shape", AWQ_I64, 2, 0);
-        if (!q.symmetric) awq__packed_add(&q, "weight_zero_point", AWQ_I32, (n + per - 1) / per, g);
+        if (!q.symmetric) awq__packed_add(&q, "weight_zero_point", AWQ_I32, awq__n_words(n, bits), g);
+        break;
+    case AWQ_LAYOUT_INT8:
+        awq__packed_add(&q, "weight", AWQ_I8, n, k);
+        awq__packed_add(&q, "weight_scale", q.scale_dtype, n, g);
+        if (!q.symmetric) awq__packed_add(&q, "weight_zero_point", AWQ_I8, n, g);
         break;
     default:
         if (layout == AWQ_LAYOUT_GEMM) awq__packed_add(&q, "qweight", AWQ_I32, k, n / 8);
-        else awq__packed_add(&q, "qweight", AWQ_I32, k / 8, n);
-        awq__packed_add(&q, "qzeros", AWQ_I32, g, n / 8);
-        awq__packed_add(&q, "scales", AWQ_F16, g, n);
+        else awq__packed_add(&q, "qweight", AWQ_I32, awq__n_words(k, bits), n);
+        awq__packed_add(&q, "qzeros", AWQ_I32, g, awq__n_words(n, bits));
+        awq__packed_add(&q, "scales", q.scale_dtype, g, n);
         if (layout == AWQ_LAYOUT_GPTQ || layout == AWQ_LAYOUT_GPTQ_V2)
             awq__packed_add(&q, "g_idx", AWQ_I32, k, 0);
     }
@@ -3674,7 +3736,7 @@ static void awq__convert_run(awq_ctx *ctx, awq__convert *a, void (*job)(void *ar
 {
     awq__words m = awq__code_words(a->p, a->w->codes);
     awq__run(ctx, (m.rows + AWQ__WORD_ROWS - 1) / AWQ__WORD_ROWS, job, &m);
-    if (a->zeros && a->zeros->dtype == AWQ_I32) {
+    if (a->zeros && a->zeros->dtype != AWQ_F16) {
         m = awq__zero_words(a->p, a->zeros, a->w->zeros);
         awq__run(ctx, (m.rows + AWQ__WORD_ROWS - 1) / AWQ__WORD_ROWS, job, &m);
     }
@@ -3698,19 +3760,25 @@ AWQ_API awq_status awq_pack(awq_ctx *ctx, const awq_qweight *w, awq_packed *p)
     return AWQ_OK;
 }
 
+/* group of each column: they must lie one after another */
+static awq_status awq__group_order(awq_ctx *ctx, const awq_packed *p, const int32_t *g_idx)
+{
+    int64_t i;
+    for (i = 0; i < p->in_features; i++)
+        if (g_idx[i] != i / p->group_size)
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout %s: g_idx[%lld] is %ld, expected %lld: columns in "
+                             "activation order are not supported; quantize with desc_act false (actorder "
+                             "\"weight\")", awq_layout_name(p->layout), (long long)i, (long)g_idx[i],
+                             (long long)(i / p->group_size));
+    return AWQ_OK;
+}
+
 AWQ_API awq_status awq_unpack(awq_ctx *ctx, const awq_packed *p, awq_qweight *w)
 {
     awq__convert a;
     int64_t i, n;
     AWQ__TRY(awq__convert_check(ctx, &a, p, w, 0));
-    if (a.g_idx && a.g_idx->data)
-        for (i = 0; i < p->in_features; i++)
-            if (((const int32_t *)a.g_idx->data)[i] != i / p->group_size)
-                return awq__fail(ctx, AWQ_E_UNSUPPORTED,
-                                 "layout %s: g_idx[%lld] is %ld, expected %lld: columns in "
-                                 "activation order (desc_act) are not supported",
-                                 awq_layout_name(p->layout), (long long)i,
-                                 (long)((const int32_t *)a.g_idx->data)[i], (long long)(i / p->group_size));
+    if (a.g_idx && a.g_idx->data) AWQ__TRY(awq__group_order(ctx, p, (const int32_t *)a.g_idx->data));
     if (a.shape && a.shape->data) {
         const int64_t *d = (const int64_t *)a.shape->data;
         if (d[0] != p->out_features || d[1] != p->in_features)
@@ -6340,8 +6408,9 @@ static int awq__probe(awq_ctx *ctx, const char *folder, const char *name)
 /* Fill t->files, and j when there is an index. */
 static awq_status awq__st_find_files(awq_ctx *ctx, awq_tensors *t, const char *path, awq__json *j)
 {
-    static const char *const other[] = {"pytorch_model.bin", "pytorch_model.bin.index.json",
-                                        "consolidated.00.pth", "model.pt", "model.gguf"};
+    static const char *const other[] = {"model.gguf", "pytorch_model.bin", "pytorch_model.bin.index.json",
+                                        "consolidated.00.pth", "model.pt", "model.bin",
+                                        "gptq_model-4bit-128g.bin", "gptq_model-4bit-128g.pt"};
     size_t len = strlen(path), i;
     int there;
     if (len > 12 && !strcmp(path + len - 12, ".safetensors") && awq__file_exists(ctx, path))
@@ -6352,9 +6421,16 @@ static awq_status awq__st_find_files(awq_ctx *ctx, awq_tensors *t, const char *p
     if (there > 0) return awq__st_read_index(ctx, t, path, j);
     for (i = 0; !there && i < sizeof other / sizeof other[0]; i++) {
         there = awq__probe(ctx, path, other[i]);
+        if (there > 0 && !i)
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: has %s but no " AWQ__ST_SINGLE "; GGUF is not read, "
+                             "take the checkpoint that it was made from", path, other[i]);
         if (there > 0)
-            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: has %s but no " AWQ__ST_SINGLE "; save the model "
-                             "again with save_pretrained(..., safe_serialization=True)", path, other[i]);
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: has %s but no " AWQ__ST_SINGLE "; pickled files are "
+                             "not read, convert them in that folder with: python3 -c 'import glob, torch, "
+                             "safetensors.torch as s; s.save_file({k: t.clone() for f in glob.glob(\"*.bin\") "
+                             "+ glob.glob(\"*.pt*\") for k, t in torch.load(f, \"cpu\", "
+                             "weights_only=True).items()}, \"" AWQ__ST_SINGLE "\", {\"format\": \"pt\"})'",
+                             path, other[i]);
     }
     return there ? ctx->err.status
                  : awq__fail(ctx, AWQ_E_IO, "%s: neither " AWQ__ST_SINGLE " nor " AWQ__ST_INDEX " is there",
@@ -6791,7 +6867,8 @@ AWQ_API void awq_writer_abort(awq_ctx *ctx, awq_writer *writer, int keep_parts)
    family's row, quantization_config in its variants, and every tensor the family needs, checked for presence,
    type and shape.
    Invariants: nothing is allocated in proportion to a number that config.json states; a linear is packed
-   exactly when its packed tensor is there, whatever the config says; refusals name the file and key or tensor.
+   exactly when its packed tensor is there, and in the layout, bits and groups that its tensors have, whatever
+   the config says (a warning names both); refusals name the file and key or tensor.
    Tests: tests/test_checkpoint.c, tests/fuzz_config.c */
 
 /* --- families: one row each */
@@ -6970,7 +7047,8 @@ static const awq__family_row awq__families[] = {
      {{"num_key_value_heads", 32}, {"layer_norm_eps", 1e-5}, {"partial_rotary_factor", 0.25},
       {"use_parallel_residual", 0}}},
     {{"starcoder2", AWQ_FAMILY_TIED, AWQ_NORM_LAYER_BIAS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_GELU_TANH,
-      "use_bias", "use_bias", "use_bias", AWQ__T_TOP, {AWQ__T_IN, AWQ__T_POST},
+      "use_bias", "use_bias", "use_bias", AWQ__T_TOP,
+      {AWQ__T_IN, AWQ__T_POST, AWQ__T_NO_4, AWQ__T_NO_4, AWQ__T_M "act.scales"},
       {AWQ__T_QKVO, AWQ__T_M "c_fc", NULL, AWQ__T_M "c_proj"}},
      AWQ__WINDOW_ALL, 0, "norm_epsilon", NULL,
      {{"num_key_value_heads", 2}, {"norm_epsilon", 1e-5}, {"use_bias", 1}}},
@@ -7036,10 +7114,20 @@ static double awq__default(const awq__family_row *row, const char *key, double o
     return otherwise;
 }
 
+/* what a quantization config says of some linears; group_size -1: whole row */
+typedef struct awq__scheme {
+    int bits, symmetric;
+    int64_t group_size;
+} awq__scheme;
+
+#define AWQ__MAX_SCHEMES 16
+
 struct awq_checkpoint {
     char *folder, *config_path, *config_text; /* own blocks */
     awq_config config;
     awq_quant_config quant;
+    awq__scheme scheme[AWQ__MAX_SCHEMES]; /* in the quantization config, that of most linears first */
+    int n_schemes;
     awq_tensors *tensors;
 };
 
@@ -7622,116 +7710,219 @@ static awq_status awq__cfg_read(awq_ctx *ctx, const awq__json *j, awq_config *c)
     return f.t == 1 ? AWQ_OK : awq__cfg_eos(ctx, j, 1, c);
 }
 
-/* --- quantization_config */
+/* --- quantization_config. Which linears its parts are for (targets, ignore, patterns) is not looked at: the
+   tensors tell. */
 static awq_status awq__quant_unknown(awq_ctx *ctx, const awq__json *j, const char *key, const char *found,
                                      const char *known)
 {
-    return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization %s is \"%.60s\"; known are %s", j->name, key,
-                     found, known);
+    return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization %s is \"%.60s\"; known are %s (or quantize the "
+                     "checkpoint that it was made from)", j->name, key, found, known);
 }
 
-/* AutoAWQ's and AutoGPTQ's keys, with their synonyms of different ages */
-static awq_status awq__quant_flat(awq_ctx *ctx, const awq__json *j, uint32_t q, int gptq, awq_quant_config *out)
+static awq_status awq__scheme_add(awq_ctx *ctx, awq_checkpoint *ck, const awq__json *j, int64_t bits,
+                                  int64_t group_size, int symmetric)
 {
-    const char *version, *backend;
-    char lower[32];
-    int64_t bits;
-    size_t i;
-    int flag;
-    AWQ__TRY(awq__cfg_int(ctx, j, q, awq__cfg_get(j, q, "bits") ? "bits" : "w_bit", 1, 16, 4, &bits));
-    AWQ__TRY(awq__cfg_int(ctx, j, q, awq__cfg_get(j, q, "group_size") ? "group_size" : "q_group_size", -1,
-                          1 << 24, 128, &out->group_size));
-    if (!out->group_size)
+    awq__scheme *s = &ck->scheme[ck->n_schemes];
+    int i;
+    if (!group_size)
         return awq__fail(ctx, AWQ_E_FORMAT, "%s: quantization group_size is 0, expected -1 (whole row) or a "
                          "size", j->name);
-    if (bits != 4)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization bits is %lld, only 4 is supported for %s",
-                         j->name, (long long)bits, gptq ? "gptq" : "awq");
-    out->bits = 4;
-    AWQ__TRY(awq__cfg_bool(ctx, j, q, "zero_point", !gptq, &flag));
-    AWQ__TRY(awq__cfg_bool(ctx, j, q, "sym", !flag, &out->symmetric));
-    AWQ__TRY(awq__cfg_bool(ctx, j, q, "desc_act", 0, &flag));
-    if (flag)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: desc_act is true: columns in activation order are not "
-                         "supported", j->name);
-    if (awq__json_count(j, awq__cfg_get(j, q, "dynamic")))
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization settings per module (dynamic) are not "
-                         "supported", j->name);
-    AWQ__TRY(awq__cfg_str(ctx, j, q, gptq ? "checkpoint_format" : "version", &version));
-    if (!version) AWQ__TRY(awq__cfg_str(ctx, j, q, "format", &version));
-    if (!version) AWQ__TRY(awq__cfg_str(ctx, j, q, "checkpoint_format", &version));
+    for (i = 0; i < ck->n_schemes; i++)
+        if (ck->scheme[i].bits == bits && ck->scheme[i].group_size == group_size
+            && ck->scheme[i].symmetric == symmetric)
+            return AWQ_OK;
+    if (ck->n_schemes == AWQ__MAX_SCHEMES)
+        return awq__fail(ctx, AWQ_E_LIMIT, "%s: more than %d kinds of bits, group_size and symmetry", j->name,
+                         AWQ__MAX_SCHEMES);
+    s->bits = (int)bits;
+    s->group_size = group_size;
+    s->symmetric = symmetric;
+    ck->n_schemes++;
+    return AWQ_OK;
+}
+
+/* bits, group_size and symmetry in object q, of AutoAWQ, GPTQ or AutoRound; `base`: where q is silent */
+static awq_status awq__quant_scheme(awq_ctx *ctx, const awq__json *j, uint32_t q, const awq__scheme *base,
+                                    awq_checkpoint *ck)
+{
+    int64_t bits, group_size;
+    int zeros, symmetric;
+    AWQ__TRY(awq__cfg_int(ctx, j, q, awq__cfg_get(j, q, "bits") ? "bits" : "w_bit", 1, 16, base->bits, &bits));
+    AWQ__TRY(awq__cfg_int(ctx, j, q, awq__cfg_get(j, q, "group_size") ? "group_size" : "q_group_size", -1,
+                          1 << 24, base->group_size == -1 ? -2 : base->group_size, &group_size));
+    AWQ__TRY(awq__cfg_bool(ctx, j, q, "zero_point", !base->symmetric, &zeros));
+    AWQ__TRY(awq__cfg_bool(ctx, j, q, "sym", !zeros, &symmetric));
+    if ((bits < 2 || bits > 8) && ck->n_schemes) return AWQ_OK; /* linears that stay dense */
+    if (bits < 2 || bits > 8)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization bits is %lld, 2 to 8 are supported", j->name,
+                         (long long)bits);
+    return awq__scheme_add(ctx, ck, j, bits, group_size == -2 ? -1 : group_size, symmetric);
+}
+
+/* The keys of AutoAWQ, GPTQ and AutoRound, with their synonyms of different ages. version: where the layout's
+   name is, in order of precedence. */
+static awq_status awq__quant_flat(awq_ctx *ctx, const awq__json *j, uint32_t q, int gptq,
+                                  const char *const *version, awq_checkpoint *ck)
+{
+    static const char *const exact[][2] = {{"pack_dtype", "int32"}, {"data_type", "int"}};
+    static const char *const modules[] = {"dynamic", "extra_config"};
+    awq__scheme base = {4, 0, 128};
+    const char *name = NULL, *backend, *s;
+    awq_layout layout;
+    uint32_t i;
+    int flag, k;
+    base.symmetric = gptq;
+    for (k = 0; k < 2; k++) {
+        AWQ__TRY(awq__cfg_str(ctx, j, q, exact[k][0], &s));
+        if (s && !strncmp(s, "torch.", 6)) s += 6;
+        if (s && strcmp(s, exact[k][1])) return awq__quant_unknown(ctx, j, exact[k][0], s, exact[k][1]);
+    }
+    AWQ__TRY(awq__cfg_bool(ctx, j, q, "is_marlin_format", 0, &flag));
+    if (flag) return awq__quant_unknown(ctx, j, "checkpoint_format", "marlin", "gptq, gptq_v2");
+    AWQ__TRY(awq__quant_scheme(ctx, j, q, &base, ck));
+    base = ck->scheme[0];
+    for (k = 0; k < 2; k++)
+        for (i = awq__json_first(j, awq__cfg_get(j, q, modules[k])); i; i = awq__json_next(j, i))
+            if (awq__json_is(j, i) == AWQ__J_OBJ && strncmp(awq__json_key(j, i), "-:", 2))
+                AWQ__TRY(awq__quant_scheme(ctx, j, i, &base, ck));
+    for (k = 0; k < 3 && !name; k++) AWQ__TRY(awq__cfg_str(ctx, j, q, version[k], &name));
     AWQ__TRY(awq__cfg_str(ctx, j, q, "backend", &backend));
-    if (!version) version = gptq ? "gptq" : "gemm";
-    for (i = 0; version[i] && i < sizeof lower - 1; i++)
-        lower[i] = (char)(version[i] >= 'A' && version[i] <= 'Z' ? version[i] + 32 : version[i]);
-    lower[i] = 0;
-    if (!gptq && backend && !strcmp(backend, "llm-awq")) out->layout = AWQ_LAYOUT_GEMV_FAST;
-    else out->layout = awq_layout_from_name(lower);
-    if (gptq ? out->layout != AWQ_LAYOUT_GPTQ && out->layout != AWQ_LAYOUT_GPTQ_V2
-             : out->layout < AWQ_LAYOUT_GEMM || out->layout > AWQ_LAYOUT_MARLIN)
-        return awq__quant_unknown(ctx, j, gptq ? "checkpoint_format" : "version", version,
+    if (!name) name = gptq ? "gptq" : "gemm";
+    if (!strncmp(name, "auto_round:auto_", 16)) name = strcmp(name + 16, "awq") ? name + 16 : "gemm";
+    layout = awq_layout_from_name(name);
+    if (!gptq && backend && awq__same_word(backend, "llm-awq")) layout = AWQ_LAYOUT_GEMV_FAST;
+    /* named after kernels that rewrite the tensors when they load them */
+    if (!gptq && (layout == AWQ_LAYOUT_EXLLAMA || awq__same_word(name, "ipex"))) layout = AWQ_LAYOUT_GEMM;
+    if (gptq ? layout != AWQ_LAYOUT_GPTQ && layout != AWQ_LAYOUT_GPTQ_V2
+             : layout < AWQ_LAYOUT_GEMM || layout > AWQ_LAYOUT_MARLIN)
+        return awq__quant_unknown(ctx, j, version[0], name,
                                   gptq ? "gptq, gptq_v2" : "gemm, gemv, gemv_fast, llm-awq, marlin");
+    ck->quant.layout = layout;
     return AWQ_OK;
 }
 
-static awq_status awq__quant_compressed(awq_ctx *ctx, const awq__json *j, uint32_t q, awq_quant_config *out)
+/* quant_method auto-round: its packing format says whose tensors it writes */
+static awq_status awq__quant_auto_round(awq_ctx *ctx, const awq__json *j, uint32_t q, awq_checkpoint *ck)
 {
-    static const char *const refused[] = {"transform_config", "sparsity_config"};
-    uint32_t groups = 0, group, weights = 0;
-    const char *format, *s;
-    int64_t bits;
-    size_t i;
-    for (i = 0; i < 2; i++)
-        if (awq__json_count(j, awq__cfg_get(j, q, refused[i])))
-            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization %s is not supported", j->name,
-                             refused[i]);
-    AWQ__TRY(awq__cfg_object(ctx, j, q, "config_groups", &groups));
-    if (awq__json_count(j, groups) != 1)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization config_groups has %lu groups, only one is "
-                         "supported", j->name, (unsigned long)awq__json_count(j, groups));
-    group = awq__json_first(j, groups);
-    AWQ__TRY(awq__cfg_str(ctx, j, group, "format", &format));
-    if (!format) AWQ__TRY(awq__cfg_str(ctx, j, q, "format", &format));
-    if (!format || strcmp(format, "pack-quantized"))
-        return awq__quant_unknown(ctx, j, "format", format ? format : "", "pack-quantized");
-    if (awq__cfg_get(j, group, "input_activations"))
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantized activations (input_activations) are not "
-                         "supported", j->name);
+    static const char *const version[] = {"packing_format", "backend", "packing_format"};
+    const char *format;
+    AWQ__TRY(awq__cfg_str(ctx, j, q, awq__cfg_get(j, q, version[0]) ? version[0] : version[1], &format));
+    if (!format || (strcmp(format, "auto_round:auto_gptq") && strcmp(format, "auto_round:auto_awq")))
+        return awq__quant_unknown(ctx, j, version[0], format ? format : "",
+                                  "auto_round:auto_gptq, auto_round:auto_awq");
+    return awq__quant_flat(ctx, j, q, !strcmp(format + 16, "gptq"), version, ck);
+}
+
+/* ModelOpt, in a file of its own or as quantization_config. What it exports itself is packed in bytes, which is
+   refused where the tensors are looked at. */
+static awq_status awq__quant_modelopt(awq_ctx *ctx, const awq__json *j, uint32_t q, awq_checkpoint *ck)
+{
+    uint32_t inner = 0;
+    int64_t group;
+    const char *algorithm;
+    int zeros;
+    AWQ__TRY(awq__cfg_object(ctx, j, q, "quantization", &inner));
+    if (inner) q = inner;
+    AWQ__TRY(awq__cfg_str(ctx, j, q, "quant_algo", &algorithm));
+    if (!algorithm || (strcmp(algorithm, "W4A16_AWQ") && strcmp(algorithm, "W4A8_AWQ")))
+        return awq__quant_unknown(ctx, j, "quant_algo", algorithm ? algorithm : "", "W4A16_AWQ, W4A8_AWQ");
+    AWQ__TRY(awq__cfg_int(ctx, j, q, "group_size", 1, 1 << 24, 128, &group));
+    AWQ__TRY(awq__cfg_bool(ctx, j, q, "has_zero_point", 0, &zeros));
+    ck->quant.layout = AWQ_LAYOUT_GEMM;
+    return awq__scheme_add(ctx, ck, j, 4, group, !zeros);
+}
+
+/* one of config_groups; what it says of activations is not followed if it needs no stored numbers */
+static awq_status awq__quant_group(awq_ctx *ctx, const awq__json *j, uint32_t group, const char *format,
+                                   awq_checkpoint *ck)
+{
+    uint32_t weights, activations;
+    const char *own, *s;
+    int64_t bits, size;
+    int symmetric, dynamic, int8;
+    if (awq__json_is(j, group) != AWQ__J_OBJ)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: quantization config_groups has something that is not an "
+                         "object", j->name);
+    AWQ__TRY(awq__cfg_str(ctx, j, group, "format", &own));
+    if (own) format = own;
     AWQ__TRY(awq__cfg_object(ctx, j, group, "weights", &weights));
+    if (!format) format = "";
+    if (!strcmp(format, "dense") || (!weights && awq__json_get(j, group, "weights"))) return AWQ_OK;
+    int8 = awq_layout_from_name(format) == AWQ_LAYOUT_INT8;
+    if (!int8 && strcmp(format, "pack-quantized"))
+        return awq__quant_unknown(ctx, j, "format", format, "pack-quantized, int-quantized, naive-quantized");
+    AWQ__TRY(awq__cfg_object(ctx, j, group, "input_activations", &activations));
+    AWQ__TRY(awq__cfg_bool(ctx, j, activations, "dynamic", 0, &dynamic));
+    if (activations && !dynamic)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: activations quantized with stored scales "
+                         "(input_activations) are not supported", j->name);
+    if (activations && !ck->n_schemes)
+        awq__log(ctx, AWQ_LOG_WARN, "%s: input_activations are to be quantized, here they are not", j->name);
     AWQ__TRY(awq__cfg_int(ctx, j, weights, "num_bits", 1, 16, -1, &bits));
-    if (bits != 4 && bits != 8)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization num_bits is %lld, only 4 and 8 are "
-                         "supported", j->name, (long long)bits);
+    if (bits < 2 || bits > 8)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization num_bits is %lld, 2 to 8 are supported",
+                         j->name, (long long)bits);
     AWQ__TRY(awq__cfg_str(ctx, j, weights, "type", &s));
-    if (s && strcmp(s, "int")) return awq__quant_unknown(ctx, j, "type", s, "int");
-    AWQ__TRY(awq__cfg_bool(ctx, j, weights, "symmetric", 1, &out->symmetric));
-    AWQ__TRY(awq__cfg_int(ctx, j, weights, "group_size", -1, 1 << 24, -2, &out->group_size));
+    if (s && !awq__same_word(s, "int")) return awq__quant_unknown(ctx, j, "type", s, "int");
+    AWQ__TRY(awq__cfg_bool(ctx, j, weights, "symmetric", 1, &symmetric));
+    AWQ__TRY(awq__cfg_int(ctx, j, weights, "group_size", -1, 1 << 24, -2, &size));
     AWQ__TRY(awq__cfg_str(ctx, j, weights, "strategy", &s));
-    if (!s) s = out->group_size > 0 ? "group" : "channel";
-    if (!strcmp(s, "channel")) out->group_size = -1;
-    else if (strcmp(s, "group")) return awq__quant_unknown(ctx, j, "strategy", s, "group, channel");
-    if (out->group_size != -1 && out->group_size < 1)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: quantization group_size is missing or 0", j->name);
-    out->bits = (int)bits;
-    out->layout = AWQ_LAYOUT_COMPRESSED_TENSORS;
+    if (!s) s = size > 0 ? "group" : size == -1 ? "channel" : "tensor";
+    if (awq__same_word(s, "channel")) size = -1;
+    else if (!awq__same_word(s, "group")) return awq__quant_unknown(ctx, j, "strategy", s, "group, channel");
+    if (size == -2)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: quantization group_size is missing", j->name);
+    if (!ck->n_schemes) ck->quant.layout = int8 ? AWQ_LAYOUT_INT8 : AWQ_LAYOUT_COMPRESSED_TENSORS;
+    return awq__scheme_add(ctx, ck, j, int8 ? 8 : bits, size, symmetric);
+}
+
+static awq_status awq__quant_compressed(awq_ctx *ctx, const awq__json *j, uint32_t q, awq_checkpoint *ck)
+{
+    uint32_t groups, sparsity, i;
+    const char *format, *s;
+    if (awq__json_count(j, awq__cfg_get(j, q, "transform_config")))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization transform_config is not supported", j->name);
+    AWQ__TRY(awq__cfg_object(ctx, j, q, "sparsity_config", &sparsity));
+    AWQ__TRY(awq__cfg_str(ctx, j, sparsity, "format", &s));
+    if (s && strcmp(s, "dense")) return awq__quant_unknown(ctx, j, "sparsity_config", s, "dense");
+    AWQ__TRY(awq__cfg_object(ctx, j, q, "config_groups", &groups));
+    AWQ__TRY(awq__cfg_str(ctx, j, q, "format", &format));
+    for (i = awq__json_first(j, groups); i; i = awq__json_next(j, i))
+        AWQ__TRY(awq__quant_group(ctx, j, i, format, ck));
+    if (!ck->n_schemes)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: quantization config_groups has no group of weights",
+                         j->name);
     return AWQ_OK;
 }
 
-static awq_status awq__quant_read(awq_ctx *ctx, const awq__json *j, uint32_t q, awq_quant_config *out)
+static awq_status awq__quant_read(awq_ctx *ctx, const awq__json *j, uint32_t q, awq_checkpoint *ck)
 {
-    const char *method;
+    static const char *const awq[] = {"version", "format", "checkpoint_format"};
+    static const char *const gptq[] = {"checkpoint_format", "format", "version"};
+    const char *m;
     awq_status st;
     if (awq__json_is(j, q) != AWQ__J_OBJ)
         return awq__fail(ctx, AWQ_E_FORMAT, "%s: the quantization config is not an object", j->name);
-    AWQ__TRY(awq__cfg_str(ctx, j, q, "quant_method", &method));
-    /* side files of old checkpoints do not say; only GPTQ has desc_act */
-    if (!method) method = awq__json_get(j, q, "desc_act") ? "gptq" : "awq";
-    if (!strcmp(method, "awq")) st = awq__quant_flat(ctx, j, q, 0, out);
-    else if (!strcmp(method, "gptq")) st = awq__quant_flat(ctx, j, q, 1, out);
-    else if (!strcmp(method, "compressed-tensors")) st = awq__quant_compressed(ctx, j, q, out);
-    else st = awq__quant_unknown(ctx, j, "quant_method", method, "awq, gptq, compressed-tensors");
-    if (!st) out->present = 1;
-    return st;
+    AWQ__TRY(awq__cfg_str(ctx, j, q, "quant_method", &m));
+    /* side files of old checkpoints do not say; only GPTQ has desc_act, only ModelOpt an object within */
+    if (!m && awq__cfg_get(j, q, "quantization")) m = "modelopt";
+    if (!m) m = awq__json_get(j, q, "desc_act") ? "gptq" : "awq";
+    if (awq__same_word(m, "awq") || awq__same_word(m, "w4afp8")) st = awq__quant_flat(ctx, j, q, 0, awq, ck);
+    else if (awq__same_word(m, "gptq")) st = awq__quant_flat(ctx, j, q, 1, gptq, ck);
+    else if (awq__same_word(m, "auto-round") || awq__same_word(m, "intel/auto-round"))
+        st = awq__quant_auto_round(ctx, j, q, ck);
+    else if (awq__same_word(m, "compressed-tensors") || awq__same_word(m, "sparseml"))
+        st = awq__quant_compressed(ctx, j, q, ck);
+    else if (awq__same_word(m, "modelopt")) st = awq__quant_modelopt(ctx, j, q, ck);
+    else
+        st = awq__quant_unknown(ctx, j, "quant_method", m, "awq, gptq, auto-round, compressed-tensors, "
+                                "modelopt, w4afp8");
+    if (st) return st;
+    ck->quant.present = 1;
+    ck->quant.bits = ck->scheme[0].bits;
+    ck->quant.group_size = ck->scheme[0].group_size;
+    ck->quant.symmetric = ck->scheme[0].symmetric;
+    return AWQ_OK;
 }
 
 /* --- tensors */
@@ -7838,6 +8029,7 @@ static int64_t awq__vector_size(const awq_config *c, int layer, int id)
     case AWQ_KV_A_NORM: return c->kv_lora_rank;
     case AWQ_SINKS: return c->num_attention_heads;
     case AWQ_SCORE_BIAS: return c->layer_has_experts[layer] ? c->num_experts : 0;
+    case AWQ_ACT_SCALES: return c->act_scales ? c->intermediate_size : 0;
     default: return c->hidden_size;
     }
 }
@@ -7855,40 +8047,132 @@ static awq_status awq__ck_prefix(awq_ctx *ctx, const awq_checkpoint *ck, const c
     return awq__fail(ctx, e.status, "%s: %s: %.700s", ck->folder, linear, e.text);
 }
 
-/* l->packed (of out_features rows) and l->part as this layout and group size (-1: whole row) want them, checked
-   against the tensors */
-static awq_status awq__ck_parts(awq_ctx *ctx, const awq_checkpoint *ck, awq_layout layout, int64_t group,
-                                int64_t out_features, awq_linear_info *l)
+/* a tensor of linear l */
+static const awq_tensor *awq__ck_part(const awq_checkpoint *ck, const awq_linear_info *l, const char *suffix)
 {
-    const awq_tensor *scales;
-    awq_qweight w;
     char name[256];
-    int i;
-    memset(&w, 0, sizeof w);
-    w.out_features = out_features;
-    w.in_features = l->in_features;
-    w.group_size = group < 0 ? l->in_features : group;
-    w.bits = ck->quant.bits;
-    w.symmetric = ck->quant.symmetric;
-    snprintf(name, sizeof name, "%s.%s", l->name,
-             layout == AWQ_LAYOUT_COMPRESSED_TENSORS ? "weight_scale" : "scales");
-    scales = awq_tensors_find(ck->tensors, name);
-    w.scale_dtype = scales && (scales->dtype == AWQ_BF16 || scales->dtype == AWQ_F32) ? scales->dtype : AWQ_F16;
-    if (awq_layout_describe(ctx, layout, &w, &l->packed)) return awq__ck_prefix(ctx, ck, l->name);
+    snprintf(name, sizeof name, "%s.%s", l->name, suffix);
+    return awq_tensors_find(ck->tensors, name);
+}
+
+/* l->packed as the layout wants a matrix like w, and l->part, checked against the tensors; experts: that many
+   in three dimensions, or 0 */
+static awq_status awq__ck_parts(awq_ctx *ctx, const awq_checkpoint *ck, awq_layout layout, const awq_qweight *w,
+                                int experts, awq_linear_info *l)
+{
+    char name[256];
+    int i, k;
+    if (awq_layout_describe(ctx, layout, w, &l->packed)) return awq__ck_prefix(ctx, ck, l->name);
     for (i = 0; i < l->packed.n_tensors; i++) {
         const awq_packed_tensor *p = &l->packed.tensor[i];
+        int64_t shape[3];
         snprintf(name, sizeof name, "%s.%s", l->name, p->suffix);
         if (layout == AWQ_LAYOUT_GEMV_FAST && !strcmp(p->suffix, "qzeros")
             && !awq_tensors_find(ck->tensors, name))
             snprintf(name, sizeof name, "%s.scaled_zeros", l->name); /* llm-awq's word for it */
-        AWQ__TRY(awq__ck_need(ctx, ck, name, p->dtype, p->ndim, p->shape, &l->part[i]));
+        l->part[i] = NULL;
+        if (!strcmp(p->suffix, "g_idx") && !awq_tensors_find(ck->tensors, name)) continue;
+        shape[0] = experts;
+        for (k = 0; k < p->ndim; k++) shape[k + 1] = p->shape[k];
+        if (experts && !strcmp(p->suffix, "weight_shape")) shape[0] = 3; /* experts, out, in */
+        AWQ__TRY(awq__ck_need(ctx, ck, name, p->dtype, p->ndim == 1 ? 1 : p->ndim + (experts > 0),
+                              experts ? shape : p->shape, &l->part[i]));
     }
-    if (layout != AWQ_LAYOUT_COMPRESSED_TENSORS) return AWQ_OK;
-    snprintf(name, sizeof name, "%s.weight_g_idx", l->name);
-    if (awq_tensors_find(ck->tensors, name))
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: %s: columns in activation order are not supported",
-                         ck->folder, name);
     return AWQ_OK;
+}
+
+/* what the config says of a matrix like this one, NULL: nothing */
+static const awq__scheme *awq__ck_scheme(const awq_checkpoint *ck, int bits, int64_t group, int64_t in)
+{
+    const awq__scheme *s, *found = NULL;
+    for (s = ck->scheme; s < ck->scheme + ck->n_schemes; s++)
+        if (s->bits == bits && (s->group_size < 0 ? in : s->group_size) == group && (!found || !s->symmetric))
+            found = s;
+    return found;
+}
+
+/* l->packed and l->part as this layout has them, with the bits and groups that the tensors' shapes tell */
+static awq_status awq__ck_derive(awq_ctx *ctx, const awq_checkpoint *ck, awq_layout layout, int64_t rows,
+                                 int experts, awq_linear_info *l)
+{
+    static const int64_t usual[] = {128, 64, 32, 256, 512, 1024, -1};
+    int ct = layout == AWQ_LAYOUT_COMPRESSED_TENSORS, int8 = layout == AWQ_LAYOUT_INT8, i, n;
+    int gptq = layout == AWQ_LAYOUT_GPTQ || layout == AWQ_LAYOUT_GPTQ_V2;
+    const awq_tensor *scales = awq__ck_part(ck, l, ct || int8 ? "weight_scale" : "scales");
+    const awq_tensor *codes = awq__ck_part(ck, l, ct ? "weight_packed" : int8 ? "weight" : "qweight");
+    const awq__scheme *stated;
+    int64_t in = l->in_features, words, groups = 0, group;
+    awq_status st = AWQ_OK;
+    awq_error first;
+    awq_qweight w;
+    memset(&w, 0, sizeof w);
+    w.out_features = rows;
+    w.in_features = in;
+    w.scale_dtype = scales && (scales->dtype == AWQ_BF16 || scales->dtype == AWQ_F32) ? scales->dtype : AWQ_F16;
+    w.bits = int8 ? 8 : 4;
+    words = codes && codes->ndim > 1 ? codes->shape[ct ? codes->ndim - 1 : 0] : 0;
+    if (ct || gptq) {
+        for (i = 0; i < ck->n_schemes && awq__n_words(in, ck->scheme[i].bits) != words; i++) {}
+        w.bits = ck->scheme[i < ck->n_schemes ? i : 0].bits;
+        for (n = 2; n < 9 && i == ck->n_schemes; n++)
+            if (awq__n_words(in, n) == words) w.bits = n, i = 0;
+    }
+    if (scales && scales->ndim > 1) groups = scales->shape[ct || int8 ? scales->ndim - 1 : 0];
+    if (layout == AWQ_LAYOUT_GEMV || layout == AWQ_LAYOUT_GEMV_FAST) groups = 0; /* padded: trials tell */
+    for (i = 0; i < ck->n_schemes; i++) {
+        group = ck->scheme[i].group_size;
+        if (groups > 1 && group > 0 && in % group && (in + group - 1) / group == groups)
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: group_size %lld does not divide the %lld columns of "
+                             "%s: a last group that is shorter is not supported", ck->config_path,
+                             (long long)group, (long long)in, l->name);
+    }
+    n = groups > 0 && in % groups == 0 ? 1 : ck->n_schemes + (int)(sizeof usual / sizeof usual[0]);
+    for (i = 0; i < n; i++) {
+        group = n == 1 ? in / groups : i < ck->n_schemes ? ck->scheme[i].group_size : usual[i - ck->n_schemes];
+        w.group_size = group < 0 ? in : group;
+        stated = awq__ck_scheme(ck, w.bits, w.group_size, in);
+        w.symmetric = layout == AWQ_LAYOUT_MARLIN || (stated ? stated : ck->scheme)->symmetric;
+        if ((ct || int8) && awq__ck_part(ck, l, "weight_zero_point")) w.symmetric = 0;
+        st = awq__ck_parts(ctx, ck, layout, &w, experts, l);
+        if (!st) return AWQ_OK;
+        if (!i) first = ctx->err;
+    }
+    ctx->err = first;
+    return st;
+}
+
+/* The layout that the config says, or else the one that fits: old configs were not always right, and shapes
+   tell. */
+static awq_status awq__ck_packed(awq_ctx *ctx, const awq_checkpoint *ck, awq_layout stored, int64_t rows,
+                                 int experts, awq_linear_info *l)
+{
+    awq_layout layout = ck->quant.layout;
+    awq_status st;
+    awq_error first;
+    int k;
+    if (!ck->quant.present)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is quantized, but there is no quantization_config",
+                         ck->config_path, l->name);
+    if (stored != AWQ_LAYOUT_GEMM) layout = stored;
+    else if (layout == AWQ_LAYOUT_COMPRESSED_TENSORS || layout == AWQ_LAYOUT_INT8) layout = AWQ_LAYOUT_GEMM;
+    st = awq__ck_derive(ctx, ck, layout, rows, experts, l);
+    first = ctx->err;
+    for (k = AWQ_LAYOUT_GEMM; st && stored == AWQ_LAYOUT_GEMM && k <= AWQ_LAYOUT_MARLIN; k++)
+        if (k != (int)layout && !awq__ck_derive(ctx, ck, (awq_layout)k, rows, experts, l)) return AWQ_OK;
+    if (st) ctx->err = first;
+    return st;
+}
+
+/* the layout of a packed linear, GEMM standing for all that have a qweight; NONE: it is dense */
+static awq_layout awq__ck_stored(const awq_checkpoint *ck, const awq_linear_info *l)
+{
+    const awq_tensor *weight = awq__ck_part(ck, l, "weight");
+    if (awq__ck_part(ck, l, "qweight")) return AWQ_LAYOUT_GEMM;
+    if (awq__ck_part(ck, l, "weight_packed")) return AWQ_LAYOUT_COMPRESSED_TENSORS;
+    if (weight && weight->dtype == AWQ_I8
+        && (ck->quant.layout == AWQ_LAYOUT_INT8 || awq__ck_part(ck, l, "weight_scale")))
+        return AWQ_LAYOUT_INT8;
+    return AWQ_LAYOUT_NONE;
 }
 
 /* l->name, shape and first_row; returns the rows of the matrix that is stored, its own and its neighbours' */
@@ -7910,32 +8194,6 @@ static int64_t awq__ck_rows(const awq_config *c, int layer, int id, int expert, 
     return rows;
 }
 
-/* The tensors decide over the version that the config states: it was not always right, and shapes tell. */
-static void awq__ck_settle_layout(awq_ctx *ctx, awq_checkpoint *ck)
-{
-    awq_linear_info l;
-    char name[256];
-    int layer, id, k;
-    if (ck->quant.layout < AWQ_LAYOUT_GEMM || ck->quant.layout > AWQ_LAYOUT_MARLIN) return;
-    for (layer = 0; layer < ck->config.num_hidden_layers; layer++)
-        for (id = 0; id < AWQ_N_LINEAR_IDS; id++) {
-            int64_t rows;
-            if (!awq_linear_count(&ck->config, layer, (awq_linear_id)id)) continue;
-            rows = awq__ck_rows(&ck->config, layer, id, 0, &l);
-            snprintf(name, sizeof name, "%s.qweight", l.name);
-            if (!awq_tensors_find(ck->tensors, name)) continue;
-            if (!awq__ck_parts(ctx, ck, ck->quant.layout, ck->quant.group_size, rows, &l)) return;
-            for (k = AWQ_LAYOUT_GEMM; k <= AWQ_LAYOUT_MARLIN; k++) {
-                if (awq__ck_parts(ctx, ck, (awq_layout)k, ck->quant.group_size, rows, &l)) continue;
-                awq__log(ctx, AWQ_LOG_WARN, "%s: the quantization config says %s, the tensors are %s",
-                         ck->folder, awq_layout_name(ck->quant.layout), awq_layout_name((awq_layout)k));
-                ck->quant.layout = (awq_layout)k;
-                return;
-            }
-            return; /* awq_checkpoint_linear says what is wrong */
-        }
-}
-
 /* the stored tensors of a linear that is not packed: a matrix, some rows of one, or part of all experts' */
 static awq_status awq__ck_dense(awq_ctx *ctx, const awq_checkpoint *ck, int id, int expert, int64_t rows,
                                 int bias, awq_linear_info *l)
@@ -7944,6 +8202,7 @@ static awq_status awq__ck_dense(awq_ctx *ctx, const awq_checkpoint *ck, int id, 
     int stacked = id >= AWQ_EXPERT_GATE && !awq__has_second(c->family->linear[id]);
     int transposed = stacked && c->family->flags & AWQ_FAMILY_TRANSPOSED;
     int64_t shape[3], in = l->in_features, mixed = rows / l->out_features; /* gate, up, gate, up, ... */
+    const awq_tensor *t;
     char name[256];
     l->row_step = in;
     l->col_step = l->bias_step = 1;
@@ -7960,6 +8219,13 @@ static awq_status awq__ck_dense(awq_ctx *ctx, const awq_checkpoint *ck, int id, 
         l->bias_first = expert * rows + l->first_row / l->out_features;
     }
     snprintf(name, sizeof name, "%s%s", l->name, transposed ? "" : ".weight");
+    t = awq_tensors_find(ck->tensors, name);
+    if (t && (t->dtype == AWQ_U8 || t->dtype == AWQ_I8 || t->dtype == AWQ_F8_E4M3 || t->dtype == AWQ_F8_E5M2))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: tensor \"%s\" is %s: weights of 8-bit floats, and packed "
+                         "in bytes as ModelOpt, bitsandbytes, MXFP4 and NVFP4 have them, are not supported; "
+                         "take one in the form of AutoAWQ, GPTQ or compressed-tensors' pack-quantized, "
+                         "or quantize the one that it was made from", ck->folder, name,
+                         awq_dtype_name(t->dtype));
     AWQ__TRY(awq__ck_need(ctx, ck, name, AWQ_DTYPE_NONE, 2 + stacked, shape + !stacked, &l->weight));
     if (!bias) return AWQ_OK;
     snprintf(name, sizeof name, "%s%s", l->name, transposed ? "_bias" : ".bias");
@@ -7970,36 +8236,28 @@ static awq_status awq__ck_dense(awq_ctx *ctx, const awq_checkpoint *ck, int id, 
 AWQ_API awq_status awq_checkpoint_expert(awq_ctx *ctx, const awq_checkpoint *ck, int layer, awq_linear_id id,
                                          int expert, awq_linear_info *info)
 {
-    static const int64_t groups[] = {16, 32, 64, 128, 256, 512, 1024, -1};
     const awq_config *c = &ck->config;
     awq_linear_info l;
+    awq_layout stored;
     char name[256];
     int64_t rows, out, in;
-    int bias;
+    int bias, stacked;
     if (layer < 0 || layer >= c->num_hidden_layers || (int)id < 0 || id >= AWQ_N_LINEAR_IDS || expert < 0
         || expert >= awq_linear_count(c, layer, id))
         return awq__fail(ctx, AWQ_E_ARG, "awq_checkpoint_linear: there is no linear %d of layer %d", (int)id,
                          layer);
     rows = awq__ck_rows(c, layer, id, expert, &l);
     bias = awq__ck_linear_shape(c, id, &out, &in);
-    snprintf(name, sizeof name, "%s.qweight", l.name);
-    l.quantized = awq_tensors_find(ck->tensors, name) != NULL;
-    snprintf(name, sizeof name, "%s.weight_packed", l.name);
-    l.quantized = l.quantized || awq_tensors_find(ck->tensors, name);
-    if (l.quantized && !ck->quant.present)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is quantized, but there is no quantization_config",
-                         ck->config_path, l.name);
+    stored = awq__ck_stored(ck, &l);
+    l.quantized = stored != AWQ_LAYOUT_NONE;
     if (l.quantized) {
-        awq_status st = awq__ck_parts(ctx, ck, ck->quant.layout, ck->quant.group_size, rows, &l);
-        awq_error e = ctx->err;
-        size_t k;
-        for (k = 0; st && k < sizeof groups / sizeof groups[0]; k++)
-            if (!awq__ck_parts(ctx, ck, ck->quant.layout, groups[k], rows, &l))
-                return awq__fail(ctx, AWQ_E_FORMAT, "%s: group_size is %lld, but the shapes of %s are those of "
-                                 "group_size %lld", ck->config_path, (long long)ck->quant.group_size,
-                                 l.name, (long long)groups[k]);
-        ctx->err = e;
-        AWQ__TRY(st);
+        stacked = id >= AWQ_EXPERT_GATE && !awq__has_second(c->family->linear[id]);
+        if (stacked && (stored == AWQ_LAYOUT_GEMM || c->family->flags & AWQ_FAMILY_TRANSPOSED))
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: %s: experts packed in one tensor are supported in "
+                             "the form of compressed-tensors with out_features before in_features only",
+                             ck->folder, l.name);
+        l.slice = stacked ? expert : 0;
+        AWQ__TRY(awq__ck_packed(ctx, ck, stored, rows, stacked ? c->num_experts : 0, &l));
         l.bias_first = l.first_row;
         l.bias_step = 1;
         snprintf(name, sizeof name, "%s.bias", l.name);
@@ -8035,7 +8293,80 @@ static awq_status awq__ck_vector(awq_ctx *ctx, const awq_checkpoint *ck, int lay
     return awq__ck_need(ctx, ck, awq__ck_name(name, c, pattern, layer, 0, "..bias"), AWQ_DTYPE_NONE, 1, &n, &t);
 }
 
-static awq_status awq__ck_check(awq_ctx *ctx, const awq_checkpoint *ck)
+/* What the tensors of packed linear l say becomes ck->quant, if it is the first; the first one that the config
+   does not agree with is told. */
+static void awq__ck_settle(awq_ctx *ctx, awq_checkpoint *ck, const awq_linear_info *l, int *seen, int *told)
+{
+    const awq_packed *p = &l->packed;
+    const awq__scheme *s = ck->scheme, *same = awq__ck_scheme(ck, p->bits, p->group_size, p->in_features);
+    int odd = !same || (same->symmetric != p->symmetric && !awq__packed_find(p, "qzeros"));
+    /* groups may have different formats */
+    int mixed = ck->quant.layout == AWQ_LAYOUT_INT8 || p->layout == AWQ_LAYOUT_INT8;
+    odd = odd || (p->layout != ck->quant.layout && !mixed);
+    if (odd && !*told) {
+        awq__log(ctx, AWQ_LOG_WARN, "%s: the quantization config says %s, %d bits, group_size %lld, %s%s; the "
+                 "tensors of %s are %s, %d bits, group_size %lld, %s, and they are believed", ck->folder,
+                 awq_layout_name(ck->quant.layout), s->bits, (long long)s->group_size,
+                 s->symmetric ? "symmetric" : "with zero points",
+                 ck->n_schemes > 1 ? " (or what is said of single linears)" : "", l->name,
+                 awq_layout_name(p->layout), p->bits, (long long)p->group_size,
+                 p->symmetric ? "symmetric" : "with zero points");
+        *told = 1;
+    }
+    if (*seen) return;
+    *seen = 1;
+    ck->quant.layout = p->layout;
+    ck->quant.bits = p->bits;
+    ck->quant.symmetric = p->symmetric;
+    ck->quant.group_size = same && same->group_size < 0 ? -1 : p->group_size;
+}
+
+/* the groups of a packed linear's columns, where it has a list of them */
+static awq_status awq__ck_order(awq_ctx *ctx, const awq_checkpoint *ck, const awq_linear_info *l)
+{
+    int ct = !awq__packed_find(&l->packed, "g_idx");
+    const awq_tensor *t = awq__ck_part(ck, l, ct ? "weight_g_idx" : "g_idx");
+    int32_t *g;
+    awq_status st;
+    if (!t) return AWQ_OK;
+    if (t->dtype != AWQ_I32 || t->ndim != 1 || t->shape[0] != l->in_features)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%s\" is not I32 [%lld]", ck->folder, t->name,
+                         (long long)l->in_features);
+    g = AWQ__NEW_RAW(ctx, int32_t, l->in_features);
+    if (!g) return AWQ_E_MEMORY;
+    st = awq_tensors_read(ctx, ck->tensors, t, 0, g, (size_t)t->bytes);
+    if (!st) {
+        st = awq__group_order(ctx, &l->packed, g);
+        if (st) st = awq__ck_prefix(ctx, ck, l->name);
+    }
+    awq__free(ctx, g);
+    return st;
+}
+
+/* Scales of activations, which AutoAWQ has where no norm comes before a linear: the .scales that are not beside
+   a qweight. */
+static awq_status awq__ck_act_scales(awq_ctx *ctx, const awq_checkpoint *ck)
+{
+    const awq_config *c = &ck->config;
+    const char *pattern = c->family->vector[AWQ_ACT_SCALES], *end = pattern ? strstr(pattern, "{}") + 2 : NULL;
+    char name[256];
+    int64_t i;
+    for (i = 0; i < awq_tensors_count(ck->tensors); i++) {
+        const awq_tensor *t = awq_tensors_at(ck->tensors, i);
+        size_t n = strlen(t->name), tail = end ? strlen(end) : 0;
+        if (n < 7 || n > 240 || strcmp(t->name + n - 7, ".scales")) continue;
+        if (strncmp(t->name, c->prefix, strlen(c->prefix))) continue;
+        snprintf(name, sizeof name, "%.*s.qweight", (int)n - 7, t->name);
+        if (awq_tensors_find(ck->tensors, name)) continue;
+        if (!c->act_scales || n < tail || strcmp(t->name + n - tail, end))
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: tensor \"%s\" scales an activation (AutoAWQ's "
+                             "ScaledActivation): not supported there for %s", ck->folder, t->name,
+                             c->model_type);
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__ck_check(awq_ctx *ctx, awq_checkpoint *ck)
 {
     const awq_config *c = &ck->config;
     const awq_family *f = c->family;
@@ -8043,7 +8374,8 @@ static awq_status awq__ck_check(awq_ctx *ctx, const awq_checkpoint *ck)
     const awq_tensor *t;
     awq_linear_info info;
     char name[256];
-    int i, id, k;
+    static const char *const packed[] = {"..qweight", "..weight_packed"};
+    int i, id, k, seen = 0, told = 0, extra = 0;
     table[0] = c->vocab_size;
     table[1] = c->hidden_size;
     AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, c, f->embed, 0, 0, ""), AWQ_DTYPE_NONE, 2, table, &t));
@@ -8052,6 +8384,10 @@ static awq_status awq__ck_check(awq_ctx *ctx, const awq_checkpoint *ck)
     if (awq__has_norm_bias(c, 0))
         AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, c, f->final_norm, 0, 0, "..bias"), AWQ_DTYPE_NONE, 1,
                               table + 1, &t));
+    for (k = 0; k < 2 && !c->tie_word_embeddings; k++)
+        if (awq_tensors_find(ck->tensors, awq__ck_name(name, c, f->head, 0, 0, packed[k])))
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: tensor \"%s\": a quantized head is not supported; "
+                             "quantize without lm_head", ck->folder, name);
     if (!c->tie_word_embeddings)
         AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, c, f->head, 0, 0, ""), AWQ_DTYPE_NONE, 2, table, &t));
     for (i = 0; i < c->num_hidden_layers; i++) {
@@ -8062,10 +8398,11 @@ static awq_status awq__ck_check(awq_ctx *ctx, const awq_checkpoint *ck)
         for (id = 0; id < AWQ_N_LINEAR_IDS; id++)
             for (k = 0; k < awq_linear_count(c, i, (awq_linear_id)id); k++) {
                 AWQ__TRY(awq_checkpoint_expert(ctx, ck, i, (awq_linear_id)id, k, &info));
-                snprintf(name, sizeof name, "%s.bias", info.name);
-                if (!info.bias && awq_tensors_find(ck->tensors, name))
+                if (info.quantized) awq__ck_settle(ctx, ck, &info, &seen, &told);
+                if (info.quantized) AWQ__TRY(awq__ck_order(ctx, ck, &info));
+                if (!info.bias && !extra && (t = awq__ck_part(ck, &info, "bias")) != NULL && (extra = 1))
                     awq__log(ctx, AWQ_LOG_WARN, "%s: there is a tensor %s, but not by the config, which is "
-                             "believed", ck->folder, name);
+                             "believed", ck->folder, t->name);
             }
     }
     if (c->tie_word_embeddings && awq_tensors_find(ck->tensors, awq__ck_name(name, c, f->head, 0, 0, "")))
@@ -8074,17 +8411,20 @@ static awq_status awq__ck_check(awq_ctx *ctx, const awq_checkpoint *ck)
     return AWQ_OK;
 }
 
-/* text models lie at the top, or inside one that also sees or hears */
+/* What the names of tensors tell: text models lie at the top, or inside one that also sees or hears. */
 static void awq__ck_find_prefix(awq_checkpoint *ck)
 {
     static const char *const prefixes[] = {"model.language_model.", "language_model.model.", "model."};
     awq_config *c = &ck->config;
+    const char *scales;
     char name[256];
     int i;
     for (i = 0; i < 3; i++) {
         c->prefix = prefixes[i];
         if (awq_tensors_find(ck->tensors, awq__ck_name(name, c, c->family->embed, 0, 0, ""))) break;
     }
+    scales = c->family->vector[AWQ_ACT_SCALES];
+    c->act_scales = scales && awq_tensors_find(ck->tensors, awq__ck_name(name, c, scales, 0, 0, ""));
     if (c->tie_word_embeddings == AWQ__TIE_UNSURE)
         c->tie_word_embeddings = !awq_tensors_find(ck->tensors,
                                                    awq__ck_name(name, c, c->family->head, 0, 0, ""));
@@ -8104,7 +8444,8 @@ static awq_status awq__ck_config(awq_ctx *ctx, awq_checkpoint *ck)
     st = awq__cfg_read(ctx, &j, &ck->config);
     q = awq__cfg_get(&j, 1, "quantization_config");
     if (!q) q = awq__cfg_get(&j, awq__json_get(&j, 1, "text_config"), "quantization_config");
-    if (!st && q) st = awq__quant_read(ctx, &j, q, &ck->quant);
+    if (!q) q = awq__cfg_get(&j, 1, "compression_config"); /* compressed-tensors of old */
+    if (!st && q) st = awq__quant_read(ctx, &j, q, ck);
     awq__json_free(ctx, &j);
     return st;
 }
@@ -8112,17 +8453,18 @@ static awq_status awq__ck_config(awq_ctx *ctx, awq_checkpoint *ck)
 /* generation_config.json, and the quantization config of old checkpoints, where they are there */
 static awq_status awq__ck_side_files(awq_ctx *ctx, awq_checkpoint *ck)
 {
-    static const char *const names[] = {"generation_config.json", "quant_config.json", "quantize_config.json"};
+    static const char *const names[] = {"generation_config.json", "quant_config.json", "quantize_config.json",
+                                        "hf_quant_config.json"};
     awq_status st = AWQ_OK;
     int i;
-    for (i = 0; i < 3 && !st && !(i && ck->quant.present); i++) {
+    for (i = 0; i < 4 && !st && !(i && ck->quant.present); i++) {
         int there = awq__probe(ctx, ck->folder, names[i]);
         char *path = there > 0 ? awq__path_join(ctx, ck->folder, names[i]) : NULL;
         awq__json j;
         if (!there) continue;
         st = path ? awq__json_load(ctx, path, AWQ__CONFIG_MAX, &j) : ctx->err.status;
         if (!st) {
-            st = i ? awq__quant_read(ctx, &j, 1, &ck->quant) : awq__cfg_eos(ctx, &j, 1, &ck->config);
+            st = i ? awq__quant_read(ctx, &j, 1, ck) : awq__cfg_eos(ctx, &j, 1, &ck->config);
             awq__json_free(ctx, &j);
         }
         awq__free(ctx, path);
@@ -8142,8 +8484,8 @@ AWQ_API awq_status awq_checkpoint_open(awq_ctx *ctx, const char *folder, awq_che
     if (!st) st = awq_tensors_open(ctx, folder, &c->tensors);
     if (!st) {
         awq__ck_find_prefix(c);
-        awq__ck_settle_layout(ctx, c);
         st = awq__ck_check(ctx, c);
+        if (!st) st = awq__ck_act_scales(ctx, c);
     }
     if (st) awq_checkpoint_close(ctx, c);
     else *ck = c;
@@ -8179,10 +8521,14 @@ AWQ_API awq_status awq_checkpoint_read_qweight(awq_ctx *ctx, awq_checkpoint *ck,
     memset(&q, 0, sizeof q);
     for (i = 0; i < p.n_tensors && !st; i++) {
         const awq_tensor *t = info->part[i];
-        p.tensor[i].data = (void *)(uintptr_t)awq_tensors_map(ck->tensors, t); /* only read from */
-        if (p.tensor[i].data) continue;
+        const char *map;
+        size_t first = p.tensor[i].bytes * (size_t)info->slice;
+        if (!t || (t->ndim == 1 && info->part[0]->ndim == 3)) continue; /* g_idx; the shape of all experts */
+        map = (const char *)awq_tensors_map(ck->tensors, t);
+        if (map) p.tensor[i].data = (void *)(uintptr_t)(map + first); /* only read from */
+        if (map) continue;
         p.tensor[i].data = own[i] = awq__alloc_raw(ctx, p.tensor[i].bytes, 1);
-        st = own[i] ? awq_tensors_read(ctx, ck->tensors, t, 0, own[i], p.tensor[i].bytes) : AWQ_E_MEMORY;
+        st = own[i] ? awq_tensors_read(ctx, ck->tensors, t, first, own[i], p.tensor[i].bytes) : AWQ_E_MEMORY;
     }
     if (!st) st = awq_qweight_alloc(ctx, p.out_features, p.in_features, p.bits, p.group_size, p.symmetric, &q);
     if (!st) {
@@ -17818,10 +18164,14 @@ static void awq__task_act(void *arg, int64_t i) /* slots first, then rows */
     int64_t n = slot ? c->expert_size : t->layer->experts ? c->shared_size : c->intermediate_size;
     float *gate = slot ? t->w->ge + i * n : t->w->gate + (i - t->slots) * n;
     float *up = slot ? t->w->ue + i * n : t->w->up + (i - t->slots) * n;
+    const float *scales = t->layer->vec[AWQ_ACT_SCALES];
+    int64_t k;
     if (!c->family->linear[slot ? AWQ_EXPERT_UP : AWQ_UP_PROJ]) up = NULL;
     if (c->act == AWQ_ACT_SWIGLU) t->ops->swiglu(gate, up, n, (float)c->act_alpha, (float)c->act_limit);
     else if (c->act == AWQ_ACT_GELU_TANH) t->ops->gelu(gate, up, n);
     else t->ops->silu(gate, up, n);
+    if (scales)
+        for (k = 0; k < n; k++) gate[k] /= scales[k];
 }
 
 /* out of a row = what its experts say, in the order of their choice, and the shared expert */
@@ -20758,7 +21108,7 @@ AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_
    MARK: >>export
    Writing a checkpoint: the plan of its tensors, config.json with quantization_config, the files that travel
    along. Everything is written to <target>.partial, which becomes <target> by one rename when it is complete.
-   Tests: tests/test_quantize_model.c, tests/test_golden.c */
+   Tests: tests/test_quantize_model.c, tests/test_convert.c, tests/test_golden.c */
 
 typedef struct awq__export_desc {
     const char *target;
@@ -20788,6 +21138,10 @@ typedef struct awq__export {
     size_t n_plan, cap_plan;
     awq__out_linear *linear;  /* see awq__linear_slot */
     unsigned char *consumed;  /* [source tensors]: written by the caller, not copied */
+    awq__scheme scheme[AWQ__MAX_SCHEMES]; /* of what is packed, the first one's first */
+    int n_schemes;
+    const char **kept;        /* names of what stays dense when a checkpoint is converted */
+    size_t n_kept, cap_kept;
     awq_writer *writer;
 } awq__export;
 
@@ -20874,6 +21228,36 @@ static awq_status awq__plan_kept(awq_ctx *ctx, const awq__export *e)
     return AWQ_OK;
 }
 
+static int awq__is_compressed(awq_layout layout) /* and takes scales of any type */
+{
+    return layout == AWQ_LAYOUT_COMPRESSED_TENSORS || layout == AWQ_LAYOUT_INT8;
+}
+
+static awq_status awq__kept_add(awq_ctx *ctx, awq__export *e, const char *name, size_t n)
+{
+    size_t i;
+    for (i = 0; i < e->n_kept; i++)
+        if (!strncmp(e->kept[i], name, n) && !e->kept[i][n]) return AWQ_OK;
+    if (!awq__grow(ctx, (void **)&e->kept, &e->cap_kept, e->n_kept + 1, sizeof *e->kept)) return AWQ_E_MEMORY;
+    e->kept[e->n_kept] = awq__arena_text(ctx, &e->arena, name, n);
+    return e->kept[e->n_kept++] ? AWQ_OK : AWQ_E_MEMORY;
+}
+
+/* A tensor that is copied: what it means to a converted checkpoint's config. */
+static awq_status awq__plan_rest(awq_ctx *ctx, awq__export *e, const char *name)
+{
+    const char *prefix = awq_checkpoint_config(e->ck)->prefix, *dot = strrchr(name, '.');
+    size_t n;
+    if (dot && (!strcmp(dot, ".qweight") || !strcmp(dot, ".weight_packed")))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: %s is quantized, but not a linear of the text model: it "
+                         "cannot be converted", awq_checkpoint_folder(e->ck), name);
+    if (!strncmp(name, prefix, strlen(prefix))) return AWQ_OK;
+    if (!strncmp(name, "model.", 6)) name += 6;
+    n = strcspn(name, "."); /* a tower's: visual, vision_tower, multi_modal_projector, ... */
+    if (!strncmp(name, "lm_head", n) || !strncmp(name, "language_model", n)) return AWQ_OK;
+    return awq__kept_add(ctx, e, name, n);
+}
+
 static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_linear_id id, int expert)
 {
     awq_linear_info info;
@@ -20882,8 +21266,12 @@ static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_
     int i;
     AWQ__TRY(awq_checkpoint_expert(ctx, e->ck, layer, id, expert, &info));
     if (!awq__stored_whole(&info)) return AWQ_OK;
+    if (info.quantized && info.part[0]->ndim > 2)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: experts packed in one tensor can be run, but not "
+                         "converted", info.name);
     awq__consume(e, info.weight);
     awq__consume(e, info.bias);
+    if (info.quantized) awq__consume(e, awq__ck_part(e->ck, &info, "weight_g_idx")); /* says nothing new */
     for (i = 0; info.quantized && i < info.packed.n_tensors; i++) awq__consume(e, info.part[i]);
     o->first = (int64_t)e->n_plan;
     if (e->d.layout == AWQ_LAYOUT_NONE
@@ -20895,6 +21283,7 @@ static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_
         AWQ__TRY(awq__plan_add(ctx, e, name, awq__dense_dtype(e, info.quantized ? AWQ_F16 : info.weight->dtype),
                                2, shape));
     } else if (!info.quantized && e->d.bits == 0) { /* converting: what is dense stays dense */
+        AWQ__TRY(awq__kept_add(ctx, e, info.name, strlen(info.name)));
         snprintf(name, sizeof name, "%s.weight", info.name);
         AWQ__TRY(awq__plan_add(ctx, e, name, awq__dense_dtype(e, info.weight->dtype), 2, info.weight->shape));
     } else {
@@ -20906,7 +21295,7 @@ static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_
         w.symmetric = info.quantized ? info.packed.symmetric : e->d.symmetric;
         w.group_size = info.quantized ? info.packed.group_size : e->d.group_size > 0 ? e->d.group_size
                                                                                      : info.in_features;
-        w.scale_dtype = info.quantized ? info.packed.scale_dtype : AWQ_F16;
+        w.scale_dtype = info.quantized && awq__is_compressed(e->d.layout) ? info.packed.scale_dtype : AWQ_F16;
         o->packed = 1;
         if (awq_layout_describe(ctx, e->d.layout, &w, &o->p)) {
             char why[sizeof ctx->err.text];
@@ -20925,6 +21314,43 @@ static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_
     return AWQ_OK;
 }
 
+static awq__scheme awq__packed_scheme(const awq_packed *p, int whole)
+{
+    awq__scheme s;
+    s.bits = p->bits;
+    s.symmetric = p->symmetric;
+    s.group_size = whole ? -1 : p->group_size;
+    return s;
+}
+
+/* The kinds of packed linears; most configs have a place for one only. */
+static awq_status awq__plan_schemes(awq_ctx *ctx, awq__export *e, size_t n_linears)
+{
+    int whole = 1, k;
+    size_t i;
+    for (i = 0; i < n_linears; i++)
+        if (e->linear[i].packed && e->linear[i].p.group_size != e->linear[i].p.in_features) whole = 0;
+    for (i = 0; i < n_linears; i++) {
+        const awq__out_linear *o = &e->linear[i];
+        awq__scheme s = awq__packed_scheme(&o->p, whole), *x = e->scheme;
+        if (!o->packed) continue;
+        for (k = 0; k < e->n_schemes && memcmp(&s, &x[k], sizeof s); k++) {}
+        if (k < e->n_schemes) continue;
+        if (k == AWQ__MAX_SCHEMES || (k && !awq__is_compressed(e->d.layout)))
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout %s: %s is of %d bits, group_size %lld, %s, others "
+                             "of %d bits, group_size %lld, %s, and its config has a place for one kind; layout "
+                             "compressed-tensors has for %d", awq_layout_name(e->d.layout),
+                             e->plan[o->first].name, s.bits, (long long)s.group_size,
+                             s.symmetric ? "symmetric" : "with zero points", x->bits, (long long)x->group_size,
+                             x->symmetric ? "symmetric" : "with zero points", AWQ__MAX_SCHEMES);
+        x[e->n_schemes++] = s;
+    }
+    if (!e->n_schemes)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: has a quantization config, but no quantized linear",
+                         awq_checkpoint_folder(e->ck));
+    return AWQ_OK;
+}
+
 /* Files that travel with the weights. */
 static const char *const awq__side_files[] = {"tokenizer.json",
                                               "tokenizer_config.json",
@@ -20935,6 +21361,10 @@ static const char *const awq__side_files[] = {"tokenizer.json",
                                               "tokenizer.model",
                                               "vocab.json",
                                               "merges.txt",
+                                              "preprocessor_config.json",
+                                              "video_preprocessor_config.json",
+                                              "processor_config.json",
+                                              "chat_template.json",
                                               "LICENSE"};
 #define AWQ__N_SIDE_FILES (sizeof awq__side_files / sizeof awq__side_files[0])
 
@@ -20961,6 +21391,7 @@ static void awq__export_close(awq_ctx *ctx, awq__export *e, int keep)
     }
     awq__free(ctx, e->partial);
     awq__free(ctx, e->plan);
+    awq__free(ctx, (void *)(uintptr_t)e->kept);
     awq__arena_free(ctx, &e->arena);
     memset(e, 0, sizeof *e);
     ctx->err = err;
@@ -20987,8 +21418,12 @@ static awq_status awq__export_plan(awq_ctx *ctx, awq__export *e)
         /* old checkpoints; engines recompute it */
         if (strstr(t->name, "rotary_emb.inv_freq")) e->consumed[i] = 1;
         else AWQ__TRY(awq__plan_add(ctx, e, t->name, awq__dense_dtype(e, t->dtype), t->ndim, t->shape));
+        if (!e->d.bits && !e->consumed[i]) AWQ__TRY(awq__plan_rest(ctx, e, t->name));
     }
-    return AWQ_OK;
+    if (e->d.bits || e->d.layout == AWQ_LAYOUT_NONE) return AWQ_OK;
+    e->d.keep = e->kept;
+    e->d.n_keep = (int)e->n_kept;
+    return awq__plan_schemes(ctx, e, all);
 }
 
 static awq_status awq__export_open(awq_ctx *ctx, awq_checkpoint *ck, const awq__export_desc *d, awq__export *e)
@@ -21068,7 +21503,12 @@ static awq_status awq__export_linear(awq_ctx *ctx, awq__export *e, const awq__ou
 {
     awq_packed p = o->p;
     awq_status st = AWQ_OK;
+    int64_t k, n = w->out_features * (w->in_features / w->group_size);
     int i;
+    for (k = 0; k < n && p.layout == AWQ_LAYOUT_GPTQ && !e->d.bits; k++)
+        if (!w->zeros[k]) /* stored as -1: some add 1 to it, some to the word that it is in */
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout gptq: %s has a zero point of 0, which engines "
+                             "read in different ways; take gptq_v2", e->plan[o->first].name);
     for (i = 0; i < p.n_tensors; i++) p.tensor[i].data = NULL;
     for (i = 0; !st && i < p.n_tensors; i++)
         if (!(p.tensor[i].data = awq__alloc(ctx, p.tensor[i].bytes, 1))) st = AWQ_E_MEMORY;
@@ -21090,8 +21530,8 @@ static awq_status awq__export_copy(awq_ctx *ctx, awq__export *e, const awq_tenso
     if (i < 0) return awq__fail(ctx, AWQ_E_ARG, "tensor %s is not part of the plan", t->name);
     buf = (float *)awq__alloc_raw(ctx, (size_t)step, sizeof *buf);
     if (!buf) return AWQ_E_MEMORY;
-    /* F16 is the same by way of fp32, and checked there */
-    if (e->plan[i].dtype == t->dtype && t->dtype != AWQ_F16) {
+    /* F16 is the same by way of fp32, and checked there, but when it is to stay what it is */
+    if (e->plan[i].dtype == t->dtype && (t->dtype != AWQ_F16 || e->d.dense == AWQ_DTYPE_NONE)) {
         for (off = 0; !st && off < t->bytes; off += (uint64_t)step) {
             size_t m = (size_t)AWQ__MIN((uint64_t)step, t->bytes - off);
             st = awq_tensors_read(ctx, ts, t, off, buf, m);
@@ -21119,83 +21559,142 @@ static awq_status awq__export_copy_rest(awq_ctx *ctx, awq__export *e)
     return AWQ_OK;
 }
 
-static void awq__names_json(awq_ctx *ctx, awq__text *t, const char *first, const char *const *names, int n)
+/* names, as parts of names: [before name after, ...], with a dot as the regex [.] if regex */
+static void awq__names_json(awq_ctx *ctx, awq__text *t, const char *const *names, int n, const char *before,
+                            const char *after, int regex)
 {
+    awq__text one = {NULL, 0, 0, 0};
+    const char *c;
     int i;
-    awq__text_str(ctx, t, "[");
-    if (first) awq__json_quote(ctx, t, first, strlen(first));
     for (i = 0; i < n; i++) {
-        if (i || first) awq__text_str(ctx, t, ", ");
-        awq__json_quote(ctx, t, names[i], strlen(names[i]));
+        if (i) awq__text_str(ctx, t, ", ");
+        one.len = 0;
+        awq__text_str(ctx, &one, before);
+        for (c = names[i]; *c; c++)
+            if (regex && *c == '.') awq__text_str(ctx, &one, "[.]");
+            else awq__text_add(ctx, &one, c, 1);
+        if (regex) awq__text_str(ctx, &one, ".*");
+        if (one.failed) t->failed = 1;
+        else awq__json_quote(ctx, t, one.data, one.len);
+        awq__text_str(ctx, t, after);
     }
-    awq__text_str(ctx, t, "]");
+    awq__text_free(ctx, &one);
 }
 
-static void awq__quant_config_json(awq_ctx *ctx, awq__text *t, const awq__export_desc *d, int bits,
-                                   int symmetric, int64_t group)
+/* config_groups.group_k: linears like scheme s; those of group 0 are all that no other one names */
+static void awq__config_group(awq_ctx *ctx, awq__text *t, const awq__export *e, int k, const awq__scheme *s)
 {
+    const awq_config *c = awq_checkpoint_config(e->ck);
+    size_t i, n = awq__linear_slot(c, c->num_hidden_layers, 0, 0);
+    int first = 1;
+    awq__textf(ctx, t, "%s\"group_%d\": {\"targets\": [%s", k ? ", " : "", k, k ? "" : "\"Linear\"");
+    for (i = 0; k && i < n; i++) {
+        const awq__out_linear *o = &e->linear[i];
+        const char *name;
+        awq__scheme x = awq__packed_scheme(&o->p, s->group_size < 0);
+        if (!o->packed || memcmp(&x, s, sizeof x)) continue;
+        name = e->plan[o->first].name;
+        if (!first) awq__text_str(ctx, t, ", ");
+        awq__json_quote(ctx, t, name, (size_t)(strrchr(name, '.') - name));
+        first = 0;
+    }
+    awq__textf(ctx, t, "], \"input_activations\": null, \"output_activations\": null, \"weights\": "
+               "{\"num_bits\": %d, \"type\": \"int\", \"symmetric\": %s, ", s->bits,
+               s->symmetric ? "true" : "false");
+    if (s->group_size > 0)
+        awq__textf(ctx, t, "\"strategy\": \"group\", \"group_size\": %lld, ", (long long)s->group_size);
+    else awq__text_str(ctx, t, "\"strategy\": \"channel\", \"group_size\": null, ");
+    awq__text_str(ctx, t, "\"dynamic\": false, \"actorder\": null, \"block_structure\": null, "
+                          "\"observer\": \"minmax\", \"observer_kwargs\": {}}}");
+}
+
+static void awq__quant_config_json(awq_ctx *ctx, awq__text *t, const awq__export *e, int bits, int symmetric,
+                                   int64_t group)
+{
+    const awq__export_desc *d = &e->d;
     const char *sym = symmetric ? "true" : "false", *asym = symmetric ? "false" : "true";
-    if (d->layout == AWQ_LAYOUT_COMPRESSED_TENSORS) {
-        awq__textf(ctx, t, "{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", "
-                           "\"quantization_status\": \"compressed\", \"global_compression_ratio\": null, "
-                           "\"kv_cache_scheme\": null, \"ignore\": ");
-        awq__names_json(ctx, t, "lm_head", d->keep, d->n_keep);
-        awq__textf(
-            ctx, t,
-            ", \"config_groups\": {\"group_0\": {\"targets\": [\"Linear\"], \"input_activations\": null, "
-            "\"output_activations\": null, \"weights\": {\"num_bits\": %d, \"type\": \"int\", "
-            "\"symmetric\": %s, ",
-            bits, sym);
-        if (group > 0) awq__textf(ctx, t, "\"strategy\": \"group\", \"group_size\": %lld, ", (long long)group);
-        else awq__text_str(ctx, t, "\"strategy\": \"channel\", \"group_size\": null, ");
-        awq__text_str(ctx, t, "\"dynamic\": false, \"actorder\": null, \"block_structure\": null, "
-                              "\"observer\": \"minmax\", \"observer_kwargs\": {}}}}}");
+    int k;
+    if (awq__is_compressed(d->layout)) {
+        awq__scheme one;
+        one.bits = bits;
+        one.symmetric = symmetric;
+        one.group_size = group;
+        awq__textf(ctx, t, "{\"quant_method\": \"compressed-tensors\", \"format\": \"%s\", "
+                   "\"quantization_status\": \"compressed\", \"global_compression_ratio\": null, "
+                   "\"kv_cache_scheme\": null, \"ignore\": [\"lm_head\"%s",
+                   d->layout == AWQ_LAYOUT_INT8 ? "int-quantized" : "pack-quantized", d->n_keep ? ", " : "");
+        awq__names_json(ctx, t, d->keep, d->n_keep, "re:.*", "", 1);
+        awq__text_str(ctx, t, "], \"config_groups\": {");
+        for (k = 0; k < AWQ__MAX(e->n_schemes, 1); k++)
+            awq__config_group(ctx, t, e, k, e->n_schemes ? &e->scheme[k] : &one);
+        awq__text_str(ctx, t, "}}");
         return;
     }
     if (d->layout == AWQ_LAYOUT_GPTQ || d->layout == AWQ_LAYOUT_GPTQ_V2) {
         awq__textf(ctx, t,
                    "{\"quant_method\": \"gptq\", \"bits\": %d, \"group_size\": %lld, \"desc_act\": false, "
-                   "\"sym\": %s, \"lm_head\": false, \"checkpoint_format\": \"%s\"}",
-                   bits, (long long)group, sym, d->layout == AWQ_LAYOUT_GPTQ ? "gptq" : "gptq_v2");
+                   "\"sym\": %s, \"lm_head\": false, \"checkpoint_format\": \"%s\"",
+                   bits, (long long)group, sym, awq_layout_name(d->layout));
+        if (d->n_keep) awq__text_str(ctx, t, ", \"dynamic\": {");
+        awq__names_json(ctx, t, d->keep, d->n_keep, "-:.*", ": {}", 1);
+        awq__text_str(ctx, t, d->n_keep ? "}}" : "}");
         return;
     }
     awq__textf(ctx, t, "{\"quant_method\": \"awq\", \"bits\": %d, \"group_size\": %lld, \"zero_point\": %s, "
-                       "\"version\": \"%s\", \"modules_to_not_convert\": ", bits, (long long)group, asym,
-               awq_layout_name(d->layout));
-    if (d->n_keep) awq__names_json(ctx, t, NULL, d->keep, d->n_keep);
-    else awq__text_str(ctx, t, "null");
-    awq__text_str(ctx, t, "}");
+                       "\"version\": \"%s\", \"modules_to_not_convert\": %s", bits, (long long)group, asym,
+               awq_layout_name(d->layout), d->n_keep ? "[" : "null");
+    awq__names_json(ctx, t, d->keep, d->n_keep, "", "", 0);
+    awq__text_str(ctx, t, d->n_keep ? "]}" : "}");
+}
+
+/* the members of an object but those in drop, each behind before and followed by after */
+static void awq__members_json(awq_ctx *ctx, awq__text *t, const awq__json *j, uint32_t object,
+                              const char *const *drop, const char *before, const char *after)
+{
+    static const char *const nested[] = {"quantization_config", NULL};
+    uint32_t i;
+    int k;
+    for (i = awq__json_first(j, object); i; i = awq__json_next(j, i)) {
+        for (k = 0; drop[k] && strcmp(awq__json_key(j, i), drop[k]); k++) {}
+        if (drop[k]) continue;
+        awq__text_str(ctx, t, before);
+        awq__json_quote(ctx, t, awq__json_key(j, i), j->nodes[i].key_len);
+        awq__text_str(ctx, t, ": ");
+        if (object == 1 && awq__json_is(j, i) == AWQ__J_OBJ && awq__json_get(j, i, nested[0])) {
+            size_t at; /* text_config */
+            awq__text_str(ctx, t, "{");
+            at = t->len;
+            awq__members_json(ctx, t, j, i, nested, "", ", ");
+            if (!t->failed && t->len > at) t->len -= 2;
+            awq__text_str(ctx, t, "}");
+        } else {
+            awq__json_write(ctx, t, j, i);
+        }
+        awq__text_str(ctx, t, after);
+    }
 }
 
 /* config.json of the source with our quantization_config and type; a member a line */
 static awq_status awq__export_config(awq_ctx *ctx, awq__export *e, int bits, int symmetric, int64_t group)
 {
     const char *text = awq_checkpoint_config_text(e->ck), *type = NULL;
-    static const char *const drop[] = {"quantization_config", "torch_dtype", "dtype"};
+    const char *drop[] = {"quantization_config", "compression_config", "torch_dtype", "dtype", NULL};
     awq__json j;
     awq__text t = {NULL, 0, 0, 0};
     awq_status st;
     char *path;
-    uint32_t i;
-    int k, v5;
+    int v5;
     AWQ__TRY(awq__json_parse(ctx, "config.json", text, strlen(text), &j));
     v5 = awq__json_get(&j, 1, "dtype") != 0 && !awq__json_get(&j, 1, "torch_dtype");
     if (e->d.dense == AWQ_F16) type = "float16";
     else if (e->d.dense == AWQ_BF16) type = "bfloat16";
     else if (e->d.dense == AWQ_F32) type = "float32";
     awq__text_str(ctx, &t, "{\n");
-    for (i = awq__json_first(&j, 1); i; i = awq__json_next(&j, i)) {
-        for (k = 0; k < 3 && strcmp(awq__json_key(&j, i), drop[k]); k++) {}
-        if (k == 0 || (k < 3 && type)) continue;
-        awq__text_str(ctx, &t, "  ");
-        awq__json_quote(ctx, &t, awq__json_key(&j, i), j.nodes[i].key_len);
-        awq__text_str(ctx, &t, ": ");
-        awq__json_write(ctx, &t, &j, i);
-        awq__text_str(ctx, &t, ",\n");
-    }
+    if (!type) drop[2] = NULL; /* what the types were stays */
+    awq__members_json(ctx, &t, &j, 1, drop, "  ", ",\n");
     if (e->d.layout != AWQ_LAYOUT_NONE) {
         awq__text_str(ctx, &t, "  \"quantization_config\": ");
-        awq__quant_config_json(ctx, &t, &e->d, bits, symmetric, group);
+        awq__quant_config_json(ctx, &t, e, bits, symmetric, group);
         awq__text_str(ctx, &t, ",\n");
     }
     if (type) awq__textf(ctx, &t, "  \"%s\": \"%s\"\n}\n", v5 ? "dtype" : "torch_dtype", type);
@@ -21265,7 +21764,10 @@ static awq_status awq__convert_linear(awq_ctx *ctx, awq__export *e, int layer, a
     if (info.bias) AWQ__TRY(awq__export_copy(ctx, e, info.bias));
     if (!info.quantized) return awq__export_copy(ctx, e, info.weight);
     AWQ__TRY(awq_checkpoint_read_qweight(ctx, e->ck, &info, &w));
-    if (o->packed) {
+    if (o->packed && w.symmetric != o->p.symmetric) {
+        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: %s has other zero points than %d, but by the quantization "
+                       "config it is symmetric", awq_checkpoint_folder(e->ck), info.name, 1 << (w.bits - 1));
+    } else if (o->packed) {
         st = awq__export_linear(ctx, e, o, &w);
     } else {
         dense = AWQ__NEW_RAW(ctx, float, w.out_features * w.in_features);
@@ -21283,7 +21785,6 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
     awq__export e;
     awq__export_desc ed;
     const awq_config *c;
-    const awq_quant_config *q;
     double began = awq__now();
     awq_status st;
     int l, k, x;
@@ -21291,8 +21792,7 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
         return awq__fail(ctx, AWQ_E_ARG, "awq_convert: give either a layout or a type to dequantize to");
     AWQ__TRY(awq_checkpoint_open(ctx, d->source, &ck));
     c = awq_checkpoint_config(ck);
-    q = awq_checkpoint_quant(ck);
-    if (!q->present) {
+    if (!awq_checkpoint_quant(ck)->present) {
         awq_checkpoint_close(ctx, ck);
         return awq__fail(ctx, AWQ_E_ARG, "%s is not quantized; quantize it first", d->source);
     }
@@ -21310,7 +21810,8 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
             if (!st) st = awq__progress(ctx, "convert", l + 1, c->num_hidden_layers, began);
         }
         if (!st) st = awq__export_copy_rest(ctx, &e);
-        if (!st) st = awq__export_finish(ctx, &e, q->bits, q->symmetric, q->group_size);
+        if (!st)
+            st = awq__export_finish(ctx, &e, e.scheme[0].bits, e.scheme[0].symmetric, e.scheme[0].group_size);
         if (!st) st = awq__export_publish(ctx, &e);
         awq__export_close(ctx, &e, !e.writer); /* a finished one that could not get its name stays */
     }

@@ -5,12 +5,27 @@
 #include "test.h"
 #include "tiny.h"
 
+static struct {
+    int count;
+    char text[600]; /* of the last one */
+} told; /* warnings of the last checkpoint opened */
+
+static void on_log(void *user, awq_log_level level, const char *text)
+{
+    (void)user;
+    told.count += level == AWQ_LOG_WARN;
+    if (level == AWQ_LOG_WARN) snprintf(told.text, sizeof told.text, "%s", text);
+}
+
 /* Open, expect `want` (and its sentence to contain `text`), close, expect nothing left. */
 static void expect(tiny *t, awq_status want, const char *text, const char *what)
 {
     awq_ctx ctx = tiny_ctx(t);
     awq_checkpoint *ck = NULL;
-    awq_status st = awq_checkpoint_open(&ctx, "m", &ck);
+    awq_status st;
+    memset(&told, 0, sizeof told);
+    ctx.log = on_log;
+    st = awq_checkpoint_open(&ctx, "m", &ck);
     CHECK_MSG(st == want, "%s: %s, %s", what, awq_status_name(st), st ? ctx.err.text : "");
     if (st && st == want) CHECK_MSG(strstr(ctx.err.text, text) != NULL, "%s: \"%s\" lacks \"%s\"", what,
                                     ctx.err.text, text);
@@ -449,6 +464,28 @@ static const struct {
     {AWQ_LAYOUT_COMPRESSED_TENSORS, 8, -1, 1, AWQ_F32, "{\"quant_method\": \"compressed-tensors\", \"format\": "
      "\"pack-quantized\", \"config_groups\": {\"g\": {\"weights\": {\"num_bits\": 8, \"strategy\": "
      "\"channel\"}}}}"},
+    {AWQ_LAYOUT_COMPRESSED_TENSORS, 3, 32, 0, AWQ_F16, "{\"quant_method\": \"compressed-tensors\", \"format\": "
+     "\"mixed-precision\", \"ignore\": [\"lm_head\", \"re:.*mlp.gate$\"], \"config_groups\": {\"group_0\": "
+     "{\"format\": \"pack-quantized\", \"targets\": [\"re:.*mlp.*\"], \"weights\": {\"num_bits\": 8, "
+     "\"group_size\": -1}}, \"group_1\": {\"format\": \"pack-quantized\", \"targets\": [\"Linear\"], "
+     "\"weights\": {\"num_bits\": 3, \"symmetric\": false, \"group_size\": 32}}}, \"sparsity_config\": "
+     "{\"format\": \"dense\"}}"},
+    {AWQ_LAYOUT_COMPRESSED_TENSORS, 6, 64, 1, AWQ_F16, "{\"quant_method\": \"sparseml\", \"format\": "
+     "\"pack-quantized\", \"config_groups\": {\"g\": {\"weights\": {\"num_bits\": 6, \"strategy\": \"Group\", "
+     "\"group_size\": 64}}}}"},
+    {AWQ_LAYOUT_INT8, 8, -1, 1, AWQ_BF16, "{\"quant_method\": \"compressed-tensors\", \"format\": "
+     "\"int-quantized\", \"config_groups\": {\"g\": {\"weights\": {\"num_bits\": 8, \"strategy\": "
+     "\"channel\"}, \"input_activations\": {\"num_bits\": 8, \"dynamic\": true, \"strategy\": \"token\"}}}}"},
+    {AWQ_LAYOUT_INT8, 8, 32, 0, AWQ_F16, "{\"quant_method\": \"compressed-tensors\", \"format\": "
+     "\"naive-quantized\", \"config_groups\": {\"g\": {\"weights\": {\"num_bits\": 4, \"symmetric\": false, "
+     "\"group_size\": 32}}}}"},
+    {AWQ_LAYOUT_GPTQ, 8, 32, 1, AWQ_F16, "{\"quant_method\": \"gptq\", \"bits\": 8, \"group_size\": 32, "
+     "\"desc_act\": true, \"checkpoint_format\": \"GPTQ\"}"},
+    {AWQ_LAYOUT_GPTQ, 4, 32, 0, AWQ_BF16, "{\"quant_method\": \"gptq\", \"bits\": 8, \"group_size\": 128, "
+     "\"sym\": true, \"dynamic\": {\"-:.*lm_head\": {}, \"+:.*layers.*\": {\"bits\": 4, \"group_size\": 32, "
+     "\"sym\": false}}}"},
+    {AWQ_LAYOUT_GPTQ, 4, 64, 1, AWQ_F16, "{\"quant_method\": \"auto-round\", \"bits\": 4, \"group_size\": 64, "
+     "\"sym\": true, \"data_type\": \"int\", \"packing_format\": \"auto_round:auto_gptq\"}"},
 };
 #define N_PACKINGS ((int)(sizeof packings / sizeof packings[0]))
 
@@ -468,7 +505,7 @@ static void test_packed(void)
 {
     int i, k, use_map;
     for (i = 0; i < N_PACKINGS; i++)
-        for (use_map = 0; use_map < 2; use_map++) {
+        for (use_map = 0; use_map < 2; use_map++) { /* a config that is right brings no warning */
             awq_ctx plain, ctx;
             awq_checkpoint *ck = NULL;
             awq_qweight was[7];
@@ -478,7 +515,11 @@ static void test_packed(void)
             packed(&t, i, was);
             ctx = tiny_ctx(&t);
             if (!use_map) ctx.files.map = NULL;
+            memset(&told, 0, sizeof told);
+            ctx.log = on_log;
             CHECK_MSG(awq_checkpoint_open(&ctx, "m", &ck) == AWQ_OK, "%d: %s", i, ctx.err.text);
+            CHECK_MSG(told.count == (strstr(packings[i].config, "input_activations\": {") != NULL), "%d: %s", i,
+                      told.text);
             for (k = 0; ck && k < 7; k++) {
                 awq_linear_info info;
                 awq_qweight w;
@@ -513,32 +554,70 @@ static void test_quant_config(void)
         {"{\"group_size\": 32}", AWQ_OK, ""},
         {"{\"quant_method\": \"hqqq\", \"group_size\": 32}", AWQ_E_UNSUPPORTED, "quant_method is \"hqqq\""},
         {"{\"quant_method\": 4, \"group_size\": 32}", AWQ_E_FORMAT, "quant_method is not a string"},
-        {"{\"bits\": 3, \"group_size\": 32}", AWQ_E_UNSUPPORTED, "bits is 3"},
+        {"{\"bits\": 3, \"group_size\": 32}", AWQ_OK, "says gemm, 3 bits, group_size 32, with zero points; the "
+         "tensors of model.layers.0.self_attn.q_proj are gemm, 4 bits, group_size 32, with zero points, and they "
+         "are believed"},
+        {"{\"bits\": 16, \"group_size\": 32}", AWQ_E_UNSUPPORTED, "bits is 16"},
         {"{\"bits\": \"4\", \"group_size\": 32}", AWQ_E_FORMAT, "bits"},
         {"{\"group_size\": 0}", AWQ_E_FORMAT, "group_size is 0"},
         {"{\"group_size\": -2}", AWQ_E_FORMAT, "group_size is -2"},
-        {"{\"group_size\": 48}", AWQ_E_FORMAT, "group_size is 48, but the shapes of "
-         "model.layers.0.self_attn.q_proj are those of group_size 32"},
-        {"{\"group_size\": 64}", AWQ_E_FORMAT, "group_size is 64, but"},
+        {"{\"group_size\": 48}", AWQ_E_UNSUPPORTED, "group_size 48 does not divide the 64 columns of "
+         "model.layers.0.self_attn.q_proj"}, /* a short last group, or two of 32? */
+        {"{\"group_size\": 64}", AWQ_OK, "says gemm, 4 bits, group_size 64"},
+        {"{\"group_size\": -1}", AWQ_OK, "says gemm, 4 bits, group_size -1"},
         {"{\"version\": \"marlin9\", \"group_size\": 32}", AWQ_E_UNSUPPORTED, "version is \"marlin9\""},
         {"{\"version\": \"gptq\", \"group_size\": 32}", AWQ_E_UNSUPPORTED, "version"},
-        {"{\"version\": \"gemv\", \"group_size\": 32}", AWQ_OK, ""}, /* the tensors know better */
-        {"{\"quant_method\": \"gptq\", \"group_size\": 32}", AWQ_E_FORMAT,
-         "q_proj.qweight\" is I32 [64, 8], expected I32 [8"},
-        {"{\"quant_method\": \"gptq\", \"group_size\": 32, \"desc_act\": true}", AWQ_E_UNSUPPORTED, "desc_act"},
+        {"{\"version\": \"gemv\", \"group_size\": 32}", AWQ_OK, "says gemv, 4 bits"},
+        {"{\"backend\": \"LLM-AWQ\", \"group_size\": 32}", AWQ_OK, "says gemv_fast, 4 bits"},
+        {"{\"version\": \"exllama\", \"group_size\": 32}", AWQ_OK, ""},
+        {"{\"version\": \"ipex\", \"group_size\": 32, \"exllama_config\": {\"version\": 2}}", AWQ_OK, ""},
+        {"{\"quant_method\": \"AWQ\", \"group_size\": 32, \"do_fuse\": false, \"modules_to_fuse\": null, "
+         "\"pack_dtype\": \"torch.int32\", \"meta\": {\"quantizer\": [\"gptqmodel:5.0.0\"]}, \"lm_head\": "
+         "false, \"checkpoint_format\": \"gemm\"}", AWQ_OK, ""},
+        {"{\"quant_method\": \"awq\", \"group_size\": 32, \"pack_dtype\": \"int8\"}", AWQ_E_UNSUPPORTED,
+         "pack_dtype is \"int8\""},
+        {"{\"quant_method\": \"awq\", \"group_size\": 32, \"provider\": \"auto-round\", \"data_type\": \"int\", "
+         "\"sym\": false, \"autoround_version\": \"0.4.2\", \"block_name_to_quantize\": \"model.layers\", "
+         "\"iters\": 200}", AWQ_OK, ""},
+        {"{\"quant_method\": \"awq\", \"group_size\": 32, \"data_type\": \"mx_fp\"}", AWQ_E_UNSUPPORTED,
+         "data_type is \"mx_fp\""},
+        {"{\"quant_method\": \"auto-round\", \"group_size\": 32, \"sym\": false, \"packing_format\": "
+         "\"auto_round:auto_awq\", \"extra_config\": {\"lm_head\": {\"bits\": 16}}}", AWQ_OK, ""},
+        {"{\"quant_method\": \"auto-round\", \"packing_format\": \"auto_round\"}", AWQ_E_UNSUPPORTED,
+         "packing_format is \"auto_round\""},
+        {"{\"quant_method\": \"w4afp8\", \"group_size\": 32}", AWQ_OK, ""},
+        {"{\"quant_method\": \"modelopt\", \"quant_algo\": \"W4A16_AWQ\", \"group_size\": 32, "
+         "\"has_zero_point\": true}", AWQ_OK, ""},
+        {"{\"quant_method\": \"modelopt\", \"quant_algo\": \"NVFP4\"}", AWQ_E_UNSUPPORTED,
+         "quant_algo is \"NVFP4\"; known are W4A16_AWQ"},
+        {"{\"quant_method\": \"gptq\", \"group_size\": 32, \"sym\": false}", AWQ_OK, "says gptq, 4 bits"},
+        {"{\"quant_method\": \"gptq\", \"is_marlin_format\": true}", AWQ_E_UNSUPPORTED, "marlin"},
+        {"{\"quant_method\": \"awq\", \"group_size\": 64, \"dynamic\": {\"-:.*gate.*\": {}, \"+:.*proj.*\": "
+         "{\"group_size\": 32}}}", AWQ_OK, ""},
+        {"{\"quant_method\": \"awq\", \"dynamic\": {\"a\": {\"bits\": \"4\"}}}", AWQ_E_FORMAT, "bits"},
+        {"{\"quant_method\": \"awq\", \"dynamic\": {\"1\": {\"group_size\": 1}, \"2\": {\"group_size\": 2}, "
+         "\"3\": {\"group_size\": 3}, \"4\": {\"group_size\": 4}, \"5\": {\"group_size\": 5}, "
+         "\"6\": {\"group_size\": 6}, \"7\": {\"group_size\": 7}, \"8\": {\"group_size\": 8}, "
+         "\"9\": {\"group_size\": 9}, \"a\": {\"group_size\": 10}, \"b\": {\"group_size\": 11}, "
+         "\"c\": {\"group_size\": 12}, \"d\": {\"group_size\": 13}, \"e\": {\"group_size\": 14}, "
+         "\"f\": {\"group_size\": 15}, \"g\": {\"group_size\": 16}}}", AWQ_E_LIMIT, "more than 16 kinds"},
         {"{\"quant_method\": \"gptq\", \"group_size\": 32, \"checkpoint_format\": \"marlin\"}",
          AWQ_E_UNSUPPORTED, "marlin"},
-        {"{\"quant_method\": \"awq\", \"group_size\": 32, \"dynamic\": {\"a\": 1}}", AWQ_E_UNSUPPORTED,
-         "dynamic"},
-        {"{\"quant_method\": \"compressed-tensors\"}", AWQ_E_UNSUPPORTED, "config_groups has 0 groups"},
-        {"{\"quant_method\": \"compressed-tensors\", \"config_groups\": {\"a\": {}, \"b\": {}}}",
-         AWQ_E_UNSUPPORTED, "2 groups"},
+        {"{\"quant_method\": \"compressed-tensors\"}", AWQ_E_UNSUPPORTED, "config_groups has no group"},
+        {"{\"quant_method\": \"compressed-tensors\", \"config_groups\": {\"a\": [\"Linear\"]}}", AWQ_E_FORMAT,
+         "not an object"},
+        {"{\"quant_method\": \"compressed-tensors\", \"format\": \"nvfp4-pack-quantized\", \"config_groups\": "
+         "{\"a\": {}}}", AWQ_E_UNSUPPORTED, "format is \"nvfp4-pack-quantized\"; known are pack-quantized"},
+        {"{\"quant_method\": \"compressed-tensors\", \"format\": \"mixed-precision\", \"config_groups\": "
+         "{\"a\": {\"format\": \"float-quantized\"}}}", AWQ_E_UNSUPPORTED, "format is \"float-quantized\""},
+        {"{\"quant_method\": \"compressed-tensors\", \"sparsity_config\": {\"format\": \"sparse-24-bitmask\"}}",
+         AWQ_E_UNSUPPORTED, "sparsity_config is \"sparse-24-bitmask\""},
         {"{\"quant_method\": \"compressed-tensors\", \"format\": \"marlin-24\", \"config_groups\": {\"a\": "
          "{}}}", AWQ_E_UNSUPPORTED, "format is \"marlin-24\""},
         {"{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"config_groups\": "
          "{\"a\": {}}}", AWQ_E_FORMAT, "num_bits is missing"},
         {"{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"config_groups\": "
-         "{\"a\": {\"weights\": {\"num_bits\": 3}}}}", AWQ_E_UNSUPPORTED, "num_bits is 3"},
+         "{\"a\": {\"weights\": {\"num_bits\": 9}}}}", AWQ_E_UNSUPPORTED, "num_bits is 9"},
         {"{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"config_groups\": "
          "{\"a\": {\"weights\": {\"num_bits\": 4, \"type\": \"float\"}}}}", AWQ_E_UNSUPPORTED,
          "type is \"float\""},
@@ -554,8 +633,8 @@ static void test_quant_config(void)
         {"{\"quant_method\": \"compressed-tensors\", \"transform_config\": {\"a\": 1}}", AWQ_E_UNSUPPORTED,
          "transform_config"},
         {"{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"config_groups\": "
-         "{\"a\": {\"weights\": {\"num_bits\": 4, \"group_size\": 32}}}}", AWQ_E_FORMAT,
-         "q_proj.weight_packed\" is missing"},
+         "{\"a\": {\"weights\": {\"num_bits\": 4, \"group_size\": 32}}}}", AWQ_OK,
+         "says compressed-tensors, 4 bits, group_size 32, symmetric; the tensors"},
         {NULL, AWQ_E_FORMAT, "q_proj is quantized, but there is no quantization_config"},
     };
     size_t i;
@@ -564,6 +643,9 @@ static void test_quant_config(void)
     for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         tiny_set(&t, "quantization_config", cases[i].json);
         expect(&t, cases[i].status, cases[i].text, cases[i].json ? cases[i].json : "no quantization_config");
+        if (cases[i].status) continue;
+        CHECK_MSG(told.count == (cases[i].text[0] != 0) && strstr(told.text, cases[i].text), "%s: %d warnings, %s",
+                  cases[i].json, told.count, told.text);
     }
     tiny_set(&t, "quantization_config", NULL);
     tiny_file(&t, "m/quant_config.json", "{\"zero_point\": true, \"q_group_size\": 32, \"w_bit\": 4, "
@@ -571,8 +653,15 @@ static void test_quant_config(void)
     expect(&t, AWQ_OK, "", "quant_config.json");
     tiny_file(&t, "m/quant_config.json", "[]");
     expect(&t, AWQ_E_FORMAT, "m/quant_config.json", "quant_config.json");
-    tiny_file(&t, "m/quant_config.json", "{\"w_bit\": 2}");
-    expect(&t, AWQ_E_UNSUPPORTED, "m/quant_config.json: quantization bits is 2", "quant_config.json");
+    tiny_file(&t, "m/quant_config.json", "{\"w_bit\": 1}");
+    expect(&t, AWQ_E_UNSUPPORTED, "m/quant_config.json: quantization bits is 1", "quant_config.json");
+    t.files[2].path = "m/hf_quant_config.json";
+    tiny_file(&t, "m/hf_quant_config.json", "{\"producer\": {\"name\": \"modelopt\"}, \"quantization\": "
+              "{\"quant_algo\": \"W4A16_AWQ\", \"group_size\": 32, \"has_zero_point\": true, "
+              "\"exclude_modules\": [\"lm_head\"]}}");
+    expect(&t, AWQ_OK, "", "hf_quant_config.json");
+    tiny_file(&t, "m/hf_quant_config.json", "{\"quantization\": {\"quant_algo\": \"FP8\"}}");
+    expect(&t, AWQ_E_UNSUPPORTED, "m/hf_quant_config.json: quantization quant_algo is \"FP8\"", "hf_quant_config.json");
     tiny_free(&t);
     packed(&t, 7, NULL); /* GPTQ */
     tiny_set(&t, "quantization_config", NULL);
@@ -599,7 +688,9 @@ static void test_each_packed_tensor(void)
                 if (k == 0) tiny_remove(&t, name);
                 else if (k == 1) tiny_resize(x, x->dtype, x->ndim, x->shape[0] + 8, x->shape[1]);
                 else tiny_resize(x, AWQ_U8, x->ndim, x->shape[0], x->shape[1]);
-                expect(&t, AWQ_E_FORMAT, "self_attn.q_proj", name);
+                expect(&t, k == 0 && strstr(name, ".g_idx") ? AWQ_OK : packings[i].layout == AWQ_LAYOUT_INT8
+                       && strstr(name, ".weight") + 7 == name + strlen(name) && k == 2 ? AWQ_E_UNSUPPORTED
+                       : AWQ_E_FORMAT, "self_attn.q_proj", name);
                 tiny_free(&t);
             }
         tiny_free(&whole);
@@ -613,6 +704,7 @@ static void test_packed_values(void)
     awq_linear_info info;
     awq_qweight w;
     tiny t;
+    int k;
     packed(&t, 0, NULL);
     ((uint16_t *)tiny_find(&t, "model.layers.0.mlp.up_proj.scales")->data)[5] = 0x7e00;
     ctx = tiny_ctx(&t);
@@ -629,15 +721,24 @@ static void test_packed_values(void)
     packed(&t, 7, NULL); /* GPTQ with columns in another order */
     ((int32_t *)tiny_find(&t, "model.layers.0.mlp.up_proj.g_idx")->data)[0] = 1;
     ctx = tiny_ctx(&t);
-    CHECK(awq_checkpoint_open(&ctx, "m", &ck) == AWQ_OK);
-    CHECK(awq_checkpoint_linear(&ctx, ck, 0, AWQ_UP_PROJ, &info) == AWQ_OK);
-    CHECK(awq_checkpoint_read_qweight(&ctx, ck, &info, &w) == AWQ_E_UNSUPPORTED);
-    awq_checkpoint_close(&ctx, ck);
+    CHECK(awq_checkpoint_open(&ctx, "m", &ck) == AWQ_E_UNSUPPORTED);
+    CHECK_MSG(strstr(ctx.err.text, "up_proj: layout gptq: g_idx[0] is 1, expected 0") != NULL, "%s", ctx.err.text);
+    tiny_set(&t, "quantization_config", "{\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 32, \"sym\": "
+             "false, \"desc_act\": true}");
+    expect(&t, AWQ_E_UNSUPPORTED, "desc_act false", "desc_act");
+    ((int32_t *)tiny_find(&t, "model.layers.0.mlp.up_proj.g_idx")->data)[0] = 0;
+    expect(&t, AWQ_OK, "", "desc_act in the usual order");
     tiny_free(&t);
 
     packed(&t, 9, NULL);
-    tiny_add(&t, "model.layers.0.self_attn.q_proj.weight_g_idx", AWQ_I32, 1, 64, 0);
-    expect(&t, AWQ_E_UNSUPPORTED, "weight_g_idx", "weight_g_idx");
+    {
+        tiny_tensor *g = tiny_add(&t, "model.layers.0.self_attn.q_proj.weight_g_idx", AWQ_I32, 1, 64, 0);
+        expect(&t, AWQ_E_UNSUPPORTED, "q_proj: layout compressed-tensors: g_idx[32] is 0, expected 1", "weight_g_idx");
+        for (k = 32; k < 64; k++) ((int32_t *)g->data)[k] = 1;
+        expect(&t, AWQ_OK, "", "weight_g_idx in the usual order");
+        tiny_resize(g, AWQ_I32, 1, 63, 0);
+        expect(&t, AWQ_E_FORMAT, "weight_g_idx\" is not I32 [64]", "weight_g_idx");
+    }
     tiny_free(&t);
 
     packed(&t, 5, NULL); /* llm-awq calls its zeros scaled_zeros */
@@ -649,6 +750,138 @@ static void test_packed_values(void)
         }
     }
     expect(&t, AWQ_OK, "", "scaled_zeros");
+    tiny_free(&t);
+}
+
+/* granitemoe with experts that compressed-tensors packed in three dimensions */
+static void stacked(tiny *t, awq_qweight *w, awq_ctx *plain)
+{
+    static const char *const names[] = {"model.layers.0.block_sparse_moe.input_linear",
+                                        "model.layers.0.block_sparse_moe.output_linear"};
+    static const int out[] = {256, 64}, in[] = {64, 128};
+    int i, k, e, j;
+    tiny_llama(t);
+    tiny_set(t, "model_type", "\"granitemoe\"");
+    tiny_set(t, "num_local_experts", "3");
+    tiny_set(t, "quantization_config", packings[12].config);
+    for (i = 0; i < t->n; i++)
+        while (i < t->n && strstr(t->t[i].name, ".mlp.")) {
+            free(t->t[i].data);
+            t->t[i] = t->t[--t->n];
+        }
+    tiny_add(t, "model.layers.0.block_sparse_moe.router.layer.weight", AWQ_F16, 2, 3, 64);
+    for (k = 0; k < 2; k++)
+        for (e = 0; e < 3; e++) {
+            awq_qweight *q = &w[k * 3 + e];
+            uint64_t seed = (uint64_t)(k * 3 + e + 1);
+            awq_packed p;
+            CHECK(awq_qweight_alloc(plain, out[k], in[k], 3, 32, 0, q) == AWQ_OK);
+            for (j = 0; j < out[k] * in[k]; j++) q->codes[j] = (uint8_t)(awq__random(&seed) >> 61);
+            for (j = 0; j < out[k] * in[k] / 32; j++) {
+                q->zeros[j] = (uint8_t)(awq__random(&seed) >> 61);
+                q->scales[j] = awq__h(awq__random_unit(&seed) + 1e-3f);
+            }
+            CHECK(awq_layout_describe(plain, AWQ_LAYOUT_COMPRESSED_TENSORS, q, &p) == AWQ_OK && p.n_tensors == 4);
+            for (i = 0; i < 4; i++) {
+                char name[128];
+                tiny_tensor *x;
+                snprintf(name, sizeof name, "%s.%s", names[k], p.tensor[i].suffix);
+                x = tiny_find(t, name);
+                if (!x) {
+                    x = tiny_add(t, name, p.tensor[i].dtype, p.tensor[i].ndim, p.tensor[i].shape[0], p.tensor[i].shape[1]);
+                    if (i == 2) tiny_resize(x, AWQ_I64, 1, 3, 0);
+                    else tiny_stack(x, 3);
+                }
+                p.tensor[i].data = x->data + (i == 2 ? 8 : p.tensor[i].bytes * (size_t)e);
+            }
+            CHECK(awq_pack(plain, q, &p) == AWQ_OK);
+            ((int64_t *)tiny_find(t, k ? "model.layers.0.block_sparse_moe.output_linear.weight_shape"
+                                       : "model.layers.0.block_sparse_moe.input_linear.weight_shape")->data)[0] = 3;
+        }
+}
+
+static void test_stacked_experts(void)
+{
+    awq_ctx plain, ctx;
+    awq_checkpoint *ck = NULL;
+    awq_qweight was[6], w;
+    awq_linear_info info;
+    int e, use_map, id;
+    tiny t;
+    memset(&plain, 0, sizeof plain);
+    stacked(&t, was, &plain);
+    for (use_map = 0; use_map < 2; use_map++) {
+        ctx = tiny_ctx(&t);
+        if (!use_map) ctx.files.map = NULL;
+        CHECK_MSG(awq_checkpoint_open(&ctx, "m", &ck) == AWQ_OK, "%s", ctx.err.text);
+        for (e = 0; ck && e < 3; e++)
+            for (id = AWQ_EXPERT_GATE; id <= AWQ_EXPERT_DOWN; id++) { /* gate and up are halves of the rows */
+                const awq_qweight *x = &was[(id == AWQ_EXPERT_DOWN) * 3 + e];
+                size_t first = id == AWQ_EXPERT_UP ? 128 : 0, in = (size_t)x->in_features;
+                CHECK(awq_checkpoint_expert(&ctx, ck, 0, (awq_linear_id)id, e, &info) == AWQ_OK && info.slice == e);
+                CHECK_MSG(awq_checkpoint_read_qweight(&ctx, ck, &info, &w) == AWQ_OK, "%s", ctx.err.text);
+                CHECK(!memcmp(w.codes, x->codes + first * in, (size_t)w.out_features * in)
+                      && !memcmp(w.zeros, x->zeros + first * in / 32, (size_t)w.out_features * in / 32)
+                      && w.scales[0] == x->scales[first * in / 32]);
+                awq_qweight_free(&ctx, &w);
+            }
+        awq_checkpoint_close(&ctx, ck);
+        CHECK(ctx.memory_used == 0);
+    }
+    tiny_resize(tiny_find(&t, "model.layers.0.block_sparse_moe.input_linear.weight_shape"), AWQ_I64, 1, 2, 0);
+    expect(&t, AWQ_E_FORMAT, "input_linear.weight_shape\" is I64 [2], expected I64 [3]", "weight_shape");
+    memcpy(strstr(tiny_find(&t, "model.layers.0.block_sparse_moe.input_linear.weight_packed")->name, "weight"),
+           "qweight", 8);
+    expect(&t, AWQ_E_UNSUPPORTED, "input_linear: experts packed in one tensor are supported in the form of", "qweight");
+    for (e = 0; e < 6; e++) awq_qweight_free(&plain, &was[e]);
+    tiny_free(&t);
+}
+
+static void test_activation_scales(void) /* of AutoAWQ's ScaledActivation */
+{
+    static const char *const biases[] = {"model.norm.bias", "model.layers.0.input_layernorm.bias",
+                                         "model.layers.0.post_attention_layernorm.bias"};
+    awq_config c;
+    tiny t;
+    size_t i;
+    tiny_llama(&t);
+    tiny_add(&t, "model.layers.0.mlp.act.scales", AWQ_F16, 1, 128, 0);
+    expect(&t, AWQ_E_UNSUPPORTED, "tensor \"model.layers.0.mlp.act.scales\" scales an activation (AutoAWQ's "
+           "ScaledActivation): not supported there for llama", "llama");
+    tiny_set(&t, "model_type", "\"starcoder2\"");
+    tiny_set(&t, "use_bias", "false");
+    tiny_set(&t, "hidden_act", "\"gelu_pytorch_tanh\"");
+    for (i = 0; i < 3; i++) tiny_add(&t, biases[i], AWQ_F16, 1, 64, 0);
+    strcpy(tiny_find(&t, "model.layers.0.mlp.up_proj.weight")->name, "model.layers.0.mlp.c_fc.weight");
+    strcpy(tiny_find(&t, "model.layers.0.mlp.down_proj.weight")->name, "model.layers.0.mlp.c_proj.weight");
+    c = config_of(&t);
+    CHECK(c.act_scales);
+    tiny_resize(tiny_find(&t, "model.layers.0.mlp.act.scales"), AWQ_F16, 1, 64, 0);
+    expect(&t, AWQ_E_FORMAT, "act.scales\" is F16 [64], expected F16 [128]", "short");
+    strcpy(tiny_find(&t, "model.layers.0.mlp.act.scales")->name, "model.layers.0.self_attn.act.scales");
+    expect(&t, AWQ_E_UNSUPPORTED, "not supported there for starcoder2", "elsewhere");
+    tiny_remove(&t, "model.layers.0.self_attn.act.scales");
+    c = config_of(&t);
+    CHECK(!c.act_scales);
+    tiny_free(&t);
+}
+
+static void test_other_weights(void) /* of kinds that are not read */
+{
+    static const awq_dtype types[] = {AWQ_U8, AWQ_I8, AWQ_F8_E4M3, AWQ_F8_E5M2};
+    size_t i;
+    tiny t;
+    for (i = 0; i < 4; i++) {
+        tiny_llama(&t);
+        tiny_set(&t, "quantization_config", "{\"quant_method\": \"w4afp8\"}");
+        tiny_resize(tiny_find(&t, "model.layers.0.self_attn.q_proj.weight"), types[i], 2, 32, 64);
+        expect(&t, AWQ_E_UNSUPPORTED, "q_proj.weight\" is", awq_dtype_name(types[i]));
+        expect(&t, AWQ_E_UNSUPPORTED, "or quantize the one that it was made from", awq_dtype_name(types[i]));
+        tiny_free(&t);
+    }
+    tiny_llama(&t);
+    tiny_add(&t, "lm_head.qweight", AWQ_I32, 2, 64, 12);
+    expect(&t, AWQ_E_UNSUPPORTED, "\"lm_head.qweight\": a quantized head is not supported", "lm_head");
     tiny_free(&t);
 }
 
@@ -685,12 +918,12 @@ static awq_status open_and_read(awq_ctx *ctx)
     return st;
 }
 
-static void test_failures(void)
+static void test_failures_of(int packing)
 {
     tiny t;
     long k;
     awq_status st = AWQ_E_MEMORY;
-    packed(&t, 0, NULL);
+    packed(&t, packing, NULL);
     tiny_file(&t, "m/generation_config.json", "{\"eos_token_id\": 3}");
     for (k = 0; st && k < 1000; k++) {
         fail_alloc f = {k, 0, 0};
@@ -717,6 +950,13 @@ static void test_failures(void)
     }
     CHECK(k > 10 && !st);
     tiny_free(&t);
+}
+
+static void test_failures(void)
+{
+    test_failures_of(0);
+    test_failures_of(7);  /* with g_idx */
+    test_failures_of(12); /* several kinds */
 }
 
 /* --- the reference checkpoints */
@@ -820,6 +1060,9 @@ int main(int argc, char **argv)
     RUN(test_quant_config);
     RUN(test_each_packed_tensor);
     RUN(test_packed_values);
+    RUN(test_stacked_experts);
+    RUN(test_activation_scales);
+    RUN(test_other_weights);
     RUN(test_failures);
     RUN(test_reference_checkpoints);
     return TEST_END();

@@ -94,7 +94,21 @@ static void test_round_trips(void)
              {AWQ_LAYOUT_COMPRESSED_TENSORS, 1, 1, 4, 1},
              {AWQ_LAYOUT_COMPRESSED_TENSORS, 77, 33, 4, 11},
              {AWQ_LAYOUT_COMPRESSED_TENSORS, 13, 27, 8, 9},
-             {AWQ_LAYOUT_COMPRESSED_TENSORS, 130, 66, 8, 33}};
+             {AWQ_LAYOUT_COMPRESSED_TENSORS, 130, 66, 8, 33},
+             {AWQ_LAYOUT_COMPRESSED_TENSORS, 19, 45, 2, 15},
+             {AWQ_LAYOUT_COMPRESSED_TENSORS, 66, 200, 3, 8},
+             {AWQ_LAYOUT_COMPRESSED_TENSORS, 77, 96, 3, 96},
+             {AWQ_LAYOUT_COMPRESSED_TENSORS, 35, 1056, 5, 32},
+             {AWQ_LAYOUT_COMPRESSED_TENSORS, 33, 34, 6, 17},
+             {AWQ_LAYOUT_COMPRESSED_TENSORS, 1, 1, 7, 1},
+             {AWQ_LAYOUT_COMPRESSED_TENSORS, 65, 129, 7, 43},
+             {AWQ_LAYOUT_GPTQ, 16, 48, 2, 24},
+             {AWQ_LAYOUT_GPTQ, 64, 96, 3, 32},
+             {AWQ_LAYOUT_GPTQ, 2052, 36, 8, 12},
+             {AWQ_LAYOUT_GPTQ_V2, 32, 2080, 3, 16},
+             {AWQ_LAYOUT_GPTQ_V2, 4, 4, 8, 1},
+             {AWQ_LAYOUT_INT8, 1, 1, 8, 1},
+             {AWQ_LAYOUT_INT8, 77, 33, 8, 11}};
     awq_ctx ctx;
     awq_pool *pool = NULL;
     size_t i;
@@ -107,11 +121,10 @@ static void test_round_trips(void)
         }
         for (i = 0; i < sizeof c / sizeof c[0]; i++)
             for (sym = c[i].layout == AWQ_LAYOUT_MARLIN; sym < 2; sym++) {
-                int d = c[i].layout == AWQ_LAYOUT_COMPRESSED_TENSORS ? AWQ_BF16 : AWQ_F16;
-                for (; d >= AWQ_F32; d--) {
+                int d = c[i].layout == AWQ_LAYOUT_GEMV_FAST ? AWQ_F16 : AWQ_F32; /* to AWQ_BF16 */
+                for (; d <= (c[i].layout == AWQ_LAYOUT_GEMV_FAST ? AWQ_F16 : AWQ_BF16); d++) {
                     awq_qweight w = random_qweight(&ctx, c[i].n, c[i].k, c[i].bits, c[i].g, sym, (awq_dtype)d);
-                    if (d == AWQ_F16 || c[i].layout == AWQ_LAYOUT_COMPRESSED_TENSORS)
-                        round_trip(&ctx, c[i].layout, &w);
+                    round_trip(&ctx, c[i].layout, &w);
                     awq_qweight_free(&ctx, &w);
                 }
             }
@@ -203,6 +216,63 @@ static void test_reference_order(void)
     }
 }
 
+/* value `at` of a stream of words `step` apart, its bits one by one */
+static int stream_value(const uint32_t *words, int64_t step, int64_t at, int bits)
+{
+    int b, v = 0;
+    for (b = 0; b < bits; b++)
+        v |= (int)(words[(at * bits + b) / 32 * step] >> (at * bits + b) % 32 & 1) << b;
+    return v;
+}
+
+static void test_dense_bits(void) /* compressed-tensors along rows and, for zeros, columns; gptq the other way round */
+{
+    awq_ctx ctx;
+    int bits;
+    memset(&ctx, 0, sizeof ctx);
+    for (bits = 2; bits <= 8; bits++) {
+        awq_qweight w = random_qweight(&ctx, 64, 96, bits, 32, 0, AWQ_F16);
+        const uint32_t *q, *z;
+        awq_packed p;
+        int64_t n, k, g;
+        int layout, bad = 0;
+        CHECK(awq_layout_describe(&ctx, AWQ_LAYOUT_COMPRESSED_TENSORS, &w, &p) == AWQ_OK);
+        CHECK(p.tensor[0].shape[1] == 3 * bits && p.tensor[3].shape[0] == 2 * bits);
+        packed_memory(&p, 0x5a);
+        CHECK(awq_pack(&ctx, &w, &p) == AWQ_OK);
+        q = (const uint32_t *)p.tensor[0].data, z = (const uint32_t *)p.tensor[3].data;
+        for (n = 0; n < 64; n++) {
+            for (k = 0; k < 96; k++) bad += stream_value(q + n * 3 * bits, 1, k, bits) != w.codes[n * 96 + k];
+            for (g = 0; g < 3; g++) bad += stream_value(z + g, 3, n, bits) != w.zeros[n * 3 + g];
+        }
+        packed_free(&p);
+        for (layout = AWQ_LAYOUT_GPTQ; layout <= AWQ_LAYOUT_GPTQ_V2 && (bits < 5 || bits == 8); layout++) {
+            int minus = layout == AWQ_LAYOUT_GPTQ, top = (1 << bits) - 1;
+            CHECK(awq_layout_describe(&ctx, (awq_layout)layout, &w, &p) == AWQ_OK);
+            packed_memory(&p, 0x5a);
+            CHECK(awq_pack(&ctx, &w, &p) == AWQ_OK);
+            q = (const uint32_t *)p.tensor[0].data, z = (const uint32_t *)p.tensor[1].data;
+            for (n = 0; n < 64; n++) {
+                for (k = 0; k < 96; k++) bad += stream_value(q + n, 64, k, bits) != w.codes[n * 96 + k];
+                for (g = 0; g < 3; g++)
+                    bad += stream_value(z + g * 2 * bits, 1, n, bits) != ((w.zeros[n * 3 + g] - minus) & top);
+            }
+            packed_free(&p);
+        }
+        if (bits == 8) {
+            CHECK(awq_layout_describe(&ctx, AWQ_LAYOUT_INT8, &w, &p) == AWQ_OK);
+            packed_memory(&p, 0x5a);
+            CHECK(awq_pack(&ctx, &w, &p) == AWQ_OK && p.n_tensors == 3);
+            for (k = 0; k < 64 * 96; k++) bad += ((int8_t *)p.tensor[0].data)[k] != w.codes[k] - 128;
+            for (k = 0; k < 64 * 3; k++) bad += ((int8_t *)p.tensor[2].data)[k] != w.zeros[k] - 128;
+            packed_free(&p);
+        }
+        CHECK_MSG(!bad, "%d bits: %d values differ", bits, bad);
+        awq_qweight_free(&ctx, &w);
+    }
+    CHECK(ctx.memory_used == 0);
+}
+
 static void test_small_words(void) /* by hand: 8 outputs x 8 inputs, code = (out + 2 in) % 16 */
 {
     awq_ctx ctx;
@@ -248,6 +318,7 @@ static void test_names(void)
           && awq_layout_from_name("Gemv_Fast") == AWQ_LAYOUT_GEMV_FAST);
     CHECK(awq_layout_from_name("llm-awq") == AWQ_LAYOUT_GEMV_FAST);
     CHECK(awq_layout_from_name("pack-quantized") == AWQ_LAYOUT_COMPRESSED_TENSORS);
+    CHECK(awq_layout_from_name("naive-quantized") == AWQ_LAYOUT_INT8);
     CHECK(awq_layout_from_name("gem") == AWQ_LAYOUT_NONE && awq_layout_from_name("gemmm") == AWQ_LAYOUT_NONE);
     CHECK(awq_layout_from_name("") == AWQ_LAYOUT_NONE && awq_layout_from_name("none") == AWQ_LAYOUT_NONE);
     CHECK(!strcmp(awq_layout_name((awq_layout)99), "?"));
@@ -293,7 +364,10 @@ static void test_describe_refuses(void)
     refuse(AWQ_LAYOUT_GPTQ, 8, 12, 4, 12, 0, AWQ_E_UNSUPPORTED, "in_features");
     refuse(AWQ_LAYOUT_GPTQ_V2, 12, 8, 4, 8, 0, AWQ_E_UNSUPPORTED, "out_features");
     refuse(AWQ_LAYOUT_EXLLAMA, 8, 8, 8, 8, 0, AWQ_E_UNSUPPORTED, "bits is 8, it holds 4");
-    refuse(AWQ_LAYOUT_COMPRESSED_TENSORS, 8, 8, 6, 8, 0, AWQ_E_UNSUPPORTED, "4 or 8");
+    refuse(AWQ_LAYOUT_GPTQ, 32, 32, 5, 32, 0, AWQ_E_UNSUPPORTED, "bits is 5, it holds 2, 3, 4 or 8; layout "
+           "compressed-tensors holds 2 to 8");
+    refuse(AWQ_LAYOUT_GPTQ_V2, 32, 16, 3, 16, 0, AWQ_E_UNSUPPORTED, "in_features is 16, it must be a multiple of 32");
+    refuse(AWQ_LAYOUT_INT8, 8, 8, 4, 8, 0, AWQ_E_UNSUPPORTED, "int-quantized: bits is 4, it holds 8");
 }
 
 static void test_pack_refuses(void)
@@ -540,6 +614,7 @@ int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
     RUN(test_names);
+    RUN(test_dense_bits);
     RUN(test_small_words);
     RUN(test_round_trips);
     RUN(test_reference_order);

@@ -635,6 +635,37 @@ static int stop_at_once(void *user, const awq_progress *p)
     return p->done == 1 && p->total == 1 && !strcmp(p->stage, "load");
 }
 
+/* starcoder2 whose activations AutoAWQ divides: with powers of two, and c_proj times them, the same bits */
+static void test_activation_scales(void)
+{
+    static const char *const biases[] = {"model.norm.bias", "model.layers.0.input_layernorm.bias",
+                                         "model.layers.0.post_attention_layernorm.bias"};
+    float logits[2][96];
+    tiny t;
+    int i, k, n;
+    tiny_llama(&t);
+    tiny_set(&t, "model_type", "\"starcoder2\"");
+    tiny_set(&t, "use_bias", "false");
+    tiny_set(&t, "hidden_act", "\"gelu_pytorch_tanh\"");
+    for (i = 0; i < 3; i++) tiny_add(&t, biases[i], AWQ_F16, 1, 64, 0);
+    strcpy(tiny_find(&t, "model.layers.0.mlp.up_proj.weight")->name, "model.layers.0.mlp.c_fc.weight");
+    strcpy(tiny_find(&t, "model.layers.0.mlp.down_proj.weight")->name, "model.layers.0.mlp.c_proj.weight");
+    for (i = 0; i < 2; i++) {
+        awq_ctx ctx = tiny_ctx(&t);
+        CHECK_MSG(tiny_run(&ctx, NULL, 0, logits[i]) == AWQ_OK, "%s", ctx.err.text);
+        if (i) break;
+        for (k = 0; k < 128; k++) {
+            float by = (float)(1 << k % 4);
+            uint16_t *w = (uint16_t *)tiny_find(&t, "model.layers.0.mlp.c_proj.weight")->data;
+            for (n = 0; n < 64; n++) w[n * 128 + k] = awq__float_f16(awq__f16_float(w[n * 128 + k]) * by);
+            if (!k) tiny_add(&t, "model.layers.0.mlp.act.scales", AWQ_F16, 1, 128, 0);
+            ((uint16_t *)tiny_find(&t, "model.layers.0.mlp.act.scales")->data)[k] = awq__float_f16(by);
+        }
+    }
+    CHECK(!memcmp(logits[0], logits[1], sizeof logits[0]) && logits[0][1] != logits[0][2]);
+    tiny_free(&t);
+}
+
 static void test_refused(void)
 {
     tiny t;
@@ -715,6 +746,7 @@ int main(int argc, char **argv)
     RUN(test_session);
     RUN(test_tiny_bits);
     RUN(test_fused);
+    RUN(test_activation_scales);
     RUN(test_refused);
     RUN(test_failures);
     RUN(test_reference);

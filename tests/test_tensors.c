@@ -239,7 +239,7 @@ static void test_index(void)
     CHECK(open_memory("m", f, 4, text, NULL) == AWQ_E_FORMAT);
     CHECK(open_memory("n", f, 4, text, NULL) == AWQ_E_IO && strstr(text, "n: neither"));
     f[0].path = "m/pytorch_model.bin";
-    CHECK(open_memory("m", f, 4, text, NULL) == AWQ_E_UNSUPPORTED && strstr(text, "safe_serialization"));
+    CHECK(open_memory("m", f, 4, text, NULL) == AWQ_E_UNSUPPORTED && strstr(text, "s.save_file"));
     f[0].path = "m/model.gguf";
     CHECK(open_memory("m", f, 4, text, NULL) == AWQ_E_UNSUPPORTED && strstr(text, "model.gguf"));
     free(a.data);

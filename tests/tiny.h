@@ -18,7 +18,7 @@ typedef struct tiny_tensor {
     char name[128];
     awq_dtype dtype;
     int ndim;
-    int64_t shape[2];
+    int64_t shape[3]; /* three dimensions only by tiny_stack */
     size_t bytes;
     unsigned char *data;
 } tiny_tensor;
@@ -76,6 +76,14 @@ static tiny_tensor *tiny_add(tiny *t, const char *name, awq_dtype dtype, int ndi
     snprintf(x->name, sizeof x->name, "%s", name);
     tiny_resize(x, dtype, ndim, a, b);
     return x;
+}
+
+AWQ__UNUSED static void tiny_stack(tiny_tensor *x, int n) /* n of the matrices; data become zero */
+{
+    int64_t a = x->shape[0], b = x->shape[1];
+    tiny_resize(x, x->dtype, 2, n * a, b);
+    x->ndim = 3;
+    x->shape[0] = n, x->shape[1] = a, x->shape[2] = b;
 }
 
 static const struct {
@@ -182,8 +190,8 @@ static awq_ctx tiny_ctx(tiny *t)
     for (i = 0; i < t->n; i++) {
         const tiny_tensor *x = &t->t[i];
         char shape[64];
-        snprintf(shape, sizeof shape, x->ndim > 1 ? "%lld,%lld" : "%lld", (long long)x->shape[0],
-                 (long long)x->shape[1]);
+        snprintf(shape, sizeof shape, x->ndim > 2 ? "%lld,%lld,%lld" : x->ndim > 1 ? "%lld,%lld" : "%lld",
+                 (long long)x->shape[0], (long long)x->shape[1], (long long)x->shape[2]);
         head += (size_t)snprintf(h + head, cap - head,
                                  ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%llu,%llu]}",
                                  x->name, awq_dtype_name(x->dtype), shape, (unsigned long long)at,

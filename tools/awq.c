@@ -69,6 +69,8 @@ typedef struct app {
     options o;
     double last_shown;
     int tty, line_open;
+    char problem[8][sizeof ((awq_error *)0)->text]; /* of awq inspect */
+    int n_problems;
 } app;
 
 /* --- messages, progress, JSON */
@@ -404,8 +406,8 @@ static int cmd_convert(app *a)
     d.source = o->positional[0];
     d.target = o->output;
     if (o->layout && (d.layout = awq_layout_from_name(o->layout)) == AWQ_LAYOUT_NONE)
-        return refuse(a, "--layout %s: expected gemm, gemv, gemv_fast, marlin, gptq, gptq_v2 or compressed-tensors",
-                      o->layout);
+        return refuse(a, "--layout %s: expected gemm, gemv, gemv_fast, marlin, gptq, gptq_v2, compressed-tensors or "
+                      "int-quantized", o->layout);
     if (o->dequantize) {
         if (!strcmp(o->dequantize, "fp16")) d.dequantize = AWQ_F16;
         else if (!strcmp(o->dequantize, "bf16")) d.dequantize = AWQ_BF16;
@@ -1138,6 +1140,67 @@ static void print_tensors(const awq_tensors *ts)
     }
 }
 
+static void add_problem(app *a, const char *text)
+{
+    if (a->n_problems < 8) snprintf(a->problem[a->n_problems++], sizeof a->problem[0], "%s", text);
+}
+
+static void on_problem(void *user, awq_log_level level, const char *text)
+{
+    if (level == AWQ_LOG_WARN) add_problem((app *)user, text);
+}
+
+static void print_problems(const app *a)
+{
+    int i;
+    if (a->o.json) printf("\"problems\": [");
+    for (i = 0; i < a->n_problems; i++) {
+        printf(a->o.json ? i ? ", " : "" : "problem      ");
+        if (a->o.json) json_string(a->problem[i], strlen(a->problem[i]));
+        else printf("%s\n", a->problem[i]);
+    }
+    if (a->o.json) printf("]");
+}
+
+/* the linears by layout, bits, groups and symmetry */
+static void print_kinds(app *a, const awq_checkpoint *ck)
+{
+    const awq_config *c = awq_checkpoint_config(ck);
+    struct {
+        awq_packed p;
+        int64_t count;
+    } kinds[8];
+    int n = 0, l, id, e, k;
+    for (l = 0; l < c->num_hidden_layers; l++)
+        for (id = 0; id < AWQ_N_LINEAR_IDS; id++)
+            for (e = 0; e < awq_linear_count(c, l, (awq_linear_id)id); e++) {
+                awq_linear_info info;
+                if (awq_checkpoint_expert(&a->ctx, ck, l, (awq_linear_id)id, e, &info)) continue;
+                if (!info.quantized) memset(&info.packed, 0, sizeof info.packed);
+                for (k = 0; k < n; k++)
+                    if (kinds[k].p.layout == info.packed.layout && kinds[k].p.bits == info.packed.bits
+                        && kinds[k].p.group_size == info.packed.group_size && kinds[k].p.symmetric == info.packed.symmetric)
+                        break;
+                if (k == 8) continue;
+                if (k == n) kinds[n].p = info.packed, kinds[n++].count = 0;
+                kinds[k].count++;
+            }
+    if (a->o.json) printf(", \"linears\": [");
+    for (k = 0; k < n; k++) {
+        const awq_packed *p = &kinds[k].p;
+        if (a->o.json)
+            printf("%s{\"layout\": \"%s\", \"bits\": %d, \"group_size\": %lld, \"symmetric\": %s, \"count\": %lld}",
+                   k ? ", " : "", p->layout ? awq_layout_name(p->layout) : "dense", p->bits, (long long)p->group_size,
+                   p->symmetric ? "true" : "false", (long long)kinds[k].count);
+        else if (n > 1 && p->layout)
+            printf("  %6lld     linears %s, %d bits, group size %lld, %s\n", (long long)kinds[k].count,
+                   awq_layout_name(p->layout), p->bits, (long long)p->group_size,
+                   p->symmetric ? "symmetric" : "with zero points");
+        else if (n > 1) printf("  %6lld     linears dense\n", (long long)kinds[k].count);
+    }
+    if (a->o.json) printf("]");
+}
+
 static int cmd_inspect(app *a)
 {
     awq_checkpoint *ck = NULL;
@@ -1165,11 +1228,15 @@ static int cmd_inspect(app *a)
         awq_tensors_close(&a->ctx, ts);
         return 0;
     }
-    if (awq_checkpoint_open(&a->ctx, path, &ck)) {
+    a->ctx.log = on_problem;
+    st = awq_checkpoint_open(&a->ctx, path, &ck);
+    a->ctx.log = on_log;
+    if (st) {
         if (a->o.json) {
-            printf("{\"problems\": [");
-            json_string(a->ctx.err.text, strlen(a->ctx.err.text));
-            printf("], \"error\": ");
+            add_problem(a, a->ctx.err.text);
+            printf("{");
+            print_problems(a);
+            printf(", \"error\": ");
             json_string(a->ctx.err.text, strlen(a->ctx.err.text));
             printf(", \"status\": \"%s\"}\n", awq_status_name(a->ctx.err.status));
             return EXIT_FAILED;
@@ -1180,7 +1247,10 @@ static int cmd_inspect(app *a)
     q = awq_checkpoint_quant(ck);
     ts = awq_checkpoint_tensors(ck);
     for (i = 0; i < awq_tensors_count(ts); i++) bytes += awq_tensors_at(ts, i)->bytes;
+    a->ctx.log = NULL; /* it was heard above */
     st = awq_memory_needed(&a->ctx, path, NULL, NULL, NULL, 1, &memory);
+    a->ctx.log = on_log;
+    if (st) add_problem(a, a->ctx.err.text);
     if (a->o.json) {
         printf("{\"family\": \"%s\", \"layout\": \"%s\", \"bits\": %d, \"group_size\": %lld, \"tensors\": %lld, "
                "\"bytes\": %llu", c->model_type, q->present ? awq_layout_name(q->layout) : "dense",
@@ -1189,9 +1259,10 @@ static int cmd_inspect(app *a)
         if (!st) printf(", \"memory\": {\"model\": %llu, \"loading\": %llu, \"runner\": %llu, \"session\": %llu}",
                         (unsigned long long)memory.model, (unsigned long long)memory.loading,
                         (unsigned long long)memory.runner, (unsigned long long)memory.session);
-        printf(", \"problems\": [");
-        if (st) json_string(a->ctx.err.text, strlen(a->ctx.err.text));
-        printf("]}\n");
+        if (q->present) print_kinds(a, ck);
+        printf(", ");
+        print_problems(a);
+        printf("}\n");
     } else {
         printf("family       %s\nlayers       %d, hidden %lld, intermediate %lld, vocabulary %lld%s\n", c->model_type,
                c->num_hidden_layers, (long long)c->hidden_size, (long long)c->intermediate_size, (long long)c->vocab_size,
@@ -1201,11 +1272,12 @@ static int cmd_inspect(app *a)
         if (q->present) printf("quantized    %s, %d bits, group size %lld, %s\n", awq_layout_name(q->layout), q->bits,
                                (long long)q->group_size, q->symmetric ? "symmetric" : "with zero points");
         else printf("quantized    no, %s\n", awq_dtype_name(c->dtype));
+        if (q->present) print_kinds(a, ck);
         printf("tensors      %lld, %.1f MB\n", (long long)awq_tensors_count(ts), (double)bytes / 1e6);
         if (!st) printf("to run       %.1f MB (%.1f MB while it loads), %.1f MB for the runner, %.1f MB for each session of "
                         "%lld tokens\n", (double)memory.model / 1e6, (double)memory.loading / 1e6, (double)memory.runner / 1e6,
                         (double)memory.session / 1e6, (long long)AWQ__MIN(c->max_position_embeddings, (int64_t)4096));
-        else printf("problem      %s\n", a->ctx.err.text);
+        print_problems(a);
         if (!a->o.quiet) print_tensors(ts);
     }
     awq_checkpoint_close(&a->ctx, ck);
