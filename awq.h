@@ -610,6 +610,9 @@ AWQ_API const awq_config *awq_checkpoint_config(const awq_checkpoint *ck);
 AWQ_API const awq_quant_config *awq_checkpoint_quant(const awq_checkpoint *ck);
 AWQ_API awq_tensors *awq_checkpoint_tensors(const awq_checkpoint *ck);
 AWQ_API const char *awq_checkpoint_folder(const awq_checkpoint *ck);
+/* How the quantization config and the tensors disagree; "": they do not. awq_checkpoint_quant and _linear tell
+   what the tensors say. */
+AWQ_API const char *awq_checkpoint_disagreement(const awq_checkpoint *ck);
 /* config.json exactly as read (NUL-terminated), for writing changed copies */
 AWQ_API const char *awq_checkpoint_config_text(const awq_checkpoint *ck);
 
@@ -774,6 +777,7 @@ typedef struct awq_model_desc {
     int64_t rtn_group_size; /* 0: 128, or the largest of 128, 64, 32 that divides; -1: whole row */
     int rtn_symmetric;
     int no_tokenizer; /* do not look for tokenizer.json */
+    int believe_tensors; /* load too where the quantization config and the tensors disagree, by the tensors */
 } awq_model_desc;
 
 /* folder: a Hugging Face checkpoint, dense (F32, F16, BF16) or quantized in any layout of awq_layout, or both
@@ -7123,6 +7127,7 @@ typedef struct awq__scheme {
 #define AWQ__MAX_SCHEMES 16
 
 struct awq_checkpoint {
+    char odd[640];             /* how the quantization config and the tensors disagree; "": they do not */
     char *folder, *config_path, *config_text; /* own blocks */
     awq_config config;
     awq_quant_config quant;
@@ -8295,7 +8300,7 @@ static awq_status awq__ck_vector(awq_ctx *ctx, const awq_checkpoint *ck, int lay
 
 /* What the tensors of packed linear l say becomes ck->quant, if it is the first; the first one that the config
    does not agree with is told. */
-static void awq__ck_settle(awq_ctx *ctx, awq_checkpoint *ck, const awq_linear_info *l, int *seen, int *told)
+static void awq__ck_settle(awq_checkpoint *ck, const awq_linear_info *l, int *seen)
 {
     const awq_packed *p = &l->packed;
     const awq__scheme *s = ck->scheme, *same = awq__ck_scheme(ck, p->bits, p->group_size, p->in_features);
@@ -8303,15 +8308,14 @@ static void awq__ck_settle(awq_ctx *ctx, awq_checkpoint *ck, const awq_linear_in
     /* groups may have different formats */
     int mixed = ck->quant.layout == AWQ_LAYOUT_INT8 || p->layout == AWQ_LAYOUT_INT8;
     odd = odd || (p->layout != ck->quant.layout && !mixed);
-    if (odd && !*told) {
-        awq__log(ctx, AWQ_LOG_WARN, "%s: the quantization config says %s, %d bits, group_size %lld, %s%s; the "
-                 "tensors of %s are %s, %d bits, group_size %lld, %s, and they are believed", ck->folder,
+    if (odd && !ck->odd[0]) {
+        snprintf(ck->odd, sizeof ck->odd, "the quantization config says %s, %d bits, group_size %lld, %s%s; the "
+                 "tensors of %s are %s, %d bits, group_size %lld, %s",
                  awq_layout_name(ck->quant.layout), s->bits, (long long)s->group_size,
                  s->symmetric ? "symmetric" : "with zero points",
                  ck->n_schemes > 1 ? " (or what is said of single linears)" : "", l->name,
                  awq_layout_name(p->layout), p->bits, (long long)p->group_size,
                  p->symmetric ? "symmetric" : "with zero points");
-        *told = 1;
     }
     if (*seen) return;
     *seen = 1;
@@ -8375,7 +8379,7 @@ static awq_status awq__ck_check(awq_ctx *ctx, awq_checkpoint *ck)
     awq_linear_info info;
     char name[256];
     static const char *const packed[] = {"..qweight", "..weight_packed"};
-    int i, id, k, seen = 0, told = 0, extra = 0;
+    int i, id, k, seen = 0, extra = 0;
     table[0] = c->vocab_size;
     table[1] = c->hidden_size;
     AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, c, f->embed, 0, 0, ""), AWQ_DTYPE_NONE, 2, table, &t));
@@ -8398,7 +8402,7 @@ static awq_status awq__ck_check(awq_ctx *ctx, awq_checkpoint *ck)
         for (id = 0; id < AWQ_N_LINEAR_IDS; id++)
             for (k = 0; k < awq_linear_count(c, i, (awq_linear_id)id); k++) {
                 AWQ__TRY(awq_checkpoint_expert(ctx, ck, i, (awq_linear_id)id, k, &info));
-                if (info.quantized) awq__ck_settle(ctx, ck, &info, &seen, &told);
+                if (info.quantized) awq__ck_settle(ck, &info, &seen);
                 if (info.quantized) AWQ__TRY(awq__ck_order(ctx, ck, &info));
                 if (!info.bias && !extra && (t = awq__ck_part(ck, &info, "bias")) != NULL && (extra = 1))
                     awq__log(ctx, AWQ_LOG_WARN, "%s: there is a tensor %s, but not by the config, which is "
@@ -8506,6 +8510,12 @@ AWQ_API const awq_config *awq_checkpoint_config(const awq_checkpoint *ck) { retu
 AWQ_API const awq_quant_config *awq_checkpoint_quant(const awq_checkpoint *ck) { return &ck->quant; }
 AWQ_API awq_tensors *awq_checkpoint_tensors(const awq_checkpoint *ck) { return ck->tensors; }
 AWQ_API const char *awq_checkpoint_folder(const awq_checkpoint *ck) { return ck->folder; }
+AWQ_API const char *awq_checkpoint_disagreement(const awq_checkpoint *ck) { return ck->odd; }
+
+static void awq__ck_believe(awq_ctx *ctx, const awq_checkpoint *ck) /* said whenever it matters */
+{
+    if (ck->odd[0]) awq__log(ctx, AWQ_LOG_WARN, "%s: %s, and they are believed", ck->folder, ck->odd);
+}
 AWQ_API const char *awq_checkpoint_config_text(const awq_checkpoint *ck) { return ck->config_text; }
 
 AWQ_API awq_status awq_checkpoint_read_qweight(awq_ctx *ctx, awq_checkpoint *ck, const awq_linear_info *info,
@@ -18855,6 +18865,10 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
     char name[256];
     int i, k, e;
     AWQ__TRY(awq_checkpoint_open(ctx, folder, &m->checkpoint));
+    if (m->checkpoint->odd[0] && !desc->believe_tensors)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s; set believe_tensors (awq: --believe-tensors) to load it by "
+                         "its tensors, or let awq convert write one that agrees", folder, m->checkpoint->odd);
+    awq__ck_believe(ctx, m->checkpoint);
     m->config = *awq_checkpoint_config(m->checkpoint);
     c = &m->config;
     if (AWQ__MAX(c->head_dim, c->v_head_dim) > AWQ__MAX_HEAD)
@@ -21791,6 +21805,7 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
     if ((d->layout == AWQ_LAYOUT_NONE) == (d->dequantize == AWQ_DTYPE_NONE))
         return awq__fail(ctx, AWQ_E_ARG, "awq_convert: give either a layout or a type to dequantize to");
     AWQ__TRY(awq_checkpoint_open(ctx, d->source, &ck));
+    awq__ck_believe(ctx, ck);
     c = awq_checkpoint_config(ck);
     if (!awq_checkpoint_quant(ck)->present) {
         awq_checkpoint_close(ctx, ck);

@@ -8,7 +8,7 @@
 static struct {
     int count;
     char text[600]; /* of the last one */
-} told; /* warnings of the last checkpoint opened */
+} told; /* warnings of the last checkpoint opened, and its disagreement */
 
 static void on_log(void *user, awq_log_level level, const char *text)
 {
@@ -30,6 +30,7 @@ static void expect(tiny *t, awq_status want, const char *text, const char *what)
     if (st && st == want) CHECK_MSG(strstr(ctx.err.text, text) != NULL, "%s: \"%s\" lacks \"%s\"", what,
                                     ctx.err.text, text);
     CHECK_MSG(!st == !!ck, "%s: output", what);
+    if (ck && awq_checkpoint_disagreement(ck)[0]) on_log(NULL, AWQ_LOG_WARN, awq_checkpoint_disagreement(ck));
     awq_checkpoint_close(&ctx, ck);
     CHECK_MSG(!ctx.memory_used, "%s: %llu bytes left", what, (unsigned long long)ctx.memory_used);
 }

@@ -492,6 +492,30 @@ static void test_session(void)
     tiny_free(&t);
 }
 
+/* a config that contradicts its tensors is loaded only when told which to believe */
+static void test_disagreement(void)
+{
+    tiny t;
+    awq_ctx ctx;
+    awq_model_desc d;
+    awq_model *m = NULL;
+    tiny_llama(&t);
+    ctx = tiny_ctx(&t);
+    CHECK(tiny_quantize(&t, &ctx, AWQ_LAYOUT_GEMM, 4, 32, 0, AWQ_F16, NULL) == AWQ_OK);
+    tiny_set(&t, "quantization_config", "{\"quant_method\": \"awq\", \"bits\": 4, \"group_size\": 64, "
+             "\"version\": \"gemm\", \"zero_point\": true}");
+    ctx = tiny_ctx(&t);
+    memset(&d, 0, sizeof d);
+    CHECK(awq_model_load(&ctx, "m", &d, &m) == AWQ_E_FORMAT && !m);
+    CHECK_MSG(strstr(ctx.err.text, "group_size 64") && strstr(ctx.err.text, "group_size 32")
+                  && strstr(ctx.err.text, "believe_tensors"), "%s", ctx.err.text);
+    d.believe_tensors = 1;
+    CHECK_MSG(awq_model_load(&ctx, "m", &d, &m) == AWQ_OK && m, "%s", ctx.err.text);
+    awq_model_free(&ctx, m);
+    CHECK(ctx.memory_used == 0);
+    tiny_free(&t);
+}
+
 /* last logits of tiny_ids */
 static awq_status tiny_run(awq_ctx *ctx, const awq_model_desc *desc, int64_t chunk, float *logits)
 {
@@ -744,6 +768,7 @@ int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
     RUN(test_session);
+    RUN(test_disagreement);
     RUN(test_tiny_bits);
     RUN(test_fused);
     RUN(test_activation_scales);

@@ -55,7 +55,7 @@ typedef struct options {
     const char *system, *think, *chat_template;
     long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, head_bits, sessions;
     double temp, top_p, min_p, repeat_penalty;
-    int symmetric, no_clip, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, mask_answers, ignore_eos;
+    int symmetric, no_clip, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos;
     char given[1024];
 } options;
 
@@ -214,7 +214,7 @@ static int parse(app *a, int argc, char **argv)
         {"--ctx", LONG, &o->ctx_len}, {"--sessions", LONG, &o->sessions},
         {"--schema", TEXT, &o->schema}, {"--grammar", TEXT, &o->grammar}, {"--choice", LIST, &o->choice}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
         {"--rtn", LONG, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
-        {"--deterministic", FLAG, &o->deterministic}, {"--head-bits", LONG, &o->head_bits},
+        {"--deterministic", FLAG, &o->deterministic}, {"--believe-tensors", FLAG, &o->believe_tensors}, {"--head-bits", LONG, &o->head_bits},
         {"--threads", LONG, &o->threads}, {"-q", FLAG, &o->quiet}, {"--quiet", FLAG, &o->quiet},
     };
     int i, k, n = (int)(sizeof table / sizeof table[0]);
@@ -264,6 +264,7 @@ static int load(app *a, const char *folder, int rtn, awq_model **m)
     memset(&d, 0, sizeof d);
     d.mode = a->o.exact ? AWQ_MODE_EXACT : a->o.deterministic ? AWQ_MODE_DETERMINISTIC : AWQ_MODE_FAST;
     d.head_bits = (int)a->o.head_bits;
+    d.believe_tensors = a->o.believe_tensors;
     if (rtn) {
         d.rtn_bits = (int)a->o.rtn;
         d.rtn_group_size = a->o.group_size;
@@ -1230,6 +1231,7 @@ static int cmd_inspect(app *a)
     }
     a->ctx.log = on_problem;
     st = awq_checkpoint_open(&a->ctx, path, &ck);
+    if (!st && awq_checkpoint_disagreement(ck)[0]) add_problem(a, awq_checkpoint_disagreement(ck));
     a->ctx.log = on_log;
     if (st) {
         if (a->o.json) {
