@@ -556,8 +556,7 @@ static void test_quant_config(void)
         {"{\"quant_method\": \"hqqq\", \"group_size\": 32}", AWQ_E_UNSUPPORTED, "quant_method is \"hqqq\""},
         {"{\"quant_method\": 4, \"group_size\": 32}", AWQ_E_FORMAT, "quant_method is not a string"},
         {"{\"bits\": 3, \"group_size\": 32}", AWQ_OK, "says gemm, 3 bits, group_size 32, with zero points; the "
-         "tensors of model.layers.0.self_attn.q_proj are gemm, 4 bits, group_size 32, with zero points, and they "
-         "are believed"},
+         "tensors of model.layers.0.self_attn.q_proj are gemm, 4 bits, group_size 32, with zero points"},
         {"{\"bits\": 16, \"group_size\": 32}", AWQ_E_UNSUPPORTED, "bits is 16"},
         {"{\"bits\": \"4\", \"group_size\": 32}", AWQ_E_FORMAT, "bits"},
         {"{\"group_size\": 0}", AWQ_E_FORMAT, "group_size is 0"},
