@@ -3,7 +3,7 @@
 
 Two results {"top20": [[id, log probability], ...], "greedy": [16 ids]} of one prompt. D is the largest difference over
 the ids both have in their top 20. "equal": D <= LIMIT, at least 19 shared ids and the same 16 greedy tokens. "differ":
-the opposite, or RESULT is empty because the engine refused the files. One line; exit 1 when it is not as asked.
+the opposite, or RESULT is empty because the engine refused the files. One line, ok or FAILED.
 """
 import json
 import os
@@ -24,4 +24,3 @@ else:
     found = f"D {d:.2e} (limit {limit:g}), {len(shared)} of 20 shared, {tokens} of 16 greedy tokens"
 ok = equal == (want == "equal")
 print(f"{'ok' if ok else 'FAILED':6s} {name:34s} {want:6s} {found}")
-sys.exit(not ok)

@@ -1,11 +1,20 @@
 #!/bin/sh
-# Other engines read what this library wrote, and say the same: ./build.sh peers
+# Other engines read what this library wrote, and it reads what others wrote: ./build.sh peers, or
+#   sh tests/peers/run.sh [PART ...]
+#     ours      layouts of two or three models in gptqmodel and vLLM, and damaged files, which must be noticed
+#     server    vLLM's OpenAI server answers from them, on one rank and on two
+#     foreign   small checkpoints made by AutoAWQ, GPTQModel, llm-compressor and auto-round run here
+#     families  every family: runs, quantizes, and which engines read the result
+#     schemas   JSON schemas against jsonschema
+#     gptq      GPTQModel's own GPTQ of SmolLM2, measured as ours is (half an hour; never part of "all")
 #   AWQ_TEST_DATA  where the models, texts and the engines' scripts are (needed)
-#   PEERS          folder of the engines' virtual environments, made where absent (default build/peers, 2 to 4 GB each)
+#   PEERS          folder of the engines' virtual environments, made where absent (default build/peers, 2 to
+#                  4 GB each)
 #   ENGINES        default "gptqmodel vllm"
+#   MAKERS         default "autoawq gptqmodel llmcompressor autoround": whose checkpoints "foreign" makes
 #   AWQ_SMOLLM2    folder made by tests/smollm2.sh, if it is to be among the models
-# gptqmodel and vLLM turn a weight into (q - zero) * scale rounded to fp16, so their yardstick is the model dequantized
-# to fp16 and run in fp32; ours is the one dequantized to fp32, which loses nothing.
+# gptqmodel and vLLM turn a weight into (q - zero) * scale rounded to fp16, so their yardstick is the model
+# dequantized to fp16 and run in fp32; ours is the one dequantized to fp32, which loses nothing.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 HERE=$(pwd)
@@ -13,24 +22,43 @@ D=${AWQ_TEST_DATA:-}
 [ -n "$D" ] || { echo "peers: AWQ_TEST_DATA names no folder" >&2; exit 1; }
 E=$D/peers/engines
 PEERS=${PEERS:-$HERE/build/peers}
-OUT=$HERE/build/peers-out
-AWQ=$HERE/build/awq
+OUT=${OUT:-$HERE/build/peers-out}
+AWQ=$OUT/awq
 IDS="1 5 9 42 77 100"
-export DTYPE=float32 LC_ALL=C
-passed=0 failed=0
-rm -rf "$OUT" && mkdir -p "$OUT" "$PEERS" || exit 1
+ENGINES=${ENGINES:-gptqmodel vllm}
+RESULTS=$OUT/results
+export DTYPE=float32 LC_ALL=C PYTHONDONTWRITEBYTECODE=1
+mkdir -p "$OUT" "$PEERS" || exit 1
+: > "$RESULTS"
 
 ${CC:-cc} -O2 -o "$AWQ" tools/awq.c -lm -lpthread || exit 1
-for engine in gptqmodel ${ENGINES:-gptqmodel vllm}; do
-    case $engine in gptqmodel) venv=gptq ;; *) venv=$engine ;; esac
-    [ -x "$PEERS/venv-$venv/bin/python" ] && continue
-    echo "making $PEERS/venv-$venv"
-    STUB=1 bash "$E/setup_$engine.sh" "$PEERS" > "$OUT/setup_$engine.log" 2>&1 ||
-        { tail -n 5 "$OUT/setup_$engine.log" >&2; echo "peers: no $engine" >&2; exit 1; }
-done
-GPTQ=$PEERS/venv-gptq/bin/python
 
-step() { "$@" || { echo "FAILED $*"; failed=$((failed + 1)); return 1; }; }
+# ENGINE: its python, in $python; the environment is made where it is absent
+need() {
+    case $1 in
+        gptqmodel) venv=gptq ;;
+        autoawq) venv=awq ;;
+        llmcompressor | autoround) venv=llmc ;;
+        *) venv=$1 ;;
+    esac
+    python=$PEERS/venv-$venv/bin/python
+    [ -x "$python" ] && return
+    setup=$1
+    [ "$venv" = llmc ] && setup=llmcompressor
+    echo "making $PEERS/venv-$venv"
+    STUB=1 bash "$E/setup_$setup.sh" "$PEERS" > "$OUT/setup_$setup.log" 2>&1 ||
+        { tail -n 5 "$OUT/setup_$setup.log" >&2; echo "peers: no $setup" >&2; exit 1; }
+}
+need gptqmodel
+GPTQ=$python
+
+# The checks print a line for each result, that begins with ok, FAILED or skipped; a check that does not come to
+# its end is a failure too. COMMAND...
+check() {
+    "$@" > "$OUT/lines" 2> "$OUT/log" || { tail -n 3 "$OUT/log" >&2; echo "FAILED $*" >> "$OUT/lines"; }
+    tee -a "$RESULTS" < "$OUT/lines"
+}
+step() { "$@" > "$OUT/log" || { echo "FAILED $*" | tee -a "$RESULTS"; return 1; }; }
 
 # RESULT COMMAND...: OUT/RESULT.json, empty when the engine refuses
 result() {
@@ -39,51 +67,50 @@ result() {
     "$@" > "$to.json" 2> "$to.log" || : > "$to.json"
 }
 
-compare() {
-    if "$GPTQ" tests/peers/compare.py "$1" "$2" "$OUT/$3.json" "$OUT/$4.json"; then passed=$((passed + 1))
-    else failed=$((failed + 1)); fi
-}
+compare() { check "$GPTQ" tests/peers/compare.py "$1" "$2" "$OUT/$3.json" "$OUT/$4.json"; }
 
 # NAME SOURCE CALIBRATION GROUP
 model() {
     name=$1 source=$2
+    rm -rf "$OUT/$name" "$OUT/$name"-*
     result "$name-source" "$GPTQ" "$E/check_transformers.py" "$source" $IDS
     result "$name-source-awq.h" "$GPTQ" tests/peers/ours.py "$AWQ" "$source" $IDS
     compare equal 1e-4 "$name-source" "$name-source-awq.h"
-    step "$AWQ" quantize "$source" -o "$OUT/$name" --calib "$3" --samples 32 --seq-len 256 --group-size "$4" -q > "$OUT/log" || return
-    step "$AWQ" quantize "$source" -o "$OUT/$name-sym" --calib "$3" --samples 32 --seq-len 256 --group-size "$4" \
-        --symmetric --layout compressed-tensors -q > "$OUT/log" || return
-    step "$AWQ" convert "$OUT/$name" -o "$OUT/$name-ct" --layout compressed-tensors -q > "$OUT/log" || return
+    with="--samples 32 --seq-len 256 --group-size $4 -q"
+    step "$AWQ" quantize "$source" -o "$OUT/$name" --calib "$3" $with || return
+    step "$AWQ" quantize "$source" -o "$OUT/$name-sym" --calib "$3" $with --symmetric \
+        --layout compressed-tensors || return
+    step "$AWQ" convert "$OUT/$name" -o "$OUT/$name-ct" --layout compressed-tensors -q || return
     for kind in "" -sym; do
         for type in fp16 fp32; do
-            step "$AWQ" convert "$OUT/$name$kind" -o "$OUT/$name$kind-$type" --dequantize $type -q > "$OUT/log" || return
+            step "$AWQ" convert "$OUT/$name$kind" -o "$OUT/$name$kind-$type" --dequantize $type -q || return
             result "$name$kind-$type" "$GPTQ" "$E/check_transformers.py" "$OUT/$name$kind-$type" $IDS
         done
         result "$name$kind-awq.h" "$GPTQ" tests/peers/ours.py "$AWQ" "$OUT/$name$kind" $IDS
         compare equal 1e-4 "$name$kind-fp32" "$name$kind-awq.h"
     done
-    for engine in ${ENGINES:-gptqmodel vllm}; do
+    for engine in $ENGINES; do
         case $engine in
             gptqmodel)
                 result "$name-gptqmodel" "$GPTQ" "$E/check_transformers.py" "$OUT/$name" $IDS
                 compare equal 1e-4 "$name-fp16" "$name-gptqmodel" ;;
             vllm) # runs in fp16, whose rounding the limit allows for
                 if [ "$name" = stories ]; then
-                    echo "skipped: stories in vLLM, whose CPU attention has no heads of 8"
+                    echo "skipped stories in vLLM, whose CPU attention has no heads of 8" | tee -a "$RESULTS"
                     continue
                 fi
+                need vllm
                 for kind in "" -ct -sym; do
                     case $kind in -sym) reference=$name-sym-fp16 ;; *) reference=$name-fp16 ;; esac
-                    result "$name$kind-vllm" env DTYPE=auto "$PEERS/venv-vllm/bin/python" "$E/check_vllm.py" \
-                        "$OUT/$name$kind" $IDS
+                    result "$name$kind-vllm" env DTYPE=auto "$python" "$E/check_vllm.py" "$OUT/$name$kind" $IDS
                     compare equal 0.02 "$reference" "$name$kind-vllm"
                 done ;;
         esac
     done
 }
 
-# the checks above must notice a damaged file
-mutated() { # NAME KIND...
+# the checks above must notice a damaged file: NAME KIND...
+mutated() {
     name=$1
     shift
     for kind in "$@"; do
@@ -96,12 +123,83 @@ mutated() { # NAME KIND...
     done
 }
 
-model stories "$D/golden/models/stories260K-gqa-hf" "$D/data/ts_train_split.txt" 32
-mutated stories order zp1 set:group_size=64 set:bits=8
-model demo tools/demo/model tools/demo/calib.txt 128
-[ -z "${AWQ_SMOLLM2:-}" ] || model smollm2 "$AWQ_SMOLLM2" "$D/data/wikitext2_valid.txt" 64
+part_ours() {
+    model stories "$D/golden/models/stories260K-gqa-hf" "$D/data/ts_train_split.txt" 32
+    mutated stories order zp1 set:group_size=64 set:bits=8
+    model demo tools/demo/model tools/demo/calib.txt 128
+    [ -z "${AWQ_SMOLLM2:-}" ] || model smollm2 "$AWQ_SMOLLM2" "$D/data/wikitext2_valid.txt" 64
+}
 
-if python3 tests/peers/schema.py; then passed=$((passed + 1)); else failed=$((failed + 1)); fi # one for all its schemas
+# NAME SOURCE GROUP RANKS...: two ranks need a whole number of heads and of groups on each
+served() {
+    name=served-$1 source=$2 group=$3
+    shift 3
+    need vllm
+    rm -rf "$OUT/$name" "$OUT/$name-ct"
+    step "$AWQ" quantize "$source" -o "$OUT/$name" --method rtn --group-size "$group" -q || return
+    step "$AWQ" convert "$OUT/$name" -o "$OUT/$name-ct" --layout compressed-tensors -q || return
+    for ranks in "$@"; do
+        for kind in "" -ct; do
+            check "$python" tests/peers/server.py "$AWQ" "$OUT/$name$kind" "$ranks" 0.03
+        done
+    done
+}
 
-echo "$passed passed, $failed failed, 0 skipped"
-[ "$failed" -eq 0 ]
+part_server() {
+    served demo tools/demo/model 32 1 2
+    [ -z "${AWQ_SMOLLM2:-}" ] || served smollm2 "$AWQ_SMOLLM2" 64 1
+}
+
+part_foreign() {
+    rm -rf "$OUT/foreign" && mkdir -p "$OUT/foreign"
+    for maker in ${MAKERS:-autoawq gptqmodel llmcompressor autoround}; do
+        need "$maker"
+        step "$python" "tests/peers/make_$maker.py" "$OUT/foreign" 2> "$OUT/make_$maker.log"
+        grep '^not made' "$OUT/log" | sed 's/^/skipped /' | tee -a "$RESULTS"
+    done
+    check "$GPTQ" tests/peers/foreign.py "$AWQ" "$OUT/foreign"
+}
+
+part_families() {
+    rm -rf "$OUT/families"
+    set --
+    for engine in $ENGINES; do
+        need "$engine"
+        set -- "$@" "$engine=$python"
+    done
+    check "$GPTQ" tests/peers/families.py "$AWQ" "$D/fixtures/models" "$OUT/families" "$@"
+    mv "$OUT/families/families.json" "$OUT/families.json" && "$GPTQ" tests/peers/table.py "$OUT/families.json"
+}
+
+part_schemas() { # one result for all its schemas
+    if python3 tests/peers/schema.py; then echo "ok schemas"; else echo "FAILED schemas"; fi | tee -a "$RESULTS"
+}
+
+part_gptq() {
+    [ -n "${AWQ_SMOLLM2:-}" ] || { echo "skipped gptq, AWQ_SMOLLM2 is not set" | tee -a "$RESULTS"; return; }
+    text=$D/golden/smollm2
+    for sym in sym asym; do
+        for order in plain order; do
+            to=$OUT/gptq-$sym-$order
+            step "$GPTQ" tests/peers/gptq_smollm2.py "$AWQ_SMOLLM2" "$text/calib.json" "$to" 64 $sym $order \
+                2> "$to.log" || continue
+            cat "$OUT/log"
+            step "$AWQ" eval "$to" --text "$text/eval_ids.json" --baseline "$AWQ_SMOLLM2" --json -q || continue
+            cat "$OUT/log"
+            echo "ok gptq $sym $order" | tee -a "$RESULTS"
+            rm -rf "$to"
+        done
+    done
+}
+
+[ $# -gt 0 ] || set -- ours server foreign families schemas
+for part in "$@"; do
+    case $part in
+        ours | server | foreign | families | schemas | gptq) "part_$part" ;;
+        *) echo "peers: no part $part: ours, server, foreign, families, schemas or gptq" >&2; exit 1 ;;
+    esac
+done
+
+count() { grep -c "^$1" "$RESULTS"; }
+echo "$(count ok) passed, $(count FAILED) failed, $(count skipped) skipped"
+[ "$(count FAILED)" -eq 0 ]
