@@ -539,8 +539,7 @@ enum { /* awq_family.flags */
     AWQ_FAMILY_MOE = 8,
     AWQ_FAMILY_LATENT = 16,      /* low-rank q, k and v (MLA) */
     AWQ_FAMILY_TRANSPOSED = 32,  /* experts stored [experts, in, out], gate and up interleaved, with biases */
-    AWQ_FAMILY_PARTIAL = 64,     /* partial_rotary_factor is heeded */
-    AWQ_FAMILY_QUANTIZE = 128    /* awq_quantize_model takes it */
+    AWQ_FAMILY_PARTIAL = 64      /* partial_rotary_factor is heeded */
 };
 
 /* What differs between families, as data. `{}` in a template stands for the layer number, a second one for the
@@ -556,7 +555,9 @@ typedef struct awq_family {
     const char *qkv_bias, *o_bias, *mlp_bias;   /* config key that says; "": always; NULL: never */
     const char *embed, *final_norm, *head;      /* "model.embed_tokens.weight", ... */
     const char *vector[AWQ_N_VECTORS];          /* "model.layers.{}.input_layernorm.weight" */
-    const char *linear[AWQ_N_LINEAR_IDS];       /* "model.layers.{}.self_attn.q_proj", no ".weight" */
+    /* "model.layers.{}.self_attn.q_proj", no ".weight". The last three are for those whose experts lie in one
+       tensor: gate, up and down of each, as quantized checkpoints have them */
+    const char *linear[AWQ_N_LINEAR_IDS + 3];
 } awq_family;
 
 typedef struct awq_config {
@@ -584,6 +585,7 @@ typedef struct awq_config {
     int64_t q_lora_rank, kv_lora_rank; /* latent attention; 0: none */
     int num_experts, experts_per_token, expert_groups, expert_top_groups, norm_topk_prob;
     int64_t expert_size, shared_size; /* intermediate sizes; shared 0: there is no shared expert */
+    int experts_split;       /* experts are stored one by one where the family has one tensor of all */
     double routed_scale;
     awq_dtype dtype; /* torch_dtype / dtype; F32 when absent */
     int32_t bos_token_id;            /* -1: none */
@@ -1071,19 +1073,36 @@ typedef enum awq_method {
     AWQ_METHOD_RTN       /* round to nearest; no calibration needed */
 } awq_method;
 
+/* Linears of a block that share an input, and the scale that is divided out of what is before them where that
+   can be. */
+typedef enum awq_group_id {
+    AWQ_GROUP_QKV = 0,     /* norm -> q, k, v; q_a, kv_a; with one norm for all: gate, up too */
+    AWQ_GROUP_O,           /* v -> o */
+    AWQ_GROUP_GATE_UP,     /* norm -> gate, up; those of all experts, and their routers */
+    AWQ_GROUP_DOWN,        /* up -> down */
+    AWQ_GROUP_Q_B,         /* norm -> q_b */
+    AWQ_GROUP_KV_B,        /* norm -> kv_b */
+    AWQ_GROUP_SHARED_DOWN, /* up -> down of the shared expert */
+    AWQ_GROUP_EXPERT_DOWN, /* up -> down of each expert */
+    AWQ_N_GROUPS
+} awq_group_id;
+
 /* What was found in one block, for the report and for tests; arrays are valid during the call. */
 typedef struct awq_layer_report {
     int layer;
-    const float *scales[4]; /* norm -> q,k,v [H]; v -> o [Q]; norm -> gate,up [H]; up -> down [I]; NULL: none */
-    double ratio[4];        /* grid ratio; -1: identity */
-    double loss[4], rtn_loss[4];
+    /* [in_features]; of EXPERT_DOWN [experts, expert_size]; NULL: none */
+    const float *scales[AWQ_N_GROUPS];
+    double ratio[AWQ_N_GROUPS]; /* grid ratio, of EXPERT_DOWN the mean; -1: identity */
+    double loss[AWQ_N_GROUPS], rtn_loss[AWQ_N_GROUPS];
     /* the whole grid, the identity last; NaN: not tried, or known to be worse */
-    double losses[4][AWQ_SCALE_GRID + 1];
+    double losses[AWQ_N_GROUPS][AWQ_SCALE_GRID + 1];
     const float *clip_max[AWQ_N_LINEARS]; /* [out, n_groups]; NULL: none */
     /* block output on held-out blocks: mean squared error / mean square; -1: not measured */
     double error, rtn_error;
     int fell_back;           /* RTN was better there, and is what was written */
     double seconds;
+    /* experts that fewer tokens chose than they have inputs, and that none did: see awq_quantize_model */
+    int experts_few, experts_unused;
 } awq_layer_report;
 
 typedef struct awq_quantize_desc {
@@ -1104,6 +1123,10 @@ typedef struct awq_quantize_desc {
     int max_layers;       /* > 0: stop after that many (tests of large shapes); the result is then not kept */
     void (*on_layer)(void *user, const awq_layer_report *report);
     void *user;
+    /* Round nothing: write the source's own tensors in FP16 (FP32 if the source is), with the scales of method
+       best, or those and the clips of method awq, folded in, for a quantizer that comes after. `layout` is not
+       used; bits and group_size are what scales and clips are searched for. */
+    int scaled;
 } awq_quantize_desc;
 
 typedef struct awq_quantize_result {
@@ -1114,11 +1137,17 @@ typedef struct awq_quantize_result {
     int layers, fell_back;
     double ppl_source, ppl_result; /* on the held-out calibration blocks; 0: not measured */
     int64_t calibration_tokens;
+    int experts_few, experts_unused; /* over all layers */
 } awq_quantize_result;
 
-/* Block by block: one block's weights and its activations in memory. `target` appears complete or not at all;
-   an unfinished run stays in `target`.partial and goes on with resume. Writes awq_report.json beside the
-   weights. */
+/* Block by block: one block's weights and its activations in memory, of experts one at a time in fp32. `target`
+   appears complete or not at all; an unfinished run stays in `target`.partial and goes on with resume. Writes
+   awq_report.json beside the weights.
+   Every family that can be run can be quantized. Routers, embeddings, norms and what is not the text model stay
+   dense. Linears whose shape does not fit the group size or the layout stay FP16, with those that engines fuse
+   them with, and a log line says so. Experts are rounded for the tokens that chose them; one that fewer tokens
+   chose than it has inputs is given others besides, with so much weight that all of them make up the
+   difference. */
 AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *desc, awq_quantize_result *result);
 /* bytes that awq_quantize_model will hold at its peak */
 AWQ_API awq_status awq_quantize_memory(awq_ctx *ctx, const awq_quantize_desc *desc, size_t *bytes);
@@ -5857,11 +5886,26 @@ static awq_status awq__search_check(awq_ctx *ctx, const char *who, int64_t in, c
     return AWQ_OK;
 }
 
+/* sum [in_features] += each weight by the largest of its group */
+static void awq__weight_sum(const float *weights, int64_t out_features, int64_t in_features, int64_t group_size,
+                            double *sum)
+{
+    int64_t o, i, g;
+    for (o = 0; o < out_features; o++)
+        for (g = 0; g < in_features; g += group_size) {
+            const float *w = weights + o * in_features + g;
+            float top = 0;
+            for (i = 0; i < group_size; i++) top = fabsf(w[i]) > top ? fabsf(w[i]) : top;
+            top += 1e-6f;
+            for (i = 0; i < group_size; i++) sum[g + i] += fabsf(w[i]) / top;
+        }
+}
+
 AWQ_API awq_status awq_weight_mean(awq_ctx *ctx, const float *const *weights, const int64_t *outs,
                                    int n_weights, int64_t in_features, int64_t group_size, float *w_mean)
 {
     double *sum;
-    int64_t rows = 0, o, i, g;
+    int64_t rows = 0, i;
     int k;
     if (group_size < 1 || in_features % group_size)
         return awq__fail(ctx, AWQ_E_ARG, "awq_weight_mean: group_size %lld does not divide in_features %lld",
@@ -5870,14 +5914,7 @@ AWQ_API awq_status awq_weight_mean(awq_ctx *ctx, const float *const *weights, co
     if (!sum) return AWQ_E_MEMORY;
     for (k = 0; k < n_weights; k++) {
         rows += outs[k];
-        for (o = 0; o < outs[k]; o++)
-            for (g = 0; g < in_features; g += group_size) {
-                const float *w = weights[k] + o * in_features + g;
-                float top = 0;
-                for (i = 0; i < group_size; i++) top = fabsf(w[i]) > top ? fabsf(w[i]) : top;
-                top += 1e-6f;
-                for (i = 0; i < group_size; i++) sum[g + i] += fabsf(w[i]) / top;
-            }
+        awq__weight_sum(weights[k], outs[k], in_features, group_size, sum);
     }
     for (i = 0; i < in_features; i++) w_mean[i] = (float)(sum[i] / (double)rows);
     awq__free(ctx, sum);
@@ -6026,12 +6063,34 @@ static awq_status awq__moment_loss(awq_ctx *ctx, const float *d, int64_t out, in
     return AWQ_OK;
 }
 
+/* losses [AWQ_SCALE_GRID + 1] += those of one linear at each point of the grid; s, d, y: scratch [in_features],
+   twice [out_features, in_features] */
+static awq_status awq__search_add(awq_ctx *ctx, const float *weights, int64_t out_features, int64_t in_features,
+                                  const float *x_mean, const float *w_mean, const float *moments,
+                                  const awq_search_desc *desc, float *s, float *d, float *y, double *losses)
+{
+    int64_t i, n = out_features * in_features;
+    int r;
+    for (r = 0; r <= AWQ_SCALE_GRID; r++) {
+        double loss = 0;
+        if (r < AWQ_SCALE_GRID)
+            AWQ__TRY(awq_scale_candidate(ctx, x_mean, w_mean, in_features, (double)r / AWQ_SCALE_GRID,
+                                         desc->no_duo, s));
+        AWQ__TRY(awq_fake_quantize(ctx, weights, out_features, in_features, desc, r < AWQ_SCALE_GRID ? s : NULL,
+                                   NULL, d));
+        for (i = 0; i < n; i++) d[i] = d[i] - weights[i];
+        AWQ__TRY(awq__moment_loss(ctx, d, out_features, in_features, moments, y, &loss));
+        losses[r] += loss;
+    }
+    return AWQ_OK;
+}
+
 AWQ_API awq_status awq_search_scales(awq_ctx *ctx, const float *const *weights, const int64_t *outs,
                                      int n_weights, int64_t in_features, const float *x_mean,
                                      const float *moments, const awq_search_desc *desc, float *scales,
                                      double *losses, int *best)
 {
-    int64_t most = 0, i, n;
+    int64_t most = 0, i;
     float *w_mean, *s, *d, *y;
     awq_status st;
     int k, r, found = AWQ_SCALE_GRID;
@@ -6043,22 +6102,12 @@ AWQ_API awq_status awq_search_scales(awq_ctx *ctx, const float *const *weights, 
     y = AWQ__NEW_RAW(ctx, float, most * in_features);
     st = w_mean && s && d && y ? AWQ_OK : AWQ_E_MEMORY;
     if (!st) st = awq_weight_mean(ctx, weights, outs, n_weights, in_features, desc->group_size, w_mean);
-    for (r = AWQ_SCALE_GRID; !st && r >= 0; r--) { /* the identity first: it wins ties */
-        losses[r] = 0;
-        if (r < AWQ_SCALE_GRID)
-            st = awq_scale_candidate(ctx, x_mean, w_mean, in_features, (double)r / AWQ_SCALE_GRID, desc->no_duo,
-                                     s);
-        for (k = 0; !st && k < n_weights; k++) {
-            double loss = 0;
-            st = awq_fake_quantize(ctx, weights[k], outs[k], in_features, desc, r < AWQ_SCALE_GRID ? s : NULL,
-                                   NULL, d);
-            n = outs[k] * in_features;
-            for (i = 0; i < n; i++) d[i] = d[i] - weights[k][i];
-            if (!st) st = awq__moment_loss(ctx, d, outs[k], in_features, moments, y, &loss);
-            losses[r] += loss;
-        }
-        if (!st && losses[r] < losses[found]) found = r;
-    }
+    for (r = 0; r <= AWQ_SCALE_GRID; r++) losses[r] = 0;
+    for (k = 0; !st && k < n_weights; k++)
+        st = awq__search_add(ctx, weights[k], outs[k], in_features, x_mean, w_mean, moments, desc, s, d, y,
+                             losses);
+    for (r = AWQ_SCALE_GRID; !st && r >= 0; r--) /* the identity first: it wins ties */
+        if (losses[r] < losses[found]) found = r;
     if (!st) {
         for (i = 0; i < in_features; i++) scales[i] = 1;
         if (found < AWQ_SCALE_GRID)
@@ -6952,6 +7001,7 @@ typedef struct awq__family_row {
     AWQ__T_M "shared_experts.down_proj"
 #define AWQ__T_EXPERTS AWQ__T_M "experts.{}.gate_proj", AWQ__T_M "experts.{}.up_proj", \
     AWQ__T_M "experts.{}.down_proj"
+#define AWQ__T_SPLIT(at) at "experts.{}.gate_proj", at "experts.{}.up_proj", at "experts.{}.down_proj"
 #define AWQ__T_LATENT AWQ__T_A "q_a_proj", AWQ__T_A "q_b_proj", AWQ__T_A "kv_a_proj_with_mqa", \
     AWQ__T_A "kv_b_proj"
 #define AWQ__T_LATENT_NORMS AWQ__T_A "q_a_layernorm.weight", AWQ__T_A "kv_a_layernorm.weight"
@@ -6961,10 +7011,10 @@ typedef struct awq__family_row {
 #define AWQ__T_OUT_NORMS NULL, NULL, AWQ__T_POST, AWQ__T_L "post_feedforward_layernorm.weight"
 
 static const awq__family_row awq__families[] = {
-    {{"llama", AWQ_FAMILY_QUANTIZE, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+    {{"llama", 0, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
       "attention_bias", "attention_bias", "mlp_bias", AWQ__T_TOP, AWQ__T_PLAIN},
      AWQ__WINDOW_NONE, 0, "rms_norm_eps", NULL, {{NULL, 0}}},
-    {{"mistral", AWQ_FAMILY_QUANTIZE, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+    {{"mistral", 0, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
       NULL, NULL, NULL, AWQ__T_TOP, AWQ__T_PLAIN},
      AWQ__WINDOW_ALL, 0, "rms_norm_eps", NULL, {{"num_key_value_heads", 8}, {"sliding_window", 4096}}},
     {{"mixtral", AWQ_FAMILY_MOE, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
@@ -6974,7 +7024,7 @@ static const awq__family_row awq__families[] = {
      AWQ__WINDOW_ALL, 0, "rms_norm_eps", NULL,
      {{"num_key_value_heads", 8}, {"rope_theta", 1e6}, {"rms_norm_eps", 1e-5}, {"num_experts", 8},
       {"num_experts_per_tok", 2}, {"norm_topk_prob", 1}}},
-    {{"qwen2", AWQ_FAMILY_QUANTIZE, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+    {{"qwen2", 0, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
       "", NULL, NULL, AWQ__T_TOP, AWQ__T_PLAIN},
      AWQ__WINDOW_FROM, AWQ__USE_WINDOW, "rms_norm_eps", NULL,
      {{"num_key_value_heads", 32}, {"sliding_window", 4096}}},
@@ -6986,7 +7036,7 @@ static const awq__family_row awq__families[] = {
      AWQ__WINDOW_EVEN, AWQ__USE_WINDOW, "rms_norm_eps", NULL,
      {{"num_key_value_heads", 16}, {"sliding_window", 4096}, {"qkv_bias", 1}, {"num_experts", 60},
       {"num_experts_per_tok", 4}, {"moe_intermediate_size", 1408}, {"shared_expert_intermediate_size", 5632}}},
-    {{"qwen3", AWQ_FAMILY_QUANTIZE, AWQ_NORM_RMS, AWQ_QK_HEAD, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
+    {{"qwen3", 0, AWQ_NORM_RMS, AWQ_QK_HEAD, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
       "attention_bias", "attention_bias", NULL, AWQ__T_TOP, {AWQ__T_IN, AWQ__T_POST, NULL, NULL, AWQ__T_QK},
       {AWQ__T_QKVO, AWQ__T_MLP}},
      AWQ__WINDOW_FROM, AWQ__USE_WINDOW, "rms_norm_eps", NULL,
@@ -7045,7 +7095,8 @@ static const awq__family_row awq__families[] = {
     {{"granitemoe", AWQ_FAMILY_MOE, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX_TOP, AWQ_ACT_SILU,
       "attention_bias", "attention_bias", NULL, AWQ__T_TOP, {AWQ__T_IN, AWQ__T_POST},
       {AWQ__T_QKVO, NULL, NULL, NULL, AWQ__T_NO_4, AWQ__T_S "router.layer", AWQ__T_NO_4,
-       AWQ__T_S "input_linear", AWQ__T_S "input_linear", AWQ__T_S "output_linear"}},
+       AWQ__T_S "input_linear", AWQ__T_S "input_linear", AWQ__T_S "output_linear",
+       AWQ__T_SPLIT(AWQ__T_S)}},
      AWQ__WINDOW_NONE, 0, "rms_norm_eps", NULL,
      {{"attention_multiplier", 1}, {"embedding_multiplier", 1}, {"residual_multiplier", 1},
       {"logits_scaling", 1}, {"num_experts", 8}, {"num_experts_per_tok", 2}}},
@@ -7122,7 +7173,8 @@ static const awq__family_row awq__families[] = {
       AWQ_ACT_SWIGLU, "attention_bias", "attention_bias", NULL, AWQ__T_TOP,
       {AWQ__T_IN, AWQ__T_POST, AWQ__T_NO_4, NULL, NULL, AWQ__T_A "sinks"},
       {AWQ__T_QKVO, NULL, NULL, NULL, AWQ__T_NO_4, AWQ__T_M "router", AWQ__T_NO_4,
-       AWQ__T_M "experts.gate_up_proj", AWQ__T_M "experts.gate_up_proj", AWQ__T_M "experts.down_proj"}},
+       AWQ__T_M "experts.gate_up_proj", AWQ__T_M "experts.gate_up_proj", AWQ__T_M "experts.down_proj",
+       AWQ__T_SPLIT(AWQ__T_M)}},
      AWQ__WINDOW_PATTERN, AWQ__STATED_ROPE, "rms_norm_eps", NULL,
      {{"num_key_value_heads", 8}, {"head_dim", 64}, {"rms_norm_eps", 1e-5}, {"rope_theta", 15e4},
       {"attention_bias", 1}, {"sliding_window", 128}, {"sliding_window_pattern", 2}, {"num_experts", 128},
@@ -7989,6 +8041,17 @@ static int awq__has_second(const char *pattern) /* a second `{}` */
     return gap && strstr(gap + 2, "{}");
 }
 
+/* the template of a linear's name in this checkpoint; NULL: the family has none */
+static const char *awq__ck_pattern(const awq_config *c, int id)
+{
+    return c->family->linear[c->experts_split && id >= AWQ_EXPERT_GATE ? id + 3 : id];
+}
+
+static int awq__is_stacked(const awq_config *c, int id) /* all experts lie in one tensor */
+{
+    return id >= AWQ_EXPERT_GATE && id < AWQ_N_LINEAR_IDS && !awq__has_second(awq__ck_pattern(c, id));
+}
+
 /* The tensor called name; it must have this shape and type (AWQ_DTYPE_NONE: any of the real ones). */
 static awq_status awq__ck_need(awq_ctx *ctx, const awq_checkpoint *ck, const char *name, awq_dtype dtype,
                                int ndim, const int64_t *shape, const awq_tensor **out)
@@ -8211,7 +8274,7 @@ static awq_layout awq__ck_stored(const awq_checkpoint *ck, const awq_linear_info
 /* l->name, shape and first_row; returns the rows of the matrix that is stored, its own and its neighbours' */
 static int64_t awq__ck_rows(const awq_config *c, int layer, int id, int expert, awq_linear_info *l)
 {
-    const char *pattern = c->family->linear[id];
+    const char *pattern = awq__ck_pattern(c, id);
     char name[256];
     int64_t rows = 0, out, in;
     int k;
@@ -8219,7 +8282,7 @@ static int64_t awq__ck_rows(const awq_config *c, int layer, int id, int expert, 
     snprintf(l->name, sizeof l->name, "%.180s", awq__ck_name(name, c, pattern, layer, expert, ""));
     awq__ck_linear_shape(c, id, &l->out_features, &l->in_features);
     for (k = 0; k < AWQ_N_LINEAR_IDS; k++) {
-        if (!c->family->linear[k] || strcmp(c->family->linear[k], pattern)) continue;
+        if (!awq__ck_pattern(c, k) || strcmp(awq__ck_pattern(c, k), pattern)) continue;
         awq__ck_linear_shape(c, k, &out, &in);
         if (k == id) l->first_row = rows;
         rows += out;
@@ -8232,8 +8295,7 @@ static awq_status awq__ck_dense(awq_ctx *ctx, const awq_checkpoint *ck, int id, 
                                 int bias, awq_linear_info *l)
 {
     const awq_config *c = &ck->config;
-    int stacked = id >= AWQ_EXPERT_GATE && !awq__has_second(c->family->linear[id]);
-    int transposed = stacked && c->family->flags & AWQ_FAMILY_TRANSPOSED;
+    int stacked = awq__is_stacked(c, id), transposed = stacked && c->family->flags & AWQ_FAMILY_TRANSPOSED;
     int64_t shape[3], in = l->in_features, mixed = rows / l->out_features; /* gate, up, gate, up, ... */
     const awq_tensor *t;
     char name[256];
@@ -8284,7 +8346,7 @@ AWQ_API awq_status awq_checkpoint_expert(awq_ctx *ctx, const awq_checkpoint *ck,
     stored = awq__ck_stored(ck, &l);
     l.quantized = stored != AWQ_LAYOUT_NONE;
     if (l.quantized) {
-        stacked = id >= AWQ_EXPERT_GATE && !awq__has_second(c->family->linear[id]);
+        stacked = awq__is_stacked(c, id);
         if (stacked && (stored == AWQ_LAYOUT_GEMM || c->family->flags & AWQ_FAMILY_TRANSPOSED))
             return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: %s: experts packed in one tensor are supported in "
                              "the form of compressed-tensors with out_features before in_features only",
@@ -8337,8 +8399,8 @@ static void awq__ck_settle(awq_checkpoint *ck, const awq_linear_info *l, int *se
     int mixed = ck->quant.layout == AWQ_LAYOUT_INT8 || p->layout == AWQ_LAYOUT_INT8;
     odd = odd || (p->layout != ck->quant.layout && !mixed);
     if (odd && !ck->odd[0]) {
-        snprintf(ck->odd, sizeof ck->odd, "the quantization config says %s, %d bits, group_size %lld, %s%s; the "
-                 "tensors of %s are %s, %d bits, group_size %lld, %s",
+        snprintf(ck->odd, sizeof ck->odd, "the quantization config says %s, %d bits, group_size %lld, %s%s; "
+                 "the tensors of %s are %s, %d bits, group_size %lld, %s",
                  awq_layout_name(ck->quant.layout), s->bits, (long long)s->group_size,
                  s->symmetric ? "symmetric" : "with zero points",
                  ck->n_schemes > 1 ? " (or what is said of single linears)" : "", l->name,
@@ -8457,6 +8519,14 @@ static void awq__ck_find_prefix(awq_checkpoint *ck)
     }
     scales = c->family->vector[AWQ_ACT_SCALES];
     c->act_scales = scales && awq_tensors_find(ck->tensors, awq__ck_name(name, c, scales, 0, 0, ""));
+    for (i = 0; i < c->num_hidden_layers && c->num_experts && awq__is_stacked(c, AWQ_EXPERT_GATE); i++) {
+        static const char *const stored[] = {".qweight", ".weight_packed", ".weight"};
+        const char *pattern = c->family->linear[AWQ_EXPERT_GATE + 3];
+        int k;
+        for (k = 0; k < 3 && c->layer_has_experts[i] && !c->experts_split; k++)
+            c->experts_split = awq_tensors_find(ck->tensors,
+                                                awq__ck_name(name, c, pattern, i, 0, stored[k])) != NULL;
+    }
     if (c->tie_word_embeddings == AWQ__TIE_UNSURE)
         c->tie_word_embeddings = !awq_tensors_find(ck->tensors,
                                                    awq__ck_name(name, c, c->family->head, 0, 0, ""));
@@ -18385,19 +18455,28 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
     }
 }
 
-/* Points inside a block where calibration listens. */
-typedef enum awq__tap_in { AWQ__IN_ATTN = 0, AWQ__IN_O, AWQ__IN_MLP, AWQ__IN_DOWN, AWQ__N_IN } awq__tap_in;
+/* Points inside a block where calibration listens: inputs of linears. One expert's inputs are not among those
+   that the tap is called for. */
+typedef enum awq__tap_in {
+    AWQ__IN_ATTN = 0, AWQ__IN_O, AWQ__IN_MLP, AWQ__IN_DOWN, AWQ__IN_Q_B, AWQ__IN_KV_B, AWQ__IN_EXPERT, AWQ__N_IN
+} awq__tap_in;
+/* data: n rows, `stride` floats apart */
 typedef awq_status (*awq__block_tap)(void *user, awq__tap_in point, const float *data, int64_t n,
-                                     int64_t width);
+                                     int64_t stride);
 
-static awq_status awq__tap_step(const awq_config *c, awq__work *w, int64_t n, awq__step_id step,
-                                awq__block_tap tap, void *user)
+static awq_status awq__tap_step(const awq_config *c, const awq__layer *l, awq__work *w, int64_t n,
+                                awq__step_id step, awq__block_tap tap, void *user)
 {
     switch ((int)step) {
-    case AWQ__QKV: return tap(user, AWQ__IN_ATTN, w->xn, n, c->hidden_size);
-    case AWQ__O: return tap(user, AWQ__IN_O, w->att, n, (int64_t)c->head_dim * c->num_attention_heads);
+    case AWQ__LATENT: return tap(user, AWQ__IN_ATTN, w->xn, n, c->hidden_size);
+    case AWQ__QKV:
+        if (c->q_lora_rank) AWQ__TRY(tap(user, AWQ__IN_Q_B, w->q_a, n, c->q_lora_rank));
+        return c->kv_lora_rank ? tap(user, AWQ__IN_KV_B, w->kv_a, n, c->kv_lora_rank + c->rope_dim) : AWQ_OK;
+    case AWQ__O: return tap(user, AWQ__IN_O, w->att, n, (int64_t)c->v_head_dim * c->num_attention_heads);
     case AWQ__GATE_UP: return tap(user, AWQ__IN_MLP, w->xn, n, c->hidden_size);
-    case AWQ__DOWN: return tap(user, AWQ__IN_DOWN, w->gate, n, c->intermediate_size);
+    case AWQ__DOWN:
+        if (!l->experts) return tap(user, AWQ__IN_DOWN, w->gate, n, c->intermediate_size);
+        return c->shared_size ? tap(user, AWQ__IN_DOWN, w->gate, n, c->shared_size) : AWQ_OK;
     default: return AWQ_OK;
     }
 }
@@ -18410,7 +18489,7 @@ static awq_status awq__steps(awq_ctx *ctx, const awq_config *c, const awq__layer
     awq__task t;
     int s;
     for (s = first; s <= (int)last; s++) {
-        if (tap) AWQ__TRY(awq__tap_step(c, w, n, (awq__step_id)s, tap, user));
+        if (tap) AWQ__TRY(awq__tap_step(c, l, w, n, (awq__step_id)s, tap, user));
         awq__task_set(ctx, c, l, cache_layer, w, n, (awq__step_id)s, &t);
         if (t.count) awq__run(ctx, t.count, t.job, &t);
     }
@@ -18806,8 +18885,8 @@ static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_li
         }
         if (!st)
             st = awq__linear_prepare(ctx, &w, desc->mode, awq__chunk_of_set(m, layer, id, expert),
-                                     info.quantized && info.packed.layout == AWQ_LAYOUT_GEMV_FAST, bias, &m->slab,
-                                     out);
+                                     info.quantized && info.packed.layout == AWQ_LAYOUT_GEMV_FAST, bias,
+                                     &m->slab, out);
         awq_qweight_free(ctx, &w);
         if (!st) m->bytes += awq_linear_bytes(out);
     }
@@ -18851,7 +18930,7 @@ static uint64_t awq__hash_config(const awq_config *config)
     c.family = NULL; /* its name is there */
     c.prefix = NULL;
     c.max_position_embeddings = 0;
-    c.tie_word_embeddings = c.n_eos = 0;
+    c.tie_word_embeddings = c.n_eos = c.experts_split = 0;
     c.dtype = AWQ_DTYPE_NONE;
     c.bos_token_id = 0;
     memset(c.eos_token_id, 0, sizeof c.eos_token_id);
@@ -18942,8 +19021,8 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
     int i, k, e;
     AWQ__TRY(awq_checkpoint_open(ctx, folder, &m->checkpoint));
     if (m->checkpoint->odd[0] && !desc->believe_tensors)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s; set believe_tensors (awq: --believe-tensors) to load it by "
-                         "its tensors, or let awq convert write one that agrees", folder, m->checkpoint->odd);
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s; set believe_tensors (awq: --believe-tensors) to load it "
+                         "by its tensors, or let awq convert write one that agrees", folder, m->checkpoint->odd);
     awq__ck_believe(ctx, m->checkpoint);
     m->config = *awq_checkpoint_config(m->checkpoint);
     c = &m->config;
@@ -21193,18 +21272,20 @@ typedef struct awq__export_desc {
     const char *target;
     awq_layout layout;   /* NONE: linears are written dense */
     awq_dtype dense;     /* type of everything that is not packed; NONE: as stored */
-    int bits, symmetric;
+    int bits, symmetric; /* bits 0: packed linears keep theirs, dense ones stay dense */
     int64_t group_size;
     const char *const *keep;
     int n_keep;
+    unsigned skip;       /* bit of each awq_linear_id that is not packed */
     int resume;
     uint64_t shard_bytes;
 } awq__export_desc;
 
 typedef struct awq__out_linear {
     int packed;
-    awq_packed p;
+    awq_packed p;  /* of the whole matrix that is stored */
     int64_t first; /* plan index of p.tensor[0], or of the dense weight */
+    int64_t bias;  /* plan index; -1: none */
 } awq__out_linear;
 
 typedef struct awq__export {
@@ -21219,8 +21300,6 @@ typedef struct awq__export {
     unsigned char *consumed;  /* [source tensors]: written by the caller, not copied */
     awq__scheme scheme[AWQ__MAX_SCHEMES]; /* of what is packed, the first one's first */
     int n_schemes;
-    const char **kept;        /* names of what stays dense when a checkpoint is converted */
-    size_t n_kept, cap_kept;
     awq_writer *writer;
 } awq__export;
 
@@ -21240,6 +21319,31 @@ static int awq__stored_whole(awq_linear_info *l)
     if (l->first_row) return 0;
     if (l->quantized) l->out_features = l->packed.out_features;
     return l->quantized || (l->weight->ndim == 2 && l->weight->shape[0] == l->out_features);
+}
+
+/* the first of the linears that are rows of one matrix when `id` is written; packed experts are written one by
+   one whatever they come from */
+static int awq__linear_owner(const awq_config *c, int id, int packed)
+{
+    int k = 0;
+    if (packed && awq__is_stacked(c, id)) return id;
+    while (!awq__ck_pattern(c, k) || strcmp(awq__ck_pattern(c, k), awq__ck_pattern(c, id))) k++;
+    return k;
+}
+
+/* name of a linear when it is written */
+static const char *awq__out_name(char name[256], const awq_config *c, int layer, int id, int expert, int packed)
+{
+    int split = packed && awq__is_stacked(c, id);
+    return awq__ck_name(name, c, split ? c->family->linear[id + 3] : awq__ck_pattern(c, id), layer, expert, "");
+}
+
+/* tensors of the text model; what a model that also sees has besides is copied as it is */
+static int awq__is_text(const awq_config *c, const char *name)
+{
+    char head[256];
+    awq__ck_name(head, c, c->family->head, 0, 0, "");
+    return !strncmp(name, c->prefix, strlen(c->prefix)) || !strcmp(name, head);
 }
 
 static int awq__is_kept(const char *const *keep, int n_keep, const char *name)
@@ -21280,9 +21384,10 @@ static void awq__consume(awq__export *e, const awq_tensor *t)
     }
 }
 
-static awq_dtype awq__dense_dtype(const awq__export *e, awq_dtype stored)
+static awq_dtype awq__dense_dtype(const awq__export *e, const char *name, awq_dtype stored)
 {
-    return e->d.dense != AWQ_DTYPE_NONE && awq__is_real(stored) ? e->d.dense : stored;
+    if (e->d.dense == AWQ_DTYPE_NONE || !awq__is_real(stored)) return stored;
+    return awq__is_text(awq_checkpoint_config(e->ck), name) ? e->d.dense : stored;
 }
 
 /* every name to keep must be part of some linear's name: a slip of the pen would quantize what was to be kept
@@ -21290,14 +21395,13 @@ static awq_dtype awq__dense_dtype(const awq__export *e, awq_dtype stored)
 static awq_status awq__plan_kept(awq_ctx *ctx, const awq__export *e)
 {
     const awq_config *c = awq_checkpoint_config(e->ck);
-    int i, l, k, found;
+    char name[256];
+    int i, l, k, x, found;
     for (i = 0; i < e->d.n_keep; i++) {
         for (l = found = 0; l < c->num_hidden_layers && !found; l++)
-            for (k = 0; k < AWQ_N_LINEARS && !found; k++) {
-                awq_linear_info info;
-                AWQ__TRY(awq_checkpoint_linear(ctx, e->ck, l, (awq_linear_id)k, &info));
-                found = strstr(info.name, e->d.keep[i]) != NULL;
-            }
+            for (k = 0; k < AWQ_N_LINEAR_IDS && !found; k++)
+                for (x = 0; x < awq_linear_count(c, l, (awq_linear_id)k) && !found; x++)
+                    found = strstr(awq__out_name(name, c, l, k, x, 0), e->d.keep[i]) != NULL;
         if (!found)
             return awq__fail(ctx, AWQ_E_ARG,
                              "keep \"%s\": no linear of the model has that in its name (they are called "
@@ -21312,29 +21416,72 @@ static int awq__is_compressed(awq_layout layout) /* and takes scales of any type
     return layout == AWQ_LAYOUT_COMPRESSED_TENSORS || layout == AWQ_LAYOUT_INT8;
 }
 
-static awq_status awq__kept_add(awq_ctx *ctx, awq__export *e, const char *name, size_t n)
+/* A tensor that is copied must mean the same in a converted checkpoint. */
+static awq_status awq__plan_rest(awq_ctx *ctx, const awq__export *e, const char *name)
 {
-    size_t i;
-    for (i = 0; i < e->n_kept; i++)
-        if (!strncmp(e->kept[i], name, n) && !e->kept[i][n]) return AWQ_OK;
-    if (!awq__grow(ctx, (void **)&e->kept, &e->cap_kept, e->n_kept + 1, sizeof *e->kept)) return AWQ_E_MEMORY;
-    e->kept[e->n_kept] = awq__arena_text(ctx, &e->arena, name, n);
-    return e->kept[e->n_kept++] ? AWQ_OK : AWQ_E_MEMORY;
-}
-
-/* A tensor that is copied: what it means to a converted checkpoint's config. */
-static awq_status awq__plan_rest(awq_ctx *ctx, awq__export *e, const char *name)
-{
-    const char *prefix = awq_checkpoint_config(e->ck)->prefix, *dot = strrchr(name, '.');
-    size_t n;
+    const char *dot = strrchr(name, '.');
     if (dot && (!strcmp(dot, ".qweight") || !strcmp(dot, ".weight_packed")))
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: %s is quantized, but not a linear of the text model: it "
                          "cannot be converted", awq_checkpoint_folder(e->ck), name);
-    if (!strncmp(name, prefix, strlen(prefix))) return AWQ_OK;
-    if (!strncmp(name, "model.", 6)) name += 6;
-    n = strcspn(name, "."); /* a tower's: visual, vision_tower, multi_modal_projector, ... */
-    if (!strncmp(name, "lm_head", n) || !strncmp(name, "language_model", n)) return AWQ_OK;
-    return awq__kept_add(ctx, e, name, n);
+    return AWQ_OK;
+}
+
+static awq_status awq__plan_packed(awq_ctx *ctx, awq__export *e, const char *linear, const awq_qweight *w,
+                                   awq__out_linear *o)
+{
+    char name[300];
+    int i;
+    o->packed = 1;
+    if (awq_layout_describe(ctx, e->d.layout, w, &o->p)) {
+        char why[sizeof ctx->err.text];
+        memcpy(why, ctx->err.text, sizeof why);
+        return awq__fail(ctx, ctx->err.status, "%s: %s", linear, why);
+    }
+    for (i = 0; i < o->p.n_tensors; i++) {
+        snprintf(name, sizeof name, "%s.%s", linear, o->p.tensor[i].suffix);
+        AWQ__TRY(awq__plan_add(ctx, e, name, o->p.tensor[i].dtype, o->p.tensor[i].ndim, o->p.tensor[i].shape));
+    }
+    return AWQ_OK;
+}
+
+/* a linear that is to be quantized: packed, or the stored tensor that it is part of, once */
+static awq_status awq__plan_quantized(awq_ctx *ctx, awq__export *e, int layer, int id, int expert,
+                                      const awq_linear_info *info, awq__out_linear *o)
+{
+    const awq_config *c = awq_checkpoint_config(e->ck);
+    int packed = e->d.layout != AWQ_LAYOUT_NONE && !(e->d.skip >> id & 1)
+                 && !awq__is_kept(e->d.keep, e->d.n_keep, info->name);
+    int owner = awq__linear_owner(c, id, packed), split = packed && awq__is_stacked(c, id);
+    const awq__out_linear *same = &e->linear[awq__linear_slot(c, layer, owner, split ? expert : 0)];
+    const awq_tensor *t = info->bias;
+    char name[300], linear[256];
+    awq__consume(e, info->weight);
+    awq__consume(e, info->bias);
+    if (owner != id || (expert && !packed && awq__is_stacked(c, id))) { /* planned already */
+        *o = *same;
+        return AWQ_OK;
+    }
+    o->first = (int64_t)e->n_plan;
+    if (packed) {
+        awq_qweight w;
+        awq_linear_info whole;
+        memset(&w, 0, sizeof w);
+        w.out_features = split ? info->out_features : awq__ck_rows(c, layer, id, expert, &whole);
+        w.in_features = info->in_features;
+        w.bits = e->d.bits;
+        w.symmetric = e->d.symmetric;
+        w.group_size = e->d.group_size > 0 ? e->d.group_size : info->in_features;
+        w.scale_dtype = AWQ_F16;
+        AWQ__TRY(awq__plan_packed(ctx, e, awq__out_name(linear, c, layer, id, expert, 1), &w, o));
+    } else {
+        const awq_tensor *x = info->weight;
+        AWQ__TRY(awq__plan_add(ctx, e, x->name, awq__dense_dtype(e, x->name, x->dtype), x->ndim, x->shape));
+    }
+    if (!t) return AWQ_OK;
+    o->bias = (int64_t)e->n_plan;
+    snprintf(name, sizeof name, "%s.bias", awq__out_name(linear, c, layer, id, expert, 1));
+    return split ? awq__plan_add(ctx, e, name, awq__dense_dtype(e, name, t->dtype), 1, &info->out_features)
+                 : awq__plan_add(ctx, e, t->name, awq__dense_dtype(e, t->name, t->dtype), t->ndim, t->shape);
 }
 
 static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_linear_id id, int expert)
@@ -21342,54 +21489,45 @@ static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_
     awq_linear_info info;
     awq__out_linear *o = &e->linear[awq__linear_slot(awq_checkpoint_config(e->ck), layer, id, expert)];
     char name[256];
+    int64_t shape[2];
     int i;
     AWQ__TRY(awq_checkpoint_expert(ctx, e->ck, layer, id, expert, &info));
-    if (!awq__stored_whole(&info)) return AWQ_OK;
     if (info.quantized && info.part[0]->ndim > 2)
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: experts packed in one tensor can be run, but not "
                          "converted", info.name);
+    o->bias = -1;
+    if (e->d.bits) return awq__plan_quantized(ctx, e, layer, id, expert, &info, o);
+    if (!awq__stored_whole(&info)) {
+        const awq_config *c = awq_checkpoint_config(e->ck);
+        *o = e->linear[awq__linear_slot(c, layer, awq__linear_owner(c, id, 0), 0)];
+        return AWQ_OK;
+    }
     awq__consume(e, info.weight);
     awq__consume(e, info.bias);
     if (info.quantized) awq__consume(e, awq__ck_part(e->ck, &info, "weight_g_idx")); /* says nothing new */
     for (i = 0; info.quantized && i < info.packed.n_tensors; i++) awq__consume(e, info.part[i]);
     o->first = (int64_t)e->n_plan;
-    if (e->d.layout == AWQ_LAYOUT_NONE
-        || (awq__is_kept(e->d.keep, e->d.n_keep, info.name) && !info.quantized)) {
-        int64_t shape[2];
-        shape[0] = info.out_features;
-        shape[1] = info.in_features;
-        snprintf(name, sizeof name, "%s.weight", info.name);
-        AWQ__TRY(awq__plan_add(ctx, e, name, awq__dense_dtype(e, info.quantized ? AWQ_F16 : info.weight->dtype),
-                               2, shape));
-    } else if (!info.quantized && e->d.bits == 0) { /* converting: what is dense stays dense */
-        AWQ__TRY(awq__kept_add(ctx, e, info.name, strlen(info.name)));
-        snprintf(name, sizeof name, "%s.weight", info.name);
-        AWQ__TRY(awq__plan_add(ctx, e, name, awq__dense_dtype(e, info.weight->dtype), 2, info.weight->shape));
-    } else {
+    snprintf(name, sizeof name, "%s.weight", info.name);
+    shape[0] = info.out_features;
+    shape[1] = info.in_features;
+    if (info.quantized && e->d.layout != AWQ_LAYOUT_NONE) {
         awq_qweight w;
         memset(&w, 0, sizeof w);
         w.out_features = info.out_features;
         w.in_features = info.in_features;
-        w.bits = info.quantized ? info.packed.bits : e->d.bits;
-        w.symmetric = info.quantized ? info.packed.symmetric : e->d.symmetric;
-        w.group_size = info.quantized ? info.packed.group_size : e->d.group_size > 0 ? e->d.group_size
-                                                                                     : info.in_features;
-        w.scale_dtype = info.quantized && awq__is_compressed(e->d.layout) ? info.packed.scale_dtype : AWQ_F16;
-        o->packed = 1;
-        if (awq_layout_describe(ctx, e->d.layout, &w, &o->p)) {
-            char why[sizeof ctx->err.text];
-            memcpy(why, ctx->err.text, sizeof why);
-            return awq__fail(ctx, ctx->err.status, "%s: %s", info.name, why);
-        }
-        for (i = 0; i < o->p.n_tensors; i++) {
-            snprintf(name, sizeof name, "%s.%s", info.name, o->p.tensor[i].suffix);
-            AWQ__TRY(
-                awq__plan_add(ctx, e, name, o->p.tensor[i].dtype, o->p.tensor[i].ndim, o->p.tensor[i].shape));
-        }
+        w.bits = info.packed.bits;
+        w.symmetric = info.packed.symmetric;
+        w.group_size = info.packed.group_size;
+        w.scale_dtype = awq__is_compressed(e->d.layout) ? info.packed.scale_dtype : AWQ_F16;
+        AWQ__TRY(awq__plan_packed(ctx, e, info.name, &w, o));
+    } else {
+        AWQ__TRY(awq__plan_add(ctx, e, name,
+                               awq__dense_dtype(e, name, info.quantized ? AWQ_F16 : info.weight->dtype), 2,
+                               shape));
     }
     if (info.bias)
-        AWQ__TRY(awq__plan_add(ctx, e, info.bias->name, awq__dense_dtype(e, info.bias->dtype), info.bias->ndim,
-                               info.bias->shape));
+        AWQ__TRY(awq__plan_add(ctx, e, info.bias->name, awq__dense_dtype(e, info.bias->name, info.bias->dtype),
+                               info.bias->ndim, info.bias->shape));
     return AWQ_OK;
 }
 
@@ -21470,7 +21608,6 @@ static void awq__export_close(awq_ctx *ctx, awq__export *e, int keep)
     }
     awq__free(ctx, e->partial);
     awq__free(ctx, e->plan);
-    awq__free(ctx, (void *)(uintptr_t)e->kept);
     awq__arena_free(ctx, &e->arena);
     memset(e, 0, sizeof *e);
     ctx->err = err;
@@ -21496,12 +21633,11 @@ static awq_status awq__export_plan(awq_ctx *ctx, awq__export *e)
         if (e->consumed[i]) continue;
         /* old checkpoints; engines recompute it */
         if (strstr(t->name, "rotary_emb.inv_freq")) e->consumed[i] = 1;
-        else AWQ__TRY(awq__plan_add(ctx, e, t->name, awq__dense_dtype(e, t->dtype), t->ndim, t->shape));
+        else AWQ__TRY(awq__plan_add(ctx, e, t->name, awq__dense_dtype(e, t->name, t->dtype), t->ndim,
+                                    t->shape));
         if (!e->d.bits && !e->consumed[i]) AWQ__TRY(awq__plan_rest(ctx, e, t->name));
     }
     if (e->d.bits || e->d.layout == AWQ_LAYOUT_NONE) return AWQ_OK;
-    e->d.keep = e->kept;
-    e->d.n_keep = (int)e->n_kept;
     return awq__plan_schemes(ctx, e, all);
 }
 
@@ -21638,26 +21774,107 @@ static awq_status awq__export_copy_rest(awq_ctx *ctx, awq__export *e)
     return AWQ_OK;
 }
 
-/* names, as parts of names: [before name after, ...], with a dot as the regex [.] if regex */
-static void awq__names_json(awq_ctx *ctx, awq__text *t, const char *const *names, int n, const char *before,
-                            const char *after, int regex)
+/* --- what stays dense, as engines want to be told */
+typedef struct awq__kept_names {
+    awq__text list;      /* names, a NUL behind each */
+    const awq__export *e;
+} awq__kept_names;
+
+/* is one of the names part of this one? */
+static int awq__kept_has(const awq__kept_names *k, const char *name)
 {
-    awq__text one = {NULL, 0, 0, 0};
-    const char *c;
-    int i;
-    for (i = 0; i < n; i++) {
-        if (i) awq__text_str(ctx, t, ", ");
-        one.len = 0;
-        awq__text_str(ctx, &one, before);
-        for (c = names[i]; *c; c++)
-            if (regex && *c == '.') awq__text_str(ctx, &one, "[.]");
-            else awq__text_add(ctx, &one, c, 1);
-        if (regex) awq__text_str(ctx, &one, ".*");
-        if (one.failed) t->failed = 1;
-        else awq__json_quote(ctx, t, one.data, one.len);
-        awq__text_str(ctx, t, after);
+    size_t at;
+    for (at = 0; at < k->list.len; at += strlen(k->list.data + at) + 1)
+        if (strstr(name, k->list.data + at)) return 1;
+    return 0;
+}
+
+/* is this part of the name of a linear that is packed? Of experts the first stands for all. */
+static int awq__names_packed(const awq__export *e, const char *part)
+{
+    const awq_config *c = awq_checkpoint_config(e->ck);
+    char name[256];
+    int l, id;
+    for (l = 0; l < c->num_hidden_layers; l++)
+        for (id = 0; id < AWQ_N_LINEAR_IDS; id++)
+            if (awq_linear_count(c, l, (awq_linear_id)id) && e->linear[awq__linear_slot(c, l, id, 0)].packed
+                && strstr(awq__out_name(name, c, l, id, 0, 1), part))
+                return 1;
+    return 0;
+}
+
+/* One linear that stays dense. Engines take a name in the list as part of longer ones, so that one word may do
+   for all layers, but it must not be part of the name of one that is packed ("mlp.gate" of "mlp.gate_proj").
+   compressed-tensors wants whole names. */
+static void awq__kept_add(awq_ctx *ctx, awq__kept_names *k, const char *name)
+{
+    const char *part = name + strlen(name);
+    size_t at;
+    if (awq__is_compressed(k->e->d.layout)) {
+        part = name;
+        for (at = 0; at < k->list.len; at += strlen(k->list.data + at) + 1)
+            if (!strcmp(name, k->list.data + at)) return;
+    } else if (awq__kept_has(k, name)) {
+        return;
     }
-    awq__text_free(ctx, &one);
+    while (part > name) {
+        do part--;
+        while (part > name && part[-1] != '.');
+        if (!awq__names_packed(k->e, part)) break;
+    }
+    awq__text_add(ctx, &k->list, part, strlen(part) + 1);
+}
+
+static void awq__kept_collect(awq_ctx *ctx, awq__kept_names *k)
+{
+    const awq__export *e = k->e;
+    const awq_config *c = awq_checkpoint_config(e->ck);
+    const awq_tensors *ts = awq_checkpoint_tensors(e->ck);
+    int compressed = awq__is_compressed(e->d.layout), l, id, x;
+    char name[256];
+    int64_t i;
+    if (compressed) awq__text_add(ctx, &k->list, "lm_head", 8);
+    for (l = 0; l < e->d.n_keep && !compressed; l++)
+        awq__text_add(ctx, &k->list, e->d.keep[l], strlen(e->d.keep[l]) + 1);
+    for (l = 0; l < c->num_hidden_layers; l++)
+        for (id = 0; id < AWQ_N_LINEAR_IDS; id++)
+            for (x = 0; x < awq_linear_count(c, l, (awq_linear_id)id); x++)
+                if (!e->linear[awq__linear_slot(c, l, id, x)].packed)
+                    awq__kept_add(ctx, k, awq__out_name(name, c, l, id, x, 0));
+    for (i = 0; i < awq_tensors_count(ts); i++) { /* towers and projectors of what sees and hears */
+        const awq_tensor *t = awq_tensors_at(ts, i);
+        const char *at = t->name;
+        size_t n;
+        if (t->ndim < 2 || awq__is_text(c, at)) continue;
+        if (!strncmp(at, "model.", 6)) at += 6;
+        n = strcspn(at, ".");
+        snprintf(name, sizeof name, compressed ? "re:.*%.*s.*" : "%.*s", (int)AWQ__MIN(n, (size_t)200), at);
+        if (!awq__kept_has(k, name) && (compressed || !awq__names_packed(e, name)))
+            awq__text_add(ctx, &k->list, name, strlen(name) + 1);
+    }
+}
+
+/* the names as members of a JSON list; GPTQ's engines take patterns, as keys */
+static void awq__kept_json(awq_ctx *ctx, awq__text *t, const awq__kept_names *k, int patterns)
+{
+    size_t at, i;
+    int n = 0;
+    for (at = 0; at < k->list.len; at += strlen(k->list.data + at) + 1, n++) {
+        const char *name = k->list.data + at;
+        awq__text one = {NULL, 0, 0, 0};
+        if (at) awq__text_str(ctx, t, ", ");
+        if (patterns) awq__text_str(ctx, &one, "-:.*");
+        for (i = 0; name[i]; i++) {
+            if (patterns && name[i] == '.') awq__text_str(ctx, &one, "\\");
+            awq__text_add(ctx, &one, name + i, 1);
+        }
+        /* the caller's may be parts */
+        if (patterns) awq__text_str(ctx, &one, n < k->e->d.n_keep ? ".*" : "$");
+        t->failed |= one.failed;
+        if (!one.failed) awq__json_quote(ctx, t, one.data, one.len);
+        if (patterns) awq__text_str(ctx, t, ": {}");
+        awq__text_free(ctx, &one);
+    }
 }
 
 /* config_groups.group_k: linears like scheme s; those of group 0 are all that no other one names */
@@ -21692,7 +21909,11 @@ static void awq__quant_config_json(awq_ctx *ctx, awq__text *t, const awq__export
 {
     const awq__export_desc *d = &e->d;
     const char *sym = symmetric ? "true" : "false", *asym = symmetric ? "false" : "true";
+    awq__kept_names kept = {{NULL, 0, 0, 0}, NULL};
     int k;
+    kept.e = e;
+    awq__kept_collect(ctx, &kept);
+    t->failed |= kept.list.failed;
     if (awq__is_compressed(d->layout)) {
         awq__scheme one;
         one.bits = bits;
@@ -21700,56 +21921,56 @@ static void awq__quant_config_json(awq_ctx *ctx, awq__text *t, const awq__export
         one.group_size = group;
         awq__textf(ctx, t, "{\"quant_method\": \"compressed-tensors\", \"format\": \"%s\", "
                    "\"quantization_status\": \"compressed\", \"global_compression_ratio\": null, "
-                   "\"kv_cache_scheme\": null, \"ignore\": [\"lm_head\"%s",
-                   d->layout == AWQ_LAYOUT_INT8 ? "int-quantized" : "pack-quantized", d->n_keep ? ", " : "");
-        awq__names_json(ctx, t, d->keep, d->n_keep, "re:.*", "", 1);
+                   "\"kv_cache_scheme\": null, \"ignore\": [",
+                   d->layout == AWQ_LAYOUT_INT8 ? "int-quantized" : "pack-quantized");
+        awq__kept_json(ctx, t, &kept, 0);
         awq__text_str(ctx, t, "], \"config_groups\": {");
         for (k = 0; k < AWQ__MAX(e->n_schemes, 1); k++)
             awq__config_group(ctx, t, e, k, e->n_schemes ? &e->scheme[k] : &one);
         awq__text_str(ctx, t, "}}");
-        return;
-    }
-    if (d->layout == AWQ_LAYOUT_GPTQ || d->layout == AWQ_LAYOUT_GPTQ_V2) {
+    } else if (d->layout == AWQ_LAYOUT_GPTQ || d->layout == AWQ_LAYOUT_GPTQ_V2) {
         awq__textf(ctx, t,
                    "{\"quant_method\": \"gptq\", \"bits\": %d, \"group_size\": %lld, \"desc_act\": false, "
                    "\"sym\": %s, \"lm_head\": false, \"checkpoint_format\": \"%s\"",
                    bits, (long long)group, sym, awq_layout_name(d->layout));
-        if (d->n_keep) awq__text_str(ctx, t, ", \"dynamic\": {");
-        awq__names_json(ctx, t, d->keep, d->n_keep, "-:.*", ": {}", 1);
-        awq__text_str(ctx, t, d->n_keep ? "}}" : "}");
-        return;
+        if (kept.list.len) {
+            awq__text_str(ctx, t, ", \"dynamic\": {");
+            awq__kept_json(ctx, t, &kept, 1);
+            awq__text_str(ctx, t, "}");
+        }
+        awq__text_str(ctx, t, "}");
+    } else {
+        awq__textf(ctx, t, "{\"quant_method\": \"awq\", \"bits\": %d, \"group_size\": %lld, "
+                           "\"zero_point\": %s, \"version\": \"%s\", \"modules_to_not_convert\": ",
+                   bits, (long long)group, asym, awq_layout_name(d->layout));
+        awq__text_str(ctx, t, kept.list.len ? "[" : "null");
+        awq__kept_json(ctx, t, &kept, 0);
+        awq__text_str(ctx, t, kept.list.len ? "]}" : "}");
     }
-    awq__textf(ctx, t, "{\"quant_method\": \"awq\", \"bits\": %d, \"group_size\": %lld, \"zero_point\": %s, "
-                       "\"version\": \"%s\", \"modules_to_not_convert\": %s", bits, (long long)group, asym,
-               awq_layout_name(d->layout), d->n_keep ? "[" : "null");
-    awq__names_json(ctx, t, d->keep, d->n_keep, "", "", 0);
-    awq__text_str(ctx, t, d->n_keep ? "]}" : "}");
+    awq__text_free(ctx, &kept.list);
 }
 
-/* the members of an object but those in drop, each behind before and followed by after */
-static void awq__members_json(awq_ctx *ctx, awq__text *t, const awq__json *j, uint32_t object,
-                              const char *const *drop, const char *before, const char *after)
+/* members of a config object but those that are written anew, each followed by a comma */
+static void awq__config_members(awq_ctx *ctx, awq__text *t, const awq__json *j, uint32_t object, int drop_type)
 {
-    static const char *const nested[] = {"quantization_config", NULL};
     uint32_t i;
-    int k;
     for (i = awq__json_first(j, object); i; i = awq__json_next(j, i)) {
-        for (k = 0; drop[k] && strcmp(awq__json_key(j, i), drop[k]); k++) {}
-        if (drop[k]) continue;
-        awq__text_str(ctx, t, before);
-        awq__json_quote(ctx, t, awq__json_key(j, i), j->nodes[i].key_len);
+        const char *key = awq__json_key(j, i);
+        if (!strcmp(key, "quantization_config") || !strcmp(key, "compression_config")) continue;
+        if (drop_type && (!strcmp(key, "torch_dtype") || !strcmp(key, "dtype"))) continue;
+        awq__text_str(ctx, t, object == 1 ? "  " : "    ");
+        awq__json_quote(ctx, t, key, j->nodes[i].key_len);
         awq__text_str(ctx, t, ": ");
-        if (object == 1 && awq__json_is(j, i) == AWQ__J_OBJ && awq__json_get(j, i, nested[0])) {
-            size_t at; /* text_config */
-            awq__text_str(ctx, t, "{");
-            at = t->len;
-            awq__members_json(ctx, t, j, i, nested, "", ", ");
-            if (!t->failed && t->len > at) t->len -= 2;
-            awq__text_str(ctx, t, "}");
+        if (object == 1 && awq__json_is(j, i) == AWQ__J_OBJ
+            && (!strcmp(key, "text_config") || awq__json_get(j, i, "quantization_config"))) {
+            awq__text_str(ctx, t, "{\n"); /* the text model inside one that also sees */
+            awq__config_members(ctx, t, j, i, drop_type);
+            if (t->data && !t->failed && t->data[t->len - 2] == ',') t->len -= 2;
+            awq__text_str(ctx, t, "\n  }");
         } else {
             awq__json_write(ctx, t, j, i);
         }
-        awq__text_str(ctx, t, after);
+        awq__text_str(ctx, t, ",\n");
     }
 }
 
@@ -21757,7 +21978,6 @@ static void awq__members_json(awq_ctx *ctx, awq__text *t, const awq__json *j, ui
 static awq_status awq__export_config(awq_ctx *ctx, awq__export *e, int bits, int symmetric, int64_t group)
 {
     const char *text = awq_checkpoint_config_text(e->ck), *type = NULL;
-    const char *drop[] = {"quantization_config", "compression_config", "torch_dtype", "dtype", NULL};
     awq__json j;
     awq__text t = {NULL, 0, 0, 0};
     awq_status st;
@@ -21769,8 +21989,7 @@ static awq_status awq__export_config(awq_ctx *ctx, awq__export *e, int bits, int
     else if (e->d.dense == AWQ_BF16) type = "bfloat16";
     else if (e->d.dense == AWQ_F32) type = "float32";
     awq__text_str(ctx, &t, "{\n");
-    if (!type) drop[2] = NULL; /* what the types were stays */
-    awq__members_json(ctx, &t, &j, 1, drop, "  ", ",\n");
+    awq__config_members(ctx, &t, &j, 1, type != NULL);
     if (e->d.layout != AWQ_LAYOUT_NONE) {
         awq__text_str(ctx, &t, "  \"quantization_config\": ");
         awq__quant_config_json(ctx, &t, e, bits, symmetric, group);
@@ -22215,22 +22434,46 @@ AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *token
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>quantize_model
-   Whole-model quantization, one decoder block at a time.
+   Whole-model quantization, one decoder block at a time, in stages: linears that share an input (awq_group_id).
+   Where a norm comes before them, or rows of another linear with nothing but a product in between, a scale is
+   divided out there and multiplied into their columns; post-norm blocks and MLPs without a gate have none.
    Method awq is the reference's: activations of the original model, candidates judged on the output of the
-   attention and of the MLP. Method best runs the original and the quantized model side by side: each stage
-   (q,k,v; o; gate,up; down) sees the inputs that the stages before it, quantized, give, and aims at what the
-   original would have put out. Groups of linears that share an input and a scale:  0 norm -> q,k,v   1 v -> o  
-   2 norm -> gate,up   3 up -> down Tests: tests/test_quantize_model.c, tests/test_golden.c */
+   attention and of the MLP (in layers with experts: on those of the linears that take the scale, through second
+   moments). Method best runs the original and the quantized model side by side: each stage sees the inputs that
+   the stages before it, quantized, give, and aims at what the original would have put out.
+   Experts are worked on one at a time, with statistics of the tokens that chose them: those of the quantized
+   side's router in best (its tokens are what the expert will see), of the original's in awq. The router is
+   compensated for the scale and stays dense, so that the scale does not move its choice.
+   Tests: tests/test_quantize_model.c, tests/test_golden.c */
 
-static const awq__tap_in awq__group_input[4] = {AWQ__IN_ATTN, AWQ__IN_O, AWQ__IN_MLP, AWQ__IN_DOWN};
 static const struct {
+    awq__tap_in input;
+    int vec, prev;    /* the norm, the linear whose rows take the scale; -1: none */
     int n;
-    awq_linear_id id[3];
-} awq__group[4] = {{3, {AWQ_Q_PROJ, AWQ_K_PROJ, AWQ_V_PROJ}},
-                   {1, {AWQ_O_PROJ, AWQ_O_PROJ, AWQ_O_PROJ}},
-                   {2, {AWQ_GATE_PROJ, AWQ_UP_PROJ, AWQ_UP_PROJ}},
-                   {1, {AWQ_DOWN_PROJ, AWQ_DOWN_PROJ, AWQ_DOWN_PROJ}}};
-static const int awq__linear_group[AWQ_N_LINEARS] = {0, 0, 0, 1, 2, 2, 3};
+    awq_linear_id id[6];
+} awq__stages[AWQ_N_GROUPS] = {
+    {AWQ__IN_ATTN, AWQ_INPUT_NORM, -1, 5, {AWQ_Q_PROJ, AWQ_K_PROJ, AWQ_V_PROJ, AWQ_Q_A_PROJ, AWQ_KV_A_PROJ}},
+    {AWQ__IN_O, -1, AWQ_V_PROJ, 1, {AWQ_O_PROJ}},
+    {AWQ__IN_MLP, AWQ_POST_NORM, -1, 6,
+     {AWQ_GATE_PROJ, AWQ_UP_PROJ, AWQ_SHARED_GATE, AWQ_SHARED_UP, AWQ_ROUTER, AWQ_SHARED_ROUTER}},
+    {AWQ__IN_DOWN, -1, AWQ_UP_PROJ, 1, {AWQ_DOWN_PROJ}},
+    {AWQ__IN_Q_B, AWQ_Q_A_NORM, -1, 1, {AWQ_Q_B_PROJ}},
+    {AWQ__IN_KV_B, AWQ_KV_A_NORM, -1, 1, {AWQ_KV_B_PROJ}},
+    {AWQ__IN_DOWN, -1, AWQ_SHARED_UP, 1, {AWQ_SHARED_DOWN}},
+    {AWQ__IN_EXPERT, -1, AWQ_EXPERT_UP, 1, {AWQ_EXPERT_DOWN}}};
+/* as the data flows; experts' own after these, before their shared one */
+static const awq_group_id awq__stage_order[7] = {AWQ_GROUP_QKV, AWQ_GROUP_Q_B, AWQ_GROUP_KV_B, AWQ_GROUP_O,
+                                                 AWQ_GROUP_GATE_UP, AWQ_GROUP_DOWN, AWQ_GROUP_SHARED_DOWN};
+static const int awq__scaled_norms[4] = {AWQ_INPUT_NORM, AWQ_POST_NORM, AWQ_Q_A_NORM, AWQ_KV_A_NORM};
+
+typedef struct awq__stage {
+    awq__tap_in input;
+    int64_t width;
+    int n, id[11];   /* without experts' */
+    int experts;     /* gate and up of all experts besides */
+    int vec, prev;   /* what takes the scale; -1: nothing */
+    int idle;        /* none of them is rounded */
+} awq__stage;
 
 typedef struct awq__qm {
     const awq_quantize_desc *d;
@@ -22240,12 +22483,16 @@ typedef struct awq__qm {
     awq_search_desc sd;
     awq__export e;
     int opened;                /* e is */
+    unsigned skip;             /* bit of each awq_linear_id that is never rounded */
     int64_t tokens;            /* of the calibration */
     int64_t longest;           /* block */
     int hold_every;            /* every n-th block is held out; 0: none */
-    int64_t width[AWQ__N_IN];
-    int64_t out[AWQ_N_LINEARS], in[AWQ_N_LINEARS];
-    int kept[AWQ_N_LINEARS];   /* stays FP16 in this layer */
+    int64_t cap[AWQ__N_IN];    /* widest input of any layer */
+    int64_t width[AWQ__N_IN];  /* in this layer */
+    int64_t out[AWQ_N_LINEAR_IDS], in[AWQ_N_LINEAR_IDS];
+    awq__stage stage[AWQ_N_GROUPS];
+    int kept[AWQ_N_LINEAR_IDS]; /* stays dense in this layer; of experts' linears: of the one at work */
+    int expert;                /* at work */
     float *x, *y;              /* [tokens, H] input and output of the block, original model */
     float *xn, *ref;           /* [tokens, H] reference's method: module inputs and outputs */
     float *xq;                 /* [tokens, H] method best: the residual of the quantized model, beside x */
@@ -22253,15 +22500,20 @@ typedef struct awq__qm {
     float *cross, *drift;      /* [widest, widest], [H, widest]: <x xq^T>, <(h - hq) xq^T> of a stage */
     float *factor;             /* [widest, widest] */
     float *xf, *token_weight;  /* [longest, widest], [longest] */
-    awq__layer lq;             /* the quantized layer as far as it is done */
+    awq__layer lq;             /* the quantized layer as far as it is done; its linears and scaled norms */
     /* its kept weights and its biases; wt and bias but for method best */
-    float *wq[AWQ_N_LINEARS], *bq[AWQ_N_LINEARS];
+    float *wq[AWQ_N_LINEAR_IDS], *bq[AWQ_N_LINEAR_IDS];
     awq__kv kv;                /* one layer */
     awq__work w;
-    float *weights;            /* one block, fp32 */
-    float *wt[AWQ_N_LINEARS], *bias[AWQ_N_LINEARS];
+    float *weights;            /* one block, fp32, and the three matrices of the expert at work */
+    float *wt[AWQ_N_LINEAR_IDS], *bias[AWQ_N_LINEAR_IDS];
     awq__layer layer;
+    awq_model stored;          /* memory of the layer's experts, in their stored type */
     awq__arena norms;          /* of the layer */
+    int32_t *pick;             /* [tokens, T] experts of each token; -1: held out or not counted */
+    float *pick_weight;        /* [tokens, T] */
+    int64_t *list;             /* [2 tokens] tokens for the expert at work */
+    float *list_weight;        /* [2 tokens] */
     float *moments[AWQ__N_IN]; /* [width, width] mean x x^T over counted tokens */
     float *sampled[AWQ__N_IN]; /* [groups, g, g] of every stride-th token: the reference's clip search */
     double *x_abs[AWQ__N_IN];  /* [width] sum |x| */
@@ -22269,14 +22521,14 @@ typedef struct awq__qm {
     int64_t seen[AWQ__N_IN], n_sampled[AWQ__N_IN], stride;
     const uint8_t *counted;    /* of the block running, NULL: all */
     float *xt, *bt, *block, *rows; /* scratch of the moments */
-    float *scales[4];          /* [width of the group's input] */
-    float *clip[AWQ_N_LINEARS];
+    float *scales[AWQ_N_GROUPS]; /* [width of the group's input]; of EXPERT_DOWN for each expert */
+    float *clip[AWQ_N_LINEAR_IDS];
     float *tmp;                /* [largest linear] */
-    awq_qweight q[AWQ_N_LINEARS];
+    awq_qweight q[AWQ_N_LINEAR_IDS];
     awq_layer_report report;
     awq__text journal;
     int done;                  /* layers */
-    int fell_back;
+    int fell_back, experts_few, experts_unused;
 } awq__qm;
 
 static int64_t awq__most(const int64_t *v, int n)
@@ -22517,10 +22769,22 @@ static awq_status awq__feedback_round(awq_ctx *ctx, float *w, const float *f, in
 }
 
 /* --- set-up */
+static awq_linear *awq__qm_linear(awq__qm *m, int id) /* of the quantized layer */
+{
+    return awq__layer_linear(m->c, &m->lq, id, m->expert);
+}
+
+static void awq__qm_free_experts(awq_ctx *ctx, awq__qm *m) /* the original's */
+{
+    size_t i;
+    for (i = 0; i < m->stored.n_owned; i++) awq__free(ctx, m->stored.owned[i]);
+    m->stored.n_owned = 0;
+}
+
 static void awq__qm_free(awq_ctx *ctx, awq__qm *m)
 {
     int i;
-    for (i = 0; i < AWQ_N_LINEARS; i++) {
+    for (i = 0; i < AWQ_N_LINEAR_IDS; i++) {
         awq_qweight_free(ctx, &m->q[i]);
         awq__free(ctx, m->clip[i]);
     }
@@ -22528,14 +22792,19 @@ static void awq__qm_free(awq_ctx *ctx, awq__qm *m)
         if (i == 0 || m->moments[i] != m->moments[0]) awq__free(ctx, m->moments[i]);
         awq__free(ctx, m->sampled[i]);
         awq__free(ctx, m->x_abs[i]);
-        awq__free(ctx, m->scales[i]);
     }
+    for (i = 0; i < AWQ_N_GROUPS; i++) awq__free(ctx, m->scales[i]);
+    for (i = 0; i < AWQ_EXPERT_GATE; i++) awq_linear_free(ctx, &m->lq.linear[i]);
+    for (i = 0; m->lq.expert && i < 3 * m->c->num_experts; i++) awq_linear_free(ctx, &m->lq.expert[i]);
+    awq__qm_free_experts(ctx, m);
+    awq__free(ctx, m->stored.owned);
+    awq__free(ctx, m->lq.expert);
+    awq__free(ctx, m->layer.expert);
     awq__free(ctx, m->x);
     awq__free(ctx, m->y);
     awq__free(ctx, m->xn);
     awq__free(ctx, m->ref);
     awq__free(ctx, m->weights);
-    for (i = 0; i < AWQ_N_LINEARS; i++) awq_linear_free(ctx, &m->lq.linear[i]);
     awq__free(ctx, m->xq);
     awq__free(ctx, m->held);
     awq__free(ctx, m->cross);
@@ -22543,6 +22812,10 @@ static void awq__qm_free(awq_ctx *ctx, awq__qm *m)
     awq__free(ctx, m->factor);
     awq__free(ctx, m->xf);
     awq__free(ctx, m->token_weight);
+    awq__free(ctx, m->pick);
+    awq__free(ctx, m->pick_weight);
+    awq__free(ctx, m->list);
+    awq__free(ctx, m->list_weight);
     awq__free(ctx, m->bt);
     awq__free(ctx, m->xt);
     awq__free(ctx, m->block);
@@ -22554,61 +22827,142 @@ static void awq__qm_free(awq_ctx *ctx, awq__qm *m)
     awq__text_free(ctx, &m->journal);
 }
 
+/* matrices of this kind in the model, and a layer that has one */
+static int64_t awq__qm_count(const awq_config *c, int id, int *layer)
+{
+    int64_t n = 0;
+    int l;
+    for (l = c->num_hidden_layers - 1; l >= 0; l--)
+        if (awq_linear_count(c, l, (awq_linear_id)id)) {
+            n += awq_linear_count(c, l, (awq_linear_id)id);
+            *layer = l;
+        }
+    return n;
+}
+
+/* weights that groups of g divide (g <= 0: all) */
+static double awq__qm_share(const awq__qm *m, int64_t g)
+{
+    double n = 0;
+    int k, l;
+    for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
+        if (!awq__is_router(k) && (g <= 0 || m->in[k] % g == 0))
+            n += (double)awq__qm_count(m->c, k, &l) * (double)m->out[k] * (double)m->in[k];
+    return n;
+}
+
+/* m->sd.group_size */
+static awq_status awq__qm_group_size(awq_ctx *ctx, awq__qm *m)
+{
+    const awq_quantize_desc *d = m->d;
+    double all = awq__qm_share(m, 0), most = 0;
+    int64_t g = d->group_size, size;
+    int k, l;
+    if (g == 0) {
+        for (size = 128; size >= 32; size /= 2)
+            if (awq__qm_share(m, size) > most) g = size, most = awq__qm_share(m, size);
+        if (g == 0)
+            return awq__fail(ctx, AWQ_E_ARG,
+                             "%s: none of 128, 64, 32 divides any in_features; give a group size", d->source);
+        if (g != 128)
+            awq__log(ctx, AWQ_LOG_INFO,
+                     "group size %lld: the largest of 128, 64, 32 that divides %s in_features", (long long)g,
+                     most < all ? "as many as can be of the" : "every");
+    }
+    for (k = 0; g > 0 && (g < 16 || !(awq__qm_share(m, g) > 0)) && k < AWQ_N_LINEAR_IDS; k++)
+        if (awq__qm_count(m->c, k, &l) && !awq__is_router(k) && (g < 16 || m->in[k] % g))
+            return awq__fail(ctx, AWQ_E_ARG,
+                             "group size %lld does not divide the %lld in_features of %s; leave it out to "
+                             "let it be chosen",
+                             (long long)g, (long long)m->in[k], strrchr(awq__ck_pattern(m->c, k), '.') + 1);
+    m->sd.group_size = g; /* -1: each linear's whole row */
+    return AWQ_OK;
+}
+
+/* m->skip: routers, and what neither groups nor layout can hold, with what engines fuse it with */
+static awq_status awq__qm_skip_odd(awq_ctx *ctx, awq__qm *m, awq_layout layout)
+{
+    static const unsigned fused[] = {1u << AWQ_Q_PROJ | 1u << AWQ_K_PROJ | 1u << AWQ_V_PROJ,
+                                     1u << AWQ_Q_A_PROJ | 1u << AWQ_KV_A_PROJ,
+                                     1u << AWQ_GATE_PROJ | 1u << AWQ_UP_PROJ,
+                                     1u << AWQ_SHARED_GATE | 1u << AWQ_SHARED_UP,
+                                     1u << AWQ_EXPERT_GATE | 1u << AWQ_EXPERT_UP | 1u << AWQ_EXPERT_DOWN};
+    const awq_config *c = m->c;
+    unsigned odd = 0, all = 0;
+    char why[sizeof ctx->err.text], names[256];
+    awq_error e = ctx->err;
+    awq_status st = AWQ_OK;
+    size_t n = 0;
+    int k, l = 0;
+    why[0] = 0;
+    for (k = 0; k < AWQ_N_LINEAR_IDS; k++) {
+        awq_linear_info info;
+        awq_qweight w;
+        awq_packed p;
+        int64_t rows;
+        if (!awq__qm_count(c, k, &l) || awq__is_router(k)) continue;
+        all |= 1u << k;
+        memset(&w, 0, sizeof w);
+        rows = awq__ck_rows(c, l, k, 0, &info);
+        w.out_features = awq__is_stacked(c, k) ? m->out[k] : rows;
+        w.in_features = m->in[k];
+        w.bits = m->sd.bits;
+        w.symmetric = m->sd.symmetric;
+        w.group_size = m->sd.group_size > 0 ? m->sd.group_size : m->in[k];
+        w.scale_dtype = AWQ_F16;
+        if (m->in[k] % w.group_size) odd |= 1u << k;
+        else if (!m->d->scaled && awq_layout_describe(ctx, layout, &w, &p)) {
+            odd |= 1u << k;
+            st = ctx->err.status;
+            if (!why[0]) snprintf(why, sizeof why, "%s: %.700s", info.name, ctx->err.text);
+        }
+    }
+    ctx->err = e;
+    for (k = 0; k < 5; k++)
+        if (odd & fused[k]) odd |= fused[k] & all;
+    if (odd == all)
+        return st ? awq__fail(ctx, st, "%s", why)
+                  : awq__fail(ctx, AWQ_E_ARG, "%s: group size %lld leaves no linear that can be quantized",
+                              m->d->source, (long long)m->sd.group_size);
+    for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
+        if (odd >> k & 1 && n < sizeof names)
+            n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", n ? ", " : "",
+                                  strrchr(awq__ck_pattern(c, k), '.') + 1);
+    if (odd)
+        awq__log(ctx, AWQ_LOG_WARN, "%s stay FP16: groups of %lld or the layout do not fit their shape, or "
+                 "that of what engines fuse them with", names, (long long)m->sd.group_size);
+    m->skip = odd | 1u << AWQ_ROUTER | 1u << AWQ_SHARED_ROUTER;
+    return AWQ_OK;
+}
+
 static awq_status awq__qm_check(awq_ctx *ctx, awq__qm *m)
 {
     const awq_quantize_desc *d = m->d;
     const awq_config *c = m->c;
-    awq_linear_info info;
-    char known[256];
-    size_t at = 0;
-    int64_t g = d->group_size, b;
-    int k, bits = d->bits ? d->bits : 4;
+    int64_t b;
+    int k, l, bits = d->bits ? d->bits : 4;
     awq_layout layout = d->layout ? d->layout : AWQ_LAYOUT_GEMM;
-    for (k = 0; k < AWQ__N_FAMILIES; k++)
-        if (awq__families[k].family.flags & AWQ_FAMILY_QUANTIZE)
-            at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", at ? ", " : "",
-                                   awq__families[k].family.model_type);
-    if (!(c->family->flags & AWQ_FAMILY_QUANTIZE) || strcmp(c->prefix, "model.")
-        || strcmp(c->family->model_type, c->model_type))
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED,
-                         "awq_quantize_model: %s%s cannot be quantized yet; known are %s", c->model_type,
-                         strcmp(c->prefix, "model.") ? " inside another model" : "", known);
     if (awq_checkpoint_quant(m->ck)->present)
         return awq__fail(ctx, AWQ_E_ARG, "%s is quantized already; quantize its original", d->source);
     if (bits < 2 || bits > 8) return awq__fail(ctx, AWQ_E_ARG, "bits is %d, expected 2 to 8", bits);
     if (layout == AWQ_LAYOUT_MARLIN && !d->symmetric)
         return awq__fail(ctx, AWQ_E_ARG, "the marlin layout holds symmetric weights only; ask for symmetric");
-    for (k = 0; k < AWQ_N_LINEARS; k++) {
-        AWQ__TRY(awq_checkpoint_linear(ctx, m->ck, 0, (awq_linear_id)k, &info));
-        m->out[k] = info.out_features;
-        m->in[k] = info.in_features;
+    if (d->scaled && d->method == AWQ_METHOD_RTN)
+        return awq__fail(ctx, AWQ_E_ARG, "scaled weights come from a search; method rtn has none");
+    for (k = 0; k < AWQ_N_LINEAR_IDS; k++) {
+        awq__tap_in p = AWQ__IN_ATTN;
+        if (!awq__qm_count(c, k, &l)) continue;
+        awq__ck_linear_shape(c, k, &m->out[k], &m->in[k]);
+        for (b = 0; b < AWQ_N_GROUPS * 6; b++)
+            if ((int)(b % 6) < awq__stages[b / 6].n && (int)awq__stages[b / 6].id[b % 6] == k)
+                p = awq__stages[b / 6].input;
+        if (k != AWQ_EXPERT_GATE && k != AWQ_EXPERT_UP) m->cap[p] = AWQ__MAX(m->cap[p], m->in[k]);
     }
-    m->width[AWQ__IN_ATTN] = m->width[AWQ__IN_MLP] = c->hidden_size;
-    m->width[AWQ__IN_O] = m->in[AWQ_O_PROJ];
-    m->width[AWQ__IN_DOWN] = m->in[AWQ_DOWN_PROJ];
-    if (g == 0) {
-        for (g = 128; g >= 32; g /= 2) {
-            for (k = 0; k < AWQ_N_LINEARS && m->in[k] % g == 0; k++) {}
-            if (k == AWQ_N_LINEARS) break;
-        }
-        if (g < 32)
-            return awq__fail(ctx, AWQ_E_ARG,
-                             "%s: none of 128, 64, 32 divides every in_features; give a group size", d->source);
-        if (g != 128)
-            awq__log(ctx, AWQ_LOG_INFO,
-                     "group size %lld: the largest of 128, 64, 32 that divides every "
-                     "in_features",
-                     (long long)g);
-    }
-    for (k = 0; k < AWQ_N_LINEARS; k++)
-        if (g > 0 && (g < 16 || m->in[k] % g))
-            return awq__fail(ctx, AWQ_E_ARG,
-                             "group size %lld does not divide the %lld in_features of %s; leave it out to "
-                             "let it be chosen",
-                             (long long)g, (long long)m->in[k], strrchr(c->family->linear[k], '.') + 1);
+    m->cap[AWQ__IN_MLP] = c->hidden_size;
     m->sd.bits = bits;
-    m->sd.group_size = g; /* -1: each linear's whole row */
     m->sd.symmetric = d->symmetric;
+    AWQ__TRY(awq__qm_group_size(ctx, m));
+    AWQ__TRY(awq__qm_skip_odd(ctx, m, layout));
     if (d->method == AWQ_METHOD_RTN) return AWQ_OK;
     m->cal = d->calibration;
     if (!m->cal || m->cal->n_blocks < 1)
@@ -22627,35 +22981,74 @@ static awq_status awq__qm_check(awq_ctx *ctx, awq__qm *m)
             return awq__fail(ctx, AWQ_E_ARG, "calibration token %lld is id %d, the model has %lld",
                              (long long)b, (int)m->cal->ids[b], (long long)c->vocab_size);
     m->stride = AWQ__MAX(m->tokens / 512, (int64_t)1);
-    if (d->method == AWQ_METHOD_BEST && m->cal->n_blocks >= 8) m->hold_every = 8;
+    if (d->method == AWQ_METHOD_BEST && m->cal->n_blocks >= 8 && !d->scaled) m->hold_every = 8;
     return AWQ_OK;
+}
+
+/* where in m->weights a linear lies, as floats; AWQ_N_LINEAR_IDS: how many there are. Layers with experts and
+   those without use the same room. */
+static size_t awq__qm_place(const awq__qm *m, int id)
+{
+    size_t all[4] = {0, 0, 0, 0}, at = 0; /* of attention, MLP, the MLP beside experts, an expert */
+    int k, kind, own = 3;
+    for (k = 0; k < AWQ_N_LINEAR_IDS; k++) {
+        kind = k >= AWQ_EXPERT_GATE ? 3 : k >= AWQ_ROUTER ? 2 : k >= AWQ_GATE_PROJ && k <= AWQ_DOWN_PROJ;
+        if (k == id) own = kind, at = all[kind];
+        all[kind] += (size_t)(m->out[k] * m->in[k]);
+    }
+    if (id == AWQ_N_LINEAR_IDS) at = all[3];
+    return at + (own ? all[0] : 0) + (own == 3 ? AWQ__MAX(all[1], all[2]) : 0);
 }
 
 /* bytes held at the peak, by what awq__qm_alloc allocates and the export writes */
 static size_t awq__qm_bytes(const awq__qm *m)
 {
     const awq_config *c = m->c;
-    double H = (double)c->hidden_size, w = 0, big = 0, t = (double)m->tokens, b = 0;
-    int k, bigs = m->d->method == AWQ_METHOD_RTN ? 1 : m->d->method == AWQ_METHOD_AWQ ? 3 : 2;
-    for (k = 0; k < AWQ_N_LINEARS; k++) {
-        w += (double)(m->out[k] * m->in[k]);
+    double H = (double)c->hidden_size, w = 0, big = 0, t = (double)m->tokens, b = 0, experts = 0, stored = 0;
+    double group, pair = 0;
+    int k, l = 0, bigs = m->d->method == AWQ_METHOD_RTN ? 1 : m->d->method == AWQ_METHOD_AWQ ? 3 : 2;
+    awq_tensors *ts = awq_checkpoint_tensors(m->ck);
+    awq_linear_info info;
+    awq_ctx quiet;
+    memset(&quiet, 0, sizeof quiet);
+    w = (double)awq__qm_place(m, AWQ_N_LINEAR_IDS);
+    for (k = 0; k < AWQ_N_LINEAR_IDS; k++) {
         big = AWQ__MAX(big, (double)(m->out[k] * m->in[k]));
+        if (k < AWQ_EXPERT_GATE || !awq__qm_count(c, k, &l)) continue;
+        experts += (double)c->num_experts * (double)m->out[k] * (double)m->in[k];
+        if (awq_checkpoint_expert(&quiet, m->ck, l, (awq_linear_id)k, 0, &info)) continue;
+        if (!awq_tensors_map(ts, info.weight) || info.col_step != 1)
+            stored += (double)awq_dtype_size(info.weight->dtype) * (double)c->num_experts * (double)m->out[k]
+                      * (double)m->in[k];
+        if (info.col_step != 1) pair = AWQ__MAX(pair, 4 * (double)(m->out[k] * m->in[k]));
     }
-    b = 4 * w + 1.5 * w + 4 * big * bigs; /* weights, codes and packed, scratch */
+    if (c->num_experts) pair += 4 * 3 * (double)(m->out[AWQ_EXPERT_UP] * c->hidden_size); /* joined to write */
+    for (k = 0; k < AWQ_EXPERT_GATE; k++) /* joined to write: rows of several linears */
+        if (m->out[k] && awq__linear_owner(c, k, 0) != k) pair = AWQ__MAX(pair, 12 * big);
+    b = 4 * w + 1.5 * w + 4 * big * bigs + pair; /* weights, codes and packed, scratch */
+    if (c->parallel && m->d->method == AWQ_METHOD_AWQ) b += 4 * w; /* candidates of nearly all of them */
     if (m->d->method != AWQ_METHOD_RTN) {
         for (k = 0; k < AWQ__N_IN && m->d->method == AWQ_METHOD_AWQ; k++) {
-            double width = (double)m->width[k], group = m->sd.group_size > 0 ? (double)m->sd.group_size : width;
+            double width = (double)m->cap[k];
+            group = m->sd.group_size > 0 ? (double)m->sd.group_size : width;
             b += 4 * width * (width + group);
         }
         b += 4 * t * H * (m->d->method == AWQ_METHOD_AWQ ? 4 : m->hold_every ? 3.25 : 3);
+        b += (double)awq__most(m->cap, AWQ__N_IN) * 8 + 4 * (double)(c->num_experts * c->expert_size);
+        b += stored + t * (8.0 * c->experts_per_token + (c->num_experts ? 24 : 0));
         if (m->d->method == AWQ_METHOD_BEST) {
-            double most = (double)awq__most(m->width, AWQ__N_IN);
+            double most = (double)awq__most(m->cap, AWQ__N_IN);
             b += 16 * most * most + 4 * H * most + 4 * (double)m->longest * most;
-            if (m->d->n_keep) b += 4 * w; /* kept linears twice: as they were, and scaled */
+            if (m->d->n_keep || m->skip >> AWQ_EXPERT_GATE & 1 || m->d->scaled) { /* as they were, and scaled */
+                b += 4 * w + (m->d->scaled && c->dtype == AWQ_F32 ? 4 : 2) * experts;
+            } else if (experts > 0) {
+                group = m->sd.group_size > 0 ? (double)m->sd.group_size : AWQ__MIN(H, (double)c->expert_size);
+                b += experts * ((m->sd.bits == 4 ? 0.5 : 1) + 8 / group);
+            }
         }
         b += (double)awq__work_bytes(c, m->longest) + 8 * H * (double)m->longest
              + 4 * (double)awq__page_floats(c, 1) * (double)awq__pages(m->longest);
-        b += 4.0 * (AWQ__MOMENT_ROWS * 3 + AWQ__MOMENT_BLOCK) * (double)awq__most(m->width, AWQ__N_IN);
+        b += 4.0 * (AWQ__MOMENT_ROWS * 3 + AWQ__MOMENT_BLOCK) * (double)awq__most(m->cap, AWQ__N_IN);
     }
     return (size_t)(b * 1.05) + ((size_t)16 << 20);
 }
@@ -22669,40 +23062,50 @@ static int awq__qm_held(const awq__qm *m, int64_t b)
 static awq_status awq__qm_alloc(awq_ctx *ctx, awq__qm *m)
 {
     const awq_config *c = m->c;
-    int64_t most = awq__most(m->width, AWQ__N_IN), big = 0, g;
-    size_t all = 0;
-    int k, ok = 1;
-    for (k = 0; k < AWQ_N_LINEARS; k++) {
-        all += (size_t)(m->out[k] * m->in[k]);
-        big = AWQ__MAX(big, m->out[k] * m->in[k]);
-    }
-    m->weights = AWQ__NEW_RAW(ctx, float, all);
+    int64_t most = awq__most(m->cap, AWQ__N_IN), big = 0, g;
+    size_t slots = 3 * (size_t)c->num_experts;
+    int k, l, ok = 1, best = m->d->method == AWQ_METHOD_BEST;
+    for (k = 0; k < AWQ_N_LINEAR_IDS; k++) big = AWQ__MAX(big, m->out[k] * m->in[k]);
+    m->weights = AWQ__NEW_RAW(ctx, float, awq__qm_place(m, AWQ_N_LINEAR_IDS));
     m->tmp = m->weights ? AWQ__NEW_RAW(ctx, float, big) : NULL;
     if (!m->tmp) return AWQ_E_MEMORY;
-    for (k = 0, all = 0; k < AWQ_N_LINEARS; k++) {
-        m->wt[k] = m->weights + all;
-        all += (size_t)(m->out[k] * m->in[k]);
+    for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
+        m->wt[k] = awq__qm_count(c, k, &l) ? m->weights + awq__qm_place(m, k) : NULL;
+    m->stored.checkpoint = m->ck;
+    m->stored.config = *c;
+    if (slots) {
+        m->layer.expert = AWQ__NEW(ctx, awq_linear, slots);
+        m->lq.expert = m->layer.expert ? AWQ__NEW(ctx, awq_linear, slots) : NULL;
+        if (!m->lq.expert) return AWQ_E_MEMORY;
     }
     if (m->d->method == AWQ_METHOD_RTN) return AWQ_OK;
+    if (slots) {
+        ok = ok && (m->pick = AWQ__NEW_RAW(ctx, int32_t, m->tokens * c->experts_per_token)) != NULL;
+        ok = ok && (m->pick_weight = AWQ__NEW_RAW(ctx, float, m->tokens * c->experts_per_token)) != NULL;
+        ok = ok && (m->list = AWQ__NEW_RAW(ctx, int64_t, 2 * m->tokens)) != NULL;
+        ok = ok && (m->list_weight = AWQ__NEW_RAW(ctx, float, 2 * m->tokens)) != NULL;
+    }
     ok = ok && (m->x = AWQ__NEW_RAW(ctx, float, m->tokens * c->hidden_size)) != NULL;
     ok = ok && (m->y = AWQ__NEW_RAW(ctx, float, m->tokens * c->hidden_size)) != NULL;
-    if (m->d->method == AWQ_METHOD_AWQ) {
+    if (!best) {
         ok = ok && (m->xn = AWQ__NEW_RAW(ctx, float, m->tokens * c->hidden_size)) != NULL;
         ok = ok && (m->ref = AWQ__NEW_RAW(ctx, float, m->tokens * c->hidden_size)) != NULL;
     }
     for (k = 0; ok && k < AWQ__N_IN; k++) {
-        if (m->d->method == AWQ_METHOD_BEST && k) m->moments[k] = m->moments[0]; /* one stage at a time */
-        else
-            m->moments[k] = AWQ__NEW_RAW(
-                ctx, float, m->d->method == AWQ_METHOD_BEST ? most * most : m->width[k] * m->width[k]);
+        if (!m->cap[k]) continue;
+        if (best && k) m->moments[k] = m->moments[0]; /* one stage at a time */
+        else m->moments[k] = AWQ__NEW_RAW(ctx, float, best ? most * most : m->cap[k] * m->cap[k]);
         ok = m->moments[k] != NULL;
-        ok = ok && (m->x_abs[k] = AWQ__NEW_RAW(ctx, double, m->width[k])) != NULL;
-        ok = ok && (m->scales[k] = AWQ__NEW_RAW(ctx, float, m->width[k])) != NULL;
-        g = m->sd.group_size > 0 ? m->sd.group_size : m->width[k];
-        if (m->d->method == AWQ_METHOD_AWQ && !m->d->no_clip)
-            ok = ok && (m->sampled[k] = AWQ__NEW_RAW(ctx, float, m->width[k] * g)) != NULL;
+        ok = ok && (m->x_abs[k] = AWQ__NEW_RAW(ctx, double, m->cap[k])) != NULL;
+        g = m->sd.group_size > 0 ? m->sd.group_size : m->cap[k];
+        if (!best && !m->d->no_clip)
+            ok = ok && (m->sampled[k] = AWQ__NEW_RAW(ctx, float, m->cap[k] * g)) != NULL;
     }
-    if (m->d->method == AWQ_METHOD_BEST) {
+    for (k = 0; ok && k < AWQ_N_GROUPS; k++) {
+        int64_t n = m->cap[awq__stages[k].input] * (k == AWQ_GROUP_EXPERT_DOWN ? c->num_experts : 1);
+        if (n) ok = (m->scales[k] = AWQ__NEW_RAW(ctx, float, n)) != NULL;
+    }
+    if (best) {
         int64_t held = 0, b;
         for (b = 0; b < m->cal->n_blocks; b++)
             if (awq__qm_held(m, b)) held += m->cal->start[b + 1] - m->cal->start[b];
@@ -22724,58 +23127,201 @@ static awq_status awq__qm_alloc(awq_ctx *ctx, awq__qm *m)
 }
 
 /* --- one block: load, listen */
-static awq_status awq__qm_load(awq_ctx *ctx, awq__qm *m, int l)
+
+/* a dense number as it is written, and a norm's (which may be stored without its 1) */
+static float awq__qm_stored(const awq__qm *m, float x) { return m->e.d.dense == AWQ_F32 ? x : awq__h(x); }
+
+static float awq__qm_norm_stored(const awq__qm *m, float x)
 {
+    float less = m->c->family->norm == AWQ_NORM_RMS_PLUS_1 ? 1.0f : 0.0f;
+    return less + awq__qm_stored(m, x - less);
+}
+
+/* does it take part in searches: it is rounded, or would be? */
+static int awq__qm_joins(const awq__qm *m, int id) { return !(m->skip >> id & 1); }
+
+/* the layer's stages; its norms are loaded */
+static void awq__qm_stages(awq__qm *m, int l)
+{
+    const awq_config *c = m->c;
+    int g, k, scaled = m->d->scaled;
+    memset(m->width, 0, sizeof m->width);
+    for (g = 0; g < AWQ_N_GROUPS; g++) {
+        awq__stage *s = &m->stage[g];
+        int packed = 0, joins = 0, prev = awq__stages[g].prev;
+        memset(s, 0, sizeof *s);
+        s->input = awq__stages[g].input;
+        s->vec = awq__stages[g].vec;
+        s->prev = prev >= 0 && awq_linear_count(c, l, (awq_linear_id)prev) ? prev : -1;
+        for (k = 0; k < awq__stages[g].n; k++)
+            if (awq_linear_count(c, l, awq__stages[g].id[k])) s->id[s->n++] = (int)awq__stages[g].id[k];
+        if (g == AWQ_GROUP_QKV && c->parallel)
+            for (k = AWQ_GATE_PROJ; k <= AWQ_UP_PROJ; k++)
+                if (awq_linear_count(c, l, (awq_linear_id)k)) s->id[s->n++] = k;
+        if (g == AWQ_GROUP_GATE_UP && c->parallel) s->n = 0;
+        if (!s->n) {
+            s->vec = s->prev = -1;
+            s->idle = 1;
+            continue;
+        }
+        s->experts = g == AWQ_GROUP_GATE_UP && m->layer.experts;
+        s->width = m->width[s->input] = m->in[s->id[0]];
+        for (k = 0; k < s->n; k++) joins |= awq__qm_joins(m, s->id[k]);
+        for (k = 0; k < s->n; k++) packed |= s->id[k] < AWQ_EXPERT_GATE && !m->kept[s->id[k]];
+        if (s->experts) joins |= awq__qm_joins(m, AWQ_EXPERT_GATE);
+        if (s->experts || g == AWQ_GROUP_EXPERT_DOWN) packed |= awq__qm_joins(m, AWQ_EXPERT_GATE);
+        s->idle = scaled ? !joins : !packed;
+        if (!joins) s->vec = s->prev = -1;
+        if (s->vec >= 0 && !m->layer.vec[s->vec]) s->vec = -1; /* a post-norm block */
+        if (g == AWQ_GROUP_O && (m->d->method != AWQ_METHOD_AWQ || m->out[AWQ_V_PROJ] != s->width))
+            s->prev = -1;
+        if (g == AWQ_GROUP_O && c->clip_qkv > 0) s->prev = -1; /* v is clamped */
+        if (g != AWQ_GROUP_O && c->act == AWQ_ACT_SWIGLU) s->prev = -1; /* up is clamped, and 1 is added */
+        if (m->sd.group_size > 0 && s->width % m->sd.group_size) s->vec = s->prev = -1;
+    }
+}
+
+/* The linears of layer l; with: also the original's experts, in their stored type. */
+static awq_status awq__qm_load(awq_ctx *ctx, awq__qm *m, int l, int with)
+{
+    awq_linear *expert = m->layer.expert;
     awq_linear_info info;
-    awq_tensors *ts = awq_checkpoint_tensors(m->ck);
-    int k;
+    int k, x;
+    awq__qm_free_experts(ctx, m);
     awq__arena_free(ctx, &m->norms);
     memset(&m->layer, 0, sizeof m->layer);
+    m->layer.expert = expert;
     AWQ__TRY(awq__layer_norms(ctx, m->ck, &m->norms, l, &m->layer));
-    for (k = 0; k < AWQ_N_LINEARS; k++) {
+    for (k = 0; k < AWQ_EXPERT_GATE; k++) {
+        m->bias[k] = m->bq[k] = m->wq[k] = NULL;
+        if (!awq_linear_count(m->c, l, (awq_linear_id)k)) {
+            awq_linear_free(ctx, &m->lq.linear[k]);
+            continue;
+        }
         AWQ__TRY(awq_checkpoint_linear(ctx, m->ck, l, (awq_linear_id)k, &info));
-        AWQ__TRY(awq_tensors_read_float(ctx, ts, info.weight, 0, m->out[k] * m->in[k], m->wt[k]));
+        AWQ__TRY(awq__read_dense(ctx, m->ck, &info, m->wt[k]));
         m->kept[k] = !m->e.linear[awq__linear_slot(m->c, l, k, 0)].packed;
-        m->bias[k] = NULL;
-        if (info.bias)
-            AWQ__TRY(awq__read_vector(ctx, m->ck, &m->norms, info.bias->name, m->out[k], &m->bias[k]));
+        if (info.bias) {
+            m->bias[k] = (float *)awq__arena_alloc(ctx, &m->norms, (size_t)m->out[k], sizeof(float));
+            if (!m->bias[k]) return AWQ_E_MEMORY;
+            AWQ__TRY(awq__read_some(ctx, m->ck, info.bias, info.bias_first, info.bias_step, m->out[k],
+                                    m->bias[k]));
+        }
         m->wq[k] = m->wt[k];
         m->bq[k] = m->bias[k];
         AWQ__TRY(
             awq_linear_dense(ctx, AWQ_F32, m->wt[k], m->out[k], m->in[k], m->bias[k], &m->layer.linear[k]));
     }
+    for (k = AWQ_EXPERT_GATE; with && k < AWQ_N_LINEAR_IDS; k++)
+        for (x = 0; x < awq_linear_count(m->c, l, (awq_linear_id)k); x++) {
+            float *bias = NULL;
+            AWQ__TRY(awq_checkpoint_expert(ctx, m->ck, l, (awq_linear_id)k, x, &info));
+            if (info.bias) {
+                bias = (float *)awq__arena_alloc(ctx, &m->norms, (size_t)m->out[k], sizeof(float));
+                if (!bias) return AWQ_E_MEMORY;
+                AWQ__TRY(awq__read_some(ctx, m->ck, info.bias, info.bias_first, info.bias_step, m->out[k],
+                                        bias));
+            }
+            AWQ__TRY(awq__load_dense(ctx, &m->stored, &info, AWQ_MODE_EXACT, bias,
+                                     awq__layer_linear(m->c, &m->layer, k, x)));
+        }
+    awq__qm_stages(m, l);
     return AWQ_OK;
 }
 
-static awq_status awq__qm_tap(void *user, awq__tap_in p, const float *data, int64_t n, int64_t width);
+/* expert x comes to work: its linears in fp32, its biases to be changed */
+static awq_status awq__qm_load_expert(awq_ctx *ctx, awq__qm *m, int l, int x)
+{
+    int k;
+    m->expert = x;
+    for (k = AWQ_EXPERT_GATE; k < AWQ_N_LINEAR_IDS; k++) {
+        const awq_linear *from = awq__layer_linear(m->c, &m->layer, k, x);
+        awq__to_float(from->dtype, from->weight, m->out[k] * m->in[k], m->wt[k]);
+        m->wq[k] = m->wt[k];
+        m->bias[k] = m->bq[k] = NULL;
+        m->kept[k] = !m->e.linear[awq__linear_slot(m->c, l, k, x)].packed;
+        if (!from->bias) continue;
+        m->bias[k] = (float *)(uintptr_t)from->bias; /* only read */
+        m->bq[k] = (float *)awq__arena_alloc(ctx, &m->norms, (size_t)m->out[k], sizeof(float));
+        if (!m->bq[k]) return AWQ_E_MEMORY;
+        memcpy(m->bq[k], m->bias[k], (size_t)m->out[k] * sizeof(float));
+    }
+    return AWQ_OK;
+}
+
+/* linears of a stage one after another: its own, then gate and up of each expert, in fp32 at m->wt */
+static int awq__qm_members(const awq__qm *m, const awq__stage *s)
+{
+    return s->n + (s->experts ? 2 * m->c->num_experts : 0);
+}
+
+static int awq__qm_member(awq__qm *m, const awq__stage *s, int i)
+{
+    int x = i - s->n, id = (int)AWQ_EXPERT_GATE + x % 2;
+    const awq_linear *from;
+    if (x < 0) return s->id[i];
+    from = awq__layer_linear(m->c, &m->layer, id, x / 2);
+    awq__to_float(from->dtype, from->weight, m->out[id] * m->in[id], m->wt[id]);
+    return id;
+}
 
 typedef struct awq__qm_listener {
     awq_ctx *ctx;
     awq__qm *m;
 } awq__qm_listener;
 
-static awq_status awq__qm_tap(void *user, awq__tap_in p, const float *data, int64_t n, int64_t width)
+/* n rows [stride] of input p, each `weight` times (NULL: once) */
+static awq_status awq__qm_hear(awq_ctx *ctx, awq__qm *m, awq__tap_in p, const float *data, int64_t n,
+                               int64_t stride, const float *weight)
 {
-    awq_ctx *ctx = ((awq__qm_listener *)user)->ctx;
-    awq__qm *m = ((awq__qm_listener *)user)->m;
-    int64_t at, r, i, g = m->sd.group_size > 0 ? m->sd.group_size : width, a, b;
+    int64_t at, r, i, width = m->width[p], g = m->sd.group_size > 0 ? m->sd.group_size : width, a, b;
     for (at = 0; at < n; at += AWQ__MOMENT_ROWS) {
         int64_t end = AWQ__MIN(at + AWQ__MOMENT_ROWS, n), kept = 0;
         for (r = at; r < end; r++) {
-            const float *x = data + r * width;
+            const float *x = data + r * stride;
+            float v = weight ? weight[r] : 1.0f;
             if (m->counted && !m->counted[r]) continue;
-            for (i = 0; i < width; i++) m->x_abs[p][i] += fabsf(x[i]);
-            if (m->sampled[p] && m->seen[p] % m->stride == 0) {
+            for (i = 0; i < width; i++) m->x_abs[p][i] += v * fabsf(x[i]);
+            if (m->sampled[p] && width % g == 0 && m->seen[p] % m->stride == 0) {
                 for (a = 0; a < width; a++)
-                    for (b = a / g * g; b < (a / g + 1) * g; b++) m->sampled[p][a * g + b % g] += x[a] * x[b];
+                    for (b = a / g * g; b < (a / g + 1) * g; b++)
+                        m->sampled[p][a * g + b % g] += v * x[a] * x[b];
                 m->n_sampled[p]++;
             }
             m->seen[p]++;
+            m->x_total[p] += v;
             memcpy(m->rows + kept++ * width, x, (size_t)width * sizeof *x);
         }
-        AWQ__TRY(awq__cross_add(ctx, m->rows, width, m->rows, width, NULL, kept, m->xt, m->bt, m->block,
-                                m->moments[p]));
+        AWQ__TRY(awq__cross_add(ctx, m->rows, width, m->rows, width, weight ? weight + at : NULL, kept, m->xt,
+                                m->bt, m->block, m->moments[p]));
     }
+    return AWQ_OK;
+}
+
+static awq_status awq__qm_tap(void *user, awq__tap_in p, const float *data, int64_t n, int64_t stride)
+{
+    awq__qm_listener *l = (awq__qm_listener *)user;
+    if (!l->m->width[p]) return AWQ_OK; /* gate and up of a parallel block hear what q, k and v do */
+    return awq__qm_hear(l->ctx, l->m, p, data, n, stride, NULL);
+}
+
+static void awq__qm_hear_begin(awq__qm *m, awq__tap_in p)
+{
+    size_t w = (size_t)m->width[p], g = m->sd.group_size > 0 ? (size_t)m->sd.group_size : w;
+    memset(m->moments[p], 0, w * w * sizeof(float));
+    memset(m->x_abs[p], 0, w * sizeof(double));
+    if (m->sampled[p]) memset(m->sampled[p], 0, w * g * sizeof(float));
+    m->seen[p] = m->n_sampled[p] = 0;
+    m->x_total[p] = 0;
+}
+
+static awq_status awq__qm_hear_end(awq_ctx *ctx, awq__qm *m, awq__tap_in p)
+{
+    int64_t w = m->width[p], g = m->sd.group_size > 0 ? m->sd.group_size : w, i;
+    if (!(m->x_total[p] > 0))
+        return awq__fail(ctx, AWQ_E_ARG, "no token of the calibration text counts (answers masked?)");
+    awq__moments_finish(m->moments[p], w, m->x_total[p]);
+    for (i = 0; m->sampled[p] && i < w * g; i++) m->sampled[p][i] /= (float)m->n_sampled[p];
     return AWQ_OK;
 }
 
@@ -22788,21 +23334,27 @@ static int64_t awq__qm_rows(awq__qm *m, int64_t b)
     return n;
 }
 
+/* keep what n rows, from token `at` on, have chosen; 0: it does not count */
+static void awq__qm_keep_picks(awq__qm *m, int64_t at, int64_t n, int counts)
+{
+    int64_t T = m->c->experts_per_token, i;
+    for (i = 0; i < n * T; i++) {
+        int in = counts && (!m->cal->counted || m->cal->counted[at + i / T]);
+        m->pick[at * T + i] = in ? m->w.pick[i] : -1;
+        m->pick_weight[at * T + i] = in ? m->w.weight[i] : 0;
+    }
+}
+
 /* the block over all sequences, x -> y, statistics from those not held out */
 static awq_status awq__qm_listen(awq_ctx *ctx, awq__qm *m, int l)
 {
     awq__qm_listener listener;
-    int64_t b, H = m->c->hidden_size, i;
+    int64_t b, H = m->c->hidden_size;
     int p;
     listener.ctx = ctx;
     listener.m = m;
-    for (p = 0; p < AWQ__N_IN; p++) {
-        size_t w = (size_t)m->width[p], g = m->sd.group_size > 0 ? (size_t)m->sd.group_size : w;
-        memset(m->moments[p], 0, w * w * sizeof(float));
-        memset(m->x_abs[p], 0, w * sizeof(double));
-        if (m->sampled[p]) memset(m->sampled[p], 0, w * g * sizeof(float));
-        m->seen[p] = m->n_sampled[p] = 0;
-    }
+    for (p = 0; p < AWQ__IN_EXPERT; p++)
+        if (m->width[p]) awq__qm_hear_begin(m, (awq__tap_in)p);
     for (b = 0; b < m->cal->n_blocks; b++) {
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b);
         memcpy(m->w.x, m->x + at * H, (size_t)(n * H) * sizeof(float));
@@ -22812,16 +23364,61 @@ static awq_status awq__qm_listen(awq_ctx *ctx, awq__qm *m, int l)
             return awq__fail(ctx, AWQ_E_NUMERIC,
                              "the output of layer %d has NaN or Inf on the calibration text", l);
         memcpy(m->y + at * H, m->w.x, (size_t)(n * H) * sizeof(float));
+        if (m->layer.experts) awq__qm_keep_picks(m, at, n, 1);
     }
-    for (p = 0; p < AWQ__N_IN; p++) {
-        if (!m->seen[p])
-            return awq__fail(ctx, AWQ_E_ARG, "no token of the calibration text counts (answers masked?)");
-        m->x_total[p] = (double)m->seen[p];
-        awq__moments_finish(m->moments[p], m->width[p], m->x_total[p]);
-        if (m->sampled[p]) {
-            size_t w = (size_t)m->width[p], g = m->sd.group_size > 0 ? (size_t)m->sd.group_size : w;
-            for (i = 0; i < (int64_t)(w * g); i++) m->sampled[p][i] /= (float)m->n_sampled[p];
+    m->counted = NULL;
+    for (p = 0; p < AWQ__IN_EXPERT; p++)
+        if (m->width[p]) AWQ__TRY(awq__qm_hear_end(ctx, m, (awq__tap_in)p));
+    return AWQ_OK;
+}
+
+/* --- the tokens of the expert at work: those that chose it, with their weight there, and where these are fewer
+   than it has inputs others, evenly spread, that together weigh as much as those that are missing. Returns how
+   many there are; *chosen: of the first kind. */
+static int64_t awq__qm_expert_tokens(awq__qm *m, int64_t *chosen)
+{
+    int64_t T = m->c->experts_per_token, need = AWQ__MAX(m->c->hidden_size, m->c->expert_size);
+    int64_t i, n = 0, k, step;
+    double sum = 0;
+    for (i = 0; i < m->tokens * T; i++)
+        if (m->pick[i] == m->expert) {
+            m->list[n] = i / T;
+            m->list_weight[n] = m->d->method == AWQ_METHOD_AWQ ? 1.0f : m->pick_weight[i] * m->pick_weight[i];
+            sum += m->list_weight[n++];
         }
+    *chosen = n;
+    m->report.experts_few += n < need;
+    m->report.experts_unused += n == 0;
+    if (n >= need) return n;
+    step = AWQ__MAX(m->tokens / (2 * need), (int64_t)1);
+    for (i = k = 0; i < m->tokens; i++)
+        if (m->pick[i * T] >= 0 && k++ % step == 0) m->list[n++] = i;
+    for (k = *chosen; k < n; k++)
+        m->list_weight[k] = (float)((*chosen && sum > 0 ? sum / (double)*chosen : 1.0)
+                                    * (double)(need - *chosen) / (double)(n - *chosen));
+    return n;
+}
+
+/* rows of [tokens, H] data: those of list[first ...] */
+static void awq__qm_gather(const awq__qm *m, const float *data, int64_t first, int64_t n, float *out)
+{
+    int64_t H = m->c->hidden_size, r;
+    for (r = 0; r < n; r++) memcpy(out + r * H, data + m->list[first + r] * H, (size_t)H * sizeof *out);
+}
+
+/* n rows of the expert's input -> w.ge, its product of gate and up */
+static awq_status awq__qm_expert_hidden(awq_ctx *ctx, awq__qm *m, awq__layer *l, const float *x, int64_t n)
+{
+    const awq__ops *ops = awq__ops_for(ctx);
+    const awq_config *c = m->c;
+    int64_t r, width = c->expert_size;
+    AWQ__TRY(awq_linear_run(ctx, awq__layer_linear(c, l, AWQ_EXPERT_GATE, m->expert), x, n, m->w.ge));
+    AWQ__TRY(awq_linear_run(ctx, awq__layer_linear(c, l, AWQ_EXPERT_UP, m->expert), x, n, m->w.ue));
+    for (r = 0; r < n; r++) {
+        float *gate = m->w.ge + r * width, *up = m->w.ue + r * width;
+        if (c->act == AWQ_ACT_SWIGLU) ops->swiglu(gate, up, width, (float)c->act_alpha, (float)c->act_limit);
+        else if (c->act == AWQ_ACT_GELU_TANH) ops->gelu(gate, up, width);
+        else ops->silu(gate, up, width);
     }
     return AWQ_OK;
 }
@@ -22841,25 +23438,46 @@ static awq_search_desc awq__qm_search(const awq__qm *m, int64_t width)
     return d;
 }
 
+/* means of the weights of a stage's linears, each by the largest of its group */
+static awq_status awq__qm_w_mean(awq_ctx *ctx, awq__qm *m, const awq__stage *s, float *w_mean)
+{
+    awq_search_desc sd = awq__qm_search(m, s->width);
+    double *sum = AWQ__NEW(ctx, double, s->width);
+    int64_t rows = 0, i;
+    int k;
+    if (!sum) return AWQ_E_MEMORY;
+    for (k = 0; k < awq__qm_members(m, s); k++) {
+        int id = awq__qm_member(m, s, k);
+        if (!awq__qm_joins(m, id)) continue;
+        rows += m->out[id];
+        awq__weight_sum(m->wt[id], m->out[id], s->width, sd.group_size, sum);
+    }
+    for (i = 0; i < s->width; i++) w_mean[i] = (float)(sum[i] / (double)AWQ__MAX(rows, (int64_t)1));
+    awq__free(ctx, sum);
+    return AWQ_OK;
+}
+
 /* mean squared difference of a module's output from ref over all calibration tokens, or NaN as soon as it is
-   known to be above `limit`; make_ref: fill ref instead */
+   known to be above `limit`; make_ref: fill ref instead. Of a parallel block both modules are one. */
 static awq_status awq__qm_module(awq_ctx *ctx, awq__qm *m, int mlp, const awq__layer *layer, int make_ref,
                                  double limit, double *loss)
 {
     int64_t b, H = m->c->hidden_size, i;
     const awq__ops *ops = awq__ops_for(ctx);
+    float *out = m->c->parallel ? m->w.x : m->w.out;
     double sum = 0, scale = 1 / (double)(m->tokens * H);
     for (b = 0; b < m->cal->n_blocks && !(sum * scale > limit); b++) {
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b), r;
         memcpy(m->w.xn, m->xn + at * H, (size_t)(n * H) * sizeof(float));
-        AWQ__TRY(awq__steps(ctx, m->c, layer, 0, &m->w, n, mlp ? AWQ__GATE_UP : AWQ__QKV,
-                            mlp ? AWQ__DOWN : AWQ__O, NULL, NULL));
+        if (m->c->parallel) memset(m->w.x, 0, (size_t)(n * H) * sizeof(float));
+        AWQ__TRY(awq__steps(ctx, m->c, layer, 0, &m->w, n, mlp ? AWQ__GATE_UP : AWQ__LATENT,
+                            m->c->parallel ? AWQ__ADD : mlp ? AWQ__DOWN : AWQ__O, NULL, NULL));
         if (make_ref) {
-            memcpy(m->ref + at * H, m->w.out, (size_t)(n * H) * sizeof(float));
+            memcpy(m->ref + at * H, out, (size_t)(n * H) * sizeof(float));
             continue;
         }
         for (r = 0; r < n; r++) {
-            float *o = m->w.out + r * H;
+            float *o = out + r * H;
             const float *ref = m->ref + (at + r) * H;
             for (i = 0; i < H; i++) o[i] = o[i] - ref[i];
             sum += ops->dot(o, o, H);
@@ -22887,26 +23505,28 @@ static awq_status awq__qm_module_inputs(awq_ctx *ctx, awq__qm *m, int mlp)
    of squares that has passed the best one so far cannot win any more. */
 static awq_status awq__qm_search_module(awq_ctx *ctx, awq__qm *m, int g)
 {
-    enum { middle = 6 };
-    int p = awq__group_input[g], n = awq__group[g].n, k, r, mlp = g == 2;
-    int64_t width = m->width[p], outs[3];
+    enum { middle = 6, MOST = sizeof m->stage[0].id / sizeof m->stage[0].id[0] };
+    const awq__stage *stage = &m->stage[g];
+    int n = 0, k, r, mlp = g == AWQ_GROUP_GATE_UP, id[MOST];
+    int64_t width = stage->width;
     awq_search_desc sd = awq__qm_search(m, width);
-    const float *ws[3];
     float *x_mean = AWQ__NEW_RAW(ctx, float, width), *w_mean = AWQ__NEW_RAW(ctx, float, width);
-    float *cand[3] = {NULL, NULL, NULL}, *s = m->scales[g];
+    float *cand[MOST], *s = m->scales[g];
     awq__layer layer = m->layer;
     double *losses = m->report.losses[g], ignored;
     awq_status st = x_mean && w_mean ? AWQ_OK : AWQ_E_MEMORY;
     int best = -1, i;
+    memset(cand, 0, sizeof cand);
+    for (k = 0; k < stage->n; k++)
+        if (awq__qm_joins(m, stage->id[k])) id[n++] = stage->id[k];
     for (k = 0; k < n; k++) {
-        awq_linear_id id = awq__group[g].id[k];
-        ws[k] = m->wt[id];
-        outs[k] = m->out[id];
-        if (!st && !(cand[k] = AWQ__NEW_RAW(ctx, float, outs[k] * width))) st = AWQ_E_MEMORY;
-        if (!st) st = awq_linear_dense(ctx, AWQ_F32, cand[k], outs[k], width, m->bias[id], &layer.linear[id]);
+        int64_t out = m->out[id[k]];
+        if (!st && !(cand[k] = AWQ__NEW_RAW(ctx, float, out * width))) st = AWQ_E_MEMORY;
+        if (!st)
+            st = awq_linear_dense(ctx, AWQ_F32, cand[k], out, width, m->bias[id[k]], &layer.linear[id[k]]);
     }
-    if (!st) st = awq_weight_mean(ctx, ws, outs, n, width, sd.group_size, w_mean);
-    if (!st) awq__qm_x_mean(m, p, x_mean);
+    if (!st) st = awq__qm_w_mean(ctx, m, stage, w_mean);
+    if (!st) awq__qm_x_mean(m, stage->input, x_mean);
     if (!st) st = awq__qm_module_inputs(ctx, m, mlp);
     if (!st) st = awq__qm_module(ctx, m, mlp, &m->layer, 1, 0, &ignored);
     for (i = 0; !st && i <= AWQ_SCALE_GRID; i++) {
@@ -22914,8 +23534,8 @@ static awq_status awq__qm_search_module(awq_ctx *ctx, awq__qm *m, int g)
         if (r < AWQ_SCALE_GRID)
             st = awq_scale_candidate(ctx, x_mean, w_mean, width, (double)r / AWQ_SCALE_GRID, sd.no_duo, s);
         for (k = 0; !st && k < n; k++)
-            st = awq_fake_quantize(ctx, ws[k], outs[k], width, &sd, r < AWQ_SCALE_GRID ? s : NULL, NULL,
-                                   cand[k]);
+            st = awq_fake_quantize(ctx, m->wt[id[k]], m->out[id[k]], width, &sd, r < AWQ_SCALE_GRID ? s : NULL,
+                                   NULL, cand[k]);
         if (!st) /* round to nearest is measured whole, for the report */
             st = awq__qm_module(ctx, m, mlp, &layer, 0,
                                 best < 0 || r == AWQ_SCALE_GRID ? INFINITY : losses[best], &losses[r]);
@@ -22936,90 +23556,109 @@ static awq_status awq__qm_search_module(awq_ctx *ctx, awq__qm *m, int g)
     return st;
 }
 
-/* a group that is one linear, judged on its output through the second moments */
-static awq_status awq__qm_search_linear(awq_ctx *ctx, awq__qm *m, int g)
+/* a group judged on the outputs of its linears through the second moments; s: its scales */
+static awq_status awq__qm_search_linear(awq_ctx *ctx, awq__qm *m, int g, float *s)
 {
-    int p = awq__group_input[g], n = awq__group[g].n, k, best = 0, r;
-    int64_t width = m->width[p], outs[3], elements = 0;
+    const awq__stage *stage = &m->stage[g];
+    int p = stage->input, k, best = 0, r;
+    int64_t width = stage->width, elements = 0, most = 0;
     awq_search_desc sd = awq__qm_search(m, width);
-    const float *ws[3];
-    float *x_mean = AWQ__NEW_RAW(ctx, float, width), *w_mean = AWQ__NEW_RAW(ctx, float, width);
-    double *losses = m->report.losses[g];
+    float *x_mean = AWQ__NEW_RAW(ctx, float, width), *w_mean = AWQ__NEW_RAW(ctx, float, width), *d, *y;
+    double losses[AWQ_SCALE_GRID + 1];
     awq_status st = x_mean && w_mean ? AWQ_OK : AWQ_E_MEMORY;
-    for (k = 0; k < n; k++) {
-        ws[k] = m->wt[awq__group[g].id[k]];
-        outs[k] = m->out[awq__group[g].id[k]];
-        elements += outs[k];
-    }
+    for (k = 0; k < stage->n; k++) most = AWQ__MAX(most, m->out[stage->id[k]]);
+    if (stage->experts) most = AWQ__MAX(most, m->out[AWQ_EXPERT_UP]);
+    d = AWQ__NEW_RAW(ctx, float, most * width);
+    y = AWQ__NEW_RAW(ctx, float, most * width);
+    if (!d || !y) st = AWQ_E_MEMORY;
+    for (r = 0; r <= AWQ_SCALE_GRID; r++) losses[r] = 0;
     if (!st) awq__qm_x_mean(m, p, x_mean);
-    if (!st)
-        st =
-            awq_search_scales(ctx, ws, outs, n, width, x_mean, m->moments[p], &sd, m->scales[g], losses, &best);
-    for (r = 0; !st && r <= AWQ_SCALE_GRID; r++) losses[r] /= (double)elements;
-    if (!st && best == AWQ_SCALE_GRID) { /* the reference has no identity */
-        for (best = 0, r = 1; r < AWQ_SCALE_GRID; r++)
-            if (losses[r] < losses[best]) best = r;
-        st = awq_weight_mean(ctx, ws, outs, n, width, sd.group_size, w_mean);
-        if (!st) st = awq_scale_candidate(ctx, x_mean, w_mean, width, (double)best / AWQ_SCALE_GRID, sd.no_duo,
-                                          m->scales[g]);
+    if (!st) st = awq__qm_w_mean(ctx, m, stage, w_mean);
+    for (k = 0; !st && k < awq__qm_members(m, stage); k++) {
+        int id = awq__qm_member(m, stage, k);
+        if (!awq__qm_joins(m, id)) continue;
+        elements += m->out[id];
+        st = awq__search_add(ctx, m->wt[id], m->out[id], width, x_mean, w_mean, m->moments[p], &sd, s, d, y,
+                             losses);
     }
-    if (!st) {
+    for (r = 0; !st && r <= AWQ_SCALE_GRID; r++) losses[r] /= (double)elements;
+    for (r = 1; !st && r < AWQ_SCALE_GRID; r++) /* the reference has no identity */
+        if (losses[r] < losses[best] || (losses[r] <= losses[best] && r > best)) best = r;
+    if (!st) st = awq_scale_candidate(ctx, x_mean, w_mean, width, (double)best / AWQ_SCALE_GRID, sd.no_duo, s);
+    if (!st && g == AWQ_GROUP_EXPERT_DOWN) {
+        m->report.ratio[g] += (double)best / AWQ_SCALE_GRID / m->c->num_experts;
+        m->report.loss[g] += losses[best];
+        m->report.rtn_loss[g] += losses[AWQ_SCALE_GRID];
+        m->report.scales[g] = m->scales[g];
+    } else if (!st) {
+        memcpy(m->report.losses[g], losses, sizeof losses);
         m->report.ratio[g] = (double)best / AWQ_SCALE_GRID;
         m->report.loss[g] = losses[best];
         m->report.rtn_loss[g] = losses[AWQ_SCALE_GRID];
-        m->report.scales[g] = m->scales[g];
+        m->report.scales[g] = s;
     }
+    awq__free(ctx, d);
+    awq__free(ctx, y);
     awq__free(ctx, x_mean);
     awq__free(ctx, w_mean);
     return st;
 }
 
-/* rows of prev (and its bias) divided by s, columns of the group's linears multiplied; moments follow */
-static void awq__qm_apply(awq__qm *m, int g)
+static void awq__qm_scale_columns(awq__qm *m, int id, float *w, const float *s)
 {
-    int p = awq__group_input[g], k;
-    int64_t width = m->width[p], i, o, gs = m->sd.group_size > 0 ? m->sd.group_size : width;
-    const float *s = m->scales[g];
-    if (!m->report.scales[g]) return;
-    if (g == 0 || g == 2) {
-        float *norm = m->layer.vec[g == 0 ? AWQ_INPUT_NORM : AWQ_POST_NORM];
-        for (i = 0; i < width; i++) norm[i] = norm[i] / s[i];
-    } else {
-        awq_linear_id id = g == 1 ? AWQ_V_PROJ : AWQ_UP_PROJ;
-        for (o = 0; o < m->out[id]; o++) {
-            for (i = 0; i < m->in[id]; i++) m->wt[id][o * m->in[id] + i] /= s[o];
-            if (m->bias[id]) m->bias[id][o] /= s[o];
-        }
-    }
-    for (k = 0; k < awq__group[g].n; k++) {
-        float *w = m->wt[awq__group[g].id[k]];
-        for (o = 0; o < m->out[awq__group[g].id[k]]; o++)
-            for (i = 0; i < width; i++) w[o * width + i] *= s[i];
-    }
-    for (o = 0; o < width; o++)
-        for (i = 0; i < width; i++) m->moments[p][o * width + i] /= s[o] * s[i];
+    int64_t o, i, in = m->in[id];
+    for (o = 0; o < m->out[id]; o++)
+        for (i = 0; i < in; i++) w[o * in + i] *= s[i];
+}
+
+static void awq__qm_scale_sampled(awq__qm *m, awq__tap_in p, const float *s)
+{
+    int64_t width = m->width[p], gs = m->sd.group_size > 0 ? m->sd.group_size : width, o, i;
     if (m->sampled[p])
         for (o = 0; o < width; o++)
             for (i = 0; i < gs; i++) m->sampled[p][o * gs + i] /= s[o] * s[o / gs * gs + i];
 }
 
+/* the norm, or rows of prev and its bias, divided by s; columns of the group's linears multiplied; moments
+   follow */
+static void awq__qm_apply(awq__qm *m, int g, const float *s)
+{
+    const awq__stage *stage = &m->stage[g];
+    int p = stage->input, id = stage->prev, k;
+    int64_t width = stage->width, i, o;
+    if (stage->vec >= 0) {
+        float *norm = m->layer.vec[stage->vec];
+        for (i = 0; i < width; i++) norm[i] = norm[i] / s[i];
+        for (i = 0; awq__has_norm_bias(m->c, stage->vec) && i < width; i++) norm[width + i] /= s[i];
+    } else {
+        for (o = 0; o < m->out[id]; o++) {
+            for (i = 0; i < m->in[id]; i++) m->wt[id][o * m->in[id] + i] /= s[o];
+            if (m->bq[id]) m->bq[id][o] /= s[o];
+        }
+    }
+    for (k = 0; k < stage->n; k++) awq__qm_scale_columns(m, stage->id[k], m->wt[stage->id[k]], s);
+    for (o = 0; o < width; o++)
+        for (i = 0; i < width; i++) m->moments[p][o * width + i] /= s[o] * s[i];
+    awq__qm_scale_sampled(m, stage->input, s);
+}
+
 /* --- rounding */
-static awq_status awq__qm_round_plain(awq_ctx *ctx, awq__qm *m, int k, const float *w, awq_qweight *q)
+static awq_status awq__qm_qweight(awq_ctx *ctx, awq__qm *m, int k)
+{
+    awq_qweight_free(ctx, &m->q[k]);
+    return awq_qweight_alloc(ctx, m->out[k], m->in[k], m->sd.bits, m->sd.group_size, m->sd.symmetric, &m->q[k]);
+}
+
+static awq_status awq__qm_round_plain(awq_ctx *ctx, awq__qm *m, int k)
 {
     int64_t n = m->out[k] * m->in[k], i;
-    for (i = 0; i < n; i++) m->tmp[i] = awq__h(w[i]);
-    return awq_quantize(ctx, m->tmp, q);
+    AWQ__TRY(awq__qm_qweight(ctx, m, k));
+    for (i = 0; i < n; i++) m->tmp[i] = awq__h(m->wt[k][i]);
+    return awq_quantize(ctx, m->tmp, &m->q[k]);
 }
 
-static awq_status awq__qm_qweight(awq_ctx *ctx, awq__qm *m, int k, awq_qweight *q)
+static awq_status awq__qm_clip(awq_ctx *ctx, awq__qm *m, awq__tap_in p, int k)
 {
-    awq_qweight_free(ctx, q);
-    return awq_qweight_alloc(ctx, m->out[k], m->in[k], m->sd.bits, m->sd.group_size, m->sd.symmetric, q);
-}
-
-static awq_status awq__qm_clip(awq_ctx *ctx, awq__qm *m, int k)
-{
-    int p = awq__group_input[awq__linear_group[k]];
     int64_t o, g, i, in = m->in[k], gs, ng;
     awq_search_desc sd = awq__qm_search(m, in);
     gs = sd.group_size;
@@ -23033,7 +23672,200 @@ static awq_status awq__qm_clip(awq_ctx *ctx, awq__qm *m, int k)
             float c = m->clip[k][o * ng + g], *w = m->wt[k] + o * in + g * gs;
             for (i = 0; i < gs; i++) w[i] = w[i] < -c ? -c : w[i] > c ? c : w[i];
         }
-    m->report.clip_max[k] = m->clip[k];
+    if (k < AWQ_N_LINEARS) m->report.clip_max[k] = m->clip[k];
+    return AWQ_OK;
+}
+
+/* method awq's last steps for linear k, scaled: clip, round */
+static awq_status awq__qm_finish(awq_ctx *ctx, awq__qm *m, awq__tap_in p, int k)
+{
+    int clips = k != AWQ_Q_PROJ && k != AWQ_K_PROJ && k != AWQ_Q_A_PROJ && k != AWQ_Q_B_PROJ;
+    if (m->d->method == AWQ_METHOD_AWQ && !m->d->no_clip && clips && awq__qm_joins(m, k)
+        && (!m->kept[k] || m->d->scaled))
+        AWQ__TRY(awq__qm_clip(ctx, m, p, k));
+    return m->kept[k] ? AWQ_OK : awq__qm_round_plain(ctx, m, k);
+}
+
+/* --- writing: a stored matrix with all linears that are rows of it. The last of them is told to; what belongs
+   to an expert is that of the one at work. */
+static awq_status awq__qm_write_matrix(awq_ctx *ctx, awq__qm *m, int l, int id)
+{
+    int x = id >= AWQ_EXPERT_GATE ? m->expert : 0, packed = !m->kept[id], last = id, k;
+    int owner = awq__linear_owner(m->c, id, packed), split = packed && awq__is_stacked(m->c, id);
+    const awq__out_linear *o = &m->e.linear[awq__linear_slot(m->c, l, id, x)];
+    int64_t in = m->in[id], rows = 0, r, i, base = 0, bias_base = 0;
+    awq_linear_info info;
+    awq_status st = AWQ_OK;
+    for (k = owner; k < AWQ_N_LINEAR_IDS; k++)
+        if (!split ? awq__ck_pattern(m->c, k) && awq__linear_owner(m->c, k, 0) == owner : k == id) {
+            last = k;
+            rows += m->out[k];
+        }
+    if (last != id) return AWQ_OK;
+    if (packed && owner == id) {
+        AWQ__TRY(awq__export_linear(ctx, &m->e, o, &m->q[id]));
+    } else if (packed) {
+        awq_qweight all;
+        memset(&all, 0, sizeof all);
+        AWQ__TRY(awq_qweight_alloc(ctx, rows, in, m->sd.bits, m->sd.group_size, m->sd.symmetric, &all));
+        for (k = owner, r = 0; k <= id; k++) {
+            int64_t n = m->out[k] * (in / all.group_size), at = r * (in / all.group_size);
+            if (!awq__ck_pattern(m->c, k) || awq__linear_owner(m->c, k, 0) != owner) continue;
+            memcpy(all.codes + r * in, m->q[k].codes, (size_t)(m->out[k] * in));
+            memcpy(all.zeros + at, m->q[k].zeros, (size_t)n);
+            memcpy(all.scales + at, m->q[k].scales, (size_t)n * sizeof *all.scales);
+            r += m->out[k];
+        }
+        st = awq__export_linear(ctx, &m->e, o, &all);
+        awq_qweight_free(ctx, &all);
+    }
+    if (!st && (!packed || o->bias >= 0)) {
+        float *all = AWQ__NEW_RAW(ctx, float, rows * (packed ? 1 : in)), *bias = NULL;
+        if (all && !packed && o->bias >= 0) bias = AWQ__NEW_RAW(ctx, float, rows);
+        if (!all || (!packed && o->bias >= 0 && !bias)) st = AWQ_E_MEMORY;
+        if (packed) bias = all;
+        if (awq__is_stacked(m->c, id) && !packed) base = x * rows * in, bias_base = x * rows;
+        for (k = owner; !st && k <= id; k++) {
+            if (k != id && (split || !awq__ck_pattern(m->c, k) || awq__linear_owner(m->c, k, 0) != owner))
+                continue;
+            st = awq_checkpoint_expert(ctx, m->ck, l, (awq_linear_id)k, x, &info);
+            for (r = 0; !st && r < m->out[k]; r++) {
+                for (i = 0; !packed && i < in; i++)
+                    all[info.first - base + r * info.row_step + i * info.col_step] = m->wq[k][r * in + i];
+                if (o->bias >= 0)
+                    bias[split ? r : info.bias_first - bias_base + r * info.bias_step] = m->bq[k][r];
+            }
+        }
+        if (!st && !packed) st = awq__export_float(ctx, &m->e, o->first, base, all, rows * in);
+        if (!st && o->bias >= 0) st = awq__export_float(ctx, &m->e, o->bias, bias_base, bias, rows);
+        if (!packed) awq__free(ctx, bias);
+        awq__free(ctx, all);
+    }
+    return st;
+}
+
+static awq_status awq__qm_write_expert(awq_ctx *ctx, awq__qm *m, int l)
+{
+    int k;
+    for (k = AWQ_EXPERT_GATE; k < AWQ_N_LINEAR_IDS; k++) AWQ__TRY(awq__qm_write_matrix(ctx, m, l, k));
+    return AWQ_OK;
+}
+
+/* name of a norm that takes scales; part 1: its bias */
+static const char *awq__qm_norm_name(const awq__qm *m, int l, int vec, int part, char name[256])
+{
+    return awq__ck_name(name, m->c, m->c->family->vector[vec], l, 0, part ? "..bias" : "");
+}
+
+/* all of a layer but its experts, which are written when they are done */
+static awq_status awq__qm_write(awq_ctx *ctx, awq__qm *m, int l)
+{
+    char name[256];
+    int k, part, v;
+    for (v = 0; v < 4; v++) {
+        int vec = awq__scaled_norms[v], as_it_is = m->d->method == AWQ_METHOD_RTN;
+        int64_t n = awq__vector_size(m->c, l, vec), i;
+        float *norm = m->layer.vec[vec];
+        for (i = 0; m->c->family->norm == AWQ_NORM_RMS_PLUS_1 && i < n; i++) norm[i] = norm[i] - 1.0f;
+        for (part = 0; n && part <= awq__has_norm_bias(m->c, vec); part++) {
+            awq__qm_norm_name(m, l, vec, part, name);
+            AWQ__TRY(as_it_is ? awq__export_copy(ctx, &m->e,
+                                                 awq_tensors_find(awq_checkpoint_tensors(m->ck), name))
+                              : awq__export_named(ctx, &m->e, name, norm + part * n, n));
+        }
+    }
+    for (k = 0; k < AWQ_EXPERT_GATE; k++)
+        if (awq_linear_count(m->c, l, (awq_linear_id)k)) AWQ__TRY(awq__qm_write_matrix(ctx, m, l, k));
+    return AWQ_OK;
+}
+
+/* one expert by method awq */
+static awq_status awq__qm_awq_expert(awq_ctx *ctx, awq__qm *m, int l, int x)
+{
+    awq__stage *down = &m->stage[AWQ_GROUP_EXPERT_DOWN];
+    const float *s = m->report.scales[AWQ_GROUP_GATE_UP];
+    float *own = m->scales[AWQ_GROUP_EXPERT_DOWN] + x * m->c->expert_size, *weight = m->list_weight;
+    int64_t n, chosen, first, stride = m->stride, H = m->c->hidden_size, width = m->c->expert_size;
+    int64_t step = AWQ__MIN(m->longest, AWQ__MOMENT_ROWS);
+    int k;
+    AWQ__TRY(awq__qm_load_expert(ctx, m, l, x));
+    n = awq__qm_expert_tokens(m, &chosen);
+    m->stride = AWQ__MAX(n / 512, (int64_t)1);
+    awq__qm_hear_begin(m, AWQ__IN_MLP);
+    awq__qm_hear_begin(m, AWQ__IN_EXPERT);
+    for (first = 0; first < n; first += step) {
+        int64_t rows = AWQ__MIN(step, n - first);
+        awq__qm_gather(m, m->xn, first, rows, m->w.xn);
+        AWQ__TRY(awq__qm_hear(ctx, m, AWQ__IN_MLP, m->w.xn, rows, H, weight + first));
+        AWQ__TRY(awq__qm_expert_hidden(ctx, m, &m->layer, m->w.xn, rows));
+        AWQ__TRY(awq__qm_hear(ctx, m, AWQ__IN_EXPERT, m->w.ge, rows, width, weight + first));
+    }
+    m->stride = stride;
+    AWQ__TRY(awq__qm_hear_end(ctx, m, AWQ__IN_MLP));
+    AWQ__TRY(awq__qm_hear_end(ctx, m, AWQ__IN_EXPERT));
+    if (down->prev >= 0 && !down->idle) AWQ__TRY(awq__qm_search_linear(ctx, m, AWQ_GROUP_EXPERT_DOWN, own));
+    for (k = AWQ_EXPERT_GATE; s && k <= AWQ_EXPERT_UP; k++) awq__qm_scale_columns(m, k, m->wt[k], s);
+    if (s) awq__qm_scale_sampled(m, AWQ__IN_MLP, s);
+    if (down->prev >= 0 && !down->idle) awq__qm_apply(m, AWQ_GROUP_EXPERT_DOWN, own);
+    for (k = AWQ_EXPERT_GATE; k < AWQ_N_LINEAR_IDS; k++)
+        AWQ__TRY(awq__qm_finish(ctx, m, k == AWQ_EXPERT_DOWN ? AWQ__IN_EXPERT : AWQ__IN_MLP, k));
+    return awq__qm_write_expert(ctx, m, l);
+}
+
+static awq_status awq__qm_awq_layer(awq_ctx *ctx, awq__qm *m, int l)
+{
+    int i, k, g, x;
+    AWQ__TRY(awq__qm_load(ctx, m, l, 1));
+    AWQ__TRY(awq__qm_listen(ctx, m, l));
+    for (i = 0; i < 7; i++) {
+        const awq__stage *s = &m->stage[g = (int)awq__stage_order[i]];
+        if (s->idle || (s->vec < 0 && s->prev < 0)) continue;
+        if ((g == AWQ_GROUP_QKV || g == AWQ_GROUP_GATE_UP) && !s->experts)
+            AWQ__TRY(awq__qm_search_module(ctx, m, g));
+        else AWQ__TRY(awq__qm_search_linear(ctx, m, g, m->scales[g]));
+    }
+    if (m->layer.experts) AWQ__TRY(awq__qm_module_inputs(ctx, m, 1));
+    for (i = 0; i < 7; i++)
+        if (m->report.scales[awq__stage_order[i]])
+            awq__qm_apply(m, (int)awq__stage_order[i], m->scales[awq__stage_order[i]]);
+    for (i = 0; i < 7; i++)
+        for (k = 0; k < m->stage[awq__stage_order[i]].n; k++)
+            AWQ__TRY(awq__qm_finish(ctx, m, m->stage[awq__stage_order[i]].input,
+                                    m->stage[awq__stage_order[i]].id[k]));
+    for (x = 0; x < m->c->num_experts && m->layer.experts; x++) AWQ__TRY(awq__qm_awq_expert(ctx, m, l, x));
+    return AWQ_OK;
+}
+
+/* round to nearest: no search, and one expert's weights at a time */
+static awq_status awq__qm_rtn_layer(awq_ctx *ctx, awq__qm *m, int l)
+{
+    awq_linear_info info;
+    int k, x;
+    AWQ__TRY(awq__qm_load(ctx, m, l, 0));
+    for (k = 0; k < AWQ_EXPERT_GATE; k++)
+        if (awq_linear_count(m->c, l, (awq_linear_id)k) && !m->kept[k])
+            AWQ__TRY(awq__qm_round_plain(ctx, m, k));
+    for (x = 0; x < awq_linear_count(m->c, l, AWQ_EXPERT_GATE); x++) {
+        m->expert = x;
+        for (k = AWQ_EXPERT_GATE; k < AWQ_N_LINEAR_IDS; k++) {
+            awq_status st = AWQ_OK;
+            AWQ__TRY(awq_checkpoint_expert(ctx, m->ck, l, (awq_linear_id)k, x, &info));
+            AWQ__TRY(awq__read_dense(ctx, m->ck, &info, m->wt[k]));
+            m->kept[k] = !m->e.linear[awq__linear_slot(m->c, l, k, x)].packed;
+            m->wq[k] = m->wt[k];
+            if (!m->kept[k]) st = awq__qm_round_plain(ctx, m, k);
+            if (!st && info.bias && !m->bq[k]) {
+                m->bq[k] = (float *)awq__arena_alloc(ctx, &m->norms, (size_t)m->out[k], sizeof(float));
+                if (!m->bq[k]) st = AWQ_E_MEMORY;
+            }
+            if (!st && info.bias)
+                st = awq__read_some(ctx, m->ck, info.bias, info.bias_first, info.bias_step, m->out[k],
+                                    m->bq[k]);
+            if (st) return st;
+        }
+        AWQ__TRY(awq__qm_write_expert(ctx, m, l));
+    }
+    for (k = AWQ_EXPERT_GATE; k < AWQ_N_LINEAR_IDS; k++) m->bq[k] = NULL; /* the arena's */
     return AWQ_OK;
 }
 
@@ -23044,141 +23876,171 @@ static awq_status awq__qm_clip(awq_ctx *ctx, awq__qm *m, int k)
        R^T codes: error feedback on W* s with H / (s s^T)
    Found on SmolLM2-135M w4 g64 (mean KL on 8 windows of WikiText-2 test, RTN 0.305, AWQ 0.126): feedback with
    the original's H 0.242; sequential 0.199; with scales 0.098; with the target W* 0.077; with B and clips
-   0.062. Not worth it: scales v -> o under GQA, refitting scales or codes afterwards, gradient-optimised s. */
+   0.062. Not worth it: scales v -> o under GQA, refitting scales or codes afterwards, gradient-optimised s.
+   v is 1, for o and down 1 / |h|^2, and where a norm follows them also 1 / |out|^2 (B is then none: the norm
+   stands between). An expert's token counts with the square of its routing weight, as its error does; of B,
+   which all experts of a token and the shared one make up for together, each takes its part. */
 #define AWQ__DAMP 0.03f
 #define AWQ__RIDGE 0.1f
 
-/* m->tmp [out, width] = the target for linear id of group g */
-static awq_status awq__qm_target(awq_ctx *ctx, awq__qm *m, int g, awq_linear_id id, float *lower, float ridge)
+/* m->tmp [out, width] = the target for linear id; drift: B counts */
+static awq_status awq__qm_target(awq_ctx *ctx, awq__qm *m, int id, int drift, float *lower, float ridge)
 {
-    int64_t width = m->width[awq__group_input[g]], n = m->out[id] * width, i, j;
+    int64_t width = m->in[id], n = m->out[id] * width, i, j;
     awq_linear l;
     /* W C: rows of C^T are the outputs' weights, so C is transposed in place first (by the caller) */
     AWQ__TRY(awq_linear_dense(ctx, AWQ_F32, m->cross, width, width, NULL, &l));
     AWQ__TRY(awq_linear_run(ctx, &l, m->wt[id], m->out[id], m->tmp));
     for (i = 0; i < n; i++) m->tmp[i] += ridge * m->wt[id][i];
-    if (g == 1 || g == 3)
-        for (i = 0; i < m->out[id]; i++)
-            for (j = 0; j < width; j++) m->tmp[i * width + j] += 0.5f * m->drift[i * width + j];
+    for (i = 0; drift && i < m->out[id]; i++)
+        for (j = 0; j < width; j++) m->tmp[i * width + j] += 0.5f * m->drift[i * width + j];
     awq__solve(ctx, lower, width, m->tmp, m->out[id], m->block);
     return AWQ_OK;
 }
 
-/* cost of scales s (NULL: ones) for the group's linears: d[j] = R_jj^2 */
-static double awq__qm_proxy(const awq__qm *m, int g, const float *s, const double *d)
+enum { AWQ__DUO = 10, AWQ__PLAIN = 9, AWQ__N_CANDIDATES = 1 + AWQ__DUO + AWQ__PLAIN };
+
+typedef struct awq__proxy_job {
+    const float *w; /* [out, width] */
+    int64_t out, width, group;
+    const float *s; /* [candidates][width]; candidate 0 is the identity */
+    double *range;  /* [candidates][groups] sums over rows of squared ranges */
+} awq__proxy_job;
+
+static void awq__qm_proxy_job(void *arg, int64_t k)
 {
-    int64_t width = m->width[awq__group_input[g]], gs = m->sd.group_size > 0 ? m->sd.group_size : width, b, o,
-            i;
-    double total = 0;
-    int k;
-    for (b = 0; b < width; b += gs) {
-        double range = 0, noise = 0;
-        for (k = 0; k < awq__group[g].n; k++) {
-            awq_linear_id id = awq__group[g].id[k];
-            for (o = 0; o < m->out[id]; o++) {
-                const float *w = m->wt[id] + o * width + b;
-                float mn = 3e38f, mx = -3e38f;
-                for (i = 0; i < gs; i++) {
-                    float x = s ? w[i] * s[b + i] : w[i];
-                    mn = x < mn ? x : mn;
-                    mx = x > mx ? x : mx;
-                }
-                range += (double)(mx - mn) * (mx - mn);
+    awq__proxy_job *j = (awq__proxy_job *)arg;
+    const float *s = k ? j->s + k * j->width : NULL;
+    double *range = j->range + k * (j->width / j->group);
+    int64_t b, o, i;
+    for (b = 0; b < j->width; b += j->group)
+        for (o = 0; o < j->out; o++) {
+            const float *w = j->w + o * j->width + b;
+            float mn = 3e38f, mx = -3e38f;
+            for (i = 0; i < j->group; i++) {
+                float x = s ? w[i] * s[b + i] : w[i];
+                mn = x < mn ? x : mn;
+                mx = x > mx ? x : mx;
             }
+            range[b / j->group] += (double)(mx - mn) * (mx - mn);
         }
-        for (i = 0; i < gs; i++) noise += s ? d[b + i] / ((double)s[b + i] * s[b + i]) : d[b + i];
-        total += range * noise;
+}
+
+/* what scales s (NULL: ones) cost: d[j] = R_jj^2 */
+static double awq__qm_proxy(int64_t width, int64_t group, const double *range, const float *s, const double *d)
+{
+    double total = 0;
+    int64_t b, i;
+    for (b = 0; b < width; b += group) {
+        double noise = 0;
+        for (i = 0; i < group; i++) noise += s ? d[b + i] / ((double)s[b + i] * s[b + i]) : d[b + i];
+        total += range[b / group] * noise;
     }
     return total;
 }
 
-typedef struct awq__proxy_job {
-    const awq__qm *m;
-    int g;
-    const float *s; /* [candidates][width]; candidate 0 is the identity */
-    const double *d;
-    double *cost;
-} awq__proxy_job;
-
-static void awq__qm_proxy_job(void *arg, int64_t i)
+/* the norm before a stage gives up s */
+static void awq__qm_fold_norm(awq__qm *m, int vec, int64_t width, float *s)
 {
-    awq__proxy_job *j = (awq__proxy_job *)arg;
-    j->cost[i] = awq__qm_proxy(j->m, j->g, i ? j->s + i * j->m->width[awq__group_input[j->g]] : NULL, j->d);
+    const float *norm = m->layer.vec[vec];
+    float *to = m->lq.vec[vec];
+    int64_t i;
+    for (i = 0; i < width; i++) { /* it is stored in FP16: the scale is what that leaves of it */
+        to[i] = awq__qm_norm_stored(m, norm[i] / s[i]);
+        s[i] = to[i] != 0 ? norm[i] / to[i] : 1.0f;
+    }
+    for (i = 0; awq__has_norm_bias(m->c, vec) && i < width; i++)
+        to[width + i] = awq__qm_stored(m, norm[width + i] / s[i]);
 }
 
-/* m->scales[g] and the norm or rows before it; m->factor holds the factor of the unscaled moments */
-static awq_status awq__qm_best_scales(awq_ctx *ctx, awq__qm *m, int g)
+/* s: scales of stage g, and of what takes them; m->factor holds the factor of the unscaled moments */
+static awq_status awq__qm_best_scales(awq_ctx *ctx, awq__qm *m, int g, float *s)
 {
-    enum { DUO = 10, PLAIN = 9, N = 1 + DUO + PLAIN };
-    int p = awq__group_input[g], k, best = 0, n = awq__group[g].n;
-    int64_t width = m->width[p], i, outs[3];
-    const float *ws[3];
-    float *x_mean = AWQ__NEW_RAW(ctx, float, width), *w_mean = AWQ__NEW_RAW(ctx, float, width);
-    float *cand = AWQ__NEW_RAW(ctx, float, width * N), *s = m->scales[g];
-    double *d = AWQ__NEW_RAW(ctx, double, width), cost[N];
-    awq_status st = x_mean && w_mean && cand && d ? AWQ_OK : AWQ_E_MEMORY;
+    const awq__stage *stage = &m->stage[g];
+    int k, best = 0;
+    int64_t width = stage->width, i;
     awq_search_desc sd = awq__qm_search(m, width);
+    int64_t groups = width / sd.group_size;
+    float *x_mean = AWQ__NEW_RAW(ctx, float, width), *w_mean = AWQ__NEW_RAW(ctx, float, width);
+    float *cand = AWQ__NEW_RAW(ctx, float, width * AWQ__N_CANDIDATES);
+    double *d = AWQ__NEW_RAW(ctx, double, width), cost[AWQ__N_CANDIDATES];
+    double *range = AWQ__NEW(ctx, double, groups * AWQ__N_CANDIDATES);
+    awq_status st = x_mean && w_mean && cand && d && range ? AWQ_OK : AWQ_E_MEMORY;
     awq__proxy_job job;
-    for (k = 0; k < n; k++) {
-        ws[k] = m->wt[awq__group[g].id[k]];
-        outs[k] = m->out[awq__group[g].id[k]];
-    }
-    if (!st) st = awq_weight_mean(ctx, ws, outs, n, width, sd.group_size, w_mean);
-    if (!st) awq__qm_x_mean(m, p, x_mean);
-    for (k = 1; !st && k < N; k++)
-        st = awq_scale_candidate(ctx, x_mean, w_mean, width, k <= DUO ? (k - 1) * 0.1 : (k - DUO) * 0.1,
-                                 k > DUO, cand + k * width);
+    if (!st) st = awq__qm_w_mean(ctx, m, stage, w_mean);
+    if (!st) awq__qm_x_mean(m, stage->input, x_mean);
+    for (k = 1; !st && k < AWQ__N_CANDIDATES; k++)
+        st = awq_scale_candidate(ctx, x_mean, w_mean, width,
+                                 k <= AWQ__DUO ? (k - 1) * 0.1 : (k - AWQ__DUO) * 0.1, k > AWQ__DUO,
+                                 cand + k * width);
     if (!st) {
         for (i = 0; i < width; i++) d[i] = (double)m->factor[i * width + i] * m->factor[i * width + i];
-        job.m = m;
-        job.g = g;
+        job.width = width;
+        job.group = sd.group_size;
         job.s = cand;
-        job.d = d;
-        job.cost = cost;
-        awq__run(ctx, N, awq__qm_proxy_job, &job);
-        for (k = 1; k < N; k++)
-            if (cost[k] < cost[best]) best = k;
-        for (i = 0; i < width; i++) s[i] = best ? cand[best * width + i] : 1.0f;
-        if (g == 0 || g == 2) { /* the norm is stored in FP16: the scale is what that leaves of it */
-            float *norm = m->layer.vec[g == 0 ? AWQ_INPUT_NORM : AWQ_POST_NORM];
-            float *to = m->lq.vec[g == 0 ? AWQ_INPUT_NORM : AWQ_POST_NORM];
-            for (i = 0; i < width; i++) {
-                to[i] = awq__h(norm[i] / s[i]);
-                s[i] = to[i] != 0 ? norm[i] / to[i] : 1.0f;
-            }
+        job.range = range;
+        for (k = 0; k < awq__qm_members(m, stage); k++) {
+            int id = awq__qm_member(m, stage, k);
+            if (!awq__qm_joins(m, id)) continue;
+            job.w = m->wt[id];
+            job.out = m->out[id];
+            awq__run(ctx, AWQ__N_CANDIDATES, awq__qm_proxy_job, &job);
         }
-        m->report.ratio[g] = best == 0 ? -1 : best <= DUO ? (best - 1) * 0.1 : (best - DUO) * 0.1;
-        m->report.loss[g] = cost[best];
-        m->report.rtn_loss[g] = cost[0];
-        m->report.scales[g] = s;
+        for (k = 0; k < AWQ__N_CANDIDATES; k++) {
+            cost[k] = awq__qm_proxy(width, sd.group_size, range + k * groups, k ? cand + k * width : NULL, d);
+            if (cost[k] < cost[best]) best = k;
+        }
+        for (i = 0; i < width; i++) s[i] = best ? cand[best * width + i] : 1.0f;
+        if (stage->vec >= 0) awq__qm_fold_norm(m, stage->vec, width, s);
+        k = best <= AWQ__DUO ? best - 1 : best - AWQ__DUO;
+        if (g == AWQ_GROUP_EXPERT_DOWN) {
+            m->report.ratio[g] += (best ? k * 0.1 : -1) / m->c->num_experts;
+            m->report.loss[g] += cost[best];
+            m->report.rtn_loss[g] += cost[0];
+        } else {
+            m->report.ratio[g] = best ? k * 0.1 : -1;
+            m->report.loss[g] = cost[best];
+            m->report.rtn_loss[g] = cost[0];
+        }
+        m->report.scales[g] = m->scales[g];
     }
     awq__free(ctx, x_mean);
     awq__free(ctx, w_mean);
     awq__free(ctx, cand);
     awq__free(ctx, d);
+    awq__free(ctx, range);
     return st;
 }
 
-static awq_status awq__qm_use(awq_ctx *ctx, awq__qm *m, awq_linear_id id) /* linear id of the quantized layer */
+/* linear id of the quantized layer as it is computed with; of an expert, dense in the type that is written */
+static awq_status awq__qm_use(awq_ctx *ctx, awq__qm *m, int id)
 {
-    awq_linear *l = &m->lq.linear[id];
-    int64_t i;
+    awq_linear *l = awq__qm_linear(m, id);
+    awq_dtype type = m->e.d.dense;
+    int64_t n = m->out[id] * m->in[id], i;
+    void *own;
     awq_linear_free(ctx, l);
-    for (i = 0; m->bq[id] && i < m->out[id]; i++) m->bq[id][i] = awq__h(m->bq[id][i]);
+    for (i = 0; m->bq[id] && i < m->out[id]; i++) m->bq[id][i] = awq__qm_stored(m, m->bq[id][i]);
     if (!m->kept[id]) return awq_linear_prepare(ctx, &m->q[id], AWQ_MODE_EXACT, 0, m->bq[id], l);
-    for (i = 0; i < m->out[id] * m->in[id]; i++) m->wq[id][i] = awq__h(m->wq[id][i]);
-    return awq_linear_dense(ctx, AWQ_F32, m->wq[id], m->out[id], m->in[id], m->bq[id], l);
+    for (i = 0; i < n; i++) m->wq[id][i] = awq__qm_stored(m, m->wq[id][i]);
+    if (id < AWQ_EXPERT_GATE)
+        return awq_linear_dense(ctx, AWQ_F32, m->wq[id], m->out[id], m->in[id], m->bq[id], l);
+    own = awq__alloc_raw(ctx, (size_t)n, awq_dtype_size(type));
+    if (!own) return AWQ_E_MEMORY;
+    awq_from_float(ctx, type, m->wq[id], n, own);
+    AWQ__TRY(awq_linear_dense(ctx, type, own, m->out[id], m->in[id], m->bq[id], l));
+    l->owned[0] = own;
+    return AWQ_OK;
 }
 
-/* what a stage's scales change before it: for down the rows of up, which are quantized already */
-static awq_status awq__qm_scale_up(awq_ctx *ctx, awq__qm *m)
+/* rows of a linear that is done, and its bias, divided by s */
+static awq_status awq__qm_scale_rows(awq_ctx *ctx, awq__qm *m, int id, float *s)
 {
-    awq_qweight *q = &m->q[AWQ_UP_PROJ];
-    float *s = m->scales[3];
-    int64_t o, g, ng, width = m->width[AWQ__IN_DOWN], in = m->in[AWQ_UP_PROJ], i;
+    awq_qweight *q = &m->q[id];
+    int64_t o, g, ng, width = m->out[id], in = m->in[id], i;
     for (o = 0; o < width; o++) {
-        if (m->kept[AWQ_UP_PROJ]) {
-            for (i = 0; i < in; i++) m->wq[AWQ_UP_PROJ][o * in + i] /= s[o];
+        if (m->kept[id]) {
+            for (i = 0; i < in; i++) m->wq[id][o * in + i] /= s[o];
         } else {
             ng = in / q->group_size;
             for (g = 0; g < ng; g++) { /* beyond FP16: leave this channel alone */
@@ -23187,74 +24049,137 @@ static awq_status awq__qm_scale_up(awq_ctx *ctx, awq__qm *m)
             }
             for (g = 0; g < ng; g++) q->scales[o * ng + g] = awq__h(q->scales[o * ng + g] / s[o]);
         }
-        if (m->bq[AWQ_UP_PROJ]) m->bq[AWQ_UP_PROJ][o] /= s[o];
+        if (m->bq[id]) m->bq[id][o] /= s[o];
     }
-    return awq__qm_use(ctx, m, AWQ_UP_PROJ);
+    return awq__qm_use(ctx, m, id);
 }
 
-/* round the linears of group g; moments, cross, drift are complete */
-static awq_status awq__qm_best_group(awq_ctx *ctx, awq__qm *m, int g)
+/* m->moments[p], cross and drift are weighted sums: make them means, C transposed */
+static awq_status awq__qm_means(awq_ctx *ctx, awq__qm *m, awq__tap_in p, int id, double total)
 {
-    int p = awq__group_input[g], k;
-    int64_t width = m->width[p], i, j;
-    float *h = m->moments[p], *lower = NULL, ridge;
-    double mean = 0;
-    awq_status st;
+    int64_t width = m->width[p], H = m->c->hidden_size, i, j;
+    float f = (float)(1 / total), r = (float)(1 / m->c->residual_scale);
+    awq__moments_finish(m->moments[p], width, total);
+    for (i = 0; i < width * width; i++) m->cross[i] = m->cross[i] * f;
+    for (i = 0; i < H * width; i++) m->drift[i] = m->drift[i] * f * r;
+    if (!awq__all_finite(m->moments[p], width * width) || !awq__all_finite(m->cross, width * width)
+        || !awq__all_finite(m->drift, H * width))
+        return awq__fail(ctx, AWQ_E_NUMERIC,
+                         "layer %d: the inputs of %s have NaN or Inf on the calibration text, or "
+                         "squares beyond fp32",
+                         m->report.layer, strrchr(awq__ck_pattern(m->c, id), '.') + 1);
+    m->x_total[p] = total;
     for (i = 0; i < width; i++) /* C^T, so that W C is a linear */
         for (j = 0; j < i; j++) {
             float t = m->cross[i * width + j];
             m->cross[i * width + j] = m->cross[j * width + i];
             m->cross[j * width + i] = t;
         }
-    if (g != 1) {
+    return AWQ_OK;
+}
+
+/* Linears id[n], which share input p, times scales s (NULL: none), are rounded; moments, cross and drift are
+   complete. */
+static awq_status awq__qm_best_round(awq_ctx *ctx, awq__qm *m, awq__tap_in p, const int *id, int n,
+                                     const float *s, int drift)
+{
+    int64_t width = m->width[p], i, j;
+    float *h = m->moments[p], *lower = NULL, ridge = 0;
+    double mean = 0;
+    awq_status st = AWQ_OK;
+    int k, rounds = 0;
+    for (k = 0; k < n; k++) rounds |= !m->kept[id[k]];
+    if (rounds) {
+        for (i = 0; i < width; i++) mean += h[i * width + i];
+        ridge = (float)(AWQ__RIDGE * AWQ__MAX(mean / (double)width, 1e-20));
+        lower = AWQ__NEW_RAW(ctx, float, width * width);
+        if (!lower) return AWQ_E_MEMORY;
+        awq__cholesky(ctx, h, width, ridge, lower);
+        for (i = 0; s && i < width; i++) /* H / (s s^T) */
+            for (j = 0; j < width; j++) h[i * width + j] /= s[i] * s[j];
         awq__feedback_factor(ctx, h, width, AWQ__DAMP, m->factor);
-        AWQ__TRY(awq__qm_best_scales(ctx, m, g));
-        if (g == 3) AWQ__TRY(awq__qm_scale_up(ctx, m));
     }
-    for (i = 0; i < width; i++) mean += h[i * width + i];
-    ridge = (float)(AWQ__RIDGE * AWQ__MAX(mean / (double)width, 1e-20));
-    lower = AWQ__NEW_RAW(ctx, float, width * width);
-    if (!lower) return AWQ_E_MEMORY;
-    awq__cholesky(ctx, h, width, ridge, lower);
-    st = AWQ_OK;
-    if (g != 1) /* H / (s s^T) */
-        for (i = 0; i < width; i++)
-            for (j = 0; j < width; j++) h[i * width + j] /= m->scales[g][i] * m->scales[g][j];
-    awq__feedback_factor(ctx, h, width, AWQ__DAMP, m->factor);
-    for (k = 0; !st && k < awq__group[g].n; k++) {
-        awq_linear_id id = awq__group[g].id[k];
-        float *w = m->kept[id] ? m->wq[id] : m->tmp;
-        if (!m->kept[id]) st = awq__qm_target(ctx, m, g, id, lower, ridge);
-        if (g != 1)
-            for (i = 0; i < m->out[id]; i++)
-                for (j = 0; j < width; j++) w[i * width + j] *= m->scales[g][j];
-        if (!st && !m->kept[id]) st = awq__qm_qweight(ctx, m, id, &m->q[id]);
-        if (!st && !m->kept[id]) st = awq__feedback_round(ctx, m->tmp, m->factor, m->d->no_clip, &m->q[id]);
-        if (!st) st = awq__qm_use(ctx, m, id);
+    for (k = 0; !st && k < n; k++) {
+        float *w = m->kept[id[k]] ? m->wq[id[k]] : m->tmp;
+        if (!m->kept[id[k]]) st = awq__qm_target(ctx, m, id[k], drift, lower, ridge);
+        if (s) awq__qm_scale_columns(m, id[k], w, s);
+        if (!st && !m->kept[id[k]]) st = awq__qm_qweight(ctx, m, id[k]);
+        if (!st && !m->kept[id[k]])
+            st = awq__feedback_round(ctx, m->tmp, m->factor, m->d->no_clip, &m->q[id[k]]);
+        if (!st) st = awq__qm_use(ctx, m, id[k]);
     }
     awq__free(ctx, lower);
     return st;
 }
 
-/* One stage over all sequences: its inputs in both models, and for o and down the residuals. Inputs of the
-   original are left in m->xf, of the quantized model in m->w.xn, att or gate. */
-static awq_status awq__qm_stage_inputs(awq_ctx *ctx, awq__qm *m, int g, const awq__layer *l,
-                                       const float *residual, int64_t n, const float **x)
+/* a norm over n rows; NULL: there is none */
+static void awq__qm_norm(awq_ctx *ctx, awq__qm *m, const float *norm, const float *x, int64_t n, float *out)
 {
-    awq__norm_rows(ctx, m->c, residual, l->vec[g < 2 ? AWQ_INPUT_NORM : AWQ_POST_NORM], m->w.xn, n);
-    *x = g == 1 ? m->w.att : g == 3 ? m->w.gate : m->w.xn;
-    if (g == 1) return awq__steps(ctx, m->c, l, 0, &m->w, n, AWQ__QKV, AWQ__ATTEND, NULL, NULL);
-    return g == 3 ? awq__steps(ctx, m->c, l, 0, &m->w, n, AWQ__GATE_UP, AWQ__ACT, NULL, NULL) : AWQ_OK;
+    if (norm) awq__norm_rows(ctx, m->c, x, norm, out, n);
+    else memcpy(out, x, (size_t)(n * m->c->hidden_size) * sizeof *x);
 }
 
+/* n rows of the input of stage p in layer l, from the residual before the attention (for gate, up and down: the
+   MLP) of a sequence. What it ran leaves w.out alone. */
+static awq_status awq__qm_input(awq_ctx *ctx, awq__qm *m, awq__tap_in p, const awq__layer *l,
+                                const float *residual, int64_t n, const float **x)
+{
+    int mlp = (p == AWQ__IN_MLP || p == AWQ__IN_DOWN) && !m->c->parallel;
+    int64_t stride = m->c->kv_lora_rank + m->c->rope_dim, r;
+    awq__work *w = &m->w;
+    awq__qm_norm(ctx, m, l->vec[mlp ? AWQ_POST_NORM : AWQ_INPUT_NORM], residual, n, w->xn);
+    *x = p == AWQ__IN_O ? w->att : p == AWQ__IN_DOWN ? w->gate : p == AWQ__IN_Q_B ? w->q_a
+         : p == AWQ__IN_KV_B ? w->kv_a : w->xn;
+    if (p == AWQ__IN_O) return awq__steps(ctx, m->c, l, 0, w, n, AWQ__LATENT, AWQ__ATTEND, NULL, NULL);
+    if (p == AWQ__IN_Q_B || p == AWQ__IN_KV_B) {
+        AWQ__TRY(awq__steps(ctx, m->c, l, 0, w, n, AWQ__LATENT, AWQ__LATENT_NORM, NULL, NULL));
+        for (r = 0; p == AWQ__IN_KV_B && r < n; r++)
+            memmove(w->kv_a + r * m->c->kv_lora_rank, w->kv_a + r * stride,
+                    (size_t)m->c->kv_lora_rank * sizeof(float));
+    }
+    if (p != AWQ__IN_DOWN) return AWQ_OK;
+    AWQ__TRY(awq__steps(ctx, m->c, l, 0, w, n, AWQ__GATE_UP, AWQ__GATE_UP, NULL, NULL));
+    w->start[m->c->num_experts] = 0; /* no slots: of the shared expert only */
+    return awq__steps(ctx, m->c, l, 0, w, n, AWQ__ACT, AWQ__ACT, NULL, NULL);
+}
+
+/* h += what n rows of w.out add to it */
+static void awq__qm_add(awq_ctx *ctx, awq__qm *m, const float *norm, float *h, int64_t n)
+{
+    const awq__ops *ops = awq__ops_for(ctx);
+    int64_t H = m->c->hidden_size, r;
+    for (r = 0; r < n; r++) {
+        float *out = m->w.out + r * H;
+        if (norm) awq__norm(ops, m->c, out, norm, out, H);
+        ops->add(h + r * H, out, (float)m->c->residual_scale, H);
+    }
+}
+
+/* 1 / mean square of a row, for weights */
+static float awq__qm_loudness(awq_ctx *ctx, const float *x, int64_t n)
+{
+    return 1.0f / (awq__ops_for(ctx)->dot(x, x, n) / (float)n + 1e-12f);
+}
+
+/* One stage over all sequences. `alone`: what its linear puts out is all that is added to the residuals, which
+   follow here. Inputs of the original are left in m->xf. */
 static awq_status awq__qm_stage(awq_ctx *ctx, awq__qm *m, int g)
 {
-    int p = awq__group_input[g], adds = g == 1 || g == 3;
-    int64_t H = m->c->hidden_size, width = m->width[p], b, r, i;
+    awq__stage *s = &m->stage[g];
+    awq__tap_in p = s->input;
+    int adds = p == AWQ__IN_O || p == AWQ__IN_DOWN;
+    int alone = adds && !m->c->parallel && g != AWQ_GROUP_SHARED_DOWN;
+    int norm = p == AWQ__IN_O ? AWQ_ATTN_OUT_NORM : AWQ_MLP_OUT_NORM, id = s->id[0], drift;
+    int64_t H = m->c->hidden_size, width = s->width, b, r, i;
     double total = 0;
+    float part = g == AWQ_GROUP_SHARED_DOWN ? 1.0f / (float)(1 + m->c->experts_per_token) : 1.0f;
+    float *scales = m->scales[g];
     const float *x;
-    awq_linear_id id = awq__group[g].id[0];
-    float f;
+    drift = adds && !m->layer.vec[norm];
+    if (s->idle && !alone && s->vec < 0 && s->prev < 0) { /* nothing to be done but to have them */
+        for (i = 0; i < s->n; i++) AWQ__TRY(awq__qm_use(ctx, m, s->id[i]));
+        return AWQ_OK;
+    }
     memset(m->moments[p], 0, (size_t)(width * width) * sizeof(float));
     memset(m->cross, 0, (size_t)(width * width) * sizeof(float));
     memset(m->drift, 0, (size_t)(H * width) * sizeof(float));
@@ -23263,13 +24188,15 @@ static awq_status awq__qm_stage(awq_ctx *ctx, awq__qm *m, int g)
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b);
         float *h = m->x + at * H, *hq = m->xq + at * H;
         const uint8_t *counted = m->cal->counted ? m->cal->counted + at : NULL;
-        AWQ__TRY(awq__qm_stage_inputs(ctx, m, g, &m->layer, h, n, &x));
+        AWQ__TRY(awq__qm_input(ctx, m, p, &m->layer, h, n, &x));
         memcpy(m->xf, x, (size_t)(n * width) * sizeof(float));
+        if (adds) AWQ__TRY(awq_linear_run(ctx, &m->layer.linear[id], m->xf, n, m->w.out));
         if (!awq__qm_held(m, b)) {
-            AWQ__TRY(awq__qm_stage_inputs(ctx, m, g, &m->lq, hq, n, &x));
+            AWQ__TRY(awq__qm_input(ctx, m, p, &m->lq, hq, n, &x));
             for (r = 0; r < n; r++) {
                 float v = 1;
-                if (adds) v = 1.0f / (awq__ops_for(ctx)->dot(h + r * H, h + r * H, H) / (float)H + 1e-12f);
+                if (adds) v = awq__qm_loudness(ctx, h + r * H, H);
+                if (adds && !drift) v = v * awq__qm_loudness(ctx, m->w.out + r * H, H);
                 if (counted && !counted[r]) v = 0;
                 m->token_weight[r] = v;
                 total += v;
@@ -23279,56 +24206,166 @@ static awq_status awq__qm_stage(awq_ctx *ctx, awq__qm *m, int g)
                                     m->moments[p]));
             AWQ__TRY(awq__cross_add(ctx, m->xf, width, x, width, m->token_weight, n, m->xt, m->bt, m->block,
                                     m->cross));
-            if (adds) {
-                for (i = 0; i < n * H; i++) m->w.x[i] = h[i] - hq[i];
+            if (drift) {
+                for (i = 0; i < n * H; i++) m->w.x[i] = (h[i] - hq[i]) * part;
                 AWQ__TRY(awq__cross_add(ctx, m->w.x, H, x, width, m->token_weight, n, m->xt, m->bt, m->block,
                                         m->drift));
             }
         }
-        if (adds) {
-            AWQ__TRY(awq_linear_run(ctx, &m->layer.linear[id], m->xf, n, m->w.out));
-            for (i = 0; i < n * H; i++) h[i] = h[i] + m->w.out[i];
-        }
+        if (alone) awq__qm_add(ctx, m, m->layer.vec[norm], h, n);
     }
     if (!(total > 0))
         return awq__fail(ctx, AWQ_E_ARG, "no token of the calibration text counts (answers masked?)");
-    f = (float)(1 / total);
-    awq__moments_finish(m->moments[p], width, total);
-    for (i = 0; i < width * width; i++) m->cross[i] = m->cross[i] * f;
-    for (i = 0; i < H * width; i++) m->drift[i] = m->drift[i] * f;
-    if (!awq__all_finite(m->moments[p], width * width) || !awq__all_finite(m->cross, width * width)
-        || !awq__all_finite(m->drift, H * width))
-        return awq__fail(ctx, AWQ_E_NUMERIC,
-                         "layer %d: the inputs of %s have NaN or Inf on the calibration text, or "
-                         "squares beyond fp32",
-                         m->report.layer, strrchr(m->c->family->linear[id], '.') + 1);
-    m->x_total[p] = total;
-    AWQ__TRY(awq__qm_best_group(ctx, m, g));
-    for (b = 0; adds && b < m->cal->n_blocks; b++) { /* the quantized model's residual follows */
+    AWQ__TRY(awq__qm_means(ctx, m, p, id, total));
+    if (s->vec >= 0 || s->prev >= 0) {
+        awq__feedback_factor(ctx, m->moments[p], width, AWQ__DAMP, m->factor);
+        AWQ__TRY(awq__qm_best_scales(ctx, m, g, scales));
+        if (s->prev >= 0) AWQ__TRY(awq__qm_scale_rows(ctx, m, s->prev, scales));
+    } else {
+        scales = NULL;
+    }
+    AWQ__TRY(awq__qm_best_round(ctx, m, p, s->id, s->n, scales, drift));
+    for (b = 0; alone && b < m->cal->n_blocks; b++) { /* the quantized model's residual follows */
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b);
         float *hq = m->xq + at * H;
-        AWQ__TRY(awq__qm_stage_inputs(ctx, m, g, &m->lq, hq, n, &x));
+        AWQ__TRY(awq__qm_input(ctx, m, p, &m->lq, hq, n, &x));
         AWQ__TRY(awq_linear_run(ctx, &m->lq.linear[id], x, n, m->w.out));
-        for (i = 0; i < n * H; i++) hq[i] = hq[i] + m->w.out[i];
+        awq__qm_add(ctx, m, m->lq.vec[norm], hq, n);
     }
     return AWQ_OK;
 }
 
-/* m->lq: the original rounded to nearest, with its own norms */
-static awq_status awq__qm_plain(awq_ctx *ctx, awq__qm *m)
+/* which experts the quantized side's router chooses; before the scale moves into it, which changes nothing */
+static awq_status awq__qm_route(awq_ctx *ctx, awq__qm *m)
+{
+    awq__layer router = m->layer;
+    int64_t b, H = m->c->hidden_size;
+    const float *x;
+    int k;
+    for (k = 0; k < AWQ_EXPERT_GATE; k++)
+        if (k != AWQ_ROUTER) memset(&router.linear[k], 0, sizeof router.linear[k]);
+    for (b = 0; b < m->cal->n_blocks; b++) {
+        int64_t at = m->cal->start[b], n = awq__qm_rows(m, b);
+        AWQ__TRY(awq__qm_input(ctx, m, AWQ__IN_MLP, &router, m->xq + at * H, n, &x));
+        AWQ__TRY(awq__steps(ctx, m->c, &router, 0, &m->w, n, AWQ__GATE_UP, AWQ__ROUTE, NULL, NULL));
+        awq__qm_keep_picks(m, at, n, !awq__qm_held(m, b));
+    }
+    return AWQ_OK;
+}
+
+/* moments, cross and drift of input p of the expert at work over its n tokens, of which `chosen` chose it */
+static awq_status awq__qm_expert_moments(awq_ctx *ctx, awq__qm *m, awq__tap_in p, int64_t n, int64_t chosen)
+{
+    int64_t H = m->c->hidden_size, width = m->width[p], step = AWQ__MIN(m->longest, AWQ__MOMENT_ROWS), at, r, i;
+    int down = p == AWQ__IN_EXPERT;
+    float part = 1.0f / (float)(m->c->experts_per_token + (m->c->shared_size > 0));
+    double total = 0;
+    memset(m->moments[p], 0, (size_t)(width * width) * sizeof(float));
+    memset(m->cross, 0, (size_t)(width * width) * sizeof(float));
+    memset(m->drift, 0, (size_t)(H * width) * sizeof(float));
+    memset(m->x_abs[p], 0, (size_t)width * sizeof(double));
+    for (at = 0; at < n; at += step) {
+        int64_t rows = AWQ__MIN(step, n - at);
+        const float *x = m->w.xn;
+        awq__qm_gather(m, m->x, at, rows, m->w.x);
+        for (r = 0; r < rows; r++)
+            m->token_weight[r] = m->list_weight[at + r]
+                                 * (down ? awq__qm_loudness(ctx, m->w.x + r * H, H) : 1.0f);
+        awq__qm_norm(ctx, m, m->layer.vec[AWQ_POST_NORM], m->w.x, rows, m->w.xn);
+        if (down) {
+            AWQ__TRY(awq__qm_expert_hidden(ctx, m, &m->layer, m->w.xn, rows));
+            x = m->w.ge;
+        }
+        memcpy(m->xf, x, (size_t)(rows * width) * sizeof(float));
+        awq__qm_gather(m, m->xq, at, rows, m->w.out);
+        for (i = 0; i < rows * H; i++) m->w.x[i] = m->w.x[i] - m->w.out[i];
+        /* the scaled norm and the scaled linears are one; moments are those before the scale */
+        awq__qm_norm(ctx, m, (down ? &m->lq : &m->layer)->vec[AWQ_POST_NORM], m->w.out, rows, m->w.xn);
+        if (down) AWQ__TRY(awq__qm_expert_hidden(ctx, m, &m->lq, m->w.xn, rows));
+        for (r = 0; r < rows; r++) {
+            float v = m->token_weight[r];
+            total += v;
+            for (i = 0; i < width; i++) m->x_abs[p][i] += v * fabsf(x[r * width + i]);
+        }
+        AWQ__TRY(awq__cross_add(ctx, x, width, x, width, m->token_weight, rows, m->xt, m->bt, m->block,
+                                m->moments[p]));
+        AWQ__TRY(awq__cross_add(ctx, m->xf, width, x, width, m->token_weight, rows, m->xt, m->bt, m->block,
+                                m->cross));
+        for (r = 0; r < rows; r++) /* its output is weighed, the drift is not */
+            m->token_weight[r] *= at + r < chosen ? part / sqrtf(m->list_weight[at + r] + 1e-12f) : 0.0f;
+        if (down)
+            AWQ__TRY(awq__cross_add(ctx, m->w.x, H, x, width, m->token_weight, rows, m->xt, m->bt, m->block,
+                                    m->drift));
+    }
+    if (!(total > 0))
+        return awq__fail(ctx, AWQ_E_ARG, "no token of the calibration text counts (answers masked?)");
+    return awq__qm_means(ctx, m, p, down ? AWQ_EXPERT_DOWN : AWQ_EXPERT_UP, total);
+}
+
+static awq_status awq__qm_best_expert(awq_ctx *ctx, awq__qm *m, int l, int x)
+{
+    static const int gate_up[2] = {AWQ_EXPERT_GATE, AWQ_EXPERT_UP}, down[1] = {AWQ_EXPERT_DOWN};
+    const float *s = m->report.scales[AWQ_GROUP_GATE_UP];
+    float *own = m->scales[AWQ_GROUP_EXPERT_DOWN] + x * m->c->expert_size;
+    int64_t n, chosen;
+    AWQ__TRY(awq__qm_load_expert(ctx, m, l, x));
+    n = awq__qm_expert_tokens(m, &chosen);
+    if (!m->kept[AWQ_EXPERT_GATE] || !m->kept[AWQ_EXPERT_UP])
+        AWQ__TRY(awq__qm_expert_moments(ctx, m, AWQ__IN_MLP, n, chosen));
+    AWQ__TRY(awq__qm_best_round(ctx, m, AWQ__IN_MLP, gate_up, 2, s, 0));
+    if (!m->stage[AWQ_GROUP_EXPERT_DOWN].idle)
+        AWQ__TRY(awq__qm_expert_moments(ctx, m, AWQ__IN_EXPERT, n, chosen));
+    if (!m->stage[AWQ_GROUP_EXPERT_DOWN].idle && m->stage[AWQ_GROUP_EXPERT_DOWN].prev >= 0) {
+        awq__feedback_factor(ctx, m->moments[AWQ__IN_EXPERT], m->c->expert_size, AWQ__DAMP, m->factor);
+        AWQ__TRY(awq__qm_best_scales(ctx, m, AWQ_GROUP_EXPERT_DOWN, own));
+        AWQ__TRY(awq__qm_scale_rows(ctx, m, AWQ_EXPERT_UP, own));
+    } else {
+        own = NULL;
+    }
+    AWQ__TRY(awq__qm_best_round(ctx, m, AWQ__IN_EXPERT, down, 1, own, !m->layer.vec[AWQ_MLP_OUT_NORM]));
+    return awq__qm_write_expert(ctx, m, l);
+}
+
+/* a residual over all sequences through the layer's MLP, or through the whole of a parallel block */
+static awq_status awq__qm_advance(awq_ctx *ctx, awq__qm *m, const awq__layer *layer, float *residual)
+{
+    int64_t b, H = m->c->hidden_size;
+    const float *x;
+    for (b = 0; b < m->cal->n_blocks; b++) {
+        int64_t n = awq__qm_rows(m, b);
+        float *h = residual + m->cal->start[b] * H;
+        memcpy(m->w.x, h, (size_t)(n * H) * sizeof(float));
+        if (!m->c->parallel) AWQ__TRY(awq__qm_input(ctx, m, AWQ__IN_MLP, layer, h, n, &x));
+        AWQ__TRY(awq__steps(ctx, m->c, layer, 0, &m->w, n, m->c->parallel ? AWQ__NORM : AWQ__GATE_UP, AWQ__ADD,
+                            NULL, NULL));
+        memcpy(h, m->w.x, (size_t)(n * H) * sizeof(float));
+    }
+    return AWQ_OK;
+}
+
+/* m->lq: the original rounded to nearest, with its own norms; write: experts too, for good */
+static awq_status awq__qm_plain(awq_ctx *ctx, awq__qm *m, int l, int write)
 {
     int64_t i;
-    int k;
-    for (i = 0; i < m->c->hidden_size; i++) {
-        m->lq.vec[AWQ_INPUT_NORM][i] = awq__h(m->layer.vec[AWQ_INPUT_NORM][i]);
-        m->lq.vec[AWQ_POST_NORM][i] = awq__h(m->layer.vec[AWQ_POST_NORM][i]);
+    int k, v, x;
+    for (v = 0; v < 4; v++) {
+        int vec = awq__scaled_norms[v], bias = awq__has_norm_bias(m->c, vec);
+        int64_t n = awq__vector_size(m->c, l, vec);
+        for (i = 0; i < n; i++) m->lq.vec[vec][i] = awq__qm_norm_stored(m, m->layer.vec[vec][i]);
+        for (; bias && i < 2 * n; i++) m->lq.vec[vec][i] = awq__qm_stored(m, m->layer.vec[vec][i]);
     }
-    for (k = 0; k < AWQ_N_LINEARS; k++) {
-        if (!m->kept[k]) {
-            AWQ__TRY(awq__qm_qweight(ctx, m, k, &m->q[k]));
-            AWQ__TRY(awq__qm_round_plain(ctx, m, k, m->wt[k], &m->q[k]));
+    for (k = 0; k < AWQ_EXPERT_GATE; k++) {
+        if (!awq_linear_count(m->c, l, (awq_linear_id)k)) continue;
+        if (!m->kept[k]) AWQ__TRY(awq__qm_round_plain(ctx, m, k));
+        AWQ__TRY(awq__qm_use(ctx, m, k));
+    }
+    for (x = 0; m->layer.experts && x < m->c->num_experts; x++) {
+        AWQ__TRY(awq__qm_load_expert(ctx, m, l, x));
+        for (k = AWQ_EXPERT_GATE; k < AWQ_N_LINEAR_IDS; k++) {
+            if (!m->kept[k]) AWQ__TRY(awq__qm_round_plain(ctx, m, k));
+            AWQ__TRY(awq__qm_use(ctx, m, k));
         }
-        AWQ__TRY(awq__qm_use(ctx, m, (awq_linear_id)k));
+        if (write) AWQ__TRY(awq__qm_write_expert(ctx, m, l));
     }
     return AWQ_OK;
 }
@@ -23370,55 +24407,62 @@ static double awq__qm_held_error(awq_ctx *ctx, awq__qm *m, const float *out, int
     return size > 0 ? diff / size : 0;
 }
 
-static void awq__qm_no_norms(awq__qm *m) /* lq starts from the layer's own */
-{
-    float *in = m->lq.vec[AWQ_INPUT_NORM], *post = m->lq.vec[AWQ_POST_NORM];
-    awq_linear keep[AWQ_N_LINEARS];
-    memcpy(keep, m->lq.linear, sizeof keep);
-    m->lq = m->layer;
-    memcpy(m->lq.linear, keep, sizeof keep);
-    m->lq.vec[AWQ_INPUT_NORM] = in;
-    m->lq.vec[AWQ_POST_NORM] = post;
-}
-
 /* load layer l, and the quantized layer's own norms, biases and kept weights beside it */
 static awq_status awq__qm_load_pair(awq_ctx *ctx, awq__qm *m, int l)
 {
-    size_t H = (size_t)m->c->hidden_size, n;
-    int k;
-    AWQ__TRY(awq__qm_load(ctx, m, l));
-    for (k = 0; k < AWQ_N_LINEARS; k++) {
+    awq_linear keep[AWQ_EXPERT_GATE], *expert = m->lq.expert;
+    size_t n;
+    int k, v;
+    AWQ__TRY(awq__qm_load(ctx, m, l, 1));
+    memcpy(keep, m->lq.linear, sizeof keep);
+    m->lq = m->layer;
+    memcpy(m->lq.linear, keep, sizeof keep);
+    m->lq.expert = expert;
+    for (k = 0; k < AWQ_EXPERT_GATE; k++) {
         n = (size_t)m->out[k];
         if (m->bias[k]) {
             if (!(m->bq[k] = (float *)awq__arena_alloc(ctx, &m->norms, n, sizeof(float)))) return AWQ_E_MEMORY;
             memcpy(m->bq[k], m->bias[k], n * sizeof(float));
         }
         n *= (size_t)m->in[k];
-        if (m->kept[k]) {
+        if (m->kept[k] && awq_linear_count(m->c, l, (awq_linear_id)k)) {
             if (!(m->wq[k] = (float *)awq__arena_alloc(ctx, &m->norms, n, sizeof(float)))) return AWQ_E_MEMORY;
             memcpy(m->wq[k], m->wt[k], n * sizeof(float));
         }
     }
-    m->lq.vec[AWQ_INPUT_NORM] = (float *)awq__arena_alloc(ctx, &m->norms, H, sizeof(float));
-    m->lq.vec[AWQ_POST_NORM] = (float *)awq__arena_alloc(ctx, &m->norms, H, sizeof(float));
-    if (!m->lq.vec[AWQ_INPUT_NORM] || !m->lq.vec[AWQ_POST_NORM]) return AWQ_E_MEMORY;
-    awq__qm_no_norms(m);
-    memcpy(m->lq.vec[AWQ_INPUT_NORM], m->layer.vec[AWQ_INPUT_NORM], H * sizeof(float));
-    memcpy(m->lq.vec[AWQ_POST_NORM], m->layer.vec[AWQ_POST_NORM], H * sizeof(float));
+    for (v = 0; v < 4; v++) {
+        int vec = awq__scaled_norms[v];
+        n = (size_t)awq__vector_size(m->c, l, vec) << awq__has_norm_bias(m->c, vec);
+        if (!n) continue;
+        m->lq.vec[vec] = (float *)awq__arena_alloc(ctx, &m->norms, n, sizeof(float));
+        if (!m->lq.vec[vec]) return AWQ_E_MEMORY;
+        memcpy(m->lq.vec[vec], m->layer.vec[vec], n * sizeof(float));
+    }
     return AWQ_OK;
 }
 
 static awq_status awq__qm_best_layer(awq_ctx *ctx, awq__qm *m, int l)
 {
     size_t all = (size_t)(m->tokens * m->c->hidden_size) * sizeof(float);
-    int g;
+    int i, g, v, x;
     AWQ__TRY(awq__qm_load_pair(ctx, m, l));
     memcpy(m->y, m->xq, all);
     if (m->hold_every) {
-        AWQ__TRY(awq__qm_plain(ctx, m));
+        AWQ__TRY(awq__qm_plain(ctx, m, l, 0));
         AWQ__TRY(awq__qm_run_quantized(ctx, m, 1, m->xq, m->held));
     }
-    for (g = 0; g < 4; g++) AWQ__TRY(awq__qm_stage(ctx, m, g));
+    for (i = 0; i < 7; i++) {
+        g = (int)awq__stage_order[i];
+        if (!m->stage[g].n) continue;
+        if (m->stage[g].experts) AWQ__TRY(awq__qm_route(ctx, m));
+        AWQ__TRY(awq__qm_stage(ctx, m, g));
+        for (x = 0; m->stage[g].experts && x < m->c->num_experts; x++)
+            AWQ__TRY(awq__qm_best_expert(ctx, m, l, x));
+    }
+    if (m->layer.experts || m->c->parallel) {
+        AWQ__TRY(awq__qm_advance(ctx, m, &m->layer, m->x));
+        AWQ__TRY(awq__qm_advance(ctx, m, &m->lq, m->xq));
+    }
     if (!awq__all_finite(m->x, m->tokens * m->c->hidden_size))
         return awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d has NaN or Inf on the calibration text",
                          l);
@@ -23429,66 +24473,29 @@ static awq_status awq__qm_best_layer(awq_ctx *ctx, awq__qm *m, int l)
             m->report.fell_back = 1;
             m->fell_back++;
             AWQ__TRY(awq__qm_load_pair(ctx, m, l));
-            AWQ__TRY(awq__qm_plain(ctx, m));
+            AWQ__TRY(awq__qm_plain(ctx, m, l, 1));
             AWQ__TRY(awq__qm_run_quantized(ctx, m, 0, m->y, m->xq));
         }
     }
     if (!awq__all_finite(m->xq, m->tokens * m->c->hidden_size))
         return awq__fail(ctx, AWQ_E_NUMERIC,
                          "the output of layer %d, quantized, has NaN or Inf on the calibration text", l);
-    memcpy(m->layer.vec[AWQ_INPUT_NORM], m->lq.vec[AWQ_INPUT_NORM], (size_t)m->c->hidden_size * sizeof(float));
-    memcpy(m->layer.vec[AWQ_POST_NORM], m->lq.vec[AWQ_POST_NORM], (size_t)m->c->hidden_size * sizeof(float));
+    for (v = 0; v < 4; v++) {
+        int vec = awq__scaled_norms[v];
+        size_t n = (size_t)awq__vector_size(m->c, l, vec) << awq__has_norm_bias(m->c, vec);
+        if (n) memcpy(m->layer.vec[vec], m->lq.vec[vec], n * sizeof(float));
+    }
     return AWQ_OK;
 }
 
 static awq_status awq__qm_layer(awq_ctx *ctx, awq__qm *m, int l)
 {
     int g, k;
-    for (g = 0; g < 4; g++)
+    for (g = 0; g < AWQ_N_GROUPS; g++)
         for (k = 0; k <= AWQ_SCALE_GRID; k++) m->report.losses[g][k] = NAN;
     m->report.error = m->report.rtn_error = -1;
     if (m->d->method == AWQ_METHOD_BEST) return awq__qm_best_layer(ctx, m, l);
-    AWQ__TRY(awq__qm_load(ctx, m, l));
-    if (m->d->method == AWQ_METHOD_AWQ) {
-        AWQ__TRY(awq__qm_listen(ctx, m, l));
-        for (g = 0; g < 4; g++) {
-            int all_kept = 1;
-            for (k = 0; k < awq__group[g].n; k++) all_kept &= m->kept[awq__group[g].id[k]];
-            if (all_kept || (g == 1 && m->out[AWQ_V_PROJ] != m->width[AWQ__IN_O])) continue;
-            AWQ__TRY(g == 0 || g == 2 ? awq__qm_search_module(ctx, m, g) : awq__qm_search_linear(ctx, m, g));
-        }
-        for (g = 0; g < 4; g++) awq__qm_apply(m, g);
-    }
-    for (k = 0; k < AWQ_N_LINEARS; k++) {
-        if (m->kept[k]) continue;
-        if (m->d->method == AWQ_METHOD_AWQ && !m->d->no_clip && k != AWQ_Q_PROJ && k != AWQ_K_PROJ)
-            AWQ__TRY(awq__qm_clip(ctx, m, k));
-        AWQ__TRY(awq__qm_qweight(ctx, m, k, &m->q[k]));
-        AWQ__TRY(awq__qm_round_plain(ctx, m, k, m->wt[k], &m->q[k]));
-    }
-    return AWQ_OK;
-}
-
-static awq_status awq__qm_write(awq_ctx *ctx, awq__qm *m, int l)
-{
-    const awq_family *f = m->c->family;
-    char name[256];
-    int k;
-    for (k = AWQ_INPUT_NORM; k <= AWQ_POST_NORM; k++)
-        AWQ__TRY(awq__export_named(ctx, &m->e, awq__ck_name(name, m->c, f->vector[k], l, 0, ""),
-                                   m->layer.vec[k], m->width[0]));
-    for (k = 0; k < AWQ_N_LINEARS; k++) {
-        const awq__out_linear *o = &m->e.linear[awq__linear_slot(m->c, l, k, 0)];
-        if (m->kept[k])
-            AWQ__TRY(awq__export_float(ctx, &m->e, o->first, 0, m->wq[k], m->out[k] * m->in[k]));
-        else AWQ__TRY(awq__export_linear(ctx, &m->e, o, &m->q[k]));
-        if (m->bq[k]) {
-            awq_linear_info info;
-            AWQ__TRY(awq_checkpoint_linear(ctx, m->ck, l, (awq_linear_id)k, &info));
-            AWQ__TRY(awq__export_named(ctx, &m->e, info.bias->name, m->bq[k], m->out[k]));
-        }
-    }
-    return AWQ_OK;
+    return m->d->method == AWQ_METHOD_AWQ ? awq__qm_awq_layer(ctx, m, l) : awq__qm_rtn_layer(ctx, m, l);
 }
 
 /* --- journal: line 1 says which run this is, then one line per finished layer (its part of the report) */
@@ -23501,9 +24508,9 @@ static void awq__qm_head_line(awq_ctx *ctx, awq__qm *m, awq__text *t)
     if (m->cal) h = awq__fnv(h, m->cal->ids, (size_t)m->tokens * sizeof *m->cal->ids);
     if (m->cal && m->cal->counted) h = awq__fnv(h, m->cal->counted, (size_t)m->tokens);
     for (i = 0; i < d->n_keep; i++) h = awq__fnv(h, d->keep[i], strlen(d->keep[i]) + 1);
-    awq__textf(ctx, t, "{\"run\": \"%s %d %d %d %lld %d %d %llu %016llx\"}\n", AWQ_VERSION, (int)d->method,
+    awq__textf(ctx, t, "{\"run\": \"%s %d %d %d %lld %d %d %d %llu %016llx\"}\n", AWQ_VERSION, (int)d->method,
                m->sd.bits, m->sd.symmetric, (long long)m->sd.group_size, (int)d->layout, d->no_clip,
-               (unsigned long long)d->shard_bytes, (unsigned long long)h);
+               d->scaled != 0, (unsigned long long)d->shard_bytes, (unsigned long long)h);
 }
 
 static awq_status awq__qm_journal_path(awq_ctx *ctx, awq__qm *m, char **path)
@@ -23540,6 +24547,10 @@ static awq_status awq__qm_journal_open(awq_ctx *ctx, awq__qm *m)
         if (!st) {
             const char *p = data;
             while ((p = strstr(p, "\"fell_back\": true")) != NULL) p++, m->fell_back++;
+            for (p = data; (p = strstr(p, "\"experts_few\": ")) != NULL; p++)
+                m->experts_few += (int)strtol(p + 15, NULL, 10);
+            for (p = data; (p = strstr(p, "\"experts_unused\": ")) != NULL; p++)
+                m->experts_unused += (int)strtol(p + 18, NULL, 10);
             for (i = m->journal.len; i < n; i++) m->done += data[i] == '\n';
             awq__text_add(ctx, &m->journal, data + m->journal.len, n - m->journal.len);
         }
@@ -23557,20 +24568,23 @@ static void awq__text_number(awq_ctx *ctx, awq__text *t, const char *key, double
 
 static void awq__qm_layer_line(awq_ctx *ctx, awq__qm *m)
 {
-    static const char *const names[4] = {"qkv", "o", "gate_up", "down"};
+    static const char *const names[AWQ_N_GROUPS] = {"qkv", "o", "gate_up", "down", "q_b", "kv_b", "shared_down",
+                                                    "expert_down"};
     const awq_layer_report *r = &m->report;
     awq__text *t = &m->journal;
     int g, first = 1;
     awq__textf(ctx, t, "{\"layer\": %d, ", r->layer);
     awq__text_number(ctx, t, "error", r->error < 0 ? NAN : r->error, ", ");
     awq__text_number(ctx, t, "rtn_error", r->rtn_error < 0 ? NAN : r->rtn_error, ", ");
-    awq__textf(ctx, t, "\"fell_back\": %s, \"seconds\": %.2f, \"groups\": [", r->fell_back ? "true" : "false",
-               r->seconds);
-    for (g = 0; g < 4; g++) {
+    awq__textf(ctx, t, "\"fell_back\": %s, \"seconds\": %.2f, ", r->fell_back ? "true" : "false", r->seconds);
+    if (m->layer.experts && m->cal)
+        awq__textf(ctx, t, "\"experts_few\": %d, \"experts_unused\": %d, ", r->experts_few, r->experts_unused);
+    awq__text_str(ctx, t, "\"groups\": [");
+    for (g = 0; g < AWQ_N_GROUPS; g++) {
         float lo = 3e38f, hi = 0;
         int64_t i;
         if (!r->scales[g]) continue;
-        for (i = 0; i < m->width[awq__group_input[g]]; i++) {
+        for (i = 0; i < m->stage[g].width * (g == AWQ_GROUP_EXPERT_DOWN ? m->c->num_experts : 1); i++) {
             lo = AWQ__MIN(lo, r->scales[g][i]);
             hi = AWQ__MAX(hi, r->scales[g][i]);
         }
@@ -23584,25 +24598,29 @@ static void awq__qm_layer_line(awq_ctx *ctx, awq__qm *m)
     awq__text_str(ctx, t, "]}\n");
 }
 
-/* a vector as the unfinished run wrote it */
-static awq_status awq__qm_reread(awq_ctx *ctx, awq__qm *m, const char *name, float *out, int64_t n)
+/* n numbers at element `first` of tensor i of the plan, as the unfinished run wrote them */
+static awq_status awq__qm_reread(awq_ctx *ctx, awq__qm *m, int64_t i, int64_t first, float *out, int64_t n)
 {
-    int64_t i = awq_writer_find(m->e.writer, name), k;
-    uint16_t *h = AWQ__NEW_RAW(ctx, uint16_t, n);
-    awq_status st = h ? awq_writer_read(ctx, m->e.writer, i, 0, h, (size_t)n * 2) : AWQ_E_MEMORY;
-    for (k = 0; !st && k < n; k++) out[k] = awq__f16_float(h[k]);
-    awq__free(ctx, h);
+    awq_dtype type = m->e.plan[i].dtype;
+    size_t es = awq_dtype_size(type);
+    void *p = awq__alloc_raw(ctx, (size_t)n, es);
+    awq_status st = p ? awq_writer_read(ctx, m->e.writer, i, (uint64_t)first * es, p, (size_t)n * es)
+                      : AWQ_E_MEMORY;
+    if (!st) st = awq_to_float(ctx, type, p, n, out);
+    awq__free(ctx, p);
     return st;
 }
 
-/* linear id of a finished layer into m->q, or its dense weights into m->wq */
-static awq_status awq__qm_reread_linear(awq_ctx *ctx, awq__qm *m, int l, int id)
+/* rows from .. of a packed matrix that the unfinished run wrote, into m->q[id] */
+static awq_status awq__qm_reread_packed(awq_ctx *ctx, awq__qm *m, const awq__out_linear *o, int64_t from,
+                                        int id)
 {
-    awq__out_linear *o = &m->e.linear[awq__linear_slot(m->c, l, id, 0)];
     awq_packed p = o->p;
+    awq_qweight all;
     awq_status st = AWQ_OK;
+    int64_t in = m->in[id], ng;
     int i;
-    if (!o->packed) return awq__qm_reread(ctx, m, m->e.plan[o->first].name, m->wq[id], m->out[id] * m->in[id]);
+    memset(&all, 0, sizeof all);
     for (i = 0; i < p.n_tensors; i++) p.tensor[i].data = NULL;
     for (i = 0; !st && i < p.n_tensors; i++) {
         p.tensor[i].data = awq__alloc(ctx, p.tensor[i].bytes, 1);
@@ -23610,20 +24628,62 @@ static awq_status awq__qm_reread_linear(awq_ctx *ctx, awq__qm *m, int l, int id)
                  ? awq_writer_read(ctx, m->e.writer, o->first + i, 0, p.tensor[i].data, p.tensor[i].bytes)
                  : AWQ_E_MEMORY;
     }
-    if (!st) st = awq__qm_qweight(ctx, m, id, &m->q[id]);
-    if (!st) st = awq_unpack(ctx, &p, &m->q[id]);
+    if (!st)
+        st = awq_qweight_alloc(ctx, p.out_features, in, m->sd.bits, m->sd.group_size, m->sd.symmetric, &all);
+    if (!st) st = awq_unpack(ctx, &p, &all);
+    if (!st) st = awq__qm_qweight(ctx, m, id);
+    if (!st) {
+        ng = in / all.group_size;
+        memcpy(m->q[id].codes, all.codes + from * in, (size_t)(m->out[id] * in));
+        memcpy(m->q[id].zeros, all.zeros + from * ng, (size_t)(m->out[id] * ng));
+        memcpy(m->q[id].scales, all.scales + from * ng, (size_t)(m->out[id] * ng) * sizeof *all.scales);
+    }
+    awq_qweight_free(ctx, &all);
     for (i = 0; i < p.n_tensors; i++) awq__free(ctx, p.tensor[i].data);
     return st;
+}
+
+/* linear id of a finished layer (of an expert: of the one at work) into the quantized layer */
+static awq_status awq__qm_reread_linear(awq_ctx *ctx, awq__qm *m, int l, int id)
+{
+    int x = id >= AWQ_EXPERT_GATE ? m->expert : 0, split = !m->kept[id] && awq__is_stacked(m->c, id);
+    const awq__out_linear *o = &m->e.linear[awq__linear_slot(m->c, l, id, x)];
+    int64_t in = m->in[id], r, i, base, rows;
+    awq_linear_info info;
+    float *all;
+    awq_status st;
+    AWQ__TRY(awq_checkpoint_expert(ctx, m->ck, l, (awq_linear_id)id, x, &info));
+    rows = awq__ck_rows(m->c, l, id, x, &info);
+    AWQ__TRY(awq_checkpoint_expert(ctx, m->ck, l, (awq_linear_id)id, x, &info));
+    base = awq__is_stacked(m->c, id) && !split ? x * rows : 0;
+    if (o->bias >= 0) {
+        all = AWQ__NEW_RAW(ctx, float, rows);
+        st = all ? awq__qm_reread(ctx, m, o->bias, base, all, split ? m->out[id] : rows) : AWQ_E_MEMORY;
+        for (r = 0; !st && r < m->out[id]; r++)
+            m->bq[id][r] = all[split ? r : info.bias_first - base + r * info.bias_step];
+        awq__free(ctx, all);
+        if (st) return st;
+    }
+    if (!m->kept[id]) {
+        AWQ__TRY(awq__qm_reread_packed(ctx, m, o, split ? 0 : info.first_row, id));
+        return awq__qm_use(ctx, m, id);
+    }
+    all = AWQ__NEW_RAW(ctx, float, rows * in);
+    st = all ? awq__qm_reread(ctx, m, o->first, base * in, all, rows * in) : AWQ_E_MEMORY;
+    for (r = 0; !st && r < m->out[id]; r++)
+        for (i = 0; i < in; i++)
+            m->wq[id][r * in + i] = all[info.first - base * in + r * info.row_step + i * info.col_step];
+    awq__free(ctx, all);
+    return st ? st : awq__qm_use(ctx, m, id);
 }
 
 /* layers that are done already: only the activations are needed */
 static awq_status awq__qm_skip(awq_ctx *ctx, awq__qm *m, int l)
 {
-    const awq_family *f = m->c->family;
-    int64_t b, H = m->c->hidden_size;
+    int64_t b, H = m->c->hidden_size, i;
     float *to = m->d->method == AWQ_METHOD_BEST ? m->x : m->y;
     char name[256];
-    int k;
+    int k, v, part, x;
     if (m->d->method == AWQ_METHOD_RTN) return AWQ_OK;
     AWQ__TRY(awq__qm_load_pair(ctx, m, l));
     for (b = 0; b < m->cal->n_blocks; b++) {
@@ -23633,14 +24693,21 @@ static awq_status awq__qm_skip(awq_ctx *ctx, awq__qm *m, int l)
         memcpy(to + at * H, m->w.x, (size_t)(n * H) * sizeof(float));
     }
     if (m->d->method != AWQ_METHOD_BEST) return AWQ_OK;
-    for (k = AWQ_INPUT_NORM; k <= AWQ_POST_NORM; k++)
-        AWQ__TRY(awq__qm_reread(ctx, m, awq__ck_name(name, m->c, f->vector[k], l, 0, ""), m->lq.vec[k], H));
-    for (k = 0; k < AWQ_N_LINEARS; k++) {
-        awq_linear_info info;
-        AWQ__TRY(awq_checkpoint_linear(ctx, m->ck, l, (awq_linear_id)k, &info));
-        if (info.bias) AWQ__TRY(awq__qm_reread(ctx, m, info.bias->name, m->bq[k], m->out[k]));
-        AWQ__TRY(awq__qm_reread_linear(ctx, m, l, k));
-        AWQ__TRY(awq__qm_use(ctx, m, (awq_linear_id)k));
+    for (v = 0; v < 4; v++) {
+        int vec = awq__scaled_norms[v];
+        int64_t n = awq__vector_size(m->c, l, vec);
+        float *norm = m->lq.vec[vec];
+        for (part = 0; n && part <= awq__has_norm_bias(m->c, vec); part++) {
+            i = awq_writer_find(m->e.writer, awq__qm_norm_name(m, l, vec, part, name));
+            AWQ__TRY(awq__qm_reread(ctx, m, i, 0, norm + part * n, n));
+        }
+        for (i = 0; m->c->family->norm == AWQ_NORM_RMS_PLUS_1 && i < n; i++) norm[i] = 1.0f + norm[i];
+    }
+    for (k = 0; k < AWQ_EXPERT_GATE; k++)
+        if (awq_linear_count(m->c, l, (awq_linear_id)k)) AWQ__TRY(awq__qm_reread_linear(ctx, m, l, k));
+    for (x = 0; x < awq_linear_count(m->c, l, AWQ_EXPERT_GATE); x++) {
+        AWQ__TRY(awq__qm_load_expert(ctx, m, l, x));
+        for (k = AWQ_EXPERT_GATE; k < AWQ_N_LINEAR_IDS; k++) AWQ__TRY(awq__qm_reread_linear(ctx, m, l, k));
     }
     return awq__qm_run_quantized(ctx, m, 0, m->xq, m->xq);
 }
@@ -23648,10 +24715,13 @@ static awq_status awq__qm_skip(awq_ctx *ctx, awq__qm *m, int l)
 static awq_status awq__qm_embed(awq_ctx *ctx, awq__qm *m)
 {
     awq_tensors *ts = awq_checkpoint_tensors(m->ck);
-    const awq_tensor *t = awq_tensors_find(ts, m->c->family->embed);
+    char name[256];
+    const awq_tensor *t = awq_tensors_find(ts, awq__ck_name(name, m->c, m->c->family->embed, 0, 0, ""));
     int64_t i, H = m->c->hidden_size;
+    float scale = (float)m->c->embedding_scale;
     for (i = 0; i < m->tokens; i++)
         AWQ__TRY(awq_tensors_read_float(ctx, ts, t, m->cal->ids[i] * H, H, m->x + i * H));
+    for (i = 0; i < m->tokens * H; i++) m->x[i] = m->x[i] * scale;
     if (m->xq) memcpy(m->xq, m->x, (size_t)(m->tokens * H) * sizeof *m->x);
     return AWQ_OK;
 }
@@ -23665,9 +24735,13 @@ static awq_status awq__qm_report(awq_ctx *ctx, awq__qm *m, const char *folder, c
     awq_status st;
     awq__textf(
         ctx, &t,
-        "{\n\"version\": \"%s\", \"method\": \"%s\", \"bits\": %d, \"group_size\": %lld, \"symmetric\": %s,\n",
+        "{\n\"version\": \"%s\", \"method\": \"%s\", \"bits\": %d, \"group_size\": %lld, \"symmetric\": %s, "
+        "\"scaled_only\": %s,\n",
         AWQ_VERSION, methods[m->d->method], m->sd.bits, (long long)m->sd.group_size,
-        m->sd.symmetric ? "true" : "false");
+        m->sd.symmetric ? "true" : "false", m->d->scaled ? "true" : "false");
+    if (m->c->num_experts)
+        awq__textf(ctx, &t, "\"experts_few\": %d, \"experts_unused\": %d,\n", m->experts_few,
+                   m->experts_unused);
     awq__textf(ctx, &t,
                "\"calibration_tokens\": %lld, \"calibration_blocks\": %lld, \"seconds\": %.2f, "
                "\"peak_bytes\": %llu,\n",
@@ -23708,6 +24782,12 @@ static awq_status awq__qm_run(awq_ctx *ctx, awq__qm *m, double began)
             m->report.layer = l;
             AWQ__TRY(awq__qm_layer(ctx, m, l));
             AWQ__TRY(awq__qm_write(ctx, m, l));
+            m->experts_few += m->report.experts_few;
+            m->experts_unused += m->report.experts_unused;
+            if (m->report.experts_few)
+                awq__log(ctx, AWQ_LOG_INFO, "layer %d: %d of %d experts saw fewer tokens than they have "
+                         "inputs, %d of them none", l, m->report.experts_few, m->c->num_experts,
+                         m->report.experts_unused);
             m->report.seconds = awq__now() - t0;
             if (m->d->on_layer) m->d->on_layer(m->d->user, &m->report);
             AWQ__TRY(awq_writer_sync(ctx, m->e.writer));
@@ -23789,9 +24869,8 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
     awq_quantize_result r;
     double began = awq__now();
     size_t peak = ctx->memory_peak, base = ctx->memory_used;
-    const awq_family *f;
     awq_status st = awq__qm_open(ctx, d, &m);
-    int l, k, finished = 0;
+    int l, v, part, finished = 0;
     memset(&r, 0, sizeof r);
     ctx->memory_peak = ctx->memory_used;
     if (!st) {
@@ -23807,13 +24886,14 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
     if (!st) {
         memset(&ed, 0, sizeof ed);
         ed.target = d->target;
-        ed.layout = d->layout ? d->layout : AWQ_LAYOUT_GEMM;
-        ed.dense = AWQ_F16;
+        ed.layout = d->scaled ? AWQ_LAYOUT_NONE : d->layout ? d->layout : AWQ_LAYOUT_GEMM;
+        ed.dense = d->scaled && m.c->dtype == AWQ_F32 ? AWQ_F32 : AWQ_F16;
         ed.bits = m.sd.bits;
         ed.symmetric = m.sd.symmetric;
         ed.group_size = m.sd.group_size;
         ed.keep = d->keep;
         ed.n_keep = d->n_keep;
+        ed.skip = m.skip;
         ed.resume = d->resume;
         ed.shard_bytes = d->shard_bytes;
         st = awq__export_open(ctx, m.ck, &ed, &m.e);
@@ -23822,11 +24902,13 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
     if (!st) {
         char name[256];
         awq_tensors *ts = awq_checkpoint_tensors(m.ck);
-        f = m.c->family;
-        /* the norms that take the scales are written per layer */
+        /* the norms that can take scales are written per layer */
         for (l = 0; l < m.c->num_hidden_layers; l++)
-            for (k = AWQ_INPUT_NORM; k <= AWQ_POST_NORM; k++)
-                awq__consume(&m.e, awq_tensors_find(ts, awq__ck_name(name, m.c, f->vector[k], l, 0, "")));
+            for (v = 0; v < 4; v++)
+                for (part = 0; part <= awq__has_norm_bias(m.c, awq__scaled_norms[v]); part++)
+                    if (awq__vector_size(m.c, l, awq__scaled_norms[v]))
+                        awq__consume(&m.e, awq_tensors_find(ts, awq__qm_norm_name(&m, l, awq__scaled_norms[v],
+                                                                                  part, name)));
         st = awq__qm_run(ctx, &m, began);
         finished = !st && (d->max_layers <= 0 || d->max_layers >= m.c->num_hidden_layers);
     }
@@ -23834,6 +24916,8 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
     r.fell_back = m.fell_back;
     r.group_size = m.sd.group_size;
     r.calibration_tokens = m.tokens;
+    r.experts_few = m.experts_few;
+    r.experts_unused = m.experts_unused;
     awq__free(ctx, m.x);
     awq__free(ctx, m.y);
     awq__free(ctx, m.xn);

@@ -122,13 +122,23 @@ AWQ__UNUSED static awq_file_system fail_file_system(fail_files *f)
     return fs;
 }
 
-/* a model that says the same alone and among others */
-AWQ__UNUSED static awq_status load_deterministic(awq_ctx *ctx, const char *folder, awq_model **m)
+AWQ__UNUSED static awq_status load_mode(awq_ctx *ctx, const char *folder, awq_mode mode, awq_model **m)
 {
     awq_model_desc d;
     memset(&d, 0, sizeof d);
-    d.mode = AWQ_MODE_DETERMINISTIC;
+    d.mode = mode;
     return awq_model_load(ctx, folder, &d, m);
+}
+
+AWQ__UNUSED static awq_status load_exact(awq_ctx *ctx, const char *folder, awq_model **m)
+{
+    return load_mode(ctx, folder, AWQ_MODE_EXACT, m);
+}
+
+/* a model that says the same alone and among others */
+AWQ__UNUSED static awq_status load_deterministic(awq_ctx *ctx, const char *folder, awq_model **m)
+{
+    return load_mode(ctx, folder, AWQ_MODE_DETERMINISTIC, m);
 }
 
 /* a session with a runner of its own */

@@ -142,7 +142,7 @@ static double ppl(awq_ctx *ctx, const char *folder, const char *ids_path, int64_
     memset(&c, 0, sizeof c);
     memset(&d, 0, sizeof d);
     r.ppl = 0;
-    if (load_deterministic(ctx, folder, &m) == AWQ_OK && load_calibration(ctx, ids_path, &c)) {
+    if (load_exact(ctx, folder, &m) == AWQ_OK && load_calibration(ctx, ids_path, &c)) {
         d.ids = c.ids;
         d.n_ids = c.start[c.n_blocks];
         d.window = window;
@@ -303,7 +303,7 @@ static void test_clips(void)
         awq__kv kv;
         int64_t b, stride, seen = 0;
         memset(&cal, 0, sizeof cal);
-        CHECK(load_deterministic(&ctx, path, &mod) == AWQ_OK);
+        CHECK(load_exact(&ctx, path, &mod) == AWQ_OK);
         snprintf(path, sizeof path, "%s/golden/dumps/n24/stories260K-gqa-hf-g32-fp32/calib_ids.json", root);
         CHECK(load_calibration(&ctx, path, &cal));
         CHECK(!awq__work_alloc(&ctx, &mod->config, 512, &work) && !awq__kv_alloc(&ctx, &mod->config, 1, 512, &kv));

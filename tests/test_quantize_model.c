@@ -181,7 +181,7 @@ static void logits(const char *folder, float *out)
     awq_model *m = NULL;
     awq_session *s = NULL;
     memset(&ctx, 0, sizeof ctx);
-    CHECK_MSG(awq_model_load(&ctx, folder, NULL, &m) == AWQ_OK && open_session(&ctx, m, 8, &s) == AWQ_OK
+    CHECK_MSG(load_exact(&ctx, folder, &m) == AWQ_OK && open_session(&ctx, m, 8, &s) == AWQ_OK
               && awq_session_feed(&ctx, s, ids, 8, NULL, out) == AWQ_OK, "%s", ctx.err.text);
     close_session(&ctx, s);
     awq_model_free(&ctx, m);
@@ -442,7 +442,7 @@ static void test_numbers(void)
         if (cases[i].value >= 0 || cases[i].value == SIX) /* a weight, not what came of it */
             CHECK_MSG(strstr(q.ctx.err.text, cases[i].tensor), "%s: %s", cases[i].tensor, q.ctx.err.text);
         CHECK(!exists(q.d.target, ""));
-        if (strstr(cases[i].tensor, "layers.0")) CHECK(!exists(q.d.target, ".partial"));
+        if (strstr(cases[i].tensor, "layers.0")) CHECK_MSG(!exists(q.d.target, ".partial"), "%d", (int)i);
         free(x->data);
         *x = old;
     }
@@ -468,6 +468,81 @@ static void test_tiny_scales(void)
     GO(q);
     check_output(q.d.source, q.d.target, &q, AWQ_LAYOUT_GEMM, 4);
     tiny_free(&t);
+}
+
+/* families as files of our own: two layers of tiny_llama with other tensors */
+typedef struct own_tensor {
+    const char *name;
+    int out, in; /* in 0: a vector */
+} own_tensor;
+
+static void own_family(tiny *t, const char *type, const own_tensor *x)
+{
+    int l, i, k, experts = 0;
+    tiny_llama(t);
+    tiny_set(t, "num_hidden_layers", "2");
+    tiny_set(t, "model_type", type);
+    tiny_file(t, "m/generation_config.json", "{\"eos_token_id\": 2}");
+    for (i = t->n - 1; i >= 0; i--)
+        if (strstr(t->t[i].name, "layers.0")) tiny_remove(t, t->t[i].name);
+    for (l = 0; l < 2; l++)
+        for (i = 0; x[i].name; i++)
+            for (k = 0; k == 0 || (experts && k < 4); k++) {
+                char name[128];
+                tiny_tensor *to;
+                size_t e;
+                experts = strstr(x[i].name, "%d") != NULL;
+                snprintf(name, sizeof name, "model.layers.%d.", l);
+                snprintf(name + strlen(name), sizeof name - strlen(name), x[i].name, k);
+                to = tiny_add(t, name, AWQ_F16, x[i].in ? 2 : 1, x[i].out, x[i].in);
+                randomize(to, (uint64_t)(l * 100 + i * 7 + k + 1));
+                for (e = 0; !x[i].in && e < to->bytes / 2; e++) { /* norms: around one, some of them small */
+                    uint16_t *h = (uint16_t *)to->data + e;
+                    *h = awq__float_f16(awq__f16_float(*h) + (e % 9 == 8 ? 0.55f : 1.0f));
+                }
+            }
+    for (i = 0; i < (int)tiny_find(t, "model.norm.weight")->bytes / 2; i++)
+        ((uint16_t *)tiny_find(t, "model.norm.weight")->data)[i] = awq__float_f16(1);
+}
+
+#define OWN_QKVO {"self_attn.q_proj.weight", 64, 64}, {"self_attn.k_proj.weight", 32, 64}, \
+    {"self_attn.v_proj.weight", 32, 64}, {"self_attn.o_proj.weight", 64, 64}
+#define OWN_MLP {"mlp.gate_proj.weight", 128, 64}, {"mlp.up_proj.weight", 128, 64}, \
+    {"mlp.down_proj.weight", 64, 128}
+static const own_tensor own_mixtral[] = {
+    OWN_QKVO, {"input_layernorm.weight", 64, 0}, {"post_attention_layernorm.weight", 64, 0},
+    {"block_sparse_moe.gate.weight", 4, 64}, {"block_sparse_moe.experts.%d.w1.weight", 128, 64},
+    {"block_sparse_moe.experts.%d.w3.weight", 128, 64}, {"block_sparse_moe.experts.%d.w2.weight", 64, 128},
+    {NULL, 0, 0}};
+static const own_tensor own_phi3[] = {
+    {"self_attn.qkv_proj.weight", 128, 64}, {"self_attn.o_proj.weight", 64, 64},
+    {"input_layernorm.weight", 64, 0}, {"post_attention_layernorm.weight", 64, 0},
+    {"mlp.gate_up_proj.weight", 256, 64}, {"mlp.down_proj.weight", 64, 128}, {NULL, 0, 0}};
+static const own_tensor own_olmo2[] = {
+    OWN_QKVO, OWN_MLP, {"post_attention_layernorm.weight", 64, 0}, {"post_feedforward_layernorm.weight", 64, 0},
+    {"self_attn.q_norm.weight", 64, 0}, {"self_attn.k_norm.weight", 32, 0}, {NULL, 0, 0}};
+static const own_tensor own_gemma2[] = {
+    OWN_QKVO, OWN_MLP, {"input_layernorm.weight", 64, 0}, {"post_attention_layernorm.weight", 64, 0},
+    {"pre_feedforward_layernorm.weight", 64, 0}, {"post_feedforward_layernorm.weight", 64, 0}, {NULL, 0, 0}};
+static const own_tensor own_starcoder2[] = {
+    OWN_QKVO, {"input_layernorm.weight", 64, 0}, {"post_attention_layernorm.weight", 64, 0},
+    {"input_layernorm.bias", 64, 0}, {"post_attention_layernorm.bias", 64, 0}, {"mlp.c_fc.weight", 128, 64},
+    {"mlp.c_proj.weight", 64, 128}, {NULL, 0, 0}};
+
+static const char *save_own(int k, tiny *t)
+{
+    static const own_tensor *const tensors[] = {own_mixtral, own_phi3, own_olmo2, own_gemma2, own_starcoder2};
+    static const char *const types[] = {"\"mixtral\"", "\"phi3\"", "\"olmo2\"", "\"gemma2\"", "\"starcoder2\""};
+    static const char *const names[] = {"own_mixtral", "own_phi3", "own_olmo2", "own_gemma2", "own_starcoder2"};
+    own_family(t, types[k], tensors[k]);
+    if (k == 0) tiny_set(t, "num_local_experts", "4");
+    if (k == 3) tiny_set(t, "head_dim", "32"), tiny_set(t, "hidden_act", NULL);
+    if (k == 4) {
+        tiny_set(t, "use_bias", "false");
+        tiny_set(t, "hidden_act", "\"gelu_pytorch_tanh\"");
+        randomize(tiny_add(t, "model.norm.bias", AWQ_F16, 1, 64, 0), 3);
+    }
+    return save(t, names[k]);
 }
 
 /* --- what stops a run: a file system that runs full, fails or kills the process at the k-th operation */
@@ -527,8 +602,8 @@ static void on_disk(awq_ctx *ctx, disk *d, int64_t room, long fail_at, long kill
 #define ROOMY ((int64_t)1 << 40)
 
 /* What is stopped and resumed below, of a model with biases: best in two files, awq, best with some linears
-   kept, a conversion. */
-enum { N_JOBS = 4, CONVERT = 3 };
+   kept, a conversion; best with experts; awq with linears that are rows of one matrix. */
+enum { N_JOBS = 6, CONVERT = 3, EXPERTS = 4, FUSED = 5 };
 static const char *const jobs_keep[] = {"k_proj", "0.mlp.gate_proj", "1.mlp.up_proj", "down_proj"};
 
 typedef struct job {
@@ -538,7 +613,7 @@ typedef struct job {
 
 static awq_status job_run(awq_ctx *ctx, const job *j, int resume)
 {
-    run q = prepare(j->source, j->target, j->k == 1 ? AWQ_METHOD_AWQ : AWQ_METHOD_BEST);
+    run q = prepare(j->source, j->target, j->k == 1 || j->k == FUSED ? AWQ_METHOD_AWQ : AWQ_METHOD_BEST);
     if (j->k == CONVERT) {
         awq_convert_desc cv = {NULL, NULL, AWQ_LAYOUT_COMPRESSED_TENSORS, AWQ_DTYPE_NONE, 0};
         cv.source = j->source;
@@ -562,7 +637,13 @@ static disk job_begin(job *j, int k)
     memset(&ctx, 0, sizeof ctx);
     on_disk(&ctx, &d, ROOMY, -1, -1);
     j->k = k;
-    j->source = save_small(1);
+    if (k >= EXPERTS) {
+        tiny t;
+        j->source = save_own(k == FUSED, &t);
+        tiny_free(&t);
+    } else {
+        j->source = save_small(1);
+    }
     if (k == CONVERT) {
         run q = prepare(j->source, fresh("to_convert"), AWQ_METHOD_RTN);
         GO(q);
@@ -798,7 +879,7 @@ static void test_refusals(void)
         {source, target, "gemm", AWQ_E_UNSUPPORTED, AWQ_METHOD_BEST, &text, 3, 32, AWQ_LAYOUT_GEMM},
         {source, target, "group size 24", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 4, 24, AWQ_LAYOUT_GEMM},
         {source, target, "group size 8", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 4, 8, AWQ_LAYOUT_GEMM},
-        {source, target, "64 in_features", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 4, 128, AWQ_LAYOUT_GEMM},
+        {source, target, "64 in_features", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 4, 256, AWQ_LAYOUT_GEMM},
         {source, target, "symmetric", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 4, 32, AWQ_LAYOUT_MARLIN},
         {source, target, "exllama", AWQ_E_UNSUPPORTED, AWQ_METHOD_BEST, &text, 4, 32, AWQ_LAYOUT_EXLLAMA},
         {source, target, "needs calibration", AWQ_E_ARG, AWQ_METHOD_AWQ, NULL, 4, 32, AWQ_LAYOUT_GEMM},
@@ -921,6 +1002,585 @@ static void test_convert(void)
     CHECK(!exists(cv.target, "") && !exists(cv.target, ".partial") && ctx.memory_used == 0);
 }
 
+/* --- families */
+enum { F_VOCAB = 320, F_BLOCKS = 9, F_LENGTH = 20, F_TOKENS = 40 };
+static int32_t f_ids[F_BLOCKS * F_LENGTH];
+static int64_t f_start[F_BLOCKS + 1];
+static awq_calibration f_text; /* filled by main */
+
+/* logits of every position of a text [n, vocab]; what a family's last token does is only one of them */
+static void text_logits(const char *folder, const int32_t *ids, int n, int vocab, float *out)
+{
+    awq_ctx ctx;
+    awq_model *m = NULL;
+    awq__work w;
+    awq__kv kv;
+    memset(&ctx, 0, sizeof ctx);
+    memset(&w, 0, sizeof w);
+    memset(&kv, 0, sizeof kv);
+    memset(out, 0, (size_t)(n * vocab) * sizeof *out);
+    CHECK_MSG(load_exact(&ctx, folder, &m) == AWQ_OK, "%s", ctx.err.text);
+    if (!m) return;
+    CHECK(m->config.vocab_size == vocab);
+    CHECK(!awq__work_alloc(&ctx, &m->config, n, &w)
+          && !awq__kv_alloc(&ctx, &m->config, m->config.num_hidden_layers, n, &kv)
+          && !awq__embed(&ctx, m, ids, n, w.x));
+    kv.length = awq__rope_length(&m->config, 0, n, 1);
+    awq__rows_of(&m->config, &w, &kv, 0, n);
+    CHECK_MSG(!awq__forward(&ctx, m, &w, n, NULL, NULL) && !awq__head_rows(&ctx, m, &w, w.xn, n, out), "%s",
+              ctx.err.text);
+    awq__work_free(&ctx, &w);
+    awq__kv_free(&ctx, &kv);
+    awq_model_free(&ctx, m);
+    CHECK(ctx.memory_used == 0);
+}
+
+static double worst(const float *a, const float *b, int n)
+{
+    double most = 0;
+    int i;
+    for (i = 0; i < n; i++) most = AWQ__MAX(most, fabs((double)a[i] - b[i]));
+    return most;
+}
+
+/* root mean square of a - b by that of a */
+static double distance(const float *a, const float *b, int n)
+{
+    double d = 0, size = 0;
+    int i;
+    for (i = 0; i < n; i++) d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]), size += (double)a[i] * a[i];
+    return sqrt(d / size);
+}
+
+/* a copy of a checkpoint with all weights in FP32 */
+static const char *in_fp32(const char *source, const char *name)
+{
+    const char *to = fresh(name);
+    awq_ctx ctx;
+    awq_tensors *ts = NULL;
+    awq_writer *w = NULL;
+    static awq_tensor list[400];
+    awq__json j;
+    awq__text t = {NULL, 0, 0, 0};
+    char path[300];
+    uint32_t i;
+    int64_t k, n;
+    memset(&ctx, 0, sizeof ctx);
+    CHECK(awq__os_make_folder(NULL, to) == 0);
+    CHECK_MSG(awq_tensors_open(&ctx, source, &ts) == AWQ_OK, "%s", ctx.err.text);
+    n = ts ? awq_tensors_count(ts) : 0;
+    CHECK(n > 0 && n <= 400);
+    for (k = 0; k < n; k++) list[k] = *awq_tensors_at(ts, k), list[k].dtype = AWQ_F32;
+    CHECK_MSG(awq_writer_open(&ctx, to, list, n, 0, 0, &w) == AWQ_OK, "%s", ctx.err.text);
+    for (k = 0; k < n && w; k++) {
+        const awq_tensor *x = awq_tensors_at(ts, k);
+        int64_t count = (int64_t)(x->bytes / awq_dtype_size(x->dtype));
+        float *data = (float *)malloc((size_t)count * 4);
+        CHECK(!awq_tensors_read_float(&ctx, ts, x, 0, count, data));
+        CHECK(!awq_writer_write(&ctx, w, k, 0, data, (size_t)count * 4));
+        free(data);
+    }
+    CHECK_MSG(w && awq_writer_finish(&ctx, w) == AWQ_OK, "%s", ctx.err.text);
+    snprintf(path, sizeof path, "%s/config.json", source);
+    CHECK_MSG(awq__json_load(&ctx, path, 1 << 20, &j) == AWQ_OK, "%s", ctx.err.text);
+    awq__text_str(&ctx, &t, "{");
+    for (i = awq__json_first(&j, 1); i; i = awq__json_next(&j, i)) {
+        if (strstr(awq__json_key(&j, i), "dtype")) continue;
+        awq__json_quote(&ctx, &t, awq__json_key(&j, i), strlen(awq__json_key(&j, i)));
+        awq__text_str(&ctx, &t, ": ");
+        awq__json_write(&ctx, &t, &j, i);
+        awq__text_str(&ctx, &t, ", ");
+    }
+    awq__text_str(&ctx, &t, "\"dtype\": \"float32\"}");
+    snprintf(path, sizeof path, "%s/config.json", to);
+    CHECK(awq__file_save(&ctx, path, t.data, t.len) == AWQ_OK);
+    awq__json_free(&ctx, &j);
+    awq__text_free(&ctx, &t);
+    awq_tensors_close(&ctx, ts);
+    CHECK(ctx.memory_used == 0);
+    return to;
+}
+
+/* each token's distance, the one that a quarter of them are below: when a router's best experts are nearly
+   even, rounding turns the choice of some tokens, and what these say and others hear is another matter */
+static double quarter_distance(const float *a, const float *b, int tokens, int vocab)
+{
+    double d[F_TOKENS];
+    int i, k, below;
+    for (i = 0; i < tokens; i++) d[i] = distance(a + i * vocab, b + i * vocab, vocab);
+    for (i = 0; i < tokens; i++) {
+        for (k = below = 0; k < tokens; k++) below += d[k] < d[i];
+        if (below == tokens / 4) return d[i];
+    }
+    return d[0];
+}
+
+/* the system's files without their sync, which takes most of the time of a small run */
+static int no_sync(void *user, void *file) { return (void)user, (void)file, 0; }
+
+static void quick_files(awq_ctx *ctx)
+{
+    ctx->files = *awq__fs(ctx);
+    ctx->files.sync = no_sync;
+}
+
+static int stop_at_second(void *user, const awq_progress *p)
+{
+    (void)user;
+    return !strcmp(p->stage, "quantize") && p->done == 2;
+}
+
+typedef struct deepest {
+    double folded, unpacked, eight; /* the worst of all checkpoints; eight: by what is expected */
+} deepest;
+
+/* Everything that must hold of a checkpoint of any family. vocab tokens of `c` are its calibration. */
+static void check_family(const char *source, const char *name, const awq_calibration *c, int vocab, deepest *d)
+{
+    static float want[F_TOKENS * F_VOCAB], got[F_TOKENS * F_VOCAB], rtn[F_TOKENS * F_VOCAB];
+    static const awq_method methods[3] = {AWQ_METHOD_RTN, AWQ_METHOD_AWQ, AWQ_METHOD_BEST};
+    const char *fp32 = in_fp32(source, "fp32"), *whole = NULL;
+    int n = F_TOKENS * vocab, k, before = T.bad;
+    double error[3], quarter = 0, x;
+    awq_calibration all_in = *c; /* none is held out: nothing falls back to plain rounding */
+    run q;
+    all_in.n_blocks = 7;
+    text_logits(fp32, c->ids, F_TOKENS, vocab, want);
+    for (k = 0; k < 2; k++) { /* scales alone: nothing is rounded, so that a wrong fold shows */
+        q = prepare(fp32, fresh("folded"), k ? AWQ_METHOD_AWQ : AWQ_METHOD_BEST);
+        q.d.calibration = c;
+        q.d.group_size = 0;
+        q.d.scaled = 1;
+        q.d.no_clip = 1;
+        quick_files(&q.ctx);
+        GO(q);
+        text_logits(q.d.target, c->ids, F_TOKENS, vocab, got);
+        x = worst(want, got, n);
+        d->folded = AWQ__MAX(d->folded, x);
+        CHECK_MSG(x <= 1e-4, "%s: method %d moves a logit by %g", name, q.d.method, x);
+        x = 0;
+        {
+            awq_ctx ctx;
+            char path[200], *a = NULL, *b = NULL;
+            size_t na = 0, nb = 0;
+            memset(&ctx, 0, sizeof ctx);
+            snprintf(path, sizeof path, "%s/model.safetensors", fp32);
+            CHECK(!awq__file_load(&ctx, path, (size_t)1 << 28, &a, &na));
+            snprintf(path, sizeof path, "%s/model.safetensors", q.d.target);
+            CHECK(!awq__file_load(&ctx, path, (size_t)1 << 28, &b, &nb));
+            CHECK_MSG(na != nb || memcmp(a, b, na), "%s: method %d scaled nothing", name, q.d.method);
+            awq__free(&ctx, a);
+            awq__free(&ctx, b);
+        }
+    }
+    for (k = 0; k < 3; k++) { /* packed and unpacked again they are one model */
+        awq_convert_desc cv;
+        awq_ctx ctx;
+        q = prepare(source, fresh("family"), methods[k]);
+        q.d.calibration = c;
+        q.d.group_size = 0;
+        quick_files(&q.ctx);
+        GO(q);
+        text_logits(q.d.target, c->ids, F_TOKENS, vocab, rtn);
+        error[k] = distance(want, rtn, n);
+        if (k == 0) quarter = quarter_distance(want, rtn, F_TOKENS, vocab);
+        memset(&cv, 0, sizeof cv);
+        memset(&ctx, 0, sizeof ctx);
+        cv.source = q.d.target;
+        cv.target = fresh("unpacked");
+        cv.dequantize = AWQ_F32;
+        CHECK_MSG(awq_convert(&ctx, &cv) == AWQ_OK, "%s: %s", name, ctx.err.text);
+        text_logits(cv.target, c->ids, F_TOKENS, vocab, got);
+        x = worst(rtn, got, n);
+        d->unpacked = AWQ__MAX(d->unpacked, x);
+        CHECK_MSG(x <= 1e-4, "%s: method %d: unpacked, a logit differs by %g", name, methods[k], x);
+    }
+    CHECK_MSG(error[2] <= error[0] * 1.001, "%s: best is off by %g, RTN by %g", name, error[2], error[0]);
+    /* 8 bits have 255 / 15 steps for one of 4 bits, so that errors are 17 times smaller than those of 4 bits
+       rounded to nearest; measured are 0.4 to 0.7 of that, and 1.5 where choices have turned. A scale
+       that is folded wrongly is off by more than what 4 bits cost. */
+    q = prepare(source, fresh("eight"), AWQ_METHOD_BEST);
+    q.d.calibration = &all_in;
+    q.d.group_size = 0;
+    q.d.bits = 8;
+    q.d.layout = AWQ_LAYOUT_COMPRESSED_TENSORS;
+    quick_files(&q.ctx);
+    GO(q);
+    text_logits(q.d.target, c->ids, F_TOKENS, vocab, got);
+    x = quarter_distance(want, got, F_TOKENS, vocab) / (quarter / 17);
+    d->eight = AWQ__MAX(d->eight, x);
+    CHECK_MSG(x <= 2, "%s: 8 bits are off by %g of what is expected", name, x);
+    /* stopped and resumed: the same bytes */
+    q = prepare(source, whole = fresh("family"), AWQ_METHOD_BEST);
+    q.d.calibration = &all_in;
+    q.d.group_size = 0;
+    quick_files(&q.ctx);
+    GO(q);
+    q.d.target = fresh("family_resumed");
+    q.ctx.progress = stop_at_second;
+    CHECK_MSG(go(&q) == AWQ_E_CANCELLED, "%s: %s", name, q.ctx.err.text);
+    q.ctx.progress = NULL;
+    q.d.resume = 1;
+    GO(q);
+    CHECK_MSG(same(q.d.target, whole), "%s: resumed", name);
+    printf("    %-18s off by %.4f (RTN), %.4f (awq), %.4f (best); 8 bits by %.2f of a 17th%s\n", name,
+           error[0], error[1], error[2], x, T.bad > before ? "  FAILED" : "");
+}
+
+static void test_families(void)
+{
+    static const char *const names[] = {
+        "cohere", "deepseek_v2", "deepseek_v3", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3", "glm4",
+        "glm4_moe", "gpt_oss", "granite", "granitemoe", "hunyuan_dense", "llama_gqa",
+        "llama_headdim", "llama_rope_dynamic", "llama_rope_linear", "llama_rope_llama3", "llama_rope_yarn",
+        "llama_tied", "mistral", "mixtral", "olmo2", "olmo3", "olmoe", "phi3", "phi3_longrope", "qwen2",
+        "qwen2_moe", "qwen2_swa", "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2"};
+    const char *root = TEST_DATA();
+    deepest d = {0, 0, 0};
+    size_t i;
+    if (!root) TEST_SKIP("AWQ_TEST_DATA is not set");
+    for (i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char path[500];
+        snprintf(path, sizeof path, "%s/fixtures/models/%s", root, names[i]);
+        check_family(path, names[i], &f_text, F_VOCAB, &d);
+    }
+    printf("    at most: %.2g by scales alone, %.2g unpacked, %.2f of a 17th by 8 bits\n", d.folded,
+           d.unpacked, d.eight);
+}
+
+static void test_own_families(void)
+{
+    deepest d = {0, 0, 0};
+    int k;
+    for (k = 0; k < 5; k++) {
+        tiny t;
+        const char *source = save_own(k, &t);
+        check_family(source, source + sizeof DIR, &text, 96, &d);
+        tiny_free(&t);
+    }
+}
+
+/* the value of quantization_config.<key> in a checkpoint's config.json, as JSON */
+static const char *quant_setting(const char *folder, const char *key)
+{
+    static char out[1000];
+    awq_ctx ctx;
+    awq__json j;
+    awq__text t = {NULL, 0, 0, 0};
+    char path[300];
+    memset(&ctx, 0, sizeof ctx);
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    CHECK_MSG(awq__json_load(&ctx, path, 1 << 20, &j) == AWQ_OK, "%s", ctx.err.text);
+    awq__json_write(&ctx, &t, &j, awq__json_get(&j, awq__json_get(&j, 1, "quantization_config"), key));
+    snprintf(out, sizeof out, "%s", t.data ? t.data : "");
+    awq__json_free(&ctx, &j);
+    awq__text_free(&ctx, &t);
+    CHECK(ctx.memory_used == 0);
+    return out;
+}
+
+static const awq_tensor *tensor_of(awq_ctx *ctx, const char *folder, const char *name, awq_tensors **ts)
+{
+    CHECK_MSG(awq_tensors_open(ctx, folder, ts) == AWQ_OK, "%s", ctx->err.text);
+    return *ts ? awq_tensors_find(*ts, name) : NULL;
+}
+
+/* tensor `name` is there (or, wanted 0, is not) */
+static void check_tensor(const char *folder, const char *name, int wanted)
+{
+    awq_ctx ctx;
+    awq_tensors *ts = NULL;
+    memset(&ctx, 0, sizeof ctx);
+    CHECK_MSG((tensor_of(&ctx, folder, name, &ts) != NULL) == wanted, "%s: %s", folder, name);
+    awq_tensors_close(&ctx, ts);
+}
+
+/* names in the file and in the config, as engines expect them */
+static void test_names(void)
+{
+    tiny t;
+    run q = prepare(save_own(0, &t), fresh("names"), AWQ_METHOD_RTN);
+    tiny_free(&t);
+    GO(q);
+    CHECK(!strcmp(quant_setting(q.d.target, "modules_to_not_convert"), "[\"gate\"]"));
+    check_tensor(q.d.target, "model.layers.1.block_sparse_moe.experts.3.w2.qweight", 1);
+    check_tensor(q.d.target, "model.layers.1.block_sparse_moe.gate.weight", 1);
+    q.d.target = fresh("names");
+    q.d.layout = AWQ_LAYOUT_COMPRESSED_TENSORS;
+    GO(q);
+    CHECK(!strcmp(quant_setting(q.d.target, "ignore"),
+                  "[\"lm_head\", \"model.layers.0.block_sparse_moe.gate\", "
+                  "\"model.layers.1.block_sparse_moe.gate\"]"));
+    q.d.target = fresh("names");
+    q.d.layout = AWQ_LAYOUT_GPTQ;
+    GO(q);
+    CHECK_MSG(!strcmp(quant_setting(q.d.target, "dynamic"), "{\"-:.*gate$\": {}}"), "%s",
+              quant_setting(q.d.target, "dynamic"));
+    check_tensor(q.d.target, "model.layers.0.block_sparse_moe.experts.0.w1.g_idx", 1);
+    { /* keeping by name */
+        static const char *const keep[] = {"experts.2.w1", "layers.0.block_sparse_moe.experts.1."};
+        static const char *const wrong[] = {"experts.4.w1"};
+        q.d.target = fresh("names");
+        q.d.layout = AWQ_LAYOUT_GEMM;
+        q.d.method = AWQ_METHOD_BEST;
+        q.d.keep = keep;
+        q.d.n_keep = 2;
+        GO(q);
+        CHECK_MSG(strstr(quant_setting(q.d.target, "modules_to_not_convert"), "experts.2.w1"), "%s",
+                  quant_setting(q.d.target, "modules_to_not_convert"));
+        check_tensor(q.d.target, "model.layers.1.block_sparse_moe.experts.2.w1.weight", 1);
+        check_tensor(q.d.target, "model.layers.1.block_sparse_moe.experts.2.w3.qweight", 1);
+        check_tensor(q.d.target, "model.layers.0.block_sparse_moe.experts.1.w2.weight", 1);
+        q.d.keep = wrong;
+        q.d.n_keep = 1;
+        q.d.target = fresh("names");
+        REFUSED(q, AWQ_E_ARG, "experts.4.w1");
+    }
+    q = prepare(save_own(1, &t), fresh("names"), AWQ_METHOD_BEST);
+    tiny_free(&t);
+    GO(q);
+    check_tensor(q.d.target, "model.layers.1.self_attn.qkv_proj.qweight", 1);
+    check_tensor(q.d.target, "model.layers.1.mlp.gate_up_proj.qweight", 1);
+    CHECK(!strcmp(quant_setting(q.d.target, "modules_to_not_convert"), "null"));
+}
+
+/* groups that do not divide everything: those linears stay FP16, with what engines fuse them with, and it is
+   said */
+static void on_log(void *user, awq_log_level level, const char *line)
+{
+    if (level == AWQ_LOG_WARN) snprintf((char *)user, 300, "%s", line);
+}
+
+static void test_odd_shapes(void)
+{
+    static const awq_method methods[3] = {AWQ_METHOD_BEST, AWQ_METHOD_AWQ, AWQ_METHOD_RTN};
+    const char *source = save_small(1);
+    char said[300];
+    float want[96], got[96];
+    int k;
+    logits(source, want);
+    for (k = 0; k < 3; k++) {
+        run q = prepare(source, fresh("odd"), methods[k]);
+        q.ctx.log = on_log;
+        q.ctx.user = said;
+        said[0] = 0;
+        q.d.group_size = 128; /* of the seven, down has 128 inputs */
+        GO(q);
+        CHECK_MSG(strstr(said, "q_proj") && strstr(said, "up_proj") && strstr(said, "FP16")
+                      && !strstr(said, "down_proj"), "%s", said);
+        check_tensor(q.d.target, "model.layers.1.mlp.down_proj.qweight", 1);
+        check_tensor(q.d.target, "model.layers.1.mlp.up_proj.weight", 1);
+        CHECK_MSG(strstr(quant_setting(q.d.target, "modules_to_not_convert"), "\"up_proj\""), "%s",
+                  quant_setting(q.d.target, "modules_to_not_convert"));
+        logits(q.d.target, got);
+        CHECK_MSG(distance(want, got, 96) < 0.1, "%g", distance(want, got, 96));
+    }
+}
+
+/* a text model inside one that also sees: its linears are quantized, the rest is copied as it is */
+static void test_wrapped(void)
+{
+    static const char *const inner[] = {"hidden_size", "intermediate_size", "vocab_size", "num_hidden_layers",
+                                        "num_attention_heads", "num_key_value_heads", "max_position_embeddings",
+                                        "rms_norm_eps", "rope_theta", "hidden_act"};
+    static const awq_layout layouts[2] = {AWQ_LAYOUT_GEMM, AWQ_LAYOUT_COMPRESSED_TENSORS};
+    char nested[512];
+    size_t n = 0, i;
+    tiny t;
+    run q;
+    awq_ctx ctx;
+    awq_tensors *ts = NULL;
+    const awq_tensor *x;
+    int k;
+    small(&t, 0);
+    n = (size_t)snprintf(nested, sizeof nested, "{\"model_type\": \"qwen3_vl_text\", \"head_dim\": 32, "
+                                                "\"dtype\": \"bfloat16\"");
+    for (i = 0; i < sizeof inner / sizeof inner[0]; i++)
+        for (k = 0; k < t.n_keys; k++)
+            if (!strcmp(t.keys[k], inner[i]))
+                n += (size_t)snprintf(nested + n, sizeof nested - n, ", \"%s\": %s", inner[i], t.values[k]);
+    snprintf(nested + n, sizeof nested - n, "}");
+    for (i = 0; i < sizeof inner / sizeof inner[0]; i++) tiny_set(&t, inner[i], NULL);
+    tiny_set(&t, "text_config", nested);
+    tiny_set(&t, "model_type", "\"qwen3_vl\"");
+    for (k = 0; k < t.n; k++) {
+        char old[128];
+        snprintf(old, sizeof old, "%s", t.t[k].name);
+        if (!strncmp(old, "model.", 6))
+            snprintf(t.t[k].name, sizeof t.t[k].name, "model.language_model.%.100s", old + 6);
+    }
+    for (k = 0; k < 2; k++) {
+        char name[128];
+        snprintf(name, sizeof name, "model.language_model.layers.%d.self_attn.q_norm.weight", k);
+        randomize(tiny_add(&t, name, AWQ_F16, 1, 32, 0), 5);
+        snprintf(name, sizeof name, "model.language_model.layers.%d.self_attn.k_norm.weight", k);
+        randomize(tiny_add(&t, name, AWQ_F16, 1, 32, 0), 6);
+    }
+    tiny_add(&t, "model.visual.blocks.0.mlp.weight", AWQ_BF16, 2, 8, 24);
+    q = prepare(save(&t, "wrapped"), NULL, AWQ_METHOD_BEST);
+    tiny_free(&t);
+    for (k = 0; k < 2; k++) {
+        q.d.target = fresh("unwrapped");
+        q.d.layout = layouts[k];
+        GO(q);
+        check_tensor(q.d.target, "model.language_model.layers.1.mlp.down_proj.weight", 0);
+        memset(&ctx, 0, sizeof ctx);
+        x = tensor_of(&ctx, q.d.target, "model.visual.blocks.0.mlp.weight", &ts);
+        CHECK(x && x->dtype == AWQ_BF16);
+        awq_tensors_close(&ctx, ts);
+        CHECK_MSG(strstr(quant_setting(q.d.target, k ? "ignore" : "modules_to_not_convert"),
+                         k ? "\"re:.*visual.*\"" : "[\"visual\"]"), "%s",
+                  quant_setting(q.d.target, k ? "ignore" : "modules_to_not_convert"));
+        {
+            float a[96], b[96];
+            logits(q.d.source, a);
+            logits(q.d.target, b);
+            CHECK_MSG(distance(a, b, 96) < 0.35, "%g", distance(a, b, 96));
+        }
+    }
+}
+
+/* experts that few tokens choose, or none */
+typedef struct seen_experts {
+    int few, unused;
+} seen_experts;
+
+static void on_experts(void *user, const awq_layer_report *r)
+{
+    ((seen_experts *)user)->few += r->experts_few;
+    ((seen_experts *)user)->unused += r->experts_unused;
+}
+
+static void test_experts(void)
+{
+    static const awq_method methods[2] = {AWQ_METHOD_BEST, AWQ_METHOD_AWQ};
+    tiny t;
+    awq_calibration few = text;
+    seen_experts seen;
+    const char *source;
+    awq_ctx ctx;
+    int k;
+    source = save_own(0, &t);
+    tiny_free(&t);
+    few.n_blocks = 8;
+    for (k = 0; k < 2; k++) {
+        run q = prepare(source, fresh("from_few"), methods[k]);
+        awq__json j;
+        int64_t n = 0;
+        memset(&seen, 0, sizeof seen);
+        q.d.on_layer = on_experts;
+        q.d.user = &seen;
+        q.d.calibration = &few;
+        GO(q);
+        /* 64 tokens, two experts each, for four experts with 128 inputs in each of two layers */
+        CHECK_MSG(seen.few == 8 && q.r.experts_few == 8 && q.r.experts_unused == seen.unused, "%d %d", seen.few,
+                  q.r.experts_few);
+        memset(&ctx, 0, sizeof ctx);
+        {
+            char path[200];
+            snprintf(path, sizeof path, "%s/awq_report.json", q.d.target);
+            CHECK(awq__json_load(&ctx, path, 1 << 20, &j) == AWQ_OK);
+            CHECK(awq__json_int_of(&j, awq__json_get(&j, 1, "experts_few"), &n) && n == 8);
+            awq__json_free(&ctx, &j);
+        }
+    }
+    for (k = 0; k < 2; k++) { /* one token: two of the four experts are chosen at most */
+        int64_t start[2] = {0, 1};
+        run q = prepare(source, fresh("from_one"), methods[k]);
+        float got[96];
+        few.n_blocks = 1;
+        few.start = start;
+        q.d.calibration = &few;
+        GO(q);
+        CHECK_MSG(q.r.experts_few == 8 && q.r.experts_unused == 4, "%d %d", q.r.experts_few,
+                  q.r.experts_unused);
+        logits(q.d.target, got);
+        CHECK(awq__all_finite(got, 96));
+    }
+}
+
+/* memory for experts is stated too */
+static void test_memory_experts(void)
+{
+    static const own_tensor wide[] = {
+        {"self_attn.q_proj.weight", 256, 256}, {"self_attn.k_proj.weight", 256, 256},
+        {"self_attn.v_proj.weight", 256, 256}, {"self_attn.o_proj.weight", 256, 256},
+        {"input_layernorm.weight", 256, 0}, {"post_attention_layernorm.weight", 256, 0},
+        {"block_sparse_moe.gate.weight", 4, 256}, {"block_sparse_moe.experts.%d.w1.weight", 512, 256},
+        {"block_sparse_moe.experts.%d.w3.weight", 512, 256},
+        {"block_sparse_moe.experts.%d.w2.weight", 256, 512}, {NULL, 0, 0}};
+    static const awq_method methods[3] = {AWQ_METHOD_BEST, AWQ_METHOD_AWQ, AWQ_METHOD_RTN};
+    awq_calibration few = text;
+    const char *source;
+    tiny t;
+    int i;
+    own_family(&t, "\"mixtral\"", wide);
+    tiny_set(&t, "num_local_experts", "4");
+    tiny_set(&t, "hidden_size", "256");
+    tiny_set(&t, "intermediate_size", "512");
+    tiny_set(&t, "num_attention_heads", "4");
+    tiny_set(&t, "num_key_value_heads", "4");
+    for (i = 0; i < 3; i++) {
+        static const char *const names[] = {"model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"};
+        tiny_tensor *x = tiny_find(&t, names[i]);
+        tiny_resize(x, AWQ_F16, x->ndim, i < 2 ? 96 : 256, 256);
+        randomize(x, (uint64_t)i + 1);
+    }
+    source = save(&t, "wide_experts");
+    tiny_free(&t);
+    few.n_blocks = 3;
+    for (i = 0; i < 5; i++) {
+        run q = prepare(source, fresh("from_experts"), methods[i % 3]);
+        size_t stated = 0;
+        q.d.calibration = &few;
+        q.d.group_size = 0;
+        q.d.max_layers = 1;
+        quick_files(&q.ctx);
+        q.d.scaled = i >= 3;
+        CHECK(awq_quantize_memory(&q.ctx, &q.d, &stated) == AWQ_OK);
+        GO(q);
+        printf("    method %d%s: %.1f MB stated, %.1f MB measured\n", i % 3, q.d.scaled ? ", scaled" : "",
+               (double)stated / 1e6, (double)q.r.peak_bytes / 1e6);
+        CHECK(stated == q.r.estimated_bytes && stated - (16 << 20) >= q.r.peak_bytes - (4 << 20));
+        CHECK((double)stated - (16 << 20) <= 1.6 * (double)q.r.peak_bytes);
+    }
+}
+
+/* scaled weights for another quantizer: the source's names, FP16, no quantization_config; clips make awq's
+   differ */
+static void test_scaled(void)
+{
+    const char *source = save_small(1);
+    run q = prepare(source, fresh("scaled"), AWQ_METHOD_AWQ);
+    awq_ctx ctx;
+    awq_checkpoint *ck = NULL;
+    float want[96], got[96];
+    double clipped;
+    logits(source, want);
+    q.d.scaled = 1;
+    GO(q);
+    logits(q.d.target, got);
+    clipped = distance(want, got, 96);
+    memset(&ctx, 0, sizeof ctx);
+    CHECK_MSG(awq_checkpoint_open(&ctx, q.d.target, &ck) == AWQ_OK, "%s", ctx.err.text);
+    if (ck) CHECK(!awq_checkpoint_quant(ck)->present && awq_checkpoint_config(ck)->dtype == AWQ_F16);
+    awq_checkpoint_close(&ctx, ck);
+    q.d.target = fresh("scaled_no_clip");
+    q.d.no_clip = 1;
+    GO(q);
+    logits(q.d.target, got);
+    CHECK_MSG(distance(want, got, 96) < 2e-3 && clipped > 2 * distance(want, got, 96), "%g, clipped %g",
+              distance(want, got, 96), clipped);
+    q.d.target = fresh("scaled_best");
+    q.d.method = AWQ_METHOD_BEST;
+    GO(q);
+    logits(q.d.target, got);
+    CHECK_MSG(distance(want, got, 96) < 2e-3, "%g", distance(want, got, 96));
+    q.d.target = fresh("scaled_rtn");
+    q.d.method = AWQ_METHOD_RTN;
+    REFUSED(q, AWQ_E_ARG, "scaled");
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seed = 3;
@@ -930,6 +1590,11 @@ int main(int argc, char **argv)
     text.n_blocks = BLOCKS;
     text.start = text_start;
     text.ids = text_ids;
+    for (i = 0; i < F_BLOCKS * F_LENGTH; i++) f_ids[i] = 3 + (int32_t)(awq__random_unit(&seed) * (F_VOCAB - 3));
+    for (i = 0; i <= F_BLOCKS; i++) f_start[i] = i * F_LENGTH;
+    f_text.n_blocks = F_BLOCKS;
+    f_text.start = f_start;
+    f_text.ids = f_ids;
     awq__os_make_folder(NULL, "build");
     awq__os_make_folder(NULL, DIR);
     TEST_BEGIN(argc, argv);
@@ -947,5 +1612,13 @@ int main(int argc, char **argv)
     RUN(test_memory_limit);
     RUN(test_refusals);
     RUN(test_convert);
+    RUN(test_families);
+    RUN(test_own_families);
+    RUN(test_names);
+    RUN(test_odd_shapes);
+    RUN(test_wrapped);
+    RUN(test_experts);
+    RUN(test_memory_experts);
+    RUN(test_scaled);
     return TEST_END();
 }

@@ -144,8 +144,9 @@ static const struct {
     const char *name, *usage, *example;
 } commands[] = {
     {"quantize", "SRC -o DST [--calib FILE ...] [--samples 128] [--seq-len 512] [--bits 4] [--group-size N] [--symmetric]\n"
-     "       [--layout gemm|gemv|gemv_fast|marlin|gptq|compressed-tensors] [--method best|awq|rtn] [--no-clip]\n"
-     "       [--keep NAME ...] [--mask-answers] [--memory-limit BYTES] [--resume]",
+     "       [--layout gemm|gemv|gemv_fast|marlin|gptq|compressed-tensors|scaled-fp16] [--method best|awq|rtn]\n"
+     "       [--no-clip] [--keep NAME ...] [--mask-answers] [--memory-limit BYTES] [--resume]\n"
+     "       scaled-fp16: FP16 weights with scales (and clips of awq) folded in, for another quantizer to round",
      "awq quantize SmolLM2-135M -o SmolLM2-135M-awq --calib wiki.txt"},
     {"convert", "SRC -o DST --layout L | --dequantize fp16|bf16|fp32", "awq convert SmolLM2-awq -o SmolLM2-ct --layout "
      "compressed-tensors"},
@@ -341,9 +342,10 @@ static int cmd_quantize(app *a)
     else if (!strcmp(o->method, "awq")) d.method = AWQ_METHOD_AWQ;
     else if (!strcmp(o->method, "rtn")) d.method = AWQ_METHOD_RTN;
     else return refuse(a, "--method %s: expected best, awq or rtn", o->method);
-    if (o->layout && (d.layout = awq_layout_from_name(o->layout)) == AWQ_LAYOUT_NONE)
-        return refuse(a, "--layout %s: expected gemm, gemv, gemv_fast, marlin, gptq, gptq_v2 or compressed-tensors",
-                      o->layout);
+    d.scaled = o->layout && !strcmp(o->layout, "scaled-fp16");
+    if (o->layout && !d.scaled && (d.layout = awq_layout_from_name(o->layout)) == AWQ_LAYOUT_NONE)
+        return refuse(a, "--layout %s: expected gemm, gemv, gemv_fast, marlin, gptq, gptq_v2, compressed-tensors or "
+                      "scaled-fp16", o->layout);
     if (d.layout == AWQ_LAYOUT_MARLIN) d.symmetric = 1;
     if (d.method != AWQ_METHOD_RTN) {
         char *path;
@@ -384,14 +386,17 @@ static int cmd_quantize(app *a)
     }
     if (o->json)
         printf("{\"seconds\": %.2f, \"peak_bytes\": %llu, \"ppl_calib\": %.5g, \"ppl_source\": %.5g, \"layers\": %d, "
-               "\"fell_back\": %d, \"group_size\": %lld, \"calibration_tokens\": %lld}\n", r.seconds,
-               (unsigned long long)r.peak_bytes, r.ppl_result, r.ppl_source, r.layers, r.fell_back,
-               (long long)r.group_size, (long long)r.calibration_tokens);
+               "\"fell_back\": %d, \"group_size\": %lld, \"calibration_tokens\": %lld, \"experts_few\": %d, "
+               "\"experts_unused\": %d}\n", r.seconds, (unsigned long long)r.peak_bytes, r.ppl_result, r.ppl_source,
+               r.layers, r.fell_back, (long long)r.group_size, (long long)r.calibration_tokens, r.experts_few,
+               r.experts_unused);
     else {
         printf("%s: %d layers, group size %lld, in %.1f s, at most %.0f MB of memory\n", d.target, r.layers,
                (long long)r.group_size, r.seconds, (double)r.peak_bytes / 1e6);
         if (r.ppl_result > 0) printf("perplexity on calibration text held out: %.3f before, %.3f after\n", r.ppl_source,
                                      r.ppl_result);
+        if (r.experts_few) printf("%d experts saw fewer tokens than they have inputs, %d of them none: more samples "
+                                  "would serve them better\n", r.experts_few, r.experts_unused);
         if (r.fell_back) printf("%d layers kept plain rounding: the search was not better there\n", r.fell_back);
     }
     return 0;
