@@ -17,7 +17,7 @@ static const char *fresh(const char *name)
 {
     static const char *const files[] = {"config.json", "model.safetensors"};
     static char path[8][64]; /* one for each name, for good */
-    char file[128];
+    char file[1024];
     size_t i;
     int k;
     for (k = 0; path[k][0] && strcmp(path[k] + sizeof DIR, name); k++) {}

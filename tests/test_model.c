@@ -141,13 +141,14 @@ static void on_tap(void *user, awq_tap_point point, int layer, const float *data
 
 static void test_reference(void)
 {
-    int k;
+    int k, bad;
     if (!TEST_DATA()) TEST_SKIP("AWQ_TEST_DATA is not set");
     worst_logit = worst_hidden = 0;
     for (k = 0; k < N_FIXTURES; k++) {
         awq_ctx ctx;
         fixture f;
         memset(&ctx, 0, sizeof ctx);
+        bad = T.bad;
         if (!fixture_open(&ctx, &f, fixtures[k], NULL)) CHECK_MSG(0, "%s: %s", fixtures[k], ctx.err.text);
         else {
             float *a = feed_all(&ctx, &f, f.short_ids, f.n_short, 0),
@@ -182,6 +183,7 @@ static void test_reference(void)
             free(a);
             free(b);
         }
+        if (T.bad == bad) printf("family %s runs\n", fixtures[k]); /* tests/peers/table.py reads these */
         fixture_close(&ctx, &f);
     }
     printf("    largest difference: logits %.3g, hidden states %.3g\n", worst_logit, worst_hidden);

@@ -184,6 +184,7 @@ static int help(const char *which)
         return EXIT_FAILED;
     }
     printf("\ncommon: --json (one object on stdout)  --threads N  -q  --memory-limit BYTES\n"
+           "models: --exact | --deterministic  --head-bits 8  --believe-tensors (where its config contradicts them)\n"
            "exit:   0 success, 1 the answer is no, 2 refused or failed, 130 interrupted\n");
     return 0;
 }
