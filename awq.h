@@ -302,6 +302,7 @@ typedef struct awq_packed {
     int64_t out_features, in_features, group_size;
     int bits, symmetric;
     awq_dtype scale_dtype;
+    int word_zeros; /* gptq: 1 was taken from whole words, with borrow, as GPTQModel and AutoRound do it */
     int n_tensors;
     awq_packed_tensor tensor[4];
 } awq_packed;
@@ -599,6 +600,7 @@ typedef struct awq_quant_config {
     awq_layout layout;
     int bits, symmetric;
     int64_t group_size;        /* -1: whole row */
+    int word_zeros;            /* see awq_packed */
 } awq_quant_config;
 
 typedef struct awq_checkpoint awq_checkpoint;
@@ -3419,8 +3421,9 @@ static awq__words awq__zero_words(const awq_packed *p, const awq_packed_tensor *
         m.col_step = m.n * g;
         for (i = 0; i < m.n; i++)
             m.offset[i] = (p->layout != AWQ_LAYOUT_GEMM ? i : i < 4 ? 2 * i : 2 * i - 7) * g;
-        if (p->layout == AWQ_LAYOUT_GPTQ) m.value_add = (1u << p->bits) - 1; /* - 1 modulo 2^b */
-        if (p->layout == AWQ_LAYOUT_EXLLAMA) m.word_add = 0xeeeeeeefu;       /* - 0x11111111 modulo 2^32 */
+        if (p->layout == AWQ_LAYOUT_EXLLAMA || (p->layout == AWQ_LAYOUT_GPTQ && p->word_zeros && p->bits != 3))
+            for (i = 0; i < 32; i += p->bits) m.word_add -= 1u << i; /* - 0x11111111 modulo 2^32 */
+        else if (p->layout == AWQ_LAYOUT_GPTQ) m.value_add = (1u << p->bits) - 1; /* - 1 modulo 2^b */
     }
     return m;
 }
@@ -7883,6 +7886,13 @@ static awq_status awq__quant_flat(awq_ctx *ctx, const awq__json *j, uint32_t q, 
         return awq__quant_unknown(ctx, j, version[0], name,
                                   gptq ? "gptq, gptq_v2" : "gemm, gemv, gemv_fast, llm-awq, marlin");
     ck->quant.layout = layout;
+    AWQ__TRY(awq__cfg_str(ctx, j, q, "autoround_version", &s)); /* who wrote it, and so how */
+    ck->quant.word_zeros = s != NULL;
+    i = awq__json_get(j, awq__cfg_get(j, q, "meta"), "quantizer");
+    for (i = awq__json_is(j, i) == AWQ__J_ARR ? awq__json_first(j, i) : 0; i; i = awq__json_next(j, i)) {
+        s = awq__json_str(j, i, NULL);
+        if (s && !strncmp(s, "gptqmodel", 9)) ck->quant.word_zeros = 1;
+    }
     return AWQ_OK;
 }
 
@@ -8353,6 +8363,7 @@ AWQ_API awq_status awq_checkpoint_expert(awq_ctx *ctx, const awq_checkpoint *ck,
                              ck->folder, l.name);
         l.slice = stacked ? expert : 0;
         AWQ__TRY(awq__ck_packed(ctx, ck, stored, rows, stacked ? c->num_experts : 0, &l));
+        l.packed.word_zeros = ck->quant.word_zeros;
         l.bias_first = l.first_row;
         l.bias_step = 1;
         snprintf(name, sizeof name, "%s.bias", l.name);

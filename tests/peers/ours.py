@@ -14,7 +14,8 @@ with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "logits.safetensors")
 
     def last(tokens):
-        subprocess.run([awq, "logits", model, "--tokens", ",".join(map(str, tokens)), "-o", path, "-q"], check=True)
+        subprocess.run([awq, "logits", model, "--tokens", ",".join(map(str, tokens)), "--exact", "-o",
+                        path, "-q"], check=True)
         return load_file(path)["logits"][-1].astype(np.float64)
 
     first = last(ids)
