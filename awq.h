@@ -19033,7 +19033,8 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
     AWQ__TRY(awq_checkpoint_open(ctx, folder, &m->checkpoint));
     if (m->checkpoint->odd[0] && !desc->believe_tensors)
         return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s; set believe_tensors (awq: --believe-tensors) to load it "
-                         "by its tensors, or let awq convert write one that agrees", folder, m->checkpoint->odd);
+                         "by its tensors, or let awq convert write one that agrees",
+                         folder, m->checkpoint->odd);
     awq__ck_believe(ctx, m->checkpoint);
     m->config = *awq_checkpoint_config(m->checkpoint);
     c = &m->config;
