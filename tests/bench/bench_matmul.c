@@ -1,5 +1,5 @@
-/* Speed of linears in exact mode on one thread, 4-bit groups of 64 and dense:
-       cc -O2 tests/bench/bench_matmul.c -o bench_matmul -lm -lpthread && ./bench_matmul [threads]
+/* Speed of linears on one thread, 4-bit groups of 64 and dense, in every mode:
+       cc -O2 tests/bench/bench_matmul.c -o bench_matmul -lm -lpthread && ./bench_matmul [threads] [fast|deterministic|exact]
    GFLOP/s count 2 x out x in x m; GB/s count the weights as stored, once per call. Best of several runs. */
 #define AWQ_IMPLEMENTATION
 #include "../../awq.h"
@@ -20,14 +20,15 @@ static double best_seconds(awq_ctx *ctx, const awq_linear *l, const float *x, in
 
 int main(int argc, char **argv)
 {
-    static const int shapes[][2] = {{4096, 4096}, {576, 1536}, {1536, 576}}, tokens[] = {1, 8, 128};
+    static const int shapes[][2] = {{4096, 4096}, {576, 1536}, {1536, 576}}, tokens[] = {1, 2, 4, 8, 16, 128};
     static const awq_dtype kinds[] = {AWQ_DTYPE_NONE, AWQ_F16, AWQ_BF16, AWQ_F32};
-    int s, t, d, isa, threads = argc > 1 ? atoi(argv[1]) : 1;
+    int s, t, d, isa, mode, threads = argc > 1 ? atoi(argv[1]) : 1;
     awq_ctx ctx;
     awq_pool *pool = NULL;
     memset(&ctx, 0, sizeof ctx);
     if (threads > 1 && !awq_pool_create(&ctx, threads, &pool)) ctx.jobs = awq_pool_jobs(pool);
-    printf("%d thread(s)\n%-12s %-6s %-7s %4s %12s %9s %7s\n", threads, "out x in", "type", "isa", "m",
+    for (mode = AWQ_MODE_FAST; argc > 2 && mode < AWQ_MODE_EXACT && strcmp(argv[2], awq_mode_name((awq_mode)mode)); mode++) {}
+    printf("%s, %d thread(s)\n%-12s %-6s %-11s %4s %12s %9s %7s\n", awq_mode_name((awq_mode)mode), threads, "out x in", "type", "isa", "m",
            "microseconds", "GFLOP/s", "GB/s");
     for (s = 0; s < 3; s++)
         for (d = 0; d < 4; d++) {
@@ -43,7 +44,7 @@ int main(int argc, char **argv)
             memset(&q, 0, sizeof q);
             if (kinds[d] == AWQ_DTYPE_NONE) {
                 if (awq_qweight_alloc(&ctx, n, k, 4, 64, 0, &q) || awq_quantize(&ctx, w, &q)
-                    || awq_linear_prepare(&ctx, &q, 0, NULL, &l)) return 1;
+                    || awq_linear_prepare(&ctx, &q, (awq_mode)mode, 0, NULL, &l)) return 1;
                 bytes = awq_linear_bytes(&l);
             } else {
                 void *stored = malloc((size_t)(n * k) * 4);
@@ -51,14 +52,15 @@ int main(int argc, char **argv)
                 free(w);
                 w = (float *)stored;
                 if (awq_linear_dense(&ctx, kinds[d], w, n, k, NULL, &l)) return 1;
+                l.mode = (awq_mode)mode;
                 bytes = (size_t)(n * k) * awq_dtype_size(kinds[d]);
             }
             for (isa = AWQ_ISA_SCALAR; isa <= (int)awq_best_isa(); isa++)
-                for (t = 0; t < 3; t++) {
+                for (t = 0; t < 6; t++) {
                     double sec;
                     ctx.isa = (awq_isa)isa;
                     sec = best_seconds(&ctx, &l, x, tokens[t], y);
-                    printf("%4d x %-5d %-6s %-7s %4d %12.1f %9.1f %7.2f\n", (int)n, (int)k,
+                    printf("%4d x %-5d %-6s %-11s %4d %12.1f %9.1f %7.2f\n", (int)n, (int)k,
                            d ? awq_dtype_name(kinds[d]) : "4 bits", awq_isa_name((awq_isa)isa), tokens[t],
                            sec * 1e6, 2e-9 * (double)(n * k) * tokens[t] / sec, 1e-9 * (double)bytes / sec);
                 }
