@@ -4357,6 +4357,11 @@ static void awq__tile_scalar(const awq_linear *l, int64_t block, const awq__tile
             }
 }
 
+#if defined(__GNUC__) && !defined(__clang__)
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* false alarms inside gcc 12's own AVX-512 headers */
+#  pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
 #if AWQ__X86
 AWQ__VECTORIZE AWQ__AVX2 static void awq__tile_pack_avx2(const float *x, int64_t n, int8_t *hi, int8_t *lo,
                                                          float *step, int32_t *sum)
@@ -4973,6 +4978,10 @@ AWQ__TARGET_PANEL static void awq__panel_strip(const awq_linear *l, int64_t row,
                                       _mm512_add_ps(_mm512_castsi512_ps(v[r]), bias));
         }
 }
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__)
+#  pragma GCC diagnostic pop
 #endif
 
 /* how many parts of x go through panels of l; 0: l is not for panels */
