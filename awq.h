@@ -202,14 +202,14 @@ typedef struct awq_ctx {
 AWQ_API const char *awq_version(void);
 AWQ_API const char *awq_status_name(awq_status status); /* "AWQ_E_IO" */
 
-/* A small pool of threads: n_threads counts the caller's; 0 means one per core. Free it after everything using
-   it. */
+/* A small pool of threads: n_threads counts the caller's; 0 means awq_cpu_cores(). Free it after everything using
+   it. Several contexts may share one: who finds it taken works alone meanwhile. */
 typedef struct awq_pool awq_pool;
 AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool);
 AWQ_API void awq_pool_free(awq_ctx *ctx, awq_pool *pool);
 AWQ_API awq_jobs awq_pool_jobs(awq_pool *pool);
 AWQ_API int awq_pool_threads(const awq_pool *pool);
-AWQ_API int awq_cpu_cores(void);
+AWQ_API int awq_cpu_cores(void); /* that this process may use: on Linux cores, not their threads; at least 1 */
 
 AWQ_API awq_file_system awq_memory_files(awq_memory_list *list);
 
@@ -1192,6 +1192,7 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
 #else
 #  include <fcntl.h>
 #  include <pthread.h>
+#  include <sched.h>
 #  include <sys/mman.h>
 #  include <sys/stat.h>
 #  include <time.h>
@@ -1538,10 +1539,16 @@ static void awq__run(awq_ctx *ctx, int64_t count, void (*job)(void *arg, int64_t
     for (i = 0; i < count; i++) job(arg, i);
 }
 
+/* of int64_t, sequentially consistent; ADD returns the value before, SWAP whether it did */
 #if defined(_MSC_VER) && !defined(__clang__)
 #  define AWQ__ATOMIC_ADD(p, v) _InterlockedExchangeAdd64((volatile long long *)(p), (v))
+#  define AWQ__ATOMIC_LOAD(p) _InterlockedCompareExchange64((volatile long long *)(p), 0, 0)
+#  define AWQ__ATOMIC_SWAP(p, old, now) \
+      (_InterlockedCompareExchange64((volatile long long *)(p), (now), (old)) == (old))
 #else
-#  define AWQ__ATOMIC_ADD(p, v) __atomic_fetch_add((p), (v), __ATOMIC_ACQ_REL)
+#  define AWQ__ATOMIC_ADD(p, v) __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST)
+#  define AWQ__ATOMIC_LOAD(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
+#  define AWQ__ATOMIC_SWAP(p, old, now) __sync_bool_compare_and_swap((p), (old), (now))
 #endif
 
 #ifdef _WIN32
@@ -1556,6 +1563,7 @@ static void awq__cond_init(awq__cond *c) { InitializeConditionVariable(c); }
 static void awq__cond_free(awq__cond *c) { (void)c; }
 static void awq__wait(awq__cond *c, awq__mutex *m) { SleepConditionVariableCS(c, m, INFINITE); }
 static void awq__wake_all(awq__cond *c) { WakeAllConditionVariable(c); }
+static void awq__yield(void) { SwitchToThread(); }
 #else
 typedef pthread_mutex_t awq__mutex;
 typedef pthread_cond_t awq__cond;
@@ -1568,19 +1576,75 @@ static void awq__cond_init(awq__cond *c) { pthread_cond_init(c, NULL); }
 static void awq__cond_free(awq__cond *c) { pthread_cond_destroy(c); }
 static void awq__wait(awq__cond *c, awq__mutex *m) { pthread_cond_wait(c, m); }
 static void awq__wake_all(awq__cond *c) { pthread_cond_broadcast(c); }
+static void awq__yield(void) { sched_yield(); }
 #endif
+
+/* A run is a round: the caller opens it, works, closes it and waits for the helpers inside. A helper that wakes
+   too late finds it closed and nobody waits for it, so that threads without a processor cost little. Between
+   rounds helpers spin for a while, since layers follow each other within microseconds, then sleep. */
+#define AWQ__POOL_INSIDE 0xffff /* state: helpers inside, */
+#define AWQ__POOL_OPEN 0x10000  /* whether more may come, */
+#define AWQ__POOL_ROUND 0x20000 /* and a number */
+#define AWQ__POOL_SPIN 50e-6    /* seconds: about what it takes to wake a thread */
 
 struct awq_pool {
     awq__mutex lock;
     awq__cond start, finish;
-    int n_threads, started, quit;
-    uint64_t round;  /* one per run; threads wait for it to change */
-    int busy;        /* helpers still inside this round */
+    int n_threads, started;
     void (*job)(void *arg, int64_t index);
     void *arg;
-    int64_t count, next;
+    int64_t count, quit;
+    int64_t taken;     /* by a caller: others work alone */
+    int64_t sleepers;  /* helpers that wait for `start`, */
+    int64_t waits;     /* or the caller that waits for `finish`: changed under the lock */
+    char apart[64];    /* what follows changes often */
+    int64_t state;
+    char apart_too[64];
+    int64_t next;      /* job */
     awq__thread threads[1]; /* n_threads - 1 of them */
 };
+
+#ifdef __linux__
+/* up to n - 1 bytes of a small file of the kernel; 0: there is none */
+static int awq__kernel_text(const char *path, char *text, size_t n)
+{
+    int fd = open(path, O_RDONLY);
+    ssize_t got = fd < 0 ? 0 : read(fd, text, n - 1);
+    if (fd >= 0) close(fd);
+    text[got > 0 ? got : 0] = 0;
+    return got > 0;
+}
+
+/* "0-3,8,10-11": the end of the part at list, whose numbers are from .. to; NULL: no part */
+static const char *awq__cpu_part(const char *list, long *from, long *to)
+{
+    char *end;
+    if (*list < '0' || *list > '9') return NULL;
+    *from = *to = strtol(list, &end, 10);
+    if (*end == '-') *to = strtol(end + 1, &end, 10);
+    return *end == ',' ? end + 1 : end;
+}
+
+/* Cores that the processors of a list belong to: one counts unless the first of those that share its core is in
+   the list too. Without topology every one counts. */
+static int awq__count_cores(const char *list)
+{
+    const char *p, *q;
+    long from, to, cpu, first, last, mate;
+    int n = 0, taken;
+    for (p = list; (p = awq__cpu_part(p, &from, &to)) != NULL;)
+        for (cpu = from; cpu <= to && cpu < 65536; cpu++) {
+            char path[96], mates[256];
+            snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%ld/topology/thread_siblings_list", cpu);
+            mate = awq__kernel_text(path, mates, sizeof mates) ? strtol(mates, NULL, 10) : cpu;
+            taken = 0;
+            for (q = list; mate != cpu && (q = awq__cpu_part(q, &first, &last)) != NULL;)
+                taken |= mate >= first && mate <= last;
+            n += !taken;
+        }
+    return n;
+}
+#endif
 
 AWQ_API int awq_cpu_cores(void)
 {
@@ -1590,6 +1654,19 @@ AWQ_API int awq_cpu_cores(void)
     return (int)si.dwNumberOfProcessors;
 #else
     long n = sysconf(_SC_NPROCESSORS_ONLN);
+#  ifdef __linux__
+    char text[4096], *p;
+    if (awq__kernel_text("/proc/self/status", text, sizeof text) && (p = strstr(text, "Cpus_allowed_list:")) != NULL) {
+        int cores;
+        for (p += 18; *p == ' ' || *p == '\t'; p++) {}
+        cores = awq__count_cores(p);
+        if (cores) n = cores;
+    }
+    if (awq__kernel_text("/sys/fs/cgroup/cpu.max", text, sizeof text)) { /* "quota period", or "max period" */
+        double quota = strtod(text, &p), period = strtod(p, NULL);
+        if (p != text && period > 0 && quota < period * (double)n) n = (long)(quota / period + 0.5);
+    }
+#  endif
     return n < 1 ? 1 : n > 1024 ? 1024 : (int)n;
 #endif
 }
@@ -1603,6 +1680,26 @@ static void awq__pool_work(awq_pool *p)
     }
 }
 
+AWQ__INLINE void awq__pause(void)
+{
+#if AWQ__X86
+    _mm_pause();
+#elif defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
+    __asm__ volatile("isb"); /* about as long as pause; yield does nothing on most */
+#endif
+}
+
+/* Whether to look once more, after turn i of waiting since *began; gives the processor away when it lasts. */
+static int awq__pool_spin(int i, double *began)
+{
+    int k;
+    if (!i) *began = awq__now();
+    for (k = 0; k < 16; k++) awq__pause();
+    if (i < 8) return 1;
+    awq__yield();
+    return awq__now() - *began < AWQ__POOL_SPIN;
+}
+
 #ifdef _WIN32
 static DWORD WINAPI awq__pool_main(void *arg)
 #else
@@ -1610,37 +1707,67 @@ static void *awq__pool_main(void *arg)
 #endif
 {
     awq_pool *p = (awq_pool *)arg;
-    uint64_t seen = 0;
-    awq__lock(&p->lock);
-    for (;;) {
-        while (p->round == seen && !p->quit) awq__wait(&p->start, &p->lock);
-        if (p->quit) break;
-        seen = p->round;
-        awq__unlock(&p->lock);
-        awq__pool_work(p);
-        awq__lock(&p->lock);
-        if (--p->busy == 0) awq__wake_all(&p->finish);
+    int64_t seen = 0, state;
+    int turn = 0;
+    double began = 0;
+    while (!AWQ__ATOMIC_LOAD(&p->quit)) {
+        state = AWQ__ATOMIC_LOAD(&p->state);
+        if (state / AWQ__POOL_ROUND != seen && state & AWQ__POOL_OPEN) {
+            if (!AWQ__ATOMIC_SWAP(&p->state, state, state + 1)) continue;
+            awq__pool_work(p);
+            seen = state / AWQ__POOL_ROUND;
+            state = AWQ__ATOMIC_ADD(&p->state, -1) - 1;
+            if (!(state & (AWQ__POOL_INSIDE | AWQ__POOL_OPEN)) && AWQ__ATOMIC_LOAD(&p->waits)) {
+                awq__lock(&p->lock);
+                awq__wake_all(&p->finish);
+                awq__unlock(&p->lock);
+            }
+            turn = 0;
+        } else if (!awq__pool_spin(turn++, &began)) {
+            awq__lock(&p->lock);
+            AWQ__ATOMIC_ADD(&p->sleepers, 1); /* before the last look: who opens a round looks after it */
+            state = AWQ__ATOMIC_LOAD(&p->state);
+            if ((state / AWQ__POOL_ROUND == seen || !(state & AWQ__POOL_OPEN)) && !AWQ__ATOMIC_LOAD(&p->quit))
+                awq__wait(&p->start, &p->lock);
+            AWQ__ATOMIC_ADD(&p->sleepers, -1);
+            awq__unlock(&p->lock);
+            turn = 0;
+        }
     }
-    awq__unlock(&p->lock);
     return 0;
 }
 
 static void awq__pool_run(void *user, int64_t count, void (*job)(void *arg, int64_t index), void *arg)
 {
     awq_pool *p = (awq_pool *)user;
-    awq__lock(&p->lock);
+    double began = 0;
+    int turn = 0;
+    int64_t i;
+    if (!AWQ__ATOMIC_SWAP(&p->taken, 0, 1)) { /* by another thread, or by the job that this call comes from */
+        for (i = 0; i < count; i++) job(arg, i);
+        return;
+    }
     p->job = job;
     p->arg = arg;
     p->count = count;
-    p->next = 0;
-    p->busy = p->started;
-    p->round++;
-    awq__wake_all(&p->start);
-    awq__unlock(&p->lock);
+    AWQ__ATOMIC_ADD(&p->next, -p->next);
+    AWQ__ATOMIC_ADD(&p->state, AWQ__POOL_ROUND + AWQ__POOL_OPEN);
+    if (AWQ__ATOMIC_LOAD(&p->sleepers)) {
+        awq__lock(&p->lock);
+        awq__wake_all(&p->start);
+        awq__unlock(&p->lock);
+    }
     awq__pool_work(p);
-    awq__lock(&p->lock);
-    while (p->busy) awq__wait(&p->finish, &p->lock);
-    awq__unlock(&p->lock);
+    AWQ__ATOMIC_ADD(&p->state, -AWQ__POOL_OPEN);
+    while (AWQ__ATOMIC_LOAD(&p->state) & AWQ__POOL_INSIDE && awq__pool_spin(turn++, &began)) {}
+    if (AWQ__ATOMIC_LOAD(&p->state) & AWQ__POOL_INSIDE) {
+        awq__lock(&p->lock);
+        AWQ__ATOMIC_ADD(&p->waits, 1);
+        while (AWQ__ATOMIC_LOAD(&p->state) & AWQ__POOL_INSIDE) awq__wait(&p->finish, &p->lock);
+        AWQ__ATOMIC_ADD(&p->waits, -1);
+        awq__unlock(&p->lock);
+    }
+    AWQ__ATOMIC_ADD(&p->taken, -1);
 }
 
 AWQ_API void awq_pool_free(awq_ctx *ctx, awq_pool *p)
@@ -1648,7 +1775,7 @@ AWQ_API void awq_pool_free(awq_ctx *ctx, awq_pool *p)
     int i;
     if (!p) return;
     awq__lock(&p->lock);
-    p->quit = 1;
+    AWQ__ATOMIC_ADD(&p->quit, 1);
     awq__wake_all(&p->start);
     awq__unlock(&p->lock);
     for (i = 0; i < p->started; i++) {

@@ -18,6 +18,7 @@ typedef struct synthetic_shape {
 
 static const synthetic_shape synthetic_tinyllama AWQ__UNUSED = {"TinyLlama-1.1B", 2048, 5632, 22, 32, 4, 64, 32000, 128, 2048};
 static const synthetic_shape synthetic_llama3_1b AWQ__UNUSED = {"Llama-3.2-1B", 2048, 8192, 16, 32, 8, 64, 128256, 128, 4096};
+static const synthetic_shape synthetic_llama3_3b AWQ__UNUSED = {"Llama-3.2-3B", 3072, 8192, 28, 24, 8, 128, 128256, 128, 4096};
 
 typedef struct synthetic_tensor {
     char name[96], dtype[8];

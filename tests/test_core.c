@@ -118,6 +118,60 @@ typedef struct counted {
 
 static void count_job(void *arg, int64_t i) { ((counted *)arg)->times[i]++; }
 
+typedef struct nested {
+    awq_ctx *ctx;
+    counted inner[8];
+} nested;
+
+static void nested_job(void *arg, int64_t i)
+{
+    nested *n = (nested *)arg;
+    n->ctx->jobs.run(n->ctx->jobs.user, 100, count_job, &n->inner[i]);
+}
+
+static void *other_caller(void *arg)
+{
+    nested *n = (nested *)arg;
+    int k;
+    for (k = 0; k < 2000; k++) n->ctx->jobs.run(n->ctx->jobs.user, 16, count_job, &n->inner[0]);
+    return NULL;
+}
+
+static void test_pool_shared(void) /* runs inside runs, and by two threads at once */
+{
+    nested *a = (nested *)calloc(1, sizeof *a), *b = (nested *)calloc(1, sizeof *b);
+    awq_ctx ctx;
+    awq_pool *pool = NULL;
+    pthread_t thread;
+    int i, k, wrong = 0;
+    memset(&ctx, 0, sizeof ctx);
+    CHECK(awq_pool_create(&ctx, 3, &pool) == AWQ_OK);
+    ctx.jobs = awq_pool_jobs(pool);
+    a->ctx = b->ctx = &ctx;
+    awq__run(&ctx, 8, nested_job, a);
+    for (i = 0; i < 8; i++)
+        for (k = 0; k < 100; k++) wrong += a->inner[i].times[k] != 1;
+    CHECK_MSG(!wrong, "%d inner jobs did not run once", wrong);
+    memset(a->inner, 0, sizeof a->inner);
+    CHECK(!pthread_create(&thread, NULL, other_caller, a));
+    other_caller(b);
+    pthread_join(thread, NULL);
+    for (k = 0; k < 16; k++) wrong += a->inner[0].times[k] != 2000 || b->inner[0].times[k] != 2000;
+    CHECK_MSG(!wrong, "%d jobs did not run 2000 times", wrong);
+    awq_pool_free(&ctx, pool);
+    free(a);
+    free(b);
+}
+
+static void test_cores(void)
+{
+#ifdef __linux__
+    CHECK(awq__count_cores("0") == 1 && awq__count_cores("") == 0 && awq__count_cores("x") == 0);
+    CHECK(awq__count_cores("60000-60003,60008,60010-60011") == 7); /* no such processors: no topology */
+#endif
+    CHECK(awq_cpu_cores() >= 1);
+}
+
 static void test_pool(void)
 {
     static const int64_t counts[] = {0, 1, 2, 7, 64, 10000};
@@ -571,6 +625,8 @@ int main(int argc, char **argv)
     RUN(test_memory);
     RUN(test_arena_text);
     RUN(test_pool);
+    RUN(test_pool_shared);
+    RUN(test_cores);
     RUN(test_memory_files);
     RUN(test_files);
     RUN(test_f16);

@@ -1,10 +1,11 @@
 /* Tokens per second of whole models: a prompt of 512, one token after another, and 2 to 16 rows at once (several
    characters talking), beside what the machine can read: the share of the limit counts 4-bit codes, an fp16 scale and a
    4-bit zero for every group, the head as configured and the keys and values read, over the wall time of a token.
-       bench_model [tinyllama|llama1b] [threads 1] [mode fast] [head_bits 0]       medians of 5 */
+       bench_model [tinyllama|llama1b|llama3b] [threads 1] [mode fast] [head_bits 0]       medians of 5 */
 #define AWQ_IMPLEMENTATION
 #include "../../awq.h"
 #include "../synthetic.h"
+#include "limits.h"
 
 enum { PROMPT = 512, DECODE = 24, REPEAT = 5 };
 
@@ -14,58 +15,10 @@ static void fail(awq_ctx *ctx)
     exit(1);
 }
 
-static int by_double(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *v)
-{
-    qsort(v, REPEAT, sizeof *v, by_double);
-    return v[REPEAT / 2];
-}
-
-typedef struct sweep {
-    const uint64_t *p;
-    size_t n; /* words of a part */
-    uint64_t sum;
-} sweep;
-
-AWQ__VECTORIZE static void sweep_part(void *arg, int64_t i)
-{
-    sweep *s = (sweep *)arg;
-    const uint64_t *p = s->p + (size_t)i * s->n;
-    uint64_t sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-    size_t k, j;
-    for (k = 0; k + 8 <= s->n; k += 8)
-        for (j = 0; j < 8; j++) sum[j] ^= p[k + j];
-    for (j = 0; j < 8; j++) s->sum ^= sum[j];
-}
-
-static double bandwidth(awq_ctx *ctx) /* GB/s of reading 1 GB, the best of some */
-{
-    size_t bytes = (size_t)1 << 30;
-    sweep s;
-    double best = 0;
-    int i;
-    char *p = (char *)awq__alloc(ctx, bytes, 1);
-    s.p = (const uint64_t *)(void *)p;
-    s.n = bytes / 8 / 64;
-    s.sum = 0;
-    for (i = 0; p && i < 7; i++) {
-        double t0 = awq__now(), v;
-        awq__run(ctx, 64, sweep_part, &s);
-        v = (double)bytes / (awq__now() - t0) / 1e9;
-        best = AWQ__MAX(best, v);
-    }
-    awq__free(ctx, p);
-    return s.sum == 1 ? 0 : best;
-}
-
 int main(int argc, char **argv)
 {
-    const synthetic_shape *shape = argc > 1 && !strcmp(argv[1], "llama1b") ? &synthetic_llama3_1b : &synthetic_tinyllama;
+    const synthetic_shape *shape = argc > 1 && !strcmp(argv[1], "llama1b") ? &synthetic_llama3_1b
+                                   : argc > 1 && !strcmp(argv[1], "llama3b") ? &synthetic_llama3_3b : &synthetic_tinyllama;
     int threads = argc > 2 ? atoi(argv[2]) : 1;
     const char *mode = argc > 3 ? argv[3] : "fast";
     awq_ctx ctx;
@@ -98,7 +51,7 @@ int main(int argc, char **argv)
     if (awq_runner_create(&ctx, m, &rd, &r) || awq_session_create(&ctx, r, &sd, &s)) fail(&ctx);
     logits = (float *)malloc((size_t)shape->vocab * sizeof *logits);
     for (i = 0; i < PROMPT; i++) ids[i] = (int32_t)((i * 7919 + 13) % shape->vocab);
-    bw = bandwidth(&ctx);
+    bw = limits_bandwidth(&ctx, 7);
     w = (double)shape->layers * ((double)shape->hidden * (double)(shape->hidden + (double)shape->heads * (double)shape->head_dim
         - (double)shape->hidden + (double)shape->heads * (double)shape->head_dim
         + 2.0 * (double)shape->kv_heads * (double)shape->head_dim) + 3.0 * (double)shape->hidden * (double)shape->inter);
@@ -113,7 +66,7 @@ int main(int argc, char **argv)
         if (awq_session_feed(&ctx, s, ids, PROMPT, NULL, logits)) fail(&ctx);
         v[i] = PROMPT / (awq__now() - t0);
     }
-    printf("prompt of %d: %.1f tokens/s\n", PROMPT, median(v));
+    printf("prompt of %d: %.1f tokens/s\n", PROMPT, limits_median(v, REPEAT));
     for (b = 0; b < (int)(sizeof batch / sizeof batch[0]); b++) {
         for (i = 0; i < REPEAT; i++) {
             double t0;
@@ -126,7 +79,7 @@ int main(int argc, char **argv)
                 if (awq_session_feed(&ctx, s, ids + k, batch[b], &fd, logits)) fail(&ctx);
             v[i] = (awq__now() - t0) / n;
         }
-        w = median(v);
+        w = limits_median(v, REPEAT);
         if (!b) one = w;
         if (!b) printf("1 token: %.2f ms, %.2f tokens/s, %.1f %% of the limit\n", w * 1e3, 1 / w, 100 * bytes / w / (bw * 1e9));
         else printf("%d rows: %.2f ms, %.2f x of one\n", batch[b], w * 1e3, w / one);
