@@ -4842,9 +4842,11 @@ static awq__tiled_x awq__tiled_x_row(const awq__tiled_x *x, const awq_linear *l,
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>panels
-   Many rows of x at once on AMX, in fast mode. Strips of 32 rows of W are turned into bf16 a panel of 256
-   columns at a time and multiplied with blocks of up to 256 rows of x, which were turned before, in tiles of 16
-   rows and 32 columns. A number may be kept in two parts, the bf16 next to it and the bf16 next to what that
+   Many rows of x at once on AMX, in fast mode. Strips of 32 rows of W are turned into bf16 a panel of 512
+   columns at a time (256 in two parts) and multiplied with blocks of rows of x, which were turned before, in
+   tiles of 16 rows and 32 columns. While one panel is multiplied the next is made, piece by piece: the vector
+   units have little else to do. A block of x stays in the second cache and its tiles are loaded past the first,
+   where the panel is. A number may be kept in two parts, the bf16 next to it and the bf16 next to what that
    leaves:
        codes in tiles        (code - zero) scale in one part, x in one
        dense BF16            one part, x in two
@@ -4855,7 +4857,9 @@ static awq__tiled_x awq__tiled_x_row(const awq__tiled_x *x, const awq_linear *l,
    U and x is V; codes in tiles unpack to V and x is U.
    Tests: tests/test_tiles.c; speed: tests/bench/bench_matmul.c */
 
-#define AWQ__PANEL_COLS 256
+#define AWQ__PANEL_COLS 512  /* in one part */
+#define AWQ__PANEL_MOST 256  /* rows of x in a block, */
+#define AWQ__PANEL_X 1200000 /* and bytes */
 #define AWQ__PANEL_ROWS 16 /* of x at least, for panels of dense weights to be the faster way */
 #define AWQ__PANEL_CODES 64 /* likewise of codes, which AMX multiplies as integers too */
 
@@ -4951,24 +4955,6 @@ AWQ__TARGET_PANEL static void awq__panel_pack(const float *x, int64_t m, int64_t
     }
 }
 
-/* columns [k, k + 32 steps) of 16 dense rows: tiles of U, parts one after another */
-AWQ__TARGET_PANEL static void awq__panel_dense(const awq_linear *l, int64_t row, int64_t k, int64_t steps,
-                                               int parts, uint8_t *out, int64_t part)
-{
-    int64_t r, s;
-    for (r = 0; r < 16; r++) {
-        int64_t at = AWQ__MIN(row + r, l->out_features - 1); /* what is too much is computed and dropped */
-        const uint8_t *w = (const uint8_t *)l->weight + at * l->row_bytes;
-        for (s = 0; s < steps; s++) {
-            __m512 p = awq__panel_load(l->dtype, w, k + 32 * s, l->in_features);
-            __m512 q = awq__panel_load(l->dtype, w, k + 32 * s + 16, l->in_features);
-            _mm512_storeu_si512((void *)(out + 1024 * s + 64 * r), awq__panel_split(&p, &q));
-            if (parts == 2)
-                _mm512_storeu_si512((void *)(out + part + 1024 * s + 64 * r), awq__panel_split(&p, &q));
-        }
-    }
-}
-
 /* Codes, nibbles at bit `at` of the lanes, as numbers: 128 + code is made by its bits, then (128 + code) scale
    - (128 + zero) scale. */
 AWQ__TARGET_PANEL AWQ__INLINE __m512 awq__panel_value(__m512i v, int at, __m512 scale, __m512 offset)
@@ -4987,82 +4973,177 @@ AWQ__TARGET_PANEL AWQ__INLINE __m512i awq__panel_pair(__m512 a, __m512 b) /* a i
     return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(u, 16), v);
 }
 
-/* columns [k, k + n) of a block of codes: tiles of V */
-AWQ__TARGET_PANEL static void awq__panel_codes(const awq_linear *l, int64_t block, int64_t k, int64_t n,
-                                               uint8_t *out)
+/* A panel while it is made: tiles of both blocks of a strip, one block after the other, the second parts in the
+   second half. It is made in pieces: 64 bytes of codes to tiles of V, 32 columns of a dense row to a row of U. */
+typedef struct awq__panel {
+    const awq_linear *l;
+    int64_t row, k, cols;      /* what of W */
+    uint8_t *to;
+    int parts;
+    int64_t block, outer, inner; /* the next piece: of codes [2][chunks][vectors], of a row [2][16 rows][tiles] */
+    int64_t left;                /* pieces */
+    __m512 scale, offset, zero;
+} awq__panel;
+
+enum { AWQ__PANEL_BYTES = 32 * AWQ__PANEL_COLS * 2 };
+
+/* columns of W from k on that a panel takes */
+static int64_t awq__panel_cols(const awq_linear *l, int parts, int64_t k)
 {
-    int64_t w = l->chunk, bytes = awq__tile_bytes(l), per = l->chunks / l->groups, c, j;
-    const __m512i byte = _mm512_set1_epi32(255);
-    for (c = k / w; c < (k + n) / w; c++, out += 32 * w) {
-        const uint8_t *code = (const uint8_t *)l->weight + (block * l->chunks + c) * bytes;
-        const uint8_t *p = l->params + (block * l->groups + c / per) * awq__tile_params(l);
-        __m512 s = awq__tile_scales512(l, p), z = _mm512_cvtepi32_ps(awq__tile_zeros512(p)), o;
-        o = _mm512_mul_ps(_mm512_add_ps(z, _mm512_set1_ps(128)), s);
-        for (j = 0; j < bytes / 64; j++, code += 64) {
-            __m512i v = _mm512_loadu_si512((const void *)code);
-            uint8_t *low = out + 128 * j, *high = low + 16 * w;
-            if (l->bits != 4) {
-                __m512 a = _mm512_cvtepi32_ps(_mm512_and_si512(v, byte));
-                __m512 b = _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(v, 8), byte));
-                __m512 d = _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(v, 16), byte));
-                __m512 e = _mm512_cvtepi32_ps(_mm512_srli_epi32(v, 24));
-                a = _mm512_mul_ps(_mm512_sub_ps(a, z), s);
-                b = _mm512_mul_ps(_mm512_sub_ps(b, z), s);
-                d = _mm512_mul_ps(_mm512_sub_ps(d, z), s);
-                e = _mm512_mul_ps(_mm512_sub_ps(e, z), s);
-                _mm512_storeu_si512((void *)low, awq__panel_pair(a, b));
-                _mm512_storeu_si512((void *)(low + 64), awq__panel_pair(d, e));
-                continue;
-            }
+    return AWQ__MIN((int64_t)AWQ__PANEL_COLS / parts, l->in_features - k);
+}
+
+static void awq__panel_begin(awq__panel *p, const awq_linear *l, int64_t row, int64_t k, int parts, uint8_t *to)
+{
+    p->l = l;
+    p->row = row;
+    p->k = k;
+    p->cols = awq__panel_cols(l, parts, k);
+    p->to = to;
+    p->parts = parts;
+    p->block = p->outer = p->inner = 0;
+    p->left = l->chunk ? 2 * (p->cols / l->chunk) * (awq__tile_bytes(l) / 64) : 32 * ((p->cols + 31) / 32);
+}
+
+AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_code(awq__panel *p)
+{
+    const awq_linear *l = p->l;
+    int64_t w = l->chunk, bytes = awq__tile_bytes(l), c = p->k / w + p->outer, block = p->row / 16 + p->block;
+    const uint8_t *code = (const uint8_t *)l->weight + (block * l->chunks + c) * bytes + 64 * p->inner;
+    uint8_t *low = p->to + p->block * (AWQ__PANEL_BYTES / 2) + 32 * w * p->outer + 128 * p->inner;
+    uint8_t *high = low + 16 * w;
+    __m512i v = _mm512_loadu_si512((const void *)code);
+    __m512 s, o, z;
+    if (!p->inner) {
+        const uint8_t *params = l->params + (block * l->groups + c / (l->chunks / l->groups)) * awq__tile_params(l);
+        p->scale = awq__tile_scales512(l, params);
+        p->zero = _mm512_cvtepi32_ps(awq__tile_zeros512(params));
+        p->offset = _mm512_mul_ps(_mm512_add_ps(p->zero, _mm512_set1_ps(128)), p->scale);
+    }
+    s = p->scale;
+    o = p->offset;
+    z = p->zero;
+    if (l->bits == 4) {
 #define AWQ__PAIR(at) awq__panel_pair(awq__panel_value(v, at, s, o), awq__panel_value(v, at + 8, s, o))
-            _mm512_storeu_si512((void *)low, AWQ__PAIR(0));
-            _mm512_storeu_si512((void *)(low + 64), AWQ__PAIR(16));
-            _mm512_storeu_si512((void *)high, AWQ__PAIR(4));
-            _mm512_storeu_si512((void *)(high + 64), AWQ__PAIR(20));
+        _mm512_storeu_si512((void *)low, AWQ__PAIR(0));
+        _mm512_storeu_si512((void *)(low + 64), AWQ__PAIR(16));
+        _mm512_storeu_si512((void *)high, AWQ__PAIR(4));
+        _mm512_storeu_si512((void *)(high + 64), AWQ__PAIR(20));
 #undef AWQ__PAIR
+    } else {
+        const __m512i byte = _mm512_set1_epi32(255);
+        __m512 a = _mm512_cvtepi32_ps(_mm512_and_si512(v, byte));
+        __m512 b = _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(v, 8), byte));
+        __m512 d = _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(v, 16), byte));
+        __m512 e = _mm512_cvtepi32_ps(_mm512_srli_epi32(v, 24));
+        a = _mm512_mul_ps(_mm512_sub_ps(a, z), s);
+        b = _mm512_mul_ps(_mm512_sub_ps(b, z), s);
+        d = _mm512_mul_ps(_mm512_sub_ps(d, z), s);
+        e = _mm512_mul_ps(_mm512_sub_ps(e, z), s);
+        _mm512_storeu_si512((void *)low, awq__panel_pair(a, b));
+        _mm512_storeu_si512((void *)(low + 64), awq__panel_pair(d, e));
+    }
+    if (++p->inner < bytes / 64) return;
+    p->inner = 0;
+    if (++p->outer < p->cols / w) return;
+    p->outer = 0;
+    p->block++;
+}
+
+AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_dense(awq__panel *p)
+{
+    const awq_linear *l = p->l;
+    int64_t row = AWQ__MIN(p->row + 16 * p->block + p->outer, l->out_features - 1); /* too much: dropped later */
+    int64_t at = p->k + 32 * p->inner;
+    const uint8_t *w = (const uint8_t *)l->weight + row * l->row_bytes;
+    uint8_t *to = p->to + p->block * (AWQ__PANEL_BYTES / 2 / p->parts) + 1024 * p->inner + 64 * p->outer;
+    __m512 a = awq__panel_load(l->dtype, w, at, l->in_features);
+    __m512 b = awq__panel_load(l->dtype, w, at + 16, l->in_features);
+    _mm512_storeu_si512((void *)to, awq__panel_split(&a, &b));
+    if (p->parts == 2) _mm512_storeu_si512((void *)(to + AWQ__PANEL_BYTES / 2), awq__panel_split(&a, &b));
+    if (++p->inner < (p->cols + 31) / 32) return;
+    p->inner = 0;
+    if (++p->outer < 16) return;
+    p->outer = 0;
+    p->block++;
+}
+
+AWQ__TARGET_PANEL static void awq__panel_make(awq__panel *p, int64_t pieces)
+{
+    for (pieces = AWQ__MIN(pieces, p->left), p->left -= pieces; pieces; pieces--) {
+        if (p->l->chunk) awq__panel_code(p);
+        else awq__panel_dense(p);
+    }
+}
+
+/* 4 tiles of sums += steps tiles of u0, u1 times v0, v1; meanwhile `every` 256ths of a piece of p a step. */
+#define AWQ__PANEL_MULTIPLY(name, load_u, load_v, piece)                                                       \
+    AWQ__TARGET_PANEL AWQ__INLINE void name(const uint8_t *u0, const uint8_t *u1, const uint8_t *v0,           \
+                                            const uint8_t *v1, int64_t steps, awq__panel *p, int64_t every,    \
+                                            int64_t *due)                                                      \
+    {                                                                                                          \
+        int64_t i;                                                                                             \
+        for (i = 0; i < 1024 * steps; i += 1024) {                                                             \
+            for (*due += every; *due >= 256 && p->left; *due -= 256, p->left--) piece(p);                      \
+            load_u(4, u0 + i, 64);                                                                             \
+            load_v(6, v0 + i, 64);                                                                             \
+            _tile_dpbf16ps(0, 4, 6);                                                                           \
+            load_v(7, v1 + i, 64);                                                                             \
+            _tile_dpbf16ps(1, 4, 7);                                                                           \
+            load_u(5, u1 + i, 64);                                                                             \
+            _tile_dpbf16ps(2, 5, 6);                                                                           \
+            _tile_dpbf16ps(3, 5, 7);                                                                           \
+        }                                                                                                      \
+    }
+AWQ__PANEL_MULTIPLY(awq__panel_codes, _tile_stream_loadd, _tile_loadd, awq__panel_code)
+AWQ__PANEL_MULTIPLY(awq__panel_numbers, _tile_loadd, _tile_stream_loadd, awq__panel_dense)
+
+/* y [m][y_stride] of a strip = sums [m / 32][4 tiles][16][16] and bias. Codes: tile i is of tokens 16 (i / 2), rows
+   16 (i % 2); dense: the other way round. */
+AWQ__TARGET_PANEL static void awq__panel_out(const awq_linear *l, int64_t row, const float *sums, int64_t m, float *y,
+                                             int64_t y_stride)
+{
+    int64_t n = AWQ__MIN((int64_t)AWQ__TILE_OUT, l->out_features - row), t, r;
+    int i;
+    for (t = 0; t < m; t += 32)
+        for (i = 0; i < 4; i++) {
+            int64_t token = t + 16 * (l->chunk ? i / 2 : i % 2), from = 16 * (l->chunk ? i % 2 : i / 2);
+            __mmask16 mask = from + 16 <= n ? 0xffff : from >= n ? 0 : (__mmask16)((1 << (n - from)) - 1);
+            __m512 bias = _mm512_setzero_ps();
+            __m512i v[16];
+            if (l->bias) bias = _mm512_maskz_loadu_ps(mask, l->bias + row + from);
+            for (r = 0; r < 16; r++)
+                v[r] = _mm512_loadu_si512((const void *)(sums + t * AWQ__TILE_OUT + 256 * i + 16 * r));
+            if (!l->chunk) awq__transpose16(v);
+            for (r = 0; r < 16 && token + r < m; r++)
+                _mm512_mask_storeu_ps(y + (token + r) * y_stride + from, mask,
+                                      _mm512_add_ps(_mm512_castsi512_ps(v[r]), bias));
         }
-    }
 }
 
-/* 4 tiles of sums += steps tiles of u0, u1 times v0, v1 */
-AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_multiply(const uint8_t *u0, const uint8_t *u1, const uint8_t *v0,
-                                                       const uint8_t *v1, int64_t steps)
+/* Rows [row, end) of W times m <= 256 rows of x, whose tiles begin at x: y [m][y_stride], from column `row` on. */
+AWQ__TARGET_PANEL static void awq__panel_rows(const awq_linear *l, int64_t row, int64_t end, const uint8_t *x,
+                                              int64_t x_part, int64_t m, float *y, int64_t y_stride)
 {
-    int64_t i;
-    for (i = 0; i < 1024 * steps; i += 1024) {
-        _tile_loadd(4, u0 + i, 64);
-        _tile_loadd(6, v0 + i, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, v1 + i, 64);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_loadd(5, u1 + i, 64);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-    }
-}
-
-/* 32 rows of W from `row` on times m <= 256 rows of x, whose tiles begin at x: y [m][y_stride] */
-AWQ__TARGET_PANEL static void awq__panel_strip(const awq_linear *l, int64_t row, const uint8_t *x,
-                                               int64_t x_part, int64_t m, float *y, int64_t y_stride)
-{
-    enum { PANEL = 32 * AWQ__PANEL_COLS * 2 };
-    uint8_t memory[2 * PANEL + AWQ__TILE_BLOCK * AWQ__TILE_OUT * 4 + 64];
-    uint8_t *panel = (uint8_t *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
-    float *sums = (float *)(void *)(panel + 2 * PANEL);
-    int64_t in = l->in_features, steps = (in + 31) / 32, k, t, r;
-    int64_t n = AWQ__MIN((int64_t)AWQ__TILE_OUT, l->out_features - row);
-    int parts = !l->chunk && l->dtype != AWQ_BF16 ? 2 : 1, i;
+    uint8_t memory[2 * AWQ__PANEL_BYTES + AWQ__PANEL_MOST * AWQ__TILE_OUT * 4 + 64];
+    uint8_t *panel = (uint8_t *)(((uintptr_t)memory + 63) & ~(uintptr_t)63), *now = panel;
+    float *sums = (float *)(void *)(panel + 2 * AWQ__PANEL_BYTES);
+    int64_t steps = (l->in_features + 31) / 32, k = 0, cols, t, due, every, some, first = row;
+    int parts = !l->chunk && l->dtype != AWQ_BF16 ? 2 : 1;
+    awq__panel next;
+    awq__panel_begin(&next, l, row, 0, parts, now);
+    awq__panel_make(&next, next.left);
     awq__amx_config(64);
-    for (k = 0; k < in; k += AWQ__PANEL_COLS) {
-        int64_t cols = AWQ__MIN((int64_t)AWQ__PANEL_COLS, in - k), some = (cols + 31) / 32;
-        const uint8_t *w0 = panel, *w1 = panel + PANEL / 2;
-        if (l->chunk) {
-            awq__panel_codes(l, row / 16, k, cols, panel);
-            awq__panel_codes(l, row / 16 + 1, k, cols, panel + PANEL / 2);
-        } else {
-            awq__panel_dense(l, row, k, some, parts, panel, PANEL);
-            awq__panel_dense(l, row + 16, k, some, parts, panel + PANEL / 2, PANEL);
-        }
+    while (row < end) {
+        const uint8_t *w0 = now, *w1 = now + AWQ__PANEL_BYTES / 2 / parts;
+        cols = awq__panel_cols(l, parts, k);
+        some = (cols + 31) / 32;
+        now = now == panel ? panel + AWQ__PANEL_BYTES : panel;
+        if (k + cols < l->in_features) awq__panel_begin(&next, l, row, k + cols, parts, now);
+        else if (row + AWQ__TILE_OUT < end) awq__panel_begin(&next, l, row + AWQ__TILE_OUT, 0, parts, now);
+        every = (next.left * 256 + (m + 31) / 32 * some - 1) / ((m + 31) / 32 * some);
+        if (!l->chunk) every = (every + parts) / (parts + 1); /* passes over the same tiles */
+        due = 0;
         for (t = 0; t < m; t += 32) {
             const uint8_t *x0 = x + (t / 16 * steps + k / 32) * 1024, *x1 = t + 16 < m ? x0 + steps * 1024 : x0;
             float *c = sums + t * AWQ__TILE_OUT;
@@ -5077,33 +5158,27 @@ AWQ__TARGET_PANEL static void awq__panel_strip(const awq_linear *l, int64_t row,
                 _tile_zero(2);
                 _tile_zero(3);
             }
-            if (l->chunk) awq__panel_multiply(x0, x1, w0, w1, some);
+            if (l->chunk) awq__panel_codes(x0, x1, w0, w1, some, &next, every, &due);
             else {
-                awq__panel_multiply(w0, w1, x0, x1, some);
-                awq__panel_multiply(w0, w1, x0 + x_part, x1 + x_part, some);
-                if (parts == 2) awq__panel_multiply(w0 + PANEL, w1 + PANEL, x0, x1, some);
+                awq__panel_numbers(w0, w1, x0, x1, some, &next, every, &due);
+                awq__panel_numbers(w0, w1, x0 + x_part, x1 + x_part, some, &next, every, &due);
+                if (parts == 2)
+                    awq__panel_numbers(w0 + AWQ__PANEL_BYTES / 2, w1 + AWQ__PANEL_BYTES / 2, x0, x1, some, &next,
+                                       every, &due);
             }
             _tile_stored(0, c, 64);
             _tile_stored(1, c + 256, 64);
             _tile_stored(2, c + 512, 64);
             _tile_stored(3, c + 768, 64);
         }
+        awq__panel_make(&next, next.left);
+        k += cols;
+        if (k < l->in_features) continue;
+        awq__panel_out(l, row, sums, m, y + row - first, y_stride);
+        row += AWQ__TILE_OUT;
+        k = 0;
     }
     _tile_release();
-    for (t = 0; t < m; t += 32)
-        for (i = 0; i < 4; i++) { /* codes: tokens 16 (i / 2), rows 16 (i % 2); dense: the other way round */
-            int64_t token = t + 16 * (l->chunk ? i / 2 : i % 2), from = 16 * (l->chunk ? i % 2 : i / 2);
-            __mmask16 mask = from + 16 <= n ? 0xffff : from >= n ? 0 : (__mmask16)((1 << (n - from)) - 1);
-            __m512 bias = _mm512_setzero_ps();
-            __m512i v[16];
-            if (l->bias) bias = _mm512_maskz_loadu_ps(mask, l->bias + row + from);
-            for (r = 0; r < 16; r++)
-                v[r] = _mm512_loadu_si512((const void *)(sums + t * AWQ__TILE_OUT + 256 * i + 16 * r));
-            if (!l->chunk) awq__transpose16(v);
-            for (r = 0; r < 16 && token + r < m; r++)
-                _mm512_mask_storeu_ps(y + (token + r) * y_stride + from, mask,
-                                      _mm512_add_ps(_mm512_castsi512_ps(v[r]), bias));
-        }
 }
 #endif
 
@@ -5122,6 +5197,15 @@ static int awq__panel_parts(awq_ctx *ctx, const awq_linear *l, int64_t m)
     (void)ctx, (void)l, (void)m;
     return 0;
 #endif
+}
+
+/* rows of x in a block, of m: as many as stay in the second cache, all blocks about as large */
+static int64_t awq__panel_block(const awq_linear *l, int64_t m)
+{
+    int64_t most = AWQ__PANEL_X / (l->in_features * (l->chunk ? 2 : 4)) / 32 * 32, blocks;
+    most = AWQ__MIN(AWQ__MAX(most, (int64_t)64), (int64_t)AWQ__PANEL_MOST);
+    blocks = (m + most - 1) / most;
+    return ((m + blocks - 1) / blocks + 31) / 32 * 32;
 }
 
 /* --- x for either */
@@ -5695,14 +5779,6 @@ static void awq__mm_tiles(const awq__mm_arg *a, int64_t row, int64_t t0, int64_t
     float y[AWQ__TILE_MOST * AWQ__TILE_OUT];
     const awq_linear *l = a->l;
     int64_t n = AWQ__MIN((int64_t)AWQ__TILE_OUT, l->out_features - row), t, k, part;
-#if AWQ__AMX
-    if (a->panel) {
-        const uint8_t *x = (const uint8_t *)a->xt.codes + t0 / 16 * ((l->in_features + 31) / 32) * 1024;
-        awq__panel_strip(l, row, x, awq__panel_part(a->m, l->in_features), m, a->y + t0 * a->y_stride + row,
-                         a->y_stride);
-        return;
-    }
-#endif
     for (; m > 0; m -= part, t0 += part) {
         awq__tiled_x x = awq__tile_of(l, &a->xt, t0);
         part = AWQ__MIN(m, (int64_t)AWQ__TILE_MOST);
@@ -5719,7 +5795,15 @@ static void awq__mm_job(void *arg, int64_t job)
     const awq__mm_arg *a = (const awq__mm_arg *)arg;
     int64_t row = job % a->row_blocks * a->rows, end = AWQ__MIN(row + a->rows, a->l->out_features);
     int64_t t = job / a->row_blocks * a->tokens, m = AWQ__MIN(a->tokens, a->m - t);
-    if (a->tile || a->panel) for (; row < end; row += AWQ__TILE_OUT) awq__mm_tiles(a, row, t, m);
+#if AWQ__AMX
+    if (a->panel) {
+        const uint8_t *x = (const uint8_t *)a->xt.codes + t / 16 * ((a->l->in_features + 31) / 32) * 1024;
+        awq__panel_rows(a->l, row, end, x, awq__panel_part(a->m, a->l->in_features), m,
+                        a->y + t * a->y_stride + row, a->y_stride);
+        return;
+    }
+#endif
+    if (a->tile) for (; row < end; row += AWQ__TILE_OUT) awq__mm_tiles(a, row, t, m);
     else for (; row < end; row += AWQ__MM_ROWS) awq__mm_strip(a, row, t, m);
 }
 
@@ -5741,9 +5825,9 @@ static awq__mm_arg awq__mm_plan(awq_ctx *ctx, const awq_linear *l, const float *
     if (l->chunk || a.panel) {
         if (!a.panel) a.tile = awq__tile_choose(ctx, l, m);
         a.xt = *xt;
-        a.tokens = AWQ__TILE_BLOCK;
+        a.tokens = a.panel ? awq__panel_block(l, m) : AWQ__TILE_BLOCK;
         unit = AWQ__TILE_OUT;
-        weights = m == 1 ? 262144 : 131072;
+        weights = a.panel ? 524288 : m == 1 ? 262144 : 131072;
     } else a.fn = awq__mm_choose(ctx, l);
     a.rows = AWQ__MIN(unit > 4 ? 256 : 64, weights / l->in_features) / unit * unit;
     a.rows = AWQ__MAX(a.rows, unit > 4 ? unit : 16);
