@@ -5,7 +5,7 @@
 #   ./build.sh test      compile and run tests/test_*.c; the last line is the sum
 #   ./build.sh check     CONTENTS, Unicode tables, size of the headers, compile time
 #   ./build.sh matrix    compile without warnings by every compiler and language standard found
-#   ./build.sh bench     compile and run tests/bench/*.c
+#   ./build.sh bench     compile and run tests/bench/*.c; --peers: other engines beside (tests/bench/peers/setup.sh)
 #   ./build.sh fuzz      every tests/fuzz_*.c for SECONDS=30 each (clang)
 #   ./build.sh peers     other engines read what this library wrote (tests/peers/run.sh)
 #   ./build.sh clean
@@ -237,7 +237,8 @@ matrix() {
     [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
 }
 
-bench() {
+bench() { # [--peers]: other engines beside it, from the folder CPU_PEERS
+    if [ "${1:-}" = --peers ]; then run sh tests/bench/peers/run.sh; return; fi
     for f in tests/bench/*.c; do
         compile "$f" "$B/$(basename "$f" .c)" -Wno-unused-function && run "$B/$(basename "$f" .c)" || return 1
     done
@@ -259,7 +260,8 @@ fuzz() {
 
 case ${1:-} in
     '') build ;;
-    demo | check | matrix | bench | fuzz) $1 ;;
+    demo | check | matrix | fuzz) $1 ;;
+    bench) bench "${2:-}" ;;
     test) tests ;;
     peers)
         if [ -f tests/peers/run.sh ]; then run sh tests/peers/run.sh; else echo "skipped: no tests/peers/run.sh"; fi ;;
