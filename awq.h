@@ -202,8 +202,8 @@ typedef struct awq_ctx {
 AWQ_API const char *awq_version(void);
 AWQ_API const char *awq_status_name(awq_status status); /* "AWQ_E_IO" */
 
-/* A small pool of threads: n_threads counts the caller's; 0 means awq_cpu_cores(). Free it after everything using
-   it. Several contexts may share one: who finds it taken works alone meanwhile. */
+/* A small pool of threads: n_threads counts the caller's; 0 means awq_cpu_cores(). Free it after everything
+   using it. Several contexts may share one: who finds it taken works alone meanwhile. */
 typedef struct awq_pool awq_pool;
 AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool);
 AWQ_API void awq_pool_free(awq_ctx *ctx, awq_pool *pool);
@@ -1656,7 +1656,8 @@ AWQ_API int awq_cpu_cores(void)
     long n = sysconf(_SC_NPROCESSORS_ONLN);
 #  ifdef __linux__
     char text[4096], *p;
-    if (awq__kernel_text("/proc/self/status", text, sizeof text) && (p = strstr(text, "Cpus_allowed_list:")) != NULL) {
+    if (awq__kernel_text("/proc/self/status", text, sizeof text)
+        && (p = strstr(text, "Cpus_allowed_list:")) != NULL) {
         int cores;
         for (p += 18; *p == ' ' || *p == '\t'; p++) {}
         cores = awq__count_cores(p);
@@ -4512,15 +4513,24 @@ AWQ__INLINE int32_t awq__tile_four(const int8_t *p) /* 4 columns of x */
 /* --- AVX2, with VNNI or without: a block is two vectors of 8 rows, a and b; sums of one nibble or both */
 #define AWQ__AVX_VNNI AWQ__TARGET("avx2,fma,f16c,avxvnni")
 
-AWQ__AVX2 AWQ__INLINE __m256i awq__dpbusd_avx2(__m256i sum, __m256i codes, __m256i x)
+/* Without VNNI sums are of 16 bits: of a nibble times hi, at most 15 x 127 twice, 8 fit; of a nibble times lo
+   all of a chunk do. */
+AWQ__AVX2 AWQ__INLINE __m256i awq__sum_avx2(__m256i sum, __m256i codes, __m256i x)
 {
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), _mm256_set1_epi16(1)));
+    return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, x));
 }
 
-AWQ__AVX_VNNI AWQ__INLINE __m256i awq__dpbusd_avxvnni(__m256i sum, __m256i codes, __m256i x)
+AWQ__AVX2 AWQ__INLINE __m256i awq__widen_avx2(__m256i sum)
+{
+    return _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+}
+
+AWQ__AVX_VNNI AWQ__INLINE __m256i awq__sum_avxvnni(__m256i sum, __m256i codes, __m256i x)
 {
     return _mm256_dpbusd_avx_epi32(sum, codes, x);
 }
+
+AWQ__AVX_VNNI AWQ__INLINE __m256i awq__widen_avxvnni(__m256i sum) { return sum; }
 
 AWQ__AVX2 AWQ__INLINE __m256 awq__tile_scales256(const awq_linear *l, const uint8_t *params, int half)
 {
@@ -4528,89 +4538,114 @@ AWQ__AVX2 AWQ__INLINE __m256 awq__tile_scales256(const awq_linear *l, const uint
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(params + 16 + 16 * half)));
 }
 
-#define AWQ__ZERO256(t) ha##t = hb##t = la##t = lb##t = _mm256_setzero_si256();
-#define AWQ__SUMS256(t) __m256i ha##t, hb##t, la##t, lb##t;
-#define AWQ__DOT256(t)                                           \
-    v = _mm256_set1_epi32(awq__tile_four(p + t * 2 * w));        \
-    ha##t = AWQ__DPBUSD(ha##t, a, v);                            \
-    hb##t = AWQ__DPBUSD(hb##t, b, v);                            \
-    v = _mm256_set1_epi32(awq__tile_four(p + t * 2 * w + w));    \
-    la##t = AWQ__DPBUSD(la##t, a, v);                            \
-    lb##t = AWQ__DPBUSD(lb##t, b, v);
-#define AWQ__PUT256(t)                                                 \
-    out[2 * t] = _mm256_add_epi32(_mm256_slli_epi32(ha##t, 4), la##t); \
-    out[2 * t + 1] = _mm256_add_epi32(_mm256_slli_epi32(hb##t, 4), lb##t);
-#define AWQ__TILE256(isa, target)                                                                              \
-    AWQ__CHUNK256(awq__chunk1_##isa, target, AWQ__ROWS1)                                                       \
-    AWQ__CHUNK256(awq__chunk2_##isa, target, AWQ__ROWS2)                                                       \
+#define AWQ__SUMS256(t) __m256i ha##t, hb##t, la##t, lb##t, ga##t, gb##t;
+#define AWQ__ZERO256(t) ha##t = hb##t = la##t = lb##t = ga##t = gb##t = _mm256_setzero_si256();
+#define AWQ__DOT256(t)                                        \
+    v = _mm256_set1_epi32(awq__tile_four(p + t * 2 * w));     \
+    ha##t = AWQ__SUM(ha##t, a, v);                            \
+    hb##t = AWQ__SUM(hb##t, b, v);                            \
+    v = _mm256_set1_epi32(awq__tile_four(p + t * 2 * w + w)); \
+    la##t = AWQ__SUM(la##t, a, v);                            \
+    lb##t = AWQ__SUM(lb##t, b, v);
+#define AWQ__WIDEN256(t)                                \
+    ga##t = _mm256_add_epi32(ga##t, AWQ__WIDEN(ha##t)); \
+    gb##t = _mm256_add_epi32(gb##t, AWQ__WIDEN(hb##t)); \
+    ha##t = hb##t = _mm256_setzero_si256();
+#define AWQ__PUT256(t)                                                                             \
+    AWQ__WIDEN256(t) out[2 * t] = _mm256_add_epi32(_mm256_slli_epi32(ga##t, 4), AWQ__WIDEN(la##t)); \
+    out[2 * t + 1] = _mm256_add_epi32(_mm256_slli_epi32(gb##t, 4), AWQ__WIDEN(lb##t));
+#define AWQ__TILE256(isa, target, narrow)                                                                      \
+    AWQ__CHUNK256(awq__chunk1_##isa, target, AWQ__ROWS1, narrow)                                               \
+    AWQ__CHUNK256(awq__chunk2_##isa, target, AWQ__ROWS2, narrow)                                               \
+    /* 16 rows of W from block on times m <= 16 rows of x, all of a tile: 16 columns of y */                   \
+    target AWQ__INLINE void awq__block_##isa(const awq_linear *l, int64_t block, const awq__tiled_x *tile,     \
+                                             int64_t m, float *y, int four)                                    \
+    {                                                                                                          \
+        int64_t w = l->chunk, bytes = awq__tile_bytes(l), per = l->chunks / l->groups, c, t;                   \
+        int i, k;                                                                                              \
+        for (c = 0; c < l->chunks; c++) {                                                                      \
+            const uint8_t *code = (const uint8_t *)l->weight + (block * l->chunks + c) * bytes;                \
+            const uint8_t *p = l->params + (block * l->groups + c / per) * awq__tile_params(l);                \
+            for (t = 0; t < m; t += k) {                                                                       \
+                const int8_t *v = tile->codes + (c * m + t) * 2 * w;                                           \
+                __m256i out[4], high[4];                                                                       \
+                k = m - t > 1 ? 2 : 1;                                                                         \
+                if (k == 2) awq__chunk2_##isa(code, v, w, bytes, four ? 3 : 1, out);                           \
+                else awq__chunk1_##isa(code, v, w, bytes, four ? 3 : 1, out);                                  \
+                if (!four) { /* a byte times a byte, and its neighbour, would not fit 16 bits */               \
+                    if (k == 2) awq__chunk2_##isa(code, v, w, bytes, 2, high);                                 \
+                    else awq__chunk1_##isa(code, v, w, bytes, 2, high);                                        \
+                    for (i = 0; i < 2 * k; i++)                                                                \
+                        out[i] = _mm256_add_epi32(out[i], _mm256_slli_epi32(high[i], 4));                      \
+                }                                                                                              \
+                for (i = 0; i < 2 * k; i++) {                                                                  \
+                    float *to = y + (t + i / 2) * AWQ__TILE_OUT + i % 2 * 8;                                   \
+                    __m256i z = _mm256_cvtepu8_epi32(                                                          \
+                        _mm_loadl_epi64((const __m128i *)(const void *)(p + i % 2 * 8)));                      \
+                    __m256 s = awq__tile_scales256(l, p, i % 2);                                               \
+                    z = _mm256_mullo_epi32(z, _mm256_set1_epi32(tile->sum[c * m + t + i / 2]));                \
+                    s = _mm256_mul_ps(s, _mm256_set1_ps(tile->step[c * m + t + i / 2]));                       \
+                    _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(out[i], z)), s,   \
+                                                         c ? _mm256_loadu_ps(to) : _mm256_setzero_ps()));      \
+                }                                                                                              \
+            }                                                                                                  \
+        }                                                                                                      \
+    }                                                                                                          \
     target static void awq__tile_##isa(const awq_linear *l, int64_t block, const awq__tiled_x *x, int64_t m,   \
                                        float *y)                                                               \
     {                                                                                                          \
-        int64_t w = l->chunk, bytes = awq__tile_bytes(l), per = l->chunks / l->groups, c, t, b;                \
-        int four = l->bits == 4, i, k;                                                                         \
-        awq__tiled_x tile = awq__tile_of(l, x, 0);                                                             \
-        for (; m > AWQ__TILE_ROWS; m -= AWQ__TILE_ROWS, y += AWQ__TILE_ROWS * AWQ__TILE_OUT) {                 \
-            awq__tile_##isa(l, block, &tile, AWQ__TILE_ROWS, y);                                               \
-            tile = awq__tile_of(l, &tile, AWQ__TILE_ROWS);                                                     \
-        }                                                                                                      \
-        for (b = 0; b < 2; b++)                                                                                \
-            for (c = 0; c < l->chunks; c++) {                                                                  \
-                const uint8_t *code = (const uint8_t *)l->weight + ((block + b) * l->chunks + c) * bytes;      \
-                const uint8_t *p = l->params + ((block + b) * l->groups + c / per) * awq__tile_params(l);      \
-                for (t = 0; t < m; t += k) {                                                                   \
-                    const int8_t *v = tile.codes + (c * m + t) * 2 * w;                                        \
-                    __m256i out[4], high[4];                                                                   \
-                    k = m - t > 1 ? 2 : 1;                                                                     \
-                    if (k == 2) awq__chunk2_##isa(code, v, w, bytes, 0, 1 + four, four, out);                  \
-                    else awq__chunk1_##isa(code, v, w, bytes, 0, 1 + four, four, out);                         \
-                    if (!four) { /* a byte times a byte, and its neighbour, would not fit 16 bits */           \
-                        if (k == 2) awq__chunk2_##isa(code, v, w, bytes, 1, 2, 0, high);                       \
-                        else awq__chunk1_##isa(code, v, w, bytes, 1, 2, 0, high);                              \
-                        for (i = 0; i < 2 * k; i++)                                                            \
-                            out[i] = _mm256_add_epi32(out[i], _mm256_slli_epi32(high[i], 4));                  \
-                    }                                                                                          \
-                    for (i = 0; i < 2 * k; i++) {                                                              \
-                        float *to = y + (t + i / 2) * AWQ__TILE_OUT + 16 * b + i % 2 * 8;                      \
-                        __m256i z = _mm256_cvtepu8_epi32(                                                      \
-                            _mm_loadl_epi64((const __m128i *)(const void *)(p + i % 2 * 8)));                  \
-                        __m256 s = awq__tile_scales256(l, p, i % 2);                                           \
-                        z = _mm256_mullo_epi32(z, _mm256_set1_epi32(tile.sum[c * m + t + i / 2]));             \
-                        s = _mm256_mul_ps(s, _mm256_set1_ps(tile.step[c * m + t + i / 2]));                    \
-                        _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(out[i], z)),  \
-                                                             s, c ? _mm256_loadu_ps(to)                        \
-                                                                  : _mm256_setzero_ps()));                     \
-                    }                                                                                          \
-                }                                                                                              \
+        int64_t t;                                                                                             \
+        int b;                                                                                                 \
+        for (t = 0; t < m; t += AWQ__TILE_ROWS)                                                                \
+            for (b = 0; b < 2; b++) {                                                                          \
+                awq__tiled_x tile = awq__tile_of(l, x, t);                                                     \
+                int64_t n = AWQ__MIN(m - t, (int64_t)AWQ__TILE_ROWS);                                          \
+                float *to = y + t * AWQ__TILE_OUT + 16 * b;                                                    \
+                if (l->bits == 4) awq__block_##isa(l, block + b, &tile, n, to, 1);                             \
+                else awq__block_##isa(l, block + b, &tile, n, to, 0);                                          \
             }                                                                                                  \
     }
-/* nibbles first .. last of the codes; the second nibble's columns are half a chunk further if there are two */
-#define AWQ__CHUNK256(name, target, rows)                                                                      \
-    target AWQ__INLINE void name(const uint8_t *code, const int8_t *x, int64_t w, int64_t bytes, int first,    \
-                                 int last, int half, __m256i *out)                                             \
+/* nibbles: 3: low and high, whose columns are half a chunk further; 1, 2: one of them */
+#define AWQ__CHUNK256(name, target, rows, narrow)                                                              \
+    target AWQ__INLINE void name(const uint8_t *code, const int8_t *x, int64_t w, int64_t bytes, int nibbles,  \
+                                 __m256i *out)                                                                 \
     {                                                                                                          \
         const __m256i nibble = _mm256_set1_epi8(15);                                                           \
+        const int8_t *p = x, *high = nibbles == 3 ? x + w / 2 : x;                                             \
         __m256i a, b, v;                                                                                       \
         int64_t j;                                                                                             \
-        int i;                                                                                                 \
         rows(AWQ__SUMS256) rows(AWQ__ZERO256) for (j = 0; j < bytes / 64; j++, code += 64)                     \
         {                                                                                                      \
             __m256i ca = _mm256_loadu_si256((const __m256i *)(const void *)code);                              \
             __m256i cb = _mm256_loadu_si256((const __m256i *)(const void *)(code + 32));                       \
-            for (i = first; i < last; i++) {                                                                   \
-                const int8_t *p = x + 4 * j + (half ? i * (w / 2) : 0);                                        \
-                a = _mm256_and_si256(i ? _mm256_srli_epi16(ca, 4) : ca, nibble);                               \
-                b = _mm256_and_si256(i ? _mm256_srli_epi16(cb, 4) : cb, nibble);                               \
+            if (nibbles & 1) {                                                                                 \
+                p = x + 4 * j;                                                                                 \
+                a = _mm256_and_si256(ca, nibble);                                                              \
+                b = _mm256_and_si256(cb, nibble);                                                              \
                 rows(AWQ__DOT256)                                                                              \
+            }                                                                                                  \
+            if (nibbles & 2) {                                                                                 \
+                p = high + 4 * j;                                                                              \
+                a = _mm256_and_si256(_mm256_srli_epi16(ca, 4), nibble);                                        \
+                b = _mm256_and_si256(_mm256_srli_epi16(cb, 4), nibble);                                        \
+                rows(AWQ__DOT256)                                                                              \
+            }                                                                                                  \
+            if (narrow && j % 4 == 3) {                                                                        \
+                rows(AWQ__WIDEN256)                                                                            \
             }                                                                                                  \
         }                                                                                                      \
         rows(AWQ__PUT256)                                                                                      \
     }
-#define AWQ__DPBUSD awq__dpbusd_avx2
-AWQ__TILE256(avx2, AWQ__AVX2)
-#undef AWQ__DPBUSD
-#define AWQ__DPBUSD awq__dpbusd_avxvnni
-AWQ__TILE256(avxvnni, AWQ__AVX_VNNI)
-#undef AWQ__DPBUSD
+#define AWQ__SUM awq__sum_avx2
+#define AWQ__WIDEN awq__widen_avx2
+AWQ__TILE256(avx2, AWQ__AVX2, 1)
+#undef AWQ__SUM
+#undef AWQ__WIDEN
+#define AWQ__SUM awq__sum_avxvnni
+#define AWQ__WIDEN awq__widen_avxvnni
+AWQ__TILE256(avxvnni, AWQ__AVX_VNNI, 0)
+#undef AWQ__SUM
+#undef AWQ__WIDEN
 
 /* --- AVX-512 VNNI: a and b are two blocks */
 #define AWQ__VNNI AWQ__TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
@@ -4973,14 +5008,15 @@ AWQ__TARGET_PANEL AWQ__INLINE __m512i awq__panel_pair(__m512 a, __m512 b) /* a i
     return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(u, 16), v);
 }
 
-/* A panel while it is made: tiles of both blocks of a strip, one block after the other, the second parts in the
-   second half. It is made in pieces: 64 bytes of codes to tiles of V, 32 columns of a dense row to a row of U. */
+/* A panel while it is made: tiles of both blocks of a strip, one block after the other, the second parts in
+   the second half. It is made in pieces: 64 bytes of codes to tiles of V, 32 columns of a dense row to a row of
+   U. */
 typedef struct awq__panel {
     const awq_linear *l;
     int64_t row, k, cols;      /* what of W */
     uint8_t *to;
     int parts;
-    int64_t block, outer, inner; /* the next piece: of codes [2][chunks][vectors], of a row [2][16 rows][tiles] */
+    int64_t block, outer, inner; /* the next piece: [2][chunks][vectors], or [2][16 rows][tiles] */
     int64_t left;                /* pieces */
     __m512 scale, offset, zero;
 } awq__panel;
@@ -5015,7 +5051,8 @@ AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_code(awq__panel *p)
     __m512i v = _mm512_loadu_si512((const void *)code);
     __m512 s, o, z;
     if (!p->inner) {
-        const uint8_t *params = l->params + (block * l->groups + c / (l->chunks / l->groups)) * awq__tile_params(l);
+        int64_t group = block * l->groups + c / (l->chunks / l->groups);
+        const uint8_t *params = l->params + group * awq__tile_params(l);
         p->scale = awq__tile_scales512(l, params);
         p->zero = _mm512_cvtepi32_ps(awq__tile_zeros512(params));
         p->offset = _mm512_mul_ps(_mm512_add_ps(p->zero, _mm512_set1_ps(128)), p->scale);
@@ -5053,7 +5090,7 @@ AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_code(awq__panel *p)
 AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_dense(awq__panel *p)
 {
     const awq_linear *l = p->l;
-    int64_t row = AWQ__MIN(p->row + 16 * p->block + p->outer, l->out_features - 1); /* too much: dropped later */
+    int64_t row = AWQ__MIN(p->row + 16 * p->block + p->outer, l->out_features - 1); /* beyond: dropped later */
     int64_t at = p->k + 32 * p->inner;
     const uint8_t *w = (const uint8_t *)l->weight + row * l->row_bytes;
     uint8_t *to = p->to + p->block * (AWQ__PANEL_BYTES / 2 / p->parts) + 1024 * p->inner + 64 * p->outer;
@@ -5098,10 +5135,10 @@ AWQ__TARGET_PANEL static void awq__panel_make(awq__panel *p, int64_t pieces)
 AWQ__PANEL_MULTIPLY(awq__panel_codes, _tile_stream_loadd, _tile_loadd, awq__panel_code)
 AWQ__PANEL_MULTIPLY(awq__panel_numbers, _tile_loadd, _tile_stream_loadd, awq__panel_dense)
 
-/* y [m][y_stride] of a strip = sums [m / 32][4 tiles][16][16] and bias. Codes: tile i is of tokens 16 (i / 2), rows
-   16 (i % 2); dense: the other way round. */
-AWQ__TARGET_PANEL static void awq__panel_out(const awq_linear *l, int64_t row, const float *sums, int64_t m, float *y,
-                                             int64_t y_stride)
+/* y [m][y_stride] of a strip = sums [m / 32][4 tiles][16][16] and bias. Codes: tile i is of tokens 16 (i / 2),
+   rows 16 (i % 2); dense: the other way round. */
+AWQ__TARGET_PANEL static void awq__panel_out(const awq_linear *l, int64_t row, const float *sums, int64_t m,
+                                             float *y, int64_t y_stride)
 {
     int64_t n = AWQ__MIN((int64_t)AWQ__TILE_OUT, l->out_features - row), t, r;
     int i;
@@ -5121,7 +5158,7 @@ AWQ__TARGET_PANEL static void awq__panel_out(const awq_linear *l, int64_t row, c
         }
 }
 
-/* Rows [row, end) of W times m <= 256 rows of x, whose tiles begin at x: y [m][y_stride], from column `row` on. */
+/* Rows [row, end) of W times m <= 256 rows of x, whose tiles begin at x: y [m][y_stride], from column `row`. */
 AWQ__TARGET_PANEL static void awq__panel_rows(const awq_linear *l, int64_t row, int64_t end, const uint8_t *x,
                                               int64_t x_part, int64_t m, float *y, int64_t y_stride)
 {
@@ -5163,8 +5200,8 @@ AWQ__TARGET_PANEL static void awq__panel_rows(const awq_linear *l, int64_t row, 
                 awq__panel_numbers(w0, w1, x0, x1, some, &next, every, &due);
                 awq__panel_numbers(w0, w1, x0 + x_part, x1 + x_part, some, &next, every, &due);
                 if (parts == 2)
-                    awq__panel_numbers(w0 + AWQ__PANEL_BYTES / 2, w1 + AWQ__PANEL_BYTES / 2, x0, x1, some, &next,
-                                       every, &due);
+                    awq__panel_numbers(w0 + AWQ__PANEL_BYTES / 2, w1 + AWQ__PANEL_BYTES / 2, x0, x1, some,
+                                       &next, every, &due);
             }
             _tile_stored(0, c, 64);
             _tile_stored(1, c + 256, 64);
