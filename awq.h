@@ -377,6 +377,7 @@ typedef struct awq_search_desc {
     int64_t group_size; /* divides in_features */
     int symmetric;
     int no_duo; /* leave the weights' magnitude out of the scales, as llm-awq does */
+    awq_mode mode; /* of the products behind the losses: exact is the same on every machine */
 } awq_search_desc;
 
 #define AWQ_SCALE_GRID 20 /* ratios 0, 1/20, ..., 19/20 */
@@ -1129,6 +1130,8 @@ typedef struct awq_quantize_desc {
        best, or those and the clips of method awq, folded in, for a quantizer that comes after. `layout` is not
        used; bits and group_size are what scales and clips are searched for. */
     int scaled;
+    awq_mode mode; /* of running the model over the calibration and of the search; exact: on every machine the
+                      same file, and slower where there is AMX */
 } awq_quantize_desc;
 
 typedef struct awq_quantize_result {
@@ -6277,8 +6280,9 @@ AWQ_API awq_status awq_fake_quantize(awq_ctx *ctx, const float *weights, int64_t
 
 /* m [wa, wb] += a^T b over n rows of a [n, wa] and b [n, wb], each row of b times weight[r] (NULL: 1). at, bt:
    scratch [width, AWQ__MOMENT_ROWS], block as above. a == b: only j >= i is kept. */
-static awq_status awq__cross_add(awq_ctx *ctx, const float *a, int64_t wa, const float *b, int64_t wb,
-                                 const float *weight, int64_t n, float *at, float *bt, float *block, float *m)
+static awq_status awq__cross_add(awq_ctx *ctx, awq_mode mode, const float *a, int64_t wa, const float *b,
+                                 int64_t wb, const float *weight, int64_t n, float *at, float *bt, float *block,
+                                 float *m)
 {
     int64_t from, i, j, r;
     for (from = 0; from < n; from += AWQ__MOMENT_ROWS) {
@@ -6292,6 +6296,7 @@ static awq_status awq__cross_add(awq_ctx *ctx, const float *a, int64_t wa, const
             int64_t k = AWQ__MIN((int64_t)AWQ__MOMENT_BLOCK, wa - i), skip = a == b ? i : 0, w = wb - skip;
             awq_linear l;
             AWQ__TRY(awq_linear_dense(ctx, AWQ_F32, bt + skip * rows, w, rows, NULL, &l));
+            l.mode = mode;
             AWQ__TRY(awq_linear_run(ctx, &l, at + i * rows, k, block));
             for (r = 0; r < k; r++)
                 for (j = a == b ? r : 0; j < w; j++) m[(i + r) * wb + skip + j] += block[r * w + j];
@@ -6309,15 +6314,17 @@ static void awq__moments_finish(float *m, int64_t width, double count) /* mean, 
 }
 
 /* trace(D M D^T) for D [out, in]; y: scratch [out, in] */
-static awq_status awq__moment_loss(awq_ctx *ctx, const float *d, int64_t out, int64_t in, const float *moments,
-                                   float *y, double *loss)
+static awq_status awq__moment_loss(awq_ctx *ctx, awq_mode mode, const float *d, int64_t out, int64_t in,
+                                   const float *moments, float *y, double *loss)
 {
     awq_linear l;
     int64_t o;
     double sum = 0;
     const awq__ops *ops = awq__ops_for(ctx);
     AWQ__TRY(awq_linear_dense(ctx, AWQ_F32, moments, in, in, NULL, &l)); /* moments are symmetric */
-    AWQ__TRY(awq_linear_run(ctx, &l, d, out, y));
+    l.mode = mode;
+    for (o = 0; o < out; o += AWQ__MOMENT_ROWS) /* in pieces, since x of a fast product is copied */
+        AWQ__TRY(awq_linear_run(ctx, &l, d + o * in, AWQ__MIN(out - o, (int64_t)AWQ__MOMENT_ROWS), y + o * in));
     for (o = 0; o < out; o++) sum += ops->dot(d + o * in, y + o * in, in);
     *loss = sum;
     return AWQ_OK;
@@ -6339,7 +6346,7 @@ static awq_status awq__search_add(awq_ctx *ctx, const float *weights, int64_t ou
         AWQ__TRY(awq_fake_quantize(ctx, weights, out_features, in_features, desc, r < AWQ_SCALE_GRID ? s : NULL,
                                    NULL, d));
         for (i = 0; i < n; i++) d[i] = d[i] - weights[i];
-        AWQ__TRY(awq__moment_loss(ctx, d, out_features, in_features, moments, y, &loss));
+        AWQ__TRY(awq__moment_loss(ctx, desc->mode, d, out_features, in_features, moments, y, &loss));
         losses[r] += loss;
     }
     return AWQ_OK;
@@ -22808,6 +22815,13 @@ static int64_t awq__most(const int64_t *v, int n)
     return m;
 }
 
+/* out [wa, wb] += a^T diag(weight) b over n rows */
+static awq_status awq__qm_cross(awq_ctx *ctx, awq__qm *m, const float *a, int64_t wa, const float *b,
+                                int64_t wb, const float *weight, int64_t n, float *out)
+{
+    return awq__cross_add(ctx, m->sd.mode, a, wa, b, wb, weight, n, m->xt, m->bt, m->block, out);
+}
+
 /* --- rounding with error feedback (GPTQ, arXiv 2210.17323, as Babai's nearest plane). With moments = R R^T, R
    upper triangular, the output error of a row is sum_j (R_jj (t_j - q_j))^2 where t_j = w_j + sum_{i<j} (w_i -
    q_i) R_ij / R_jj: each weight is rounded after the errors before it are made up for. f [K, K]: R_ij / R_jj at
@@ -23230,6 +23244,7 @@ static awq_status awq__qm_check(awq_ctx *ctx, awq__qm *m)
     m->cap[AWQ__IN_MLP] = c->hidden_size;
     m->sd.bits = bits;
     m->sd.symmetric = d->symmetric;
+    m->sd.mode = d->mode;
     AWQ__TRY(awq__qm_group_size(ctx, m));
     AWQ__TRY(awq__qm_skip_odd(ctx, m, layout));
     if (d->method == AWQ_METHOD_RTN) return AWQ_OK;
@@ -23318,6 +23333,8 @@ static size_t awq__qm_bytes(const awq__qm *m)
         b += (double)awq__work_bytes(c, m->longest) + 8 * H * (double)m->longest
              + 4 * (double)awq__page_floats(c, 1) * (double)awq__pages(m->longest);
         b += 4.0 * (AWQ__MOMENT_ROWS * 3 + AWQ__MOMENT_BLOCK) * (double)awq__most(m->cap, AWQ__N_IN);
+        b += 4 * (double)awq__tiled_x_place(AWQ__MAX(m->longest, (int64_t)AWQ__MOMENT_ROWS),
+                                            awq__most(m->cap, AWQ__N_IN), NULL, NULL);
     }
     return (size_t)(b * 1.05) + ((size_t)16 << 20);
 }
@@ -23480,6 +23497,7 @@ static awq_status awq__qm_load(awq_ctx *ctx, awq__qm *m, int l, int with)
         m->bq[k] = m->bias[k];
         AWQ__TRY(
             awq_linear_dense(ctx, AWQ_F32, m->wt[k], m->out[k], m->in[k], m->bias[k], &m->layer.linear[k]));
+        m->layer.linear[k].mode = m->sd.mode;
     }
     for (k = AWQ_EXPERT_GATE; with && k < AWQ_N_LINEAR_IDS; k++)
         for (x = 0; x < awq_linear_count(m->c, l, (awq_linear_id)k); x++) {
@@ -23491,7 +23509,7 @@ static awq_status awq__qm_load(awq_ctx *ctx, awq__qm *m, int l, int with)
                 AWQ__TRY(awq__read_some(ctx, m->ck, info.bias, info.bias_first, info.bias_step, m->out[k],
                                         bias));
             }
-            AWQ__TRY(awq__load_dense(ctx, &m->stored, &info, AWQ_MODE_EXACT, bias,
+            AWQ__TRY(awq__load_dense(ctx, &m->stored, &info, m->sd.mode, bias,
                                      awq__layer_linear(m->c, &m->layer, k, x)));
         }
     awq__qm_stages(m, l);
@@ -23561,8 +23579,8 @@ static awq_status awq__qm_hear(awq_ctx *ctx, awq__qm *m, awq__tap_in p, const fl
             m->x_total[p] += v;
             memcpy(m->rows + kept++ * width, x, (size_t)width * sizeof *x);
         }
-        AWQ__TRY(awq__cross_add(ctx, m->rows, width, m->rows, width, weight ? weight + at : NULL, kept, m->xt,
-                                m->bt, m->block, m->moments[p]));
+        AWQ__TRY(awq__qm_cross(ctx, m, m->rows, width, m->rows, width, weight ? weight + at : NULL, kept,
+                               m->moments[p]));
     }
     return AWQ_OK;
 }
@@ -23739,7 +23757,7 @@ static awq_status awq__qm_module(awq_ctx *ctx, awq__qm *m, int mlp, const awq__l
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b), r;
         memcpy(m->w.xn, m->xn + at * H, (size_t)(n * H) * sizeof(float));
         if (m->c->parallel) memset(m->w.x, 0, (size_t)(n * H) * sizeof(float));
-        AWQ__TRY(awq__steps(ctx, m->c, layer, 0, &m->w, n, mlp ? AWQ__GATE_UP : AWQ__LATENT,
+        AWQ__TRY(awq__steps(ctx, m->c, layer, 0, &m->w, n, mlp ? AWQ__PACK_MLP : AWQ__PACK_QKV,
                             m->c->parallel ? AWQ__ADD : mlp ? AWQ__DOWN : AWQ__O, NULL, NULL));
         if (make_ref) {
             memcpy(m->ref + at * H, out, (size_t)(n * H) * sizeof(float));
@@ -23793,6 +23811,7 @@ static awq_status awq__qm_search_module(awq_ctx *ctx, awq__qm *m, int g)
         if (!st && !(cand[k] = AWQ__NEW_RAW(ctx, float, out * width))) st = AWQ_E_MEMORY;
         if (!st)
             st = awq_linear_dense(ctx, AWQ_F32, cand[k], out, width, m->bias[id[k]], &layer.linear[id[k]]);
+        layer.linear[id[k]].mode = m->sd.mode;
     }
     if (!st) st = awq__qm_w_mean(ctx, m, stage, w_mean);
     if (!st) awq__qm_x_mean(m, stage->input, x_mean);
@@ -24290,14 +24309,21 @@ static awq_status awq__qm_use(awq_ctx *ctx, awq__qm *m, int id)
     void *own;
     awq_linear_free(ctx, l);
     for (i = 0; m->bq[id] && i < m->out[id]; i++) m->bq[id][i] = awq__qm_stored(m, m->bq[id][i]);
-    if (!m->kept[id]) return awq_linear_prepare(ctx, &m->q[id], AWQ_MODE_EXACT, 0, m->bq[id], l);
+    if (!m->kept[id]) { /* not fast: activations of 12 bits, however many rows */
+        awq_mode mode = m->sd.mode == AWQ_MODE_EXACT ? AWQ_MODE_EXACT : AWQ_MODE_DETERMINISTIC;
+        return awq_linear_prepare(ctx, &m->q[id], mode, 0, m->bq[id], l);
+    }
     for (i = 0; i < n; i++) m->wq[id][i] = awq__qm_stored(m, m->wq[id][i]);
-    if (id < AWQ_EXPERT_GATE)
-        return awq_linear_dense(ctx, AWQ_F32, m->wq[id], m->out[id], m->in[id], m->bq[id], l);
+    if (id < AWQ_EXPERT_GATE) {
+        AWQ__TRY(awq_linear_dense(ctx, AWQ_F32, m->wq[id], m->out[id], m->in[id], m->bq[id], l));
+        l->mode = m->sd.mode;
+        return AWQ_OK;
+    }
     own = awq__alloc_raw(ctx, (size_t)n, awq_dtype_size(type));
     if (!own) return AWQ_E_MEMORY;
     awq_from_float(ctx, type, m->wq[id], n, own);
     AWQ__TRY(awq_linear_dense(ctx, type, own, m->out[id], m->in[id], m->bq[id], l));
+    l->mode = m->sd.mode;
     l->owned[0] = own;
     return AWQ_OK;
 }
@@ -24399,15 +24425,15 @@ static awq_status awq__qm_input(awq_ctx *ctx, awq__qm *m, awq__tap_in p, const a
     awq__qm_norm(ctx, m, l->vec[mlp ? AWQ_POST_NORM : AWQ_INPUT_NORM], residual, n, w->xn);
     *x = p == AWQ__IN_O ? w->att : p == AWQ__IN_DOWN ? w->gate : p == AWQ__IN_Q_B ? w->q_a
          : p == AWQ__IN_KV_B ? w->kv_a : w->xn;
-    if (p == AWQ__IN_O) return awq__steps(ctx, m->c, l, 0, w, n, AWQ__LATENT, AWQ__ATTEND, NULL, NULL);
+    if (p == AWQ__IN_O) return awq__steps(ctx, m->c, l, 0, w, n, AWQ__PACK_QKV, AWQ__ATTEND, NULL, NULL);
     if (p == AWQ__IN_Q_B || p == AWQ__IN_KV_B) {
-        AWQ__TRY(awq__steps(ctx, m->c, l, 0, w, n, AWQ__LATENT, AWQ__LATENT_NORM, NULL, NULL));
+        AWQ__TRY(awq__steps(ctx, m->c, l, 0, w, n, AWQ__PACK_QKV, AWQ__LATENT_NORM, NULL, NULL));
         for (r = 0; p == AWQ__IN_KV_B && r < n; r++)
             memmove(w->kv_a + r * m->c->kv_lora_rank, w->kv_a + r * stride,
                     (size_t)m->c->kv_lora_rank * sizeof(float));
     }
     if (p != AWQ__IN_DOWN) return AWQ_OK;
-    AWQ__TRY(awq__steps(ctx, m->c, l, 0, w, n, AWQ__GATE_UP, AWQ__GATE_UP, NULL, NULL));
+    AWQ__TRY(awq__steps(ctx, m->c, l, 0, w, n, AWQ__PACK_MLP, AWQ__GATE_UP, NULL, NULL));
     w->start[m->c->num_experts] = 0; /* no slots: of the shared expert only */
     return awq__steps(ctx, m->c, l, 0, w, n, AWQ__ACT, AWQ__ACT, NULL, NULL);
 }
@@ -24471,14 +24497,11 @@ static awq_status awq__qm_stage(awq_ctx *ctx, awq__qm *m, int g)
                 total += v;
                 for (i = 0; i < width; i++) m->x_abs[p][i] += v * fabsf(x[r * width + i]);
             }
-            AWQ__TRY(awq__cross_add(ctx, x, width, x, width, m->token_weight, n, m->xt, m->bt, m->block,
-                                    m->moments[p]));
-            AWQ__TRY(awq__cross_add(ctx, m->xf, width, x, width, m->token_weight, n, m->xt, m->bt, m->block,
-                                    m->cross));
+            AWQ__TRY(awq__qm_cross(ctx, m, x, width, x, width, m->token_weight, n, m->moments[p]));
+            AWQ__TRY(awq__qm_cross(ctx, m, m->xf, width, x, width, m->token_weight, n, m->cross));
             if (drift) {
                 for (i = 0; i < n * H; i++) m->w.x[i] = (h[i] - hq[i]) * part;
-                AWQ__TRY(awq__cross_add(ctx, m->w.x, H, x, width, m->token_weight, n, m->xt, m->bt, m->block,
-                                        m->drift));
+                AWQ__TRY(awq__qm_cross(ctx, m, m->w.x, H, x, width, m->token_weight, n, m->drift));
             }
         }
         if (alone) awq__qm_add(ctx, m, m->layer.vec[norm], h, n);
@@ -24516,7 +24539,7 @@ static awq_status awq__qm_route(awq_ctx *ctx, awq__qm *m)
     for (b = 0; b < m->cal->n_blocks; b++) {
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b);
         AWQ__TRY(awq__qm_input(ctx, m, AWQ__IN_MLP, &router, m->xq + at * H, n, &x));
-        AWQ__TRY(awq__steps(ctx, m->c, &router, 0, &m->w, n, AWQ__GATE_UP, AWQ__ROUTE, NULL, NULL));
+        AWQ__TRY(awq__steps(ctx, m->c, &router, 0, &m->w, n, AWQ__PACK_MLP, AWQ__ROUTE, NULL, NULL));
         awq__qm_keep_picks(m, at, n, !awq__qm_held(m, b));
     }
     return AWQ_OK;
@@ -24556,15 +24579,12 @@ static awq_status awq__qm_expert_moments(awq_ctx *ctx, awq__qm *m, awq__tap_in p
             total += v;
             for (i = 0; i < width; i++) m->x_abs[p][i] += v * fabsf(x[r * width + i]);
         }
-        AWQ__TRY(awq__cross_add(ctx, x, width, x, width, m->token_weight, rows, m->xt, m->bt, m->block,
-                                m->moments[p]));
-        AWQ__TRY(awq__cross_add(ctx, m->xf, width, x, width, m->token_weight, rows, m->xt, m->bt, m->block,
-                                m->cross));
+        AWQ__TRY(awq__qm_cross(ctx, m, x, width, x, width, m->token_weight, rows, m->moments[p]));
+        AWQ__TRY(awq__qm_cross(ctx, m, m->xf, width, x, width, m->token_weight, rows, m->cross));
         for (r = 0; r < rows; r++) /* its output is weighed, the drift is not */
             m->token_weight[r] *= at + r < chosen ? part / sqrtf(m->list_weight[at + r] + 1e-12f) : 0.0f;
         if (down)
-            AWQ__TRY(awq__cross_add(ctx, m->w.x, H, x, width, m->token_weight, rows, m->xt, m->bt, m->block,
-                                    m->drift));
+            AWQ__TRY(awq__qm_cross(ctx, m, m->w.x, H, x, width, m->token_weight, rows, m->drift));
     }
     if (!(total > 0))
         return awq__fail(ctx, AWQ_E_ARG, "no token of the calibration text counts (answers masked?)");
@@ -24605,7 +24625,7 @@ static awq_status awq__qm_advance(awq_ctx *ctx, awq__qm *m, const awq__layer *la
         float *h = residual + m->cal->start[b] * H;
         memcpy(m->w.x, h, (size_t)(n * H) * sizeof(float));
         if (!m->c->parallel) AWQ__TRY(awq__qm_input(ctx, m, AWQ__IN_MLP, layer, h, n, &x));
-        AWQ__TRY(awq__steps(ctx, m->c, layer, 0, &m->w, n, m->c->parallel ? AWQ__NORM : AWQ__GATE_UP, AWQ__ADD,
+        AWQ__TRY(awq__steps(ctx, m->c, layer, 0, &m->w, n, m->c->parallel ? AWQ__NORM : AWQ__PACK_MLP, AWQ__ADD,
                             NULL, NULL));
         memcpy(h, m->w.x, (size_t)(n * H) * sizeof(float));
     }
@@ -24777,9 +24797,10 @@ static void awq__qm_head_line(awq_ctx *ctx, awq__qm *m, awq__text *t)
     if (m->cal) h = awq__fnv(h, m->cal->ids, (size_t)m->tokens * sizeof *m->cal->ids);
     if (m->cal && m->cal->counted) h = awq__fnv(h, m->cal->counted, (size_t)m->tokens);
     for (i = 0; i < d->n_keep; i++) h = awq__fnv(h, d->keep[i], strlen(d->keep[i]) + 1);
-    awq__textf(ctx, t, "{\"run\": \"%s %d %d %d %lld %d %d %d %llu %016llx\"}\n", AWQ_VERSION, (int)d->method,
-               m->sd.bits, m->sd.symmetric, (long long)m->sd.group_size, (int)d->layout, d->no_clip,
-               d->scaled != 0, (unsigned long long)d->shard_bytes, (unsigned long long)h);
+    awq__textf(ctx, t, "{\"run\": \"%s %d %d %d %lld %d %d %d %d %llu %016llx\"}\n", AWQ_VERSION,
+               (int)d->method, m->sd.bits, m->sd.symmetric, (long long)m->sd.group_size, (int)d->layout,
+               d->no_clip, d->scaled != 0, (int)d->mode, (unsigned long long)d->shard_bytes,
+               (unsigned long long)h);
 }
 
 static awq_status awq__qm_journal_path(awq_ctx *ctx, awq__qm *m, char **path)

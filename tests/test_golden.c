@@ -279,7 +279,7 @@ static void test_clips(void)
     char path[512];
     enum { K = 192, N = 64, G = 32, NG = K / G };
     static float w[N * K], s[K], want[N * NG], got[N * NG], x[1024 * K], m[NG * G * G];
-    awq_search_desc d = {4, G, 0, 0};
+    awq_search_desc d = {4, G, 0, 0, AWQ_MODE_EXACT};
     int64_t i, j, t, g, n, same = 0, near = 0;
     if (!root) TEST_SKIP("AWQ_TEST_DATA is not set");
     memset(&ctx, 0, sizeof ctx);

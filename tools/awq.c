@@ -260,11 +260,16 @@ static int need_model(app *a)
     return refuse(a, "awq %s wants a model folder; see awq help", a->o.command);
 }
 
+static awq_mode mode_of(const options *o)
+{
+    return o->exact ? AWQ_MODE_EXACT : o->deterministic ? AWQ_MODE_DETERMINISTIC : AWQ_MODE_FAST;
+}
+
 static int load(app *a, const char *folder, int rtn, awq_model **m)
 {
     awq_model_desc d;
     memset(&d, 0, sizeof d);
-    d.mode = a->o.exact ? AWQ_MODE_EXACT : a->o.deterministic ? AWQ_MODE_DETERMINISTIC : AWQ_MODE_FAST;
+    d.mode = mode_of(&a->o);
     d.head_bits = (int)a->o.head_bits;
     d.believe_tensors = a->o.believe_tensors;
     if (rtn) {
@@ -339,6 +344,7 @@ static int cmd_quantize(app *a)
     d.keep = o->keep.item;
     d.n_keep = o->keep.n;
     d.resume = o->resume;
+    d.mode = mode_of(o);
     if (!o->method || !strcmp(o->method, "best")) d.method = AWQ_METHOD_BEST;
     else if (!strcmp(o->method, "awq")) d.method = AWQ_METHOD_AWQ;
     else if (!strcmp(o->method, "rtn")) d.method = AWQ_METHOD_RTN;
