@@ -168,7 +168,7 @@ typedef struct awq_progress {
 
 typedef enum awq_log_level { AWQ_LOG_DEBUG = 0, AWQ_LOG_INFO, AWQ_LOG_WARN } awq_log_level;
 
-/* In order: a processor with one of these has those before it. */
+/* In order: a processor with one of these has those of its kind before it. */
 typedef enum awq_isa {
     AWQ_ISA_AUTO = 0,
     AWQ_ISA_SCALAR,
@@ -176,7 +176,10 @@ typedef enum awq_isa {
     AWQ_ISA_AVX2_VNNI,
     AWQ_ISA_AVX512,      /* F, BW, DQ, VL */
     AWQ_ISA_AVX512_VNNI,
-    AWQ_ISA_AMX          /* TILE, INT8, BF16, and BF16 of AVX-512 */
+    AWQ_ISA_AMX,         /* TILE, INT8, BF16, and BF16 of AVX-512 */
+    AWQ_ISA_NEON,        /* every little-endian AArch64 */
+    AWQ_ISA_NEON_DOT,    /* with DotProd */
+    AWQ_ISA_NEON_I8MM    /* with I8MM too */
 } awq_isa;
 
 typedef struct awq_error {
@@ -193,7 +196,7 @@ typedef struct awq_ctx {
     int (*progress)(void *user, const awq_progress *p);             /* NULL: none; nonzero cancels */
     void *user;                                                     /* for log and progress */
     size_t memory_limit;             /* bytes this context may hold; 0: no limit */
-    awq_isa isa;                     /* force an instruction set (tests) */
+    awq_isa isa;                     /* force an instruction set (tests); the best one if it is not here */
     awq_error err;                   /* the last failure */
     size_t memory_used, memory_peak; /* kept by the library */
     awq_isa isa_found;               /* likewise: asking the processor takes a while */
@@ -1184,6 +1187,7 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #ifdef _WIN32
 #  ifndef WIN32_LEAN_AND_MEAN
 #    define WIN32_LEAN_AND_MEAN
@@ -1198,7 +1202,6 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
 #  include <sched.h>
 #  include <sys/mman.h>
 #  include <sys/stat.h>
-#  include <time.h>
 #  include <unistd.h>
 #endif
 
@@ -1219,6 +1222,36 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
 #  define AWQ__AMX 1
 #else
 #  define AWQ__AMX 0
+#endif
+
+/* NEON: gcc and clang, little-endian AArch64. A function uses an extension by its target attribute, or by none
+   where all code may use it; older compilers have the intrinsics only there. gcc wants the architecture named
+   that its header names. */
+#if defined(__AARCH64EL__) && defined(__ARM_NEON) && !defined(AWQ_NO_SIMD)
+#  define AWQ__NEON 1
+#  include <arm_neon.h>
+#  ifdef __linux__
+#    include <sys/auxv.h>
+#  elif defined(__APPLE__)
+#    include <sys/sysctl.h>
+#  endif
+#  if defined(__apple_build_version__) ? __clang_major__ >= 15 : defined(__clang__) && __clang_major__ >= 16
+#    define AWQ__TARGET_DOT __attribute__((target("dotprod")))
+#    define AWQ__TARGET_I8MM __attribute__((target("dotprod,i8mm")))
+#  elif !defined(__clang__) && __GNUC__ >= 10
+#    define AWQ__TARGET_DOT __attribute__((target("arch=armv8.2-a+dotprod")))
+#    define AWQ__TARGET_I8MM __attribute__((target("arch=armv8.2-a+dotprod+i8mm")))
+#  endif
+#  ifdef __ARM_FEATURE_DOTPROD
+#    undef AWQ__TARGET_DOT
+#    define AWQ__TARGET_DOT
+#    ifdef __ARM_FEATURE_MATMUL_INT8
+#      undef AWQ__TARGET_I8MM
+#      define AWQ__TARGET_I8MM
+#    endif
+#  endif
+#else
+#  define AWQ__NEON 0
 #endif
 
 #if defined(__FAST_MATH__)
@@ -2480,7 +2513,8 @@ static float awq__fma(float a, float b, float c)
 }
 
 /* --- instruction sets: CPUID says what the processor has, XGETBV what the system saves. Linux wants to be
-   asked for the registers of AMX, once for a process. */
+   asked for the registers of AMX, once for a process. On Arm the system says both; where it is none of these
+   three, what the compiler was told. */
 #if AWQ__X86
 static void awq__cpuid(unsigned leaf, unsigned sub, unsigned r[4])
 {
@@ -2534,6 +2568,34 @@ AWQ_API awq_isa awq_best_isa(void)
                    ? AWQ_ISA_AMX : AWQ_ISA_AVX512_VNNI;
     }
     return r[0] >> 4 & 1 ? AWQ_ISA_AVX2_VNNI : AWQ_ISA_AVX2;
+#elif AWQ__NEON
+    int dot = 0, i8mm = 0;
+#  if defined(__linux__)
+    dot = (int)(getauxval(16) >> 20 & 1);  /* AT_HWCAP, HWCAP_ASIMDDP */
+    i8mm = (int)(getauxval(26) >> 13 & 1); /* AT_HWCAP2, HWCAP2_I8MM */
+#  elif defined(__APPLE__)
+    size_t n = sizeof dot;
+    if (sysctlbyname("hw.optional.arm.FEAT_DotProd", &dot, &n, NULL, 0)) dot = 0;
+    n = sizeof i8mm;
+    if (sysctlbyname("hw.optional.arm.FEAT_I8MM", &i8mm, &n, NULL, 0)) i8mm = 0;
+#  elif defined(_WIN32)
+    dot = IsProcessorFeaturePresent(43);  /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE */
+    i8mm = IsProcessorFeaturePresent(66); /* PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE */
+#  endif
+#  ifdef __ARM_FEATURE_DOTPROD
+    dot = 1;
+#  endif
+#  ifdef __ARM_FEATURE_MATMUL_INT8
+    i8mm = 1;
+#  endif
+#  ifdef AWQ__TARGET_I8MM
+    if (dot && i8mm) return AWQ_ISA_NEON_I8MM;
+#  endif
+#  ifdef AWQ__TARGET_DOT
+    if (dot) return AWQ_ISA_NEON_DOT;
+#  endif
+    (void)dot, (void)i8mm;
+    return AWQ_ISA_NEON;
 #else
     return AWQ_ISA_SCALAR;
 #endif
@@ -2541,13 +2603,16 @@ AWQ_API awq_isa awq_best_isa(void)
 
 AWQ_API const char *awq_isa_name(awq_isa isa)
 {
-    static const char *const names[] = {"auto", "scalar", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "amx"};
+    static const char *const names[] = {"auto", "scalar", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "amx",
+                                        "neon", "neon_dot", "neon_i8mm"};
     return (unsigned)isa < sizeof names / sizeof names[0] ? names[isa] : "?";
 }
 
-static awq_isa awq__isa(awq_ctx *ctx)
+AWQ__UNUSED static awq_isa awq__isa(awq_ctx *ctx) /* by kernels, if there are some */
 {
     if (ctx->isa_found == AWQ_ISA_AUTO) ctx->isa_found = awq_best_isa();
+    if (ctx->isa == AWQ_ISA_SCALAR) return AWQ_ISA_SCALAR;
+    if (ctx->isa_found >= AWQ_ISA_NEON && ctx->isa < AWQ_ISA_NEON) return ctx->isa_found;
     return ctx->isa != AWQ_ISA_AUTO && ctx->isa < ctx->isa_found ? ctx->isa : ctx->isa_found;
 }
 
@@ -3981,6 +4046,16 @@ AWQ_API awq_status awq_unpack(awq_ctx *ctx, const awq_packed *p, awq_qweight *w)
    Lane l of a sum takes elements l, l + 16, ...; lanes are added as a tree.
    Tests: tests/test_core.c (each instruction set against scalar, and against double precision) */
 
+/* gcc vectorizes such loops at -O2 only when asked to; a body that has to choose between values must
+   ask as well, or the choice has become a branch before it is inlined */
+#if defined(__GNUC__) && !defined(__clang__)
+#define AWQ__VECTORIZE \
+    __attribute__((    \
+        optimize("tree-vectorize", "fp-contract=off", "vect-cost-model=unlimited", "no-trapping-math")))
+#else
+#  define AWQ__VECTORIZE
+#endif
+
 AWQ__INLINE float awq__lanes_sum(const float *l) /* 16 lanes */
 {
     float a[8], b[4];
@@ -4055,7 +4130,7 @@ AWQ__INLINE void awq__layer_norm_body(const float *x, const float *weight, const
 }
 
 /* gate[i] = silu(gate[i]) * up[i]; without up silu(gate[i]) */
-AWQ__INLINE void awq__silu_body(float *gate, const float *up, int64_t n)
+AWQ__VECTORIZE AWQ__INLINE void awq__silu_body(float *gate, const float *up, int64_t n)
 {
     int64_t i;
     if (up) for (i = 0; i < n; i++) gate[i] = gate[i] / (1.0f + awq__exp_body(-gate[i])) * up[i];
@@ -4063,12 +4138,12 @@ AWQ__INLINE void awq__silu_body(float *gate, const float *up, int64_t n)
 }
 
 /* likewise x (1 + tanh(z)) / 2 = x / (1 + exp(-2 z)), z = sqrt(2 / pi) (x + 0.044715 x^3) */
-AWQ__INLINE float awq__gelu_of(float x)
+AWQ__VECTORIZE AWQ__INLINE float awq__gelu_of(float x)
 {
     return x / (1.0f + awq__exp_body(-1.5957691216057308f * (x + 0.044715f * x * x * x)));
 }
 
-AWQ__INLINE void awq__gelu_body(float *gate, const float *up, int64_t n)
+AWQ__VECTORIZE AWQ__INLINE void awq__gelu_body(float *gate, const float *up, int64_t n)
 {
     int64_t i;
     if (up) for (i = 0; i < n; i++) gate[i] = awq__gelu_of(gate[i]) * up[i];
@@ -4313,14 +4388,6 @@ typedef struct awq__ops {
         awq__swiglu_##isa, awq__add_##isa, awq__cap_##isa, awq__attend_##isa, awq__rope_##isa,               \
         awq__rope_pairs_##isa, awq__logsum_##isa, awq__kl_##isa};
 
-/* gcc vectorizes such loops at -O2 only when asked to */
-#if defined(__GNUC__) && !defined(__clang__)
-#define AWQ__VECTORIZE \
-    __attribute__((    \
-        optimize("tree-vectorize", "fp-contract=off", "vect-cost-model=unlimited", "no-trapping-math")))
-#else
-#  define AWQ__VECTORIZE
-#endif
 #define AWQ__AVX2 AWQ__TARGET("avx2,fma,f16c")
 #define AWQ__AVX512 AWQ__TARGET("avx2,f16c,avx512f,avx512bw,avx512vl")
 
@@ -4488,6 +4555,13 @@ static void awq__tile_scalar(const awq_linear *l, int64_t block, const awq__tile
             }
 }
 
+AWQ__INLINE int32_t awq__tile_four(const int8_t *p) /* 4 columns of x */
+{
+    int32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
 #if defined(__GNUC__) && !defined(__clang__)
 #  pragma GCC diagnostic push
 #  pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* false alarms inside gcc 12's own AVX-512 headers */
@@ -4505,13 +4579,6 @@ AWQ__VECTORIZE AWQ__AVX2 static void awq__tile_pack_avx2(const float *x, int64_t
 #define AWQ__ROWS2(m) m(0) m(1)
 #define AWQ__ROWS3(m) m(0) m(1) m(2)
 #define AWQ__ROWS4(m) m(0) m(1) m(2) m(3)
-
-AWQ__INLINE int32_t awq__tile_four(const int8_t *p) /* 4 columns of x */
-{
-    int32_t v;
-    memcpy(&v, p, 4);
-    return v;
-}
 
 /* --- AVX2, with VNNI or without: a block is two vectors of 8 rows, a and b; sums of one nibble or both */
 #define AWQ__AVX_VNNI AWQ__TARGET("avx2,fma,f16c,avxvnni")
@@ -4849,6 +4916,368 @@ AWQ__TARGET_AMX static void awq__tile_amx(const awq_linear *l, int64_t block, co
 #endif
 #endif
 
+#if AWQ__NEON
+/* --- NEON: a vector of 64 bytes is four registers of 4 rows of W each, 4 columns in every 32-bit lane. Kernels
+   multiply a chunk of two blocks with n <= 16 rows of x: sums [n][32]. Codes of 8 bits become signed, code
+   - 128, where products are signed; zeros with them. Instructions of the inner loops for 64 bytes of codes, as
+   gcc 12 and clang 22 write them:
+                4 bits, rows of x: 1        2        4         8 bits: 1        2        4
+       NEON                     57, 62                             38, 42
+       DotProd                  27, 28   46, 46                    15, 15   24, 25
+       I8MM                     24, 24   35, 35   64, 61           12, 12   17, 18   30, 31 */
+typedef void (*awq__chunk_fn)(const uint8_t *code, const uint8_t *next, const int8_t *x, int64_t w, int64_t n,
+                              int32_t *sums);
+
+AWQ__INLINE int32x4_t awq__tile_zeros_neon(const uint8_t *params, int q, int minus) /* 4 of 16 */
+{
+    uint16x4_t z = vget_low_u16(vmovl_u8(vcreate_u8((uint32_t)awq__tile_four((const int8_t *)params + 4 * q))));
+    return vsubq_s32(vreinterpretq_s32_u32(vmovl_u16(z)), vdupq_n_s32(minus));
+}
+
+AWQ__INLINE float32x4_t awq__tile_scales_neon(const awq_linear *l, const uint8_t *params, int q)
+{
+    if (l->wide_scales) return vreinterpretq_f32_u8(vld1q_u8(params + 16 + 16 * q));
+    return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(params + 16 + 8 * q)));
+}
+
+/* what chunk c of a block adds to 16 columns of y, for n rows of x */
+static void awq__tile_add_neon(const awq_linear *l, int64_t block, int64_t c, int minus, const float *step,
+                               const int32_t *total, int64_t n, const int32_t *sums, float *y)
+{
+    int64_t per = l->chunks / l->groups, i;
+    const uint8_t *p = l->params + (block * l->groups + c / per) * awq__tile_params(l);
+    int32x4_t z0 = awq__tile_zeros_neon(p, 0, minus), z1 = awq__tile_zeros_neon(p, 1, minus);
+    int32x4_t z2 = awq__tile_zeros_neon(p, 2, minus), z3 = awq__tile_zeros_neon(p, 3, minus);
+    float32x4_t s0 = awq__tile_scales_neon(l, p, 0), s1 = awq__tile_scales_neon(l, p, 1);
+    float32x4_t s2 = awq__tile_scales_neon(l, p, 2), s3 = awq__tile_scales_neon(l, p, 3), v;
+    for (i = 0; i < n; i++, sums += AWQ__TILE_OUT, y += AWQ__TILE_OUT) {
+#define AWQ__ADD(q)                                                                   \
+    v = vcvtq_f32_s32(vmlsq_n_s32(vld1q_s32(sums + 4 * q), z##q, total[i]));          \
+    vst1q_f32(y + 4 * q, vfmaq_f32(vld1q_f32(y + 4 * q), v, vmulq_n_f32(s##q, step[i])))
+        AWQ__ADD(0);
+        AWQ__ADD(1);
+        AWQ__ADD(2);
+        AWQ__ADD(3);
+#undef AWQ__ADD
+    }
+}
+
+static void awq__tile_run_neon(const awq_linear *l, int64_t block, const awq__tiled_x *x, int64_t m, float *y,
+                               awq__chunk_fn fn, int minus)
+{
+    int64_t w = l->chunk, bytes = awq__tile_bytes(l), t, c;
+    int32_t sums[AWQ__TILE_ROWS * AWQ__TILE_OUT];
+    memset(y, 0, (size_t)(m * AWQ__TILE_OUT) * sizeof *y);
+    for (t = 0; t < m; t += AWQ__TILE_ROWS, y += AWQ__TILE_ROWS * AWQ__TILE_OUT) {
+        awq__tiled_x tile = awq__tile_of(l, x, t);
+        const uint8_t *code = (const uint8_t *)l->weight + block * l->chunks * bytes;
+        int64_t n = AWQ__MIN(m - t, (int64_t)AWQ__TILE_ROWS);
+        for (c = 0; c < l->chunks; c++, code += bytes) {
+            const float *step = tile.step + c * n;
+            const int32_t *total = tile.sum + c * n;
+            fn(code, code + l->chunks * bytes, tile.codes + c * n * 2 * w, w, n, sums);
+            awq__tile_add_neon(l, block, c, minus, step, total, n, sums, y);
+            awq__tile_add_neon(l, block + 1, c, minus, step, total, n, sums + 16, y + 16);
+        }
+    }
+}
+
+/* Loads stay behind it, and sums named in it are in registers there: compilers load and multiply ahead of the
+   registers they have, and then spill. */
+#define AWQ__FENCE_NEON __asm__ volatile("" ::: "memory");
+
+/* NEON alone: products of bytes are 16 bits wide. Of those of 4 bits and hi 17 fit one sum, 8 vectors have 16;
+   those of 8 bits and hi are added to sums of 32 bits at once. */
+#define AWQ__REGISTERS(m) m(0) m(1) m(2) m(3)
+#define AWQ__SUMS_NEON(r) int32x4_t s##r = vdupq_n_s32(0);
+#define AWQ__ZERO_NEON4(r) int16x8_t ha##r = vdupq_n_s16(0), hb##r = ha##r, la##r = ha##r, lb##r = ha##r;
+#define AWQ__MAC_NEON4(r)                                               \
+    v = vld1q_u8(code + 16 * r);                                        \
+    c = vreinterpretq_s8_u8(vandq_u8(v, vdupq_n_u8(15)));               \
+    ha##r = vmlal_s8(ha##r, vget_low_s8(c), vget_low_s8(x0));           \
+    hb##r = vmlal_high_s8(hb##r, c, x0);                                \
+    la##r = vmlal_s8(la##r, vget_low_s8(c), vget_low_s8(x1));           \
+    lb##r = vmlal_high_s8(lb##r, c, x1);                                \
+    c = vreinterpretq_s8_u8(vshrq_n_u8(v, 4));                          \
+    ha##r = vmlal_s8(ha##r, vget_low_s8(c), vget_low_s8(x2));           \
+    hb##r = vmlal_high_s8(hb##r, c, x2);                                \
+    la##r = vmlal_s8(la##r, vget_low_s8(c), vget_low_s8(x3));           \
+    lb##r = vmlal_high_s8(lb##r, c, x3);
+#define AWQ__KEEP_NEON4(r) __asm__ volatile("" : "+w"(ha##r), "+w"(hb##r), "+w"(la##r), "+w"(lb##r));
+#define AWQ__FOLD_NEON4(r)                                                                              \
+    s##r = vaddq_s32(s##r, vpaddq_s32(vpaddlq_s16(la##r), vpaddlq_s16(lb##r)));                         \
+    s##r = vaddq_s32(s##r, vshlq_n_s32(vpaddq_s32(vpaddlq_s16(ha##r), vpaddlq_s16(hb##r)), 4));
+#define AWQ__ZERO_NEON8(r)                                  \
+    int32x4_t ha##r = vdupq_n_s32(0), hb##r = ha##r;        \
+    int16x8_t la##r = vdupq_n_s16(0), lb##r = la##r;
+#define AWQ__MAC_NEON8(r)                                                                  \
+    c = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(code + 16 * r), vdupq_n_u8(128)));           \
+    ha##r = vpadalq_s16(ha##r, vmull_s8(vget_low_s8(c), vget_low_s8(x0)));                 \
+    hb##r = vpadalq_s16(hb##r, vmull_high_s8(c, x0));                                      \
+    la##r = vmlal_s8(la##r, vget_low_s8(c), vget_low_s8(x1));                              \
+    lb##r = vmlal_high_s8(lb##r, c, x1);
+#define AWQ__FOLD_NEON8(r)                                                              \
+    s##r = vaddq_s32(s##r, vpaddq_s32(vpaddlq_s16(la##r), vpaddlq_s16(lb##r)));         \
+    s##r = vaddq_s32(s##r, vshlq_n_s32(vpaddq_s32(ha##r, hb##r), 4));
+#define AWQ__PUT_NEON(r) vst1q_s32(to + 4 * r, s##r);
+#define AWQ__X_NEON(at) vreinterpretq_s8_s32(vdupq_n_s32(awq__tile_four(x + (at))))
+
+/* a block, 4 bits or 8, with one row of x */
+static void awq__chunk4_row_neon(const uint8_t *code, const int8_t *x, int64_t w, int32_t *to)
+{
+    int64_t j, end;
+    uint8x16_t v;
+    int8x16_t c;
+    AWQ__REGISTERS(AWQ__SUMS_NEON)
+    for (j = 0; j < w / 2; j = end) {
+        AWQ__REGISTERS(AWQ__ZERO_NEON4)
+        end = AWQ__MIN(j + 32, w / 2);
+        for (; j < end; j += 4, code += 64) {
+            int8x16_t x0 = AWQ__X_NEON(j), x1 = AWQ__X_NEON(w + j);
+            int8x16_t x2 = AWQ__X_NEON(w / 2 + j), x3 = AWQ__X_NEON(w + w / 2 + j);
+            AWQ__REGISTERS(AWQ__MAC_NEON4)
+            AWQ__REGISTERS(AWQ__KEEP_NEON4)
+        }
+        AWQ__REGISTERS(AWQ__FOLD_NEON4)
+    }
+    AWQ__REGISTERS(AWQ__PUT_NEON)
+}
+
+static void awq__chunk8_row_neon(const uint8_t *code, const int8_t *x, int64_t w, int32_t *to)
+{
+    int64_t j, end;
+    int8x16_t c;
+    AWQ__REGISTERS(AWQ__SUMS_NEON)
+    for (j = 0; j < w; j = end) {
+        AWQ__REGISTERS(AWQ__ZERO_NEON8)
+        end = AWQ__MIN(j + 32, w);
+        for (; j < end; j += 4, code += 64) {
+            int8x16_t x0 = AWQ__X_NEON(j), x1 = AWQ__X_NEON(w + j);
+            AWQ__REGISTERS(AWQ__MAC_NEON8)
+        }
+        AWQ__REGISTERS(AWQ__FOLD_NEON8)
+    }
+    AWQ__REGISTERS(AWQ__PUT_NEON)
+}
+
+static void awq__chunk4_neon(const uint8_t *code, const uint8_t *next, const int8_t *x, int64_t w, int64_t n,
+                             int32_t *sums)
+{
+    for (; n > 0; n--, x += 2 * w, sums += AWQ__TILE_OUT) {
+        awq__chunk4_row_neon(code, x, w, sums);
+        awq__chunk4_row_neon(next, x, w, sums + 16);
+    }
+}
+
+static void awq__chunk8_neon(const uint8_t *code, const uint8_t *next, const int8_t *x, int64_t w, int64_t n,
+                             int32_t *sums)
+{
+    for (; n > 0; n--, x += 2 * w, sums += AWQ__TILE_OUT) {
+        awq__chunk8_row_neon(code, x, w, sums);
+        awq__chunk8_row_neon(next, x, w, sums + 16);
+    }
+}
+
+static void awq__tile_neon(const awq_linear *l, int64_t block, const awq__tiled_x *x, int64_t m, float *y)
+{
+    if (l->bits == 4) awq__tile_run_neon(l, block, x, m, y, awq__chunk4_neon, 0);
+    else awq__tile_run_neon(l, block, x, m, y, awq__chunk8_neon, 128);
+}
+
+/* DotProd: two blocks with a row of x, or a block with two: a with x, b with z, 16 sums in registers. What both
+   have in common the compiler loads once. */
+#ifdef AWQ__TARGET_DOT
+#define AWQ__SUMS_DOT(u)                                                                                     \
+    int32x4_t h##u##0 = vdupq_n_s32(0), h##u##1 = h##u##0, h##u##2 = h##u##0, h##u##3 = h##u##0;             \
+    int32x4_t l##u##0 = h##u##0, l##u##1 = h##u##0, l##u##2 = h##u##0, l##u##3 = h##u##0;
+#define AWQ__X_DOT(u)                                                                         \
+    xh##u = vld1q_s8(u + i);                                                                  \
+    xl##u = vld1q_s8(u + w + i);                                                              \
+    if (four) yh##u = vld1q_s8(u + w / 2 + i), yl##u = vld1q_s8(u + w + w / 2 + i);
+#define AWQ__MAC_DOT(u, code, r, lane)                                     \
+    v = vld1q_u8(code + 64 * lane + 16 * r);                               \
+    c = vreinterpretq_s8_u8(four ? vandq_u8(v, mask) : veorq_u8(v, mask)); \
+    h##u##r = vdotq_laneq_s32(h##u##r, c, xh##u, lane);                    \
+    l##u##r = vdotq_laneq_s32(l##u##r, c, xl##u, lane);                    \
+    if (four) {                                                            \
+        c = vreinterpretq_s8_u8(vshrq_n_u8(v, 4));                         \
+        h##u##r = vdotq_laneq_s32(h##u##r, c, yh##u, lane);                \
+        l##u##r = vdotq_laneq_s32(l##u##r, c, yl##u, lane);                \
+    }
+#define AWQ__STEP_DOT(lane)                                                                                  \
+    AWQ__MAC_DOT(x, a, 0, lane) AWQ__MAC_DOT(z, b, 0, lane) AWQ__MAC_DOT(x, a, 1, lane)                      \
+    AWQ__MAC_DOT(z, b, 1, lane) AWQ__FENCE_NEON AWQ__MAC_DOT(x, a, 2, lane) AWQ__MAC_DOT(z, b, 2, lane)      \
+    AWQ__MAC_DOT(x, a, 3, lane) AWQ__MAC_DOT(z, b, 3, lane) AWQ__FENCE_NEON
+#define AWQ__PUT_DOT(u, to, r) vst1q_s32(to + 4 * r, vaddq_s32(vshlq_n_s32(h##u##r, 4), l##u##r));
+
+AWQ__TARGET_DOT AWQ__INLINE void awq__chunk_pair_dot(const uint8_t *a, const uint8_t *b, const int8_t *x,
+                                                     const int8_t *z, int64_t w, int four, int32_t *to_x,
+                                                     int32_t *to_z)
+{
+    const uint8x16_t mask = vdupq_n_u8(four ? 15 : 128);
+    int64_t n = four ? w / 2 : w, i;
+    uint8x16_t v;
+    int8x16_t c, xhx, xlx, yhx = vdupq_n_s8(0), ylx = yhx, xhz, xlz, yhz = yhx, ylz = yhx;
+    AWQ__SUMS_DOT(x) AWQ__SUMS_DOT(z)
+    for (i = 0; i + 16 <= n; i += 16, a += 256, b += 256) {
+        AWQ__X_DOT(x) AWQ__X_DOT(z)
+        AWQ__STEP_DOT(0) AWQ__STEP_DOT(1) AWQ__STEP_DOT(2) AWQ__STEP_DOT(3)
+    }
+    for (; i < n; i += 4, a += 64, b += 64) { /* reads more of x than it uses */
+        AWQ__X_DOT(x) AWQ__X_DOT(z)
+        AWQ__STEP_DOT(0)
+    }
+    AWQ__PUT_DOT(x, to_x, 0) AWQ__PUT_DOT(x, to_x, 1) AWQ__PUT_DOT(x, to_x, 2) AWQ__PUT_DOT(x, to_x, 3)
+    AWQ__PUT_DOT(z, to_z, 0) AWQ__PUT_DOT(z, to_z, 1) AWQ__PUT_DOT(z, to_z, 2) AWQ__PUT_DOT(z, to_z, 3)
+}
+
+AWQ__TARGET_DOT AWQ__INLINE void awq__chunk_dot(const uint8_t *code, const uint8_t *next, const int8_t *x,
+                                                int64_t w, int64_t n, int32_t *sums, int four)
+{
+    for (; n > 1; n -= 2, x += 4 * w, sums += 2 * AWQ__TILE_OUT) {
+        awq__chunk_pair_dot(code, code, x, x + 2 * w, w, four, sums, sums + AWQ__TILE_OUT);
+        awq__chunk_pair_dot(next, next, x, x + 2 * w, w, four, sums + 16, sums + AWQ__TILE_OUT + 16);
+    }
+    if (n) awq__chunk_pair_dot(code, next, x, x, w, four, sums, sums + 16);
+}
+
+AWQ__TARGET_DOT static void awq__chunk4_dot(const uint8_t *code, const uint8_t *next, const int8_t *x,
+                                            int64_t w, int64_t n, int32_t *sums)
+{
+    awq__chunk_dot(code, next, x, w, n, sums, 1);
+}
+
+AWQ__TARGET_DOT static void awq__chunk8_dot(const uint8_t *code, const uint8_t *next, const int8_t *x,
+                                            int64_t w, int64_t n, int32_t *sums)
+{
+    awq__chunk_dot(code, next, x, w, n, sums, 0);
+}
+
+static void awq__tile_dot(const awq_linear *l, int64_t block, const awq__tiled_x *x, int64_t m, float *y)
+{
+    if (l->bits == 4) awq__tile_run_neon(l, block, x, m, y, awq__chunk4_dot, 0);
+    else awq__tile_run_neon(l, block, x, m, y, awq__chunk8_dot, 128);
+}
+#endif
+
+/* I8MM: usmmla multiplies two rows of 8 unsigned bytes with two of 8 signed ones, here of W with hi and lo of
+   x. x is laid as [rows][groups of 8 columns][hi, lo] before, with 4 bits those of the low and the high nibbles
+   in turn; two vectors of codes become rows of 8 columns by a zip. A unit is half a block, 8 rows of W, with a
+   row of x: 4 registers of sums [2 rows][hi, lo]. Four units are computed at a time: half a block with four
+   rows, a block with two (units 0 and 1 with the first), or two blocks with one. */
+#ifdef AWQ__TARGET_I8MM
+#define AWQ__SUMS_MM(u) \
+    int32x4_t s##u##0 = vdupq_n_s32(0), s##u##1 = s##u##0, s##u##2 = s##u##0, s##u##3 = s##u##0;
+#define AWQ__X_MM(u)                                         \
+    xl##u = vld1q_s8(x##u + i * (2 + 2 * four));             \
+    if (four) xh##u = vld1q_s8(x##u + 4 * i + 16);
+#define AWQ__CODES_MM(c, r)                                                                  \
+    v = vreinterpretq_u32_u8(vld1q_u8(c + at + 16 * r));                                     \
+    n = vreinterpretq_u32_u8(odd ? vdupq_n_u8(0) : vld1q_u8(c + at + 64 + 16 * r));          \
+    a = vreinterpretq_u8_u32(vzip1q_u32(v, n));                                              \
+    b = vreinterpretq_u8_u32(vzip2q_u32(v, n));
+#define AWQ__MAC_MM(u, one, two)                                                             \
+    s##u##one = vusmmlaq_s32(s##u##one, four ? vandq_u8(a, vdupq_n_u8(15)) : a, xl##u);      \
+    s##u##two = vusmmlaq_s32(s##u##two, four ? vandq_u8(b, vdupq_n_u8(15)) : b, xl##u);      \
+    if (four) {                                                                              \
+        s##u##one = vusmmlaq_s32(s##u##one, vshrq_n_u8(a, 4), xh##u);                        \
+        s##u##two = vusmmlaq_s32(s##u##two, vshrq_n_u8(b, 4), xh##u);                        \
+    }
+#define AWQ__FENCE_MM(u)                                                                                      \
+    if (four) __asm__ volatile("" : "+w"(s##u##0), "+w"(s##u##1), "+w"(s##u##2), "+w"(s##u##3) : : "memory");
+#define AWQ__STEP_MM                                                                                          \
+    AWQ__X_MM(0) AWQ__X_MM(1) AWQ__X_MM(2) AWQ__X_MM(3)                                                       \
+    if (rows == 4) {                                                                                          \
+        AWQ__CODES_MM(c0, 0)                                                                                  \
+        AWQ__MAC_MM(0, 0, 1) AWQ__MAC_MM(1, 0, 1) AWQ__MAC_MM(2, 0, 1) AWQ__MAC_MM(3, 0, 1)                   \
+        AWQ__CODES_MM(c0, 1)                                                                                  \
+        AWQ__MAC_MM(0, 2, 3) AWQ__MAC_MM(1, 2, 3) AWQ__MAC_MM(2, 2, 3) AWQ__MAC_MM(3, 2, 3)                   \
+        AWQ__FENCE_MM(0) AWQ__FENCE_MM(1) AWQ__FENCE_MM(2) AWQ__FENCE_MM(3)                                   \
+    } else if (rows == 2) {                                                                                   \
+        AWQ__CODES_MM(c0, 0) AWQ__MAC_MM(0, 0, 1) AWQ__MAC_MM(2, 0, 1)                                        \
+        AWQ__CODES_MM(c0, 1) AWQ__MAC_MM(0, 2, 3) AWQ__MAC_MM(2, 2, 3) AWQ__FENCE_MM(0) AWQ__FENCE_MM(2)      \
+        AWQ__CODES_MM(c1, 0) AWQ__MAC_MM(1, 0, 1) AWQ__MAC_MM(3, 0, 1)                                        \
+        AWQ__CODES_MM(c1, 1) AWQ__MAC_MM(1, 2, 3) AWQ__MAC_MM(3, 2, 3) AWQ__FENCE_MM(1) AWQ__FENCE_MM(3)      \
+    } else {                                                                                                  \
+        AWQ__CODES_MM(c0, 0) AWQ__MAC_MM(0, 0, 1) AWQ__CODES_MM(c0, 1) AWQ__MAC_MM(0, 2, 3) AWQ__FENCE_MM(0)  \
+        AWQ__CODES_MM(c1, 0) AWQ__MAC_MM(1, 0, 1) AWQ__CODES_MM(c1, 1) AWQ__MAC_MM(1, 2, 3) AWQ__FENCE_MM(1)  \
+        AWQ__CODES_MM(c2, 0) AWQ__MAC_MM(2, 0, 1) AWQ__CODES_MM(c2, 1) AWQ__MAC_MM(2, 2, 3) AWQ__FENCE_MM(2)  \
+        AWQ__CODES_MM(c3, 0) AWQ__MAC_MM(3, 0, 1) AWQ__CODES_MM(c3, 1) AWQ__MAC_MM(3, 2, 3) AWQ__FENCE_MM(3)  \
+    }
+#define AWQ__HALF_MM(s, t) vaddq_s32(vshlq_n_s32(vuzp1q_s32(s, t), 4), vuzp2q_s32(s, t))
+#define AWQ__PUT_MM(u)                                     \
+    vst1q_s32(y##u, AWQ__HALF_MM(s##u##0, s##u##1));       \
+    vst1q_s32(y##u + 4, AWQ__HALF_MM(s##u##2, s##u##3));
+
+AWQ__TARGET_I8MM AWQ__INLINE void awq__units_i8mm(const uint8_t *c0, const uint8_t *c1, const uint8_t *c2,
+                                                  const uint8_t *c3, const int8_t *x0, const int8_t *x1,
+                                                  const int8_t *x2, const int8_t *x3, int64_t w, int four,
+                                                  int rows, int32_t *y0, int32_t *y1, int32_t *y2, int32_t *y3)
+{
+    int64_t columns = four ? w / 2 : w, i, at;
+    uint32x4_t v, n;
+    uint8x16_t a, b;
+    int8x16_t xl0, xl1, xl2, xl3, xh0 = vdupq_n_s8(0), xh1 = xh0, xh2 = xh0, xh3 = xh0;
+    int odd = 0;
+    AWQ__SUMS_MM(0) AWQ__SUMS_MM(1) AWQ__SUMS_MM(2) AWQ__SUMS_MM(3)
+    for (i = 0, at = 0; i + 8 <= columns; i += 8, at += 128) {
+        AWQ__STEP_MM
+    }
+    if (i < columns) {
+        odd = 1;
+        AWQ__STEP_MM
+    }
+    AWQ__PUT_MM(0) AWQ__PUT_MM(1) AWQ__PUT_MM(2) AWQ__PUT_MM(3)
+}
+
+AWQ__TARGET_I8MM AWQ__INLINE void awq__chunk_i8mm(const uint8_t *code, const uint8_t *next, const int8_t *x,
+                                                  int64_t w, int64_t n, int32_t *sums, int four)
+{
+    int8_t memory[AWQ__TILE_ROWS * 256], *at = memory;
+    const int8_t *v = memory;
+    int64_t columns = four ? w / 2 : w, row = (columns + 7) / 8 * (four ? 32 : 16), i, j, k;
+    for (i = 0; i < n; i++, x += 2 * w)
+        for (k = 0; k < columns; k += 8)
+            for (j = 0; j < w; j += columns, at += 16) /* reads more of x than is used */
+                vst1q_s8(at, vcombine_s8(vld1_s8(x + j + k), vld1_s8(x + w + j + k)));
+    for (; n > 2; n -= 4, v += 4 * row, sums += 4 * AWQ__TILE_OUT) {
+        int64_t last = n > 3 ? 3 : 2; /* of three rows the third twice */
+        for (i = 0; i < 4; i++) {
+            const uint8_t *c = (i < 2 ? code : next) + i % 2 * 32;
+            int32_t *to = sums + 8 * i;
+            awq__units_i8mm(c, c, c, c, v, v + row, v + 2 * row, v + last * row, w, four, 4, to,
+                            to + AWQ__TILE_OUT, to + 2 * AWQ__TILE_OUT, to + last * AWQ__TILE_OUT);
+        }
+    }
+    for (i = 0; n == 2 && i < 2; i++) {
+        const uint8_t *c = i ? next : code;
+        int32_t *to = sums + 16 * i, *below = to + AWQ__TILE_OUT;
+        awq__units_i8mm(c, c + 32, c, c + 32, v, v, v + row, v + row, w, four, 2, to, to + 8, below, below + 8);
+    }
+    if (n == 1)
+        awq__units_i8mm(code, code + 32, next, next + 32, v, v, v, v, w, four, 1, sums, sums + 8, sums + 16,
+                        sums + 24);
+}
+
+AWQ__TARGET_I8MM static void awq__chunk4_i8mm(const uint8_t *code, const uint8_t *next, const int8_t *x,
+                                              int64_t w, int64_t n, int32_t *sums)
+{
+    awq__chunk_i8mm(code, next, x, w, n, sums, 1);
+}
+
+AWQ__TARGET_I8MM static void awq__chunk8_i8mm(const uint8_t *code, const uint8_t *next, const int8_t *x,
+                                              int64_t w, int64_t n, int32_t *sums)
+{
+    awq__chunk_i8mm(code, next, x, w, n, sums, 0);
+}
+
+static void awq__tile_i8mm(const awq_linear *l, int64_t block, const awq__tiled_x *x, int64_t m, float *y)
+{
+    awq__tile_run_neon(l, block, x, m, y, l->bits == 4 ? awq__chunk4_i8mm : awq__chunk8_i8mm, 0);
+}
+#endif
+#endif /* AWQ__NEON */
+
 #define AWQ__AMX_ROWS 9 /* of x at least, for AMX to be the faster one */
 
 static awq__tile_fn awq__tile_choose(awq_ctx *ctx, const awq_linear *l, int64_t m)
@@ -4862,6 +5291,15 @@ static awq__tile_fn awq__tile_choose(awq_ctx *ctx, const awq_linear *l, int64_t 
     if (isa >= AWQ_ISA_AVX512_VNNI) return awq__tile_vnni;
     if (isa == AWQ_ISA_AVX2_VNNI) return awq__tile_avxvnni;
     if (isa >= AWQ_ISA_AVX2) return awq__tile_avx2;
+#elif AWQ__NEON
+    awq_isa isa = awq__isa(ctx);
+#  ifdef AWQ__TARGET_I8MM
+    if (isa == AWQ_ISA_NEON_I8MM) return awq__tile_i8mm;
+#  endif
+#  ifdef AWQ__TARGET_DOT
+    if (isa >= AWQ_ISA_NEON_DOT) return awq__tile_dot;
+#  endif
+    if (isa >= AWQ_ISA_NEON) return awq__tile_neon;
 #endif
     (void)ctx, (void)l, (void)m;
     return awq__tile_scalar;
@@ -5734,6 +6172,182 @@ AWQ__AVX512 static void awq__mm_tile4_avx512(const float *const *w, const float 
 #endif
 #endif /* AWQ__X86 */
 
+#if AWQ__NEON
+/* The 16 lanes are four registers. */
+static void awq__mm_sum_neon(const float *lanes, int64_t count, float *out)
+{
+    int64_t i;
+    for (i = 0; i < count; i++, lanes += 16) {
+        float32x4_t a = vaddq_f32(vld1q_f32(lanes), vld1q_f32(lanes + 8));
+        float32x4_t b = vaddq_f32(a, vaddq_f32(vld1q_f32(lanes + 4), vld1q_f32(lanes + 12)));
+        out[i] = vpadds_f32(vadd_f32(vget_low_f32(b), vget_high_f32(b)));
+    }
+}
+
+/* 4 of 16 codes, q from the left, to fp32 */
+#define AWQ__FOUR_NEON(code, q)                                                                              \
+    vcvtq_f32_u32(q % 2 ? vmovl_high_u16(q < 2 ? vmovl_u8(vget_low_u8(code)) : vmovl_high_u8(code))          \
+                        : vmovl_u16(vget_low_u16(q < 2 ? vmovl_u8(vget_low_u8(code)) : vmovl_high_u8(code))))
+
+AWQ__INLINE float32x4_t awq__mm_value_neon(float32x4_t c, float32x4_t s, float32x4_t o, int rounded)
+{
+    return rounded ? vaddq_f32(vmulq_f32(c, s), o) : vmulq_f32(vsubq_f32(c, o), s);
+}
+
+static void awq__mm_row_neon(const awq_linear *l, int64_t row, int64_t k, int64_t n, float *out)
+{
+    const uint8_t *p = (const uint8_t *)l->weight + row * l->row_bytes;
+    int64_t g = l->group_size, i = 0, at = k / g, end = (at + 1) * g - k;
+    if (l->dtype == AWQ_F16) {
+        for (p += 2 * k; i + 8 <= n; i += 8) {
+            float16x8_t h = vreinterpretq_f16_u8(vld1q_u8(p + 2 * i));
+            vst1q_f32(out + i, vcvt_f32_f16(vget_low_f16(h)));
+            vst1q_f32(out + i + 4, vcvt_high_f32_f16(h));
+        }
+    } else if (l->dtype == AWQ_BF16) {
+        for (p += 2 * k; i + 8 <= n; i += 8) {
+            uint16x8_t h = vreinterpretq_u16_u8(vld1q_u8(p + 2 * i));
+            vst1q_f32(out + i, vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vget_low_u16(h)), 16)));
+            vst1q_f32(out + i + 4, vreinterpretq_f32_u32(vshlq_n_u32(vmovl_high_u16(h), 16)));
+        }
+    } else if (l->dtype == AWQ_DTYPE_NONE && g % 16 == 0) {
+        const float *s = l->scales + row * l->groups + at, *o = l->offsets + row * l->groups + at;
+        for (; i < n; end += g, s++, o++) {
+            float32x4_t sv = vdupq_n_f32(*s), ov = vdupq_n_f32(*o);
+            int64_t stop = AWQ__MIN(end, n), j;
+            int r = l->zeros_rounded;
+            for (; i < stop; i += 16) {
+                uint8x16_t c;
+                j = k + i;
+                c = vld1q_u8(p + (l->bits == 4 ? j / 32 * 16 : j));
+                if (l->bits == 4) c = j % 32 ? vshrq_n_u8(c, 4) : vandq_u8(c, vdupq_n_u8(15));
+                vst1q_f32(out + i, awq__mm_value_neon(AWQ__FOUR_NEON(c, 0), sv, ov, r));
+                vst1q_f32(out + i + 4, awq__mm_value_neon(AWQ__FOUR_NEON(c, 1), sv, ov, r));
+                vst1q_f32(out + i + 8, awq__mm_value_neon(AWQ__FOUR_NEON(c, 2), sv, ov, r));
+                vst1q_f32(out + i + 12, awq__mm_value_neon(AWQ__FOUR_NEON(c, 3), sv, ov, r));
+            }
+        }
+    }
+    if (i < n) awq__mm_row_scalar(l, row, k + i, n - i, out + i);
+}
+
+#define AWQ__EACH_NEON(m) m(0) m(1) m(2) m(3)
+
+/* Two rows at a time. */
+static void awq__mm_token_neon(const awq_linear *l, int64_t row, const float *x, float *lanes)
+{
+    int64_t groups = l->groups, next = l->row_bytes, g, i;
+    int pair, rounded = l->zeros_rounded;
+    for (pair = 0; pair < 4; pair += 2, lanes += 32) {
+        const uint8_t *p = (const uint8_t *)l->weight + (row + pair) * next;
+        const float *s = l->scales + (row + pair) * groups, *o = l->offsets + (row + pair) * groups, *v = x;
+        float32x4_t a0 = vdupq_n_f32(0), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0, d;
+        for (g = 0; g < groups; g++, s++, o++) {
+            float32x4_t sa = vdupq_n_f32(s[0]), sb = vdupq_n_f32(s[groups]);
+            float32x4_t oa = vdupq_n_f32(o[0]), ob = vdupq_n_f32(o[groups]);
+            for (i = 0; i < l->group_size; i += 32, p += 16, v += 32) {
+                uint8x16_t va = vld1q_u8(p), vb = vld1q_u8(p + next), ca, cb;
+#define AWQ__MAC(q)                                                                             \
+    d = vld1q_f32(at + 4 * q);                                                                  \
+    a##q = vfmaq_f32(a##q, d, awq__mm_value_neon(AWQ__FOUR_NEON(ca, q), sa, oa, rounded));      \
+    b##q = vfmaq_f32(b##q, d, awq__mm_value_neon(AWQ__FOUR_NEON(cb, q), sb, ob, rounded));
+                const float *at = v;
+                ca = vandq_u8(va, vdupq_n_u8(15));
+                cb = vandq_u8(vb, vdupq_n_u8(15));
+                AWQ__EACH_NEON(AWQ__MAC)
+                at = v + 16;
+                ca = vshrq_n_u8(va, 4);
+                cb = vshrq_n_u8(vb, 4);
+                AWQ__EACH_NEON(AWQ__MAC)
+#undef AWQ__MAC
+            }
+        }
+#define AWQ__PUT(q)                  \
+    vst1q_f32(lanes + 4 * q, a##q);  \
+    vst1q_f32(lanes + 16 + 4 * q, b##q);
+        AWQ__EACH_NEON(AWQ__PUT)
+#undef AWQ__PUT
+    }
+}
+
+/* 4 rows, 1 token */
+static void awq__mm_tile1_neon(const float *const *w, const float *x, int64_t stride, int64_t steps,
+                               float *lanes)
+{
+    int64_t i;
+    float32x4_t v0, v1, v2, v3;
+#define AWQ__LANES(r)                                                                                          \
+    const float *w##r = w[r];                                                                                  \
+    float32x4_t a##r = vld1q_f32(lanes + 16 * r), b##r = vld1q_f32(lanes + 16 * r + 4);                        \
+    float32x4_t c##r = vld1q_f32(lanes + 16 * r + 8), d##r = vld1q_f32(lanes + 16 * r + 12);
+#define AWQ__MAC(r)                                       \
+    a##r = vfmaq_f32(a##r, v0, vld1q_f32(w##r + i));      \
+    b##r = vfmaq_f32(b##r, v1, vld1q_f32(w##r + i + 4));  \
+    c##r = vfmaq_f32(c##r, v2, vld1q_f32(w##r + i + 8));  \
+    d##r = vfmaq_f32(d##r, v3, vld1q_f32(w##r + i + 12)); \
+    AWQ__FENCE_NEON
+#define AWQ__PUT(r)                             \
+    vst1q_f32(lanes + 16 * r, a##r);            \
+    vst1q_f32(lanes + 16 * r + 4, b##r);        \
+    vst1q_f32(lanes + 16 * r + 8, c##r);        \
+    vst1q_f32(lanes + 16 * r + 12, d##r);
+    AWQ__EACH_NEON(AWQ__LANES)
+    (void)stride;
+    for (i = 0; i < 16 * steps; i += 16) {
+        v0 = vld1q_f32(x + i);
+        v1 = vld1q_f32(x + i + 4);
+        v2 = vld1q_f32(x + i + 8);
+        v3 = vld1q_f32(x + i + 12);
+        AWQ__EACH_NEON(AWQ__MAC)
+    }
+    AWQ__EACH_NEON(AWQ__PUT)
+#undef AWQ__LANES
+#undef AWQ__MAC
+#undef AWQ__PUT
+}
+
+/* 4 rows, 4 tokens, a quarter of the lanes at a time: 16 sums of the 32 registers */
+static void awq__mm_tile4_neon(const float *const *w, const float *x, int64_t stride, int64_t steps,
+                               float *lanes)
+{
+    const float *end = x + 16;
+    int64_t at;
+    for (at = 0; x < end; at += 4, x += 4, lanes += 4) {
+        const float *w0 = w[0] + at, *w1 = w[1] + at, *w2 = w[2] + at, *w3 = w[3] + at;
+        float32x4_t r0, r1, r2, r3, v;
+        int64_t i;
+#define AWQ__LANES(t)                                                                                \
+    float32x4_t a##t = vld1q_f32(lanes + 64 * t), b##t = vld1q_f32(lanes + 64 * t + 16);             \
+    float32x4_t c##t = vld1q_f32(lanes + 64 * t + 32), d##t = vld1q_f32(lanes + 64 * t + 48);
+#define AWQ__MAC(t)                    \
+    v = vld1q_f32(x + t * stride + i); \
+    a##t = vfmaq_f32(a##t, v, r0);     \
+    b##t = vfmaq_f32(b##t, v, r1);     \
+    c##t = vfmaq_f32(c##t, v, r2);     \
+    d##t = vfmaq_f32(d##t, v, r3);
+#define AWQ__PUT(t)                            \
+    vst1q_f32(lanes + 64 * t, a##t);           \
+    vst1q_f32(lanes + 64 * t + 16, b##t);      \
+    vst1q_f32(lanes + 64 * t + 32, c##t);      \
+    vst1q_f32(lanes + 64 * t + 48, d##t);
+        AWQ__EACH_NEON(AWQ__LANES)
+        for (i = 0; i < 16 * steps; i += 16) {
+            r0 = vld1q_f32(w0 + i);
+            r1 = vld1q_f32(w1 + i);
+            r2 = vld1q_f32(w2 + i);
+            r3 = vld1q_f32(w3 + i);
+            AWQ__EACH_NEON(AWQ__MAC)
+        }
+        AWQ__EACH_NEON(AWQ__PUT)
+#undef AWQ__LANES
+#undef AWQ__MAC
+#undef AWQ__PUT
+    }
+}
+#undef AWQ__EACH_NEON
+#undef AWQ__FOUR_NEON
+#endif /* AWQ__NEON */
+
 static const awq__mm_kernels *awq__mm_choose(awq_ctx *ctx, const awq_linear *l)
 {
     static const awq__mm_kernels scalar = {awq__mm_row_scalar, awq__mm_tile4_scalar, awq__mm_tile1_scalar,
@@ -5746,6 +6360,10 @@ static const awq__mm_kernels *awq__mm_choose(awq_ctx *ctx, const awq_linear *l)
     awq_isa isa = awq__isa(ctx);
     if (isa >= AWQ_ISA_AVX512) return &avx512;
     if (isa >= AWQ_ISA_AVX2) return &avx2;
+#elif AWQ__NEON
+    static const awq__mm_kernels neon = {awq__mm_row_neon, awq__mm_tile4_neon, awq__mm_tile1_neon,
+                                         awq__mm_sum_neon, awq__mm_token_neon};
+    if (awq__isa(ctx) >= AWQ_ISA_NEON) return &neon;
 #endif
     (void)ctx, (void)l;
     return &scalar;

@@ -8,6 +8,7 @@
 #   ./build.sh bench     compile and run tests/bench/*.c; --peers: other engines beside (tests/bench/peers/setup.sh)
 #   ./build.sh fuzz      every tests/fuzz_*.c for SECONDS=30 each (clang)
 #   ./build.sh peers     other engines read what this library wrote (tests/peers/run.sh)
+#   ./build.sh arm       tests of the kernels, cross-compiled and run as three Arm processors (tests/arm/run.sh)
 #   ./build.sh clean
 # From the environment: CC, CFLAGS, LDFLAGS; BUILD (folder, default build), SECONDS of fuzz, AWQ_TEST_DATA (large test
 # data; without it the tests that need it are skipped), AWQ_SMOLLM2 (folder made by tests/smollm2.sh, likewise),
@@ -15,12 +16,10 @@
 set -u
 fuzz_seconds=$(env | sed -n 's/^SECONDS=//p') # bash, as sh, counts in its own variable of that name
 cd "$(dirname "$0")" || exit 1
-LC_ALL=C
-export LC_ALL
+export LC_ALL=C
 B=${BUILD:-build}
 CFLAGS=${CFLAGS--O2}
-LDFLAGS=${LDFLAGS-}
-LIBS="-lm -lpthread"
+LDFLAGS=${LDFLAGS-} LIBS="-lm -lpthread"
 
 if [ -z "${CC:-}" ]; then
     for CC in cc gcc clang ''; do
@@ -263,8 +262,8 @@ case ${1:-} in
     demo | check | matrix | fuzz) $1 ;;
     bench) bench "${2:-}" ;;
     test) tests ;;
-    peers)
-        if [ -f tests/peers/run.sh ]; then run sh tests/peers/run.sh; else echo "skipped: no tests/peers/run.sh"; fi ;;
+    peers | arm)
+        if [ -f tests/$1/run.sh ]; then run sh tests/$1/run.sh; else echo "skipped: no tests/$1/run.sh"; fi ;;
     clean) run rm -rf "$B" ;;
     *)
         sed -n '2,/^set/{/^#/p}' "$0" >&2

@@ -18,9 +18,27 @@ static void test_names(void)
     CHECK(!strcmp(awq_status_name((awq_status)99), "AWQ_E_?"));
     snprintf(version, sizeof version, "%d.%d.%d", AWQ_VERSION_MAJOR, AWQ_VERSION_MINOR, AWQ_VERSION_PATCH);
     CHECK(!strcmp(awq_version(), version) && !strcmp(AWQ_VERSION, version));
-    CHECK(!strcmp(awq_isa_name(AWQ_ISA_AVX512), "avx512") && !strcmp(awq_isa_name((awq_isa)9), "?"));
+    CHECK(!strcmp(awq_isa_name(AWQ_ISA_AVX512), "avx512") && !strcmp(awq_isa_name((awq_isa)10), "?"));
+    CHECK(!strcmp(awq_isa_name(AWQ_ISA_AUTO), "auto") && !strcmp(awq_isa_name(AWQ_ISA_NEON_I8MM), "neon_i8mm"));
     CHECK(awq_dtype_size(AWQ_BF16) == 2 && awq_dtype_size(AWQ_I64) == 8 && awq_dtype_size((awq_dtype)99) == 0);
     CHECK(!strcmp(awq_dtype_name(AWQ_F8_E5M2), "F8_E5M2") && !strcmp(awq_dtype_name((awq_dtype)99), "?"));
+}
+
+/* what is forced is used if it is here, and what was found if not */
+static void test_isa(void)
+{
+    awq_isa best = awq_best_isa(), first = best >= AWQ_ISA_NEON ? AWQ_ISA_NEON : AWQ_ISA_AVX2;
+    int i;
+    printf("    this machine has %s\n", awq_isa_name(best));
+    CHECK(best != AWQ_ISA_AUTO);
+    for (i = AWQ_ISA_AUTO; i <= AWQ_ISA_NEON_I8MM; i++) {
+        int here = i == AWQ_ISA_SCALAR || (i >= (int)first && i <= (int)best);
+        awq_ctx ctx;
+        memset(&ctx, 0, sizeof ctx);
+        ctx.isa = (awq_isa)i;
+        CHECK_MSG(awq__isa(&ctx) == (here ? (awq_isa)i : best), "%s", awq_isa_name((awq_isa)i));
+        CHECK(ctx.isa_found == best && ctx.isa == (awq_isa)i);
+    }
 }
 
 static void test_errors(void)
@@ -621,6 +639,7 @@ int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
     RUN(test_names);
+    RUN(test_isa);
     RUN(test_errors);
     RUN(test_memory);
     RUN(test_arena_text);

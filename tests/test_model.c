@@ -539,7 +539,11 @@ static awq_status tiny_run(awq_ctx *ctx, const awq_model_desc *desc, int64_t chu
  */
 static void test_tiny_bits(void)
 {
-    static const awq_isa isas[] = {AWQ_ISA_AUTO, AWQ_ISA_SCALAR, AWQ_ISA_AVX2, AWQ_ISA_AVX512};
+    static const awq_isa isas[] = {AWQ_ISA_AUTO, AWQ_ISA_SCALAR, AWQ_ISA_AVX2,
+                                   AWQ_ISA_AVX512, AWQ_ISA_NEON, AWQ_ISA_NEON_DOT};
+    static const uint64_t hashes[] = {/* of the logits, on every processor */
+                                      0x67d1990a79affd55ull, 0xcbde4ffea890c5d6ull, 0xcbde4ffea890c5d6ull,
+                                      0x67d1990a79affd55ull, 0x104a9fa03c6d6225ull, 0x104a9fa03c6d6225ull};
     int k, i;
     for (k = 0; k < 6; k++) { /* dense, rounded while loading, stored rounded; exact and deterministic */
         tiny t;
@@ -559,13 +563,15 @@ static void test_tiny_bits(void)
             ctx = tiny_ctx(&t);
         }
         CHECK_MSG(tiny_run(&ctx, &d, 0, want) == AWQ_OK, "%d: %s", k, ctx.err.text);
+        CHECK_MSG(awq__fnv(AWQ__FNV, want, sizeof want) == hashes[k], "%d: 0x%016llxull", k,
+                  (unsigned long long)awq__fnv(AWQ__FNV, want, sizeof want));
         if (k % 3 == 1) memcpy(rounded, want, sizeof want);
         if (k % 3 == 2) CHECK(!memcmp(rounded, want, sizeof want));
         for (i = 0; i < 12; i++) {
             awq_pool *pool = NULL;
-            CHECK(awq_pool_create(&ctx, 1 + i % 3 * 3, &pool) == AWQ_OK);
+            CHECK(awq_pool_create(&ctx, 1 + i / 2 % 3 * 3, &pool) == AWQ_OK);
             ctx.jobs = awq_pool_jobs(pool);
-            ctx.isa = isas[i % 4];
+            ctx.isa = isas[i % 6];
             CHECK(tiny_run(&ctx, &d, i, got) == AWQ_OK);
             CHECK_MSG(!memcmp(got, want, sizeof want), "%d, %d", k, i);
             memset(&ctx.jobs, 0, sizeof ctx.jobs);
