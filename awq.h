@@ -1160,7 +1160,8 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *des
 /* bytes that awq_quantize_model will hold at its peak */
 AWQ_API awq_status awq_quantize_memory(awq_ctx *ctx, const awq_quantize_desc *desc, size_t *bytes);
 
-/* Rewrite a quantized checkpoint in another layout (exact), or dense: dequantize F16 or BF16. */
+/* Rewrite a quantized checkpoint in another layout (exact), or dense, by the names and in the shapes that
+   transformers reads: experts that were packed one by one lie in the family's own tensors again. */
 typedef struct awq_convert_desc {
     const char *source, *target;
     awq_layout layout;    /* NONE with dequantize */
@@ -7894,6 +7895,11 @@ typedef struct awq__family_row {
 #define AWQ__T_GEMMA_NORMS AWQ__T_IN, AWQ__T_L "pre_feedforward_layernorm.weight", AWQ__T_POST, \
     AWQ__T_L "post_feedforward_layernorm.weight"
 #define AWQ__T_OUT_NORMS NULL, NULL, AWQ__T_POST, AWQ__T_L "post_feedforward_layernorm.weight"
+#define AWQ__T_MIXTRAL(at, gate, up, down) \
+    {"mixtral", AWQ_FAMILY_MOE, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU, \
+     NULL, NULL, NULL, AWQ__T_TOP, {AWQ__T_IN, AWQ__T_POST}, \
+     {AWQ__T_QKVO, NULL, NULL, NULL, AWQ__T_NO_4, at "gate", AWQ__T_NO_4, at "experts.{}." gate, \
+      at "experts.{}." up, at "experts.{}." down}}
 
 static const awq__family_row awq__families[] = {
     {{"llama", 0, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
@@ -7902,10 +7908,7 @@ static const awq__family_row awq__families[] = {
     {{"mistral", 0, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
       NULL, NULL, NULL, AWQ__T_TOP, AWQ__T_PLAIN},
      AWQ__WINDOW_ALL, 0, "rms_norm_eps", NULL, {{"num_key_value_heads", 8}, {"sliding_window", 4096}}},
-    {{"mixtral", AWQ_FAMILY_MOE, AWQ_NORM_RMS, AWQ_QK_NONE, AWQ_SCORE_SOFTMAX, AWQ_ACT_SILU,
-      NULL, NULL, NULL, AWQ__T_TOP, {AWQ__T_IN, AWQ__T_POST},
-      {AWQ__T_QKVO, NULL, NULL, NULL, AWQ__T_NO_4, AWQ__T_S "gate", AWQ__T_NO_4, AWQ__T_S "experts.{}.w1",
-       AWQ__T_S "experts.{}.w3", AWQ__T_S "experts.{}.w2"}},
+    {AWQ__T_MIXTRAL(AWQ__T_S, "w1", "w3", "w2"),
      AWQ__WINDOW_ALL, 0, "rms_norm_eps", NULL,
      {{"num_key_value_heads", 8}, {"rope_theta", 1e6}, {"rms_norm_eps", 1e-5}, {"num_experts", 8},
       {"num_experts_per_tok", 2}, {"norm_topk_prob", 1}}},
@@ -8067,6 +8070,11 @@ static const awq__family_row awq__families[] = {
 };
 #define AWQ__N_FAMILIES ((int)(sizeof awq__families / sizeof awq__families[0]))
 #define AWQ__N_DEFAULTS 16
+
+/* Other names of a family's tensors, as some packages write them. Read, never written. */
+static const awq_family awq__spellings[] = {AWQ__T_MIXTRAL(AWQ__T_S, "gate_proj", "up_proj", "down_proj"),
+                                            AWQ__T_MIXTRAL(AWQ__T_M, "gate_proj", "up_proj", "down_proj")};
+#define AWQ__N_SPELLINGS ((int)(sizeof awq__spellings / sizeof awq__spellings[0]))
 
 /* model types that are a family above as long as only text comes in */
 static const char *const awq__aliases[][2] = {
@@ -8939,6 +8947,15 @@ static const char *awq__ck_pattern(const awq_config *c, int id)
     return c->family->linear[c->experts_split && id >= AWQ_EXPERT_GATE ? id + 3 : id];
 }
 
+/* the family as it is written: its own names, whatever was read */
+static const awq_family *awq__own_family(const awq_config *c)
+{
+    int i;
+    for (i = 0; i < AWQ__N_FAMILIES; i++)
+        if (!strcmp(awq__families[i].family.model_type, c->family->model_type)) return &awq__families[i].family;
+    return c->family;
+}
+
 static int awq__is_stacked(const awq_config *c, int id) /* all experts lie in one tensor */
 {
     return id >= AWQ_EXPERT_GATE && id < AWQ_N_LINEAR_IDS && !awq__has_second(awq__ck_pattern(c, id));
@@ -9398,6 +9415,19 @@ static awq_status awq__ck_check(awq_ctx *ctx, awq_checkpoint *ck)
     return AWQ_OK;
 }
 
+/* a tensor of the first expert, of any layer, under a name like this */
+static int awq__ck_has_expert(const awq_checkpoint *ck, const char *pattern)
+{
+    static const char *const stored[] = {".qweight", ".weight_packed", ".weight"};
+    const awq_config *c = &ck->config;
+    char name[256];
+    int i, k;
+    for (i = 0; i < c->num_hidden_layers; i++)
+        for (k = 0; k < 3 && c->layer_has_experts[i]; k++)
+            if (awq_tensors_find(ck->tensors, awq__ck_name(name, c, pattern, i, 0, stored[k]))) return 1;
+    return 0;
+}
+
 /* What the names of tensors tell: text models lie at the top, or inside one that also sees or hears. */
 static void awq__ck_find_prefix(awq_checkpoint *ck)
 {
@@ -9412,14 +9442,12 @@ static void awq__ck_find_prefix(awq_checkpoint *ck)
     }
     scales = c->family->vector[AWQ_ACT_SCALES];
     c->act_scales = scales && awq_tensors_find(ck->tensors, awq__ck_name(name, c, scales, 0, 0, ""));
-    for (i = 0; i < c->num_hidden_layers && c->num_experts && awq__is_stacked(c, AWQ_EXPERT_GATE); i++) {
-        static const char *const stored[] = {".qweight", ".weight_packed", ".weight"};
-        const char *pattern = c->family->linear[AWQ_EXPERT_GATE + 3];
-        int k;
-        for (k = 0; k < 3 && c->layer_has_experts[i] && !c->experts_split; k++)
-            c->experts_split = awq_tensors_find(ck->tensors,
-                                                awq__ck_name(name, c, pattern, i, 0, stored[k])) != NULL;
-    }
+    if (c->num_experts && awq__is_stacked(c, AWQ_EXPERT_GATE))
+        c->experts_split = awq__ck_has_expert(ck, c->family->linear[AWQ_EXPERT_GATE + 3]);
+    for (i = 0; i < AWQ__N_SPELLINGS && c->num_experts; i++)
+        if (!strcmp(awq__spellings[i].model_type, c->family->model_type)
+            && awq__ck_has_expert(ck, awq__spellings[i].linear[AWQ_EXPERT_GATE]))
+            c->family = &awq__spellings[i];
     if (c->tie_word_embeddings == AWQ__TIE_UNSURE)
         c->tie_word_embeddings = !awq_tensors_find(ck->tensors,
                                                    awq__ck_name(name, c, c->family->head, 0, 0, ""));
@@ -22228,8 +22256,31 @@ static int awq__linear_owner(const awq_config *c, int id, int packed)
 /* name of a linear when it is written */
 static const char *awq__out_name(char name[256], const awq_config *c, int layer, int id, int expert, int packed)
 {
-    int split = packed && awq__is_stacked(c, id);
-    return awq__ck_name(name, c, split ? c->family->linear[id + 3] : awq__ck_pattern(c, id), layer, expert, "");
+    int split = id >= AWQ_EXPERT_GATE && (c->experts_split || (packed && awq__is_stacked(c, id)));
+    return awq__ck_name(name, c, awq__own_family(c)->linear[id + 3 * split], layer, expert, "");
+}
+
+/* Experts that are stored one by one, or packed, become the one dense tensor that the family has of all. */
+static int awq__is_restacked(const awq__export *e, int id, const awq_linear_info *info)
+{
+    const awq_config *c = awq_checkpoint_config(e->ck);
+    return !e->d.bits && e->d.layout == AWQ_LAYOUT_NONE && id >= AWQ_EXPERT_GATE
+           && !awq__has_second(c->family->linear[id]) && (c->experts_split || info->quantized);
+}
+
+/* the linears, from *first to *last, whose rows are together in a family's own tensor; returns how many rows */
+static int64_t awq__fused_rows(const awq_config *c, int id, int *first, int *last)
+{
+    int64_t rows = 0, out, in;
+    int k;
+    for (k = AWQ_N_LINEAR_IDS - 1, *first = *last = id; k >= 0; k--) {
+        if (!c->family->linear[k] || strcmp(c->family->linear[k], c->family->linear[id])) continue;
+        awq__ck_linear_shape(c, k, &out, &in);
+        rows += out;
+        *first = k;
+        if (k > *last) *last = k;
+    }
+    return rows;
 }
 
 /* tensors of the text model; what a model that also sees has besides is copied as it is */
@@ -22343,12 +22394,12 @@ static awq_status awq__plan_quantized(awq_ctx *ctx, awq__export *e, int layer, i
                                       const awq_linear_info *info, awq__out_linear *o)
 {
     const awq_config *c = awq_checkpoint_config(e->ck);
+    char name[300], linear[256];
     int packed = e->d.layout != AWQ_LAYOUT_NONE && !(e->d.skip >> id & 1)
-                 && !awq__is_kept(e->d.keep, e->d.n_keep, info->name);
+                 && !awq__is_kept(e->d.keep, e->d.n_keep, awq__out_name(linear, c, layer, id, expert, 0));
     int owner = awq__linear_owner(c, id, packed), split = packed && awq__is_stacked(c, id);
     const awq__out_linear *same = &e->linear[awq__linear_slot(c, layer, owner, split ? expert : 0)];
     const awq_tensor *t = info->bias;
-    char name[300], linear[256];
     awq__consume(e, info->weight);
     awq__consume(e, info->bias);
     if (owner != id || (expert && !packed && awq__is_stacked(c, id))) { /* planned already */
@@ -22369,30 +22420,59 @@ static awq_status awq__plan_quantized(awq_ctx *ctx, awq__export *e, int layer, i
         AWQ__TRY(awq__plan_packed(ctx, e, awq__out_name(linear, c, layer, id, expert, 1), &w, o));
     } else {
         const awq_tensor *x = info->weight;
-        AWQ__TRY(awq__plan_add(ctx, e, x->name, awq__dense_dtype(e, x->name, x->dtype), x->ndim, x->shape));
+        snprintf(name, sizeof name, "%s.weight", awq__out_name(linear, c, layer, id, expert, 0));
+        if (x->ndim > 2) snprintf(name, sizeof name, "%s", x->name);
+        AWQ__TRY(awq__plan_add(ctx, e, name, awq__dense_dtype(e, x->name, x->dtype), x->ndim, x->shape));
     }
     if (!t) return AWQ_OK;
     o->bias = (int64_t)e->n_plan;
-    snprintf(name, sizeof name, "%s.bias", awq__out_name(linear, c, layer, id, expert, 1));
+    snprintf(name, sizeof name, "%s.bias", awq__out_name(linear, c, layer, id, expert, packed));
     return split ? awq__plan_add(ctx, e, name, awq__dense_dtype(e, name, t->dtype), 1, &info->out_features)
-                 : awq__plan_add(ctx, e, t->name, awq__dense_dtype(e, t->name, t->dtype), t->ndim, t->shape);
+                 : awq__plan_add(ctx, e, t->ndim > 1 ? t->name : name, awq__dense_dtype(e, t->name, t->dtype),
+                                 t->ndim, t->shape);
+}
+
+/* a linear that becomes part of its family's tensor of all experts, which the first of them plans */
+static awq_status awq__plan_restacked(awq_ctx *ctx, awq__export *e, int layer, int id, int expert,
+                                      const awq_linear_info *info, awq__out_linear *o)
+{
+    const awq_config *c = awq_checkpoint_config(e->ck);
+    int transposed = (c->family->flags & AWQ_FAMILY_TRANSPOSED) != 0, first, last;
+    int64_t shape[3], in = info->in_features, rows = awq__fused_rows(c, id, &first, &last);
+    char name[256];
+    if (expert || id != first) {
+        *o = e->linear[awq__linear_slot(c, layer, first, 0)];
+        return AWQ_OK;
+    }
+    shape[0] = c->num_experts;
+    shape[1] = transposed ? in : rows;
+    shape[2] = transposed ? rows : in;
+    o->first = (int64_t)e->n_plan;
+    awq__ck_name(name, c, c->family->linear[id], layer, 0, transposed ? "" : ".weight");
+    AWQ__TRY(awq__plan_add(ctx, e, name, e->d.dense, 3, shape));
+    if (!info->bias) return AWQ_OK;
+    o->bias = (int64_t)e->n_plan;
+    shape[1] = rows;
+    awq__ck_name(name, c, c->family->linear[id], layer, 0, transposed ? "_bias" : ".bias");
+    return awq__plan_add(ctx, e, name, e->d.dense, 2, shape);
 }
 
 static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_linear_id id, int expert)
 {
     awq_linear_info info;
-    awq__out_linear *o = &e->linear[awq__linear_slot(awq_checkpoint_config(e->ck), layer, id, expert)];
-    char name[256];
+    const awq_config *c = awq_checkpoint_config(e->ck);
+    awq__out_linear *o = &e->linear[awq__linear_slot(c, layer, id, expert)];
+    char linear[256], name[300];
     int64_t shape[2];
-    int i;
+    int i, restacked;
     AWQ__TRY(awq_checkpoint_expert(ctx, e->ck, layer, id, expert, &info));
-    if (info.quantized && info.part[0]->ndim > 2)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: experts packed in one tensor can be run, but not "
-                         "converted", info.name);
     o->bias = -1;
     if (e->d.bits) return awq__plan_quantized(ctx, e, layer, id, expert, &info, o);
-    if (!awq__stored_whole(&info)) {
-        const awq_config *c = awq_checkpoint_config(e->ck);
+    restacked = awq__is_restacked(e, id, &info);
+    if (info.quantized && info.part[0]->ndim > 2 && !restacked)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: experts packed in one tensor can be run and dequantized, "
+                         "but not converted to another layout", info.name);
+    if (!restacked && !awq__stored_whole(&info)) {
         *o = e->linear[awq__linear_slot(c, layer, awq__linear_owner(c, id, 0), 0)];
         return AWQ_OK;
     }
@@ -22400,8 +22480,10 @@ static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_
     awq__consume(e, info.bias);
     if (info.quantized) awq__consume(e, awq__ck_part(e->ck, &info, "weight_g_idx")); /* says nothing new */
     for (i = 0; info.quantized && i < info.packed.n_tensors; i++) awq__consume(e, info.part[i]);
+    if (restacked) return awq__plan_restacked(ctx, e, layer, id, expert, &info, o);
     o->first = (int64_t)e->n_plan;
-    snprintf(name, sizeof name, "%s.weight", info.name);
+    awq__out_name(linear, c, layer, id, expert, info.quantized);
+    snprintf(name, sizeof name, "%s.weight", linear);
     shape[0] = info.out_features;
     shape[1] = info.in_features;
     if (info.quantized && e->d.layout != AWQ_LAYOUT_NONE) {
@@ -22413,16 +22495,17 @@ static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_
         w.symmetric = info.packed.symmetric;
         w.group_size = info.packed.group_size;
         w.scale_dtype = awq__is_compressed(e->d.layout) ? info.packed.scale_dtype : AWQ_F16;
-        AWQ__TRY(awq__plan_packed(ctx, e, info.name, &w, o));
+        AWQ__TRY(awq__plan_packed(ctx, e, linear, &w, o));
     } else {
         AWQ__TRY(awq__plan_add(ctx, e, name,
                                awq__dense_dtype(e, name, info.quantized ? AWQ_F16 : info.weight->dtype), 2,
                                shape));
     }
-    if (info.bias)
-        AWQ__TRY(awq__plan_add(ctx, e, info.bias->name, awq__dense_dtype(e, info.bias->name, info.bias->dtype),
-                               info.bias->ndim, info.bias->shape));
-    return AWQ_OK;
+    if (!info.bias) return AWQ_OK;
+    o->bias = (int64_t)e->n_plan;
+    snprintf(name, sizeof name, "%s.bias", linear);
+    return awq__plan_add(ctx, e, name, awq__dense_dtype(e, name, info.bias->dtype), info.bias->ndim,
+                         info.bias->shape);
 }
 
 static awq__scheme awq__packed_scheme(const awq_packed *p, int whole)
@@ -22507,6 +22590,22 @@ static void awq__export_close(awq_ctx *ctx, awq__export *e, int keep)
     ctx->err = err;
 }
 
+/* Experts that share a tensor are packed one by one; a checkpoint has all of them so or none. */
+static awq_status awq__plan_experts(awq_ctx *ctx, const awq__export *e)
+{
+    const awq_config *c = awq_checkpoint_config(e->ck);
+    int all = 0, packed = 0, l, id;
+    for (l = 0; l < c->num_hidden_layers; l++)
+        for (id = AWQ_EXPERT_GATE; id < AWQ_N_LINEAR_IDS; id++) {
+            if (!awq_linear_count(c, l, (awq_linear_id)id) || !awq__is_stacked(c, id)) continue;
+            all++;
+            packed += e->linear[awq__linear_slot(c, l, id, 0)].packed;
+        }
+    if (!packed || packed == all) return AWQ_OK;
+    return awq__fail(ctx, AWQ_E_ARG, "%s has its experts in one tensor a layer, which are packed one by one: "
+                     "keep all of them, in all layers, or none", awq_checkpoint_folder(e->ck));
+}
+
 static awq_status awq__export_plan(awq_ctx *ctx, awq__export *e)
 {
     awq_tensors *ts = awq_checkpoint_tensors(e->ck);
@@ -22531,8 +22630,8 @@ static awq_status awq__export_plan(awq_ctx *ctx, awq__export *e)
                                     t->shape));
         if (!e->d.bits && !e->consumed[i]) AWQ__TRY(awq__plan_rest(ctx, e, t->name));
     }
-    if (e->d.bits || e->d.layout == AWQ_LAYOUT_NONE) return AWQ_OK;
-    return awq__plan_schemes(ctx, e, all);
+    if (e->d.bits) return awq__plan_experts(ctx, e);
+    return e->d.layout == AWQ_LAYOUT_NONE ? AWQ_OK : awq__plan_schemes(ctx, e, all);
 }
 
 static awq_status awq__export_open(awq_ctx *ctx, awq_checkpoint *ck, const awq__export_desc *d, awq__export *e)
@@ -22628,15 +22727,14 @@ static awq_status awq__export_linear(awq_ctx *ctx, awq__export *e, const awq__ou
     return st;
 }
 
-/* One stored tensor, converted to its planned type. */
-static awq_status awq__export_copy(awq_ctx *ctx, awq__export *e, const awq_tensor *t)
+/* One stored tensor as the one at plan index i, converted to its type. */
+static awq_status awq__export_as(awq_ctx *ctx, awq__export *e, const awq_tensor *t, int64_t i)
 {
     awq_tensors *ts = awq_checkpoint_tensors(e->ck);
-    int64_t i = awq_writer_find(e->writer, t->name), n, at, step = (int64_t)1 << 18;
+    int64_t n, at, step = (int64_t)1 << 18;
     uint64_t off;
     float *buf;
     awq_status st = AWQ_OK;
-    if (i < 0) return awq__fail(ctx, AWQ_E_ARG, "tensor %s is not part of the plan", t->name);
     buf = (float *)awq__alloc_raw(ctx, (size_t)step, sizeof *buf);
     if (!buf) return AWQ_E_MEMORY;
     /* F16 is the same by way of fp32, and checked there, but when it is to stay what it is */
@@ -22656,6 +22754,13 @@ static awq_status awq__export_copy(awq_ctx *ctx, awq__export *e, const awq_tenso
     }
     awq__free(ctx, buf);
     return st;
+}
+
+static awq_status awq__export_copy(awq_ctx *ctx, awq__export *e, const awq_tensor *t) /* under its name */
+{
+    int64_t i = awq_writer_find(e->writer, t->name);
+    if (i < 0) return awq__fail(ctx, AWQ_E_ARG, "tensor %s is not part of the plan", t->name);
+    return awq__export_as(ctx, e, t, i);
 }
 
 /* every tensor that the caller does not write itself */
@@ -22944,6 +23049,54 @@ static awq_status awq__export_publish(awq_ctx *ctx, awq__export *e)
 }
 
 /* --- convert */
+
+/* One expert's part of its family's tensor of all, [experts, rows, in] or, transposed, [experts, in, rows] with
+   the rows of its linears in turn: written by the last of them. */
+static awq_status awq__convert_restacked(awq_ctx *ctx, awq__export *e, int layer, int id, int expert)
+{
+    const awq_config *c = awq_checkpoint_config(e->ck);
+    const awq__out_linear *o = &e->linear[awq__linear_slot(c, layer, id, expert)];
+    int transposed = (c->family->flags & AWQ_FAMILY_TRANSPOSED) != 0, first, last, k;
+    int64_t rows = awq__fused_rows(c, id, &first, &last), out, in, at = 0, r, i, mixed;
+    float *all, *one, *bias;
+    awq_status st = AWQ_OK;
+    if (id != last) return AWQ_OK;
+    awq__ck_linear_shape(c, id, &out, &in);
+    mixed = rows / out;
+    all = AWQ__NEW_RAW(ctx, float, rows * in);
+    one = all ? AWQ__NEW_RAW(ctx, float, out * in) : NULL;
+    bias = one ? AWQ__NEW_RAW(ctx, float, rows + out) : NULL;
+    if (!bias) st = AWQ_E_MEMORY;
+    for (k = first; !st && k <= last; k++, at++) {
+        float *b = bias + rows;
+        awq_linear_info info;
+        st = awq_checkpoint_expert(ctx, e->ck, layer, (awq_linear_id)k, expert, &info);
+        if (!st && info.quantized) {
+            awq_qweight w;
+            st = awq_checkpoint_read_qweight(ctx, e->ck, &info, &w);
+            if (!st) {
+                st = awq_dequantize(ctx, &w, one);
+                awq_qweight_free(ctx, &w);
+            }
+        } else if (!st) {
+            st = awq__read_dense(ctx, e->ck, &info, one);
+        }
+        if (!st && info.bias)
+            st = awq__read_some(ctx, e->ck, info.bias, info.bias_first, info.bias_step, out, b);
+        for (r = 0; !st && r < out; r++) {
+            int64_t row = transposed ? r * mixed + at : at * out + r;
+            for (i = 0; i < in; i++) all[transposed ? i * rows + row : row * in + i] = one[r * in + i];
+            if (info.bias) bias[row] = b[r];
+        }
+    }
+    if (!st) st = awq__export_float(ctx, e, o->first, expert * rows * in, all, rows * in);
+    if (!st && o->bias >= 0) st = awq__export_float(ctx, e, o->bias, expert * rows, bias, rows);
+    awq__free(ctx, bias);
+    awq__free(ctx, one);
+    awq__free(ctx, all);
+    return st;
+}
+
 static awq_status awq__convert_linear(awq_ctx *ctx, awq__export *e, int layer, awq_linear_id id, int expert)
 {
     awq__out_linear *o = &e->linear[awq__linear_slot(awq_checkpoint_config(e->ck), layer, id, expert)];
@@ -22952,9 +23105,10 @@ static awq_status awq__convert_linear(awq_ctx *ctx, awq__export *e, int layer, a
     float *dense;
     awq_status st;
     AWQ__TRY(awq_checkpoint_expert(ctx, e->ck, layer, id, expert, &info));
+    if (awq__is_restacked(e, id, &info)) return awq__convert_restacked(ctx, e, layer, id, expert);
     if (!awq__stored_whole(&info)) return AWQ_OK;
-    if (info.bias) AWQ__TRY(awq__export_copy(ctx, e, info.bias));
-    if (!info.quantized) return awq__export_copy(ctx, e, info.weight);
+    if (info.bias) AWQ__TRY(awq__export_as(ctx, e, info.bias, o->bias));
+    if (!info.quantized) return awq__export_as(ctx, e, info.weight, o->first);
     AWQ__TRY(awq_checkpoint_read_qweight(ctx, e->ck, &info, &w));
     if (o->packed && w.symmetric != o->p.symmetric) {
         st = awq__fail(ctx, AWQ_E_FORMAT, "%s: %s has other zero points than %d, but by the quantization "

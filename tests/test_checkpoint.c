@@ -753,53 +753,6 @@ static void test_packed_values(void)
     tiny_free(&t);
 }
 
-/* granitemoe with experts that compressed-tensors packed in three dimensions */
-static void stacked(tiny *t, awq_qweight *w, awq_ctx *plain)
-{
-    static const char *const names[] = {"model.layers.0.block_sparse_moe.input_linear",
-                                        "model.layers.0.block_sparse_moe.output_linear"};
-    static const int out[] = {256, 64}, in[] = {64, 128};
-    int i, k, e, j;
-    tiny_llama(t);
-    tiny_set(t, "model_type", "\"granitemoe\"");
-    tiny_set(t, "num_local_experts", "3");
-    tiny_set(t, "quantization_config", packings[12].config);
-    for (i = 0; i < t->n; i++)
-        while (i < t->n && strstr(t->t[i].name, ".mlp.")) {
-            free(t->t[i].data);
-            t->t[i] = t->t[--t->n];
-        }
-    tiny_add(t, "model.layers.0.block_sparse_moe.router.layer.weight", AWQ_F16, 2, 3, 64);
-    for (k = 0; k < 2; k++)
-        for (e = 0; e < 3; e++) {
-            awq_qweight *q = &w[k * 3 + e];
-            uint64_t seed = (uint64_t)(k * 3 + e + 1);
-            awq_packed p;
-            CHECK(awq_qweight_alloc(plain, out[k], in[k], 3, 32, 0, q) == AWQ_OK);
-            for (j = 0; j < out[k] * in[k]; j++) q->codes[j] = (uint8_t)(awq__random(&seed) >> 61);
-            for (j = 0; j < out[k] * in[k] / 32; j++) {
-                q->zeros[j] = (uint8_t)(awq__random(&seed) >> 61);
-                q->scales[j] = awq__h(awq__random_unit(&seed) + 1e-3f);
-            }
-            CHECK(awq_layout_describe(plain, AWQ_LAYOUT_COMPRESSED_TENSORS, q, &p) == AWQ_OK && p.n_tensors == 4);
-            for (i = 0; i < 4; i++) {
-                char name[128];
-                tiny_tensor *x;
-                snprintf(name, sizeof name, "%s.%s", names[k], p.tensor[i].suffix);
-                x = tiny_find(t, name);
-                if (!x) {
-                    x = tiny_add(t, name, p.tensor[i].dtype, p.tensor[i].ndim, p.tensor[i].shape[0], p.tensor[i].shape[1]);
-                    if (i == 2) tiny_resize(x, AWQ_I64, 1, 3, 0);
-                    else tiny_stack(x, 3);
-                }
-                p.tensor[i].data = x->data + (i == 2 ? 8 : p.tensor[i].bytes * (size_t)e);
-            }
-            CHECK(awq_pack(plain, q, &p) == AWQ_OK);
-            ((int64_t *)tiny_find(t, k ? "model.layers.0.block_sparse_moe.output_linear.weight_shape"
-                                       : "model.layers.0.block_sparse_moe.input_linear.weight_shape")->data)[0] = 3;
-        }
-}
-
 static void test_stacked_experts(void)
 {
     awq_ctx plain, ctx;
@@ -809,7 +762,7 @@ static void test_stacked_experts(void)
     int e, use_map, id;
     tiny t;
     memset(&plain, 0, sizeof plain);
-    stacked(&t, was, &plain);
+    CHECK(tiny_stacked(&t, packings[12].config, was, &plain) == AWQ_OK);
     for (use_map = 0; use_map < 2; use_map++) {
         ctx = tiny_ctx(&t);
         if (!use_map) ctx.files.map = NULL;

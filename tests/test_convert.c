@@ -1,5 +1,6 @@
 /* awq_convert between checkpoints on the system's files: every layout to every other and back gives the same bytes or a
-   refusal, several kinds of bits and groups in one checkpoint, what surrounds a text model, experts in one tensor. */
+   refusal, several kinds of bits and groups in one checkpoint, what surrounds a text model, experts in one tensor and
+   under other names. */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include "test.h"
@@ -15,14 +16,14 @@ static int no_sync(void *user, void *file) { return (void)user, (void)file, 0; }
 /* a folder of DIR that is not there, nor its .partial */
 static const char *fresh(const char *name)
 {
-    static const char *const files[] = {"config.json", "model.safetensors"};
-    static char path[8][64]; /* one for each name, for good */
+    static const char *const files[] = {"config.json", "model.safetensors", "awq_report.json"};
+    static char path[12][64]; /* one for each name, for good */
     char file[1024];
     size_t i;
     int k;
     for (k = 0; path[k][0] && strcmp(path[k] + sizeof DIR, name); k++) {}
     snprintf(path[k], sizeof path[0], DIR "/%s", name);
-    for (i = 0; i < 2; i++) {
+    for (i = 0; i < 3; i++) {
         snprintf(file, sizeof file, "%s/%s", path[k], files[i]);
         awq__os_remove(NULL, file);
     }
@@ -282,6 +283,266 @@ static void test_wrapped(void)
     }
 }
 
+static awq_status dequantize(const char *source, const char *target, awq_dtype type)
+{
+    awq_convert_desc d;
+    memset(&d, 0, sizeof d);
+    d.source = source;
+    d.target = target;
+    d.dequantize = type;
+    return awq_convert(&ctx, &d);
+}
+
+/* Every tensor of `folder` is one of t's, of its shape, and within `apart` of it; those with `exact` in their name
+   are the same. */
+static void expect_near(const char *folder, tiny *t, const char *exact, float apart)
+{
+    static float x[1 << 16], y[1 << 16];
+    awq_checkpoint *ck = NULL;
+    int64_t i, k;
+    CHECK_MSG(awq_checkpoint_open(&ctx, folder, &ck) == AWQ_OK, "%s", ctx.err.text);
+    CHECK(ck && awq_tensors_count(awq_checkpoint_tensors(ck)) == t->n);
+    for (i = 0; ck && i < awq_tensors_count(awq_checkpoint_tensors(ck)); i++) {
+        const awq_tensor *a = awq_tensors_at(awq_checkpoint_tensors(ck), i);
+        const tiny_tensor *b = tiny_find(t, a->name);
+        float d = 0;
+        int64_t n = (int64_t)(a->bytes / awq_dtype_size(a->dtype));
+        CHECK_MSG(b && a->ndim == b->ndim && n <= 1 << 16, "%s", a->name);
+        for (k = 0; b && k < a->ndim; k++)
+            CHECK_MSG(a->shape[k] == b->shape[k], "%s, %d: %lld", a->name, (int)k, (long long)a->shape[k]);
+        if (!b || (size_t)n * awq_dtype_size(b->dtype) != b->bytes) continue;
+        CHECK(awq_tensors_read_float(&ctx, awq_checkpoint_tensors(ck), a, 0, n, x) == AWQ_OK);
+        awq__to_float(b->dtype, b->data, n, y);
+        for (k = 0; k < n; k++) d = AWQ__MAX(d, fabsf(x[k] - y[k]));
+        CHECK_MSG(d <= (strstr(a->name, exact) ? 0 : apart), "%s: apart by %g", a->name, (double)d);
+    }
+    awq_checkpoint_close(&ctx, ck);
+}
+
+static void fill(tiny_tensor *x, uint64_t seed)
+{
+    size_t i;
+    for (i = 0; i < x->bytes / 2; i++)
+        ((uint16_t *)x->data)[i] = awq__float_f16(awq__random_unit(&seed) - 0.5f);
+}
+
+static void drop(tiny *t, const char *part)
+{
+    int i;
+    for (i = t->n - 1; i >= 0; i--)
+        if (strstr(t->t[i].name, part)) tiny_remove(t, t->t[i].name);
+}
+
+/* granitemoe, gpt_oss and mixtral with three experts */
+static void tiny_experts(tiny *t, int kind)
+{
+    static const char *const types[] = {"\"granitemoe\"", "\"gpt_oss\"", "\"mixtral\""};
+    static const struct {
+        int kind;
+        const char *name;
+        int stack, ndim, a, b;
+    } tensors[] = {{0, "block_sparse_moe.router.layer.weight", 0, 2, 3, 64},
+                   {0, "block_sparse_moe.input_linear.weight", 3, 2, 256, 64},
+                   {0, "block_sparse_moe.output_linear.weight", 3, 2, 64, 128},
+                   {1, "mlp.router.weight", 0, 2, 3, 64},
+                   {1, "mlp.router.bias", 0, 1, 3, 0},
+                   {1, "mlp.experts.gate_up_proj", 3, 2, 64, 256},
+                   {1, "mlp.experts.gate_up_proj_bias", 0, 2, 3, 256},
+                   {1, "mlp.experts.down_proj", 3, 2, 128, 64},
+                   {1, "mlp.experts.down_proj_bias", 0, 2, 3, 64},
+                   {1, "self_attn.sinks", 0, 1, 2, 0},
+                   {1, "self_attn.q_proj.bias", 0, 1, 64, 0},
+                   {1, "self_attn.k_proj.bias", 0, 1, 32, 0},
+                   {1, "self_attn.v_proj.bias", 0, 1, 32, 0},
+                   {1, "self_attn.o_proj.bias", 0, 1, 64, 0},
+                   {2, "block_sparse_moe.gate.weight", 0, 2, 3, 64},
+                   {2, "block_sparse_moe.experts.0.w1.weight", 0, 2, 128, 64},
+                   {2, "block_sparse_moe.experts.0.w3.weight", 0, 2, 128, 64},
+                   {2, "block_sparse_moe.experts.0.w2.weight", 0, 2, 64, 128},
+                   {2, "block_sparse_moe.experts.1.w1.weight", 0, 2, 128, 64},
+                   {2, "block_sparse_moe.experts.1.w3.weight", 0, 2, 128, 64},
+                   {2, "block_sparse_moe.experts.1.w2.weight", 0, 2, 64, 128},
+                   {2, "block_sparse_moe.experts.2.w1.weight", 0, 2, 128, 64},
+                   {2, "block_sparse_moe.experts.2.w3.weight", 0, 2, 128, 64},
+                   {2, "block_sparse_moe.experts.2.w2.weight", 0, 2, 64, 128}};
+    size_t i;
+    tiny_llama(t);
+    drop(t, ".mlp.");
+    tiny_set(t, "model_type", types[kind]);
+    tiny_set(t, "num_local_experts", "3");
+    tiny_set(t, "num_experts_per_tok", "2");
+    tiny_set(t, "head_dim", "32");
+    if (kind == 1) {
+        tiny_set(t, "rope_theta", NULL);
+        tiny_set(t, "rope_parameters", "{\"rope_type\": \"default\", \"rope_theta\": 10000.0}");
+    }
+    for (i = 0; i < sizeof tensors / sizeof tensors[0]; i++) {
+        char name[128];
+        tiny_tensor *x;
+        if (tensors[i].kind != kind) continue;
+        snprintf(name, sizeof name, "model.layers.0.%s", tensors[i].name);
+        x = tiny_add(t, name, AWQ_F16, tensors[i].ndim, tensors[i].a, tensors[i].b);
+        if (tensors[i].stack) tiny_stack(x, tensors[i].stack);
+        fill(x, i + 1);
+    }
+}
+
+static awq_status quantize(const char *source, const char *target, const char *keep)
+{
+    awq_quantize_desc d;
+    memset(&d, 0, sizeof d);
+    d.source = source;
+    d.target = target;
+    d.method = AWQ_METHOD_RTN;
+    d.group_size = 32;
+    d.keep = &keep;
+    d.n_keep = keep != NULL;
+    return awq_quantize_model(&ctx, &d, NULL);
+}
+
+/* Experts that were packed one by one become the family's own tensors again when dequantized: near what was quantized,
+   by names, shapes and order of rows. */
+static void test_restacked(void)
+{
+    static const char *const packed_names[] = {"model.layers.0.block_sparse_moe.experts.2.up_proj.qweight",
+                                               "model.layers.0.mlp.experts.2.up_proj.qweight",
+                                               "model.layers.0.block_sparse_moe.experts.2.w3.qweight"};
+    static const char *const part[] = {"output_linear", "down_proj"};
+    static const char *const experts[] = {"block_sparse_moe", "mlp.experts", "block_sparse_moe"};
+    const char *source, *packed, *out;
+    awq_checkpoint *ck = NULL;
+    int kind;
+    long k;
+    tiny t;
+    for (kind = 0; kind < 3; kind++) {
+        tiny_experts(&t, kind);
+        source = save(&t, "source");
+        CHECK_MSG(quantize(source, packed = fresh("packed"), NULL) == AWQ_OK, "%d: %s", kind, ctx.err.text);
+        CHECK_MSG(awq_checkpoint_open(&ctx, packed, &ck) == AWQ_OK, "%d: %s", kind, ctx.err.text);
+        if (ck) CHECK(awq_tensors_find(awq_checkpoint_tensors(ck), packed_names[kind]) != NULL);
+        awq_checkpoint_close(&ctx, ck);
+        ck = NULL;
+        CHECK_MSG(dequantize(packed, out = fresh("fp32"), AWQ_F32) == AWQ_OK, "%d: %s", kind, ctx.err.text);
+        expect_near(out, &t, "norm", 0.04f); /* half of a step of 1 / 15 */
+        CHECK_MSG(dequantize(packed, out = fresh("fp16"), AWQ_F16) == AWQ_OK, "%d: %s", kind, ctx.err.text);
+        expect_near(out, &t, "norm", 0.04f);
+        for (k = 0; kind == 1; k++) { /* no memory for the k-th block; the last ones are for cleaning up */
+            fail_alloc f = {k, 0, 0};
+            awq_status st;
+            ctx.allocator = fail_allocator(&f);
+            st = dequantize(packed, out = fresh("fp32"), AWQ_F32);
+            CHECK_MSG(f.live == 0 && (!st || (st == AWQ_E_MEMORY && f.calls > k)), "block %ld: %d", k, (int)st);
+            if (!st) break;
+        }
+        CHECK(kind != 1 || k > 150);
+        memset(&ctx.allocator, 0, sizeof ctx.allocator);
+        /* experts that were kept are what they were */
+        CHECK_MSG(quantize(source, packed = fresh("packed"), experts[kind]) == AWQ_OK, "%d: %s", kind, ctx.err.text);
+        CHECK_MSG(dequantize(packed, out = fresh("fp32"), AWQ_F32) == AWQ_OK, "%d: %s", kind, ctx.err.text);
+        expect_near(out, &t, experts[kind], 0.04f);
+        if (kind == 2) CHECK_MSG(quantize(source, fresh("packed"), "experts.1.w3") == AWQ_OK, "%s", ctx.err.text);
+        else CHECK(quantize(source, fresh("packed"), part[kind]) == AWQ_E_ARG && strstr(ctx.err.text, "keep all of them"));
+        tiny_free(&t);
+        CHECK(ctx.memory_used == 0);
+    }
+}
+
+/* experts that compressed-tensors packed in one tensor */
+static void test_stacked(void)
+{
+    const char *source, *out;
+    char config[512];
+    awq_qweight was[6];
+    awq_checkpoint *ck = NULL;
+    int i;
+    tiny t;
+    snprintf(config, sizeof config, compressed, 3, "false", 32);
+    CHECK(tiny_stacked(&t, config, was, &ctx) == AWQ_OK);
+    source = save(&t, "source");
+    CHECK(convert(source, fresh("there"), AWQ_LAYOUT_GPTQ) == AWQ_E_UNSUPPORTED);
+    CHECK_MSG(strstr(ctx.err.text, "input_linear: experts packed in one tensor can be run and dequantized, but not") != NULL,
+              "%s", ctx.err.text);
+    CHECK_MSG(dequantize(source, out = fresh("fp32"), AWQ_F32) == AWQ_OK, "%s", ctx.err.text);
+    CHECK_MSG(awq_checkpoint_open(&ctx, out, &ck) == AWQ_OK, "%s", ctx.err.text);
+    for (i = 0; ck && i < 6; i++) {
+        static float w[256 * 64], x[256 * 64];
+        const char *name = i < 3 ? "model.layers.0.block_sparse_moe.input_linear.weight"
+                                 : "model.layers.0.block_sparse_moe.output_linear.weight";
+        const awq_tensor *a = awq_tensors_find(awq_checkpoint_tensors(ck), name);
+        int64_t n = was[i].out_features * was[i].in_features;
+        CHECK(a && a->ndim == 3 && a->shape[0] == 3 && a->shape[1] == was[i].out_features && a->dtype == AWQ_F32);
+        CHECK(a && awq_tensors_read_float(&ctx, awq_checkpoint_tensors(ck), a, i % 3 * n, n, x) == AWQ_OK);
+        CHECK(awq_dequantize(&ctx, &was[i], w) == AWQ_OK && !memcmp(w, x, (size_t)n * sizeof *w));
+        awq_qweight_free(&ctx, &was[i]);
+    }
+    awq_checkpoint_close(&ctx, ck);
+    tiny_free(&t);
+    CHECK(ctx.memory_used == 0);
+}
+
+/* the tensors of t, and its config, as of a mixtral whose MLPs are called at and whose experts' linears have the
+   names of most families */
+static void rename_experts(tiny *t, const char *at)
+{
+    static const char *const names[][2] = {{".w1.", ".gate_proj."}, {".w3.", ".up_proj."}, {".w2.", ".down_proj."}};
+    char name[200];
+    int i, k;
+    for (i = 0; i < t->n; i++) {
+        char *mlp = strstr(t->t[i].name, ".block_sparse_moe."), *part = NULL;
+        if (!mlp) continue;
+        for (k = 0; k < 3 && !(part = strstr(mlp, names[k][0])); k++) {}
+        snprintf(name, sizeof name, "%.*s%s%.*s%s%s", (int)(mlp - t->t[i].name), t->t[i].name, at,
+                 (int)(part ? part - mlp - 18 : 100), mlp + 18, part ? names[k][1] : "", part ? part + 4 : "");
+        snprintf(t->t[i].name, sizeof t->t[i].name, "%.127s", name);
+    }
+}
+
+/* the tensors of a checkpoint, in place of t's */
+static void take(tiny *t, const char *folder)
+{
+    awq_checkpoint *ck = NULL;
+    int64_t i;
+    while (t->n) free(t->t[--t->n].data);
+    CHECK_MSG(awq_checkpoint_open(&ctx, folder, &ck) == AWQ_OK, "%s", ctx.err.text);
+    for (i = 0; ck && i < awq_tensors_count(awq_checkpoint_tensors(ck)); i++) {
+        const awq_tensor *a = awq_tensors_at(awq_checkpoint_tensors(ck), i);
+        tiny_tensor *x = tiny_add(t, a->name, a->dtype, a->ndim, a->shape[0], a->ndim > 1 ? a->shape[1] : 1);
+        CHECK(awq_tensors_read(&ctx, awq_checkpoint_tensors(ck), a, 0, x->data, (size_t)a->bytes) == AWQ_OK);
+    }
+    awq_checkpoint_close(&ctx, ck);
+}
+
+/* mixtral under the names that some packages write is read, and written under its own */
+static void test_other_names(void)
+{
+    static const char *const at[] = {".block_sparse_moe.", ".mlp."};
+    const char *packed, *there, *fp16, *dense;
+    int k;
+    tiny t;
+    for (k = 0; k < 2; k++) {
+        tiny_experts(&t, 2);
+        CHECK_MSG(quantize(save(&t, "source"), packed = fresh("packed"), NULL) == AWQ_OK, "%s", ctx.err.text);
+        CHECK_MSG(dequantize(packed, fp16 = fresh("fp16"), AWQ_F16) == AWQ_OK, "%s", ctx.err.text);
+        rename_experts(&t, at[k]);
+        CHECK(!tiny_find(&t, "model.layers.0.block_sparse_moe.experts.1.w1.weight"));
+        CHECK_MSG(quantize(save(&t, "source"), there = fresh("there"), NULL) == AWQ_OK, "%s", ctx.err.text);
+        CHECK(same(packed, there, "model.safetensors") && same(packed, there, "config.json"));
+        CHECK_MSG(quantize(save(&t, "source"), there = fresh("there"), "experts.1.w3") == AWQ_OK, "%s", ctx.err.text);
+        CHECK(says(there, "\"modules_to_not_convert\": [\"experts.1.w3\""));
+
+        take(&t, packed);
+        tiny_set(&t, "quantization_config", "{\"quant_method\": \"awq\", \"group_size\": 32, \"zero_point\": true}");
+        rename_experts(&t, at[k]);
+        CHECK(!tiny_find(&t, "model.layers.0.block_sparse_moe.experts.1.w1.qweight"));
+        CHECK_MSG(convert(save(&t, "source"), there = fresh("there"), AWQ_LAYOUT_GEMM) == AWQ_OK, "%s", ctx.err.text);
+        CHECK(same(packed, there, "model.safetensors"));
+        CHECK_MSG(dequantize("build/test_convert/source", dense = fresh("dense"), AWQ_F16) == AWQ_OK, "%s", ctx.err.text);
+        CHECK(same(fp16, dense, "model.safetensors"));
+        tiny_free(&t);
+        CHECK(ctx.memory_used == 0);
+    }
+}
+
 static void test_refusals(void)
 {
     const char *source;
@@ -334,6 +595,9 @@ int main(int argc, char **argv)
     RUN(test_all_pairs);
     RUN(test_kinds);
     RUN(test_wrapped);
+    RUN(test_restacked);
+    RUN(test_stacked);
+    RUN(test_other_names);
     RUN(test_refusals);
     return TEST_END();
 }

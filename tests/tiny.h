@@ -165,6 +165,57 @@ static awq_status tiny_quantize(tiny *t, awq_ctx *ctx, awq_layout layout, int bi
     return AWQ_OK;
 }
 
+/* granitemoe with three experts that compressed-tensors packed in three dimensions, 3 bits in groups of 32; w[6]:
+   the first matrix of each, then the second (awq_qweight_free them) */
+AWQ__UNUSED static awq_status tiny_stacked(tiny *t, const char *quantization, awq_qweight *w, awq_ctx *ctx)
+{
+    static const char *const names[] = {"model.layers.0.block_sparse_moe.input_linear",
+                                        "model.layers.0.block_sparse_moe.output_linear"};
+    static const int out[] = {256, 64}, in[] = {64, 128};
+    int i, k, e, j;
+    tiny_llama(t);
+    tiny_set(t, "model_type", "\"granitemoe\"");
+    tiny_set(t, "num_local_experts", "3");
+    tiny_set(t, "quantization_config", quantization);
+    for (i = 0; i < t->n; i++)
+        while (i < t->n && strstr(t->t[i].name, ".mlp.")) {
+            free(t->t[i].data);
+            t->t[i] = t->t[--t->n];
+        }
+    tiny_add(t, "model.layers.0.block_sparse_moe.router.layer.weight", AWQ_F16, 2, 3, 64);
+    for (k = 0; k < 2; k++)
+        for (e = 0; e < 3; e++) {
+            awq_qweight *q = &w[k * 3 + e];
+            uint64_t seed = (uint64_t)(k * 3 + e + 1);
+            awq_packed p;
+            awq_status st = awq_qweight_alloc(ctx, out[k], in[k], 3, 32, 0, q);
+            for (j = 0; !st && j < out[k] * in[k]; j++) q->codes[j] = (uint8_t)(awq__random(&seed) >> 61);
+            for (j = 0; !st && j < out[k] * in[k] / 32; j++) {
+                q->zeros[j] = (uint8_t)(awq__random(&seed) >> 61);
+                q->scales[j] = awq__h(awq__random_unit(&seed) + 1e-3f);
+            }
+            if (!st) st = awq_layout_describe(ctx, AWQ_LAYOUT_COMPRESSED_TENSORS, q, &p);
+            for (i = 0; !st && i < p.n_tensors; i++) {
+                char name[128];
+                tiny_tensor *x;
+                snprintf(name, sizeof name, "%s.%s", names[k], p.tensor[i].suffix);
+                x = tiny_find(t, name);
+                if (!x) {
+                    x = tiny_add(t, name, p.tensor[i].dtype, p.tensor[i].ndim, p.tensor[i].shape[0],
+                                 p.tensor[i].shape[1]);
+                    if (x->ndim == 1) tiny_resize(x, AWQ_I64, 1, 3, 0);
+                    else tiny_stack(x, 3);
+                }
+                p.tensor[i].data = x->data + (x->ndim == 1 ? 8 : p.tensor[i].bytes * (size_t)e);
+            }
+            if (!st) st = awq_pack(ctx, q, &p);
+            if (st) return st;
+            for (i = 0; i < t->n; i++)
+                if (strstr(t->t[i].name, names[k]) && t->t[i].ndim == 1) ((int64_t *)t->t[i].data)[0] = 3;
+        }
+    return AWQ_OK;
+}
+
 static void tiny_file(tiny *t, const char *path, const char *text)
 {
     awq_memory_file *f = &t->files[2];

@@ -61,15 +61,16 @@ def write_tokenizer(folder):
 
 
 def randomize(model, seed):
-    """Weights of the size that keeps activations near 1, so that an error anywhere shows in the logits."""
+    """Weights of the size that keeps activations and logits near 1, so that an error anywhere shows in these."""
     g = torch.Generator().manual_seed(seed)
+    tied = model.config.get_text_config().tie_word_embeddings
     with torch.no_grad():
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=g)
             if p.ndim == 1:
                 p += 0.1 * noise  # norms keep their 0 or 1, biases 0
             elif "embed" in name:
-                p.copy_(noise)
+                p.copy_(noise * (2.5 / p.shape[-1] ** 0.5 if tied else 1))
             else:
                 p.copy_(noise * (2.5 if "lm_head" in name else 1) / p.shape[-1] ** 0.5)
                 p[..., ::7, :].abs_()  # groups whose zero point is 0, and those where it is 15

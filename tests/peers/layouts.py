@@ -11,6 +11,8 @@ from compressed_tensors.compressors.pack_quantized.base import PackedQuantizatio
 from compressed_tensors.compressors.naive_quantized.base import IntQuantizationCompressor as Int8
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 
+report = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # whatever the packages print
 AWQ = sys.argv[1]
 WORK = tempfile.mkdtemp()
 CONFIG = {"model_type": "llama", "vocab_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_act": "silu",
@@ -22,7 +24,7 @@ def check(what, ok):
     global passed, failed
     passed, failed = passed + bool(ok), failed + (not ok)
     if not ok:
-        print("FAILED", what)
+        print("FAILED", what, file=report)
 
 
 def run(*args):
@@ -138,7 +140,7 @@ try:
     from gptqmodel.nn_modules.qlinear.torch import TorchLinear
     from gptqmodel.utils.model import convert_gptq_v1_to_v2_format_module
 except ImportError as e:
-    print("skipped: GPTQModel,", e)
+    print("skipped GPTQModel,", e, file=report)
 else:
     for bits in (2, 3, 4, 8):
         source, folder = f"{WORK}/p{bits}False32float16256pack-quantized", f"{WORK}/gptq{bits}"
@@ -156,5 +158,6 @@ else:
 for folder in sys.argv[2:]:
     reads(folder, folder)
 shutil.rmtree(WORK)
-print(f"{passed} passed, {failed} failed, 0 skipped")
+print(f"{'FAILED' if failed else 'ok'} layouts: {passed} equal, {failed} not", file=report)
+report.flush()
 sys.exit(failed != 0)

@@ -2,6 +2,7 @@
 # Other engines read what this library wrote, and it reads what others wrote: ./build.sh peers, or
 #   sh tests/peers/run.sh [PART ...]
 #     ours      layouts of two or three models in gptqmodel and vLLM, and damaged files, which must be noticed
+#     layouts   what compressed-tensors and GPTQModel pack is what we pack, and the other way round, bit for bit
 #     server    vLLM's OpenAI server answers from them, on one rank and on two
 #     foreign   small checkpoints made by AutoAWQ, GPTQModel, llm-compressor and auto-round run here
 #     families  every family: runs, quantizes, and which engines read the result
@@ -110,6 +111,14 @@ model() {
     done
 }
 
+# awq.h itself refuses a file, with these words: NAME WORDS
+refused() {
+    if "$AWQ" logits "$OUT/$1" --tokens 1,2 -o "$OUT/scratch.safetensors" -q 2> "$OUT/log"; then word=FAILED
+    elif grep -q "$2" "$OUT/log"; then word="ok    "
+    else word=FAILED; fi
+    echo "$word $1-awq.h: $(cat "$OUT/log")" | tee -a "$RESULTS"
+}
+
 # the checks above must notice a damaged file: NAME KIND...
 mutated() {
     name=$1
@@ -119,6 +128,9 @@ mutated() {
         step "$GPTQ" "$E/mutate.py" "$OUT/$name" "$OUT/$bad" "$kind" || continue
         result "$bad-gptqmodel" "$GPTQ" "$E/check_transformers.py" "$OUT/$bad" $IDS
         compare differ 1e-4 "$name-fp16" "$bad-gptqmodel"
+        case $kind in
+            set:*) refused "$bad" "the quantization config says"; continue ;;
+        esac
         result "$bad-awq.h" "$GPTQ" tests/peers/ours.py "$AWQ" "$OUT/$bad" $IDS
         compare differ 1e-4 "$name-fp32" "$bad-awq.h"
     done
@@ -129,6 +141,23 @@ part_ours() {
     mutated stories order zp1 set:group_size=64 set:bits=8
     model demo tools/demo/model tools/demo/calib.txt 128
     [ -z "${AWQ_SMOLLM2:-}" ] || model smollm2 "$AWQ_SMOLLM2" "$D/data/wikitext2_valid.txt" 64
+}
+
+part_layouts() {
+    ct=$PEERS/ct
+    [ -d "$ct/compressed_tensors" ] ||
+        step "$GPTQ" -m pip install -q --no-deps --target "$ct" compressed-tensors==0.20.0 loguru pydantic \
+            pydantic-core annotated-types typing-inspection typing-extensions || return
+    rm -rf "$OUT/layouts" && mkdir "$OUT/layouts"
+    set --
+    for kind in 4-asymmetric 4-symmetric 3-asymmetric 8-symmetric; do
+        symmetric=
+        [ "${kind#*-}" = asymmetric ] || symmetric=--symmetric
+        step "$AWQ" quantize tools/demo/model -o "$OUT/layouts/$kind" --method rtn --bits "${kind%-*}" \
+            --group-size 64 $symmetric --layout compressed-tensors -q || return
+        set -- "$@" "$OUT/layouts/$kind"
+    done
+    check env PYTHONPATH="$ct" "$GPTQ" tests/peers/layouts.py "$AWQ" "$@"
 }
 
 # NAME SOURCE GROUP LIMIT RANKS...: two ranks need a whole number of heads and of groups on each; the limit is for
@@ -167,6 +196,7 @@ part_families() {
     set --
     for engine in $ENGINES; do
         need "$engine"
+        [ "$engine" = gptqmodel ] && set -- "$@" "transformers=$python"
         set -- "$@" "$engine=$python"
     done
     check "$GPTQ" tests/peers/families.py "$AWQ" "$D/fixtures/models" "$OUT/families" "$@"
@@ -194,11 +224,11 @@ part_gptq() {
     done
 }
 
-[ $# -gt 0 ] || set -- ours server foreign families schemas
+[ $# -gt 0 ] || set -- ours layouts server foreign families schemas
 for part in "$@"; do
     case $part in
-        ours | server | foreign | families | schemas | gptq) "part_$part" ;;
-        *) echo "peers: no part $part: ours, server, foreign, families, schemas or gptq" >&2; exit 1 ;;
+        ours | layouts | server | foreign | families | schemas | gptq) "part_$part" ;;
+        *) echo "peers: no part $part: ours, layouts, server, foreign, families, schemas or gptq" >&2; exit 1 ;;
     esac
 done
 
