@@ -287,6 +287,10 @@ typedef enum awq_layout {
     AWQ_LAYOUT_COMPRESSED_TENSORS,
     AWQ_LAYOUT_INT8, /* compressed-tensors' int-quantized, 8 bits: weight I8 [N, K] = code - 128, weight_scale
                         [N, G], asymmetric also weight_zero_point I8 [N, G] */
+    /* This library's own, b 2..8: what its kernels read on every processor, so that a file needs no loading,
+       and processes share its pages. B = N / 16, rounded up to even: weight_tiles U8 [B, K * 8 or 16],
+       weight_params U8 [B, G * 48 or 80] (zeros and scales), weight_info I64 [8] */
+    AWQ_LAYOUT_NATIVE,
     AWQ_LAYOUT_COUNT
 } awq_layout;
 
@@ -308,6 +312,7 @@ typedef struct awq_packed {
     int word_zeros; /* gptq: 1 was taken from whole words, with borrow, as GPTQModel and AutoRound do it */
     int n_tensors;
     awq_packed_tensor tensor[4];
+    int zeros_rounded; /* native: it was gemv_fast, see awq_linear_prepare */
 } awq_packed;
 
 AWQ_API const char *awq_layout_name(awq_layout layout);      /* "gemm", "gemv_fast", "compressed-tensors" */
@@ -350,6 +355,7 @@ typedef struct awq_linear {
     const uint8_t *params; /* scales and zeros of tiles */
     int wide_scales;      /* their scales are fp32: some are no fp16 numbers */
     awq_mode mode;
+    uint64_t hash;        /* of codes and params, where a file of layout native says it; 0: not known */
     void *owned[3];
 } awq_linear;
 
@@ -444,6 +450,8 @@ AWQ_API awq_status awq_tensors_read_float(awq_ctx *ctx, awq_tensors *tensors, co
                                           int64_t first, int64_t count, float *data);
 /* the tensor where the file system maps it, NULL when it does not or when it is not aligned for its type */
 AWQ_API const void *awq_tensors_map(const awq_tensors *tensors, const awq_tensor *tensor);
+/* a string of the __metadata__ of file number `file` (awq_tensor.file); NULL: there is none */
+AWQ_API const char *awq_tensors_metadata(const awq_tensors *tensors, int file, const char *key);
 
 /* Writing. Names, dtypes and shapes of everything are given first (file, offset, bytes are computed), then the
    data in any order and in pieces. Files appear in `folder` under "<name>.part" and get their names in
@@ -637,6 +645,7 @@ typedef struct awq_linear_info {
     awq_packed packed;            /* data pointers NULL */
     const awq_tensor *part[4];    /* the stored tensor of each packed.tensor[i]; NULL: there is no g_idx */
     int64_t slice;                /* which of a part's matrices, where that has three dimensions */
+    uint64_t hash;                /* native: of the packed matrix */
 } awq_linear_info;
 /* AWQ_E_ARG when the layer has no such linear. awq_checkpoint_linear: expert 0. */
 AWQ_API awq_status awq_checkpoint_linear(awq_ctx *ctx, const awq_checkpoint *ck, int layer, awq_linear_id id,
@@ -789,7 +798,9 @@ typedef struct awq_model_desc {
 } awq_model_desc;
 
 /* folder: a Hugging Face checkpoint, dense (F32, F16, BF16) or quantized in any layout of awq_layout, or both
-   mixed. */
+   mixed. Layout native is mapped and used where it lies, in the modes fast and deterministic: nothing is read,
+   checked or copied then, processes share its pages, and its file must stay as it is, or the process is ended by
+   the system, while the model lives. Everything else is read into memory of the model's own. */
 AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_model_desc *desc,
                                   awq_model **model);
 /* AWQ_E_ARG, and the model stays, while runners use it. NULL is fine. */
@@ -1167,6 +1178,7 @@ typedef struct awq_convert_desc {
     awq_layout layout;    /* NONE with dequantize */
     awq_dtype dequantize; /* AWQ_F16, AWQ_BF16, AWQ_F32; NONE: keep quantized */
     uint64_t shard_bytes;
+    int head_bits;        /* layout native: 8 adds what awq_model_desc.head_bits of 8 would compute */
 } awq_convert_desc;
 AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
 
@@ -1267,6 +1279,11 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
 #  define AWQ__PRINTF(f, a)
 #  define AWQ__UNUSED
 #  define AWQ__INLINE static __forceinline
+#endif
+#if defined(__GNUC__) || defined(__clang__)
+#  define AWQ__PREFETCH(p) __builtin_prefetch(p)
+#else
+#  define AWQ__PREFETCH(p) ((void)(p))
 #endif
 #ifdef __cplusplus
 #  define AWQ__RESTRICT
@@ -1995,8 +2012,39 @@ static int awq__os_make_folder(void *user, const char *path)
     e = awq__win_error();
     return e == EEXIST ? 0 : e;
 }
+
+/* the whole of an open file, read-only; NULL: it cannot be mapped */
+static const void *awq__os_map(void *file, uint64_t bytes)
+{
+    const void *p = NULL;
+    HANDLE m = NULL;
+    if (bytes && bytes <= SIZE_MAX / 2) m = CreateFileMappingW((HANDLE)file, NULL, PAGE_READONLY, 0, 0, NULL);
+    if (m) p = MapViewOfFile(m, FILE_MAP_READ, 0, 0, 0);
+    if (m) CloseHandle(m);
+    return p;
+}
+
+static void awq__os_unmap(const void *map, uint64_t bytes)
+{
+    (void)bytes;
+    UnmapViewOfFile(map);
+}
 #else
 static int awq__os_fd(void *file) { return (int)(intptr_t)file - 1; }
+
+/* the whole of an open file, read-only; NULL: it cannot be mapped */
+static const void *awq__os_map(void *file, uint64_t bytes)
+{
+    void *p = bytes && bytes <= SIZE_MAX / 2
+                  ? mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, awq__os_fd(file), 0)
+                  : MAP_FAILED;
+#  ifdef MADV_HUGEPAGE
+    if (p != MAP_FAILED) madvise(p, (size_t)bytes, MADV_HUGEPAGE); /* where the file system has such pages */
+#  endif
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static void awq__os_unmap(const void *map, uint64_t bytes) { munmap((void *)(uintptr_t)map, (size_t)bytes); }
 
 static int awq__os_open(void *user, const char *path, int for_write, void **file)
 {
@@ -3430,6 +3478,8 @@ AWQ_API awq_status awq_dequantize(awq_ctx *ctx, const awq_qweight *w, float *out
    zero of 0 borrows from its neighbours. compressed [N/8, G], gemv [N, zw] padded, gemv_fast fp16 -scale *
    zero. Other bits (gptq, compressed): a unit is the least that ends with a word, 3 bits: 32 codes in 3 words.
    int8 has words of 8 bits.
+   native has tiles, described at >>tiles, in the place of words, and weight_info: version, N, K, group_size,
+   b | symmetric << 8 | zeros_rounded << 9 | type of the scales << 16, checksum, 0, 0.
    Tests: tests/test_layouts.c */
 
 typedef struct awq__words {
@@ -3507,11 +3557,58 @@ static void awq__pack_job(void *arg, int64_t job)
             }
 }
 
+/* Words of eight 4-bit codes, without padding: in steps of 1 they are one after another in the array too; with
+   gemm's order 8 rows of words are turned into 8 rows of bytes. Returns the first row that is left. */
+static uint64_t awq__spread(uint32_t w) /* nibbles to bytes */
+{
+    uint64_t x = w;
+    x = (x | x << 16) & 0x0000ffff0000ffffull;
+    x = (x | x << 8) & 0x00ff00ff00ff00ffull;
+    return (x | x << 4) & 0x0f0f0f0f0f0f0f0full;
+}
+
+static void awq__turn(uint64_t x[8]) /* 8 x 8 bytes: swap blocks of step x step */
+{
+    static const uint64_t low[] = {0, 0x00ff00ff00ff00ffull, 0x0000ffff0000ffffull, 0, 0x00000000ffffffffull};
+    uint64_t t;
+    int step, k;
+    for (step = 4; step; step /= 2)
+        for (k = 0; k < 8; k++) {
+            if (k & step) continue;
+            t = (x[k] >> 8 * step ^ x[k + step]) & low[step];
+            x[k] ^= t << 8 * step;
+            x[k + step] ^= t;
+        }
+}
+
+static int64_t awq__unpack_fours(const awq__words *m, int64_t r0, int64_t r1)
+{
+    const uint64_t add = 0x0101010101010101ull * (16 - (m->value_add & 15));
+    int turned = m->layout == AWQ_LAYOUT_GEMM;
+    int64_t step = turned ? 8 : 1, end = r1 - (r1 - r0) % step, r, c, c0, c1, i;
+    if (m->bits != 4 || m->word_bits != 32 || m->n != 8) return r0;
+    if (m->limit >= 0 && m->limit != 8 * (m->along_rows ? m->rows : m->cols)) return r0;
+    if (!turned && (m->offset[7] != 7 || m->layout == AWQ_LAYOUT_MARLIN)) return r0;
+    for (c0 = 0; c0 < m->cols; c0 = c1)
+        for (c1 = AWQ__MIN(c0 + AWQ__WORD_COLS, m->cols), r = r0; r < end; r += step)
+            for (c = c0; c < c1; c++) {
+                uint8_t *v = m->values + awq__word_base(m, r, c);
+                uint64_t x[8];
+                for (i = 0; i < step; i++)
+                    x[i] = awq__spread(awq__word_get(m, (r + i) * m->word_row + c * m->word_col));
+                if (turned) awq__turn(x);
+                else x[0] = (x[0] + add) & 0x0f0f0f0f0f0f0f0full;
+                for (i = 0; i < step; i++) memcpy(v + m->offset[i], &x[i], 8);
+            }
+    return end;
+}
+
 static void awq__unpack_job(void *arg, int64_t job)
 {
     const awq__words *m = (const awq__words *)arg;
     int64_t r0 = job * AWQ__WORD_ROWS, r1 = AWQ__MIN(r0 + AWQ__WORD_ROWS, m->rows), r, c, c0, c1;
     uint32_t mask = (1u << m->bits) - 1;
+    r0 = awq__unpack_fours(m, r0, r1);
     for (c0 = 0; c0 < m->cols; c0 = c1)
         for (c1 = AWQ__MIN(c0 + AWQ__WORD_COLS, m->cols), r = r0; r < r1; r++)
             for (c = c0; c < c1; c++) {
@@ -3643,6 +3740,171 @@ static int64_t awq__scale_index(const awq_packed *p, const awq_packed_tensor *t,
     }
 }
 
+/* --- native: tiles */
+#define AWQ__TILE_LEAST 16 /* columns in a chunk; groups that want less stay as they are */
+
+static int64_t awq__tile_chunk(int64_t group_size) /* 0: none */
+{
+    int64_t w;
+    for (w = 128; w >= AWQ__TILE_LEAST; w -= 8)
+        if (group_size % w == 0) return w;
+    return 0;
+}
+
+/* The tiles of a matrix. */
+typedef struct awq__tiling {
+    int64_t out_features, in_features, groups, blocks; /* blocks of 16 rows, an even number */
+    int64_t chunk, chunks;    /* columns of a chunk, chunks of a row */
+    int64_t bytes, params;    /* of a chunk's codes in a block; of a group's scales and zeros */
+    int four, wide;           /* codes of 4 bits, not 8; scales of fp32, not fp16 */
+} awq__tiling;
+
+static awq__tiling awq__tiling_of(int64_t out, int64_t in, int64_t group_size, int bits, awq_dtype scales)
+{
+    awq__tiling t;
+    t.out_features = out;
+    t.in_features = in;
+    t.groups = in / group_size;
+    t.blocks = (out + 31) / 32 * 2;
+    t.chunk = awq__tile_chunk(group_size);
+    t.chunks = t.chunk ? in / t.chunk : 0;
+    t.four = bits <= 4;
+    t.wide = scales != AWQ_F16;
+    t.bytes = t.chunk * (t.four ? 8 : 16);
+    t.params = t.wide ? 80 : 48;
+    return t;
+}
+
+/* block of w, 16 rows, or fewer at the end, to tiles; all of them are written */
+static void awq__tiles_pack(const awq__tiling *t, const awq_qweight *w, int64_t block, uint8_t *codes,
+                            uint8_t *params)
+{
+    int64_t in = t->in_features, c, g, j;
+    int n, rows = (int)AWQ__MAX(AWQ__MIN((int64_t)16, t->out_features - 16 * block), (int64_t)0);
+    codes += block * t->chunks * t->bytes;
+    params += block * t->groups * t->params;
+    memset(params, 0, (size_t)(t->groups * t->params));
+    if (rows < 16) memset(codes, 0, (size_t)(t->chunks * t->bytes));
+    for (n = 0; n < rows; n++) {
+        const uint8_t *from = w->codes + (16 * block + n) * in;
+        uint8_t *to = codes + 4 * n, *p = params;
+        for (c = 0; c < t->chunks; c++, from += t->chunk, to += t->bytes)
+            for (j = 0; j < t->bytes / 64; j++) {
+                uint32_t low, high;
+                memcpy(&low, from + 4 * j, 4);
+                if (t->four) {
+                    memcpy(&high, from + t->chunk / 2 + 4 * j, 4);
+                    low |= high << 4;
+                }
+                memcpy(to + 64 * j, &low, 4);
+            }
+        for (g = 0; g < t->groups; g++, p += t->params) {
+            int64_t i = (16 * block + n) * t->groups + g;
+            uint16_t s = awq__float_f16(w->scales[i]);
+            p[n] = w->zeros[i];
+            if (t->wide) memcpy(p + 16 + 4 * n, &w->scales[i], 4);
+            else memcpy(p + 16 + 2 * n, &s, 2);
+        }
+    }
+}
+
+static float awq__tiles_scale(const awq__tiling *t, const uint8_t *params, int64_t row, int64_t group)
+{
+    const uint8_t *p = params + (row / 16 * t->groups + group) * t->params + 16;
+    uint16_t half;
+    float scale;
+    memcpy(&half, p + 2 * (row % 16), 2);
+    if (t->wide) memcpy(&scale, p + 4 * (row % 16), 4);
+    else scale = awq__f16_float(half);
+    return scale;
+}
+
+static int awq__tiles_zero(const awq__tiling *t, const uint8_t *params, int64_t row, int64_t group)
+{
+    return params[(row / 16 * t->groups + group) * t->params + row % 16];
+}
+
+/* one row of tiles as codes [in_features] */
+static void awq__tiles_row(const awq__tiling *t, const uint8_t *codes, int64_t row, uint8_t *out)
+{
+    const uint8_t *code = codes + row / 16 * t->chunks * t->bytes + row % 16 * 4;
+    int64_t half = t->chunk / 2, c, i;
+    for (c = 0; c < t->chunks; c++, code += t->bytes, out += t->chunk)
+        for (i = 0; i < t->chunk; i++) {
+            int64_t k = t->four ? i % half : i;
+            int v = code[k / 4 * 64 + k % 4];
+            out[i] = (uint8_t)(!t->four ? v : i < half ? v & 15 : v >> 4);
+        }
+}
+
+/* Fast, for telling data apart and finding damage, not against malice. */
+static uint64_t awq__checksum(uint64_t h, const void *data, size_t bytes)
+{
+    const unsigned char *p = (const unsigned char *)data;
+    uint64_t w;
+    for (; bytes >= 8; bytes -= 8, p += 8) {
+        memcpy(&w, p, 8);
+        h = (h ^ w) * 0x9e3779b97f4a7c15ull;
+        h ^= h >> 29;
+    }
+    for (; bytes; bytes--) h = (h ^ *p++) * 0x100000001b3ull;
+    return h;
+}
+
+/* of some parts of the codes and all of the params; never 0 */
+static uint64_t awq__weights_hash(const void *codes, size_t bytes, const void *params, size_t n)
+{
+    size_t part = AWQ__MIN(bytes, (size_t)4096), step = AWQ__MAX(bytes / 16, part), at;
+    uint64_t h = 1;
+    for (at = 0; at + part <= bytes; at += step) h = awq__checksum(h, (const char *)codes + at, part);
+    if (n) h = awq__checksum(h, params, n);
+    return h ? h : 1;
+}
+
+#define AWQ__NATIVE_VERSION 1
+enum { AWQ__INFO_VERSION, AWQ__INFO_OUT, AWQ__INFO_IN, AWQ__INFO_GROUP, AWQ__INFO_KIND, AWQ__INFO_HASH,
+       AWQ__N_INFO = 8 };
+
+static awq__tiling awq__packed_tiling(const awq_packed *p)
+{
+    return awq__tiling_of(p->out_features, p->in_features, p->group_size, p->bits, p->scale_dtype);
+}
+
+static uint64_t awq__native_hash(const awq_packed *p)
+{
+    return awq__weights_hash(p->tensor[0].data, p->tensor[0].bytes, p->tensor[1].data, p->tensor[1].bytes);
+}
+
+static void awq__native_info(const awq_packed *p, int64_t info[AWQ__N_INFO])
+{
+    uint64_t hash = awq__native_hash(p);
+    memset(info, 0, AWQ__N_INFO * sizeof *info);
+    info[AWQ__INFO_VERSION] = AWQ__NATIVE_VERSION;
+    info[AWQ__INFO_OUT] = p->out_features;
+    info[AWQ__INFO_IN] = p->in_features;
+    info[AWQ__INFO_GROUP] = p->group_size;
+    info[AWQ__INFO_KIND] = p->bits | (p->symmetric != 0) << 8 | (p->zeros_rounded != 0) << 9
+                           | (p->scale_dtype == AWQ_F16 ? 0 : p->scale_dtype == AWQ_BF16 ? 1 : 2) << 16;
+    memcpy(&info[AWQ__INFO_HASH], &hash, sizeof hash);
+}
+
+/* What info says but the checksum, to w's shape; 0 when it is of this version and nothing that cannot be. */
+static int awq__native_shape(const int64_t info[AWQ__N_INFO], awq_qweight *w, int *zeros_rounded)
+{
+    static const awq_dtype types[] = {AWQ_F16, AWQ_BF16, AWQ_F32};
+    int64_t kind = info[AWQ__INFO_KIND], type = kind >> 16;
+    if (info[AWQ__INFO_VERSION] != AWQ__NATIVE_VERSION || type < 0 || type > 2 || kind & 0xfcf0) return -1;
+    w->out_features = info[AWQ__INFO_OUT];
+    w->in_features = info[AWQ__INFO_IN];
+    w->group_size = info[AWQ__INFO_GROUP];
+    w->bits = (int)(kind & 15);
+    w->symmetric = (int)(kind >> 8 & 1);
+    *zeros_rounded = (int)(kind >> 9 & 1);
+    w->scale_dtype = types[type];
+    if (w->bits < 2 || w->bits > 8 || w->out_features < 1 || w->in_features < 1 || w->group_size < 1) return -1;
+    return w->in_features % w->group_size ? -1 : 0;
+}
+
 static const awq_packed_tensor *awq__packed_find(const awq_packed *p, const char *suffix)
 {
     int i;
@@ -3653,7 +3915,7 @@ static const awq_packed_tensor *awq__packed_find(const awq_packed *p, const char
 
 static const char *const awq__layout_names[AWQ_LAYOUT_COUNT] = {
     "none", "gemm", "gemv", "gemv_fast", "marlin", "exllama", "gptq", "gptq_v2", "compressed-tensors",
-    "int-quantized"};
+    "int-quantized", "native"};
 
 AWQ_API const char *awq_layout_name(awq_layout layout)
 {
@@ -3711,6 +3973,7 @@ AWQ_API awq_status awq_layout_describe(awq_ctx *ctx, awq_layout layout, const aw
         return awq__fail(ctx, AWQ_E_LIMIT, "layout %s: %lld x %lld does not fit this machine's memory", name,
                          (long long)n, (long long)k);
     switch (layout) {
+    case AWQ_LAYOUT_NATIVE:
     case AWQ_LAYOUT_COMPRESSED_TENSORS: fits = 1, holds = "2 to 8"; break;
     case AWQ_LAYOUT_INT8: fits = bits == 8, holds = "8"; break;
     case AWQ_LAYOUT_GPTQ:
@@ -3722,6 +3985,9 @@ AWQ_API awq_status awq_layout_describe(awq_ctx *ctx, awq_layout layout, const aw
                          "compressed-tensors holds 2 to 8", name, bits, holds);
     if (layout == AWQ_LAYOUT_MARLIN && !w->symmetric)
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout marlin: holds symmetric weights only");
+    if (layout == AWQ_LAYOUT_NATIVE && !awq__tile_chunk(w->group_size))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout native: group_size is %lld, it must be a multiple of "
+                         "16, 24, 32, ... or 128", (long long)w->group_size);
     g = k / w->group_size;
     zw = 0;
     if (layout == AWQ_LAYOUT_GEMV || layout == AWQ_LAYOUT_GEMV_FAST) {
@@ -3738,6 +4004,7 @@ AWQ_API awq_status awq_layout_describe(awq_ctx *ctx, awq_layout layout, const aw
     case AWQ_LAYOUT_GEMV_FAST: mult_n = 4, mult_k = 64; break;
     case AWQ_LAYOUT_MARLIN: mult_n = 64, mult_k = 16; break;
     case AWQ_LAYOUT_INT8:
+    case AWQ_LAYOUT_NATIVE:
     case AWQ_LAYOUT_COMPRESSED_TENSORS: break;
     default: mult_n = mult_k = awq__unit(bits);
     }
@@ -3778,6 +4045,13 @@ AWQ_API awq_status awq_layout_describe(awq_ctx *ctx, awq_layout layout, const aw
         awq__packed_add(&q, "weight_scale", q.scale_dtype, n, g);
         if (!q.symmetric) awq__packed_add(&q, "weight_zero_point", AWQ_I8, n, g);
         break;
+    case AWQ_LAYOUT_NATIVE: {
+        awq__tiling t = awq__packed_tiling(&q);
+        awq__packed_add(&q, "weight_tiles", AWQ_U8, t.blocks, t.chunks * t.bytes);
+        awq__packed_add(&q, "weight_params", AWQ_U8, t.blocks, t.groups * t.params);
+        awq__packed_add(&q, "weight_info", AWQ_I64, AWQ__N_INFO, 0);
+        break;
+    }
     default:
         if (layout == AWQ_LAYOUT_GEMM) awq__packed_add(&q, "qweight", AWQ_I32, k, n / 8);
         else awq__packed_add(&q, "qweight", AWQ_I32, awq__n_words(k, bits), n);
@@ -3795,6 +4069,7 @@ typedef struct awq__convert {
     const awq_packed *p;
     const awq_qweight *w;
     const awq_packed_tensor *scales, *zeros, *g_idx, *shape; /* NULL where the layout has none */
+    awq__tiling tiling; /* native */
     int64_t *bad; /* [blocks] first offending (row * G + group) or element; -1: none */
     int pack;
 } awq__convert;
@@ -3814,8 +4089,10 @@ static int awq__holds(awq_dtype dtype, float f)
 
 static float awq__scale_read(const awq__convert *a, int64_t n, int64_t g)
 {
-    int64_t at = awq__scale_index(a->p, a->scales, n, g);
+    int64_t at;
     float f;
+    if (!a->scales) return awq__tiles_scale(&a->tiling, (const uint8_t *)a->p->tensor[1].data, n, g);
+    at = awq__scale_index(a->p, a->scales, n, g);
     awq__to_float(a->scales->dtype,
                   (const char *)a->scales->data + (size_t)at * awq_dtype_size(a->scales->dtype), 1, &f);
     return f;
@@ -3854,6 +4131,8 @@ static void awq__convert_check_job(void *arg, int64_t job)
             } else {
                 s = awq__scale_read(a, n, g);
                 bad = !awq__finite(s) || (fast && awq__scaled_zero_read(a, n, g, s) < 0);
+                if (!a->scales)
+                    bad |= awq__tiles_zero(&a->tiling, (const uint8_t *)a->p->tensor[1].data, n, g) > top;
             }
             if (bad) {
                 a->bad[job] = i;
@@ -3874,6 +4153,9 @@ static awq_status awq__convert_refuse(awq_ctx *ctx, const awq__convert *a, int64
     if (!awq__finite(s))
         return awq__fail(ctx, AWQ_E_NUMERIC, "layout %s: the scale of row %lld, group %lld is NaN or Inf", name,
                          n, g);
+    if (!a->pack && !a->scales)
+        return awq__fail(ctx, AWQ_E_FORMAT, "layout %s: the zero point of row %lld, group %lld is above %d",
+                         name, n, g, top);
     if (!a->pack)
         return awq__fail(ctx, AWQ_E_FORMAT,
                          "layout %s: qzeros of row %lld, group %lld is not -scale times 0 to 15", name, n, g);
@@ -3958,8 +4240,9 @@ static awq_status awq__convert_check(awq_ctx *ctx, awq__convert *a, const awq_pa
     a->shape = awq__packed_find(&want, "weight_shape");
     if (!a->scales) a->scales = awq__packed_find(&want, "weight_scale");
     if (!a->zeros) a->zeros = awq__packed_find(&want, "weight_zero_point");
+    a->tiling = awq__packed_tiling(p);
     /* same places in p, which has the data */
-    a->scales = &p->tensor[a->scales - want.tensor];
+    if (a->scales) a->scales = &p->tensor[a->scales - want.tensor];
     if (a->zeros) a->zeros = &p->tensor[a->zeros - want.tensor];
     if (a->g_idx) a->g_idx = &p->tensor[a->g_idx - want.tensor];
     if (a->shape) a->shape = &p->tensor[a->shape - want.tensor];
@@ -3973,9 +4256,33 @@ static awq_status awq__convert_check(awq_ctx *ctx, awq__convert *a, const awq_pa
     return st;
 }
 
+static void awq__convert_tiles_job(void *arg, int64_t block)
+{
+    const awq__convert *a = (const awq__convert *)arg;
+    const awq_qweight *w = a->w;
+    uint8_t *codes = (uint8_t *)a->p->tensor[0].data, *params = (uint8_t *)a->p->tensor[1].data;
+    int64_t groups = a->tiling.groups, n, g;
+    if (a->pack) {
+        awq__tiles_pack(&a->tiling, w, block, codes, params);
+        return;
+    }
+    for (n = 16 * block; n < AWQ__MIN(16 * block + 16, w->out_features); n++) {
+        awq__tiles_row(&a->tiling, codes, n, w->codes + n * w->in_features);
+        for (g = 0; g < groups; g++) {
+            w->zeros[n * groups + g] = (uint8_t)awq__tiles_zero(&a->tiling, params, n, g);
+            w->scales[n * groups + g] = awq__tiles_scale(&a->tiling, params, n, g);
+        }
+    }
+}
+
 static void awq__convert_run(awq_ctx *ctx, awq__convert *a, void (*job)(void *arg, int64_t index))
 {
-    awq__words m = awq__code_words(a->p, a->w->codes);
+    awq__words m;
+    if (!a->scales) {
+        awq__run(ctx, a->tiling.blocks, awq__convert_tiles_job, a);
+        return;
+    }
+    m = awq__code_words(a->p, a->w->codes);
     awq__run(ctx, (m.rows + AWQ__WORD_ROWS - 1) / AWQ__WORD_ROWS, job, &m);
     if (a->zeros && a->zeros->dtype != AWQ_F16) {
         m = awq__zero_words(a->p, a->zeros, a->w->zeros);
@@ -3990,8 +4297,9 @@ AWQ_API awq_status awq_pack(awq_ctx *ctx, const awq_qweight *w, awq_packed *p)
     int64_t i;
     AWQ__TRY(awq__convert_check(ctx, &a, p, w, 1));
     if (a.zeros) memset(a.zeros->data, 0, a.zeros->bytes); /* padding */
-    memset(a.scales->data, 0, a.scales->bytes);
+    if (a.scales) memset(a.scales->data, 0, a.scales->bytes);
     awq__convert_run(ctx, &a, awq__pack_job);
+    if (!a.scales) awq__native_info(p, (int64_t *)p->tensor[2].data);
     if (a.g_idx)
         for (i = 0; i < p->in_features; i++) ((int32_t *)a.g_idx->data)[i] = (int32_t)(i / p->group_size);
     if (a.shape) {
@@ -4014,6 +4322,16 @@ static awq_status awq__group_order(awq_ctx *ctx, const awq_packed *p, const int3
     return AWQ_OK;
 }
 
+static awq_status awq__native_check(awq_ctx *ctx, const awq_packed *p)
+{
+    int64_t want[AWQ__N_INFO];
+    awq__native_info(p, want);
+    if (memcmp(want, p->tensor[2].data, sizeof want))
+        return awq__fail(ctx, AWQ_E_FORMAT, "layout native: weight_info does not agree with the weights: they "
+                         "are damaged");
+    return AWQ_OK;
+}
+
 AWQ_API awq_status awq_unpack(awq_ctx *ctx, const awq_packed *p, awq_qweight *w)
 {
     awq__convert a;
@@ -4028,8 +4346,9 @@ AWQ_API awq_status awq_unpack(awq_ctx *ctx, const awq_packed *p, awq_qweight *w)
                              awq_layout_name(p->layout), (long long)d[0], (long long)d[1],
                              (long long)p->out_features, (long long)p->in_features);
     }
+    if (!a.scales && p->tensor[2].data) AWQ__TRY(awq__native_check(ctx, p));
     n = w->out_features * (w->in_features / w->group_size);
-    if (!a.zeros) memset(w->zeros, 1 << (w->bits - 1), (size_t)n);
+    if (a.scales && !a.zeros) memset(w->zeros, 1 << (w->bits - 1), (size_t)n);
     awq__convert_run(ctx, &a, awq__unpack_job);
     w->scale_dtype = p->scale_dtype;
     /* what is stored decides: a file marked symmetric may hold other zero points */
@@ -4434,7 +4753,6 @@ static const awq__ops *awq__ops_for(awq_ctx *ctx)
 #define AWQ__TILE_OUT 32                      /* rows of W in a strip: two blocks */
 #define AWQ__TILE_MOST 64                     /* rows of x that a strip is multiplied with at a time */
 #define AWQ__TILE_BLOCK 256                   /* rows of x in a job */
-#define AWQ__TILE_LEAST 16                    /* columns in a chunk; groups that want less stay as they are */
 #define AWQ__TILE_SLACK (AWQ__TILE_ROWS * 256) /* that kernels may read, not use, behind a packed x */
 
 /* x as kernels of this section take it: rows * columns * 2 + slack bytes and rows * chunks numbers */
@@ -4443,14 +4761,6 @@ typedef struct awq__tiled_x {
     float *step;
     int32_t *sum;
 } awq__tiled_x;
-
-static int64_t awq__tile_chunk(int64_t group_size) /* 0: none */
-{
-    int64_t w;
-    for (w = 128; w >= AWQ__TILE_LEAST; w -= 8)
-        if (group_size % w == 0) return w;
-    return 0;
-}
 
 static int64_t awq__tile_bytes(const awq_linear *l) /* of the codes of a chunk of a block */
 {
@@ -6604,9 +6914,16 @@ static awq_linear awq__linear_shape(int64_t out, int64_t in, int64_t group_size,
     return l;
 }
 
+static awq__tiling awq__linear_tiling(const awq_linear *l)
+{
+    return awq__tiling_of(l->out_features, l->in_features, l->group_size, l->bits,
+                          l->wide_scales ? AWQ_F32 : AWQ_F16);
+}
+
 typedef struct awq__prepare_arg {
     const awq_qweight *w;
     const awq_linear *l;
+    awq__tiling tiling;
     uint8_t *codes, *params;
     float *scales, *offsets;
 } awq__prepare_arg;
@@ -6618,7 +6935,17 @@ static void awq__prepare_row(void *arg, int64_t row)
     const uint8_t *c = a->w->codes + row * in;
     uint8_t *p = a->codes + row * a->l->row_bytes;
     if (a->w->bits != 4) memcpy(p, c, (size_t)in);
-    else for (i = 0; i < in; i++) p[i / 32 * 16 + i % 16] |= (uint8_t)((c[i] & 15) << (i % 32 / 16 * 4));
+    else {
+        for (i = 0; i + 32 <= in; i += 32) {
+            uint64_t low[2], high[2];
+            memcpy(low, c + i, 16);
+            memcpy(high, c + i + 16, 16);
+            low[0] |= high[0] << 4;
+            low[1] |= high[1] << 4;
+            memcpy(p + i / 2, low, 16);
+        }
+        for (; i < in; i++) p[i / 32 * 16 + i % 16] |= (uint8_t)(c[i] << (i % 32 / 16 * 4));
+    }
     for (i = row * groups; i < (row + 1) * groups; i++) {
         float s = a->w->scales[i], z = (float)a->w->zeros[i];
         a->scales[i] = s;
@@ -6626,35 +6953,10 @@ static void awq__prepare_row(void *arg, int64_t row)
     }
 }
 
-/* a block of 16 rows in tiles; memory is zero */
 static void awq__prepare_block(void *arg, int64_t block)
 {
     const awq__prepare_arg *a = (const awq__prepare_arg *)arg;
-    const awq_linear *l = a->l;
-    int64_t in = l->in_features, w = l->chunk, bytes = awq__tile_bytes(l), c, g, j;
-    int n, rows = (int)AWQ__MIN((int64_t)16, l->out_features - 16 * block);
-    for (n = 0; n < rows; n++) {
-        const uint8_t *from = a->w->codes + (16 * block + n) * in;
-        uint8_t *to = a->codes + block * l->chunks * bytes + 4 * n, *p;
-        for (c = 0; c < l->chunks; c++, from += w, to += bytes)
-            for (j = 0; j < bytes / 64; j++) {
-                uint32_t low, high;
-                memcpy(&low, from + 4 * j, 4);
-                if (l->bits == 4) {
-                    memcpy(&high, from + w / 2 + 4 * j, 4);
-                    low |= high << 4;
-                }
-                memcpy(to + 64 * j, &low, 4);
-            }
-        for (g = 0; g < l->groups; g++) {
-            int64_t i = (16 * block + n) * l->groups + g;
-            uint16_t s = awq__float_f16(a->w->scales[i]);
-            p = a->params + (block * l->groups + g) * awq__tile_params(l);
-            p[n] = a->w->zeros[i];
-            if (l->wide_scales) memcpy(p + 16 + 4 * n, &a->w->scales[i], 4);
-            else memcpy(p + 16 + 2 * n, &s, 2);
-        }
-    }
+    awq__tiles_pack(&a->tiling, a->w, block, a->codes, a->params);
 }
 
 /* one row of a quantized linear: out [in_features] */
@@ -6685,47 +6987,58 @@ AWQ_API const char *awq_mode_name(awq_mode mode)
     return mode == AWQ_MODE_FAST ? "fast" : mode == AWQ_MODE_DETERMINISTIC ? "deterministic" : "exact";
 }
 
-/* slab: memory for the linear if there is enough of it, or NULL */
+/* Memory for the data of q, not set, and a copy of bias or NULL; slab: gives it if there is enough, or NULL. */
+static awq_status awq__linear_take(awq_ctx *ctx, awq__slab *slab, const float *bias, awq_linear *q)
+{
+    size_t codes = awq__linear_codes(q), params = awq__linear_params(q);
+    uint8_t *p[2];
+    if (slab && slab->left >= awq__linear_room(q)) {
+        p[0] = slab->at;
+        p[1] = slab->at + (codes + 63) / 64 * 64;
+        slab->at += awq__linear_room(q);
+        slab->left -= awq__linear_room(q);
+    } else {
+        q->owned[0] = p[0] = (uint8_t *)awq__alloc_raw(ctx, codes, 1);
+        q->owned[1] = p[1] = p[0] ? (uint8_t *)awq__alloc_raw(ctx, params, 1) : NULL;
+    }
+    if (p[1] && bias) q->owned[2] = AWQ__NEW_RAW(ctx, float, q->out_features);
+    if (!p[1] || (bias && !q->owned[2])) {
+        awq_linear_free(ctx, q);
+        return AWQ_E_MEMORY;
+    }
+    q->weight = p[0];
+    q->bias = (const float *)q->owned[2];
+    if (bias) memcpy(q->owned[2], bias, (size_t)q->out_features * sizeof *bias);
+    if (q->chunk) q->params = p[1];
+    else {
+        q->scales = (const float *)(const void *)p[1];
+        q->offsets = q->scales + q->out_features * q->groups;
+    }
+    return AWQ_OK;
+}
+
 static awq_status awq__linear_prepare(awq_ctx *ctx, const awq_qweight *w, awq_mode mode, int64_t chunk,
                                       int zeros_rounded, const float *bias, awq__slab *slab, awq_linear *l)
 {
     awq__prepare_arg a;
     awq_linear q;
-    size_t groups, codes, params;
     AWQ__TRY(awq__qweight_check(ctx, "awq_linear_prepare", w, 1));
     memset(&a, 0, sizeof a);
     q = awq__linear_shape(w->out_features, w->in_features, w->group_size, w->bits, mode, chunk);
     q.wide_scales = q.chunk && w->scale_dtype != AWQ_F16;
     q.zeros_rounded = zeros_rounded != 0;
+    AWQ__TRY(awq__linear_take(ctx, slab, bias, &q));
     a.w = w;
     a.l = &q;
-    codes = awq__linear_codes(&q);
-    params = awq__linear_params(&q);
-    groups = q.chunk ? 0 : (size_t)w->out_features * (size_t)q.groups;
-    if (slab && slab->left >= awq__linear_room(&q)) {
-        a.codes = slab->at;
-        a.params = slab->at + (codes + 63) / 64 * 64;
-        slab->at += awq__linear_room(&q);
-        slab->left -= awq__linear_room(&q);
-        memset(a.codes, 0, awq__linear_room(&q));
-    } else {
-        q.owned[0] = a.codes = (uint8_t *)awq__alloc(ctx, codes, 1);
-        if (a.codes) q.owned[1] = a.params = (uint8_t *)awq__alloc(ctx, params, 1);
-    }
-    if (a.params && bias) q.owned[2] = AWQ__NEW_RAW(ctx, float, w->out_features);
-    if (!a.params || (bias && !q.owned[2])) {
-        awq_linear_free(ctx, &q);
-        return AWQ_E_MEMORY;
-    }
-    q.weight = a.codes;
-    q.bias = (const float *)q.owned[2];
-    if (bias) memcpy(q.owned[2], bias, (size_t)w->out_features * sizeof *bias);
+    a.codes = (uint8_t *)(uintptr_t)q.weight;
     if (q.chunk) {
-        q.params = a.params;
-        awq__run(ctx, (w->out_features + 15) / 16, awq__prepare_block, &a);
+        a.params = (uint8_t *)(uintptr_t)q.params;
+        a.tiling = awq__linear_tiling(&q);
+        awq__run(ctx, a.tiling.blocks, awq__prepare_block, &a);
     } else {
-        q.scales = a.scales = (float *)(void *)a.params;
-        q.offsets = a.offsets = a.scales + groups;
+        memset(a.codes, 0, awq__linear_codes(&q));
+        a.scales = (float *)(uintptr_t)q.scales;
+        a.offsets = (float *)(uintptr_t)q.offsets;
         awq__run(ctx, w->out_features, awq__prepare_row, &a);
     }
     *l = q;
@@ -6736,6 +7049,209 @@ AWQ_API awq_status awq_linear_prepare(awq_ctx *ctx, const awq_qweight *w, awq_mo
                                       const float *bias, awq_linear *l)
 {
     return awq__linear_prepare(ctx, w, mode, 0, zeros_rounded, bias, NULL, l);
+}
+
+/* --- gemm to tiles at once, the way most models come in: a chunk of a block is 8 bytes of each of its columns'
+   rows of words. Vectors are written past the caches: nobody reads them soon, and half the time goes without
+   fetching what they replace. Tests: tests/test_load.c, against awq_unpack and awq_linear_prepare */
+
+/* Codes of a chunk of n blocks. from: their words in the chunk's first column, the next column `stride` bytes
+   further; to: the first block, the next one `next` bytes further, both multiples of 64. */
+typedef void (*awq__regroup_fn)(const uint8_t *from, int64_t stride, int64_t chunk, int64_t n, uint8_t *to,
+                                int64_t next);
+
+static void awq__regroup_scalar(const uint8_t *from, int64_t stride, int64_t chunk, int64_t n, uint8_t *to,
+                                int64_t next)
+{
+    static const uint8_t row[8] = {0, 2, 4, 6, 1, 3, 5, 7}; /* of the nibbles of a word */
+    int64_t k, half = chunk / 2;
+    int b, w, i;
+    for (; n > 0; n--, from += 8, to += next)
+        for (k = 0; k < half; k += 4)
+            for (b = 0; b < 4; b++)
+                for (w = 0; w < 2; w++) {
+                    uint32_t low, high;
+                    memcpy(&low, from + (k + b) * stride + 4 * w, 4);
+                    memcpy(&high, from + (half + k + b) * stride + 4 * w, 4);
+                    for (i = 0; i < 8; i++, low >>= 4, high >>= 4)
+                        to[16 * k + 4 * (8 * w + row[i]) + b] = (uint8_t)((low & 15) | (high & 15) << 4);
+                }
+}
+
+#if AWQ__X86
+/* 4 columns of a block, byte by byte side by side; a word in each half */
+AWQ__AVX2 AWQ__INLINE __m256i awq__regroup_four(const uint8_t *from, int64_t stride)
+{
+    __m128i a = _mm_loadl_epi64((const __m128i *)(const void *)from);
+    __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)(from + stride));
+    __m128i c = _mm_loadl_epi64((const __m128i *)(const void *)(from + 2 * stride));
+    __m128i d = _mm_loadl_epi64((const __m128i *)(const void *)(from + 3 * stride));
+    a = _mm_unpacklo_epi8(a, b);
+    c = _mm_unpacklo_epi8(c, d);
+    b = _mm_unpacklo_epi16(a, c);
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(b), _mm_unpackhi_epi16(a, c), 1);
+}
+
+AWQ__AVX2 static void awq__regroup_avx2(const uint8_t *from, int64_t stride, int64_t chunk, int64_t n,
+                                        uint8_t *to, int64_t next)
+{
+    const __m256i low = _mm256_set1_epi8(15), high = _mm256_set1_epi8(-16);
+    int64_t k, i, half = chunk / 2;
+    for (k = 0; k < half; k += 4)
+        for (i = 0; i < n; i++) {
+            __m256i a = awq__regroup_four(from + k * stride + 8 * i, stride);
+            __m256i b = awq__regroup_four(from + (half + k) * stride + 8 * i, stride);
+            __m256i even = _mm256_or_si256(_mm256_and_si256(a, low),
+                                           _mm256_slli_epi16(_mm256_and_si256(b, low), 4));
+            __m256i odd = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(a, 4), low),
+                                          _mm256_and_si256(b, high));
+            __m256 e = _mm256_castsi256_ps(even), o = _mm256_castsi256_ps(odd);
+            __m256i first = _mm256_castps_si256(_mm256_shuffle_ps(e, o, 0x88)); /* rows 0 to 3, 8 to 11 */
+            __m256i second = _mm256_castps_si256(_mm256_shuffle_ps(e, o, 0xdd));
+            __m256i *p = (__m256i *)(void *)(to + i * next + 16 * k);
+            _mm256_stream_si256(p, _mm256_permute2x128_si256(first, second, 0x20));
+            _mm256_stream_si256(p + 1, _mm256_permute2x128_si256(first, second, 0x31));
+        }
+    _mm_sfence();
+}
+
+#if defined(__GNUC__) && !defined(__clang__)
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* false alarms inside gcc 12's own AVX-512 headers */
+#  pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+/* 4 columns of 8 blocks: out[2 p + w] has word w of blocks p, p + 2, p + 4, p + 6 */
+AWQ__AVX512 AWQ__INLINE void awq__regroup_eight(const uint8_t *from, int64_t stride, __m512i out[4])
+{
+    __m512i a = _mm512_loadu_si512((const void *)from), b = _mm512_loadu_si512((const void *)(from + stride));
+    __m512i c = _mm512_loadu_si512((const void *)(from + 2 * stride));
+    __m512i d = _mm512_loadu_si512((const void *)(from + 3 * stride));
+    __m512i ab = _mm512_unpacklo_epi8(a, b), cd = _mm512_unpacklo_epi8(c, d);
+    out[0] = _mm512_unpacklo_epi16(ab, cd);
+    out[1] = _mm512_unpackhi_epi16(ab, cd);
+    ab = _mm512_unpackhi_epi8(a, b);
+    cd = _mm512_unpackhi_epi8(c, d);
+    out[2] = _mm512_unpacklo_epi16(ab, cd);
+    out[3] = _mm512_unpackhi_epi16(ab, cd);
+}
+
+AWQ__AVX512 static void awq__regroup_avx512(const uint8_t *from, int64_t stride, int64_t chunk, int64_t n,
+                                            uint8_t *to, int64_t next)
+{
+    const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8(-16);
+    int64_t k, half = chunk / 2, step = next / 64;
+    int i, p;
+    for (; n >= 8; n -= 8, from += 64, to += 8 * next)
+        for (k = 0; k < half; k += 4) {
+            __m512i a[4], b[4], s[8], t[4];
+            awq__regroup_eight(from + k * stride, stride, a);
+            awq__regroup_eight(from + (half + k) * stride, stride, b);
+            for (i = 0; i < 4; i++) {
+                __m512i even = _mm512_or_si512(_mm512_and_si512(a[i], low),
+                                               _mm512_slli_epi16(_mm512_and_si512(b[i], low), 4));
+                __m512i odd = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(a[i], 4), low),
+                                              _mm512_and_si512(b[i], high));
+                __m512 e = _mm512_castsi512_ps(even), o = _mm512_castsi512_ps(odd);
+                s[2 * i] = _mm512_castps_si512(_mm512_shuffle_ps(e, o, 0x88));
+                s[2 * i + 1] = _mm512_castps_si512(_mm512_shuffle_ps(e, o, 0xdd));
+            }
+            for (p = 0; p < 2; p++) { /* 4 rows of 4 blocks each to 16 rows of each block */
+                __m512i *q = (__m512i *)(void *)(to + p * next + 16 * k);
+                t[0] = _mm512_shuffle_i32x4(s[4 * p], s[4 * p + 1], 0x44);
+                t[1] = _mm512_shuffle_i32x4(s[4 * p], s[4 * p + 1], 0xee);
+                t[2] = _mm512_shuffle_i32x4(s[4 * p + 2], s[4 * p + 3], 0x44);
+                t[3] = _mm512_shuffle_i32x4(s[4 * p + 2], s[4 * p + 3], 0xee);
+                _mm512_stream_si512(q, _mm512_shuffle_i32x4(t[0], t[2], 0x88));
+                _mm512_stream_si512(q + 2 * step, _mm512_shuffle_i32x4(t[0], t[2], 0xdd));
+                _mm512_stream_si512(q + 4 * step, _mm512_shuffle_i32x4(t[1], t[3], 0x88));
+                _mm512_stream_si512(q + 6 * step, _mm512_shuffle_i32x4(t[1], t[3], 0xdd));
+            }
+        }
+    awq__regroup_avx2(from, stride, chunk, n, to, next);
+}
+#if defined(__GNUC__) && !defined(__clang__)
+#  pragma GCC diagnostic pop
+#endif
+#endif
+
+static awq__regroup_fn awq__regroup_choose(awq_ctx *ctx)
+{
+#if AWQ__X86
+    awq_isa isa = awq__isa(ctx);
+    if (isa >= AWQ_ISA_AVX512) return awq__regroup_avx512;
+    if (isa >= AWQ_ISA_AVX2) return awq__regroup_avx2;
+#endif
+    (void)ctx;
+    return awq__regroup_scalar;
+}
+
+#define AWQ__REGROUP_BLOCKS 64 /* of a job */
+
+/* rows first_row .. first_row + out_features of a gemm matrix of `rows` rows to the tiles of a linear */
+typedef struct awq__regroup {
+    awq__tiling t;
+    awq__regroup_fn fn;
+    int64_t rows, first_row;
+    const uint8_t *words; /* [chunks * chunk, rows / 8] from column first_chunk * chunk on */
+    int64_t first_chunk, chunks, parts;
+    const uint32_t *zeros; /* [groups, rows / 8] */
+    const void *scales;    /* [groups, rows] */
+    awq_dtype scale_dtype;
+    uint8_t *codes, *params;
+    int64_t bad;           /* scales that are NaN or Inf */
+} awq__regroup;
+
+static void awq__regroup_codes(void *arg, int64_t job)
+{
+    const awq__regroup *a = (const awq__regroup *)arg;
+    const awq__tiling *t = &a->t;
+    int64_t c = job / a->parts, block = job % a->parts * AWQ__REGROUP_BLOCKS, stride = a->rows / 2, k;
+    int64_t full = t->out_features / 16, next = t->chunks * t->bytes;
+    const uint8_t *from = a->words + c * t->chunk * stride + a->first_row / 2 + 8 * block;
+    uint8_t *to = a->codes + block * next + (a->first_chunk + c) * t->bytes, last[128 * 8];
+    int64_t end = AWQ__MIN(block + AWQ__REGROUP_BLOCKS, t->blocks), n = AWQ__MIN(end, full) - block;
+    if (n > 0) {
+        a->fn(from, stride, t->chunk, n, to, next);
+        block += n, from += 8 * n, to += n * next;
+    }
+    if (block < end && t->out_features % 16) { /* half a block */
+        memset(last, 0, sizeof last);
+        for (k = 0; k < t->chunk; k++) memcpy(last + 8 * k, from + k * stride, 4);
+        a->fn(last, 8, t->chunk, 1, to, next);
+        block++, to += next;
+    }
+    for (; block < end; block++, to += next) memset(to, 0, (size_t)t->bytes);
+}
+
+static void awq__regroup_params(void *arg, int64_t block)
+{
+    static const uint8_t nibble[8] = {0, 4, 1, 5, 2, 6, 3, 7}; /* of the rows of a word */
+    awq__regroup *a = (awq__regroup *)arg;
+    const awq__tiling *t = &a->t;
+    uint8_t *p = a->params + block * t->groups * t->params;
+    int64_t row = a->first_row + 16 * block, g;
+    int n, rows = (int)AWQ__MAX(AWQ__MIN((int64_t)16, t->out_features - 16 * block), (int64_t)0);
+    uint32_t bad = 0;
+    for (g = 0; g < t->groups; g++, p += t->params) {
+        const uint32_t *z = a->zeros + g * (a->rows / 8) + row / 8;
+        const char *s = (const char *)a->scales + (size_t)(g * a->rows + row) * awq_dtype_size(a->scale_dtype);
+        memset(p, 0, (size_t)t->params);
+        for (n = 0; n < rows; n++) p[n] = (uint8_t)(z[n / 8] >> 4 * nibble[n % 8] & 15);
+        if (t->wide) {
+            float f[16];
+            awq__to_float(a->scale_dtype, s, rows, f);
+            for (n = 0; n < rows; n++) bad |= !awq__finite(f[n]);
+            memcpy(p + 16, f, (size_t)rows * 4);
+        } else {
+            memcpy(p + 16, s, (size_t)rows * 2);
+            for (n = 0; n < rows; n++) {
+                uint16_t half;
+                memcpy(&half, s + 2 * n, 2);
+                bad |= (half & 0x7c00) == 0x7c00;
+            }
+        }
+    }
+    if (bad) AWQ__ATOMIC_ADD(&a->bad, 1);
 }
 
 AWQ_API void awq_linear_free(awq_ctx *ctx, awq_linear *l)
@@ -7078,12 +7594,20 @@ AWQ_API awq_status awq_search_clips(awq_ctx *ctx, const float *weights, int64_t 
 #define AWQ__ST_MAX_FILES 1000
 #define AWQ__ST_SINGLE "model.safetensors"
 #define AWQ__ST_INDEX "model.safetensors.index.json"
+#define AWQ__ST_NATIVE "awq_native" /* in __metadata__: the version of layout native */
+
+typedef struct awq__st_word { /* of __metadata__ */
+    const char *key, *value;
+    struct awq__st_word *next;
+} awq__st_word;
 
 typedef struct awq__st_file {
     awq__file f;
     char *path;               /* own block */
     const char *name;         /* as the index spells it */
     const unsigned char *map; /* the whole file, or NULL */
+    int os_map;               /* mapped here, from the operating system */
+    awq__st_word *words;
 } awq__st_file;
 
 struct awq_tensors {
@@ -7233,13 +7757,32 @@ static awq_status awq__st_entry(awq_ctx *ctx, const char *path, const awq__json 
     return AWQ_OK;
 }
 
+static awq_status awq__st_metadata(awq_ctx *ctx, awq_tensors *t, int file, const awq__json *j, uint32_t m)
+{
+    awq__st_file *f = &t->files[file];
+    uint32_t s;
+    for (s = awq__json_first(j, m); s && awq__json_is(j, s) == AWQ__J_STR; s = awq__json_next(j, s)) {
+        awq__st_word *w = (awq__st_word *)awq__arena_alloc(ctx, &t->arena, 1, sizeof *w);
+        size_t len = 0;
+        const char *value = awq__json_str(j, s, &len);
+        if (!w || !(w->key = awq__arena_text(ctx, &t->arena, awq__json_key(j, s), j->nodes[s].key_len))
+            || !(w->value = awq__arena_text(ctx, &t->arena, value, len)))
+            return AWQ_E_MEMORY;
+        w->next = f->words;
+        f->words = w;
+    }
+    if (s || awq__json_is(j, m) != AWQ__J_OBJ)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: __metadata__ is not an object of strings", f->path);
+    return AWQ_OK;
+}
+
 /* The parsed header of file number `file` into t: every entry by itself, then all of them together. */
 static awq_status awq__st_entries(awq_ctx *ctx, awq_tensors *t, int file, const awq__json *j, uint64_t data_at)
 {
     const char *path = t->files[file].path;
     uint64_t at = 0, size = t->files[file].f.bytes - data_at;
     size_t from = t->count, i;
-    uint32_t m, s;
+    uint32_t m;
     if (awq__json_is(j, 1) != AWQ__J_OBJ)
         return awq__fail(ctx, AWQ_E_FORMAT, "%s: its header is not an object", path);
     for (m = awq__json_first(j, 1); m; m = awq__json_next(j, m)) {
@@ -7247,9 +7790,7 @@ static awq_status awq__st_entries(awq_ctx *ctx, awq_tensors *t, int file, const 
         size_t len = j->nodes[m].key_len;
         awq_tensor *e;
         if (!strcmp(key, "__metadata__")) {
-            for (s = awq__json_first(j, m); s && awq__json_is(j, s) == AWQ__J_STR; s = awq__json_next(j, s)) {}
-            if (s || awq__json_is(j, m) != AWQ__J_OBJ)
-                return awq__fail(ctx, AWQ_E_FORMAT, "%s: __metadata__ is not an object of strings", path);
+            AWQ__TRY(awq__st_metadata(ctx, t, file, j, m));
             continue;
         }
         if (strlen(key) != len) return awq__st_bad(ctx, path, key, "a zero byte is part of its name");
@@ -7312,6 +7853,12 @@ static awq_status awq__st_open_file(awq_ctx *ctx, awq_tensors *t, int file)
     st = awq__st_entries(ctx, t, file, &j, 8 + n);
     awq__json_free(ctx, &j);
     if (!st && fs->map) s->map = (const unsigned char *)fs->map(fs->user, s->f.handle);
+    /* files of the system that are made for it; reading the others, a bad disk is told by a sentence, not by a
+       signal */
+    if (!st && !ctx->files.open && awq_tensors_metadata(t, file, AWQ__ST_NATIVE)) {
+        s->map = (const unsigned char *)awq__os_map(s->f.handle, s->f.bytes);
+        s->os_map = s->map != NULL;
+    }
     return st;
 }
 
@@ -7450,6 +7997,7 @@ AWQ_API void awq_tensors_close(awq_ctx *ctx, awq_tensors *tensors)
     int i;
     if (!tensors) return;
     for (i = 0; i < tensors->n_files; i++) {
+        if (tensors->files[i].os_map) awq__os_unmap(tensors->files[i].map, tensors->files[i].f.bytes);
         awq__file_close(ctx, &tensors->files[i].f);
         awq__free(ctx, tensors->files[i].path);
     }
@@ -7475,6 +8023,20 @@ AWQ_API const awq_tensor *awq_tensors_find(const awq_tensors *tensors, const cha
 AWQ_API const char *awq_tensors_file(const awq_tensors *tensors, int file)
 {
     return file < 0 || file >= tensors->n_files ? "?" : tensors->files[file].path;
+}
+
+static int awq__st_mapped(const awq_tensors *tensors) /* some of it */
+{
+    int i;
+    for (i = 0; i < tensors->n_files && !tensors->files[i].map; i++) {}
+    return i < tensors->n_files;
+}
+
+AWQ_API const char *awq_tensors_metadata(const awq_tensors *tensors, int file, const char *key)
+{
+    const awq__st_word *w = file < 0 || file >= tensors->n_files ? NULL : tensors->files[file].words;
+    while (w && strcmp(w->key, key)) w = w->next;
+    return w ? w->value : NULL;
 }
 
 AWQ_API awq_status awq_tensors_read(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor,
@@ -7537,6 +8099,7 @@ struct awq_writer {
     size_t count;
     awq__st_shard *shards;
     int n_shards, resumed;
+    int native; /* data begins at a multiple of 64 bytes, as many tensors as can do so too */
 };
 
 static awq_status awq__wr_fail(awq_ctx *ctx, const char *path, int code)
@@ -7549,12 +8112,12 @@ static awq_status awq__wr_fail(awq_ctx *ctx, const char *path, int code)
 static awq_status awq__wr_plan(awq_ctx *ctx, awq_writer *w, const awq_tensor *list, uint64_t shard_bytes)
 {
     uint64_t used = 0;
-    size_t i;
+    size_t i, at = 0;
     int k;
     for (i = 0; i < w->count; i++) {
         awq_tensor *t = &w->list[i];
         const char *name = list[i].name ? list[i].name : "", *bad = NULL;
-        size_t len = strlen(name), at;
+        size_t len = strlen(name);
         int step = 1;
         *t = list[i];
         for (at = 0; at < len && step; at += (size_t)step)
@@ -7576,6 +8139,14 @@ static awq_status awq__wr_plan(awq_ctx *ctx, awq_writer *w, const awq_tensor *li
         used += t->bytes;
         w->order[i] = t;
     }
+    for (i = 0; i < w->count && w->native; i = at) { /* in each shard those of whole cache lines first */
+        for (used = 0, k = 0; k < 2; k++)
+            for (at = i; at < w->count && w->list[at].file == w->list[i].file; at++)
+                if ((w->list[at].bytes % 64 != 0) == k) {
+                    w->list[at].offset = used;
+                    used += w->list[at].bytes;
+                }
+    }
     if (w->n_shards > AWQ__ST_MAX_FILES)
         return awq__fail(ctx, AWQ_E_LIMIT, "awq_writer_open: %d files, at most %d; use larger shards",
                          w->n_shards, AWQ__ST_MAX_FILES);
@@ -7587,7 +8158,8 @@ static awq_status awq__wr_plan(awq_ctx *ctx, awq_writer *w, const awq_tensor *li
     return AWQ_OK;
 }
 
-/* Paths of shard number `shard` and its header: length field and JSON, padded with spaces to a multiple of 8.
+/* Paths of shard number `shard` and its header: length field and JSON, padded with spaces to a multiple of 8,
+   or 64.
    The shard's tensors begin at list[*next], which moves on to those of the next one. */
 static awq_status awq__wr_header(awq_ctx *ctx, awq_writer *w, int shard, size_t *next, awq__text *h)
 {
@@ -7601,19 +8173,21 @@ static awq_status awq__wr_header(awq_ctx *ctx, awq_writer *w, int shard, size_t 
     s->part = awq__path_join(ctx, w->folder, part);
     h->len = 0;
     awq__text_add(ctx, h, "\0\0\0\0\0\0\0\0", 8);
-    awq__text_str(ctx, h, "{\"__metadata__\":{\"format\":\"pt\"}");
+    awq__text_str(ctx, h, "{\"__metadata__\":{\"format\":\"pt\"");
+    if (w->native) awq__textf(ctx, h, ",\"" AWQ__ST_NATIVE "\":\"%d\"", AWQ__NATIVE_VERSION);
+    awq__text_str(ctx, h, "}");
     for (; *next < w->count && w->list[*next].file == shard; ++*next) {
         const awq_tensor *t = &w->list[*next];
         awq__text_str(ctx, h, ",");
         awq__json_quote(ctx, h, t->name, strlen(t->name));
         awq__textf(ctx, h, ":{\"dtype\":\"%s\",\"shape\":[", awq_dtype_name(t->dtype));
         for (k = 0; k < t->ndim; k++) awq__textf(ctx, h, k ? ",%lld" : "%lld", (long long)t->shape[k]);
-        s->bytes = t->offset + t->bytes;
+        s->bytes = AWQ__MAX(s->bytes, t->offset + t->bytes);
         awq__textf(ctx, h, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)t->offset,
-                   (unsigned long long)s->bytes);
+                   (unsigned long long)(t->offset + t->bytes));
     }
     awq__text_str(ctx, h, "}");
-    while (!h->failed && h->len % 8) awq__text_str(ctx, h, " ");
+    while (!h->failed && h->len % (w->native ? 64 : 8)) awq__text_str(ctx, h, " ");
     if (h->failed || !s->path || !s->part) return AWQ_E_MEMORY;
     s->data_at = h->len;
     if (h->len - 8 > AWQ__ST_MAX_HEADER)
@@ -7662,8 +8236,8 @@ static awq_status awq__wr_reopen(awq_ctx *ctx, awq__st_shard *s, const awq__text
     return st;
 }
 
-AWQ_API awq_status awq_writer_open(awq_ctx *ctx, const char *folder, const awq_tensor *list, int64_t count,
-                                   uint64_t shard_bytes, int resume, awq_writer **writer)
+static awq_status awq__writer_open(awq_ctx *ctx, const char *folder, const awq_tensor *list, int64_t count,
+                                   uint64_t shard_bytes, int resume, int native, awq_writer **writer)
 {
     const awq_file_system *fs = awq__fs(ctx);
     awq__text h = {NULL, 0, 0, 0};
@@ -7676,6 +8250,7 @@ AWQ_API awq_status awq_writer_open(awq_ctx *ctx, const char *folder, const awq_t
     if (!w) return AWQ_E_MEMORY;
     w->count = (size_t)count;
     w->resumed = resume != 0;
+    w->native = native;
     w->folder = awq__arena_text(ctx, &w->arena, folder, strlen(folder));
     w->list = (awq_tensor *)awq__arena_alloc(ctx, &w->arena, w->count, sizeof *w->list);
     w->order = (const void **)awq__arena_alloc(ctx, &w->arena, w->count, sizeof *w->order);
@@ -7697,6 +8272,12 @@ AWQ_API awq_status awq_writer_open(awq_ctx *ctx, const char *folder, const awq_t
     if (st) awq_writer_abort(ctx, w, 0);
     else *writer = w;
     return st;
+}
+
+AWQ_API awq_status awq_writer_open(awq_ctx *ctx, const char *folder, const awq_tensor *list, int64_t count,
+                                   uint64_t shard_bytes, int resume, awq_writer **writer)
+{
+    return awq__writer_open(ctx, folder, list, count, shard_bytes, resume, 0, writer);
 }
 
 AWQ_API int64_t awq_writer_find(const awq_writer *writer, const char *name)
@@ -8772,9 +9353,9 @@ static awq_status awq__quant_flat(awq_ctx *ctx, const awq__json *j, uint32_t q, 
     /* named after kernels that rewrite the tensors when they load them */
     if (!gptq && (layout == AWQ_LAYOUT_EXLLAMA || awq__same_word(name, "ipex"))) layout = AWQ_LAYOUT_GEMM;
     if (gptq ? layout != AWQ_LAYOUT_GPTQ && layout != AWQ_LAYOUT_GPTQ_V2
-             : layout < AWQ_LAYOUT_GEMM || layout > AWQ_LAYOUT_MARLIN)
+             : layout != AWQ_LAYOUT_NATIVE && (layout < AWQ_LAYOUT_GEMM || layout > AWQ_LAYOUT_MARLIN))
         return awq__quant_unknown(ctx, j, version[0], name,
-                                  gptq ? "gptq, gptq_v2" : "gemm, gemv, gemv_fast, llm-awq, marlin");
+                                  gptq ? "gptq, gptq_v2" : "gemm, gemv, gemv_fast, llm-awq, marlin, native");
     ck->quant.layout = layout;
     AWQ__TRY(awq__cfg_str(ctx, j, q, "autoround_version", &s)); /* who wrote it, and so how */
     ck->quant.word_zeros = s != NULL;
@@ -9086,6 +9667,35 @@ static awq_status awq__ck_parts(awq_ctx *ctx, const awq_checkpoint *ck, awq_layo
     return AWQ_OK;
 }
 
+/* A native linear of `rows` rows: its weight_info, checked against the tensors. */
+static awq_status awq__ck_native(awq_ctx *ctx, const awq_checkpoint *ck, int64_t rows, awq_linear_info *l)
+{
+    const awq_tensor *t = awq__ck_part(ck, l, "weight_info");
+    const char *version;
+    int64_t info[AWQ__N_INFO];
+    awq_qweight w;
+    int zeros_rounded;
+    memset(&w, 0, sizeof w);
+    if (!t || t->dtype != AWQ_I64 || t->bytes != sizeof info)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%s.weight_info\" is missing or not I64 [%d]",
+                         ck->folder, l->name, AWQ__N_INFO);
+    version = awq_tensors_metadata(ck->tensors, t->file, AWQ__ST_NATIVE);
+    if (!version || strtol(version, NULL, 10) != AWQ__NATIVE_VERSION)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: " AWQ__ST_NATIVE " in __metadata__ is \"%.40s\", version "
+                         "%d of layout native can be read; convert the checkpoint that it was made from",
+                         awq_tensors_file(ck->tensors, t->file), version ? version : "", AWQ__NATIVE_VERSION);
+    AWQ__TRY(awq_tensors_read(ctx, ck->tensors, t, 0, info, sizeof info));
+    if (awq__native_shape(info, &w, &zeros_rounded) || w.out_features != rows
+        || w.in_features != l->in_features)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%s\" is damaged: not what a matrix of %lld x %lld "
+                         "has", awq_tensors_file(ck->tensors, t->file), t->name, (long long)rows,
+                         (long long)l->in_features);
+    AWQ__TRY(awq__ck_parts(ctx, ck, AWQ_LAYOUT_NATIVE, &w, 0, l));
+    l->packed.zeros_rounded = zeros_rounded;
+    memcpy(&l->hash, &info[AWQ__INFO_HASH], sizeof l->hash);
+    return AWQ_OK;
+}
+
 /* what the config says of a matrix like this one, NULL: nothing */
 static const awq__scheme *awq__ck_scheme(const awq_checkpoint *ck, int bits, int64_t group, int64_t in)
 {
@@ -9158,8 +9768,9 @@ static awq_status awq__ck_packed(awq_ctx *ctx, const awq_checkpoint *ck, awq_lay
     if (!ck->quant.present)
         return awq__fail(ctx, AWQ_E_FORMAT, "%s: %s is quantized, but there is no quantization_config",
                          ck->config_path, l->name);
+    if (stored == AWQ_LAYOUT_NATIVE) return awq__ck_native(ctx, ck, rows, l);
     if (stored != AWQ_LAYOUT_GEMM) layout = stored;
-    else if (layout == AWQ_LAYOUT_COMPRESSED_TENSORS || layout == AWQ_LAYOUT_INT8) layout = AWQ_LAYOUT_GEMM;
+    else if (layout >= AWQ_LAYOUT_COMPRESSED_TENSORS) layout = AWQ_LAYOUT_GEMM;
     st = awq__ck_derive(ctx, ck, layout, rows, experts, l);
     first = ctx->err;
     for (k = AWQ_LAYOUT_GEMM; st && stored == AWQ_LAYOUT_GEMM && k <= AWQ_LAYOUT_MARLIN; k++)
@@ -9174,6 +9785,7 @@ static awq_layout awq__ck_stored(const awq_checkpoint *ck, const awq_linear_info
     const awq_tensor *weight = awq__ck_part(ck, l, "weight");
     if (awq__ck_part(ck, l, "qweight")) return AWQ_LAYOUT_GEMM;
     if (awq__ck_part(ck, l, "weight_packed")) return AWQ_LAYOUT_COMPRESSED_TENSORS;
+    if (awq__ck_part(ck, l, "weight_tiles")) return AWQ_LAYOUT_NATIVE;
     if (weight && weight->dtype == AWQ_I8
         && (ck->quant.layout == AWQ_LAYOUT_INT8 || awq__ck_part(ck, l, "weight_scale")))
         return AWQ_LAYOUT_INT8;
@@ -9256,7 +9868,8 @@ AWQ_API awq_status awq_checkpoint_expert(awq_ctx *ctx, const awq_checkpoint *ck,
     l.quantized = stored != AWQ_LAYOUT_NONE;
     if (l.quantized) {
         stacked = awq__is_stacked(c, id);
-        if (stacked && (stored == AWQ_LAYOUT_GEMM || c->family->flags & AWQ_FAMILY_TRANSPOSED))
+        if (stacked && (stored == AWQ_LAYOUT_GEMM || stored == AWQ_LAYOUT_NATIVE
+                        || c->family->flags & AWQ_FAMILY_TRANSPOSED))
             return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: %s: experts packed in one tensor are supported in "
                              "the form of compressed-tensors with out_features before in_features only",
                              ck->folder, l.name);
@@ -9278,6 +9891,35 @@ AWQ_API awq_status awq_checkpoint_linear(awq_ctx *ctx, const awq_checkpoint *ck,
                                          awq_linear_info *info)
 {
     return awq_checkpoint_expert(ctx, ck, layer, id, 0, info);
+}
+
+static const char *awq__ck_head_name(char name[256], const awq_config *c) /* as a linear's */
+{
+    awq__ck_name(name, c, c->family->head, 0, 0, "");
+    *strrchr(name, '.') = 0; /* ".weight" */
+    return name;
+}
+
+/* The head in 8 bits that a native checkpoint may have beside the one that it was made from, which stays for
+   those who want that. */
+static awq_status awq__ck_head(awq_ctx *ctx, const awq_checkpoint *ck, awq_linear_info *info, int *there)
+{
+    const awq_config *c = &ck->config;
+    awq_linear_info l;
+    char name[256];
+    memset(&l, 0, sizeof l);
+    snprintf(l.name, sizeof l.name, "%.180s", awq__ck_head_name(name, c));
+    *there = awq__ck_part(ck, &l, "weight_tiles") != NULL;
+    if (!*there) return AWQ_OK;
+    l.out_features = c->vocab_size;
+    l.in_features = c->hidden_size;
+    l.quantized = 1;
+    AWQ__TRY(awq__ck_native(ctx, ck, c->vocab_size, &l));
+    if (l.packed.bits != 8)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: %s is of %d bits, a head of 8 is supported", ck->folder,
+                         l.name, l.packed.bits);
+    *info = l;
+    return AWQ_OK;
 }
 
 /* a norm's weight [n], or one [d] for each of its n / d heads */
@@ -9307,6 +9949,7 @@ static void awq__ck_settle(awq_checkpoint *ck, const awq_linear_info *l, int *se
     int odd = !same || (same->symmetric != p->symmetric && !awq__packed_find(p, "qzeros"));
     /* groups may have different formats */
     int mixed = ck->quant.layout == AWQ_LAYOUT_INT8 || p->layout == AWQ_LAYOUT_INT8;
+    odd = odd && p->layout != AWQ_LAYOUT_NATIVE; /* which holds any, and says what */
     odd = odd || (p->layout != ck->quant.layout && !mixed);
     if (odd && !ck->odd[0]) {
         snprintf(ck->odd, sizeof ck->odd, "the quantization config says %s, %d bits, group_size %lld, %s%s; "
@@ -9379,7 +10022,7 @@ static awq_status awq__ck_check(awq_ctx *ctx, awq_checkpoint *ck)
     awq_linear_info info;
     char name[256];
     static const char *const packed[] = {"..qweight", "..weight_packed"};
-    int i, id, k, seen = 0, extra = 0;
+    int i, id, k, seen = 0, extra = 0, head;
     table[0] = c->vocab_size;
     table[1] = c->hidden_size;
     AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, c, f->embed, 0, 0, ""), AWQ_DTYPE_NONE, 2, table, &t));
@@ -9394,6 +10037,7 @@ static awq_status awq__ck_check(awq_ctx *ctx, awq_checkpoint *ck)
                              "quantize without lm_head", ck->folder, name);
     if (!c->tie_word_embeddings)
         AWQ__TRY(awq__ck_need(ctx, ck, awq__ck_name(name, c, f->head, 0, 0, ""), AWQ_DTYPE_NONE, 2, table, &t));
+    AWQ__TRY(awq__ck_head(ctx, ck, &info, &head));
     for (i = 0; i < c->num_hidden_layers; i++) {
         for (id = 0; id < AWQ_N_VECTORS; id++) {
             int64_t n = awq__vector_size(c, i, id);
@@ -9537,34 +10181,80 @@ static void awq__ck_believe(awq_ctx *ctx, const awq_checkpoint *ck) /* said when
 }
 AWQ_API const char *awq_checkpoint_config_text(const awq_checkpoint *ck) { return ck->config_text; }
 
-AWQ_API awq_status awq_checkpoint_read_qweight(awq_ctx *ctx, awq_checkpoint *ck, const awq_linear_info *info,
-                                               awq_qweight *w)
+/* Memory that is used for one matrix after another. */
+typedef struct awq__scratch {
+    uint8_t *p;
+    size_t cap;
+} awq__scratch;
+
+static awq_status awq__scratch_need(awq_ctx *ctx, awq__scratch *s, size_t bytes)
 {
-    awq_packed p = info->packed;
-    void *own[4] = {NULL, NULL, NULL, NULL};
-    awq_qweight q;
-    awq_status st = AWQ_OK;
+    if (bytes <= s->cap) return AWQ_OK;
+    awq__free(ctx, s->p);
+    s->cap = 0;
+    s->p = AWQ__NEW_RAW(ctx, uint8_t, bytes);
+    if (!s->p) return AWQ_E_MEMORY;
+    s->cap = bytes;
+    return AWQ_OK;
+}
+
+/* `bytes` at *at, which moves on to the next cache line behind them; NULL memory: only that */
+static void *awq__scratch_place(uint8_t *memory, size_t *at, size_t bytes)
+{
+    size_t from = *at;
+    *at += (bytes + 63) / 64 * 64;
+    return memory ? memory + from : NULL;
+}
+
+/* A packed linear's tensors and, if `both`, its canonical form in memory; those mapped stay where they are.
+   Returns the bytes taken; memory NULL: only that. */
+static size_t awq__scratch_qweight(const awq_tensors *ts, const awq_linear_info *info, int both,
+                                   uint8_t *memory, awq_packed *p, awq_qweight *q)
+{
+    size_t at = 0, rows, groups;
     int i;
-    if (!info->quantized)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_checkpoint_read_qweight: %s is not quantized", info->name);
-    memset(&q, 0, sizeof q);
-    for (i = 0; i < p.n_tensors && !st; i++) {
+    *p = info->packed;
+    memset(q, 0, sizeof *q);
+    q->out_features = p->out_features;
+    q->in_features = p->in_features;
+    q->bits = p->bits;
+    q->group_size = p->group_size;
+    q->symmetric = p->symmetric;
+    q->scale_dtype = AWQ_F16;
+    rows = (size_t)q->out_features;
+    groups = (size_t)(q->in_features / q->group_size);
+    for (i = 0; i < p->n_tensors; i++) {
         const awq_tensor *t = info->part[i];
         const char *map;
-        size_t first = p.tensor[i].bytes * (size_t)info->slice;
         if (!t || (t->ndim == 1 && info->part[0]->ndim == 3)) continue; /* g_idx; the shape of all experts */
-        map = (const char *)awq_tensors_map(ck->tensors, t);
-        if (map) p.tensor[i].data = (void *)(uintptr_t)(map + first); /* only read from */
-        if (map) continue;
-        p.tensor[i].data = own[i] = awq__alloc_raw(ctx, p.tensor[i].bytes, 1);
-        st = own[i] ? awq_tensors_read(ctx, ck->tensors, t, first, own[i], p.tensor[i].bytes) : AWQ_E_MEMORY;
+        map = (const char *)awq_tensors_map(ts, t);
+        if (map) p->tensor[i].data = (void *)(uintptr_t)(map + p->tensor[i].bytes * (size_t)info->slice);
+        else p->tensor[i].data = awq__scratch_place(memory, &at, p->tensor[i].bytes);
     }
-    if (!st) st = awq_qweight_alloc(ctx, p.out_features, p.in_features, p.bits, p.group_size, p.symmetric, &q);
-    if (!st) {
-        st = awq_unpack(ctx, &p, &q);
-        if (st) st = awq__ck_prefix(ctx, ck, info->name);
-    }
-    if (!st && q.out_features != info->out_features) { /* some rows of what is stored */
+    if (!both) return at;
+    q->codes = (uint8_t *)awq__scratch_place(memory, &at, rows * (size_t)q->in_features);
+    q->zeros = (uint8_t *)awq__scratch_place(memory, &at, rows * groups);
+    q->scales = (float *)awq__scratch_place(memory, &at, rows * groups * sizeof(float));
+    return at;
+}
+
+/* awq_checkpoint_read_qweight with its tensors in scratch, and w too if its arrays are NULL: it is valid then
+   until scratch is used again, and not to be freed */
+static awq_status awq__ck_read_qweight(awq_ctx *ctx, awq_checkpoint *ck, const awq_linear_info *info,
+                                       awq__scratch *scratch, awq_qweight *w)
+{
+    int both = !w->codes, i;
+    awq_packed p;
+    awq_qweight q;
+    AWQ__TRY(awq__scratch_need(ctx, scratch, awq__scratch_qweight(ck->tensors, info, both, NULL, &p, &q)));
+    awq__scratch_qweight(ck->tensors, info, both, scratch->p, &p, &q);
+    if (!both) q = *w;
+    for (i = 0; i < p.n_tensors; i++)
+        if (p.tensor[i].data && !awq_tensors_map(ck->tensors, info->part[i]))
+            AWQ__TRY(awq_tensors_read(ctx, ck->tensors, info->part[i], p.tensor[i].bytes * (size_t)info->slice,
+                                      p.tensor[i].data, p.tensor[i].bytes));
+    if (awq_unpack(ctx, &p, &q)) return awq__ck_prefix(ctx, ck, info->name);
+    if (q.out_features != info->out_features) { /* some rows of what is stored */
         size_t rows = (size_t)info->out_features, first = (size_t)info->first_row,
                in = (size_t)q.in_features, groups = in / (size_t)q.group_size;
         memmove(q.codes, q.codes + first * in, rows * in);
@@ -9572,7 +10262,22 @@ AWQ_API awq_status awq_checkpoint_read_qweight(awq_ctx *ctx, awq_checkpoint *ck,
         memmove(q.scales, q.scales + first * groups, rows * groups * sizeof *q.scales);
         q.out_features = info->out_features;
     }
-    for (i = 0; i < 4; i++) awq__free(ctx, own[i]);
+    *w = q;
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_checkpoint_read_qweight(awq_ctx *ctx, awq_checkpoint *ck, const awq_linear_info *info,
+                                               awq_qweight *w)
+{
+    const awq_packed *p = &info->packed;
+    awq__scratch scratch = {NULL, 0};
+    awq_qweight q;
+    awq_status st;
+    if (!info->quantized)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_checkpoint_read_qweight: %s is not quantized", info->name);
+    AWQ__TRY(awq_qweight_alloc(ctx, p->out_features, p->in_features, p->bits, p->group_size, p->symmetric, &q));
+    st = awq__ck_read_qweight(ctx, ck, info, &scratch, &q);
+    awq__free(ctx, scratch.p);
     if (st) awq_qweight_free(ctx, &q);
     else *w = q;
     return st;
@@ -10835,22 +11540,32 @@ struct awq_tokenizer {
     const char *chat_template;
 };
 
-/* The slot of the text a then b: that of the token, or the empty one where it belongs. The file's hash is the
-   seed, so that a file whose tokens collide is hard to make. */
-static uint32_t awq__tok_slot(const awq_tokenizer *t, const char *a, size_t an, const char *b, size_t bn)
+/* Where the search for a text begins. The file's hash is the seed, so that a file whose tokens collide is hard
+   to make. */
+static uint32_t awq__tok_start(const awq_tokenizer *t, const char *s, size_t n)
 {
-    uint64_t h = awq__fnv(awq__fnv(t->hash, a, an), b, bn);
-    uint32_t i;
-    for (i = (uint32_t)(h ^ h >> 32) & t->slot_mask; t->slots[i]; i = (i + 1) & t->slot_mask) {
-        const awq__tok_token *k = &t->tokens[t->slots[i] - 1];
-        if (k->len == an + bn && !memcmp(k->text, a, an) && !memcmp(k->text + an, b, bn)) break;
-    }
+    uint64_t h = awq__fnv(t->hash, s, n);
+    return (uint32_t)(h ^ h >> 32) & t->slot_mask;
+}
+
+/* the token is a then b */
+static int awq__tok_equals(const awq__tok_token *k, const char *a, size_t an, const char *b, size_t bn)
+{
+    return k->len == an + bn && !memcmp(k->text, a, an) && !memcmp(k->text + an, b, bn);
+}
+
+/* The slot of the text a then b, i being its start: that of the token, or the empty one where it belongs. */
+static uint32_t awq__tok_slot(const awq_tokenizer *t, uint32_t i, const char *a, size_t an, const char *b,
+                              size_t bn)
+{
+    while (t->slots[i] && !awq__tok_equals(&t->tokens[t->slots[i] - 1], a, an, b, bn))
+        i = (i + 1) & t->slot_mask;
     return i;
 }
 
 static int32_t awq__tok_id(const awq_tokenizer *t, const char *s, size_t n) /* any token, -1: none */
 {
-    return (int32_t)t->slots[awq__tok_slot(t, s, n, "", 0)] - 1;
+    return (int32_t)t->slots[awq__tok_slot(t, awq__tok_start(t, s, n), s, n, "", 0)] - 1;
 }
 
 static int32_t awq__tok_vocab(const awq_tokenizer *t, const char *s, size_t n) /* of the model's own only */
@@ -10859,13 +11574,18 @@ static int32_t awq__tok_vocab(const awq_tokenizer *t, const char *s, size_t n) /
     return id >= 0 && (t->tokens[id].flags & AWQ__TOK_VOCAB) ? id : -1;
 }
 
-static awq__tok_merge *awq__tok_pair(const awq_tokenizer *t, int32_t left, int32_t right)
+static uint32_t awq__tok_pair_start(const awq_tokenizer *t, int32_t left, int32_t right)
 {
     uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) ^ t->hash;
-    uint32_t i;
     h *= 0x9e3779b97f4a7c15ull;
     h = (h ^ h >> 29) * 0xbf58476d1ce4e5b9ull;
-    for (i = (uint32_t)(h >> 32) & t->merge_mask; t->merges[i].id >= 0; i = (i + 1) & t->merge_mask)
+    return (uint32_t)(h >> 32) & t->merge_mask;
+}
+
+static awq__tok_merge *awq__tok_pair(const awq_tokenizer *t, int32_t left, int32_t right)
+{
+    uint32_t i;
+    for (i = awq__tok_pair_start(t, left, right); t->merges[i].id >= 0; i = (i + 1) & t->merge_mask)
         if (t->merges[i].left == left && t->merges[i].right == right) break;
     return &t->merges[i];
 }
@@ -11845,7 +12565,7 @@ static awq_status awq__tok_insert(awq__tok_load *b, const char *s, size_t n, int
 {
     awq_tokenizer *t = b->t;
     awq__tok_token *k = &t->tokens[id];
-    uint32_t slot = awq__tok_slot(t, s, n, "", 0);
+    uint32_t slot = awq__tok_slot(t, awq__tok_start(t, s, n), s, n, "", 0);
     if (t->slots[slot])
         return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: the token '%.100s' is there twice, with ids %ld and %ld",
                          b->path, s, (long)t->slots[slot] - 1, (long)id);
@@ -11864,8 +12584,9 @@ static awq_status awq__tok_read_vocab(awq__tok_load *b, uint32_t vocab, uint32_t
 {
     const awq__json *j = &b->json;
     awq_tokenizer *t = b->t;
-    uint32_t i, slots = 16, count = awq__json_count(j, vocab) + awq__json_count(j, added);
+    uint32_t i, ahead, slots = 16, count = awq__json_count(j, vocab) + awq__json_count(j, added);
     int32_t id;
+    int k;
     if (awq__json_is(j, vocab) != AWQ__J_OBJ || !awq__json_count(j, vocab))
         return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: model.vocab is not an object with tokens", b->path);
     for (i = awq__json_first(j, vocab); i; i = awq__json_next(j, i)) {
@@ -11883,17 +12604,81 @@ static awq_status awq__tok_read_vocab(awq__tok_load *b, uint32_t vocab, uint32_t
     t->slots = (uint32_t *)awq__arena_alloc(b->ctx, &t->arena, slots, sizeof *t->slots);
     t->tokens = (awq__tok_token *)awq__arena_alloc(b->ctx, &t->arena, (size_t)t->n_ids, sizeof *t->tokens);
     if (!t->slots || !t->tokens) return AWQ_E_MEMORY;
-    for (i = awq__json_first(j, vocab); i; i = awq__json_next(j, i))
+    for (i = ahead = awq__json_first(j, vocab); i; i = awq__json_next(j, i)) {
+        if (i == ahead) /* slots are fetched for some at a time */
+            for (k = 0; ahead && k < 32; k++, ahead = awq__json_next(j, ahead))
+                AWQ__PREFETCH(&t->slots[awq__tok_start(t, awq__json_key(j, ahead), j->nodes[ahead].key_len)]);
         AWQ__TRY(awq__tok_insert(b, awq__json_key(j, i), j->nodes[i].key_len, (int32_t)j->nodes[i].v.i,
                                  AWQ__TOK_VOCAB));
+    }
     return AWQ_OK;
 }
 
+/* A merge as it is read. */
+typedef struct awq__tok_halves {
+    const char *text[2];
+    size_t len[2];
+    uint32_t start[2], rank;
+    int32_t id[3]; /* of both, of the result */
+} awq__tok_halves;
+
+/* The two halves of merge `node`; 0 when it is a line that says the file's version. */
+static int awq__tok_read_halves(const awq__json *j, uint32_t node, awq__tok_halves *h)
+{
+    uint32_t first = awq__json_first(j, node);
+    const char *left = awq__json_str(j, node, &h->len[0]), *gap;
+    h->text[0] = left;
+    h->text[1] = NULL;
+    if (left) { /* "left right" */
+        size_t n = h->len[0];
+        if (n > 8 && !memcmp(left, "#version", 8)) return 0;
+        gap = (const char *)memchr(left, ' ', n);
+        if (!gap) return 1;
+        h->len[0] = (size_t)(gap - left);
+        h->len[1] = n - h->len[0] - 1;
+        if (!memchr(gap + 1, ' ', h->len[1])) h->text[1] = gap + 1;
+    } else if (awq__json_count(j, node) == 2) { /* ["left", "right"] */
+        h->text[0] = awq__json_str(j, first, &h->len[0]);
+        h->text[1] = awq__json_str(j, awq__json_next(j, first), &h->len[1]);
+    }
+    return 1;
+}
+
+/* the ids of a merge; `near`: that of the one before, behind which the result's often is */
+static awq_status awq__tok_find_halves(awq__tok_load *b, awq__tok_halves *h, int32_t near)
+{
+    awq_tokenizer *t = b->t;
+    const char *left = h->text[0], *right = h->text[1];
+    size_t n = h->len[0], m = h->len[1];
+    uint32_t slot;
+    int32_t k;
+    int s;
+    for (s = 0; s < 2; s++)
+        h->id[s] = (int32_t)t->slots[awq__tok_slot(t, h->start[s], h->text[s], h->len[s], "", 0)] - 1;
+    for (h->id[2] = -1, k = near; k < AWQ__MIN(near + 2, t->n_ids) && h->id[2] < 0; k++)
+        if (t->tokens[k].flags && awq__tok_equals(&t->tokens[k], left, n, right, m)) h->id[2] = k;
+    if (h->id[2] < 0) {
+        uint64_t hash = awq__fnv(awq__fnv(t->hash, left, n), right, m);
+        slot = awq__tok_slot(t, (uint32_t)(hash ^ hash >> 32) & t->slot_mask, left, n, right, m);
+        h->id[2] = (int32_t)t->slots[slot] - 1;
+    }
+    if (h->id[0] >= 0 && h->id[1] >= 0 && h->id[2] >= 0) return AWQ_OK;
+    return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: merge %lu, '%.100s' and '%.100s': %s is not in the vocabulary",
+                     b->path, (unsigned long)h->rank, left, right,
+                     h->id[0] < 0 || h->id[1] < 0 ? "one of them" : "the result");
+}
+
+/* Tables are larger than caches: the merges are read some at a time, so that all of these wait for memory
+   together. */
 static awq_status awq__tok_read_merges(awq__tok_load *b, uint32_t merges)
 {
+    enum { together = 32 };
     const awq__json *j = &b->json;
     awq_tokenizer *t = b->t;
+    awq__tok_halves some[together];
     uint32_t i, rank = 0, slots = 16, count = awq__json_count(j, merges);
+    int32_t near = 0;
+    int n, k, s;
     if (awq__json_is(j, merges) != AWQ__J_ARR)
         return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: model.merges is not an array", b->path);
     while (slots / 3 < count / 2 + 1) slots *= 2;
@@ -11901,40 +12686,42 @@ static awq_status awq__tok_read_merges(awq__tok_load *b, uint32_t merges)
     t->merges = (awq__tok_merge *)awq__arena_alloc(b->ctx, &t->arena, slots, sizeof *t->merges);
     if (!t->merges) return AWQ_E_MEMORY;
     for (i = 0; i < slots; i++) t->merges[i].id = -1;
-    for (i = awq__json_first(j, merges); i; i = awq__json_next(j, i), rank++) {
-        size_t n = 0, m = 0;
-        const char *left = awq__json_str(j, i, &n), *right = NULL;
-        int32_t l = -1, r = -1, id = -1;
-        awq__tok_merge *slot;
-        if (left) { /* "left right" */
-            const char *gap = (const char *)memchr(left, ' ', n);
-            if (n > 8 && !memcmp(left, "#version", 8)) continue;
-            if (gap) {
-                right = gap + 1;
-                m = n - (size_t)(right - left);
-                n = (size_t)(gap - left);
-                if (memchr(right, ' ', m)) right = NULL;
+    for (i = awq__json_first(j, merges); i;) {
+        awq_status bad = AWQ_OK;
+        for (n = 0; i && n < together && !bad; i = awq__json_next(j, i), rank++) {
+            awq__tok_halves *h = &some[n];
+            if (!awq__tok_read_halves(j, i, h)) continue;
+            h->rank = rank;
+            if (!h->text[0] || !h->text[1]) bad = AWQ_E_FORMAT; /* told when those before it are found right */
+            else n++;
+            for (s = 0; s < 2 && !bad; s++) {
+                h->start[s] = awq__tok_start(t, h->text[s], h->len[s]);
+                AWQ__PREFETCH(&t->slots[h->start[s]]);
             }
-        } else if (awq__json_count(j, i) == 2) { /* ["left", "right"] */
-            uint32_t first = awq__json_first(j, i);
-            left = awq__json_str(j, first, &n);
-            right = awq__json_str(j, awq__json_next(j, first), &m);
         }
-        if (!left || !right)
-            return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: merge %lu is not a pair of two tokens", b->path,
-                             (unsigned long)rank);
-        l = awq__tok_id(t, left, n);
-        r = awq__tok_id(t, right, m);
-        if (l >= 0 && r >= 0) id = (int32_t)t->slots[awq__tok_slot(t, left, n, right, m)] - 1;
-        if (id < 0)
-            return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: merge %lu, '%.100s' and '%.100s': %s is not in the "
-                             "vocabulary", b->path, (unsigned long)rank, left, right,
-                             l < 0 || r < 0 ? "one of them" : "the result");
-        slot = awq__tok_pair(t, l, r);
-        slot->left = l;
-        slot->right = r;
-        slot->id = id;
-        slot->rank = rank;
+        for (k = 0; k < 2 * n; k++) {
+            uint32_t slot = t->slots[some[k / 2].start[k % 2]];
+            if (slot) AWQ__PREFETCH(&t->tokens[slot - 1]);
+        }
+        for (k = 0; k < 2 * n; k++) {
+            uint32_t slot = t->slots[some[k / 2].start[k % 2]];
+            if (slot) AWQ__PREFETCH(t->tokens[slot - 1].text);
+        }
+        for (k = 0; k < n; k++) {
+            AWQ__TRY(awq__tok_find_halves(b, &some[k], near));
+            near = some[k].id[2];
+            AWQ__PREFETCH(&t->merges[awq__tok_pair_start(t, some[k].id[0], some[k].id[1])]);
+        }
+        for (k = 0; k < n; k++) {
+            awq__tok_merge *slot = awq__tok_pair(t, some[k].id[0], some[k].id[1]);
+            slot->left = some[k].id[0];
+            slot->right = some[k].id[1];
+            slot->id = some[k].id[2];
+            slot->rank = some[k].rank;
+        }
+        if (bad)
+            return awq__fail(b->ctx, bad, "%s: merge %lu is not a pair of two tokens", b->path,
+                             (unsigned long)(rank - 1));
     }
     return AWQ_OK;
 }
@@ -18550,6 +19337,7 @@ struct awq_model {
     awq__slab slab;             /* what is left of it */
     void **owned;               /* dense weights read into memory */
     size_t n_owned, cap_owned;
+    awq__scratch scratch;       /* while loading: what was read and is being repacked */
     uint64_t bytes, linear_bytes, hash;
     int64_t users;              /* runners, of any thread */
 };
@@ -19500,16 +20288,111 @@ static awq_status awq__head_rows(awq_ctx *ctx, const awq_model *m, awq__work *w,
 }
 
 /* --- loading */
-static awq_status awq__check_raw(awq_ctx *ctx, const awq_tensor *t, const void *data, int64_t first, int64_t n)
+/* 1 when one of n values of a real type has all bits of its exponent */
+AWQ__VECTORIZE static int awq__has_infinite(awq_dtype dtype, const void *data, int64_t n)
 {
     const uint16_t *h = (const uint16_t *)data;
     const uint32_t *u = (const uint32_t *)data;
-    uint32_t mask = t->dtype == AWQ_F16 ? 0x7c00 : t->dtype == AWQ_BF16 ? 0x7f80 : 0x7f800000;
+    uint16_t mask = dtype == AWQ_F16 ? 0x7c00 : 0x7f80, bad = 0;
+    uint32_t wide = 0;
     int64_t i;
-    for (i = 0; i < n; i++)
-        if (((t->dtype == AWQ_F32 ? u[i] : h[i]) & mask) == mask)
-            return awq__fail(ctx, AWQ_E_NUMERIC, "tensor %s: element %lld is NaN or Inf", t->name,
-                             (long long)(first + i));
+    if (dtype == AWQ_F32) for (i = 0; i < n; i++) wide |= (u[i] & 0x7f800000) == 0x7f800000;
+    else for (i = 0; i < n; i++) bad = (uint16_t)(bad | ((h[i] & mask) == mask));
+    return wide || bad;
+}
+
+static awq_status awq__check_raw(awq_ctx *ctx, const awq_tensor *t, const void *data, int64_t first, int64_t n)
+{
+    const char *p = (const char *)data;
+    size_t es = awq_dtype_size(t->dtype);
+    int64_t at, k, step = 4096;
+    for (at = 0; at < n; at += step)
+        for (k = at; awq__has_infinite(t->dtype, p + (size_t)at * es, AWQ__MIN(step, n - at)); k++)
+            if (awq__has_infinite(t->dtype, p + (size_t)k * es, 1))
+                return awq__fail(ctx, AWQ_E_NUMERIC, "tensor %s: element %lld is NaN or Inf", t->name,
+                                 (long long)(first + k));
+    return AWQ_OK;
+}
+
+/* --- reading a tensor while what was read of it before is worked on */
+typedef struct awq__feed {
+    const awq_file_system *fs;
+    void *file;
+    uint64_t at;
+    void *to;
+    size_t bytes; /* 0: nothing is to be read */
+    int code;     /* of the read */
+    void (*job)(void *arg, int64_t index);
+    void *arg;
+} awq__feed;
+
+static void awq__feed_job(void *arg, int64_t index)
+{
+    awq__feed *f = (awq__feed *)arg;
+    if (index) f->job(f->arg, index - 1);
+    else if (f->bytes) f->code = f->fs->read(f->fs->user, f->file, f->at, f->to, f->bytes);
+}
+
+/* Reads bytes from byte `from` of the tensor on to `to`, and runs `count` jobs meanwhile. A caller's file
+   system is called on his thread. */
+static awq_status awq__feed_run(awq_ctx *ctx, awq_tensors *ts, const awq_tensor *t, uint64_t from, void *to,
+                                size_t bytes, int64_t count, void (*job)(void *arg, int64_t index), void *arg)
+{
+    awq__st_file *file = &ts->files[t->file];
+    awq__feed f;
+    if (ctx->files.open || !ctx->jobs.run || !bytes || !count) {
+        if (bytes) AWQ__TRY(awq_tensors_read(ctx, ts, t, from, to, bytes));
+        awq__run(ctx, count, job, arg);
+        return AWQ_OK;
+    }
+    f.fs = awq__fs(ctx);
+    f.file = file->f.handle;
+    f.at = t->offset + from;
+    f.to = to;
+    f.bytes = bytes;
+    f.code = 0;
+    f.job = job;
+    f.arg = arg;
+    awq__run(ctx, count + 1, awq__feed_job, &f);
+    return f.code ? awq__io_fail(ctx, file->path, "read", f.code) : AWQ_OK;
+}
+
+#define AWQ__PIECE ((size_t)2 << 20) /* bytes that are read at a time */
+
+/* what awq__check_raw does for all of a piece, in parts */
+typedef struct awq__check_arg {
+    awq_dtype dtype;
+    const char *data;
+    int64_t n;
+    int64_t bad;
+} awq__check_arg;
+
+static void awq__check_job(void *arg, int64_t job)
+{
+    awq__check_arg *a = (awq__check_arg *)arg;
+    int64_t at = job << 18, n = AWQ__MIN((int64_t)1 << 18, a->n - at);
+    if (awq__has_infinite(a->dtype, a->data + (size_t)at * awq_dtype_size(a->dtype), n))
+        AWQ__ATOMIC_ADD(&a->bad, 1);
+}
+
+/* bytes from byte `from` of a real tensor on to p, every value finite */
+static awq_status awq__read_checked(awq_ctx *ctx, awq_tensors *ts, const awq_tensor *t, uint64_t from, char *p,
+                                    uint64_t bytes)
+{
+    size_t es = awq_dtype_size(t->dtype), piece = 2 * AWQ__PIECE;
+    uint64_t at, done;
+    awq__check_arg a;
+    memset(&a, 0, sizeof a);
+    a.dtype = t->dtype;
+    for (at = done = 0; done < bytes; at += piece) {
+        size_t n = (size_t)AWQ__MIN((uint64_t)piece, bytes - AWQ__MIN(at, bytes));
+        a.data = p + done;
+        a.n = (int64_t)((AWQ__MIN(at, bytes) - done) / es);
+        AWQ__TRY(awq__feed_run(ctx, ts, t, from + at, p + AWQ__MIN(at, bytes), n, (a.n + (1 << 18) - 1) >> 18,
+                               awq__check_job, &a));
+        if (a.bad) return awq__check_raw(ctx, t, a.data, (int64_t)((from + done) / es), a.n);
+        done = AWQ__MIN(at, bytes);
+    }
     return AWQ_OK;
 }
 
@@ -19541,24 +20424,20 @@ static awq_status awq__model_tensor(awq_ctx *ctx, awq_model *m, const awq_tensor
 {
     awq_tensors *ts = awq_checkpoint_tensors(m->checkpoint);
     const char *mapped = (const char *)awq_tensors_map(ts, t);
-    size_t es = awq_dtype_size(t->dtype), at, part = (size_t)1 << 20;
+    size_t es = awq_dtype_size(t->dtype);
     uint64_t bytes = (uint64_t)n * es, from = (uint64_t)first * es;
     char *p;
     AWQ__TRY(awq__model_type(ctx, t));
     m->bytes += bytes;
     if (mapped) {
         *out = mapped + from;
+        if (awq_tensors_metadata(ts, t->file, AWQ__ST_NATIVE)) return AWQ_OK; /* it was checked when written */
         return awq__check_raw(ctx, t, mapped + from, first, n);
     }
     p = awq__model_own(ctx, m, bytes);
     if (!p) return AWQ_E_MEMORY;
-    for (at = 0; at < bytes; at += part) {
-        size_t k = AWQ__MIN(part, (size_t)bytes - at);
-        AWQ__TRY(awq_tensors_read(ctx, ts, t, from + at, p + at, k));
-        AWQ__TRY(awq__check_raw(ctx, t, p + at, first + (int64_t)(at / es), (int64_t)(k / es)));
-    }
     *out = p;
-    return AWQ_OK;
+    return awq__read_checked(ctx, ts, t, from, p, bytes);
 }
 
 /* A linear's dense weights [out, in] as fp32. What lies between them in a transposed tensor is read too, a band
@@ -19668,6 +20547,7 @@ AWQ_API awq_status awq_model_free(awq_ctx *ctx, awq_model *m)
     for (i = 0; i < m->n_owned; i++) awq__free(ctx, m->owned[i]);
     awq__free(ctx, m->owned);
     awq__free(ctx, m->memory);
+    awq__free(ctx, m->scratch.p);
     awq__arena_free(ctx, &m->arena);
     awq_tokenizer_free(ctx, m->tokenizer);
     awq_checkpoint_close(ctx, m->checkpoint);
@@ -19717,11 +20597,76 @@ static awq_status awq__load_dense(awq_ctx *ctx, awq_model *m, const awq_linear_i
     return st;
 }
 
+/* A native linear whose tiles can be used as they are, and first: where its rows begin in both tensors. 0: they
+   cannot, its rows begin within a strip, or what it shares its input with has other chunks. */
+static int awq__native_linear(const awq_linear_info *info, awq_mode mode, int64_t chunk, awq_linear *l,
+                              uint64_t first[2])
+{
+    const awq_packed *p = &info->packed;
+    if (!info->quantized || p->layout != AWQ_LAYOUT_NATIVE || info->first_row % AWQ__TILE_OUT) return 0;
+    *l = awq__linear_shape(info->out_features, info->in_features, p->group_size, p->bits, mode, chunk);
+    l->wide_scales = p->scale_dtype != AWQ_F16;
+    l->zeros_rounded = p->zeros_rounded;
+    if (info->out_features == p->out_features) l->hash = info->hash;
+    first[0] = (uint64_t)(info->first_row / 16 * l->chunks * awq__tile_bytes(l));
+    first[1] = (uint64_t)(info->first_row / 16 * l->groups * awq__tile_params(l));
+    return l->chunk != 0;
+}
+
+/* Its data where they are mapped, at whole cache lines; NULL: they must be read. */
+static const uint8_t *awq__native_map(const awq_checkpoint *ck, const awq_linear_info *info, int part,
+                                      const uint64_t first[2])
+{
+    const uint8_t *p = (const uint8_t *)awq_tensors_map(ck->tensors, info->part[part]);
+    return p && (uintptr_t)p % AWQ__ALIGN == 0 ? p + first[part] : NULL;
+}
+
+static int awq__native_mapped(const awq_checkpoint *ck, const awq_linear_info *info, awq_mode mode)
+{
+    uint64_t first[2];
+    awq_linear l;
+    return awq__native_linear(info, mode, 0, &l, first) && awq__native_map(ck, info, 0, first)
+           && awq__native_map(ck, info, 1, first);
+}
+
+/* l of awq__native_linear gets its data: mapped, or read into the slab if it is large enough */
+static awq_status awq__native_load(awq_ctx *ctx, awq_checkpoint *ck, const awq_linear_info *info,
+                                   const uint64_t first[2], awq__slab *slab, awq_linear *l)
+{
+    size_t bytes[2];
+    const uint8_t *data[2];
+    uint8_t *room;
+    awq_linear q = *l;
+    int k;
+    bytes[0] = awq__linear_codes(l);
+    bytes[1] = awq__linear_params(l);
+    for (k = 0; k < 2; k++) {
+        data[k] = awq__native_map(ck, info, k, first);
+        if (data[k]) continue;
+        if (slab && slab->left >= (bytes[k] + 63) / 64 * 64) {
+            room = slab->at;
+            slab->at += (bytes[k] + 63) / 64 * 64;
+            slab->left -= (bytes[k] + 63) / 64 * 64;
+        } else {
+            q.owned[k] = room = (uint8_t *)awq__alloc_raw(ctx, bytes[k], 1);
+        }
+        data[k] = room;
+        if (!room || awq_tensors_read(ctx, ck->tensors, info->part[k], first[k], room, bytes[k])) {
+            awq_linear_free(ctx, &q);
+            return ctx->err.status;
+        }
+    }
+    q.weight = data[0];
+    q.params = data[1];
+    *l = q;
+    return AWQ_OK;
+}
+
 /* A linear as awq__load_linear will prepare it, without its data; out_features 0: it stays dense. */
 static awq_linear awq__linear_planned(const awq_linear_info *info, awq_linear_id id, const awq_model_desc *desc)
 {
     int64_t group = info->packed.group_size;
-    int bits = info->packed.bits, i;
+    int bits = info->packed.bits;
     awq_linear l;
     memset(&l, 0, sizeof l);
     if (!info->quantized) {
@@ -19731,9 +20676,7 @@ static awq_linear awq__linear_planned(const awq_linear_info *info, awq_linear_id
     }
     l = awq__linear_shape(info->out_features, info->in_features, group > 0 ? group : info->in_features, bits,
                           desc->mode, 0);
-    for (i = 0; info->quantized && i < info->packed.n_tensors; i++)
-        if (strstr(info->packed.tensor[i].suffix, "scale"))
-            l.wide_scales = info->packed.tensor[i].dtype != AWQ_F16;
+    l.wide_scales = info->quantized && info->packed.scale_dtype != AWQ_F16;
     return l;
 }
 
@@ -19750,7 +20693,8 @@ static awq_status awq__model_slab(awq_ctx *ctx, awq_model *m, const awq_model_de
                 awq_linear l;
                 AWQ__TRY(awq_checkpoint_expert(ctx, m->checkpoint, i, (awq_linear_id)k, e, &info));
                 l = awq__linear_planned(&info, (awq_linear_id)k, desc);
-                if (l.out_features) bytes += awq__linear_room(&l);
+                if (l.out_features && !awq__native_mapped(m->checkpoint, &info, desc->mode))
+                    bytes += awq__linear_room(&l);
             }
     if (!bytes) return AWQ_OK;
     if (bytes > SIZE_MAX / 2)
@@ -19771,6 +20715,91 @@ static int64_t awq__chunk_of_set(const awq_model *m, int layer, awq_linear_id id
     return first ? first->chunk : 0;
 }
 
+/* Bytes of scratch that a gemm linear takes to become tiles at once: two pieces of its words, whole chunks,
+   zeros, scales. 0: it takes the long way. */
+static size_t awq__regroup_stage(const awq_linear_info *info, const awq_linear *l, size_t *piece)
+{
+    const awq_packed *p = &info->packed;
+    size_t one = (size_t)(l->chunk * (p->out_features / 2));
+    if (p->layout != AWQ_LAYOUT_GEMM || !l->chunk || info->first_row % 8 || info->out_features % 8) return 0;
+    *piece = one * (size_t)AWQ__MIN((int64_t)AWQ__MAX(AWQ__PIECE / one, (size_t)1), l->chunks);
+    return (2 * *piece + 63) / 64 * 64 + (p->tensor[1].bytes + 63) / 64 * 64
+           + (p->tensor[2].bytes + 63) / 64 * 64;
+}
+
+/* A gemm linear as awq__linear_prepare would make it, without a second copy of it in between. *done stays 0
+   where it takes the long way, which also finds the words for what is wrong with its scales. */
+static awq_status awq__load_gemm(awq_ctx *ctx, awq_model *m, const awq_linear_info *info, awq_mode mode,
+                                 int64_t chunk, const float *bias, awq_linear *out, int *done)
+{
+    awq_tensors *ts = m->checkpoint->tensors;
+    const awq_packed *p = &info->packed;
+    awq_linear q;
+    size_t piece = 0, stage, at = 0, bytes = p->tensor[0].bytes, n = 0, one;
+    const uint8_t *mapped[3];
+    uint8_t *room[3];
+    awq__slab slab = m->slab;
+    awq__regroup a;
+    awq_status st;
+    int k;
+    q = awq__linear_shape(info->out_features, info->in_features, p->group_size, p->bits, mode, chunk);
+    q.wide_scales = p->scale_dtype != AWQ_F16;
+    stage = awq__regroup_stage(info, &q, &piece);
+    if (!stage) return AWQ_OK;
+    AWQ__TRY(awq__scratch_need(ctx, &m->scratch, stage));
+    AWQ__TRY(awq__linear_take(ctx, &m->slab, bias, &q));
+    memset(&a, 0, sizeof a);
+    a.t = awq__linear_tiling(&q);
+    a.fn = awq__regroup_choose(ctx);
+    a.rows = p->out_features;
+    a.first_row = info->first_row;
+    a.parts = (a.t.blocks + AWQ__REGROUP_BLOCKS - 1) / AWQ__REGROUP_BLOCKS;
+    a.codes = (uint8_t *)(uintptr_t)q.weight;
+    a.params = (uint8_t *)(uintptr_t)q.params;
+    a.scale_dtype = p->scale_dtype;
+    room[0] = m->scratch.p;
+    room[1] = room[0] + (2 * piece + 63) / 64 * 64;
+    room[2] = room[1] + (p->tensor[1].bytes + 63) / 64 * 64;
+    for (k = 0, st = AWQ_OK; k < 3; k++) {
+        mapped[k] = (const uint8_t *)awq_tensors_map(ts, info->part[k]);
+        if (k && !mapped[k] && !st)
+            st = awq_tensors_read(ctx, ts, info->part[k], 0, room[k], p->tensor[k].bytes);
+    }
+    a.zeros = (const uint32_t *)(const void *)(mapped[1] ? mapped[1] : room[1]);
+    a.scales = mapped[2] ? mapped[2] : room[2];
+    if (!st) awq__run(ctx, a.t.blocks, awq__regroup_params, &a);
+    if (!st && mapped[0]) {
+        a.words = mapped[0];
+        a.chunks = a.t.chunks;
+        awq__run(ctx, a.chunks * a.parts, awq__regroup_codes, &a);
+        at = bytes;
+    }
+    for (one = bytes / (size_t)a.t.chunks; !st && !a.bad && (at < bytes || n); at += piece) {
+        /* a piece is read while the one before it is regrouped */
+        uint8_t *to = room[0] + at / piece % 2 * piece;
+        size_t want = at < bytes ? AWQ__MIN(piece, bytes - at) : 0;
+        a.words = room[0] + (at / piece + 1) % 2 * piece;
+        a.first_chunk = n ? (int64_t)((at - piece) / one) : 0;
+        a.chunks = (int64_t)(n / one);
+        st = awq__feed_run(ctx, ts, info->part[0], at, to, want, a.chunks * a.parts, awq__regroup_codes, &a);
+        n = want;
+    }
+    if (st || a.bad) {
+        awq_linear_free(ctx, &q);
+        m->slab = slab;
+        return st;
+    }
+    *out = q;
+    *done = 1;
+    return AWQ_OK;
+}
+
+/* the zero term is a rounded one, as gemv_fast has it */
+static int awq__zeros_rounded(const awq_linear_info *info)
+{
+    return info->quantized && (info->packed.layout == AWQ_LAYOUT_GEMV_FAST || info->packed.zeros_rounded);
+}
+
 static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_linear_id id, int expert,
                                    const awq_model_desc *desc, awq_linear *out)
 {
@@ -19778,7 +20807,9 @@ static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_li
     awq_qweight w;
     awq_status st;
     float *bias = NULL, *dense = NULL;
-    uint64_t before = m->bytes;
+    uint64_t before = m->bytes, first[2];
+    int64_t chunk = awq__chunk_of_set(m, layer, id, expert);
+    int done = 0;
     memset(&w, 0, sizeof w);
     AWQ__TRY(awq_checkpoint_expert(ctx, m->checkpoint, layer, id, expert, &info));
     if (info.bias) {
@@ -19789,9 +20820,17 @@ static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_li
     }
     if (!info.quantized && (!desc->rtn_bits || awq__is_router(id))) {
         st = awq__load_dense(ctx, m, &info, desc->mode, bias, out);
+    } else if (awq__native_linear(&info, desc->mode, chunk, out, first)) {
+        out->bias = bias;
+        st = awq__native_load(ctx, m->checkpoint, &info, first, &m->slab, out);
+        if (st) memset(out, 0, sizeof *out);
+        else m->bytes += awq_linear_bytes(out);
     } else {
-        if (info.quantized) {
-            st = awq_checkpoint_read_qweight(ctx, m->checkpoint, &info, &w);
+        memset(out, 0, sizeof *out);
+        st = info.quantized ? awq__load_gemm(ctx, m, &info, desc->mode, chunk, bias, out, &done) : AWQ_OK;
+        if (st || done) {
+        } else if (info.quantized) {
+            st = awq__ck_read_qweight(ctx, m->checkpoint, &info, &m->scratch, &w);
         } else {
             int64_t g = desc->rtn_group_size ? desc->rtn_group_size : awq__default_group(info.in_features), i;
             size_t n = (size_t)(info.out_features * info.in_features);
@@ -19804,11 +20843,10 @@ static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_li
             if (!st) st = awq_quantize(ctx, dense, &w);
             awq__free(ctx, dense);
         }
-        if (!st)
-            st = awq__linear_prepare(ctx, &w, desc->mode, awq__chunk_of_set(m, layer, id, expert),
-                                     info.quantized && info.packed.layout == AWQ_LAYOUT_GEMV_FAST, bias,
-                                     &m->slab, out);
-        awq_qweight_free(ctx, &w);
+        if (!st && !done)
+            st = awq__linear_prepare(ctx, &w, desc->mode, chunk, awq__zeros_rounded(&info), bias, &m->slab,
+                                     out);
+        if (!info.quantized) awq_qweight_free(ctx, &w);
         if (!st) m->bytes += awq_linear_bytes(out);
     }
     /* a token reads some of the experts; all of them are of one size */
@@ -19817,30 +20855,17 @@ static awq_status awq__load_linear(awq_ctx *ctx, awq_model *m, int layer, awq_li
     return st;
 }
 
-/* Fast, for telling data apart and finding damage, not against malice. */
-static uint64_t awq__checksum(uint64_t h, const void *data, size_t bytes)
-{
-    const unsigned char *p = (const unsigned char *)data;
-    uint64_t w;
-    for (; bytes >= 8; bytes -= 8, p += 8) {
-        memcpy(&w, p, 8);
-        h = (h ^ w) * 0x9e3779b97f4a7c15ull;
-        h ^= h >> 29;
-    }
-    for (; bytes; bytes--) h = (h ^ *p++) * 0x100000001b3ull;
-    return h;
-}
-
-/* some parts of a linear as it is computed with */
+/* of a linear as it is computed with */
 static uint64_t awq__linear_hash(uint64_t h, const awq_linear *l)
 {
-    size_t bytes = l->dtype != AWQ_DTYPE_NONE ? (size_t)(l->out_features * l->row_bytes) : awq__linear_codes(l);
-    size_t part = AWQ__MIN(bytes, (size_t)4096), step = AWQ__MAX(bytes / 16, part), at;
+    uint64_t data = l->hash;
+    if (l->dtype != AWQ_DTYPE_NONE)
+        data = awq__weights_hash(l->weight, (size_t)(l->out_features * l->row_bytes), NULL, 0);
+    else if (!data)
+        data = awq__weights_hash(l->weight, awq__linear_codes(l),
+                                 l->chunk ? (const void *)l->params : l->scales, awq__linear_params(l));
     h = awq__checksum(h, &l->mode, sizeof l->mode);
-    for (at = 0; at + part <= bytes; at += step) h = awq__checksum(h, (const char *)l->weight + at, part);
-    if (l->dtype == AWQ_DTYPE_NONE)
-        h = awq__checksum(h, l->chunk ? (const void *)l->params : l->scales, awq__linear_params(l));
-    return h;
+    return awq__checksum(h, &data, sizeof data);
 }
 
 /* of all that says how to compute; the same for one model in several files */
@@ -19891,54 +20916,110 @@ static awq_status awq__model_table(awq_ctx *ctx, awq_model *m, const char *name,
 
 #define AWQ__HEAD_PART 4096 /* rows that are rounded at a time */
 
-/* The head's weights [vocab, H], mapped or read by awq__model_tensor, become desc->head_bits; a table of the
-   model's own is given back. */
-static awq_status awq__head_round(awq_ctx *ctx, awq_model *m, awq_dtype dtype, const void *data,
-                                  const awq_model_desc *desc)
+/* The head's table [vocab, H] at `data`, or stored as t where data is NULL, rounded: w, allocated here. */
+static awq_status awq__head_quantize(awq_ctx *ctx, awq_checkpoint *ck, const awq_tensor *t, const void *data,
+                                     int bits, awq_qweight *out)
 {
-    const awq_config *c = &m->config;
+    const awq_config *c = &ck->config;
     int64_t V = c->vocab_size, H = c->hidden_size, g = awq__default_group(H), part = AWQ__HEAD_PART, at, n;
-    size_t es = awq_dtype_size(dtype), k;
+    size_t es = awq_dtype_size(t->dtype);
     awq_qweight w, some;
     awq_status st;
     float *x;
     if (!g) g = H;
-    AWQ__TRY(awq_qweight_alloc(ctx, V, H, desc->head_bits, g, 0, &w));
+    AWQ__TRY(awq_qweight_alloc(ctx, V, H, bits, g, 0, &w));
     x = AWQ__NEW_RAW(ctx, float, AWQ__MIN(part, V) * H);
     st = x ? AWQ_OK : AWQ_E_MEMORY;
     for (at = 0; !st && at < V; at += part) {
         n = AWQ__MIN(part, V - at);
-        awq__to_float(dtype, (const char *)data + (size_t)(at * H) * es, n * H, x);
+        if (data) awq__to_float(t->dtype, (const char *)data + (size_t)(at * H) * es, n * H, x);
+        else st = awq_tensors_read_float(ctx, ck->tensors, t, at * H, n * H, x);
         some = w;
         some.out_features = n;
         some.codes += at * H;
         some.zeros += at * (H / g);
         some.scales += at * (H / g);
-        st = awq_quantize(ctx, x, &some);
+        if (!st) st = awq_quantize(ctx, x, &some);
     }
     awq__free(ctx, x);
-    if (!st) st = awq_linear_prepare(ctx, &w, desc->mode, 0, NULL, &m->head);
+    if (st) awq_qweight_free(ctx, &w);
+    else *out = w;
+    return st;
+}
+
+/* The head's weights, mapped or read by awq__model_tensor, become desc->head_bits; a table of the model's own
+   is given back. */
+static awq_status awq__head_round(awq_ctx *ctx, awq_model *m, const awq_tensor *t, const void *data,
+                                  const awq_model_desc *desc)
+{
+    awq_qweight w;
+    awq_status st;
+    size_t k;
+    AWQ__TRY(awq__head_quantize(ctx, m->checkpoint, t, data, desc->head_bits, &w));
+    st = awq_linear_prepare(ctx, &w, desc->mode, 0, NULL, &m->head);
     awq_qweight_free(ctx, &w);
     if (st) return st;
-    m->bytes += awq_linear_bytes(&m->head);
-    m->linear_bytes += awq_linear_bytes(&m->head) - (uint64_t)V * (uint64_t)H * es;
-    if (c->tie_word_embeddings) m->embed = NULL;
+    if (m->config.tie_word_embeddings) m->embed = NULL;
     for (k = 0; k < m->n_owned; k++)
         if (m->owned[k] == data) {
             awq__free(ctx, m->owned[k]);
             m->owned[k] = NULL;
-            m->bytes -= (uint64_t)V * (uint64_t)H * es;
+            m->bytes -= t->bytes;
         }
+    return AWQ_OK;
+}
+
+/* The head in 8 bits that the checkpoint has ready. */
+static awq_status awq__head_native(awq_ctx *ctx, awq_model *m, const awq_linear_info *info, awq_mode mode)
+{
+    uint64_t first[2];
+    awq_qweight w;
+    awq_linear l;
+    if (awq__native_linear(info, mode, 0, &l, first)) {
+        AWQ__TRY(awq__native_load(ctx, m->checkpoint, info, first, NULL, &l));
+        m->head = l;
+        return AWQ_OK;
+    }
+    memset(&w, 0, sizeof w);
+    AWQ__TRY(awq__ck_read_qweight(ctx, m->checkpoint, info, &m->scratch, &w));
+    return awq_linear_prepare(ctx, &w, mode, 0, NULL, &m->head);
+}
+
+/* embeddings and head */
+static awq_status awq__model_tables(awq_ctx *ctx, awq_model *m, const awq_model_desc *desc)
+{
+    const awq_config *c = &m->config;
+    const awq_tensor *t = NULL;
+    const void *data = NULL;
+    awq_linear_info info;
+    char name[256];
+    int ready;
+    AWQ__TRY(awq__ck_head(ctx, m->checkpoint, &info, &ready));
+    ready = ready && desc->head_bits;
+    if (!ready || !c->tie_word_embeddings) {
+        AWQ__TRY(awq__model_table(ctx, m, awq__ck_name(name, c, c->family->embed, 0, 0, ""), &t, &m->embed));
+        m->embed_dtype = t->dtype;
+        data = m->embed;
+    }
+    if (!ready && !c->tie_word_embeddings)
+        AWQ__TRY(awq__model_table(ctx, m, awq__ck_name(name, c, c->family->head, 0, 0, ""), &t, &data));
+    if (!desc->head_bits) {
+        m->linear_bytes += t->bytes;
+        AWQ__TRY(awq_linear_dense(ctx, t->dtype, data, c->vocab_size, c->hidden_size, NULL, &m->head));
+        m->head.mode = desc->mode;
+        return AWQ_OK;
+    }
+    if (ready) AWQ__TRY(awq__head_native(ctx, m, &info, desc->mode));
+    else AWQ__TRY(awq__head_round(ctx, m, t, data, desc));
+    m->bytes += awq_linear_bytes(&m->head);
+    m->linear_bytes += awq_linear_bytes(&m->head);
     return AWQ_OK;
 }
 
 static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder, const awq_model_desc *desc)
 {
     const awq_config *c;
-    const awq_tensor *t;
     double began = awq__now();
-    const void *data;
-    char name[256];
     int i, k, e;
     AWQ__TRY(awq_checkpoint_open(ctx, folder, &m->checkpoint));
     if (m->checkpoint->odd[0] && !desc->believe_tensors)
@@ -19958,15 +21039,7 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
         if (!path) return AWQ_E_MEMORY;
         if (there) AWQ__TRY(awq_tokenizer_load(ctx, folder, &m->tokenizer));
     }
-    AWQ__TRY(awq__model_table(ctx, m, awq__ck_name(name, c, c->family->embed, 0, 0, ""), &t, &m->embed));
-    m->embed_dtype = t->dtype;
-    data = m->embed;
-    if (!c->tie_word_embeddings)
-        AWQ__TRY(awq__model_table(ctx, m, awq__ck_name(name, c, c->family->head, 0, 0, ""), &t, &data));
-    m->linear_bytes += t->bytes;
-    if (desc->head_bits) AWQ__TRY(awq__head_round(ctx, m, t->dtype, data, desc));
-    else AWQ__TRY(awq_linear_dense(ctx, t->dtype, data, c->vocab_size, c->hidden_size, NULL, &m->head));
-    m->head.mode = desc->mode;
+    AWQ__TRY(awq__model_tables(ctx, m, desc));
     AWQ__TRY(awq__read_norm(ctx, m->checkpoint, &m->arena, c->family->final_norm, 0, AWQ_INPUT_NORM,
                             c->hidden_size, &m->final_norm));
     m->layers = (awq__layer *)awq__arena_alloc(ctx, &m->arena, (size_t)c->num_hidden_layers, sizeof *m->layers);
@@ -20011,8 +21084,10 @@ AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_mo
         awq_model_free(ctx, m);
         return st;
     }
+    awq__free(ctx, m->scratch.p);
+    memset(&m->scratch, 0, sizeof m->scratch);
     m->hash = awq__hash_model(m);
-    if (!awq__fs(ctx)->map) {
+    if (!awq__st_mapped(m->checkpoint->tensors)) {
         awq_checkpoint_close(ctx, m->checkpoint);
         m->checkpoint = NULL;
     }
@@ -21876,6 +22951,7 @@ static awq_status awq__linear_memory(awq_ctx *ctx, const awq_checkpoint *ck, int
     awq_linear_info info;
     uint64_t out, in;
     awq_linear l;
+    size_t piece, stage;
     int i;
     AWQ__TRY(awq_checkpoint_expert(ctx, ck, layer, id, expert, &info));
     l = awq__linear_planned(&info, id, desc);
@@ -21883,13 +22959,17 @@ static awq_status awq__linear_memory(awq_ctx *ctx, const awq_checkpoint *ck, int
     in = (uint64_t)info.in_features;
     if (info.bias) *kept += 4 * out + 16;
     *at_work = 0;
+    if (awq__native_mapped(ck, &info, desc->mode)) return AWQ_OK;
     if (!l.out_features) {
         if (!mapped || info.col_step != 1)
             *kept += out * in * awq_dtype_size(info.weight->dtype) + 2 * AWQ__ALIGN;
         if (info.col_step != 1) *at_work = 4 * (out * in + out * (uint64_t)info.row_step) + 4 * AWQ__ALIGN;
         return AWQ_OK;
     }
-    if (info.quantized) {
+    stage = info.quantized ? awq__regroup_stage(&info, &l, &piece) : 0;
+    if (stage) {
+        *at_work = stage;
+    } else if (info.quantized) {
         for (i = 0; i < info.packed.n_tensors; i++) *at_work += info.packed.tensor[i].bytes;
         *at_work += (uint64_t)info.packed.out_features * (in + 5 * (uint64_t)l.groups);
     } else
@@ -21907,12 +22987,15 @@ static awq_status awq__model_memory(awq_ctx *ctx, awq_checkpoint *ck, const awq_
     char name[256];
     const awq_tensor *embed = awq_tensors_find(ts, awq__ck_name(name, c, c->family->embed, 0, 0, ""));
     const awq_tensor *head = awq_tensors_find(ts, awq__ck_name(name, c, c->family->head, 0, 0, ""));
-    int mapped = awq__fs(ctx)->map != NULL, l, k, e;
+    int mapped = awq__st_mapped(ts), l, k, e, ready;
+    awq_linear_info info;
     uint64_t at_work = 0, w;
+    AWQ__TRY(awq__ck_head(ctx, ck, &info, &ready));
+    ready = ready && desc->head_bits;
     if (c->tie_word_embeddings) head = embed;
     if (!mapped && embed && (embed != head || !desc->head_bits)) m->model += embed->bytes + AWQ__ALIGN;
     if (!mapped && head && head != embed && !desc->head_bits) m->model += head->bytes + AWQ__ALIGN;
-    if (desc->head_bits) {
+    if (desc->head_bits && !(ready && awq__native_mapped(ck, &info, desc->mode))) {
         int64_t g = awq__default_group(c->hidden_size);
         uint64_t V = (uint64_t)c->vocab_size, H = (uint64_t)c->hidden_size;
         awq_linear h = awq__linear_shape(c->vocab_size, c->hidden_size, g ? g : c->hidden_size, desc->head_bits,
@@ -21972,7 +23055,7 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
         const awq_config *c = awq_checkpoint_config(ck);
         uint64_t page = awq__page_floats(c, c->num_hidden_layers) * 4 + sizeof(awq__page) + 3 * AWQ__ALIGN;
         m.loading = AWQ__MAX(m.loading + kept, (uint64_t)most);
-        m.model += kept - (awq__fs(ctx)->map ? 0 : open);
+        m.model += kept - (awq__st_mapped(awq_checkpoint_tensors(ck)) ? 0 : open);
         m.runner = awq__work_bytes(c, rd.max_rows) + sizeof(awq_runner) + 8 * AWQ__ALIGN
                    + (uint64_t)rd.max_rows * (sizeof(awq__row) + sizeof(awq__member) + 4)
                    + (uint64_t)c->vocab_size * (4 * AWQ__HEAD_ROWS + sizeof(awq__candidate) + 1)
@@ -22199,6 +23282,7 @@ typedef struct awq__export_desc {
     const char *const *keep;
     int n_keep;
     unsigned skip;       /* bit of each awq_linear_id that is not packed */
+    int head_bits;       /* native: a head of so many bits besides; 0: none */
     int resume;
     uint64_t shard_bytes;
 } awq__export_desc;
@@ -22222,6 +23306,7 @@ typedef struct awq__export {
     unsigned char *consumed;  /* [source tensors]: written by the caller, not copied */
     awq__scheme scheme[AWQ__MAX_SCHEMES]; /* of what is packed, the first one's first */
     int n_schemes;
+    awq__out_linear head;     /* in d.head_bits */
     awq_writer *writer;
 } awq__export;
 
@@ -22356,9 +23441,14 @@ static awq_status awq__plan_kept(awq_ctx *ctx, const awq__export *e)
     return AWQ_OK;
 }
 
-static int awq__is_compressed(awq_layout layout) /* and takes scales of any type */
+static int awq__is_compressed(awq_layout layout)
 {
     return layout == AWQ_LAYOUT_COMPRESSED_TENSORS || layout == AWQ_LAYOUT_INT8;
+}
+
+static int awq__takes_scales(awq_layout layout) /* of any type */
+{
+    return awq__is_compressed(layout) || layout == AWQ_LAYOUT_NATIVE;
 }
 
 /* A tensor that is copied must mean the same in a converted checkpoint. */
@@ -22494,8 +23584,9 @@ static awq_status awq__plan_linear(awq_ctx *ctx, awq__export *e, int layer, awq_
         w.bits = info.packed.bits;
         w.symmetric = info.packed.symmetric;
         w.group_size = info.packed.group_size;
-        w.scale_dtype = awq__is_compressed(e->d.layout) ? info.packed.scale_dtype : AWQ_F16;
+        w.scale_dtype = awq__takes_scales(e->d.layout) ? info.packed.scale_dtype : AWQ_F16;
         AWQ__TRY(awq__plan_packed(ctx, e, linear, &w, o));
+        o->p.zeros_rounded = awq__zeros_rounded(&info);
     } else {
         AWQ__TRY(awq__plan_add(ctx, e, name,
                                awq__dense_dtype(e, name, info.quantized ? AWQ_F16 : info.weight->dtype), 2,
@@ -22529,11 +23620,12 @@ static awq_status awq__plan_schemes(awq_ctx *ctx, awq__export *e, size_t n_linea
         awq__scheme s = awq__packed_scheme(&o->p, whole), *x = e->scheme;
         if (!o->packed) continue;
         for (k = 0; k < e->n_schemes && memcmp(&s, &x[k], sizeof s); k++) {}
-        if (k < e->n_schemes) continue;
+        /* in native each linear says its own */
+        if (k < e->n_schemes || (k && e->d.layout == AWQ_LAYOUT_NATIVE)) continue;
         if (k == AWQ__MAX_SCHEMES || (k && !awq__is_compressed(e->d.layout)))
             return awq__fail(ctx, AWQ_E_UNSUPPORTED, "layout %s: %s is of %d bits, group_size %lld, %s, others "
                              "of %d bits, group_size %lld, %s, and its config has a place for one kind; layout "
-                             "compressed-tensors has for %d", awq_layout_name(e->d.layout),
+                             "compressed-tensors has for %d, native for any", awq_layout_name(e->d.layout),
                              e->plan[o->first].name, s.bits, (long long)s.group_size,
                              s.symmetric ? "symmetric" : "with zero points", x->bits, (long long)x->group_size,
                              x->symmetric ? "symmetric" : "with zero points", AWQ__MAX_SCHEMES);
@@ -22606,6 +23698,28 @@ static awq_status awq__plan_experts(awq_ctx *ctx, const awq__export *e)
                      "keep all of them, in all layers, or none", awq_checkpoint_folder(e->ck));
 }
 
+/* the head in 8 bits: that of the source is not copied, since it may be another layout's now */
+static awq_status awq__plan_head(awq_ctx *ctx, awq__export *e)
+{
+    const awq_config *c = awq_checkpoint_config(e->ck);
+    awq_linear_info info;
+    awq_qweight w;
+    char name[256];
+    int there, i;
+    AWQ__TRY(awq__ck_head(ctx, e->ck, &info, &there));
+    for (i = 0; there && i < info.packed.n_tensors; i++) awq__consume(e, info.part[i]);
+    if (!e->d.head_bits) return AWQ_OK;
+    memset(&w, 0, sizeof w);
+    w.out_features = c->vocab_size;
+    w.in_features = c->hidden_size;
+    w.bits = e->d.head_bits;
+    w.group_size = awq__default_group(c->hidden_size);
+    if (!w.group_size) w.group_size = c->hidden_size;
+    w.scale_dtype = AWQ_F16;
+    e->head.first = (int64_t)e->n_plan;
+    return awq__plan_packed(ctx, e, awq__ck_head_name(name, c), &w, &e->head);
+}
+
 static awq_status awq__export_plan(awq_ctx *ctx, awq__export *e)
 {
     awq_tensors *ts = awq_checkpoint_tensors(e->ck);
@@ -22617,6 +23731,7 @@ static awq_status awq__export_plan(awq_ctx *ctx, awq__export *e)
     e->linear = (awq__out_linear *)awq__arena_alloc(ctx, &e->arena, all, sizeof *e->linear);
     if (!e->consumed || !e->linear) return AWQ_E_MEMORY;
     AWQ__TRY(awq__plan_kept(ctx, e));
+    AWQ__TRY(awq__plan_head(ctx, e));
     for (l = 0; l < c->num_hidden_layers; l++)
         for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
             for (x = 0; x < awq_linear_count(c, l, (awq_linear_id)k); x++)
@@ -22669,8 +23784,8 @@ static awq_status awq__export_open(awq_ctx *ctx, awq_checkpoint *ck, const awq__
     if (!st && (code = fs->make_folder(fs->user, e->partial)) != 0)
         st = awq__io_fail(ctx, e->partial, "make the folder", code);
     if (!st)
-        st = awq_writer_open(ctx, e->partial, e->plan, (int64_t)e->n_plan, d->shard_bytes,
-                             d->resume && e->unfinished, &e->writer);
+        st = awq__writer_open(ctx, e->partial, e->plan, (int64_t)e->n_plan, d->shard_bytes,
+                              d->resume && e->unfinished, d->layout == AWQ_LAYOUT_NATIVE, &e->writer);
     awq__free(ctx, journal);
     awq__free(ctx, config);
     if (st) awq__export_close(ctx, e, e->unfinished);
@@ -22735,6 +23850,9 @@ static awq_status awq__export_as(awq_ctx *ctx, awq__export *e, const awq_tensor 
     uint64_t off;
     float *buf;
     awq_status st = AWQ_OK;
+    /* what is mapped is not looked at when it is loaded */
+    int check = e->d.layout == AWQ_LAYOUT_NATIVE && awq__is_text(awq_checkpoint_config(e->ck), t->name)
+                && (t->dtype == AWQ_F32 || t->dtype == AWQ_F16 || t->dtype == AWQ_BF16);
     buf = (float *)awq__alloc_raw(ctx, (size_t)step, sizeof *buf);
     if (!buf) return AWQ_E_MEMORY;
     /* F16 is the same by way of fp32, and checked there, but when it is to stay what it is */
@@ -22742,6 +23860,10 @@ static awq_status awq__export_as(awq_ctx *ctx, awq__export *e, const awq_tensor 
         for (off = 0; !st && off < t->bytes; off += (uint64_t)step) {
             size_t m = (size_t)AWQ__MIN((uint64_t)step, t->bytes - off);
             st = awq_tensors_read(ctx, ts, t, off, buf, m);
+            if (!st && check) {
+                int64_t es = (int64_t)awq_dtype_size(t->dtype);
+                st = awq__check_raw(ctx, t, buf, (int64_t)off / es, (int64_t)m / es);
+            }
             if (!st) st = awq_writer_write(ctx, e->writer, i, off, buf, m);
         }
     } else {
@@ -23125,6 +24247,21 @@ static awq_status awq__convert_linear(awq_ctx *ctx, awq__export *e, int layer, a
     return st;
 }
 
+static awq_status awq__convert_head(awq_ctx *ctx, awq__export *e)
+{
+    const awq_config *c = awq_checkpoint_config(e->ck);
+    char name[256];
+    const char *table = c->tie_word_embeddings ? c->family->embed : c->family->head;
+    const awq_tensor *t = awq_tensors_find(e->ck->tensors, awq__ck_name(name, c, table, 0, 0, ""));
+    awq_qweight w;
+    awq_status st;
+    if (!t) return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor %s is missing", awq_checkpoint_folder(e->ck), name);
+    AWQ__TRY(awq__head_quantize(ctx, e->ck, t, NULL, e->d.head_bits, &w));
+    st = awq__export_linear(ctx, e, &e->head, &w);
+    awq_qweight_free(ctx, &w);
+    return st;
+}
+
 AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
 {
     awq_checkpoint *ck = NULL;
@@ -23136,6 +24273,9 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
     int l, k, x;
     if ((d->layout == AWQ_LAYOUT_NONE) == (d->dequantize == AWQ_DTYPE_NONE))
         return awq__fail(ctx, AWQ_E_ARG, "awq_convert: give either a layout or a type to dequantize to");
+    if (d->head_bits && (d->head_bits != 8 || d->layout != AWQ_LAYOUT_NATIVE))
+        return awq__fail(ctx, AWQ_E_ARG, "awq_convert: head_bits is %d, expected 8 with layout native, or 0",
+                         d->head_bits);
     AWQ__TRY(awq_checkpoint_open(ctx, d->source, &ck));
     awq__ck_believe(ctx, ck);
     c = awq_checkpoint_config(ck);
@@ -23148,8 +24288,10 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
     ed.layout = d->layout;
     ed.dense = d->dequantize;
     ed.shard_bytes = d->shard_bytes;
+    ed.head_bits = d->head_bits;
     st = awq__export_open(ctx, ck, &ed, &e);
     if (!st) {
+        if (d->head_bits) st = awq__convert_head(ctx, &e);
         for (l = 0; !st && l < c->num_hidden_layers; l++) {
             for (k = 0; !st && k < AWQ_N_LINEAR_IDS; k++)
                 for (x = 0; !st && x < awq_linear_count(c, l, (awq_linear_id)k); x++)

@@ -216,6 +216,36 @@ static void test_tools(void)
     }
 }
 
+/* quantized in layout gemm and converted, and quantized in layout native: the same file, the same words as gemm */
+static void test_native(void)
+{
+    static const char *const folders[] = {DIR "/gemm", DIR "/native", DIR "/straight"};
+    static const char *const quantize[] = {"quantize", DEMO, "-o", DIR "/gemm", "--method", "rtn", NULL},
+        *const convert[] = {"convert", DIR "/gemm", "-o", DIR "/native", "--layout", "native", "--head-bits", "8", NULL},
+        *const straight[] = {"quantize", DEMO, "-o", DIR "/straight", "--method", "rtn", "--layout", "native", NULL},
+        *const wrong[] = {"convert", DIR "/gemm", "-o", DIR "/wrong", "--layout", "gemv", "--head-bits", "8", NULL};
+    char said_first[2][4096];
+    int i, bits;
+    if (system("rm -rf " DIR "/gemm " DIR "/native " DIR "/straight")) return;
+    CHECK(run("", quantize) == 0 && run("", convert) == 0 && run("", straight) == 0);
+    CHECK(run("", wrong) == 2 && said(DIR "/err", "head_bits is 8, expected 8 with layout native"));
+    for (i = 0; i < 3; i++)
+        for (bits = 0; bits < 2; bits++) {
+            const char *args[] = {"run", NULL, "-p", "The", "-n", "24", "--deterministic", "--head-bits", NULL, NULL};
+            args[1] = folders[i];
+            args[8] = bits ? "8" : "0";
+            CHECK(run("", args) == 0 && strlen(out) > 20 && strlen(out) < sizeof said_first[0]);
+            if (i) CHECK_MSG(!strcmp(out, said_first[bits]), "%s, head_bits %s: [%s], [%s]", folders[i], args[8], out,
+                             said_first[bits]);
+            else memcpy(said_first[bits], out, strlen(out) + 1);
+        }
+    for (i = 1; i < 3; i++) {
+        const char *args[] = {"inspect", NULL, "--json", NULL};
+        args[1] = folders[i];
+        CHECK(run("", args) == 0 && said(DIR "/out", "\"layout\": \"native\""));
+    }
+}
+
 int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
@@ -225,5 +255,6 @@ int main(int argc, char **argv)
     RUN(test_history);
     RUN(test_no_template);
     RUN(test_tools);
+    RUN(test_native);
     return TEST_END();
 }

@@ -162,6 +162,11 @@ static void test_all_pairs(void)
                 for (b = AWQ_LAYOUT_GEMM; b < AWQ_LAYOUT_COUNT && !st; b++) {
                     if (convert(first, there = fresh("there"), (awq_layout)b)) continue; /* refused above too */
                     CHECK_MSG(!convert(there, again = fresh("again"), (awq_layout)a), "%s", ctx.err.text);
+                    /* native keeps that exact mode has to round zero terms as gemv_fast has them rounded */
+                    if (a == AWQ_LAYOUT_NATIVE && b == AWQ_LAYOUT_GEMV_FAST) {
+                        CHECK(!same(first, again, "model.safetensors") && same(first, again, "config.json"));
+                        continue;
+                    }
                     CHECK_MSG(same(first, again, "model.safetensors") && same(first, again, "config.json"),
                               "%d bits, group %d, symmetric %d: %s to %s and back", bits, group, sym,
                               awq_layout_name((awq_layout)a), awq_layout_name((awq_layout)b));

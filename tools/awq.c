@@ -144,12 +144,13 @@ static const struct {
     const char *name, *usage, *example;
 } commands[] = {
     {"quantize", "SRC -o DST [--calib FILE ...] [--samples 128] [--seq-len 512] [--bits 4] [--group-size N] [--symmetric]\n"
-     "       [--layout gemm|gemv|gemv_fast|marlin|gptq|compressed-tensors|scaled-fp16] [--method best|awq|rtn]\n"
-     "       [--no-clip] [--keep NAME ...] [--mask-answers] [--memory-limit BYTES] [--resume]\n"
+     "       [--layout gemm|gemv|gemv_fast|marlin|gptq|compressed-tensors|native|scaled-fp16]\n"
+     "       [--method best|awq|rtn] [--no-clip] [--keep NAME ...] [--mask-answers] [--memory-limit BYTES] [--resume]\n"
      "       scaled-fp16: FP16 weights with scales (and clips of awq) folded in, for another quantizer to round",
      "awq quantize SmolLM2-135M -o SmolLM2-135M-awq --calib wiki.txt"},
-    {"convert", "SRC -o DST --layout L | --dequantize fp16|bf16|fp32", "awq convert SmolLM2-awq -o SmolLM2-ct --layout "
-     "compressed-tensors"},
+    {"convert", "SRC -o DST --layout L [--head-bits 8] | --dequantize fp16|bf16|fp32\n"
+     "       native: as the kernels here read it; loads at once, processes share its memory. --head-bits 8 adds the\n"
+     "       head that run --head-bits 8 wants", "awq convert SmolLM2-awq -o SmolLM2-native --layout native"},
     {"run", "MODEL [-p TEXT] [--chat [--system TEXT] [--think show|hide|off] [--template FILE]] [-n N] [--sessions N]\n"
      "       [--ctx N] [--stop TEXT ...] [--ignore-eos]\n"
      "       [--temp T --top-k K --top-p P --min-p P --repeat-penalty R --seed S]\n"
@@ -351,8 +352,8 @@ static int cmd_quantize(app *a)
     else return refuse(a, "--method %s: expected best, awq or rtn", o->method);
     d.scaled = o->layout && !strcmp(o->layout, "scaled-fp16");
     if (o->layout && !d.scaled && (d.layout = awq_layout_from_name(o->layout)) == AWQ_LAYOUT_NONE)
-        return refuse(a, "--layout %s: expected gemm, gemv, gemv_fast, marlin, gptq, gptq_v2, compressed-tensors or "
-                      "scaled-fp16", o->layout);
+        return refuse(a, "--layout %s: expected gemm, gemv, gemv_fast, marlin, gptq, gptq_v2, compressed-tensors, "
+                      "native or scaled-fp16", o->layout);
     if (d.layout == AWQ_LAYOUT_MARLIN) d.symmetric = 1;
     if (d.method != AWQ_METHOD_RTN) {
         char *path;
@@ -419,8 +420,9 @@ static int cmd_convert(app *a)
     d.source = o->positional[0];
     d.target = o->output;
     if (o->layout && (d.layout = awq_layout_from_name(o->layout)) == AWQ_LAYOUT_NONE)
-        return refuse(a, "--layout %s: expected gemm, gemv, gemv_fast, marlin, gptq, gptq_v2, compressed-tensors or "
-                      "int-quantized", o->layout);
+        return refuse(a, "--layout %s: expected gemm, gemv, gemv_fast, marlin, gptq, gptq_v2, compressed-tensors, "
+                      "int-quantized or native", o->layout);
+    d.head_bits = (int)o->head_bits;
     if (o->dequantize) {
         if (!strcmp(o->dequantize, "fp16")) d.dequantize = AWQ_F16;
         else if (!strcmp(o->dequantize, "bf16")) d.dequantize = AWQ_BF16;
