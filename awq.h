@@ -43,6 +43,7 @@
        >>ops
        >>tiles
        >>panels
+       >>attention
        >>matmul
        >>search
        >>tensors
@@ -332,7 +333,7 @@ AWQ_API awq_status awq_unpack(awq_ctx *ctx, const awq_packed *p, awq_qweight *w)
 
 /* How products are computed.
    fast           the quickest way for the shape: integer products of x rounded to 12 bits, with one step for
-                  every 128 columns or fewer; many rows of x at once on AMX: bf16
+                  every 128 columns or fewer; many rows of x at once on AMX: bf16, in attention too
    deterministic  integer products always: the same bits whatever the batch, on every processor
    exact          fp32 activations times dequantized weights, summed in a fixed order: the specification of what
                   a model says; also the same bits everywhere, and slower
@@ -795,6 +796,8 @@ typedef struct awq_model_desc {
     int rtn_symmetric;
     int no_tokenizer; /* do not look for tokenizer.json */
     int believe_tensors; /* load too where the quantization config and the tensors disagree, by the tensors */
+    int kv_bits;         /* of keys and values in caches: 16 fp16, 8 int8 with a step for each head and token,
+                            32 fp32, attended to as in exact mode; 0: 32 in exact mode, otherwise 16 */
 } awq_model_desc;
 
 /* folder: a Hugging Face checkpoint, dense (F32, F16, BF16) or quantized in any layout of awq_layout, or both
@@ -4501,8 +4504,8 @@ AWQ__INLINE void awq__cap_body(float *x, float scale, float cap, int64_t n)
 
 /* How the keys and values of a head lie in a page, and what is done with its scores. */
 typedef struct awq__head {
-    size_t k_at, v_at;          /* of the page's first key and value, in floats */
-    int64_t k_stride, v_stride; /* from one to the next */
+    size_t k_at, v_at;          /* of the page's first key and value, in bytes */
+    int64_t k_stride, v_stride; /* from one to the next, in floats */
     int64_t k_dim, v_dim;       /* <= AWQ__MAX_HEAD */
     float scale, cap;           /* score = scale q.k, then cap tanh(score / cap) unless cap is 0 */
     const float *sink;          /* one more score, of no value; or NULL */
@@ -4510,7 +4513,7 @@ typedef struct awq__head {
 
 /* One query of one head against keys [first, last]: online softmax, a page at a time, so that chunking cannot
    change a bit. out [v_dim]. dim, vdim, cap and sink are h's, constants where that is faster. */
-AWQ__INLINE void awq__attend_body(const float *q, float *const *page, const awq__head *h, int64_t first,
+AWQ__INLINE void awq__attend_body(const float *q, uint8_t *const *page, const awq__head *h, int64_t first,
                                   int64_t last, int64_t kdim, int64_t dim, float cap, const float *sink,
                                   float *out)
 {
@@ -4520,7 +4523,8 @@ AWQ__INLINE void awq__attend_body(const float *q, float *const *page, const awq_
     for (b = first / AWQ__PAGE; b <= last / AWQ__PAGE; b++) {
         int64_t from = AWQ__MAX(first - b * AWQ__PAGE, (int64_t)0);
         int64_t n = AWQ__MIN(last - b * AWQ__PAGE, (int64_t)AWQ__PAGE - 1) - from + 1;
-        const float *k = page[b] + h->k_at + from * k_stride, *v = page[b] + h->v_at + from * stride;
+        const float *k = (const float *)(const void *)(page[b] + h->k_at) + from * k_stride;
+        const float *v = (const float *)(const void *)(page[b] + h->v_at) + from * stride;
         float top = best, keep;
         for (j = 0; j < n; j++) {
             p[j] = awq__dot_body(q, k + j * k_stride, kdim) * scale;
@@ -4643,7 +4647,7 @@ typedef struct awq__ops {
     void (*swiglu)(float *gate, const float *up, int64_t n, float alpha, float limit);
     void (*add)(float *x, const float *y, float scale, int64_t n);
     void (*cap)(float *x, float scale, float cap, int64_t n);
-    void (*attend)(const float *q, float *const *page, const awq__head *h, int64_t first, int64_t last,
+    void (*attend)(const float *q, uint8_t *const *page, const awq__head *h, int64_t first, int64_t last,
                    float *out);
     void (*rope)(float *x, const float *cos_, const float *sin_, int64_t dim);
     void (*rope_pairs)(float *x, const float *cos_, const float *sin_, int64_t dim);
@@ -4679,7 +4683,7 @@ typedef struct awq__ops {
     {                                                                                                        \
         awq__cap_body(x, scale, cap, n);                                                                     \
     }                                                                                                        \
-    target static void awq__attend_##isa(const float *q, float *const *page, const awq__head *h,             \
+    target static void awq__attend_##isa(const float *q, uint8_t *const *page, const awq__head *h,           \
                                          int64_t first, int64_t last, float *out)                            \
     {                                                                                                        \
         int plain = h->k_dim == h->v_dim && !h->sink && !(h->cap > 0);                                       \
@@ -6061,6 +6065,932 @@ static size_t awq__tiled_x_place(int64_t rows, int64_t columns, float *memory, a
         x->sum = (int32_t *)(void *)(memory + codes + n);
     }
     return codes + 2 * n;
+}
+
+/* -------------------------------------------------------------------------------------------------------------
+   MARK: >>attention
+   The cache of keys and values, and attention over it. A page holds AWQ__PAGE tokens of all layers,
+   [layers][kv heads][keys, values], so that what one kv head's queries read lies together:
+       32 bits   keys [AWQ__PAGE][k_dim] fp32, values [AWQ__PAGE][v_dim] fp32
+       16 bits   keys [k_dim][AWQ__PAGE] fp16, values [AWQ__PAGE][v_row] fp16
+        8 bits   keys [k_dim][AWQ__PAGE] int8, values [AWQ__PAGE][v_row] int8, steps fp32 of keys, of values
+                 [2][AWQ__PAGE]: a token's key in a head is codes times its step
+   v_row is v_dim rounded up to 32, the rest zero. fp16 rounds to nearest even; what is beyond 65504 becomes
+   65504. A step is NaN for a key with NaN or Inf.
+
+   32 bits: awq__attend_* of >>ops, a query at a time. 16 and 8 bits: the queries of one kv head, those of
+   several rows too, 16 at a time, so that keys and values are read once for them. Both products are sums
+       out[query][lane] = fma(a[query][k], m[k][lane], out[query][lane]), k ascending
+   (lanes are keys, then dimensions), the softmax is online, a page at a time: the same bits for every
+   instruction set and whatever queries come together.
+
+   In fast mode many rows go through AMX in bf16, 16 queries at a time (U and V as in >>panels):
+       scores [queries][keys] = U V    two parts of each, lo lo left out; 8-bit codes fit in one
+       out [queries][dims] += U V      weights and values, one part of each
+   with the softmax, fp32 in base 2, of up to 128 keys between them.
+   Tests: tests/test_attention.c; speed: tests/bench/bench_attention.c */
+
+typedef struct awq__cache {
+    int bits;                    /* 32, 16, 8 */
+    int64_t heads, k_dim, v_dim; /* of keys and values */
+    int64_t v_row;
+    size_t v_at, step_at, head; /* bytes: where values and steps are; of a head in a page */
+} awq__cache;
+
+static awq__cache awq__cache_of(int64_t heads, int64_t k_dim, int64_t v_dim, int bits)
+{
+    awq__cache c;
+    c.bits = bits;
+    c.heads = heads;
+    c.k_dim = k_dim;
+    c.v_dim = v_dim;
+    c.v_row = bits == 32 ? v_dim : (v_dim + 31) / 32 * 32;
+    c.v_at = (size_t)k_dim * AWQ__PAGE * (size_t)(bits / 8);
+    c.step_at = c.v_at + (size_t)c.v_row * AWQ__PAGE * (size_t)(bits / 8);
+    c.head = c.step_at + (bits == 8 ? 2 * AWQ__PAGE * sizeof(float) : 0);
+    return c;
+}
+
+static size_t awq__cache_bytes(const awq__cache *c, int layers) /* of a page; SIZE_MAX: too many */
+{
+    size_t n = (size_t)c->heads;
+    return awq__mul(n, c->head, &n) && awq__mul(n, (size_t)layers, &n) ? n : SIZE_MAX;
+}
+
+#define AWQ__QUERIES 16 /* of a kv head that are attended together */
+
+/* The queries of some rows of one sequence, of the heads that share a kv head. */
+typedef struct awq__attend {
+    const awq__cache *cache;
+    uint8_t *const *page;
+    size_t at;                /* of the kv head in a page, bytes */
+    int64_t rows, group, pos; /* heads; position of the first row */
+    int64_t window;           /* a key is seen by so many positions */
+    const float *q;           /* [rows] q_stride apart [group][k_dim] */
+    float *out;               /* likewise [group][v_dim] */
+    int64_t q_stride, out_stride;
+    float scale, cap;  /* as in awq__head */
+    const float *sink; /* [group] or NULL */
+} awq__attend;
+
+static int64_t awq__attend_first(const awq__attend *a, int64_t row) /* key that it sees */
+{
+    return a->pos + row >= a->window ? a->pos + row - a->window + 1 : 0;
+}
+
+typedef struct awq__mix {
+    /* p [n][AWQ__PAGE] = q [n][AWQ__MAX_HEAD] keys [dim][AWQ__PAGE] */
+    void (*scores)(const float *q, int n, const uint8_t *keys, int64_t dim, int bits, float *p);
+    /* o [n][AWQ__MAX_HEAD] = o keep + p [n][AWQ__PAGE] values [keys][v_row] */
+    void (*values)(const float *p, int n, const uint8_t *values, int64_t keys, int64_t v_row, int bits,
+                   const float *keep, float *o);
+    /* Scores p [n][AWQ__PAGE] -> weights of keys [from, to) of each query, 0 of others; best and sum [n][16]
+       go on, keep is what earlier values now weigh. steps: of keys and values, or NULL. */
+    void (*soften)(float *p, int n, const float *steps, const int64_t *from, const int64_t *to, float cap,
+                   float *best, float *sum, float *keep);
+    void (*halves)(const float *x, int64_t n, uint16_t *out);
+    float (*codes)(const float *x, int64_t n, int8_t *out); /* returns the step */
+} awq__mix;
+
+/* awq__exp_body of x <= 0 */
+AWQ__INLINE float awq__soften_exp(float x)
+{
+    float inside = (float)(x >= -87.0f), k, r, p, y = x * inside;
+    int32_t e = (int32_t)(y * 1.44269504f - 0.5f);
+    uint32_t u = (uint32_t)(e + 127) << 23;
+    k = (float)e;
+    r = y - k * 0.693359375f;
+    r = r - k * -2.12194440e-4f;
+    p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    memcpy(&k, &u, 4);
+    return p * k * inside;
+}
+
+/* A query's scores as they are meant, its best one, and what earlier values now weigh */
+AWQ__INLINE void awq__soften_best(float *p, const float *steps, int64_t from, int64_t to, float cap,
+                                  float *best, float *keep)
+{
+    float m[16], top = *best;
+    int64_t i;
+    for (i = 0; steps && i < AWQ__PAGE; i++) p[i] = p[i] * steps[i];
+    for (i = 0; cap > 0 && i < AWQ__PAGE; i++) p[i] = cap * awq__tanh_body(p[i] / cap);
+    for (i = 0; i < from; i++) p[i] = -3.0e38f;
+    for (i = to; i < AWQ__PAGE; i++) p[i] = -3.0e38f;
+    for (i = 0; i < 16; i++) m[i] = p[i] > p[i + 16] ? p[i] : p[i + 16];
+    for (i = 0; i < 8; i++) m[i] = m[i] > m[i + 8] ? m[i] : m[i + 8];
+    for (i = 0; i < 4; i++) m[i] = m[i] > m[i + 4] ? m[i] : m[i + 4];
+    for (i = 0; i < 4; i++) top = m[i] > top ? m[i] : top;
+    *keep = top > *best ? awq__soften_exp(*best - top) : 1.0f;
+    *best = top;
+}
+
+/* ... and its weights and the lanes of their sum */
+AWQ__INLINE void awq__soften_sum(float *p, const float *steps, int64_t from, int64_t to, float best, float keep,
+                                 float *sum)
+{
+    int64_t i;
+    for (i = 0; i < AWQ__PAGE; i++) p[i] = awq__soften_exp(p[i] - best);
+    for (i = 0; i < 16; i++) sum[i] = sum[i] * keep + (p[i] + p[i + 16]);
+    for (i = from; steps && i < to; i++) p[i] = p[i] * steps[AWQ__PAGE + i];
+}
+
+AWQ__INLINE float awq__codes_body(const float *x, int64_t n, int8_t *out)
+{
+    uint32_t top = 0, u;
+    float most, inverse;
+    int64_t i;
+    for (i = 0; i < n; i++) {
+        memcpy(&u, x + i, 4);
+        u &= 0x7fffffff;
+        top = u > top ? u : top;
+    }
+    memcpy(&most, &top, 4);
+    if (top >= 0x7f800000 || most < 1e-35f) {
+        memset(out, 0, (size_t)n);
+        return top >= 0x7f800000 ? NAN : 0;
+    }
+    inverse = 127.0f / most;
+    for (i = 0; i < n; i++) out[i] = (int8_t)(int32_t)(x[i] * inverse + 12582912.0f - 12582912.0f);
+    return most / 127.0f;
+}
+
+static void awq__halves_scalar(const float *x, int64_t n, uint16_t *out)
+{
+    int64_t i;
+    for (i = 0; i < n; i++)
+        out[i] = awq__float_f16(x[i] > 65504.0f ? 65504.0f : x[i] < -65504.0f ? -65504.0f : x[i]);
+}
+
+/* element i of keys or values */
+static float awq__cache_value(const uint8_t *m, int64_t i, int bits)
+{
+    uint16_t h;
+    if (bits == 8) return (float)(int8_t)m[i];
+    memcpy(&h, m + 2 * i, 2);
+    return awq__f16_float(h);
+}
+
+static void awq__scores_scalar(const float *q, int n, const uint8_t *keys, int64_t dim, int bits, float *p)
+{
+    float m[AWQ__PAGE];
+    int64_t k, j;
+    int g;
+    memset(p, 0, (size_t)n * AWQ__PAGE * sizeof *p);
+    for (k = 0; k < dim; k++) {
+        for (j = 0; j < AWQ__PAGE; j++) m[j] = awq__cache_value(keys, k * AWQ__PAGE + j, bits);
+        for (g = 0; g < n; g++)
+            for (j = 0; j < AWQ__PAGE; j++)
+                p[g * AWQ__PAGE + j] = awq__fma(q[g * AWQ__MAX_HEAD + k], m[j], p[g * AWQ__PAGE + j]);
+    }
+}
+
+static void awq__values_scalar(const float *p, int n, const uint8_t *values, int64_t keys, int64_t v_row,
+                               int bits, const float *keep, float *o)
+{
+    float m[AWQ__MAX_HEAD];
+    int64_t k, j;
+    int g;
+    for (g = 0; g < n; g++)
+        for (j = 0; j < v_row; j++) o[g * AWQ__MAX_HEAD + j] = o[g * AWQ__MAX_HEAD + j] * keep[g];
+    for (k = 0; k < keys; k++) {
+        for (j = 0; j < v_row; j++) m[j] = awq__cache_value(values, k * v_row + j, bits);
+        for (g = 0; g < n; g++)
+            for (j = 0; j < v_row; j++)
+                o[g * AWQ__MAX_HEAD + j] = awq__fma(p[g * AWQ__PAGE + k], m[j], o[g * AWQ__MAX_HEAD + j]);
+    }
+}
+
+#define AWQ__MIX(isa, target)                                                                               \
+    target static void awq__soften_##isa(float *p, int n, const float *steps, const int64_t *from,          \
+                                         const int64_t *to, float cap, float *best, float *sum, float *keep) \
+    {                                                                                                       \
+        int g;                                                                                              \
+        for (g = 0; g < n; g++)                                                                             \
+            if (!steps && !(cap > 0) && !from[g] && to[g] == AWQ__PAGE)                                     \
+                awq__soften_best(p + g * AWQ__PAGE, NULL, 0, AWQ__PAGE, 0, &best[g], &keep[g]);             \
+            else awq__soften_best(p + g * AWQ__PAGE, steps, from[g], to[g], cap, &best[g], &keep[g]);       \
+        for (g = 0; g < n; g++, p += AWQ__PAGE, sum += 16)                                                  \
+            awq__soften_sum(p, steps, from[g], to[g], best[g], keep[g], sum);                               \
+    }                                                                                                       \
+    target static float awq__codes_##isa(const float *x, int64_t n, int8_t *out)                            \
+    {                                                                                                       \
+        return awq__codes_body(x, n, out);                                                                  \
+    }                                                                                                       \
+    static const awq__mix awq__mix_##isa = {awq__scores_##isa, awq__values_##isa, awq__soften_##isa,        \
+                                            awq__halves_##isa, awq__codes_##isa};
+
+AWQ__MIX(scalar, AWQ__VECTORIZE)
+
+#if AWQ__X86
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* false alarms inside gcc 12's own AVX-512 headers */
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
+#define AWQ__QUERIES1(m) m(0)
+#define AWQ__QUERIES2(m) m(0) m(1)
+#define AWQ__QUERIES4(m) m(0) m(1) m(2) m(3)
+#define AWQ__QUERIES8(m) m(0) m(1) m(2) m(3) m(4) m(5) m(6) m(7)
+
+/* --- AVX2: 16 lanes of up to 4 queries */
+AWQ__AVX2 static void awq__halves_avx2(const float *x, int64_t n, uint16_t *out)
+{
+    const __m256 most = _mm256_set1_ps(65504.0f), least = _mm256_set1_ps(-65504.0f);
+    int64_t i;
+    for (i = 0; i + 8 <= n; i += 8) { /* NaN is the second operand, which is what remains */
+        __m256 v = _mm256_max_ps(least, _mm256_min_ps(most, _mm256_loadu_ps(x + i)));
+        _mm_storeu_si128((__m128i *)(void *)(out + i), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+    }
+    awq__halves_scalar(x + i, n - i, out + i);
+}
+
+AWQ__AVX2 AWQ__INLINE __m256 awq__cache_load256(const uint8_t *m, int bits) /* 8 elements */
+{
+    if (bits == 16) return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)m));
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)m)));
+}
+
+#define AWQ__MIX256_BEGIN(g)                                                                               \
+    __m256 x##g = keep ? _mm256_mul_ps(_mm256_loadu_ps(out + g * out_stride), _mm256_set1_ps(keep[g]))     \
+                       : _mm256_setzero_ps();                                                              \
+    __m256 y##g = keep ? _mm256_mul_ps(_mm256_loadu_ps(out + g * out_stride + 8), _mm256_set1_ps(keep[g])) \
+                       : _mm256_setzero_ps();
+#define AWQ__MIX256_STEP(g)                        \
+    t = _mm256_broadcast_ss(a + g * a_stride + i); \
+    x##g = _mm256_fmadd_ps(t, v, x##g);            \
+    y##g = _mm256_fmadd_ps(t, w, y##g);
+#define AWQ__MIX256_END(g)                        \
+    _mm256_storeu_ps(out + g * out_stride, x##g); \
+    _mm256_storeu_ps(out + g * out_stride + 8, y##g);
+/* rows of m are `row` bytes apart */
+#define AWQ__MIX256(name, queries)                                                                          \
+    AWQ__AVX2 AWQ__INLINE void name(const float *a, int64_t a_stride, const uint8_t *m, int64_t row,        \
+                                    int64_t k, int bits, const float *keep, float *out, int64_t out_stride) \
+    {                                                                                                       \
+        int64_t i;                                                                                          \
+        queries(AWQ__MIX256_BEGIN) for (i = 0; i < k; i++, m += row)                                        \
+        {                                                                                                   \
+            __m256 t, v = awq__cache_load256(m, bits), w = awq__cache_load256(m + bits, bits);              \
+            queries(AWQ__MIX256_STEP)                                                                       \
+        }                                                                                                   \
+        queries(AWQ__MIX256_END)                                                                            \
+    }
+AWQ__MIX256(awq__mix1_avx2, AWQ__QUERIES1)
+AWQ__MIX256(awq__mix2_avx2, AWQ__QUERIES2)
+AWQ__MIX256(awq__mix4_avx2, AWQ__QUERIES4)
+
+AWQ__AVX2 AWQ__INLINE void awq__mix_avx2_body(const float *a, int64_t a_stride, int n, const uint8_t *m,
+                                              int64_t lanes, int64_t k, int bits, const float *keep, float *out,
+                                              int64_t out_stride)
+{
+    int64_t j, row = lanes * bits / 8;
+    for (; n > 0; n -= 4, a += 4 * a_stride, out += 4 * out_stride, keep = keep ? keep + 4 : NULL)
+        for (j = 0; j < lanes; j += 16) {
+            const uint8_t *at = m + j * bits / 8;
+            if (n >= 4) awq__mix4_avx2(a, a_stride, at, row, k, bits, keep, out + j, out_stride);
+            else {
+                if (n & 2) awq__mix2_avx2(a, a_stride, at, row, k, bits, keep, out + j, out_stride);
+                if (n & 1)
+                    awq__mix1_avx2(a + (n & 2) * a_stride, a_stride, at, row, k, bits,
+                                   keep ? keep + (n & 2) : NULL, out + (n & 2) * out_stride + j, out_stride);
+            }
+        }
+}
+
+AWQ__AVX2 static void awq__scores_avx2(const float *q, int n, const uint8_t *keys, int64_t dim, int bits,
+                                       float *p)
+{
+    if (bits == 16) awq__mix_avx2_body(q, AWQ__MAX_HEAD, n, keys, AWQ__PAGE, dim, 16, NULL, p, AWQ__PAGE);
+    else awq__mix_avx2_body(q, AWQ__MAX_HEAD, n, keys, AWQ__PAGE, dim, 8, NULL, p, AWQ__PAGE);
+}
+
+AWQ__AVX2 static void awq__values_avx2(const float *p, int n, const uint8_t *values, int64_t keys,
+                                       int64_t v_row, int bits, const float *keep, float *o)
+{
+    if (bits == 16) awq__mix_avx2_body(p, AWQ__PAGE, n, values, v_row, keys, 16, keep, o, AWQ__MAX_HEAD);
+    else awq__mix_avx2_body(p, AWQ__PAGE, n, values, v_row, keys, 8, keep, o, AWQ__MAX_HEAD);
+}
+
+AWQ__MIX(avx2, AWQ__VECTORIZE AWQ__AVX2)
+
+/* --- AVX-512: 32 lanes of up to 8 queries */
+#define AWQ__TARGET_MIX AWQ__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
+
+AWQ__TARGET_MIX AWQ__INLINE __m512 awq__cache_load512(const uint8_t *m, int bits) /* 16 elements */
+{
+    if (bits == 16) return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)m));
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)m)));
+}
+
+#define AWQ__MIX512_BEGIN(g)                                                                                \
+    __m512 x##g = keep ? _mm512_mul_ps(_mm512_loadu_ps(out + g * out_stride), _mm512_set1_ps(keep[g]))      \
+                       : _mm512_setzero_ps();                                                               \
+    __m512 y##g = keep ? _mm512_mul_ps(_mm512_loadu_ps(out + g * out_stride + 16), _mm512_set1_ps(keep[g])) \
+                       : _mm512_setzero_ps();
+#define AWQ__MIX512_STEP(g)                  \
+    t = _mm512_set1_ps(a[g * a_stride + i]); \
+    x##g = _mm512_fmadd_ps(t, v, x##g);      \
+    y##g = _mm512_fmadd_ps(t, w, y##g);
+#define AWQ__MIX512_END(g)                        \
+    _mm512_storeu_ps(out + g * out_stride, x##g); \
+    _mm512_storeu_ps(out + g * out_stride + 16, y##g);
+#define AWQ__MIX512(name, queries)                                                                         \
+    AWQ__TARGET_MIX AWQ__INLINE void name(const float *a, int64_t a_stride, const uint8_t *m, int64_t row, \
+                                          int64_t k, int bits, const float *keep, float *out,              \
+                                          int64_t out_stride)                                              \
+    {                                                                                                      \
+        int64_t i;                                                                                         \
+        queries(AWQ__MIX512_BEGIN) for (i = 0; i < k; i++, m += row)                                       \
+        {                                                                                                  \
+            __m512 t, v = awq__cache_load512(m, bits), w = awq__cache_load512(m + 2 * bits, bits);         \
+            queries(AWQ__MIX512_STEP)                                                                      \
+        }                                                                                                  \
+        queries(AWQ__MIX512_END)                                                                           \
+    }
+AWQ__MIX512(awq__mix1_avx512, AWQ__QUERIES1)
+AWQ__MIX512(awq__mix2_avx512, AWQ__QUERIES2)
+AWQ__MIX512(awq__mix4_avx512, AWQ__QUERIES4)
+AWQ__MIX512(awq__mix8_avx512, AWQ__QUERIES8)
+
+AWQ__TARGET_MIX AWQ__INLINE void awq__mix_avx512_body(const float *a, int64_t a_stride, int n, const uint8_t *m,
+                                                      int64_t lanes, int64_t k, int bits, const float *keep,
+                                                      float *out, int64_t out_stride)
+{
+    int64_t j, row = lanes * bits / 8;
+    int some;
+    for (; n > 0; n -= some, a += some * a_stride, out += some * out_stride, keep = keep ? keep + some : NULL) {
+        some = n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
+        for (j = 0; j < lanes; j += 32) {
+            const uint8_t *at = m + j * bits / 8;
+            if (some == 8) awq__mix8_avx512(a, a_stride, at, row, k, bits, keep, out + j, out_stride);
+            else if (some == 4) awq__mix4_avx512(a, a_stride, at, row, k, bits, keep, out + j, out_stride);
+            else if (some == 2) awq__mix2_avx512(a, a_stride, at, row, k, bits, keep, out + j, out_stride);
+            else awq__mix1_avx512(a, a_stride, at, row, k, bits, keep, out + j, out_stride);
+        }
+    }
+}
+
+AWQ__TARGET_MIX static void awq__scores_avx512(const float *q, int n, const uint8_t *keys, int64_t dim,
+                                               int bits, float *p)
+{
+    if (bits == 16) awq__mix_avx512_body(q, AWQ__MAX_HEAD, n, keys, AWQ__PAGE, dim, 16, NULL, p, AWQ__PAGE);
+    else awq__mix_avx512_body(q, AWQ__MAX_HEAD, n, keys, AWQ__PAGE, dim, 8, NULL, p, AWQ__PAGE);
+}
+
+AWQ__TARGET_MIX static void awq__values_avx512(const float *p, int n, const uint8_t *values, int64_t keys,
+                                               int64_t v_row, int bits, const float *keep, float *o)
+{
+    if (bits == 16) awq__mix_avx512_body(p, AWQ__PAGE, n, values, v_row, keys, 16, keep, o, AWQ__MAX_HEAD);
+    else awq__mix_avx512_body(p, AWQ__PAGE, n, values, v_row, keys, 8, keep, o, AWQ__MAX_HEAD);
+}
+
+#define awq__halves_avx512 awq__halves_avx2
+AWQ__MIX(avx512, AWQ__VECTORIZE AWQ__TARGET_MIX)
+#undef awq__halves_avx512
+
+/* --- AMX */
+#if AWQ__AMX
+/* 16 queries: Q in two parts, out, and of their softmax the best score and the lanes of the sum */
+typedef struct awq__amx_tile {
+    uint8_t *q;
+    float *out, *best, *sum; /* [16][v_dim rounded up to 16], [16], [16][16] */
+} awq__amx_tile;
+
+enum {
+    AWQ__AMX_PAGES = 4,    /* at most at a time, fewer of long heads: */
+    AWQ__AMX_PART = 16384, /* bytes of keys in one part, and of values */
+    AWQ__AMX_KEYS = AWQ__AMX_PAGES * AWQ__PAGE
+};
+
+/* as pairs of bf16, a in the low halves; what rounding took stays in a and b */
+AWQ__TARGET_PANEL AWQ__INLINE __m512i awq__attend_pairs(__m512 *a, __m512 *b)
+{
+    static const uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                       8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    return _mm512_permutexvar_epi16(_mm512_loadu_si512((const void *)order), awq__panel_split(a, b));
+}
+
+/* 16 lanes of rows [0, rows) of keys or values, `row` bytes apart, the others of 32 being 0, as a tile of V */
+AWQ__TARGET_PANEL static void awq__attend_unpack(const uint8_t *m, int64_t row, int64_t rows, int bits,
+                                                 int parts, uint8_t *out)
+{
+    int64_t i;
+    for (i = 0; i < 32; i += 2, m += 2 * row, out += 64) {
+        __m512 a = _mm512_setzero_ps(), b = a;
+        if (i < rows) a = awq__cache_load512(m, bits);
+        if (i + 1 < rows) b = awq__cache_load512(m + row, bits);
+        _mm512_storeu_si512((void *)out, awq__attend_pairs(&a, &b));
+        if (parts == 2) _mm512_storeu_si512((void *)(out + AWQ__AMX_PART), awq__attend_pairs(&a, &b));
+    }
+}
+
+/* keys of a page -> [2 halves][steps] tiles; values -> [v_dim / 16] tiles, zero behind token `to` */
+AWQ__TARGET_PANEL static void awq__attend_page(const awq__cache *c, const uint8_t *head, int64_t to, uint8_t *k,
+                                               uint8_t *v)
+{
+    int64_t i, h, steps = (c->k_dim + 31) / 32;
+    if (c->bits == 16) {
+        for (h = 0; h < 2; h++)
+            for (i = 0; i < steps; i++, k += 1024)
+                awq__attend_unpack(head + 64 * AWQ__PAGE * i + 32 * h, 2 * AWQ__PAGE, c->k_dim - 32 * i, 16, 2,
+                                   k);
+        for (i = 0; i < c->v_dim; i += 16, v += 1024)
+            awq__attend_unpack(head + c->v_at + 2 * i, 2 * c->v_row, to, 16, 1, v);
+    } else {
+        for (h = 0; h < 2; h++)
+            for (i = 0; i < steps; i++, k += 1024)
+                awq__attend_unpack(head + 32 * AWQ__PAGE * i + 16 * h, AWQ__PAGE, c->k_dim - 32 * i, 8, 1, k);
+        for (i = 0; i < c->v_dim; i += 16, v += 1024)
+            awq__attend_unpack(head + c->v_at + i, c->v_row, to, 8, 1, v);
+    }
+}
+
+/* scores [16][AWQ__AMX_KEYS] of a page's keys for a tile of queries, and for a second one unless s2 is NULL */
+AWQ__TARGET_PANEL AWQ__INLINE void awq__attend_scores(const uint8_t *k, int parts, int64_t steps,
+                                                      const uint8_t *q, float *s, const uint8_t *q2, float *s2)
+{
+    int64_t i, half = 1024 * steps;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+#define AWQ__ATTEND_SCORES(at)         \
+    _tile_loadd(6, q + (at), 64);      \
+    _tile_dpbf16ps(0, 6, 4);           \
+    _tile_dpbf16ps(1, 6, 5);           \
+    if (s2) {                          \
+        _tile_loadd(7, q2 + (at), 64); \
+        _tile_dpbf16ps(2, 7, 4);       \
+        _tile_dpbf16ps(3, 7, 5);       \
+    }
+    for (i = 0; i < half; i += 1024) {
+        _tile_loadd(4, k + i, 64);
+        _tile_loadd(5, k + half + i, 64);
+        AWQ__ATTEND_SCORES(i)
+        AWQ__ATTEND_SCORES(half + i)
+        if (parts == 1) continue;
+        _tile_loadd(4, k + AWQ__AMX_PART + i, 64);
+        _tile_loadd(5, k + AWQ__AMX_PART + half + i, 64);
+        AWQ__ATTEND_SCORES(i)
+    }
+#undef AWQ__ATTEND_SCORES
+    _tile_stored(0, s, 4 * AWQ__AMX_KEYS);
+    _tile_stored(1, s + 16, 4 * AWQ__AMX_KEYS);
+    if (!s2) return;
+    _tile_stored(2, s2, 4 * AWQ__AMX_KEYS);
+    _tile_stored(3, s2 + 16, 4 * AWQ__AMX_KEYS);
+}
+
+/* 2^x, relative error below 4e-6; at least 2^-126. NaN stays. */
+AWQ__TARGET_PANEL AWQ__INLINE __m512 awq__attend_exp2(__m512 x)
+{
+    __m512 n, p;
+    x = _mm512_max_ps(_mm512_set1_ps(-126.0f), x);
+    n = _mm512_roundscale_ps(x, 8);
+    x = _mm512_sub_ps(x, n);
+    p = _mm512_fmadd_ps(_mm512_set1_ps(9.666368515e-3f), x, _mm512_set1_ps(5.592197584e-2f));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(2.402234904e-1f));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(6.931210452e-1f));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
+#define AWQ__LOG2E 1.44269504f
+
+/* what a score is multiplied with to become a power of 2 */
+static float awq__attend_unit(const awq__attend *a) { return a->cap > 0 ? AWQ__LOG2E : a->scale * AWQ__LOG2E; }
+
+/* Scores s of a query and keys `at` to at + n - 1 as they are meant: steps of 8 bits or NULL, cap, -INFINITY
+   for keys that are not from first to last */
+AWQ__TARGET_PANEL static void awq__attend_adjust(const awq__attend *a, const float *steps, int64_t at,
+                                                 int64_t n, int64_t first, int64_t last, float *s)
+{
+    const __m512 one = _mm512_set1_ps(1.0f), none = _mm512_set1_ps(-INFINITY);
+    int64_t i;
+    for (i = 0; steps && i < n; i += 16)
+        _mm512_storeu_ps(s + i, _mm512_mul_ps(_mm512_loadu_ps(s + i), _mm512_loadu_ps(steps + i)));
+    for (i = 0; a->cap > 0 && i < n; i += 16) { /* cap tanh(scale v / cap) */
+        __m512 v = _mm512_mul_ps(_mm512_loadu_ps(s + i), _mm512_set1_ps(2 * AWQ__LOG2E * a->scale / a->cap));
+        v = awq__attend_exp2(_mm512_min_ps(_mm512_set1_ps(100.0f), v));
+        v = _mm512_div_ps(_mm512_sub_ps(v, one), _mm512_add_ps(v, one));
+        _mm512_storeu_ps(s + i, _mm512_mul_ps(_mm512_set1_ps(a->cap), v));
+    }
+    for (i = 0; at + i < first && i < n; i += 16)
+        _mm512_mask_storeu_ps(s + i, first - at - i >= 16 ? 0xffff : (__mmask16)((1 << (first - at - i)) - 1),
+                              none);
+    for (i = AWQ__MAX(last + 1 - at, (int64_t)0) / 16 * 16; i < n; i += 16)
+        _mm512_mask_storeu_ps(s + i, last < at + i ? 0xffff : (__mmask16)(0xfffeu << (last - at - i)), none);
+}
+
+/* best scores [16] of the lanes of 16 rows */
+AWQ__TARGET_PANEL AWQ__INLINE __m512 awq__attend_best(const float *rows)
+{
+    __m512i r[16];
+    __m512 m;
+    int i;
+    for (i = 0; i < 16; i++) r[i] = _mm512_loadu_si512((const void *)(rows + 16 * i));
+    awq__transpose16(r);
+    m = _mm512_castsi512_ps(r[0]);
+    for (i = 1; i < 16; i++) m = _mm512_max_ps(_mm512_castsi512_ps(r[i]), m);
+    return m;
+}
+
+/* Scores s of a query and n keys -> weights p, 1024 bytes from page to page; the lanes of the sum go on.
+   steps [n]: of values, or NULL. */
+AWQ__TARGET_PANEL AWQ__INLINE void awq__attend_weigh(const float *s, int64_t n, float scale, float best,
+                                                     float keep, const float *steps, float *sum, uint8_t *p)
+{
+    __m512 unit = _mm512_set1_ps(scale), offset = _mm512_set1_ps(best);
+    __m512 lanes = _mm512_mul_ps(_mm512_loadu_ps(sum), _mm512_set1_ps(keep)), lanes2 = _mm512_setzero_ps();
+    int64_t k;
+    for (k = 0; k < n; k += 32, p += 1024) {
+        __m512 a = awq__attend_exp2(_mm512_fmsub_ps(_mm512_loadu_ps(s + k), unit, offset));
+        __m512 b = awq__attend_exp2(_mm512_fmsub_ps(_mm512_loadu_ps(s + k + 16), unit, offset));
+        union {
+            __m512bh h;
+            __m512i i;
+        } u;
+        lanes = _mm512_add_ps(lanes, a);
+        lanes2 = _mm512_add_ps(lanes2, b);
+        if (steps) {
+            a = _mm512_mul_ps(a, _mm512_loadu_ps(steps + k));
+            b = _mm512_mul_ps(b, _mm512_loadu_ps(steps + k + 16));
+        }
+        u.h = _mm512_cvtne2ps_pbh(b, a);
+        _mm512_storeu_si512((void *)p, u.i);
+    }
+    _mm512_storeu_ps(sum, _mm512_add_ps(lanes, lanes2));
+}
+
+/* out [16][dims] += p [16] times values of n pages; v: the first page's, v_page bytes apart */
+AWQ__TARGET_PANEL AWQ__INLINE void awq__attend_values(const uint8_t *v, int64_t v_page, int64_t n,
+                                                      const uint8_t *p, int64_t dims, float *out)
+{
+    int64_t i, t, stride = 4 * dims;
+    for (t = 0; t < dims; t += 64, out += 64, v += 4096) {
+        int64_t tiles = (dims - t) / 16;
+        _tile_loadd(0, out, stride);
+        if (tiles > 1) _tile_loadd(1, out + 16, stride);
+        if (tiles > 2) _tile_loadd(2, out + 32, stride);
+        if (tiles > 3) _tile_loadd(3, out + 48, stride);
+        for (i = 0; i < n; i++) {
+            const uint8_t *at = v + i * v_page;
+            _tile_loadd(6, p + 1024 * i, 64);
+            _tile_loadd(4, at, 64);
+            _tile_dpbf16ps(0, 6, 4);
+            if (tiles > 1) {
+                _tile_loadd(5, at + 1024, 64);
+                _tile_dpbf16ps(1, 6, 5);
+            }
+            if (tiles > 2) {
+                _tile_loadd(4, at + 2048, 64);
+                _tile_dpbf16ps(2, 6, 4);
+            }
+            if (tiles > 3) {
+                _tile_loadd(5, at + 3072, 64);
+                _tile_dpbf16ps(3, 6, 5);
+            }
+        }
+        _tile_stored(0, out, stride);
+        if (tiles > 1) _tile_stored(1, out + 16, stride);
+        if (tiles > 2) _tile_stored(2, out + 32, stride);
+        if (tiles > 3) _tile_stored(3, out + 48, stride);
+    }
+}
+
+static size_t awq__amx_floats(const awq__cache *c) /* of a tile of queries */
+{
+    return (size_t)((c->k_dim + 31) / 32 * 512 + (c->v_dim + 15) / 16 * 256 + 16 + 256);
+}
+
+static awq__amx_tile awq__attend_place(const awq__cache *c, float *memory, int64_t tile)
+{
+    awq__amx_tile t;
+    memory += (size_t)tile * awq__amx_floats(c);
+    t.q = (uint8_t *)memory;
+    t.out = memory + (c->k_dim + 31) / 32 * 512;
+    t.best = t.out + (c->v_dim + 15) / 16 * 256;
+    t.sum = t.best + 16;
+    return t;
+}
+
+/* tile number `tile` before its first key; behind the last query comes zero */
+AWQ__TARGET_PANEL static void awq__attend_begin(const awq__attend *a, int64_t tile, const awq__amx_tile *t)
+{
+    int64_t n = a->cache->k_dim, steps = (n + 31) / 32, k, i;
+    for (i = 0; i < 16; i++) {
+        int64_t at = 16 * tile + i, row = at / a->group;
+        const float *q = a->q + row * a->q_stride + at % a->group * n;
+        for (k = 0; k < steps; k++) {
+            uint8_t *to = t->q + 1024 * k + 64 * i;
+            __m512 x = _mm512_setzero_ps(), y = x;
+            if (row < a->rows) {
+                x = awq__panel_load(AWQ_F32, q, 32 * k, n);
+                y = awq__panel_load(AWQ_F32, q, 32 * k + 16, n);
+            }
+            _mm512_storeu_si512((void *)to, awq__panel_split(&x, &y));
+            _mm512_storeu_si512((void *)(to + 1024 * steps), awq__panel_split(&x, &y));
+        }
+        t->best[i] = -1.0e30f;
+    }
+    memset(t->out, 0, (size_t)((a->cache->v_dim + 15) / 16 * 256) * sizeof(float));
+    memset(t->sum, 0, 256 * sizeof(float));
+}
+
+/* ... and after its last one: its rows of a->out */
+AWQ__TARGET_PANEL static void awq__attend_end(const awq__attend *a, int64_t tile, const awq__amx_tile *t)
+{
+    int64_t n = AWQ__MIN(a->rows * a->group - 16 * tile, (int64_t)16), dims = a->cache->v_dim, i, k;
+    for (i = 0; i < n; i++) {
+        int64_t at = 16 * tile + i, row = at / a->group, head = at % a->group;
+        const float *from = t->out + i * ((dims + 15) / 16 * 16);
+        float *out = a->out + row * a->out_stride + head * dims;
+        __m512 sum = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_loadu_ps(t->sum + 16 * i)));
+        if (a->sink) /* one more score, of no value */
+            sum = _mm512_add_ps(sum, awq__attend_exp2(_mm512_set1_ps(a->sink[head] * AWQ__LOG2E
+                                                                     - t->best[i] * awq__attend_unit(a))));
+        sum = _mm512_div_ps(_mm512_set1_ps(1.0f), sum);
+        for (k = 0; k < dims; k += 16) {
+            __mmask16 mask = dims - k >= 16 ? 0xffff : (__mmask16)((1 << (dims - k)) - 1);
+            _mm512_mask_storeu_ps(out + k, mask, _mm512_mul_ps(_mm512_loadu_ps(from + k), sum));
+        }
+    }
+}
+
+/* A tile's queries come: their rows are far apart and cold. */
+AWQ__TARGET_PANEL static void awq__attend_fetch(const awq__attend *a, int64_t tile)
+{
+    int64_t i, k;
+    for (i = 16 * tile; i < 16 * tile + 16 && i < a->rows * a->group; i++) {
+        const float *q = a->q + i / a->group * a->q_stride + i % a->group * a->cache->k_dim;
+        for (k = 0; k < a->cache->k_dim; k += 16) _mm_prefetch((const char *)(q + k), _MM_HINT_T0);
+    }
+}
+
+/* A tile of queries and pages [from, to], unpacked from `from` on; steps of 8 bits, or NULL; room for scores */
+typedef struct awq__amx_turn {
+    awq__amx_tile tile;
+    int64_t number, from, to;
+    const uint8_t *k, *v;
+    const float *k_steps, *v_steps;
+    float *s;
+} awq__amx_turn;
+
+/* scores of one of them, or two */
+AWQ__TARGET_PANEL static void awq__attend_look(const awq__attend *a, const awq__amx_turn *u, int n)
+{
+    int64_t steps = (a->cache->k_dim + 31) / 32, from = u[0].from, to = u[0].to, b;
+    int parts = a->cache->bits == 16 ? 2 : 1;
+    if (n == 2) from = AWQ__MIN(from, u[1].from), to = AWQ__MAX(to, u[1].to);
+    for (b = from; b <= to; b++) {
+        int one = b >= u[0].from && b <= u[0].to, i = !one;
+        const uint8_t *k = u[i].k + (b - u[i].from) * 2048 * steps;
+        float *s = u[i].s + (b - u[i].from) * AWQ__PAGE;
+        if (one && n == 2 && b >= u[1].from && b <= u[1].to)
+            awq__attend_scores(k, parts, steps, u[0].tile.q, s, u[1].tile.q,
+                               u[1].s + (b - u[1].from) * AWQ__PAGE);
+        else if (one || (n == 2 && b >= u[1].from && b <= u[1].to))
+            awq__attend_scores(k, parts, steps, u[i].tile.q, s, NULL, NULL);
+    }
+}
+
+/* ... and then, with room p for weights */
+AWQ__TARGET_PANEL static void awq__attend_sum(const awq__attend *a, const awq__amx_turn *u, uint8_t *p)
+{
+    const awq__amx_tile *t = &u->tile;
+    int64_t n = a->rows * a->group, dims = (a->cache->v_dim + 15) / 16 * 16, number = u->number, i, j;
+    int64_t row0 = 16 * number / a->group, row1 = AWQ__MIN(16 * number + 15, n - 1) / a->group;
+    int64_t keys = (u->to - u->from + 1) * AWQ__PAGE, begin = u->from * AWQ__PAGE;
+    int plain = !u->k_steps && !(a->cap > 0) && awq__attend_first(a, row1) <= begin
+                && a->pos + row0 >= begin + keys - 1;
+    float unit = awq__attend_unit(a), top[256], best[16], keep[16], *s = u->s;
+    __m512 old, now;
+    for (i = 0; i < 16; i++) {
+        int64_t row = AWQ__MIN(16 * number + i, n - 1) / a->group;
+        float *x = s + i * AWQ__AMX_KEYS;
+        __m512 lanes;
+        if (!plain) awq__attend_adjust(a, u->k_steps, begin, keys, awq__attend_first(a, row), a->pos + row, x);
+        lanes = _mm512_max_ps(_mm512_loadu_ps(x), _mm512_loadu_ps(x + 16));
+        for (j = 32; j < keys; j += 16) lanes = _mm512_max_ps(_mm512_loadu_ps(x + j), lanes);
+        _mm512_storeu_ps(top + 16 * i, lanes);
+    }
+    old = _mm512_loadu_ps(t->best);
+    now = _mm512_max_ps(awq__attend_best(top), old);
+    _mm512_storeu_ps(t->best, now);
+    now = _mm512_mul_ps(now, _mm512_set1_ps(unit));
+    _mm512_storeu_ps(best, now);
+    now = awq__attend_exp2(_mm512_sub_ps(_mm512_mul_ps(old, _mm512_set1_ps(unit)), now));
+    _mm512_storeu_ps(keep, now);
+    for (i = 0; i < 16; i++) {
+        const float *x = s + i * AWQ__AMX_KEYS;
+        if (u->v_steps)
+            awq__attend_weigh(x, keys, unit, best[i], keep[i], u->v_steps, t->sum + 16 * i, p + 64 * i);
+        else awq__attend_weigh(x, keys, unit, best[i], keep[i], NULL, t->sum + 16 * i, p + 64 * i);
+    }
+    if (_mm512_cmp_ps_mask(now, _mm512_set1_ps(1.0f), _CMP_NEQ_UQ))
+        for (i = 0; i < 16; i++)
+            for (j = i * dims; j < (i + 1) * dims; j += 16)
+                _mm512_storeu_ps(t->out + j,
+                                 _mm512_mul_ps(_mm512_loadu_ps(t->out + j), _mm512_set1_ps(keep[i])));
+    awq__attend_values(u->v, dims * 64, u->to - u->from + 1, p, dims, t->out);
+}
+
+/* memory: for the tiles of a's queries */
+AWQ__TARGET_PANEL static void awq__attend_amx(const awq__attend *a, float *memory)
+{
+    uint8_t buffer[3 * AWQ__AMX_PART + AWQ__AMX_PAGES * 1024 + AWQ__AMX_KEYS * (2 * 64 + 8) + 64];
+    uint8_t *k = (uint8_t *)(((uintptr_t)buffer + 63) & ~(uintptr_t)63), *v = k + 2 * AWQ__AMX_PART;
+    uint8_t *p = v + AWQ__AMX_PART;
+    float *s = (float *)(void *)(p + AWQ__AMX_PAGES * 1024), *k_steps = s + 2 * 16 * AWQ__AMX_KEYS;
+    float *v_steps = k_steps + AWQ__AMX_KEYS; /* 0 behind the last token */
+    const awq__cache *c = a->cache;
+    int64_t n = a->rows * a->group, k_page = (c->k_dim + 31) / 32 * 2048, v_page = (c->v_dim + 15) / 16 * 1024;
+    int64_t some = AWQ__MIN(AWQ__AMX_PART / AWQ__MAX(v_page, k_page), (int64_t)AWQ__AMX_PAGES);
+    int64_t end = (a->pos + a->rows - 1) / AWQ__PAGE, begin = awq__attend_first(a, 0) / AWQ__PAGE, b, t, i;
+    awq__amx_turn turn[2];
+    awq__amx_config(64);
+    awq__attend_fetch(a, 0);
+    awq__attend_fetch(a, 1);
+    for (b = begin - begin % some; b <= end; b += some) { /* cut at the same keys for all rows */
+        int64_t stop = AWQ__MIN(b + some - 1, end), at = AWQ__MAX(b, begin);
+        for (i = at; i <= stop; i++) {
+            const uint8_t *head = a->page[i] + a->at;
+            int64_t tokens = AWQ__MIN(a->pos + a->rows - i * AWQ__PAGE, (int64_t)AWQ__PAGE);
+            awq__attend_page(c, head, tokens, k + (i - at) * k_page, v + (i - at) * v_page);
+            if (c->bits != 8) continue;
+            memcpy(k_steps + (i - at) * AWQ__PAGE, head + c->step_at, AWQ__PAGE * sizeof(float));
+            memset(v_steps + (i - at) * AWQ__PAGE, 0, AWQ__PAGE * sizeof(float));
+            memcpy(v_steps + (i - at) * AWQ__PAGE, head + c->step_at + AWQ__PAGE * sizeof(float),
+                   (size_t)tokens * sizeof(float));
+        }
+        for (t = 0; 16 * t < n; t += 2) {
+            int ready = 0, j;
+            for (j = 0; j < 2 && 16 * (t + j) < n; j++) {
+                awq__amx_turn *u = &turn[ready];
+                int64_t row0 = 16 * (t + j) / a->group, row1 = AWQ__MIN(16 * (t + j) + 15, n - 1) / a->group;
+                u->number = t + j;
+                u->from = AWQ__MAX(awq__attend_first(a, row0) / AWQ__PAGE, at);
+                u->to = AWQ__MIN((a->pos + row1) / AWQ__PAGE, stop);
+                u->tile = awq__attend_place(c, memory, t + j);
+                if (at == begin) awq__attend_begin(a, t + j, &u->tile);
+                if (at == begin) awq__attend_fetch(a, t + j + 2);
+                u->k = k + (u->from - at) * k_page;
+                u->v = v + (u->from - at) * v_page;
+                u->k_steps = c->bits == 8 ? k_steps + (u->from - at) * AWQ__PAGE : NULL;
+                u->v_steps = c->bits == 8 ? v_steps + (u->from - at) * AWQ__PAGE : NULL;
+                u->s = s + j * 16 * AWQ__AMX_KEYS;
+                ready += u->from <= u->to;
+            }
+            if (ready) awq__attend_look(a, turn, ready);
+            for (j = 0; j < ready; j++) {
+                awq__attend_sum(a, &turn[j], p);
+                if ((a->pos + AWQ__MIN(16 * turn[j].number + 15, n - 1) / a->group) / AWQ__PAGE == turn[j].to)
+                    awq__attend_end(a, turn[j].number, &turn[j].tile);
+            }
+        }
+    }
+    _tile_release();
+}
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#endif
+
+static const awq__mix *awq__mix_for(awq_ctx *ctx)
+{
+#if AWQ__X86
+    awq_isa isa = awq__isa(ctx);
+    if (isa >= AWQ_ISA_AVX512) return &awq__mix_avx512;
+    if (isa >= AWQ_ISA_AVX2) return &awq__mix_avx2;
+#else
+    (void)ctx;
+#endif
+    return &awq__mix_scalar;
+}
+
+/* A kv head's key [k_dim] and value [v_dim] become token `at` of a page; head: where its part begins. */
+static void awq__cache_put(const awq__mix *fn, const awq__cache *c, uint8_t *head, int64_t at, const float *k,
+                           const float *v)
+{
+    uint16_t half[AWQ__MAX_HEAD], *to16 = (uint16_t *)(void *)head;
+    int8_t code[AWQ__MAX_HEAD], *to8 = (int8_t *)head;
+    uint8_t *value = head + c->v_at + (size_t)(at * c->v_row * c->bits / 8);
+    int64_t i;
+    if (c->bits == 32) {
+        memcpy(head + (size_t)(at * c->k_dim) * sizeof *k, k, (size_t)c->k_dim * sizeof *k);
+        memcpy(value, v, (size_t)c->v_dim * sizeof *v);
+    } else if (c->bits == 16) {
+        fn->halves(k, c->k_dim, half);
+        for (i = 0; i < c->k_dim; i++) to16[i * AWQ__PAGE + at] = half[i];
+        fn->halves(v, c->v_dim, (uint16_t *)(void *)value);
+        memset(value + 2 * c->v_dim, 0, 2 * (size_t)(c->v_row - c->v_dim));
+    } else {
+        float *steps = (float *)(void *)(head + c->step_at);
+        steps[at] = fn->codes(k, c->k_dim, code);
+        for (i = 0; i < c->k_dim; i++) to8[i * AWQ__PAGE + at] = code[i];
+        steps[AWQ__PAGE + at] = fn->codes(v, c->v_dim, (int8_t *)value);
+        memset(value + c->v_dim, 0, (size_t)(c->v_row - c->v_dim));
+    }
+}
+
+/* queries [begin, begin + n) of a's, n <= AWQ__QUERIES */
+static void awq__attend_some(const awq__mix *fn, const awq__attend *a, int64_t begin, int n)
+{
+    const awq__cache *c = a->cache;
+    float q[AWQ__QUERIES * AWQ__MAX_HEAD], o[AWQ__QUERIES * AWQ__MAX_HEAD], p[AWQ__QUERIES * AWQ__PAGE];
+    float sum[AWQ__QUERIES * 16], best[AWQ__QUERIES], keep[AWQ__QUERIES];
+    int64_t first[AWQ__QUERIES], last[AWQ__QUERIES], from[AWQ__QUERIES], to[AWQ__QUERIES], b, i;
+    int g, g0, g1, k;
+    for (g = 0; g < n; g++) {
+        int64_t row = (begin + g) / a->group, head = (begin + g) % a->group;
+        const float *x = a->q + row * a->q_stride + head * c->k_dim;
+        for (i = 0; i < c->k_dim; i++) q[g * AWQ__MAX_HEAD + i] = x[i] * a->scale;
+        for (i = 0; i < c->v_row; i++) o[g * AWQ__MAX_HEAD + i] = 0;
+        for (i = 0; i < 16; i++) sum[g * 16 + i] = 0;
+        best[g] = -3.0e38f;
+        first[g] = awq__attend_first(a, row);
+        last[g] = a->pos + row;
+    }
+    b = awq__attend_first(a, begin / a->group) / AWQ__PAGE;
+    for (; b <= (a->pos + (begin + n - 1) / a->group) / AWQ__PAGE; b++) {
+        const uint8_t *head = a->page[b] + a->at;
+        const float *steps = c->bits == 8 ? (const float *)(const void *)(head + c->step_at) : NULL;
+        for (g0 = 0; last[g0] < b * AWQ__PAGE; g0++) {} /* rows see keys ever further on */
+        for (g1 = n; first[g1 - 1] >= (b + 1) * AWQ__PAGE; g1--) {}
+        if (g0 >= g1) continue;
+        fn->scores(q + g0 * AWQ__MAX_HEAD, g1 - g0, head, c->k_dim, c->bits, p + g0 * AWQ__PAGE);
+        for (g = g0; g < g1; g++) {
+            from[g] = AWQ__MAX(first[g] - b * AWQ__PAGE, (int64_t)0);
+            to[g] = AWQ__MIN(last[g] - b * AWQ__PAGE + 1, (int64_t)AWQ__PAGE);
+        }
+        fn->soften(p + g0 * AWQ__PAGE, g1 - g0, steps, from + g0, to + g0, a->cap, best + g0, sum + g0 * 16,
+                   keep + g0);
+        for (g = g0; g < g1; g = k) {
+            for (k = g + 1; k < g1 && from[k] == from[g] && to[k] == to[g]; k++) {}
+            fn->values(p + g * AWQ__PAGE + from[g], k - g,
+                       head + c->v_at + (size_t)(from[g] * c->v_row * c->bits / 8), to[g] - from[g], c->v_row,
+                       c->bits, keep + g, o + g * AWQ__MAX_HEAD);
+        }
+    }
+    for (g = 0; g < n; g++) {
+        int64_t row = (begin + g) / a->group, head = (begin + g) % a->group;
+        float *out = a->out + row * a->out_stride + head * c->v_dim, total = awq__lanes_sum(sum + g * 16);
+        if (a->sink) { /* see awq__attend_body */
+            float d = a->sink[head] - best[g];
+            total = d > 80.0f ? 3.0e38f : total + awq__exp_body(d);
+        }
+        for (i = 0; i < c->v_dim; i++) out[i] = o[g * AWQ__MAX_HEAD + i] / total;
+    }
+}
+
+static void awq__attend_rows(const awq__mix *fn, const awq__attend *a)
+{
+    int64_t n = a->rows * a->group, i;
+    for (i = 0; i < n; i += AWQ__QUERIES)
+        awq__attend_some(fn, a, i, (int)AWQ__MIN(n - i, (int64_t)AWQ__QUERIES));
+}
+
+/* --- which way rows go */
+#define AWQ__AMX_ATTEND 16 /* rows of a sequence at least, for AMX to be the faster way */
+#define AWQ__AMX_DIM 256   /* dimensions of a head at most */
+
+/* floats that AMX takes for rows of one sequence; of them as many as a pass has, for a kv head each */
+static size_t awq__attend_floats(const awq__cache *c, int64_t group, int64_t rows)
+{
+#if AWQ__AMX
+    if (rows < AWQ__AMX_ATTEND || AWQ__MAX(c->k_dim, c->v_dim) > AWQ__AMX_DIM) return 0;
+    return (size_t)((rows * group + 15) / 16) * awq__amx_floats(c);
+#else
+    (void)c, (void)group, (void)rows;
+    return 0;
+#endif
+}
+
+/* How many of n consecutive rows are attended together first; *amx: in tiles. */
+static int64_t awq__attend_cut(awq_ctx *ctx, const awq__cache *c, int64_t group, int fast, int64_t n, int *amx)
+{
+    int64_t most = AWQ__MAX(AWQ__QUERIES / group, (int64_t)1);
+#if AWQ__AMX
+    *amx = fast && awq__isa(ctx) >= AWQ_ISA_AMX && n >= AWQ__AMX_ATTEND
+           && AWQ__MAX(c->k_dim, c->v_dim) <= AWQ__AMX_DIM;
+    if (*amx) { /* 256 queries, in parts of one size, none too small */
+        most = AWQ__MAX(256 / group, (int64_t)(2 * AWQ__AMX_ATTEND));
+        return (n + (n + most - 1) / most - 1) / ((n + most - 1) / most);
+    }
+#else
+    (void)ctx, (void)c, (void)fast;
+#endif
+    *amx = 0;
+    return AWQ__MIN(n, most);
 }
 
 /* -------------------------------------------------------------------------------------------------------------
@@ -19340,14 +20270,16 @@ struct awq_model {
     awq__scratch scratch;       /* while loading: what was read and is being repacked */
     uint64_t bytes, linear_bytes, hash;
     int64_t users;              /* runners, of any thread */
+    awq__cache cache;           /* what keys and values are kept as */
+    int fast;                   /* mode */
 };
 
-/* Keys and values of one sequence; a page is [layers][keys [AWQ__PAGE][K], values [AWQ__PAGE][V]]. */
+/* Keys and values of one sequence */
 typedef struct awq__kv {
-    float **page;   /* [pages of max] */
+    uint8_t **page; /* [pages of max] */
     int64_t max, len;
     int64_t length; /* of the text that rope's frequencies are made for, see awq__rope_length */
-    float *own;     /* all of them, when this sequence alone has them */
+    uint8_t *own;   /* all of them, when this sequence alone has them */
 } awq__kv;
 
 typedef struct awq__row {
@@ -19356,13 +20288,27 @@ typedef struct awq__row {
     int bad;      /* 1 + the first layer whose output has NaN or Inf */
 } awq__row;
 
+/* Rows that attention takes together: consecutive positions of one sequence. */
+typedef struct awq__stretch {
+    int64_t row, n;
+    int amx;
+} awq__stretch;
+
+#define AWQ__SLOTS 64
+
 /* Buffers of a pass over up to `rows` rows; those that a model does not need are NULL. */
 typedef struct awq__work {
     int64_t rows;
+    awq__cache cache;        /* of its sequences; 32 bits unless somebody sets it, like fast */
+    int fast;
     float *x, *xn, *out;     /* [rows, H] */
     float *q, *att;          /* [rows, Q], [rows, A] */
     float *k, *v;            /* [rows, K], [rows, V] */
     float *gate, *up;        /* [rows, I] of the MLP or the shared expert */
+    float *tiles;            /* of queries on AMX, [n_slots] slot_floats; where gate and up are */
+    int64_t taken[AWQ__SLOTS]; /* slots: the first free one, which is warm in a cache */
+    int64_t n_slots;
+    size_t slot_floats, tile_floats; /* tile_floats: all of them */
     float *cos_, *sin_;      /* [rows][2][rope_dim / 2]: for full attention, for sliding layers */
     float *freq;             /* [2][2][rope_dim / 2] inverse frequencies: of both; of short and long texts */
     float *q_a, *kv_a, *kv_b; /* [rows, its out_features] latent attention */
@@ -19377,15 +20323,22 @@ typedef struct awq__work {
     awq__xpack_arg *pack; /* what packs their x */
     awq__tiled_x xt[2];      /* [rows] for linears in tiles; [rows] latent keys and values, [S] experts */
     awq__row *row;           /* [rows] */
+    awq__stretch *stretch;   /* [rows] */
+    int64_t n_stretches;
 } awq__work;
 
 static int64_t awq__k_width(const awq_config *c) { return (int64_t)c->num_key_value_heads * c->head_dim; }
 static int64_t awq__v_width(const awq_config *c) { return (int64_t)c->num_key_value_heads * c->v_head_dim; }
 
-static size_t awq__page_floats(const awq_config *c, int layers) /* SIZE_MAX: too many */
+static awq__cache awq__cache_for(const awq_config *c, int bits)
 {
-    size_t n = (size_t)(awq__k_width(c) + awq__v_width(c));
-    return awq__mul(n, (size_t)layers * AWQ__PAGE, &n) ? n : SIZE_MAX;
+    return awq__cache_of(c->num_key_value_heads, c->head_dim, c->v_head_dim, bits);
+}
+
+static size_t awq__page_bytes(const awq_config *c, int bits, int layers) /* SIZE_MAX: too many */
+{
+    awq__cache cache = awq__cache_for(c, bits);
+    return awq__cache_bytes(&cache, layers);
 }
 
 static int64_t awq__pages(int64_t tokens) { return (tokens + AWQ__PAGE - 1) / AWQ__PAGE; }
@@ -19397,21 +20350,22 @@ static void awq__kv_free(awq_ctx *ctx, awq__kv *kv)
     memset(kv, 0, sizeof *kv);
 }
 
-static awq_status awq__kv_alloc(awq_ctx *ctx, const awq_config *c, int layers, int64_t max, awq__kv *kv)
+static awq_status awq__kv_alloc(awq_ctx *ctx, const awq_config *c, int bits, int layers, int64_t max,
+                                awq__kv *kv)
 {
-    size_t floats = awq__page_floats(c, layers), all;
+    size_t bytes = awq__page_bytes(c, bits, layers), all;
     int64_t n = awq__pages(max), i;
     memset(kv, 0, sizeof *kv);
-    if (!awq__mul(floats, (size_t)n, &all))
+    if (!awq__mul(bytes, (size_t)n, &all))
         return awq__fail(ctx, AWQ_E_MEMORY, "a KV cache of %lld tokens does not fit the address space",
                          (long long)max);
-    kv->own = AWQ__NEW_RAW(ctx, float, all);
-    kv->page = kv->own ? AWQ__NEW_RAW(ctx, float *, n) : NULL;
+    kv->own = AWQ__NEW_RAW(ctx, uint8_t, all);
+    kv->page = kv->own ? AWQ__NEW_RAW(ctx, uint8_t *, n) : NULL;
     if (!kv->page) {
         awq__kv_free(ctx, kv);
         return AWQ_E_MEMORY;
     }
-    for (i = 0; i < n; i++) kv->page[i] = kv->own + (size_t)i * floats;
+    for (i = 0; i < n; i++) kv->page[i] = kv->own + (size_t)i * bytes;
     kv->max = max;
     return AWQ_OK;
 }
@@ -19422,6 +20376,7 @@ static void awq__work_free(awq_ctx *ctx, awq__work *w)
     awq__free(ctx, w->mm);
     awq__free(ctx, w->pack);
     awq__free(ctx, w->row);
+    awq__free(ctx, w->stretch);
     memset(w, 0, sizeof *w);
 }
 
@@ -19505,7 +20460,10 @@ static size_t awq__work_place(const awq_config *c, int64_t rows, awq__work *w, f
     size_t r = (size_t)rows, H = (size_t)c->hidden_size, heads = (size_t)c->num_attention_heads, d = 0, n;
     size_t at = 0, half = (size_t)c->rope_dim / 2, E = (size_t)c->num_experts, k;
     size_t latent = c->kv_lora_rank ? r : 0, shared = c->shared_size ? r : 0;
-    size_t S = r * (size_t)c->experts_per_token;
+    size_t S = r * (size_t)c->experts_per_token, after;
+    awq__cache cache = awq__cache_for(c, 16);
+    size_t tiles = awq__attend_floats(&cache, c->num_attention_heads / c->num_key_value_heads, rows)
+                   * AWQ__MIN((size_t)cache.heads, (size_t)AWQ__SLOTS);
     for (k = 0; k < (size_t)c->num_hidden_layers; k++)
         if (!c->layer_has_experts[k]) d = (size_t)c->intermediate_size;
     d = AWQ__MAX(d, (size_t)c->shared_size);
@@ -19518,8 +20476,14 @@ static size_t awq__work_place(const awq_config *c, int64_t rows, awq__work *w, f
     AWQ__PLACE_AT(att, float, r * heads * (size_t)c->v_head_dim);
     AWQ__PLACE_AT(k, float, r * (size_t)awq__k_width(c));
     AWQ__PLACE_AT(v, float, r * (size_t)awq__v_width(c));
+    k = at;
+    AWQ__PLACE_AT(tiles, float, tiles);
+    w->tile_floats = tiles;
+    after = at;
+    at = k;
     AWQ__PLACE_AT(gate, float, r * d);
     AWQ__PLACE_AT(up, float, r * d);
+    at = AWQ__MAX(at, after);
     AWQ__PLACE_AT(cos_, float, r * 2 * half);
     AWQ__PLACE_AT(sin_, float, r * 2 * half);
     AWQ__PLACE_AT(freq, float, 4 * half);
@@ -19571,11 +20535,13 @@ static awq_status awq__work_alloc(awq_ctx *ctx, const awq_config *c, int64_t row
     if (!memory) return AWQ_E_MEMORY;
     awq__work_place(c, rows, w, memory);
     w->rows = rows;
+    w->cache = awq__cache_for(c, 32);
     for (k = 0; k < 4; k++)
         for (i = 0; i < half; i++)
             w->freq[k * half + i] = awq__rope_inv_freq(c, &c->rope[k / 2], k % 2 ? INT64_MAX : 0, i);
     w->row = AWQ__NEW(ctx, awq__row, rows);
-    w->mm = w->row ? AWQ__NEW(ctx, awq__mm_arg, awq__work_linears(c, rows)) : NULL;
+    w->stretch = w->row ? AWQ__NEW(ctx, awq__stretch, rows) : NULL;
+    w->mm = w->stretch ? AWQ__NEW(ctx, awq__mm_arg, awq__work_linears(c, rows)) : NULL;
     w->pack = w->mm ? AWQ__NEW(ctx, awq__xpack_arg, awq__work_linears(c, rows)) : NULL;
     if (w->pack) return AWQ_OK;
     awq__work_free(ctx, w);
@@ -19678,7 +20644,8 @@ typedef struct awq__task {
     awq__work *w;
     int i_layer, n_mm;
     int64_t n, slots;  /* rows; slots that are taken */
-    awq__head head;    /* of attention; k_at and v_at of head 0 */
+    size_t cache_at;   /* where the layer begins in a page */
+    const awq__mix *mix;
 } awq__task;
 
 static void awq__task_linears(void *arg, int64_t i)
@@ -19839,17 +20806,18 @@ static void awq__place_row(const awq__task *t, int64_t r)
 {
     const awq_config *c = t->c;
     awq__work *w = t->w;
-    int64_t K = awq__k_width(c), V = awq__v_width(c), pos = w->row[r].pos;
-    float *page, *v = w->v + r * V;
+    int64_t K = awq__k_width(c), V = awq__v_width(c), pos = w->row[r].pos, h;
+    uint8_t *at;
     if (!w->row[r].kv) return;
-    page = w->row[r].kv->page[pos / AWQ__PAGE];
     if (c->kv_lora_rank) awq__expand_latent(c, w, r);
     awq__place_heads(t, r, w->q + r * c->num_attention_heads * c->head_dim, c->num_attention_heads,
                      t->layer->vec[AWQ_Q_NORM]);
     awq__place_heads(t, r, w->k + r * K, c->num_key_value_heads, t->layer->vec[AWQ_K_NORM]);
-    if (c->clip_qkv > 0) awq__clip(v, V, (float)c->clip_qkv);
-    memcpy(page + t->head.k_at + pos % AWQ__PAGE * K, w->k + r * K, (size_t)K * sizeof(float));
-    memcpy(page + t->head.v_at + pos % AWQ__PAGE * V, v, (size_t)V * sizeof(float));
+    if (c->clip_qkv > 0) awq__clip(w->v + r * V, V, (float)c->clip_qkv);
+    at = w->row[r].kv->page[pos / AWQ__PAGE] + t->cache_at;
+    for (h = 0; h < c->num_key_value_heads; h++, at += w->cache.head)
+        awq__cache_put(t->mix, &w->cache, at, pos % AWQ__PAGE, w->k + r * K + h * c->head_dim,
+                       w->v + r * V + h * c->v_head_dim);
 }
 
 /* first key that row r sees */
@@ -19859,20 +20827,86 @@ static int64_t awq__first_key(const awq__task *t, int64_t r)
     return t->layer->sliding && pos >= window ? pos - window + 1 : 0;
 }
 
-static void awq__task_attend(void *arg, int64_t i) /* one row, one head */
+static void awq__task_attend_exact(void *arg, int64_t i) /* one row, one head */
 {
     const awq__task *t = (const awq__task *)arg;
     const awq_config *c = t->c;
+    const awq__cache *cache = &t->w->cache;
     int64_t r = i / c->num_attention_heads, h = i % c->num_attention_heads;
     int64_t kv_head = h / (c->num_attention_heads / c->num_key_value_heads);
     const awq__row *row = &t->w->row[r];
-    awq__head head = t->head;
+    awq__head head;
     if (!row->kv) return;
-    head.k_at += (size_t)(kv_head * c->head_dim);
-    head.v_at += (size_t)(kv_head * c->v_head_dim);
+    head.k_at = t->cache_at + (size_t)kv_head * cache->head;
+    head.v_at = head.k_at + cache->v_at;
+    head.k_stride = head.k_dim = cache->k_dim;
+    head.v_stride = head.v_dim = cache->v_dim;
+    head.scale = (float)c->attention_scale;
+    head.cap = (float)c->attention_cap;
+    head.sink = t->layer->vec[AWQ_SINKS];
     if (head.sink) head.sink += h;
     t->ops->attend(t->w->q + i * c->head_dim, row->kv->page, &head, awq__first_key(t, r), row->pos,
                    t->w->att + i * c->v_head_dim);
+}
+
+static void awq__task_attend(void *arg, int64_t i) /* one stretch, one kv head */
+{
+    const awq__task *t = (const awq__task *)arg;
+    const awq_config *c = t->c;
+    const awq__stretch *some = &t->w->stretch[i / c->num_key_value_heads];
+    const awq__row *row = &t->w->row[some->row];
+    int64_t kv_head = i % c->num_key_value_heads, h;
+    awq__attend a;
+    if (!row->kv) return;
+    a.cache = &t->w->cache;
+    a.page = row->kv->page;
+    a.at = t->cache_at + (size_t)kv_head * a.cache->head;
+    a.rows = some->n;
+    a.group = c->num_attention_heads / c->num_key_value_heads;
+    a.pos = row->pos;
+    a.window = t->layer->sliding ? c->sliding_window : INT64_MAX;
+    h = kv_head * a.group;
+    a.q_stride = (int64_t)c->num_attention_heads * c->head_dim;
+    a.out_stride = (int64_t)c->num_attention_heads * c->v_head_dim;
+    a.q = t->w->q + some->row * a.q_stride + h * c->head_dim;
+    a.out = t->w->att + some->row * a.out_stride + h * c->v_head_dim;
+    a.scale = (float)c->attention_scale;
+    a.cap = (float)c->attention_cap;
+    a.sink = t->layer->vec[AWQ_SINKS];
+    if (a.sink) a.sink += h;
+#if AWQ__AMX
+    if (some->amx) {
+        int64_t slot = 0;
+        while (AWQ__ATOMIC_ADD(&t->w->taken[slot], 1)) { /* more jobs at once than slots wait for each other */
+            AWQ__ATOMIC_ADD(&t->w->taken[slot], -1);
+            slot = (slot + 1) % t->w->n_slots;
+        }
+        awq__attend_amx(&a, t->w->tiles + (size_t)slot * t->w->slot_floats);
+        AWQ__ATOMIC_ADD(&t->w->taken[slot], -1);
+        return;
+    }
+#endif
+    awq__attend_rows(t->mix, &a);
+}
+
+/* rows of the task that attention takes together */
+static void awq__attend_stretches(awq_ctx *ctx, const awq__task *t)
+{
+    awq__work *w = t->w;
+    int64_t group = t->c->num_attention_heads / t->c->num_key_value_heads, r, n, most = 0;
+    w->n_stretches = 0;
+    for (r = 0; r < t->n; r += n) {
+        const awq__row *row = &w->row[r];
+        awq__stretch *to = &w->stretch[w->n_stretches++];
+        for (n = 1; r + n < t->n && row[n].kv == row->kv && row[n].pos == row->pos + n; n++) {}
+        n = awq__attend_cut(ctx, &w->cache, group, w->fast, n, &to->amx);
+        to->row = r;
+        to->n = n;
+        if (to->amx) most = AWQ__MAX(most, n);
+    }
+    w->slot_floats = awq__attend_floats(&w->cache, group, most);
+    if (!most) return;
+    w->n_slots = AWQ__MIN((int64_t)AWQ__SLOTS, (int64_t)(w->tile_floats / w->slot_floats));
 }
 
 /* --- experts */
@@ -20074,8 +21108,8 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
     t->n_mm = 0;
     t->n = n;
     t->slots = l->experts && step > AWQ__GATHER ? w->start[c->num_experts] : 0;
-    t->head.k_at = awq__page_floats(c, 1) * (size_t)cache_layer;
-    t->head.v_at = t->head.k_at + (size_t)(awq__k_width(c) * AWQ__PAGE);
+    t->cache_at = (size_t)cache_layer * (size_t)w->cache.heads * w->cache.head;
+    t->mix = awq__mix_for(ctx);
     t->job = awq__task_row;
     t->job_work = 8.0 * (double)c->hidden_size;
     t->count = n;
@@ -20084,15 +21118,12 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
         if (!c->kv_lora_rank) t->count = 0;
         return;
     case AWQ__ATTEND:
-        t->job = awq__task_attend;
+        t->job = awq__task_attend_exact;
         t->count = n * c->num_attention_heads;
-        t->head.k_stride = awq__k_width(c);
-        t->head.v_stride = awq__v_width(c);
-        t->head.k_dim = c->head_dim;
-        t->head.v_dim = c->v_head_dim;
-        t->head.scale = (float)c->attention_scale;
-        t->head.cap = (float)c->attention_cap;
-        t->head.sink = l->vec[AWQ_SINKS];
+        if (w->cache.bits == 32) return;
+        awq__attend_stretches(ctx, t);
+        t->job = awq__task_attend;
+        t->count = w->n_stretches * c->num_key_value_heads;
         return;
     case AWQ__ROUTE:
         if (!l->experts) t->count = 0;
@@ -21016,6 +22047,11 @@ static awq_status awq__model_tables(awq_ctx *ctx, awq_model *m, const awq_model_
     return AWQ_OK;
 }
 
+static int awq__kv_bits(const awq_model_desc *desc)
+{
+    return desc->kv_bits ? desc->kv_bits : desc->mode == AWQ_MODE_EXACT ? 32 : 16;
+}
+
 static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder, const awq_model_desc *desc)
 {
     const awq_config *c;
@@ -21029,6 +22065,8 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
     awq__ck_believe(ctx, m->checkpoint);
     m->config = *awq_checkpoint_config(m->checkpoint);
     c = &m->config;
+    m->fast = desc->mode == AWQ_MODE_FAST;
+    m->cache = awq__cache_for(c, awq__kv_bits(desc));
     if (AWQ__MAX(c->head_dim, c->v_head_dim) > AWQ__MAX_HEAD)
         return awq__fail(ctx, AWQ_E_LIMIT, "%s: head_dim is %d, at most %d is supported", folder,
                          AWQ__MAX(c->head_dim, c->v_head_dim), AWQ__MAX_HEAD);
@@ -21074,6 +22112,10 @@ AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_mo
         return awq__fail(ctx, AWQ_E_ARG,
                          "awq_model_load: head_bits is %d, expected 8, or 0 to leave the head as it is",
                          desc->head_bits);
+    if (desc->kv_bits && desc->kv_bits != 8 && desc->kv_bits != 16 && desc->kv_bits != 32)
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_model_load: kv_bits is %d, expected 8, 16, 32, or 0 for the mode's own",
+                         desc->kv_bits);
     if ((unsigned)desc->mode > AWQ_MODE_EXACT)
         return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: mode is %d, expected one of awq_mode",
                          (int)desc->mode);
@@ -21378,7 +22420,7 @@ enum { AWQ__EMBED = AWQ__N_STEPS, AWQ__FINAL, AWQ__HEAD, AWQ__SAMPLE, AWQ__N_KIN
 /* AWQ__PAGE tokens of one or more sessions. Pages that no session holds are in the runner's list: empty ones at
    its head, then those that hold a beginning, the least recently used first. */
 typedef struct awq__page {
-    float *data;
+    uint8_t *data;
     int64_t holders;
     uint64_t serial, parent;      /* its number in the table of prefixes, 0: not there; the page's before */
     int32_t ids[AWQ__PAGE];
@@ -21395,7 +22437,7 @@ typedef struct awq__member {
 struct awq_runner {
     const awq_model *model;
     awq_runner_desc desc;
-    size_t page_floats;
+    size_t page_bytes;
     awq__page idle;               /* head of the list of pages nobody holds */
     awq__page *bucket[AWQ__BUCKETS];
     uint64_t serials, passes, asked;
@@ -21510,16 +22552,16 @@ static awq__page *awq__page_take(awq_runner *r)
 
 static awq_status awq__pages_add(awq_ctx *ctx, awq_runner *r, int64_t n)
 {
-    size_t bytes;
+    size_t bytes = r->page_bytes;
     int64_t i;
     awq__page *p;
-    if (!awq__mul(r->page_floats, sizeof(float), &bytes) || bytes > SIZE_MAX / 4)
+    if (bytes > SIZE_MAX / 4)
         return awq__fail(ctx, AWQ_E_MEMORY, "a page of the KV cache does not fit the address space");
     for (i = 0; i < n; i++) {
         p = (awq__page *)awq__alloc_raw(ctx, 1, 64 + sizeof *p / 64 * 64 + 64 + bytes);
         if (!p) break;
         memset(p, 0, sizeof *p);
-        p->data = (float *)((char *)p + 64 + sizeof *p / 64 * 64);
+        p->data = (uint8_t *)p + 64 + sizeof *p / 64 * 64;
         awq__page_link(p, r->idle.next);
     }
     if (i == n) return AWQ_OK;
@@ -21568,7 +22610,7 @@ static void awq__session_room(awq_session *s, int64_t n)
     int64_t b = s->kv.len / AWQ__PAGE;
     if (s->kv.len % AWQ__PAGE && s->page[b]->holders > 1) {
         awq__page *p = awq__page_take(r), *old = s->page[b];
-        memcpy(p->data, old->data, r->page_floats * sizeof(float));
+        memcpy(p->data, old->data, r->page_bytes);
         awq__set_page(s, b, p);
         awq__page_release(r, old);
     } else if (s->kv.len % AWQ__PAGE) {
@@ -21682,9 +22724,11 @@ AWQ_API awq_status awq_runner_create(awq_ctx *ctx, const awq_model *model, const
     r->model = model;
     AWQ__ATOMIC_ADD(&((awq_model *)(uintptr_t)model)->users, 1);
     r->desc = d;
-    r->page_floats = awq__page_floats(c, c->num_hidden_layers);
+    r->page_bytes = awq__cache_bytes(&model->cache, c->num_hidden_layers);
     r->idle.prev = r->idle.next = &r->idle;
     st = awq__work_alloc(ctx, c, d.max_rows, &r->work);
+    r->work.cache = model->cache;
+    r->work.fast = model->fast;
     ok = !st && (r->row_ids = AWQ__NEW_RAW(ctx, int32_t, d.max_rows)) != NULL;
     ok = ok && (r->logits = AWQ__NEW_RAW(ctx, float, c->vocab_size * AWQ__HEAD_ROWS)) != NULL;
     ok = ok && (r->candidates = AWQ__NEW_RAW(ctx, awq__candidate, c->vocab_size)) != NULL;
@@ -21804,7 +22848,7 @@ AWQ_API awq_status awq_session_create(awq_ctx *ctx, awq_runner *runner, const aw
     st = awq__pages_add(ctx, runner, pages);
     if (!st) s->kv.max = d.max_tokens;
     if (!st && !(s->page = AWQ__NEW(ctx, awq__page *, pages))) st = AWQ_E_MEMORY;
-    if (!st && !(s->kv.page = AWQ__NEW(ctx, float *, pages))) st = AWQ_E_MEMORY;
+    if (!st && !(s->kv.page = AWQ__NEW(ctx, uint8_t *, pages))) st = AWQ_E_MEMORY;
     if (!st && !(s->ids = AWQ__NEW_RAW(ctx, int32_t, d.max_tokens))) st = AWQ_E_MEMORY;
     if (!st && d.on_full && !(s->spare = AWQ__NEW_RAW(ctx, int32_t, d.max_tokens))) st = AWQ_E_MEMORY;
     if (st) {
@@ -22279,11 +23323,21 @@ static void awq__pass_set(awq_ctx *ctx, awq_runner *r)
 
 static double awq__job_work(const awq_runner *r, int64_t i)
 {
-    int64_t row, keys;
+    const awq_config *c = &r->model->config;
+    const awq__work *w = &r->work;
+    double dims = c->head_dim + c->v_head_dim, keys = 0;
+    awq__stretch one;
+    int64_t k;
     if (r->kind != AWQ__ATTEND) return r->job_work;
-    row = i / r->model->config.num_attention_heads;
-    keys = r->work.row[row].pos - awq__first_key(&r->task, row);
-    return (double)(r->model->config.head_dim + r->model->config.v_head_dim) * (double)(16 + keys);
+    one.row = i / c->num_attention_heads;
+    one.n = 1;
+    if (w->cache.bits != 32) {
+        one = w->stretch[i / c->num_key_value_heads];
+        dims *= c->num_attention_heads / c->num_key_value_heads;
+    }
+    for (k = one.row; k < one.row + one.n; k++)
+        keys += 16 + (double)(w->row[k].pos - awq__first_key(&r->task, k));
+    return dims * keys;
 }
 
 typedef struct awq__part {
@@ -22552,43 +23606,53 @@ AWQ_API awq_status awq_ask(awq_ctx *ctx, awq_session *s, const awq_generate_desc
     return st;
 }
 
-/* --- state. File: header; ids I32 [n_ids]; answer I32 [tokens]; the pages of the cache, [layers][keys,
-   values][AWQ__PAGE, the last one fewer][V] F32 each; checksum U64 */
+/* --- state. File: header; ids I32 [n_ids]; answer I32 [tokens]; the pages of the cache as they are, but of the
+   last one only the tokens that it has; checksum U64 */
 typedef struct awq__saved {
     char magic[8];
     uint32_t version, order;
     uint64_t model, random, spoken;
-    int64_t page, page_floats, n_ids, len;
+    int64_t page, page_bytes, kv_bits, n_ids, len;
     int64_t busy, reading, max_tokens, tokens, prompt_tokens, length;
 } awq__saved;
 
-#define AWQ__SAVED_VERSION 1
+#define AWQ__SAVED_VERSION 2
 #define AWQ__SAVED_ORDER 0x01020304u
 
 static size_t awq__saved_bytes(const awq_runner *r, int64_t n_ids, int64_t tokens, int64_t len)
 {
+    const awq__cache *c = &r->model->cache;
+    size_t a_token = (size_t)(c->k_dim + c->v_row) * (size_t)(c->bits / 8);
+    if (c->bits == 8) a_token += 2 * sizeof(float);
     return sizeof(awq__saved) + 4 * (size_t)(n_ids + tokens)
-           + (size_t)len * (r->page_floats / AWQ__PAGE) * sizeof(float) + 8;
+           + (size_t)len * (r->page_bytes / c->head) * a_token + 8;
 }
 
-/* the session's pages to `to` or from `from`; returns the number of bytes */
-static size_t awq__pages_copy(const awq_session *s, char *to, const char *from)
+/* n bytes of a page to `to` or from `from`, which go on */
+static void awq__page_copy(uint8_t *page, size_t n, char **to, const char **from)
 {
-    const awq_config *c = &s->runner->model->config;
-    size_t width[2], at, n, done = 0;
-    int64_t b;
-    int k; /* keys, values, keys, ... */
-    width[0] = (size_t)awq__k_width(c);
-    width[1] = (size_t)awq__v_width(c);
+    if (*to) memcpy(*to, page, n), *to += n;
+    else memcpy(page, *from, n), *from += n;
+}
+
+/* the session's pages to `to` or from `from` */
+static void awq__pages_copy(const awq_session *s, char *to, const char *from)
+{
+    const awq__cache *c = &s->runner->model->cache;
+    size_t es = (size_t)c->bits / 8, at;
+    int64_t b, i;
     for (b = 0; b < awq__pages(s->kv.len); b++) {
-        size_t rows = (size_t)AWQ__MIN(s->kv.len - b * AWQ__PAGE, (int64_t)AWQ__PAGE) * sizeof(float);
-        for (k = 0, at = 0; at < s->runner->page_floats; at += width[k] * AWQ__PAGE, done += n, k = !k) {
-            n = rows * width[k];
-            if (to) memcpy(to + done, s->page[b]->data + at, n);
-            else memcpy(s->page[b]->data + at, from + done, n);
+        size_t n = (size_t)AWQ__MIN(s->kv.len - b * AWQ__PAGE, (int64_t)AWQ__PAGE);
+        for (at = 0; at < s->runner->page_bytes; at += c->head) {
+            uint8_t *head = s->page[b]->data + at;
+            if (c->bits == 32) awq__page_copy(head, n * (size_t)c->k_dim * es, &to, &from);
+            for (i = 0; c->bits != 32 && i < c->k_dim; i++)
+                awq__page_copy(head + (size_t)i * AWQ__PAGE * es, n * es, &to, &from);
+            awq__page_copy(head + c->v_at, n * (size_t)c->v_row * es, &to, &from);
+            for (i = 0; c->bits == 8 && i < 2; i++)
+                awq__page_copy(head + c->step_at + (size_t)i * AWQ__PAGE * 4, n * 4, &to, &from);
         }
     }
-    return done;
 }
 
 AWQ_API size_t awq_session_bytes(const awq_session *s)
@@ -22615,7 +23679,8 @@ AWQ_API awq_status awq_session_save(awq_ctx *ctx, const awq_session *s, void *da
     h.random = s->random;
     h.spoken = s->speaker.spoken;
     h.page = AWQ__PAGE;
-    h.page_floats = (int64_t)r->page_floats;
+    h.page_bytes = (int64_t)r->page_bytes;
+    h.kv_bits = r->model->cache.bits;
     h.n_ids = s->n_ids;
     h.len = s->kv.len;
     h.busy = s->busy && !s->d.pooled;
@@ -22627,9 +23692,9 @@ AWQ_API awq_status awq_session_save(awq_ctx *ctx, const awq_session *s, void *da
     memcpy(p, &h, sizeof h), p += sizeof h;
     if (s->n_ids) memcpy(p, s->ids, 4 * (size_t)s->n_ids), p += 4 * (size_t)s->n_ids;
     if (h.tokens) memcpy(p, s->answer, 4 * (size_t)h.tokens), p += 4 * (size_t)h.tokens;
-    p += awq__pages_copy(s, p, NULL);
+    awq__pages_copy(s, p, NULL);
     sum = awq__checksum(AWQ__SAVED_VERSION, data, bytes - 8);
-    memcpy(p, &sum, 8);
+    memcpy((char *)data + bytes - 8, &sum, 8);
     return AWQ_OK;
 }
 
@@ -22676,9 +23741,14 @@ AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *s, const void 
     if (h.model != awq_model_hash(r->model))
         return awq__fail(ctx, AWQ_E_FORMAT, "the session was saved with another model (%016llx, here %016llx)",
                          (unsigned long long)h.model, (unsigned long long)awq_model_hash(r->model));
+    if (h.kv_bits != r->model->cache.bits)
+        return awq__fail(ctx, AWQ_E_FORMAT,
+                         "the session was saved with keys and values of %lld bits; this model keeps them in "
+                         "%d: load it with kv_bits %lld",
+                         (long long)h.kv_bits, r->model->cache.bits, (long long)h.kv_bits);
     memcpy(&sum, p + bytes - 8, 8);
     if (sum != awq__checksum(AWQ__SAVED_VERSION, data, bytes - 8) || h.page != AWQ__PAGE
-        || h.page_floats != (int64_t)r->page_floats || h.n_ids < 0 || h.n_ids > (int64_t)1 << 31 || h.len < 0
+        || h.page_bytes != (int64_t)r->page_bytes || h.n_ids < 0 || h.n_ids > (int64_t)1 << 31 || h.len < 0
         || h.len > h.n_ids || h.tokens < 0 || h.tokens > (int64_t)1 << 31 || h.max_tokens < 0
         || h.max_tokens > (int64_t)1 << 31 || (h.busy && (h.tokens >= h.max_tokens || !h.n_ids))
         || h.length < 0 || h.length > (int64_t)1 << 32
@@ -22767,7 +23837,7 @@ AWQ_API awq_status awq_session_fork(awq_ctx *ctx, const awq_session *from, const
     s->kv.len = whole * AWQ__PAGE;
     if (rest) {
         awq__session_room(s, rest);
-        memcpy(s->page[whole]->data, from->page[whole]->data, r->page_floats * sizeof(float));
+        memcpy(s->page[whole]->data, from->page[whole]->data, r->page_bytes);
         s->kv.len += rest;
     }
     if (!go_on || !from->busy || from->d.pooled) {
@@ -23053,11 +24123,12 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
     if (!st) st = awq__session_desc(ctx, awq_checkpoint_config(ck), session, &sd);
     if (!st) {
         const awq_config *c = awq_checkpoint_config(ck);
-        uint64_t page = awq__page_floats(c, c->num_hidden_layers) * 4 + sizeof(awq__page) + 3 * AWQ__ALIGN;
+        uint64_t page = awq__page_bytes(c, awq__kv_bits(model), c->num_hidden_layers) + sizeof(awq__page)
+                        + 3 * AWQ__ALIGN;
         m.loading = AWQ__MAX(m.loading + kept, (uint64_t)most);
         m.model += kept - (awq__st_mapped(awq_checkpoint_tensors(ck)) ? 0 : open);
         m.runner = awq__work_bytes(c, rd.max_rows) + sizeof(awq_runner) + 8 * AWQ__ALIGN
-                   + (uint64_t)rd.max_rows * (sizeof(awq__row) + sizeof(awq__member) + 4)
+                   + (uint64_t)rd.max_rows * (sizeof(awq__row) + sizeof(awq__stretch) + sizeof(awq__member) + 4)
                    + (uint64_t)c->vocab_size * (4 * AWQ__HEAD_ROWS + sizeof(awq__candidate) + 1)
                    + (uint64_t)awq__pages(rd.cache_tokens) * page;
         m.session = sizeof(awq_session) + 5 * AWQ__ALIGN + (uint64_t)sd.max_tokens * (sd.on_full ? 8 : 4)
@@ -23252,8 +24323,10 @@ AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_
     for (k = 0; !st && k < n; k++) {
         const awq_config *c = &models[k]->config;
         side[k].m = models[k];
-        st = awq__kv_alloc(ctx, c, c->num_hidden_layers, window, &side[k].kv);
+        st = awq__kv_alloc(ctx, c, models[k]->cache.bits, c->num_hidden_layers, window, &side[k].kv);
         if (!st) st = awq__work_alloc(ctx, c, AWQ__MIN(window, (int64_t)AWQ__EVAL_ROWS), &side[k].w);
+        side[k].w.cache = models[k]->cache;
+        side[k].w.fast = models[k]->fast;
         if (!st && !(side[k].logits = AWQ__NEW_RAW(ctx, float, c->vocab_size * AWQ__HEAD_ROWS)))
             st = AWQ_E_MEMORY;
     }
@@ -25245,7 +26318,7 @@ static size_t awq__qm_bytes(const awq__qm *m)
             }
         }
         b += (double)awq__work_bytes(c, m->longest) + 8 * H * (double)m->longest
-             + 4 * (double)awq__page_floats(c, 1) * (double)awq__pages(m->longest);
+             + (double)awq__page_bytes(c, 32, 1) * (double)awq__pages(m->longest);
         b += 4.0 * (AWQ__MOMENT_ROWS * 3 + AWQ__MOMENT_BLOCK) * (double)awq__most(m->cap, AWQ__N_IN);
         b += 4 * (double)awq__tiled_x_place(AWQ__MAX(m->longest, (int64_t)AWQ__MOMENT_ROWS),
                                             awq__most(m->cap, AWQ__N_IN), NULL, NULL);
@@ -25322,7 +26395,7 @@ static awq_status awq__qm_alloc(awq_ctx *ctx, awq__qm *m)
     ok = ok && (m->rows = AWQ__NEW_RAW(ctx, float, AWQ__MOMENT_ROWS * most)) != NULL;
     ok = ok && (m->block = AWQ__NEW_RAW(ctx, float, AWQ__MOMENT_BLOCK * most)) != NULL;
     if (!ok) return AWQ_E_MEMORY;
-    AWQ__TRY(awq__kv_alloc(ctx, c, 1, m->longest, &m->kv));
+    AWQ__TRY(awq__kv_alloc(ctx, c, 32, 1, m->longest, &m->kv));
     return awq__work_alloc(ctx, c, m->longest, &m->w);
 }
 

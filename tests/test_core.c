@@ -576,7 +576,7 @@ static void test_attend(void)
     float *k = (float *)malloc((size_t)(KEYS * stride) * sizeof *k);
     float *v = (float *)malloc((size_t)(KEYS * stride) * sizeof *v);
     enum { PAGES = (KEYS + AWQ__PAGE - 1) / AWQ__PAGE, AT = 24 };
-    float *page[PAGES];
+    uint8_t *page[PAGES];
     double worst = 0;
     awq_ctx ctx;
     size_t d, s;
@@ -586,9 +586,9 @@ static void test_attend(void)
     fill(v, KEYS * stride, 12, 2);
     for (r = PAGES - 1; r >= 0; r--) { /* each as large as it must be, to the float */
         size_t rows = (size_t)AWQ__MIN(KEYS - r * AWQ__PAGE, AWQ__PAGE), row = (size_t)stride * sizeof(float);
-        page[r] = (float *)malloc(AT * sizeof(float) + (AWQ__PAGE + rows) * row);
-        memcpy(page[r] + AT, k + r * AWQ__PAGE * stride, rows * row);
-        memcpy(page[r] + AT + AWQ__PAGE * stride, v + r * AWQ__PAGE * stride, rows * row);
+        page[r] = (uint8_t *)malloc(AT * sizeof(float) + (AWQ__PAGE + rows) * row);
+        memcpy(page[r] + AT * sizeof(float), k + r * AWQ__PAGE * stride, rows * row);
+        memcpy(page[r] + AT * sizeof(float) + AWQ__PAGE * row, v + r * AWQ__PAGE * stride, rows * row);
     }
     for (d = 0; d < 12; d++) /* plain; capped; with a sink */
         for (s = 0; s < sizeof spans / sizeof spans[0]; s++) {
@@ -597,8 +597,8 @@ static void test_attend(void)
             double p[KEYS], top = -1e300, sum = 0;
             awq__head h;
             memset(&h, 0, sizeof h);
-            h.k_at = AT;
-            h.v_at = AT + (size_t)(AWQ__PAGE * stride);
+            h.k_at = AT * sizeof(float);
+            h.v_at = (AT + (size_t)(AWQ__PAGE * stride)) * sizeof(float);
             h.k_stride = h.v_stride = stride;
             h.k_dim = dim;
             h.v_dim = d >= 4 ? 32 : dim;

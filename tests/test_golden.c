@@ -306,7 +306,7 @@ static void test_clips(void)
         CHECK(load_exact(&ctx, path, &mod) == AWQ_OK);
         snprintf(path, sizeof path, "%s/golden/dumps/n24/stories260K-gqa-hf-g32-fp32/calib_ids.json", root);
         CHECK(load_calibration(&ctx, path, &cal));
-        CHECK(!awq__work_alloc(&ctx, &mod->config, 512, &work) && !awq__kv_alloc(&ctx, &mod->config, 1, 512, &kv));
+        CHECK(!awq__work_alloc(&ctx, &mod->config, 512, &work) && !awq__kv_alloc(&ctx, &mod->config, 32, 1, 512, &kv));
         stride = cal.start[cal.n_blocks] / 512;
         for (b = 0, n = 0; b < cal.n_blocks && !T.bad; b++) {
             int64_t len = cal.start[b + 1] - cal.start[b];

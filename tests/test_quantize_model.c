@@ -1023,7 +1023,7 @@ static void text_logits(const char *folder, const int32_t *ids, int n, int vocab
     if (!m) return;
     CHECK(m->config.vocab_size == vocab);
     CHECK(!awq__work_alloc(&ctx, &m->config, n, &w)
-          && !awq__kv_alloc(&ctx, &m->config, m->config.num_hidden_layers, n, &kv)
+          && !awq__kv_alloc(&ctx, &m->config, 32, m->config.num_hidden_layers, n, &kv)
           && !awq__embed(&ctx, m, ids, n, w.x));
     kv.length = awq__rope_length(&m->config, 0, n, 1);
     awq__rows_of(&m->config, &w, &kv, 0, n);

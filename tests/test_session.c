@@ -194,17 +194,24 @@ static void close_all(awq_ctx *ctx, awq_runner *r)
 }
 
 /* keys and values of the first n tokens have the same bits */
+/* keys and values of the first n tokens are equal, bit for bit */
 static int same_cache(const awq_session *a, const awq_session *b, int64_t n)
 {
-    const awq_config *c = &a->runner->model->config;
-    size_t V = (size_t)(c->num_key_value_heads * c->head_dim);
+    const awq__cache *c = &a->runner->model->cache;
+    size_t es = (size_t)c->bits / 8, at, k;
     int64_t i;
-    int part;
     if (a->kv.len < n || b->kv.len < n) return 0;
     for (i = 0; i < n; i++)
-        for (part = 0; part < 2 * c->num_hidden_layers; part++) {
-            size_t at = ((size_t)part * AWQ__PAGE + (size_t)(i % AWQ__PAGE)) * V;
-            if (memcmp(a->kv.page[i / AWQ__PAGE] + at, b->kv.page[i / AWQ__PAGE] + at, V * sizeof(float))) return 0;
+        for (at = 0; at < a->runner->page_bytes; at += c->head) {
+            const uint8_t *x = a->kv.page[i / AWQ__PAGE] + at, *y = b->kv.page[i / AWQ__PAGE] + at;
+            size_t row = (size_t)(i % AWQ__PAGE), v = c->v_at + row * (size_t)c->v_row * es;
+            for (k = 0; k < (size_t)c->k_dim; k++) {
+                size_t from = (c->bits == 32 ? row * (size_t)c->k_dim + k : k * AWQ__PAGE + row) * es;
+                if (memcmp(x + from, y + from, es)) return 0;
+            }
+            if (memcmp(x + v, y + v, (size_t)c->v_row * es)) return 0;
+            for (k = 0; c->bits == 8 && k < 2; k++)
+                if (memcmp(x + c->step_at + 4 * (AWQ__PAGE * k + row), y + c->step_at + 4 * (AWQ__PAGE * k + row), 4)) return 0;
         }
     return 1;
 }
@@ -280,7 +287,7 @@ static int check_contents(const awq_runner *r, pages_seen *seen)
         for (p = r->bucket[i]; p && n < 4096; p = p->same, n++) {
             now.page[n] = p;
             now.serial[n] = p->serial;
-            now.sum[n] = awq__checksum(0, p->data, r->page_floats * sizeof(float));
+            now.sum[n] = awq__checksum(0, p->data, r->page_bytes);
             for (k = 0; k < seen->n; k++)
                 if (seen->page[k] == p && seen->serial[k] == p->serial) bad |= seen->sum[k] != now.sum[n];
         }

@@ -53,7 +53,7 @@ typedef struct options {
     list calib, keep, stop, choice;
     const char *output, *layout, *method, *prompt, *text, *file, *ids, *tokens, *baseline, *messages, *dequantize, *shape, *schema, *grammar;
     const char *system, *think, *chat_template;
-    long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, head_bits, sessions;
+    long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, head_bits, kv_bits, sessions;
     double temp, top_p, min_p, repeat_penalty;
     int symmetric, no_clip, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos;
     char given[1024];
@@ -185,7 +185,7 @@ static int help(const char *which)
         return EXIT_FAILED;
     }
     printf("\ncommon: --json (one object on stdout)  --threads N  -q  --memory-limit BYTES\n"
-           "models: --exact | --deterministic  --head-bits 8  --believe-tensors (where its config contradicts them)\n"
+           "models: --exact | --deterministic  --head-bits 8  --kv-bits 8|16|32  --believe-tensors (where its config contradicts them)\n"
            "exit:   0 success, 1 the answer is no, 2 refused or failed, 130 interrupted\n");
     return 0;
 }
@@ -218,6 +218,7 @@ static int parse(app *a, int argc, char **argv)
         {"--schema", TEXT, &o->schema}, {"--grammar", TEXT, &o->grammar}, {"--choice", LIST, &o->choice}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
         {"--rtn", LONG, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
         {"--deterministic", FLAG, &o->deterministic}, {"--believe-tensors", FLAG, &o->believe_tensors}, {"--head-bits", LONG, &o->head_bits},
+        {"--kv-bits", LONG, &o->kv_bits},
         {"--threads", LONG, &o->threads}, {"-q", FLAG, &o->quiet}, {"--quiet", FLAG, &o->quiet},
     };
     int i, k, n = (int)(sizeof table / sizeof table[0]);
@@ -266,18 +267,25 @@ static awq_mode mode_of(const options *o)
     return o->exact ? AWQ_MODE_EXACT : o->deterministic ? AWQ_MODE_DETERMINISTIC : AWQ_MODE_FAST;
 }
 
-static int load(app *a, const char *folder, int rtn, awq_model **m)
+static awq_model_desc model_desc(const app *a, int rtn)
 {
     awq_model_desc d;
     memset(&d, 0, sizeof d);
     d.mode = mode_of(&a->o);
     d.head_bits = (int)a->o.head_bits;
+    d.kv_bits = (int)a->o.kv_bits;
     d.believe_tensors = a->o.believe_tensors;
     if (rtn) {
         d.rtn_bits = (int)a->o.rtn;
         d.rtn_group_size = a->o.group_size;
         d.rtn_symmetric = a->o.symmetric;
     }
+    return d;
+}
+
+static int load(app *a, const char *folder, int rtn, awq_model **m)
+{
+    awq_model_desc d = model_desc(a, rtn);
     return awq_model_load(&a->ctx, folder, &d, m) ? failed(a) : 0;
 }
 
@@ -1223,6 +1231,7 @@ static int cmd_inspect(app *a)
     const awq_config *c;
     const awq_quant_config *q;
     awq_memory memory;
+    awq_model_desc desc;
     awq_status st;
     uint64_t bytes = 0;
     int64_t i;
@@ -1264,7 +1273,8 @@ static int cmd_inspect(app *a)
     ts = awq_checkpoint_tensors(ck);
     for (i = 0; i < awq_tensors_count(ts); i++) bytes += awq_tensors_at(ts, i)->bytes;
     a->ctx.log = NULL; /* it was heard above */
-    st = awq_memory_needed(&a->ctx, path, NULL, NULL, NULL, 1, &memory);
+    desc = model_desc(a, 0);
+    st = awq_memory_needed(&a->ctx, path, &desc, NULL, NULL, 1, &memory);
     a->ctx.log = on_log;
     if (st) add_problem(a, a->ctx.err.text);
     if (a->o.json) {
