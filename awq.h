@@ -802,8 +802,8 @@ typedef struct awq_model_desc {
 
 /* folder: a Hugging Face checkpoint, dense (F32, F16, BF16) or quantized in any layout of awq_layout, or both
    mixed. Layout native is mapped and used where it lies, in the modes fast and deterministic: nothing is read,
-   checked or copied then, processes share its pages, and its file must stay as it is, or the process is ended by
-   the system, while the model lives. Everything else is read into memory of the model's own. */
+   checked or copied then, processes share its pages, and its file must stay as it is, or the process is ended
+   by the system, while the model lives. Everything else is read into memory of the model's own. */
 AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_model_desc *desc,
                                   awq_model **model);
 /* AWQ_E_ARG, and the model stays, while runners use it. NULL is fine. */
