@@ -5801,7 +5801,8 @@ static void awq__panel_begin(awq__panel *p, const awq_linear *l, int64_t row, in
 AWQ__TARGET_PANEL static int64_t awq__panel_codes(awq__panel *p, int64_t n)
 {
     const awq_linear *l = p->l;
-    int64_t w = l->chunk, bytes = awq__tile_bytes(l), c = p->k / w + p->outer, block = p->row / 16 + p->block, i;
+    int64_t w = l->chunk, bytes = awq__tile_bytes(l), c = p->k / w + p->outer, i;
+    int64_t block = p->row / 16 + p->block;
     int64_t group = block * l->groups + c / (l->chunks / l->groups);
     const uint8_t *code = (const uint8_t *)l->weight + (block * l->chunks + c) * bytes + 64 * p->inner;
     const uint8_t *params = l->params + group * awq__tile_params(l);
@@ -5981,6 +5982,7 @@ AWQ__TARGET_PANEL static void awq__panel_rows(const awq_linear *l, int64_t row, 
             _tile_stored(3, c + 768, 64);
         }
         awq__panel_make(&next, next.left);
+        __asm__ volatile("" ::: "memory"); /* gcc 12 does not know that tile loads read memory */
         k += cols;
         if (k < l->in_features) continue;
         awq__panel_out(l, row, sums, m, y + row - first, y_stride);
