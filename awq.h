@@ -5938,7 +5938,7 @@ AWQ__TARGET_PANEL static void awq__panel_rows(const awq_linear *l, int64_t row, 
     uint8_t memory[2 * AWQ__PANEL_BYTES + AWQ__PANEL_MOST * AWQ__TILE_OUT * 4 + 64];
     uint8_t *panel = (uint8_t *)(((uintptr_t)memory + 63) & ~(uintptr_t)63), *now = panel;
     float *sums = (float *)(void *)(panel + 2 * AWQ__PANEL_BYTES);
-    int64_t steps = (l->in_features + 31) / 32, k = 0, cols, t, due, every, some, first = row;
+    int64_t steps = (l->in_features + 31) / 32, k = 0, cols, t, r, due, every, some, first = row;
     int parts = !l->chunk && l->dtype != AWQ_BF16 ? 2 : 1;
     awq__panel next;
     awq__panel_begin(&next, l, row, 0, parts, now);
@@ -5957,6 +5957,10 @@ AWQ__TARGET_PANEL static void awq__panel_rows(const awq_linear *l, int64_t row, 
         for (t = 0; t < m; t += 32) {
             const uint8_t *x0 = x + (t / 16 * steps + k / 32) * 1024, *x1 = t + 16 < m ? x0 + steps * 1024 : x0;
             float *c = sums + t * AWQ__TILE_OUT;
+            for (r = t; k + cols == l->in_features && r < AWQ__MIN(t + 32, m); r++) { /* where sums go soon */
+                _mm_prefetch((const char *)(y + r * y_stride + row - first), _MM_HINT_T1);
+                _mm_prefetch((const char *)(y + r * y_stride + row - first + 16), _MM_HINT_T1);
+            }
             if (k) {
                 _tile_loadd(0, c, 64);
                 _tile_loadd(1, c + 256, 64);
