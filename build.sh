@@ -10,9 +10,9 @@
 #   ./build.sh peers     other engines read what this library wrote (tests/peers/run.sh)
 #   ./build.sh arm       tests of the kernels, cross-compiled and run as three Arm processors (tests/arm/run.sh)
 #   ./build.sh clean
-# From the environment: CC, CFLAGS, LDFLAGS; BUILD (folder, default build), SECONDS of fuzz, AWQ_TEST_DATA (large test
-# data; without it the tests that need it are skipped), AWQ_SMOLLM2 (folder made by tests/smollm2.sh, likewise),
-# UNICODE_DATA (folder with UnicodeData.txt).
+# From the environment: CC, CFLAGS, LDFLAGS; BUILD (folder, default build), TESTS (files; default all), SECONDS of fuzz,
+# AWQ_TEST_DATA (large test data; without it the tests that need it are skipped), AWQ_SMOLLM2 (folder made by
+# tests/smollm2.sh, likewise), UNICODE_DATA (folder with UnicodeData.txt).
 set -u
 fuzz_seconds=$(env | sed -n 's/^SECONDS=//p') # bash, as sh, counts in its own variable of that name
 cd "$(dirname "$0")" || exit 1
@@ -143,7 +143,7 @@ demo() {
 # PART PARTS: every PARTS-th test, what the compiler says to a file beside the program
 compile_tests() {
     i=0
-    for f in tests/test_*.c; do
+    for f in $tests; do
         i=$((i + 1))
         [ $((i % $2)) -eq "$1" ] || continue
         program=$B/tests/$(basename "$f" .c)
@@ -154,6 +154,7 @@ compile_tests() {
 
 tests() {
     passed=0 failed=0 skipped=0
+    tests=${TESTS:-tests/test_*.c}
     mkdir -p "$B/tests"
     cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || cores=1
     part=0
@@ -162,7 +163,7 @@ tests() {
         part=$((part + 1))
     done
     wait
-    for f in tests/test_*.c; do
+    for f in $tests; do
         name=$(basename "$f" .c)
         log=$B/tests/$name.log
         cat "$B/tests/$name.compiled"
