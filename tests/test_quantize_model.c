@@ -615,7 +615,7 @@ static awq_status job_run(awq_ctx *ctx, const job *j, int resume)
 {
     run q = prepare(j->source, j->target, j->k == 1 || j->k == FUSED ? AWQ_METHOD_AWQ : AWQ_METHOD_BEST);
     if (j->k == CONVERT) {
-        awq_convert_desc cv = {NULL, NULL, AWQ_LAYOUT_COMPRESSED_TENSORS, AWQ_DTYPE_NONE, 0};
+        awq_convert_desc cv = {NULL, NULL, AWQ_LAYOUT_COMPRESSED_TENSORS, AWQ_DTYPE_NONE, 0, 0};
         cv.source = j->source;
         cv.target = j->target;
         return awq_convert(ctx, &cv);

@@ -573,7 +573,7 @@ static void test_regexes(void)
         return;
     }
     for (r = awq__json_first(&j, 1); r; r = awq__json_next(&j, r), known++) {
-        size_t n, m;
+        size_t n = 0, m = 0;
         const char *pattern = awq__json_str(&j, awq__json_get(&j, r, "regex"), &n), *s;
         awq__tok_step step;
         memset(&step, 0, sizeof step);
