@@ -123,7 +123,7 @@ typedef struct awq_allocator {
 
 /* run: call job(arg, i) once for every i in [0, count), in any order, on any threads, and return when all are
    done. NULL runs them one after another on the caller's thread. The work is cut by shape, never by thread
-   count. */
+   count. A job takes up to 160 KB of stack. */
 typedef struct awq_jobs {
     void (*run)(void *user, int64_t count, void (*job)(void *arg, int64_t index), void *arg);
     void *user;
@@ -1643,6 +1643,7 @@ static void awq__yield(void) { sched_yield(); }
 #define AWQ__POOL_OPEN 0x10000  /* whether more may come, */
 #define AWQ__POOL_ROUND 0x20000 /* and a number */
 #define AWQ__POOL_SPIN 50e-6    /* seconds: about what it takes to wake a thread */
+#define AWQ__POOL_STACK ((size_t)1 << 20) /* bytes at least: musl's default is 128 KB */
 
 struct awq_pool {
     awq__mutex lock;
@@ -1853,6 +1854,10 @@ AWQ_API void awq_pool_free(awq_ctx *ctx, awq_pool *p)
 AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool)
 {
     awq_pool *p;
+#ifndef _WIN32
+    pthread_attr_t attr;
+    size_t stack;
+#endif
     if (n_threads < 0 || n_threads > 1024)
         return awq__fail(ctx, AWQ_E_ARG, "awq_pool_create: n_threads is %d, expected 0 to 1024", n_threads);
     if (n_threads == 0) n_threads = awq_cpu_cores();
@@ -1862,15 +1867,23 @@ AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool)
     awq__mutex_init(&p->lock);
     awq__cond_init(&p->start);
     awq__cond_init(&p->finish);
+#ifndef _WIN32
+    pthread_attr_init(&attr);
+    if (!pthread_attr_getstacksize(&attr, &stack) && stack < AWQ__POOL_STACK)
+        pthread_attr_setstacksize(&attr, AWQ__POOL_STACK);
+#endif
     while (p->started < n_threads - 1) {
 #ifdef _WIN32
         p->threads[p->started] = CreateThread(NULL, 0, awq__pool_main, p, 0, NULL);
         if (!p->threads[p->started]) break;
 #else
-        if (pthread_create(&p->threads[p->started], NULL, awq__pool_main, p)) break;
+        if (pthread_create(&p->threads[p->started], &attr, awq__pool_main, p)) break;
 #endif
         p->started++;
     }
+#ifndef _WIN32
+    pthread_attr_destroy(&attr);
+#endif
     if (p->started < n_threads - 1) {
         int got = p->started + 1;
         awq_pool_free(ctx, p);
