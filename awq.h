@@ -13091,11 +13091,12 @@ AWQ_API awq_status awq_encode(awq_ctx *ctx, const awq_tokenizer *tokenizer, cons
 {
     awq__tok_work w;
     awq_status st = AWQ_OK;
-    size_t i = awq__utf8_valid(text, bytes);
+    size_t i;
     uint32_t k;
     if (bytes > AWQ__TOK_MAX_FILE)
         return awq__fail(ctx, AWQ_E_LIMIT, "awq_encode: the text has %llu bytes, at most %llu are taken",
                          (unsigned long long)bytes, (unsigned long long)AWQ__TOK_MAX_FILE);
+    i = awq__utf8_valid(text, bytes);
     if (i < bytes)
         return awq__fail(ctx, AWQ_E_ARG, "awq_encode: the text is not UTF-8 at byte %llu (0x%02x)",
                          (unsigned long long)i, (unsigned)(unsigned char)text[i]);
