@@ -914,7 +914,7 @@ typedef struct awq_generate_desc {
     int ignore_eos;
     awq_grammar *grammar;        /* what the answer may be, NULL: anything; yours, must outlive the answer */
     /* text as it is complete, whole UTF-8 characters; nonzero ends the answer. It must not call the library
-       with this session's runner. */
+       with the runner that it is called from. */
     int (*on_text)(void *user, const char *text, size_t bytes);
     void *user;
     int32_t *out_ids;            /* the generated ids, at most max_tokens; must outlive the answer; or NULL */
@@ -928,7 +928,7 @@ typedef struct awq_generate_desc {
 typedef struct awq_generate_result {
     int64_t prompt_tokens, tokens; /* prompt_tokens: those this question added */
     int64_t cached_tokens;         /* of the prompt's, found computed */
-    double prefill_seconds, decode_seconds; /* in awq_step while this session had work */
+    double prefill_seconds, decode_seconds; /* in awq_step, while the answer was in work */
     awq_stop_reason reason;
     int complete; /* 0: cut off (length, context, failure), or not a whole sentence of the grammar */
 } awq_generate_result;
@@ -23840,7 +23840,7 @@ AWQ_API awq_status awq_session_restore_file(awq_ctx *ctx, awq_session *s, const 
     char *data = NULL, why[sizeof ctx->err.text];
     size_t bytes = 0, most = awq__saved_bytes(s->runner, 0, 0, s->kv.max);
     awq_status st;
-    /* of what this session could hold, with an answer of up to 4 million tokens */
+    /* of what s could hold, with an answer of up to 4 million tokens */
     most += 4 * ((size_t)s->kv.max + ((size_t)1 << 22));
     AWQ__TRY(awq__not_inside(ctx, s->runner, "awq_session_restore_file"));
     AWQ__TRY(awq__file_load(ctx, path, most, &data, &bytes));

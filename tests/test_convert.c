@@ -45,14 +45,20 @@ static const char *save(tiny *t, const char *name)
     return folder;
 }
 
-static awq_status convert(const char *source, const char *target, awq_layout layout)
+static awq_status rewrite(const char *source, const char *target, awq_layout layout, awq_dtype dequantize)
 {
     awq_convert_desc d;
     memset(&d, 0, sizeof d);
     d.source = source;
     d.target = target;
     d.layout = layout;
+    d.dequantize = dequantize;
     return awq_convert(&ctx, &d);
+}
+
+static awq_status convert(const char *source, const char *target, awq_layout layout)
+{
+    return rewrite(source, target, layout, AWQ_DTYPE_NONE);
 }
 
 static char *load(const char *folder, const char *name, size_t *bytes)
@@ -290,12 +296,7 @@ static void test_wrapped(void)
 
 static awq_status dequantize(const char *source, const char *target, awq_dtype type)
 {
-    awq_convert_desc d;
-    memset(&d, 0, sizeof d);
-    d.source = source;
-    d.target = target;
-    d.dequantize = type;
-    return awq_convert(&ctx, &d);
+    return rewrite(source, target, AWQ_LAYOUT_NONE, type);
 }
 
 /* Every tensor of `folder` is one of t's, of its shape, and within `apart` of it; those with `exact` in their name
