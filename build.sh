@@ -148,6 +148,7 @@ compile_tests() {
         [ $((i % $2)) -eq "$1" ] || continue
         program=$B/tests/$(basename "$f" .c)
         rm -f "$program"
+        echo "compiling $f"
         compile "$f" "$program" $WARN > "$program.compiled" 2>&1
     done
 }
