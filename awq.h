@@ -122,11 +122,12 @@ typedef struct awq_allocator {
 } awq_allocator;
 
 /* run: call job(arg, i) once for every i in [0, count), in any order, on any threads, and return when all are
-   done. NULL runs them one after another on the caller's thread. The work is cut by shape, never by thread
-   count. A job takes up to 160 KB of stack. */
+   done. NULL runs them one after another on the caller's thread. Results never depend on the number of threads.
+   A job takes up to 160 KB of stack. */
 typedef struct awq_jobs {
     void (*run)(void *user, int64_t count, void (*job)(void *arg, int64_t index), void *arg);
     void *user;
+    int64_t threads; /* that run jobs at once; 0: not known */
 } awq_jobs;
 
 /* Positional files. Paths are UTF-8, '/' separates. Every call returns 0 or an errno value (ENOENT, ENOSPC,
@@ -1278,10 +1279,12 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
 #  define AWQ__PRINTF(f, a) __attribute__((format(printf, f, a)))
 #  define AWQ__UNUSED __attribute__((unused))
 #  define AWQ__INLINE static inline __attribute__((always_inline))
+#  define AWQ__NOINLINE static __attribute__((noinline))
 #else
 #  define AWQ__PRINTF(f, a)
 #  define AWQ__UNUSED
 #  define AWQ__INLINE static __forceinline
+#  define AWQ__NOINLINE static __declspec(noinline)
 #endif
 #if defined(__GNUC__) || defined(__clang__)
 #  define AWQ__PREFETCH(p) __builtin_prefetch(p)
@@ -1899,6 +1902,7 @@ AWQ_API awq_jobs awq_pool_jobs(awq_pool *pool)
     awq_jobs j;
     j.run = pool ? awq__pool_run : NULL;
     j.user = pool;
+    j.threads = awq_pool_threads(pool);
     return j;
 }
 
@@ -5646,12 +5650,12 @@ static awq__tiled_x awq__tiled_x_row(const awq__tiled_x *x, const awq_linear *l,
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>panels
-   Many rows of x at once on AMX, in fast mode. Strips of 32 rows of W are turned into bf16 a panel of 512
-   columns at a time (256 in two parts) and multiplied with blocks of rows of x, which were turned before, in
-   tiles of 16 rows and 32 columns. While one panel is multiplied the next is made, piece by piece: the vector
-   units have little else to do. A block of x stays in the second cache and its tiles are loaded past the first,
-   where the panel is. A number may be kept in two parts, the bf16 next to it and the bf16 next to what that
-   leaves:
+   Many rows of x at once on AMX, in fast mode: rows of W times rows of x, 512 columns of both at a time (256
+   in two parts), so that x, sums and codes of a turn stay in the second cache. A strip of 32 rows of W is
+   turned into bf16, a panel that fits the first cache, and multiplied with the rows of x, which were turned
+   before, in tiles of 16 rows and 32 columns; these are loaded past the first cache, and those of the next turn
+   are fetched meanwhile, while the next panel is made piece by piece. A number may be kept in two parts, the
+   bf16 next to it and the bf16 next to what that leaves:
        codes in tiles        (code - zero) scale in one part, x in one
        dense BF16            one part, x in two
        dense F16 and F32     two parts, x in two; lo lo is left out
@@ -5659,13 +5663,30 @@ static awq__tiled_x awq__tiled_x_row(const awq__tiled_x *x, const awq_linear *l,
 
    AMX adds U V: rows of U are 32 columns in turn, a row of V is 2 columns of 16 rows. Dense weights are read as
    U and x is V; codes in tiles unpack to V and x is U.
-   Tests: tests/test_tiles.c; speed: tests/bench/bench_matmul.c */
 
-#define AWQ__PANEL_COLS 512  /* in one part */
-#define AWQ__PANEL_MOST 256  /* rows of x in a block, */
-#define AWQ__PANEL_X 1200000 /* and bytes */
-#define AWQ__PANEL_ROWS 16 /* of x at least, for panels of dense weights to be the faster way */
-#define AWQ__PANEL_CODES 64 /* likewise of codes, which AMX multiplies as integers too */
+   What limits this, in ns a step of 4 tile products, on a Xeon whose AMX does one in 21 when all numbers are 0:
+   26 when they are not; 30 with sums stored and loaded every 16 steps; 37 with x in turns of 256 rows and 41 of
+   512, from the second cache; 44 with panels made meanwhile; 46 with y streamed past the caches, 51 without
+   that. A piece of a panel takes 5 alone, 2.4 between two steps, 5 in turns of 4 steps. Tried and slower: turns
+   of 1024 and 2048 columns (57 to 70: the second cache), fewer rows of W or x in a turn, fetching sums or tiles
+   of x to the first cache.
+   Tests: tests/test_tiles.c; speed: tests/bench/bench_layers.c */
+
+#define AWQ__PANEL_COLS 512   /* in one part */
+#define AWQ__PANEL_X 524288   /* bytes of x in a turn */
+#define AWQ__PANEL_OUT 256    /* rows of W in a job */
+#define AWQ__PANEL_ROWS 16    /* of x at least, for panels of dense weights to be the faster way */
+#define AWQ__PANEL_CODES 64   /* likewise of codes, which AMX multiplies as integers too */
+
+#define AWQ__LOG2E 1.44269504f
+
+/* Gate and up of an MLP at once: act(x gate^T) * (x up^T), packed for down as it comes */
+typedef struct awq__pair {
+    const awq_linear *up; /* NULL: none; same shape, bits and chunk as gate */
+    awq_act act;
+    float alpha, limit;   /* of AWQ_ACT_SWIGLU */
+    uint8_t *to;
+} awq__pair;
 
 #if AWQ__AMX
 #define AWQ__TARGET_PANEL                                                                                     \
@@ -5675,6 +5696,13 @@ static awq__tiled_x awq__tiled_x_row(const awq__tiled_x *x, const awq_linear *l,
 static int64_t awq__panel_part(int64_t m, int64_t in_features)
 {
     return (m + 15) / 16 * 16 * ((in_features + 31) / 32 * 32) * 2;
+}
+
+/* where the tile of row t and column k of x [m, n] is */
+static int64_t awq__panel_at(int64_t m, int64_t n, int64_t t, int64_t k)
+{
+    int64_t tiles = (m + 15) / 16, steps = (n + 31) / 32, s = k / 32, first = s / 8 * 8;
+    return (first * tiles + t / 16 * AWQ__MIN(steps - first, (int64_t)8) + s - first) * 1024;
 }
 
 /* 16 x 16 numbers of 32 bits */
@@ -5731,14 +5759,15 @@ AWQ__TARGET_PANEL AWQ__INLINE __m512 awq__panel_load(awq_dtype dtype, const void
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(k, h)), 16));
 }
 
-/* tile number `tile` of x [m, n] */
+/* Tile number `tile` of x [m, n]. Tiles of 256 columns of all rows lie together, so that a turn is in one
+   piece. */
 AWQ__TARGET_PANEL static void awq__panel_pack(const float *x, int64_t m, int64_t x_stride, int64_t n, int parts,
                                               int transposed, int64_t tile, int8_t *out)
 {
     int64_t steps = (n + 31) / 32, size = awq__panel_part(m, n), k, r;
     int64_t rows = AWQ__MIN(m - 16 * tile, (int64_t)16);
     for (k = 0; k < steps; k++) {
-        int8_t *to = out + (tile * steps + k) * 1024;
+        int8_t *to = out + awq__panel_at(m, n, 16 * tile, 32 * k);
         __m512i hi[16], lo[16];
         for (r = 0; r < 16; r++) {
             const float *row = x + (16 * tile + r) * x_stride;
@@ -5759,12 +5788,11 @@ AWQ__TARGET_PANEL static void awq__panel_pack(const float *x, int64_t m, int64_t
     }
 }
 
-/* Codes, nibbles at bit `at` of the lanes, as numbers: 128 + code is made by its bits, then (128 + code) scale
-   - (128 + zero) scale. */
-AWQ__TARGET_PANEL AWQ__INLINE __m512 awq__panel_value(__m512i v, int at, __m512 scale, __m512 offset)
+/* Numbers made of codes by their bits: in lanes of `one` + codes at the mask, (one + code) scale - (one + zero)
+   scale. */
+AWQ__TARGET_PANEL AWQ__INLINE __m512 awq__panel_value(__m512i v, __m512i mask, __m512i one, __m512 scale,
+                                                      __m512 offset)
 {
-    const __m512i mask = _mm512_set1_epi32(0x000f0000), one = _mm512_set1_epi32(0x43000000);
-    v = at > 16 ? _mm512_srli_epi32(v, (unsigned)(at - 16)) : _mm512_slli_epi32(v, (unsigned)(16 - at));
     v = _mm512_ternarylogic_epi32(v, mask, one, 0xea); /* v & mask | one */
     return _mm512_fmsub_ps(_mm512_castsi512_ps(v), scale, offset);
 }
@@ -5777,19 +5805,6 @@ AWQ__TARGET_PANEL AWQ__INLINE __m512i awq__panel_pair(__m512 a, __m512 b) /* a i
     return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(u, 16), v);
 }
 
-/* A panel while it is made: tiles of both blocks of a strip, one block after the other, the second parts in
-   the second half. It is made in pieces: 64 bytes of codes to tiles of V, 32 columns of a dense row to a row of
-   U. */
-typedef struct awq__panel {
-    const awq_linear *l;
-    int64_t row, k, cols;      /* what of W */
-    uint8_t *to;
-    int parts;
-    int64_t block, outer, inner; /* the next piece: [2][chunks][vectors], or [2][16 rows][tiles] */
-    int64_t left;                /* pieces */
-    __m512 scale, offset, zero;
-} awq__panel;
-
 enum { AWQ__PANEL_BYTES = 32 * AWQ__PANEL_COLS * 2 };
 
 /* columns of W from k on that a panel takes */
@@ -5798,221 +5813,371 @@ static int64_t awq__panel_cols(const awq_linear *l, int parts, int64_t k)
     return AWQ__MIN((int64_t)AWQ__PANEL_COLS / parts, l->in_features - k);
 }
 
-static void awq__panel_begin(awq__panel *p, const awq_linear *l, int64_t row, int64_t k, int parts, uint8_t *to)
+enum { AWQ__PANEL_4 = 0, AWQ__PANEL_8, AWQ__PANEL_DENSE };
+
+/* A panel while it is made, in pieces: 64 bytes of codes to tiles of V, 32 columns of a dense row to a row of
+   U. Both blocks of 16 rows one after the other, the second parts of dense numbers in the second half. */
+typedef struct awq__panel {
+    const awq_linear *l;
+    int64_t row, k, cols;    /* what of W */
+    int64_t next, left;      /* piece, pieces */
+    int shift;               /* 1 << shift pieces are of one chunk, or row */
+    int64_t half;            /* pieces of a block */
+    const uint8_t *from[2];  /* codes of the blocks */
+    int64_t ahead;           /* from codes to those of the panel after the next */
+    uint8_t *to;
+    __m512 scale[2 * AWQ__PANEL_COLS / 32]; /* of chunks */
+    __m512 offset[2 * AWQ__PANEL_COLS / 32], offset12[2 * AWQ__PANEL_COLS / 32];
+                                            /* (128 or 2048 + zero) scale */
+} awq__panel;
+
+static const uint8_t *awq__panel_codes(const awq_linear *l, int64_t row, int64_t k)
 {
+    return (const uint8_t *)l->weight + (row / 16 * l->chunks + k / l->chunk) * awq__tile_bytes(l);
+}
+
+static const uint8_t *awq__panel_params(const awq_linear *l, int64_t row, int64_t k)
+{
+    return l->params + (row / 16 * l->groups + k / l->chunk / (l->chunks / l->groups)) * awq__tile_params(l);
+}
+
+/* then, then_row, then_k: where the panel after this one is, to be fetched */
+AWQ__TARGET_PANEL static void awq__panel_begin(awq__panel *p, int kind, const awq_linear *l, int64_t row,
+                                               int64_t k, const awq_linear *then, int64_t then_row,
+                                               int64_t then_k, int parts, uint8_t *to)
+{
+    const __m512 at16 = _mm512_set1_ps(128), at12 = _mm512_set1_ps(2048);
+    int64_t block, c, n, bytes;
     p->l = l;
     p->row = row;
     p->k = k;
     p->cols = awq__panel_cols(l, parts, k);
     p->to = to;
-    p->parts = parts;
-    p->block = p->outer = p->inner = 0;
-    p->left = l->chunk ? 2 * (p->cols / l->chunk) * (awq__tile_bytes(l) / 64) : 32 * ((p->cols + 31) / 32);
-}
-
-/* up to n pieces, as far as they are of one chunk; returns how many */
-AWQ__TARGET_PANEL static int64_t awq__panel_codes(awq__panel *p, int64_t n)
-{
-    const awq_linear *l = p->l;
-    int64_t w = l->chunk, bytes = awq__tile_bytes(l), c = p->k / w + p->outer, i;
-    int64_t block = p->row / 16 + p->block;
-    int64_t group = block * l->groups + c / (l->chunks / l->groups);
-    const uint8_t *code = (const uint8_t *)l->weight + (block * l->chunks + c) * bytes + 64 * p->inner;
-    const uint8_t *params = l->params + group * awq__tile_params(l);
-    uint8_t *low = p->to + p->block * (AWQ__PANEL_BYTES / 2) + 32 * w * p->outer + 128 * p->inner;
-    __m512 s = awq__tile_scales512(l, params), z = _mm512_cvtepi32_ps(awq__tile_zeros512(params));
-    __m512 o = _mm512_mul_ps(_mm512_add_ps(z, _mm512_set1_ps(128)), s);
-    n = AWQ__MIN(n, bytes / 64 - p->inner);
-    if (l->bits == 4) {
-        for (i = 0; i < n; i++, code += 64, low += 128) {
-            __m512i v = _mm512_loadu_si512((const void *)code);
-            _mm_prefetch((const char *)code + AWQ__PANEL_COLS * 8, _MM_HINT_T1); /* for the next panel */
-#define AWQ__PAIR(at) awq__panel_pair(awq__panel_value(v, at, s, o), awq__panel_value(v, at + 8, s, o))
-            _mm512_storeu_si512((void *)low, AWQ__PAIR(0));
-            _mm512_storeu_si512((void *)(low + 64), AWQ__PAIR(16));
-            _mm512_storeu_si512((void *)(low + 16 * w), AWQ__PAIR(4));
-            _mm512_storeu_si512((void *)(low + 16 * w + 64), AWQ__PAIR(20));
-#undef AWQ__PAIR
-        }
-    } else {
-        for (i = 0; i < n; i++, code += 64, low += 128) {
-            const __m512i byte = _mm512_set1_epi32(255);
-            __m512i v = _mm512_loadu_si512((const void *)code);
-            __m512 a = _mm512_cvtepi32_ps(_mm512_and_si512(v, byte));
-            __m512 b = _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(v, 8), byte));
-            __m512 d = _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(v, 16), byte));
-            __m512 e = _mm512_cvtepi32_ps(_mm512_srli_epi32(v, 24));
-            a = _mm512_mul_ps(_mm512_sub_ps(a, z), s);
-            b = _mm512_mul_ps(_mm512_sub_ps(b, z), s);
-            d = _mm512_mul_ps(_mm512_sub_ps(d, z), s);
-            e = _mm512_mul_ps(_mm512_sub_ps(e, z), s);
-            _mm512_storeu_si512((void *)low, awq__panel_pair(a, b));
-            _mm512_storeu_si512((void *)(low + 64), awq__panel_pair(d, e));
+    p->next = 0;
+    if (kind == AWQ__PANEL_DENSE) {
+        p->shift = parts == 2 ? 3 : 4;
+        p->half = 16 << p->shift;
+        p->left = 2 * p->half;
+        return;
+    }
+    bytes = awq__tile_bytes(l);
+    n = p->cols / l->chunk;
+    for (p->shift = 0; 64 << p->shift < bytes; p->shift++) {}
+    p->half = n << p->shift;
+    p->left = 2 * p->half;
+    p->ahead = (int64_t)((uintptr_t)awq__panel_codes(then, then_row, then_k)
+                         - (uintptr_t)awq__panel_codes(l, row, k));
+    for (block = 0; block < 2; block++) {
+        p->from[block] = awq__panel_codes(l, row + 16 * block, k);
+        for (c = 0; c < n; c++) {
+            const uint8_t *params = awq__panel_params(l, row + 16 * block, k + c * l->chunk);
+            __m512 s = awq__tile_scales512(l, params), z = _mm512_cvtepi32_ps(awq__tile_zeros512(params));
+            _mm_prefetch((const char *)awq__panel_params(then, then_row + 16 * block, then_k + c * l->chunk),
+                         _MM_HINT_T1);
+            p->scale[block * n + c] = s;
+            p->offset[block * n + c] = kind == AWQ__PANEL_8 ? z : _mm512_mul_ps(_mm512_add_ps(z, at16), s);
+            p->offset12[block * n + c] = _mm512_mul_ps(_mm512_add_ps(z, at12), s);
         }
     }
-    p->inner += n;
-    if (p->inner < bytes / 64) return n;
-    p->inner = 0;
-    if (++p->outer < p->cols / w) return n;
-    p->outer = 0;
-    p->block++;
-    return n;
 }
 
-/* likewise of one row */
-AWQ__TARGET_PANEL static int64_t awq__panel_numbers(awq__panel *p, int64_t n)
+AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_piece(awq__panel *p, int kind)
 {
     const awq_linear *l = p->l;
-    int64_t row = AWQ__MIN(p->row + 16 * p->block + p->outer, l->out_features - 1); /* beyond: dropped later */
-    int64_t at = p->k + 32 * p->inner, tiles = (p->cols + 31) / 32, i;
-    const uint8_t *w = (const uint8_t *)l->weight + row * l->row_bytes;
-    uint8_t *to = p->to + p->block * (AWQ__PANEL_BYTES / 2 / p->parts) + 1024 * p->inner + 64 * p->outer;
-    n = AWQ__MIN(n, tiles - p->inner);
-    for (i = 0; i < n; i++, at += 32, to += 1024) {
+    int64_t i = p->next++, block = i >= p->half, c = i >> p->shift, in = i & (((int64_t)1 << p->shift) - 1);
+    p->left--;
+    if (kind == AWQ__PANEL_DENSE) {
+        int64_t row = AWQ__MIN(p->row + c, l->out_features - 1), at = p->k + 32 * in; /* beyond: dropped */
+        const uint8_t *w = (const uint8_t *)l->weight + row * l->row_bytes;
+        int two = l->dtype != AWQ_BF16;
+        uint8_t *to = p->to + block * (AWQ__PANEL_BYTES / 2 >> two) + 1024 * in + 64 * (c - 16 * block);
         __m512 a = awq__panel_load(l->dtype, w, at, l->in_features);
         __m512 b = awq__panel_load(l->dtype, w, at + 16, l->in_features);
         _mm512_storeu_si512((void *)to, awq__panel_split(&a, &b));
-        if (p->parts == 2) _mm512_storeu_si512((void *)(to + AWQ__PANEL_BYTES / 2), awq__panel_split(&a, &b));
+        if (two) _mm512_storeu_si512((void *)(to + AWQ__PANEL_BYTES / 2), awq__panel_split(&a, &b));
+    } else {
+        int64_t size = (kind == AWQ__PANEL_4 ? 256 : 128) << p->shift; /* of a chunk */
+        int64_t first = block ? p->half : 0;
+        const uint8_t *code = p->from[block] + 64 * (i - first);
+        uint8_t *to = p->to + block * (AWQ__PANEL_BYTES / 2) + size * (c - (first >> p->shift)) + 128 * in;
+        __m512i v = _mm512_loadu_si512((const void *)code);
+        __m512 s = p->scale[c];
+        _mm_prefetch((const char *)code + p->ahead, _MM_HINT_T1);
+        if (kind == AWQ__PANEL_4) { /* nibbles come to bits 12 and 16 */
+            const __m512i mask = _mm512_set1_epi32(0x000f0000), mask12 = _mm512_set1_epi32(0x0000f000);
+            const __m512i one = _mm512_set1_epi32(0x43000000);   /* 128 */
+            const __m512i one12 = _mm512_set1_epi32(0x45000000); /* 2048 */
+            __m512i l12 = _mm512_slli_epi32(v, 12), r12 = _mm512_srli_epi32(v, 12);
+            __m512i l8 = _mm512_slli_epi32(v, 8), r8 = _mm512_srli_epi32(v, 8);
+            __m512 o = p->offset[c], o12 = p->offset12[c];
+            uint8_t *high = to + size / 2;
+#define AWQ__AT12(v) awq__panel_value(v, mask12, one12, s, o12)
+#define AWQ__AT16(v) awq__panel_value(v, mask, one, s, o)
+            _mm512_storeu_si512((void *)to, awq__panel_pair(AWQ__AT12(l12), AWQ__AT16(l8)));
+            _mm512_storeu_si512((void *)(to + 64), awq__panel_pair(AWQ__AT16(v), AWQ__AT16(r8)));
+            _mm512_storeu_si512((void *)high, awq__panel_pair(AWQ__AT16(l12), AWQ__AT12(v)));
+            _mm512_storeu_si512((void *)(high + 64), awq__panel_pair(AWQ__AT12(r8), AWQ__AT16(r12)));
+#undef AWQ__AT12
+#undef AWQ__AT16
+        } else {
+            const __m512i byte = _mm512_set1_epi32(255);
+            __m512 z = p->offset[c]; /* zero alone */
+#define AWQ__BYTE(at) \
+    _mm512_mul_ps(_mm512_sub_ps(_mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(v, at), byte)), z), s)
+            _mm512_storeu_si512((void *)to, awq__panel_pair(AWQ__BYTE(0), AWQ__BYTE(8)));
+            _mm512_storeu_si512((void *)(to + 64), awq__panel_pair(AWQ__BYTE(16), AWQ__BYTE(24)));
+#undef AWQ__BYTE
+        }
     }
-    p->inner += n;
-    if (p->inner < tiles) return n;
-    p->inner = 0;
-    if (++p->outer < 16) return n;
-    p->outer = 0;
-    p->block++;
-    return n;
 }
 
-static void awq__panel_make(awq__panel *p, int64_t pieces)
+static void awq__fetch(const uint8_t *p, int64_t bytes) /* into the second cache */
 {
-    int64_t n;
-    for (pieces = AWQ__MIN(pieces, p->left); pieces > 0; pieces -= n) {
-        n = p->l->chunk ? awq__panel_codes(p, pieces) : awq__panel_numbers(p, pieces);
-        p->left -= n;
+    const uint8_t *end = p + bytes;
+    for (; p < end; p += 64) _mm_prefetch((const char *)p, _MM_HINT_T1);
+}
+
+/* 4 tiles of sums += steps tiles of u0, u1 times v0, v1; with each `every` 256ths of a piece of p */
+AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_steps(int kind, const uint8_t *u0, const uint8_t *u1,
+                                                    const uint8_t *v0, const uint8_t *v1, int64_t steps,
+                                                    awq__panel *p, int64_t every, int64_t *due)
+{
+    int64_t i;
+    for (i = 0; i < 1024 * steps; i += 1024) {
+        if (kind == AWQ__PANEL_DENSE) {
+            _tile_loadd(4, u0 + i, 64);
+            _tile_stream_loadd(6, v0 + i, 64);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_stream_loadd(7, v1 + i, 64);
+            _tile_dpbf16ps(1, 4, 7);
+            _tile_loadd(5, u1 + i, 64);
+        } else {
+            _tile_stream_loadd(4, u0 + i, 64);
+            _tile_loadd(6, v0 + i, 64);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_loadd(7, v1 + i, 64);
+            _tile_dpbf16ps(1, 4, 7);
+            _tile_stream_loadd(5, u1 + i, 64);
+        }
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+        for (*due += every; *due >= 256 && p->left; *due -= 256) awq__panel_piece(p, kind);
     }
 }
 
-/* 4 tiles of sums += steps tiles of u0, u1 times v0, v1; meanwhile `every` 256ths of a piece of p for each, in
-   turns of 4 steps. What limits this, 4096 x 4096 and 128 rows, GOPS: 2340 without making panels, 1630 when
-   they are made from the first cache into the first cache, 1160 when they are stored where they belong, 990
-   when codes come from memory; of 2900 that AMX does here. */
-#define AWQ__PANEL_MULTIPLY(name, load_u, load_v)                                                             \
-    AWQ__TARGET_PANEL AWQ__INLINE void name(const uint8_t *u0, const uint8_t *u1, const uint8_t *v0,          \
-                                            const uint8_t *v1, int64_t steps, awq__panel *p, int64_t every,   \
-                                            int64_t *due)                                                     \
-    {                                                                                                         \
-        int64_t i, end;                                                                                       \
-        for (i = 0; i < 1024 * steps;) {                                                                      \
-            for (end = AWQ__MIN(i + 4096, 1024 * steps); i < end; i += 1024) {                                \
-                load_u(4, u0 + i, 64);                                                                        \
-                load_v(6, v0 + i, 64);                                                                        \
-                _tile_dpbf16ps(0, 4, 6);                                                                      \
-                load_v(7, v1 + i, 64);                                                                        \
-                _tile_dpbf16ps(1, 4, 7);                                                                      \
-                load_u(5, u1 + i, 64);                                                                        \
-                _tile_dpbf16ps(2, 5, 6);                                                                      \
-                _tile_dpbf16ps(3, 5, 7);                                                                      \
-                *due += every;                                                                                \
-            }                                                                                                 \
-            awq__panel_make(p, *due / 256);                                                                   \
-            *due %= 256;                                                                                      \
-        }                                                                                                     \
-    }
-AWQ__PANEL_MULTIPLY(awq__panel_by_codes, _tile_stream_loadd, _tile_loadd)
-AWQ__PANEL_MULTIPLY(awq__panel_by_numbers, _tile_loadd, _tile_stream_loadd)
-
-/* y [m][y_stride] of a strip = sums [m / 32][4 tiles][16][16] and bias. Codes: tile i is of tokens 16 (i / 2),
-   rows 16 (i % 2); dense: the other way round. */
+/* y [m][y_stride] of 32 rows of W and m <= 32 of x = sums [4 tiles][16][16] and bias. Codes: tile i is of
+   tokens 16 (i / 2), rows 16 (i % 2); dense: the other way round. */
 AWQ__TARGET_PANEL static void awq__panel_out(const awq_linear *l, int64_t row, const float *sums, int64_t m,
                                              float *y, int64_t y_stride)
 {
-    int64_t n = AWQ__MIN((int64_t)AWQ__TILE_OUT, l->out_features - row), t, r;
+    int64_t n = AWQ__MIN((int64_t)AWQ__TILE_OUT, l->out_features - row), r;
     int i;
-    for (t = 0; t < m; t += 32)
-        for (i = 0; i < 4; i++) {
-            int64_t token = t + 16 * (l->chunk ? i / 2 : i % 2), from = 16 * (l->chunk ? i % 2 : i / 2);
-            __mmask16 mask = from + 16 <= n ? 0xffff : from >= n ? 0 : (__mmask16)((1 << (n - from)) - 1);
-            __m512 bias = _mm512_setzero_ps();
-            __m512i v[16];
-            if (l->bias) bias = _mm512_maskz_loadu_ps(mask, l->bias + row + from);
-            for (r = 0; r < 16; r++)
-                v[r] = _mm512_loadu_si512((const void *)(sums + t * AWQ__TILE_OUT + 256 * i + 16 * r));
-            if (!l->chunk) awq__transpose16(v);
-            for (r = 0; r < 16 && token + r < m; r++)
-                _mm512_mask_storeu_ps(y + (token + r) * y_stride + from, mask,
-                                      _mm512_add_ps(_mm512_castsi512_ps(v[r]), bias));
+    for (i = 0; i < 4; i++) {
+        int64_t token = 16 * (l->chunk ? i / 2 : i % 2), from = 16 * (l->chunk ? i % 2 : i / 2);
+        __mmask16 mask = from + 16 <= n ? 0xffff : from >= n ? 0 : (__mmask16)((1 << (n - from)) - 1);
+        __m512 bias = _mm512_setzero_ps();
+        __m512i v[16];
+        if (l->bias) bias = _mm512_maskz_loadu_ps(mask, l->bias + row + from);
+        for (r = 0; r < 16; r++) v[r] = _mm512_loadu_si512((const void *)(sums + 256 * i + 16 * r));
+        if (!l->chunk) awq__transpose16(v);
+        for (r = 0; r < 16 && token + r < m; r++) {
+            float *to = y + (token + r) * y_stride + from;
+            __m512 sum = _mm512_add_ps(_mm512_castsi512_ps(v[r]), bias);
+            if (mask == 0xffff && ((uintptr_t)to & 63) == 0) _mm512_stream_ps(to, sum); /* past the caches */
+            else _mm512_mask_storeu_ps(to, mask, sum);
         }
+    }
 }
 
-/* Rows [row, end) of W times m <= 256 rows of x, whose tiles begin at x: y [m][y_stride], from column `row`. */
-AWQ__TARGET_PANEL static void awq__panel_rows(const awq_linear *l, int64_t row, int64_t end, const uint8_t *x,
-                                              int64_t x_part, int64_t m, float *y, int64_t y_stride)
+/* 2^x, relative error below 4e-6; at least 2^-126. NaN stays. */
+AWQ__TARGET_PANEL AWQ__INLINE __m512 awq__exp2_amx(__m512 x)
 {
-    uint8_t memory[2 * AWQ__PANEL_BYTES + AWQ__PANEL_MOST * AWQ__TILE_OUT * 4 + 64];
+    __m512 n, p;
+    x = _mm512_max_ps(_mm512_set1_ps(-126.0f), x);
+    n = _mm512_roundscale_ps(x, 8);
+    x = _mm512_sub_ps(x, n);
+    p = _mm512_fmadd_ps(_mm512_set1_ps(9.666368515e-3f), x, _mm512_set1_ps(5.592197584e-2f));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(2.402234904e-1f));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(6.931210452e-1f));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
+/* act(gate) * up as >>ops has them, to 1e-5 */
+AWQ__TARGET_PANEL AWQ__INLINE __m512 awq__panel_gate(const awq__pair *pair, __m512 x, __m512 up)
+{
+    const __m512 one = _mm512_set1_ps(1.0f), most = _mm512_set1_ps(126.0f);
+    __m512 z = x, r;
+    if (pair->act == AWQ_ACT_GELU_TANH) {
+        z = _mm512_mul_ps(_mm512_mul_ps(x, x), x);
+        z = _mm512_fmadd_ps(z, _mm512_set1_ps(0.044715f), x);
+        z = _mm512_mul_ps(z, _mm512_set1_ps(1.5957691216057308f));
+    } else if (pair->act == AWQ_ACT_SWIGLU) {
+        const __m512 limit = _mm512_set1_ps(pair->limit);
+        x = _mm512_min_ps(limit, x); /* NaN stays */
+        up = _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), limit), _mm512_min_ps(limit, up));
+        up = _mm512_add_ps(up, one);
+        z = _mm512_mul_ps(x, _mm512_set1_ps(pair->alpha));
+    }
+    z = _mm512_min_ps(most, _mm512_mul_ps(z, _mm512_set1_ps(-AWQ__LOG2E)));
+    z = _mm512_add_ps(awq__exp2_amx(z), one);
+    r = _mm512_rcp14_ps(z);
+    r = _mm512_mul_ps(r, _mm512_fnmadd_ps(z, r, _mm512_set1_ps(2.0f)));
+    return _mm512_mul_ps(_mm512_mul_ps(x, r), up);
+}
+
+/* act(gate) * up of 32 columns and m <= 32 rows from `first` on, packed for a linear of in_features n; of sums
+   without bias */
+AWQ__TARGET_PANEL static void awq__panel_act(const awq__pair *pair, const awq_linear *l, int64_t row,
+                                             const float *gate, const float *up, int64_t x_rows, int64_t first,
+                                             int64_t m)
+{
+    int64_t t, r, i;
+    __m512 bias[4];
+    for (i = 0; i < 4; i++) {
+        const float *b = i < 2 ? l->bias : pair->up->bias;
+        bias[i] = b ? _mm512_loadu_ps(b + row + 16 * (i & 1)) : _mm512_setzero_ps();
+    }
+    for (t = 0; t < m; t += 16, gate += 512, up += 512) {
+        uint8_t *to = pair->to + awq__panel_at(x_rows, l->out_features, first + t, row);
+        for (r = 0; r < 16; r++) {
+            __m512 v[2];
+            for (i = 0; i < 2; i++)
+                v[i] = awq__panel_gate(pair, _mm512_add_ps(_mm512_loadu_ps(gate + 256 * i + 16 * r), bias[i]),
+                                       _mm512_add_ps(_mm512_loadu_ps(up + 256 * i + 16 * r), bias[2 + i]));
+            _mm512_storeu_si512((void *)(to + 64 * r), awq__panel_split(&v[0], &v[1]));
+        }
+    }
+}
+
+/* Rows [row, end) of W times rows [first, first + m) of x, packed: y [m][y_stride], from column `row`; with a
+   pair likewise those of pair->up, and the result is packed.
+   sums: room for [rows up to a multiple of 32, of both][m up to a multiple of 32]. */
+AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_rows(int kind, const awq_linear *l, const awq__pair *pair,
+                                                   int64_t row, int64_t end, const uint8_t *x, int64_t x_rows,
+                                                   int64_t first, int64_t m, float *y, int64_t y_stride,
+                                                   float *sums)
+{
+    uint8_t memory[2 * AWQ__PANEL_BYTES + 64];
     uint8_t *panel = (uint8_t *)(((uintptr_t)memory + 63) & ~(uintptr_t)63), *now = panel;
-    float *sums = (float *)(void *)(panel + 2 * AWQ__PANEL_BYTES);
-    int64_t steps = (l->in_features + 31) / 32, k = 0, cols, t, r, due, every, some, first = row;
-    int parts = !l->chunk && l->dtype != AWQ_BF16 ? 2 : 1;
-    awq__panel next;
-    awq__panel_begin(&next, l, row, 0, parts, now);
-    awq__panel_make(&next, next.left);
+    int64_t n = l->in_features, x_part = awq__panel_part(x_rows, n), k, cols, t, next, share, some, every, s;
+    int64_t strips = (end - row + 31) / 32, all = strips * (pair ? 2 : 1), blocks = (m + 31) / 32, i, j, due;
+    int parts = kind == AWQ__PANEL_DENSE && l->dtype != AWQ_BF16 ? 2 : 1;
+    awq__panel p;
+    awq__panel_begin(&p, kind, l, row, 0, l, row, 0, parts, now);
+    while (p.left) awq__panel_piece(&p, kind);
     awq__amx_config(64);
-    while (row < end) {
-        const uint8_t *w0 = now, *w1 = now + AWQ__PANEL_BYTES / 2 / parts;
+    for (k = 0; k < n; k += cols) {
+        float *c = sums;
+        int last;
         cols = awq__panel_cols(l, parts, k);
         some = (cols + 31) / 32;
-        now = now == panel ? panel + AWQ__PANEL_BYTES : panel;
-        if (k + cols < l->in_features) awq__panel_begin(&next, l, row, k + cols, parts, now);
-        else if (row + AWQ__TILE_OUT < end) awq__panel_begin(&next, l, row + AWQ__TILE_OUT, 0, parts, now);
-        every = (next.left * 256 + (m + 31) / 32 * some - 1) / ((m + 31) / 32 * some);
-        if (!l->chunk) every = (every + parts) / (parts + 1); /* passes over the same tiles */
-        due = 0;
-        for (t = 0; t < m; t += 32) {
-            const uint8_t *x0 = x + (t / 16 * steps + k / 32) * 1024, *x1 = t + 16 < m ? x0 + steps * 1024 : x0;
-            float *c = sums + t * AWQ__TILE_OUT;
-            for (r = t; k + cols == l->in_features && r < AWQ__MIN(t + 32, m); r++) { /* where sums go soon */
-                _mm_prefetch((const char *)(y + r * y_stride + row - first), _MM_HINT_T1);
-                _mm_prefetch((const char *)(y + r * y_stride + row - first + 16), _MM_HINT_T1);
+        last = k + cols == n;
+        next = last ? 0 : k + cols; /* another job begins again */
+        share = (some * 1024 + all - 1) / all; /* of the next x, for a strip */
+        for (i = 0; i < all; i++) {
+            int64_t r = row + i % strips * AWQ__TILE_OUT, k1 = k, k2, after;
+            const uint8_t *w0 = now, *w1 = now + AWQ__PANEL_BYTES / 2 / parts;
+            now = now == panel ? panel + AWQ__PANEL_BYTES : panel;
+            j = i + 1;
+            if (j == all) j = 0, k1 += cols;
+            after = j + 1;
+            k2 = k1;
+            if (after == all) after = 0, k2 += cols;
+            if (k2 >= n) after = j, k2 = k1;
+            if (k1 < n)
+                awq__panel_begin(&p, kind, j < strips ? l : pair->up, row + j % strips * AWQ__TILE_OUT, k1,
+                                 after < strips ? l : pair->up, row + after % strips * AWQ__TILE_OUT, k2, parts,
+                                 now);
+            every = (p.left * 256 + blocks * some - 1) / (blocks * some);
+            if (kind == AWQ__PANEL_DENSE) every = (every + parts) / (parts + 1); /* passes over these tiles */
+            due = 0;
+            for (t = 0; t < m; t += 32, c += 1024) {
+                awq__fetch(x + awq__panel_at(x_rows, n, first + t, next) + i * share, 2 * share);
+                if (k) {
+                    _tile_loadd(0, c, 64);
+                    _tile_loadd(1, c + 256, 64);
+                    _tile_loadd(2, c + 512, 64);
+                    _tile_loadd(3, c + 768, 64);
+                } else {
+                    _tile_zero(0);
+                    _tile_zero(1);
+                    _tile_zero(2);
+                    _tile_zero(3);
+                }
+                for (s = 0; s < some; s += 8) {
+                    int64_t each = AWQ__MIN(some - s, (int64_t)8);
+                    const uint8_t *x0 = x + awq__panel_at(x_rows, n, first + t, k + 32 * s), *x1 = x0;
+                    const uint8_t *a = w0 + 1024 * s, *b = w1 + 1024 * s;
+                    if (t + 16 < m) x1 += 1024 * each; /* 16 rows on */
+                    if (kind != AWQ__PANEL_DENSE) awq__panel_steps(kind, x0, x1, a, b, each, &p, every, &due);
+                    else {
+                        awq__panel_steps(kind, a, b, x0, x1, each, &p, every, &due);
+                        awq__panel_steps(kind, a, b, x0 + x_part, x1 + x_part, each, &p, every, &due);
+                        if (parts == 2)
+                            awq__panel_steps(kind, a + AWQ__PANEL_BYTES / 2, b + AWQ__PANEL_BYTES / 2, x0, x1,
+                                             each, &p, every, &due);
+                    }
+                }
+                _tile_stored(0, c, 64);
+                _tile_stored(1, c + 256, 64);
+                _tile_stored(2, c + 512, 64);
+                _tile_stored(3, c + 768, 64);
+                __asm__ volatile("" ::: "memory"); /* gcc 12 does not know that tiles read and write memory */
+                if (last && !pair)
+                    awq__panel_out(l, r, c, AWQ__MIN(m - t, (int64_t)32), y + t * y_stride + r - row, y_stride);
+                else if (last && i >= strips)
+                    awq__panel_act(pair, l, r, c - strips * blocks * 1024, c, x_rows, first + t,
+                                   AWQ__MIN(m - t, (int64_t)32));
             }
-            if (k) {
-                _tile_loadd(0, c, 64);
-                _tile_loadd(1, c + 256, 64);
-                _tile_loadd(2, c + 512, 64);
-                _tile_loadd(3, c + 768, 64);
-            } else {
-                _tile_zero(0);
-                _tile_zero(1);
-                _tile_zero(2);
-                _tile_zero(3);
-            }
-            if (l->chunk) awq__panel_by_codes(x0, x1, w0, w1, some, &next, every, &due);
-            else {
-                awq__panel_by_numbers(w0, w1, x0, x1, some, &next, every, &due);
-                awq__panel_by_numbers(w0, w1, x0 + x_part, x1 + x_part, some, &next, every, &due);
-                if (parts == 2)
-                    awq__panel_by_numbers(w0 + AWQ__PANEL_BYTES / 2, w1 + AWQ__PANEL_BYTES / 2, x0, x1, some,
-                                          &next, every, &due);
-            }
-            _tile_stored(0, c, 64);
-            _tile_stored(1, c + 256, 64);
-            _tile_stored(2, c + 512, 64);
-            _tile_stored(3, c + 768, 64);
+            while (p.left) awq__panel_piece(&p, kind);
         }
-        awq__panel_make(&next, next.left);
-        __asm__ volatile("" ::: "memory"); /* gcc 12 does not know that tile loads read memory */
-        k += cols;
-        if (k < l->in_features) continue;
-        awq__panel_out(l, row, sums, m, y + row - first, y_stride);
-        row += AWQ__TILE_OUT;
-        k = 0;
     }
     _tile_release();
+    _mm_sfence(); /* streamed stores are seen by who sees that the job is done */
+}
+
+AWQ__TARGET_PANEL static void awq__panel_job(const awq_linear *l, const awq__pair *pair, int64_t row,
+                                             int64_t end, const uint8_t *x, int64_t x_rows, int64_t first,
+                                             int64_t m, float *y, int64_t y_stride, float *sums)
+{
+    if (!l->chunk)
+        awq__panel_rows(AWQ__PANEL_DENSE, l, NULL, row, end, x, x_rows, first, m, y, y_stride, sums);
+    else if (l->bits == 4)
+        awq__panel_rows(AWQ__PANEL_4, l, pair, row, end, x, x_rows, first, m, y, y_stride, sums);
+    else awq__panel_rows(AWQ__PANEL_8, l, pair, row, end, x, x_rows, first, m, y, y_stride, sums);
 }
 #endif
 
 #if defined(__GNUC__) && !defined(__clang__)
 #  pragma GCC diagnostic pop
 #endif
+
+/* Memory in slots for jobs that need more than a stack has. More jobs at once than slots wait for each
+   other. */
+#define AWQ__SLOTS 64
+typedef struct awq__room {
+    float *memory;             /* [n][floats] */
+    size_t floats, all;        /* of a slot, of all */
+    int64_t n;
+    int64_t taken[AWQ__SLOTS];
+} awq__room;
+
+static void awq__room_cut(awq__room *r, size_t floats) /* into slots of so many */
+{
+    r->floats = floats;
+    r->n = floats ? AWQ__MIN((int64_t)AWQ__SLOTS, (int64_t)(r->all / floats)) : 0;
+}
+
+static int64_t awq__room_take(awq__room *r) /* the first free one, which is warm in a cache */
+{
+    int64_t slot = 0;
+    while (AWQ__ATOMIC_ADD(&r->taken[slot], 1)) {
+        AWQ__ATOMIC_ADD(&r->taken[slot], -1);
+        slot = (slot + 1) % r->n;
+    }
+    return slot;
+}
 
 /* how many parts of x go through panels of l; 0: l is not for panels */
 static int awq__panel_parts(awq_ctx *ctx, const awq_linear *l, int64_t m)
@@ -6027,13 +6192,27 @@ static int awq__panel_parts(awq_ctx *ctx, const awq_linear *l, int64_t m)
 #endif
 }
 
-/* rows of x in a block, of m: as many as stay in the second cache, all blocks about as large */
+/* rows of x in a turn, of m: blocks about as large as each other */
 static int64_t awq__panel_block(const awq_linear *l, int64_t m)
 {
-    int64_t most = AWQ__PANEL_X / (l->in_features * (l->chunk ? 2 : 4)) / 32 * 32, blocks;
-    most = AWQ__MIN(AWQ__MAX(most, (int64_t)64), (int64_t)AWQ__PANEL_MOST);
-    blocks = (m + most - 1) / most;
+    int64_t most = AWQ__PANEL_X / (AWQ__PANEL_COLS * (l->chunk ? 2 : l->dtype == AWQ_BF16 ? 4 : 2));
+    int64_t blocks = (m + most - 1) / most;
     return ((m + blocks - 1) / blocks + 31) / 32 * 32;
+}
+
+/* sums of panels, for up to m rows of x */
+static size_t awq__panel_floats(int64_t m)
+{
+    if (m < AWQ__MIN(AWQ__PANEL_ROWS, AWQ__PANEL_CODES)) return 0;
+    return (size_t)(AWQ__MIN(m + 31, (int64_t)512) / 32 * 32) * AWQ__PANEL_OUT * 8;
+}
+
+static void awq__room_set(awq_ctx *ctx, awq__room *r, float *memory, size_t floats)
+{
+    int64_t threads = ctx->jobs.threads > 0 ? ctx->jobs.threads : ctx->jobs.run ? 16 : 1;
+    r->memory = memory;
+    r->all = floats;
+    awq__room_cut(r, floats / (size_t)AWQ__MIN(AWQ__MAX(threads, (int64_t)8), (int64_t)AWQ__SLOTS) / 16 * 16);
 }
 
 /* --- x for either */
@@ -6583,22 +6762,6 @@ AWQ__TARGET_PANEL AWQ__INLINE void awq__attend_scores(const uint8_t *k, int part
     _tile_stored(3, s2 + 16, 4 * AWQ__AMX_KEYS);
 }
 
-/* 2^x, relative error below 4e-6; at least 2^-126. NaN stays. */
-AWQ__TARGET_PANEL AWQ__INLINE __m512 awq__attend_exp2(__m512 x)
-{
-    __m512 n, p;
-    x = _mm512_max_ps(_mm512_set1_ps(-126.0f), x);
-    n = _mm512_roundscale_ps(x, 8);
-    x = _mm512_sub_ps(x, n);
-    p = _mm512_fmadd_ps(_mm512_set1_ps(9.666368515e-3f), x, _mm512_set1_ps(5.592197584e-2f));
-    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(2.402234904e-1f));
-    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(6.931210452e-1f));
-    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(p, n);
-}
-
-#define AWQ__LOG2E 1.44269504f
-
 /* what a score is multiplied with to become a power of 2 */
 static float awq__attend_unit(const awq__attend *a) { return a->cap > 0 ? AWQ__LOG2E : a->scale * AWQ__LOG2E; }
 
@@ -6613,7 +6776,7 @@ AWQ__TARGET_PANEL static void awq__attend_adjust(const awq__attend *a, const flo
         _mm512_storeu_ps(s + i, _mm512_mul_ps(_mm512_loadu_ps(s + i), _mm512_loadu_ps(steps + i)));
     for (i = 0; a->cap > 0 && i < n; i += 16) { /* cap tanh(scale v / cap) */
         __m512 v = _mm512_mul_ps(_mm512_loadu_ps(s + i), _mm512_set1_ps(2 * AWQ__LOG2E * a->scale / a->cap));
-        v = awq__attend_exp2(_mm512_min_ps(_mm512_set1_ps(100.0f), v));
+        v = awq__exp2_amx(_mm512_min_ps(_mm512_set1_ps(100.0f), v));
         v = _mm512_div_ps(_mm512_sub_ps(v, one), _mm512_add_ps(v, one));
         _mm512_storeu_ps(s + i, _mm512_mul_ps(_mm512_set1_ps(a->cap), v));
     }
@@ -6646,8 +6809,8 @@ AWQ__TARGET_PANEL AWQ__INLINE void awq__attend_weigh(const float *s, int64_t n, 
     __m512 lanes = _mm512_mul_ps(_mm512_loadu_ps(sum), _mm512_set1_ps(keep)), lanes2 = _mm512_setzero_ps();
     int64_t k;
     for (k = 0; k < n; k += 32, p += 1024) {
-        __m512 a = awq__attend_exp2(_mm512_fmsub_ps(_mm512_loadu_ps(s + k), unit, offset));
-        __m512 b = awq__attend_exp2(_mm512_fmsub_ps(_mm512_loadu_ps(s + k + 16), unit, offset));
+        __m512 a = awq__exp2_amx(_mm512_fmsub_ps(_mm512_loadu_ps(s + k), unit, offset));
+        __m512 b = awq__exp2_amx(_mm512_fmsub_ps(_mm512_loadu_ps(s + k + 16), unit, offset));
         union {
             __m512bh h;
             __m512i i;
@@ -6749,7 +6912,7 @@ AWQ__TARGET_PANEL static void awq__attend_end(const awq__attend *a, int64_t tile
         float *out = a->out + row * a->out_stride + head * dims;
         __m512 sum = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_loadu_ps(t->sum + 16 * i)));
         if (a->sink) /* one more score, of no value */
-            sum = _mm512_add_ps(sum, awq__attend_exp2(_mm512_set1_ps(a->sink[head] * AWQ__LOG2E
+            sum = _mm512_add_ps(sum, awq__exp2_amx(_mm512_set1_ps(a->sink[head] * AWQ__LOG2E
                                                                      - t->best[i] * awq__attend_unit(a))));
         sum = _mm512_div_ps(_mm512_set1_ps(1.0f), sum);
         for (k = 0; k < dims; k += 16) {
@@ -6821,7 +6984,7 @@ AWQ__TARGET_PANEL static void awq__attend_sum(const awq__attend *a, const awq__a
     _mm512_storeu_ps(t->best, now);
     now = _mm512_mul_ps(now, _mm512_set1_ps(unit));
     _mm512_storeu_ps(best, now);
-    now = awq__attend_exp2(_mm512_sub_ps(_mm512_mul_ps(old, _mm512_set1_ps(unit)), now));
+    now = awq__exp2_amx(_mm512_sub_ps(_mm512_mul_ps(old, _mm512_set1_ps(unit)), now));
     _mm512_storeu_ps(keep, now);
     for (i = 0; i < 16; i++) {
         const float *x = s + i * AWQ__AMX_KEYS;
@@ -7650,6 +7813,8 @@ typedef struct awq__mm_arg {
     const awq__mm_kernels *fn;
     awq__tile_fn tile;           /* of a linear in tiles: takes x from xt */
     int panel;                   /* through panels: likewise */
+    awq__room *room;             /* ... with sums here */
+    awq__pair pair;              /* l is gate; y is not written */
     awq__tiled_x xt;
     const float *x;
     float *y;
@@ -7731,9 +7896,11 @@ static void awq__mm_job(void *arg, int64_t job)
     int64_t t = job / a->row_blocks * a->tokens, m = AWQ__MIN(a->tokens, a->m - t);
 #if AWQ__AMX
     if (a->panel) {
-        const uint8_t *x = (const uint8_t *)a->xt.codes + t / 16 * ((a->l->in_features + 31) / 32) * 1024;
-        awq__panel_rows(a->l, row, end, x, awq__panel_part(a->m, a->l->in_features), m,
-                        a->y + t * a->y_stride + row, a->y_stride);
+        int64_t slot = awq__room_take(a->room);
+        awq__panel_job(a->l, a->pair.up ? &a->pair : NULL, row, end, (const uint8_t *)a->xt.codes, a->m, t, m,
+                       a->y + t * a->y_stride + row, a->y_stride,
+                       a->room->memory + (size_t)slot * a->room->floats);
+        AWQ__ATOMIC_ADD(&a->room->taken[slot], -1);
         return;
     }
 #endif
@@ -7741,9 +7908,16 @@ static void awq__mm_job(void *arg, int64_t job)
     else for (; row < end; row += AWQ__MM_ROWS) awq__mm_strip(a, row, t, m);
 }
 
-/* xt: x packed for l, if it wants that; NULL: a dense linear takes it as it is */
+static void awq__mm_cut(awq__mm_arg *a, int64_t rows) /* into jobs */
+{
+    a->rows = rows;
+    a->row_blocks = (a->l->out_features + rows - 1) / rows;
+    a->jobs = a->row_blocks * ((a->m + a->tokens - 1) / a->tokens);
+}
+
+/* xt: x packed for l, if it wants that; NULL: a dense linear takes it as it is. room: for panels */
 static awq__mm_arg awq__mm_plan(awq_ctx *ctx, const awq_linear *l, const float *x, const awq__tiled_x *xt,
-                                int64_t m, float *y)
+                                int64_t m, float *y, awq__room *room)
 {
     awq__mm_arg a;
     int64_t unit = AWQ__MM_ROWS, weights = 65536; /* of a job, about */
@@ -7761,12 +7935,15 @@ static awq__mm_arg awq__mm_plan(awq_ctx *ctx, const awq_linear *l, const float *
         a.xt = *xt;
         a.tokens = a.panel ? awq__panel_block(l, m) : AWQ__TILE_BLOCK;
         unit = AWQ__TILE_OUT;
-        weights = a.panel ? 524288 : m == 1 ? 262144 : 131072;
+        weights = m == 1 ? 262144 : 131072;
     } else a.fn = awq__mm_choose(ctx, l);
     a.rows = AWQ__MIN(unit > 4 ? 256 : 64, weights / l->in_features) / unit * unit;
     a.rows = AWQ__MAX(a.rows, unit > 4 ? unit : 16);
-    a.row_blocks = (l->out_features + a.rows - 1) / a.rows;
-    a.jobs = a.row_blocks * ((m + a.tokens - 1) / a.tokens);
+    if (a.panel) {
+        a.room = room;
+        a.rows = AWQ__MIN((int64_t)AWQ__PANEL_OUT, (int64_t)(room->floats / (size_t)a.tokens) / unit * unit);
+    }
+    awq__mm_cut(&a, a.rows);
     return a;
 }
 
@@ -7774,18 +7951,22 @@ AWQ_API awq_status awq_linear_run(awq_ctx *ctx, const awq_linear *l, const float
 {
     awq__mm_arg a;
     awq__tiled_x xt;
+    awq__room room;
     float *memory = NULL;
     memset(&xt, 0, sizeof xt);
+    memset(&room, 0, sizeof room);
     if (m < 0) return awq__fail(ctx, AWQ_E_ARG, "awq_linear_run: %lld tokens", (long long)m);
     if (l->chunk || awq__panel_parts(ctx, l, m)) {
         awq__xpack_arg pack;
-        memory = AWQ__NEW_RAW(ctx, float, awq__tiled_x_place(m, l->in_features, NULL, NULL));
+        size_t at = awq__tiled_x_place(m, l->in_features, NULL, NULL);
+        memory = AWQ__NEW_RAW(ctx, float, at + awq__panel_floats(m));
         if (!memory) return AWQ_E_MEMORY;
         awq__tiled_x_place(m, l->in_features, memory, &xt);
+        awq__room_set(ctx, &room, memory + at, awq__panel_floats(m));
         pack = awq__xpack_plan(ctx, l, x, l->in_features, m, &xt);
         awq__run(ctx, pack.jobs, awq__xpack_job, &pack);
     }
-    a = awq__mm_plan(ctx, l, x, &xt, m, y);
+    a = awq__mm_plan(ctx, l, x, &xt, m, y, &room);
     awq__run(ctx, a.jobs, awq__mm_job, &a);
     awq__free(ctx, memory);
     return AWQ_OK;
@@ -7805,7 +7986,7 @@ static void awq__subtract_product(awq_ctx *ctx, const float *w, int64_t w_stride
     l.dtype = AWQ_F32;
     l.row_bytes = w_stride * 4;
     l.weight = w;
-    a = awq__mm_plan(ctx, &l, x, NULL, m, y);
+    a = awq__mm_plan(ctx, &l, x, NULL, m, y, NULL);
     a.x_stride = x_stride;
     a.y_stride = y_stride;
     a.subtract = 1;
@@ -20330,8 +20511,6 @@ typedef struct awq__stretch {
     int amx;
 } awq__stretch;
 
-#define AWQ__SLOTS 64
-
 /* Buffers of a pass over up to `rows` rows; those that a model does not need are NULL. */
 typedef struct awq__work {
     int64_t rows;
@@ -20341,10 +20520,8 @@ typedef struct awq__work {
     float *q, *att;          /* [rows, Q], [rows, A] */
     float *k, *v;            /* [rows, K], [rows, V] */
     float *gate, *up;        /* [rows, I] of the MLP or the shared expert */
-    float *tiles;            /* of queries on AMX, [n_slots] slot_floats; where gate and up are */
-    int64_t taken[AWQ__SLOTS]; /* slots: the first free one, which is warm in a cache */
-    int64_t n_slots;
-    size_t slot_floats, tile_floats; /* tile_floats: all of them */
+    awq__room tiles;         /* of queries on AMX; where gate and up are */
+    awq__room sums;          /* of panels */
     float *cos_, *sin_;      /* [rows][2][rope_dim / 2]: for full attention, for sliding layers */
     float *freq;             /* [2][2][rope_dim / 2] inverse frequencies: of both; of short and long texts */
     float *q_a, *kv_a, *kv_b; /* [rows, its out_features] latent attention */
@@ -20513,13 +20690,14 @@ static size_t awq__work_place(const awq_config *c, int64_t rows, awq__work *w, f
     AWQ__PLACE_AT(k, float, r * (size_t)awq__k_width(c));
     AWQ__PLACE_AT(v, float, r * (size_t)awq__v_width(c));
     k = at;
-    AWQ__PLACE_AT(tiles, float, tiles);
-    w->tile_floats = tiles;
+    AWQ__PLACE_AT(tiles.memory, float, tiles);
+    w->tiles.all = tiles;
     after = at;
     at = k;
     AWQ__PLACE_AT(gate, float, r * d);
     AWQ__PLACE_AT(up, float, r * d);
     at = AWQ__MAX(at, after);
+    AWQ__PLACE_AT(sums.memory, float, awq__panel_floats(rows));
     AWQ__PLACE_AT(cos_, float, r * 2 * half);
     AWQ__PLACE_AT(sin_, float, r * 2 * half);
     AWQ__PLACE_AT(freq, float, 4 * half);
@@ -20571,6 +20749,7 @@ static awq_status awq__work_alloc(awq_ctx *ctx, const awq_config *c, int64_t row
     if (!memory) return AWQ_E_MEMORY;
     awq__work_place(c, rows, w, memory);
     w->rows = rows;
+    awq__room_set(ctx, &w->sums, w->sums.memory, awq__panel_floats(rows));
     w->cache = awq__cache_for(c, 32);
     for (k = 0; k < 4; k++)
         for (i = 0; i < half; i++)
@@ -20699,7 +20878,7 @@ static void awq__task_mm(awq_ctx *ctx, awq__task *t, const awq_linear *l, const 
 {
     awq__mm_arg *a = &t->w->mm[t->n_mm++];
     awq__tiled_x xt = awq__tiled_x_row(&t->w->xt[which], l, first);
-    *a = awq__mm_plan(ctx, l, x, packed || l->chunk ? &xt : NULL, m, y);
+    *a = awq__mm_plan(ctx, l, x, packed || l->chunk ? &xt : NULL, m, y, &t->w->sums);
     if (x_stride) a->x_stride = x_stride;
     t->job_work = t->job_work * (double)t->count
                   + (double)l->out_features * (double)l->in_features * (double)m;
@@ -20912,13 +21091,10 @@ static void awq__task_attend(void *arg, int64_t i) /* one stretch, one kv head *
     if (a.sink) a.sink += h;
 #if AWQ__AMX
     if (some->amx) {
-        int64_t slot = 0;
-        while (AWQ__ATOMIC_ADD(&t->w->taken[slot], 1)) { /* more jobs at once than slots wait for each other */
-            AWQ__ATOMIC_ADD(&t->w->taken[slot], -1);
-            slot = (slot + 1) % t->w->n_slots;
-        }
-        awq__attend_amx(&a, t->w->tiles + (size_t)slot * t->w->slot_floats);
-        AWQ__ATOMIC_ADD(&t->w->taken[slot], -1);
+        awq__room *room = &t->w->tiles;
+        int64_t slot = awq__room_take(room);
+        awq__attend_amx(&a, room->memory + (size_t)slot * room->floats);
+        AWQ__ATOMIC_ADD(&room->taken[slot], -1);
         return;
     }
 #endif
@@ -20940,9 +21116,7 @@ static void awq__attend_stretches(awq_ctx *ctx, const awq__task *t)
         to->n = n;
         if (to->amx) most = AWQ__MAX(most, n);
     }
-    w->slot_floats = awq__attend_floats(&w->cache, group, most);
-    if (!most) return;
-    w->n_slots = AWQ__MIN((int64_t)AWQ__SLOTS, (int64_t)(w->tile_floats / w->slot_floats));
+    if (most) awq__room_cut(&w->tiles, awq__attend_floats(&w->cache, group, most));
 }
 
 /* --- experts */
@@ -21130,6 +21304,17 @@ static void awq__task_row(void *arg, int64_t r) /* the steps that take a row at 
     }
 }
 
+/* Whether the layer's gate, up and what comes between them and down are one step: many rows, and nobody looks
+   at what is between. */
+static int awq__paired(awq_ctx *ctx, const awq__work *w, const awq__layer *l, int64_t n)
+{
+    const awq_linear *gate = &l->linear[AWQ_GATE_PROJ], *up = &l->linear[AWQ_UP_PROJ];
+    const awq_linear *down = &l->linear[AWQ_DOWN_PROJ];
+    return w->fast && !l->experts && !l->vec[AWQ_ACT_SCALES] && gate->chunk && up->chunk == gate->chunk
+           && up->bits == gate->bits && down->chunk && awq__panel_parts(ctx, gate, n)
+           && awq__panel_parts(ctx, up, n) && awq__panel_parts(ctx, down, n);
+}
+
 /* cache_layer: the layer's place in a page. Steps must be set in their order: what experts do is known only
    when rows have chosen. */
 static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer, awq__work *w,
@@ -21170,6 +21355,8 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
         t->job = awq__task_gather;
         return;
     case AWQ__ACT:
+        t->count = 0;
+        if (awq__paired(ctx, w, l, n)) return;
         t->count = t->slots + (!l->experts || c->shared_size ? n : 0);
         t->job = awq__task_act;
         t->job_work = 16.0 * (double)(l->experts ? c->expert_size : c->intermediate_size);
@@ -21194,6 +21381,7 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
         if (l->experts) awq__task_pack_experts(ctx, t, AWQ_EXPERT_GATE, w->xe);
         break;
     case AWQ__PACK_DOWN:
+        if (awq__paired(ctx, w, l, n)) break;
         awq__task_pack(ctx, t, awq__packed_of(l, 4), w->gate, 0, 0, 0, n);
         if (l->experts) awq__task_pack_experts(ctx, t, AWQ_EXPERT_DOWN, w->ge);
         break;
@@ -21212,6 +21400,19 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
         break;
     case AWQ__O: awq__task_linear(ctx, t, AWQ_O_PROJ, w->att, w->out); break;
     case AWQ__GATE_UP:
+        if (awq__paired(ctx, w, l, n)) {
+            awq__mm_arg *a = w->mm;
+            awq__task_mm(ctx, t, &l->linear[AWQ_GATE_PROJ], w->xn, 0, 0, 1, 0, n, w->gate);
+            a->pair.up = &l->linear[AWQ_UP_PROJ];
+            a->pair.act = c->act;
+            a->pair.alpha = (float)c->act_alpha;
+            a->pair.limit = (float)c->act_limit;
+            a->pair.to = (uint8_t *)w->gate;
+            awq__mm_cut(a, AWQ__MAX(a->rows / 64 * 32, (int64_t)32));
+            t->job_work *= 2 * (double)t->count / (double)a->jobs;
+            t->count = a->jobs;
+            break;
+        }
         awq__task_linear(ctx, t, AWQ_GATE_PROJ, w->xn, w->gate);
         awq__task_linear(ctx, t, AWQ_UP_PROJ, w->xn, w->up);
         awq__task_linear(ctx, t, AWQ_ROUTER, w->xn, w->scores);
@@ -21224,6 +21425,11 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
         if (l->experts) awq__task_experts(ctx, t, AWQ_EXPERT_UP, w->xe, w->ue);
         break;
     default:
+        if (awq__paired(ctx, w, l, n)) {
+            awq__task_mm(ctx, t, &l->linear[AWQ_DOWN_PROJ], NULL, 0, 0, 1, 0, n, w->out);
+            w->mm->xt.codes = (int8_t *)w->gate;
+            break;
+        }
         awq__task_linear(ctx, t, AWQ_DOWN_PROJ, w->gate, w->out);
         awq__task_linear(ctx, t, AWQ_SHARED_DOWN, w->gate, w->shared);
         if (l->experts) awq__task_experts(ctx, t, AWQ_EXPERT_DOWN, w->ge, w->oe);
@@ -21339,7 +21545,7 @@ static awq__mm_arg awq__head_plan(awq_ctx *ctx, const awq_model *m, awq__work *w
         awq__xpack_arg pack = awq__xpack_plan(ctx, &m->head, x, m->head.in_features, n, &w->xt[0]);
         awq__run(ctx, pack.jobs, awq__xpack_job, &pack);
     }
-    return awq__mm_plan(ctx, &m->head, x, &w->xt[0], n, logits);
+    return awq__mm_plan(ctx, &m->head, x, &w->xt[0], n, logits, &w->sums);
 }
 
 /* x (n, H) after the final norm -> logits (n, vocab) */

@@ -168,6 +168,7 @@ static void check_fast(int64_t n, int64_t k, int64_t g, int bits, awq_dtype dtyp
 static void test_fast(void)
 {
     static const int shapes[][3] = {{32, 128, 128}, {33, 64, 32}, {70, 576, 64}, {100, 1024, 256}, {31, 416, 32}, {64, 352, 176}};
+    static const int large[][3] = {{600, 640, 128}, {300, 1152, 64}}; /* more than a job takes of each */
     static const awq_dtype dtypes[] = {AWQ_F32, AWQ_F16, AWQ_BF16};
     static const int rows[] = {16, 17, 31, 32, 33, 64, 65, 100, 128, 129, 200, 300};
     int i, k, r = 0;
@@ -177,6 +178,122 @@ static void test_fast(void)
             if (k < 4) check_fast(shapes[i][0], shapes[i][1], shapes[i][2], k == 3 ? 8 : 4, AWQ_F16, m + 48);
             else check_fast(shapes[i][0] + i, shapes[i][1] + odd, 0, 0, dtypes[k % 3], m);
         }
+    for (i = 0; i < 2; i++) {
+        check_fast(large[i][0], large[i][1], large[i][2], i ? 8 : 4, AWQ_F16, 531);
+        check_fast(large[i][0], large[i][1] + i, 0, 0, i ? AWQ_F32 : AWQ_BF16, 531);
+    }
+}
+
+/* gate and up in one step, packed for down, as the model has them: near the double */
+static void check_pair(awq_act act, int64_t n, int64_t k, int bits, int with_bias, int64_t m)
+{
+    awq_ctx ctx;
+    awq_qweight w[2];
+    awq_linear l[2];
+    awq_config c;
+    awq__layer layer;
+    awq__work work;
+    awq_pool *pool = NULL;
+    float *x = (float *)malloc((size_t)(m * k) * sizeof *x), *dense = (float *)malloc((size_t)(n * k) * sizeof *x);
+    float *sums[2], *errors[2], *bias = (float *)malloc((size_t)n * sizeof *bias);
+    uint16_t *packed = NULL, *again;
+    int64_t t, i, j, far = 0, tiles = (m + 15) / 16 * 16;
+    int s;
+    memset(&ctx, 0, sizeof ctx);
+    memset(&c, 0, sizeof c);
+    memset(&layer, 0, sizeof layer);
+    c.act = act;
+    c.act_alpha = 1.702;
+    c.act_limit = 3;
+    fill(x, m * k, (uint64_t)(m + k), 1);
+    fill(bias, n, 7, 0);
+    for (s = 0; s < 2; s++) {
+        w[s] = random_qweight(&ctx, n, k, bits, 32, 0);
+        for (i = 0; i < n * (k / 32); i++) w[s].scales[i] = awq__h(0.02f * (float)(1 + i % 3) / (float)(bits == 8 ? 16 : 1));
+        for (i = 0; s && i < n * k; i++) w[s].codes[i] ^= 1; /* not the same */
+        CHECK(awq_dequantize(&ctx, &w[s], dense) == AWQ_OK);
+        CHECK(awq_linear_prepare(&ctx, &w[s], AWQ_MODE_FAST, 0, with_bias ? bias : NULL, &l[s]) == AWQ_OK);
+        sums[s] = (float *)malloc((size_t)(m * n) * sizeof(float));
+        errors[s] = (float *)malloc((size_t)(m * n) * sizeof(float));
+        for (t = 0; t < m; t++)
+            for (i = 0; i < n; i++) {
+                double sum = with_bias ? bias[i] : 0, size = 0;
+                for (j = 0; j < k; j++) {
+                    sum += (double)dense[i * k + j] * x[t * k + j];
+                    size += fabs((double)dense[i * k + j] * x[t * k + j]);
+                }
+                sums[s][t * n + i] = (float)sum;
+                errors[s][t * n + i] = (float)(size / 127);
+            }
+    }
+    layer.linear[AWQ_GATE_PROJ] = l[0];
+    layer.linear[AWQ_UP_PROJ] = l[1];
+    layer.linear[AWQ_DOWN_PROJ] = l[0]; /* in tiles */
+    c.hidden_size = (int)k;
+    c.intermediate_size = (int)n;
+    c.num_hidden_layers = c.num_attention_heads = c.num_key_value_heads = 1;
+    c.head_dim = c.v_head_dim = 64;
+    c.rope_dim = 64;
+    c.rope[0].theta = c.rope[1].theta = 10000;
+    for (s = 0; s < 2; s++) { /* on one thread and on three */
+        CHECK(awq__work_alloc(&ctx, &c, m, &work) == AWQ_OK);
+        work.fast = 1;
+        if (!awq__paired(&ctx, &work, &layer, m)) {
+            awq__work_free(&ctx, &work);
+            break;
+        }
+        memcpy(work.xn, x, (size_t)(m * k) * sizeof *x);
+        if (s) {
+            CHECK(awq_pool_create(&ctx, 3, &pool) == AWQ_OK);
+            ctx.jobs = awq_pool_jobs(pool);
+        }
+        CHECK(awq__steps(&ctx, &c, &layer, 0, &work, m, AWQ__PACK_MLP, AWQ__PACK_DOWN, NULL, NULL) == AWQ_OK);
+        again = (uint16_t *)work.gate;
+        if (!s) {
+            packed = (uint16_t *)malloc((size_t)(tiles * n) * sizeof *packed);
+            memcpy(packed, again, (size_t)(tiles * n) * sizeof *packed);
+        }
+        for (t = 0; t < m; t++)
+            for (i = 0; i < n; i++) {
+                int64_t steps = (n + 31) / 32, at = i / 32, first = at / 8 * 8;
+                int64_t tile = first * (tiles / 16) + t / 16 * AWQ__MIN(steps - first, (int64_t)8) + at - first;
+                far += packed[tile * 512 + t % 16 * 32 + i % 32] != again[tile * 512 + t % 16 * 32 + i % 32];
+                if (!s) {
+                    double g = sums[0][t * n + i], u = sums[1][t * n + i], want, z = g, slack;
+                    double dg = errors[0][t * n + i], du = errors[1][t * n + i];
+                    float got = awq__bits_float((uint32_t)packed[tile * 512 + t % 16 * 32 + i % 32] << 16);
+                    if (act == AWQ_ACT_GELU_TANH) z = 1.5957691216057308 * (g + 0.044715 * g * g * g);
+                    if (act == AWQ_ACT_SWIGLU) {
+                        g = AWQ__MIN(g, c.act_limit);
+                        u = 1 + AWQ__MAX(AWQ__MIN(u, c.act_limit), -c.act_limit);
+                        z = g * c.act_alpha;
+                    }
+                    want = g / (1 + exp(-z)) * u;
+                    slack = 1.13 * dg * (fabs(u) + du) + fabs(want / (u != 0 ? u : 1)) * du + fabs(want) / 250; /* act' < 1.13 */
+                    far += !(fabs(got - want) <= slack);
+                }
+            }
+        awq__work_free(&ctx, &work);
+    }
+    CHECK_MSG(!far, "act %d, %d x %d, %d bits, m %d: %d are too far", act, (int)n, (int)k, bits, (int)m, (int)far);
+    memset(&ctx.jobs, 0, sizeof ctx.jobs);
+    awq_pool_free(&ctx, pool);
+    for (s = 0; s < 2; s++) {
+        awq_linear_free(&ctx, &l[s]);
+        awq_qweight_free(&ctx, &w[s]);
+        free(sums[s]), free(errors[s]);
+    }
+    CHECK(ctx.memory_used == 0);
+    free(x), free(dense), free(bias), free(packed);
+}
+
+static void test_pair(void)
+{
+    check_pair(AWQ_ACT_SILU, 64, 64, 4, 0, 64);
+    check_pair(AWQ_ACT_SILU, 352, 96, 4, 1, 131);
+    check_pair(AWQ_ACT_GELU_TANH, 160, 128, 8, 1, 77);
+    check_pair(AWQ_ACT_SWIGLU, 288, 64, 4, 1, 90);
+    check_pair(AWQ_ACT_SILU, 320, 640, 8, 0, 600);
 }
 
 /* a row's result depends neither on its batch nor on the threads */
@@ -304,6 +421,7 @@ int main(int argc, char **argv)
     TEST_BEGIN(argc, argv);
     RUN(test_shapes);
     RUN(test_fast);
+    RUN(test_pair);
     RUN(test_batches_and_threads);
     RUN(test_values);
     RUN(test_odd_groups);
