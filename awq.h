@@ -5112,6 +5112,19 @@ AWQ__VNNI AWQ__INLINE __m512i awq__tile_zeros512(const uint8_t *params)
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)params));
 }
 
+/* The same chunk of the next two blocks into the second cache. The processor's own prefetching leaves memory idle
+   for a third of the time at 4 rows of x; TinyLlama shape, time of 2, 4, 8, 16 rows over that of one: 1.09, 1.58,
+   2.07, 1.94 without, 1.03, 1.21, 1.37, 1.66 with this and AMX from 5 rows on; one row gains 3 %. */
+AWQ__VNNI AWQ__INLINE void awq__tile_fetch(const awq_linear *l, const uint8_t *code, const uint8_t *next,
+                                           int64_t bytes)
+{
+    int64_t ahead = 2 * l->chunks * bytes, i;
+    for (i = ahead; i < ahead + bytes; i += 64) {
+        _mm_prefetch((const char *)(code + i), _MM_HINT_T1);
+        _mm_prefetch((const char *)(next + i), _MM_HINT_T1);
+    }
+}
+
 AWQ__VNNI AWQ__INLINE void awq__tile_vnni_body(const awq_linear *l, int64_t block, const awq__tiled_x *x,
                                                int64_t m, float *y, int four)
 {
@@ -5127,6 +5140,7 @@ AWQ__VNNI AWQ__INLINE void awq__tile_vnni_body(const awq_linear *l, int64_t bloc
         const uint8_t *ga = pa + c / per * group, *gb = pb + c / per * group;
         __m512 sa = awq__tile_scales512(l, ga), sb = awq__tile_scales512(l, gb);
         __m512i za = awq__tile_zeros512(ga), zb = awq__tile_zeros512(gb), out[8];
+        awq__tile_fetch(l, code, next, bytes);
         for (t = 0; t < m; t += k) {
             k = AWQ__MIN(m - t, (int64_t)4);
             if (k == 1) awq__chunk1_vnni(code, next, v, w, bytes, four, out);
@@ -5161,8 +5175,8 @@ AWQ__VNNI static void awq__tile_vnni(const awq_linear *l, int64_t block, const a
 #define AWQ__TARGET_AMX \
     AWQ__TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,amx-tile,amx-int8")
 
-/* columns: bytes of a row of x, 4 times the rows of a tile of codes */
-AWQ__TARGET("amx-tile") AWQ__INLINE void awq__amx_config(int columns)
+/* rows of x, and of sums; columns: bytes of a row of x, 4 times the rows of a tile of codes */
+AWQ__TARGET("amx-tile") AWQ__INLINE void awq__amx_config(int rows, int columns)
 {
     uint8_t config[64];
     int i;
@@ -5170,7 +5184,7 @@ AWQ__TARGET("amx-tile") AWQ__INLINE void awq__amx_config(int columns)
     config[0] = 1;
     for (i = 0; i < 8; i++) {
         config[16 + 2 * i] = (uint8_t)(i == 4 || i == 5 ? columns : 64);
-        config[48 + i] = (uint8_t)(i < 6 ? 16 : columns / 4);
+        config[48 + i] = (uint8_t)(i < 6 ? rows : columns / 4);
     }
     __asm__ volatile("" ::"r"(config) : "memory"); /* gcc 12 takes tile_loadconfig for a read of 8 bytes */
     _tile_loadconfig(config);
@@ -5196,13 +5210,14 @@ AWQ__TARGET_AMX static void awq__tile_amx(const awq_linear *l, int64_t block, co
     int64_t w = l->chunk, bytes = awq__tile_bytes(l), per = l->chunks / l->groups, c, t, k;
     int64_t part = AWQ__MIN(w, (int64_t)64);
     const uint8_t *code = (const uint8_t *)l->weight + block * l->chunks * bytes;
-    awq__amx_config((int)part);
+    awq__amx_config((int)AWQ__MIN(m, (int64_t)AWQ__TILE_ROWS), (int)part);
     for (c = 0; c < l->chunks; c++, code += bytes) {
         const uint8_t *a = code, *b = code + l->chunks * bytes;
         const uint8_t *pa = l->params + (block * l->groups + c / per) * awq__tile_params(l);
         const uint8_t *pb = pa + l->groups * awq__tile_params(l);
         __m512 sa = awq__tile_scales512(l, pa), sb = awq__tile_scales512(l, pb);
         __m512i za = awq__tile_zeros512(pa), zb = awq__tile_zeros512(pb);
+        awq__tile_fetch(l, a, b, bytes);
         if (l->bits == 4) {
             awq__amx_unpack(a, bytes, unpacked);
             awq__amx_unpack(b, bytes, unpacked + 2048);
@@ -5610,7 +5625,7 @@ static void awq__tile_i8mm(const awq_linear *l, int64_t block, const awq__tiled_
 #endif
 #endif /* AWQ__NEON */
 
-#define AWQ__AMX_ROWS 9 /* of x at least, for AMX to be the faster one */
+#define AWQ__AMX_ROWS 5 /* of x at least, for AMX to be the faster one */
 
 static awq__tile_fn awq__tile_choose(awq_ctx *ctx, const awq_linear *l, int64_t m)
 {
@@ -6066,7 +6081,7 @@ AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_rows(int kind, const awq_linear *l
     awq__panel p;
     awq__panel_begin(&p, kind, l, row, 0, l, row, 0, parts, now);
     while (p.left) awq__panel_piece(&p, kind);
-    awq__amx_config(64);
+    awq__amx_config(16, 64);
     for (k = 0; k < n; k += cols) {
         float *c = sums;
         int last;
@@ -7013,7 +7028,7 @@ AWQ__TARGET_PANEL static void awq__attend_amx(const awq__attend *a, float *memor
     int64_t some = AWQ__MIN(AWQ__AMX_PART / AWQ__MAX(v_page, k_page), (int64_t)AWQ__AMX_PAGES);
     int64_t end = (a->pos + a->rows - 1) / AWQ__PAGE, begin = awq__attend_first(a, 0) / AWQ__PAGE, b, t, i;
     awq__amx_turn turn[2];
-    awq__amx_config(64);
+    awq__amx_config(16, 64);
     awq__attend_fetch(a, 0);
     awq__attend_fetch(a, 1);
     for (b = begin - begin % some; b <= end; b += some) { /* cut at the same keys for all rows */
