@@ -1279,12 +1279,10 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
 #  define AWQ__PRINTF(f, a) __attribute__((format(printf, f, a)))
 #  define AWQ__UNUSED __attribute__((unused))
 #  define AWQ__INLINE static inline __attribute__((always_inline))
-#  define AWQ__NOINLINE static __attribute__((noinline))
 #else
 #  define AWQ__PRINTF(f, a)
 #  define AWQ__UNUSED
 #  define AWQ__INLINE static __forceinline
-#  define AWQ__NOINLINE static __declspec(noinline)
 #endif
 #if defined(__GNUC__) || defined(__clang__)
 #  define AWQ__PREFETCH(p) __builtin_prefetch(p)
@@ -1641,28 +1639,35 @@ static void awq__yield(void) { sched_yield(); }
 
 /* A run is a round: the caller opens it, works, closes it and waits for the helpers inside. A helper that wakes
    too late finds it closed and nobody waits for it, so that threads without a processor cost little. Between
-   rounds helpers spin for a while, since layers follow each other within microseconds, then sleep. */
+   rounds helpers spin for a while, since layers follow each other within microseconds, then sleep. Jobs are dealt
+   out in slices, so that each thread reads on where it is, and who is done takes from the others' slices. */
 #define AWQ__POOL_INSIDE 0xffff /* state: helpers inside, */
 #define AWQ__POOL_OPEN 0x10000  /* whether more may come, */
 #define AWQ__POOL_ROUND 0x20000 /* and a number */
 #define AWQ__POOL_SPIN 50e-6    /* seconds: about what it takes to wake a thread */
 #define AWQ__POOL_STACK ((size_t)1 << 20) /* bytes at least: musl's default is 128 KB */
 
+typedef struct awq__worker {
+    awq_pool *pool;
+    awq__thread thread; /* of a helper */
+    int64_t next, end;  /* its slice of the jobs */
+    char apart[64];     /* next changes often */
+} awq__worker;
+
 struct awq_pool {
     awq__mutex lock;
     awq__cond start, finish;
-    int n_threads, started;
+    int n_threads, started; /* helpers that are */
     void (*job)(void *arg, int64_t index);
     void *arg;
-    int64_t count, quit;
+    int64_t quit;
     int64_t taken;     /* by a caller: others work alone */
     int64_t sleepers;  /* helpers that wait for `start`, */
     int64_t waits;     /* or the caller that waits for `finish`: changed under the lock */
     char apart[64];    /* what follows changes often */
     int64_t state;
     char apart_too[64];
-    int64_t next;      /* job */
-    awq__thread threads[1]; /* n_threads - 1 of them */
+    awq__worker worker[1]; /* n_threads of them, the caller first */
 };
 
 #ifdef __linux__
@@ -1733,12 +1738,14 @@ AWQ_API int awq_cpu_cores(void)
 #endif
 }
 
-static void awq__pool_work(awq_pool *p)
+static void awq__pool_work(awq__worker *w)
 {
-    for (;;) {
-        int64_t i = AWQ__ATOMIC_ADD(&p->next, 1);
-        if (i >= p->count) break;
-        p->job(p->arg, i);
+    awq_pool *p = w->pool;
+    int64_t i;
+    int k, n = p->n_threads, me = (int)(w - p->worker);
+    for (k = 0; k < n; k++) {
+        w = &p->worker[(me + k) % n];
+        while ((i = AWQ__ATOMIC_ADD(&w->next, 1)) < w->end) p->job(p->arg, i);
     }
 }
 
@@ -1768,7 +1775,8 @@ static DWORD WINAPI awq__pool_main(void *arg)
 static void *awq__pool_main(void *arg)
 #endif
 {
-    awq_pool *p = (awq_pool *)arg;
+    awq__worker *w = (awq__worker *)arg;
+    awq_pool *p = w->pool;
     int64_t seen = 0, state;
     int turn = 0;
     double began = 0;
@@ -1776,7 +1784,7 @@ static void *awq__pool_main(void *arg)
         state = AWQ__ATOMIC_LOAD(&p->state);
         if (state / AWQ__POOL_ROUND != seen && state & AWQ__POOL_OPEN) {
             if (!AWQ__ATOMIC_SWAP(&p->state, state, state + 1)) continue;
-            awq__pool_work(p);
+            awq__pool_work(w);
             seen = state / AWQ__POOL_ROUND;
             state = AWQ__ATOMIC_ADD(&p->state, -1) - 1;
             if (!(state & (AWQ__POOL_INSIDE | AWQ__POOL_OPEN)) && AWQ__ATOMIC_LOAD(&p->waits)) {
@@ -1811,15 +1819,17 @@ static void awq__pool_run(void *user, int64_t count, void (*job)(void *arg, int6
     }
     p->job = job;
     p->arg = arg;
-    p->count = count;
-    AWQ__ATOMIC_ADD(&p->next, -p->next);
+    for (i = 0; i < p->n_threads; i++) {
+        p->worker[i].next = count / p->n_threads * i + AWQ__MIN(i, count % p->n_threads);
+        p->worker[i].end = p->worker[i].next + count / p->n_threads + (i < count % p->n_threads);
+    }
     AWQ__ATOMIC_ADD(&p->state, AWQ__POOL_ROUND + AWQ__POOL_OPEN);
     if (AWQ__ATOMIC_LOAD(&p->sleepers)) {
         awq__lock(&p->lock);
         awq__wake_all(&p->start);
         awq__unlock(&p->lock);
     }
-    awq__pool_work(p);
+    awq__pool_work(p->worker);
     AWQ__ATOMIC_ADD(&p->state, -AWQ__POOL_OPEN);
     while (AWQ__ATOMIC_LOAD(&p->state) & AWQ__POOL_INSIDE && awq__pool_spin(turn++, &began)) {}
     if (AWQ__ATOMIC_LOAD(&p->state) & AWQ__POOL_INSIDE) {
@@ -1840,12 +1850,12 @@ AWQ_API void awq_pool_free(awq_ctx *ctx, awq_pool *p)
     AWQ__ATOMIC_ADD(&p->quit, 1);
     awq__wake_all(&p->start);
     awq__unlock(&p->lock);
-    for (i = 0; i < p->started; i++) {
+    for (i = 1; i <= p->started; i++) {
 #ifdef _WIN32
-        WaitForSingleObject(p->threads[i], INFINITE);
-        CloseHandle(p->threads[i]);
+        WaitForSingleObject(p->worker[i].thread, INFINITE);
+        CloseHandle(p->worker[i].thread);
 #else
-        pthread_join(p->threads[i], NULL);
+        pthread_join(p->worker[i].thread, NULL);
 #endif
     }
     awq__cond_free(&p->start);
@@ -1857,6 +1867,7 @@ AWQ_API void awq_pool_free(awq_ctx *ctx, awq_pool *p)
 AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool)
 {
     awq_pool *p;
+    int i;
 #ifndef _WIN32
     pthread_attr_t attr;
     size_t stack;
@@ -1864,9 +1875,10 @@ AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool)
     if (n_threads < 0 || n_threads > 1024)
         return awq__fail(ctx, AWQ_E_ARG, "awq_pool_create: n_threads is %d, expected 0 to 1024", n_threads);
     if (n_threads == 0) n_threads = awq_cpu_cores();
-    p = (awq_pool *)awq__alloc(ctx, 1, sizeof *p + sizeof(awq__thread) * (size_t)n_threads);
+    p = (awq_pool *)awq__alloc(ctx, 1, sizeof *p + sizeof(awq__worker) * (size_t)n_threads);
     if (!p) return AWQ_E_MEMORY;
     p->n_threads = n_threads;
+    for (i = 0; i < n_threads; i++) p->worker[i].pool = p;
     awq__mutex_init(&p->lock);
     awq__cond_init(&p->start);
     awq__cond_init(&p->finish);
@@ -1876,11 +1888,12 @@ AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool)
         pthread_attr_setstacksize(&attr, AWQ__POOL_STACK);
 #endif
     while (p->started < n_threads - 1) {
+        awq__worker *w = &p->worker[p->started + 1];
 #ifdef _WIN32
-        p->threads[p->started] = CreateThread(NULL, 0, awq__pool_main, p, 0, NULL);
-        if (!p->threads[p->started]) break;
+        w->thread = CreateThread(NULL, 0, awq__pool_main, w, 0, NULL);
+        if (!w->thread) break;
 #else
-        if (pthread_create(&p->threads[p->started], &attr, awq__pool_main, p)) break;
+        if (pthread_create(&w->thread, &attr, awq__pool_main, w)) break;
 #endif
         p->started++;
     }
@@ -5112,9 +5125,9 @@ AWQ__VNNI AWQ__INLINE __m512i awq__tile_zeros512(const uint8_t *params)
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)params));
 }
 
-/* The same chunk of the next two blocks into the second cache. The processor's own prefetching leaves memory idle
-   for a third of the time at 4 rows of x; TinyLlama shape, time of 2, 4, 8, 16 rows over that of one: 1.09, 1.58,
-   2.07, 1.94 without, 1.03, 1.21, 1.37, 1.66 with this and AMX from 5 rows on; one row gains 3 %. */
+/* The same chunk of the next two blocks into the second cache. The processor's own prefetching leaves memory
+   idle for a third of the time at 4 rows of x. TinyLlama shape, time of 2, 4, 8, 16 rows over that of one: 1.09,
+   1.58, 2.07, 1.94 without; 1.03, 1.21, 1.37, 1.66 with this and AMX from 5 rows on. One row gains 3 %. */
 AWQ__VNNI AWQ__INLINE void awq__tile_fetch(const awq_linear *l, const uint8_t *code, const uint8_t *next,
                                            int64_t bytes)
 {
