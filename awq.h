@@ -1639,8 +1639,8 @@ static void awq__yield(void) { sched_yield(); }
 
 /* A run is a round: the caller opens it, works, closes it and waits for the helpers inside. A helper that wakes
    too late finds it closed and nobody waits for it, so that threads without a processor cost little. Between
-   rounds helpers spin for a while, since layers follow each other within microseconds, then sleep. Jobs are dealt
-   out in slices, so that each thread reads on where it is, and who is done takes from the others' slices. */
+   rounds helpers spin for a while, since layers follow each other within microseconds, then sleep. Jobs are
+   dealt out in slices, so that each thread reads on where it is; who is done takes from the others' slices. */
 #define AWQ__POOL_INSIDE 0xffff /* state: helpers inside, */
 #define AWQ__POOL_OPEN 0x10000  /* whether more may come, */
 #define AWQ__POOL_ROUND 0x20000 /* and a number */
@@ -5126,8 +5126,8 @@ AWQ__VNNI AWQ__INLINE __m512i awq__tile_zeros512(const uint8_t *params)
 }
 
 /* The same chunk of the next two blocks into the second cache. The processor's own prefetching leaves memory
-   idle for a third of the time at 4 rows of x. TinyLlama shape, time of 2, 4, 8, 16 rows over that of one: 1.09,
-   1.58, 2.07, 1.94 without; 1.03, 1.21, 1.37, 1.66 with this and AMX from 5 rows on. One row gains 3 %. */
+   idle for a third of the time at 4 rows of x. TinyLlama shape, time of 2, 4, 8, 16 rows over that of one row:
+   1.09, 1.58, 2.07, 1.94 without; 1.03, 1.21, 1.37, 1.66 with this and AMX from 5 rows on. One gains 3 %. */
 AWQ__VNNI AWQ__INLINE void awq__tile_fetch(const awq_linear *l, const uint8_t *code, const uint8_t *next,
                                            int64_t bytes)
 {
@@ -6203,6 +6203,7 @@ static int64_t awq__room_take(awq__room *r) /* the first free one, which is warm
     while (AWQ__ATOMIC_ADD(&r->taken[slot], 1)) {
         AWQ__ATOMIC_ADD(&r->taken[slot], -1);
         slot = (slot + 1) % r->n;
+        awq__pause();
     }
     return slot;
 }
