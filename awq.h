@@ -5702,7 +5702,9 @@ static awq__tiled_x awq__tiled_x_row(const awq__tiled_x *x, const awq_linear *l,
 
 #define AWQ__PANEL_COLS 512   /* in one part */
 #define AWQ__PANEL_X 524288   /* bytes of x in a turn */
-#define AWQ__PANEL_OUT 256    /* rows of W in a job */
+#define AWQ__PANEL_OUT 256    /* rows of W in a job at most */
+#define AWQ__PANEL_LEAST 64   /* and at least: a strip each of gate and up */
+#define AWQ__PANEL_SLOTS 8    /* of jobs of most rows; of fewer rows more */
 #define AWQ__PANEL_ROWS 16    /* of x at least, for panels of dense weights to be the faster way */
 #define AWQ__PANEL_CODES 64   /* likewise of codes, which AMX multiplies as integers too */
 
@@ -6054,8 +6056,8 @@ AWQ__TARGET_PANEL AWQ__INLINE __m512 awq__panel_gate(const awq__pair *pair, __m5
     return _mm512_mul_ps(_mm512_mul_ps(x, r), up);
 }
 
-/* act(gate) * up of 32 columns and m <= 32 rows from `first` on, packed for a linear of in_features n; of sums
-   without bias */
+/* act(gate) * up of 32 columns and m <= 32 rows from `first` on, packed for down; of sums without
+   bias */
 AWQ__TARGET_PANEL static void awq__panel_act(const awq__pair *pair, const awq_linear *l, int64_t row,
                                              const float *gate, const float *up, int64_t x_rows, int64_t first,
                                              int64_t m)
@@ -6102,7 +6104,7 @@ AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_rows(int kind, const awq_linear *l
         some = (cols + 31) / 32;
         last = k + cols == n;
         next = last ? 0 : k + cols; /* another job begins again */
-        share = (some * 1024 + all - 1) / all; /* of the next x, for a strip */
+        share = (some * 2048 + all - 1) / all; /* of the next x, for a strip */
         for (i = 0; i < all; i++) {
             int64_t r = row + i % strips * AWQ__TILE_OUT, k1 = k, k2, after;
             const uint8_t *w0 = now, *w1 = now + AWQ__PANEL_BYTES / 2 / parts;
@@ -6121,7 +6123,8 @@ AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_rows(int kind, const awq_linear *l
             if (kind == AWQ__PANEL_DENSE) every = (every + parts) / (parts + 1); /* passes over these tiles */
             due = 0;
             for (t = 0; t < m; t += 32, c += 1024) {
-                awq__fetch(x + awq__panel_at(x_rows, n, first + t, next) + i * share, 2 * share);
+                j = i * share < 16384 ? 0 : 16384; /* the next turn's first 256 columns, or its second */
+                awq__fetch(x + awq__panel_at(x_rows, n, first + t, next + j / 64) + i * share - j, share);
                 if (k) {
                     _tile_loadd(0, c, 64);
                     _tile_loadd(1, c + 256, 64);
@@ -6233,15 +6236,17 @@ static int64_t awq__panel_block(const awq_linear *l, int64_t m)
 static size_t awq__panel_floats(int64_t m)
 {
     if (m < AWQ__MIN(AWQ__PANEL_ROWS, AWQ__PANEL_CODES)) return 0;
-    return (size_t)(AWQ__MIN(m + 31, (int64_t)512) / 32 * 32) * AWQ__PANEL_OUT * 8;
+    return (size_t)(AWQ__MIN(m + 31, (int64_t)512) / 32 * 32) * AWQ__PANEL_OUT * AWQ__PANEL_SLOTS;
 }
 
-static void awq__room_set(awq_ctx *ctx, awq__room *r, float *memory, size_t floats)
+/* a slot for each thread, as far as jobs stay large enough */
+static void awq__panel_room(awq_ctx *ctx, awq__room *r, float *memory, size_t floats)
 {
     int64_t threads = ctx->jobs.threads > 0 ? ctx->jobs.threads : ctx->jobs.run ? 16 : 1;
+    int64_t most = AWQ__PANEL_SLOTS * AWQ__PANEL_OUT / AWQ__PANEL_LEAST;
     r->memory = memory;
     r->all = floats;
-    awq__room_cut(r, floats / (size_t)AWQ__MIN(AWQ__MAX(threads, (int64_t)8), (int64_t)AWQ__SLOTS) / 16 * 16);
+    awq__room_cut(r, floats / (size_t)AWQ__MIN(AWQ__MAX(threads, (int64_t)AWQ__PANEL_SLOTS), most) / 16 * 16);
 }
 
 /* --- x for either */
@@ -7991,7 +7996,7 @@ AWQ_API awq_status awq_linear_run(awq_ctx *ctx, const awq_linear *l, const float
         memory = AWQ__NEW_RAW(ctx, float, at + awq__panel_floats(m));
         if (!memory) return AWQ_E_MEMORY;
         awq__tiled_x_place(m, l->in_features, memory, &xt);
-        awq__room_set(ctx, &room, memory + at, awq__panel_floats(m));
+        awq__panel_room(ctx, &room, memory + at, awq__panel_floats(m));
         pack = awq__xpack_plan(ctx, l, x, l->in_features, m, &xt);
         awq__run(ctx, pack.jobs, awq__xpack_job, &pack);
     }
@@ -20778,7 +20783,7 @@ static awq_status awq__work_alloc(awq_ctx *ctx, const awq_config *c, int64_t row
     if (!memory) return AWQ_E_MEMORY;
     awq__work_place(c, rows, w, memory);
     w->rows = rows;
-    awq__room_set(ctx, &w->sums, w->sums.memory, awq__panel_floats(rows));
+    awq__panel_room(ctx, &w->sums, w->sums.memory, awq__panel_floats(rows));
     w->cache = awq__cache_for(c, 32);
     for (k = 0; k < 4; k++)
         for (i = 0; i < half; i++)
@@ -21437,7 +21442,7 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
             a->pair.alpha = (float)c->act_alpha;
             a->pair.limit = (float)c->act_limit;
             a->pair.to = (uint8_t *)w->gate;
-            awq__mm_cut(a, AWQ__MAX(a->rows / 64 * 32, (int64_t)32));
+            awq__mm_cut(a, a->rows / AWQ__PANEL_LEAST * AWQ__TILE_OUT);
             t->job_work *= 2 * (double)t->count / (double)a->jobs;
             t->count = a->jobs;
             break;

@@ -275,6 +275,20 @@ static void check_pair(awq_act act, int64_t n, int64_t k, int bits, int with_bia
             }
         awq__work_free(&ctx, &work);
     }
+    for (s = 1; s < 2000; s += s / 2 + 1) { /* what a job adds up fits its slot, whatever is said of threads */
+        awq__task task;
+        ctx.jobs.threads = s;
+        CHECK(awq__work_alloc(&ctx, &c, m, &work) == AWQ_OK);
+        work.fast = 1;
+        if (awq__paired(&ctx, &work, &layer, m)) {
+            awq__task_set(&ctx, &c, &layer, 0, &work, m, AWQ__GATE_UP, &task);
+            CHECK_MSG(work.mm->rows >= 32 && (size_t)(2 * work.mm->rows * work.mm->tokens) <= work.sums.floats
+                      && work.sums.floats * (size_t)work.sums.n <= work.sums.all,
+                      "%d threads: %d rows, %d tokens, slots of %d", s, (int)work.mm->rows, (int)work.mm->tokens,
+                      (int)work.sums.floats);
+        }
+        awq__work_free(&ctx, &work);
+    }
     CHECK_MSG(!far, "act %d, %d x %d, %d bits, m %d: %d are too far", act, (int)n, (int)k, bits, (int)m, (int)far);
     memset(&ctx.jobs, 0, sizeof ctx.jobs);
     awq_pool_free(&ctx, pool);
