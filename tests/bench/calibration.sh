@@ -9,7 +9,7 @@ M=$AWQ_SMOLLM2
 B=build/calibration
 METHOD=${METHOD:-best}
 mkdir -p "$B"
-${CC:-cc} -O2 -o build/awq tools/awq.c -lm -lpthread
+${CC:-cc} -O2 -o build/awq tools/awq.c -lm -lpthread -ldl
 python3 - "$D/alpaca_seed_tasks.jsonl" "$B" <<'PY'
 import json, sys
 rows = [json.loads(line) for line in open(sys.argv[1])]

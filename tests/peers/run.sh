@@ -33,7 +33,7 @@ export DTYPE=float32 LC_ALL=C PYTHONDONTWRITEBYTECODE=1
 mkdir -p "$OUT" "$PEERS" || exit 1
 : > "$RESULTS"
 
-${CC:-cc} -O2 -o "$AWQ" tools/awq.c -lm -lpthread || exit 1
+${CC:-cc} -O2 -o "$AWQ" tools/awq.c -lm -lpthread -ldl || exit 1
 
 # ENGINE: its python, in $python; the environment is made where it is absent
 need() {

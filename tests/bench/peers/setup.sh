@@ -1,7 +1,7 @@
 #!/bin/sh
 # The CPU engines that this library is measured against, into a folder: sh setup.sh FOLDER
 # llama.cpp is built for this machine from the source that llama-cpp-python carries; OpenVINO and ONNX Runtime are
-# wheels; torch and IPEX too when TORCH=1 (about 1 GB).
+# wheels; torch and IPEX too when TORCH=1 (its PyPI wheel wants the CUDA libraries: 3 GB).
 set -eu
 D=${1:?folder}
 mkdir -p "$D"
@@ -10,8 +10,7 @@ cd "$D"
 P=venv/bin/pip
 $P -q install numpy onnx openvino==2026.4.1 onnxruntime==1.31.1 gguf cmake scikit-build-core
 if [ "${TORCH:-0}" = 1 ] && [ ! -d venv/lib/python3*/site-packages/intel_extension_for_pytorch ]; then
-    $P -q install --no-deps torch==2.8.0 intel_extension_for_pytorch==2.8.0
-    $P -q install filelock typing-extensions sympy networkx jinja2 fsspec psutil packaging
+    $P -q install torch==2.8.0 intel_extension_for_pytorch==2.8.0 psutil
 fi
 V=0.3.36
 if [ ! -x "llama_cpp_python-$V/vendor/llama.cpp/build/bin/llama-bench" ]; then
