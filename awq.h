@@ -110,7 +110,8 @@ typedef enum awq_status {
     AWQ_E_UNSUPPORTED, /* well-formed, but not something this library does */
     AWQ_E_NUMERIC,     /* NaN or Inf in weights or activations */
     AWQ_E_LIMIT,       /* a limit of this build or model: context length, AWQ_MAX_* */
-    AWQ_E_CANCELLED    /* the progress hook asked to stop */
+    AWQ_E_CANCELLED,   /* the progress hook asked to stop */
+    AWQ_E_DEVICE       /* a GPU or its driver failed (awq_cuda.h) */
 } awq_status;
 
 /* alloc: `bytes` > 0 bytes aligned to `align` (a power of two, at most 64), or NULL. free: gets the same size.
@@ -787,6 +788,7 @@ AWQ_API awq_status awq_grammar_match(awq_ctx *ctx, awq_grammar *grammar, const c
    model: a checkpoint ready to run */
 
 typedef struct awq_model awq_model;
+typedef struct awq_device awq_device; /* computes layers instead of the CPU; awq_cuda.h makes them */
 
 typedef struct awq_model_desc {
     awq_mode mode;          /* zero: fast */
@@ -799,6 +801,11 @@ typedef struct awq_model_desc {
     int believe_tensors; /* load too where the quantization config and the tensors disagree, by the tensors */
     int kv_bits;         /* of keys and values in caches: 16 fp16, 8 int8 with a step for each head and token,
                             32 fp32, attended to as in exact mode; 0: 32 in exact mode, otherwise 16 */
+    awq_device *const *devices; /* [n_devices], which take the layers in order and must outlive the model; modes
+                                   fast and deterministic, kv_bits 16 */
+    int n_devices;              /* at most 8; 0: the CPU computes all */
+    const int *device_layers;   /* [n_devices] how many each takes; NULL: as many as it has room for */
+    int rest_on_cpu;            /* layers that are left are computed by the CPU; 0: AWQ_E_MEMORY */
 } awq_model_desc;
 
 /* folder: a Hugging Face checkpoint, dense (F32, F16, BF16) or quantized in any layout of awq_layout, or both
@@ -1008,8 +1015,8 @@ AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_
 AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *const *texts, size_t n,
                              float *out);
 
-/* What awq_model_load of `folder`, a runner and n_sessions sessions will hold together, told from config.json,
-   tokenizer.json and the tensors' headers alone; descs may be NULL as there. */
+/* What awq_model_load of `folder`, a runner and n_sessions sessions will hold together of the host's memory,
+   told from config.json, tokenizer.json and the tensors' headers alone; descs may be NULL as there. */
 typedef struct awq_memory {
     uint64_t model;   /* of these awq_model_load needs the most, `loading`, while it is at work */
     uint64_t loading;
@@ -1220,6 +1227,10 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
 #  include <sys/mman.h>
 #  include <sys/stat.h>
 #  include <unistd.h>
+#  if defined(__linux__) && !defined(MADV_HUGEPAGE) /* the headers hide it in standard C */
+#    define MADV_HUGEPAGE 14
+extern int madvise(void *addr, size_t bytes, int advice);
+#  endif
 #endif
 
 #if (defined(__x86_64__) || defined(_M_X64)) && !defined(AWQ_NO_SIMD)
@@ -1329,6 +1340,7 @@ AWQ_API const char *awq_status_name(awq_status status)
     case AWQ_E_NUMERIC: return "AWQ_E_NUMERIC";
     case AWQ_E_LIMIT: return "AWQ_E_LIMIT";
     case AWQ_E_CANCELLED: return "AWQ_E_CANCELLED";
+    case AWQ_E_DEVICE: return "AWQ_E_DEVICE";
     }
     return "AWQ_E_?";
 }
@@ -4919,6 +4931,47 @@ AWQ__VECTORIZE AWQ__AVX2 static void awq__tile_pack_avx2(const float *x, int64_t
     awq__tile_pack_body(x, n, hi, lo, step, sum);
 }
 
+/* While a block is at work, or two side by side, the next ones go into the second cache, a line for every line,
+   in 4 streams of each that lie apart: one stream, and the processor's own prefetching more so, leaves memory
+   idle, and so do bursts of prefetches at the start of every chunk. One row, layers of 2048 to 11008 columns,
+   AVX-512, bandwidth in parts of what reading alone in 8 streams reaches, one and two threads: 73 to 81 % with
+   none, 82 to 91 and 76 to 92 % with one stream in each block, 86 to 98 and 84 to 94 % with four, 94 to 107 and
+   90 to 102 % with four and line by line; eight streams in each, every other line, past caches (NTA): worse.
+   AVX2 and one row: 44 to 79 %, with AVX-VNNI 50 to 78 %. */
+typedef struct awq__ahead {
+    const char *at;
+    int64_t stride, block; /* bytes from stream to stream, of a block */
+    int turn;
+} awq__ahead;
+
+AWQ__INLINE void awq__ahead_line(awq__ahead *f, int two)
+{
+    _mm_prefetch(f->at, _MM_HINT_T1);
+    if (two) _mm_prefetch(f->at + f->block, _MM_HINT_T1);
+    f->at += f->stride;
+    if ((++f->turn & 3) == 0) f->at += 64 - 4 * f->stride;
+}
+
+/* of the block or blocks from `block` on */
+AWQ__INLINE awq__ahead awq__ahead_blocks(const awq_linear *l, int64_t block)
+{
+    awq__ahead f;
+    f.block = l->chunks * awq__tile_bytes(l);
+    f.at = (const char *)l->weight + block * f.block;
+    f.stride = (f.block + 255) / 256 * 64;
+    f.turn = 0;
+    return f;
+}
+
+/* their parameters, a part with every chunk */
+AWQ__INLINE void awq__ahead_params(const awq_linear *l, int64_t block, int64_t blocks, int64_t c)
+{
+    int64_t bytes = l->groups * awq__tile_params(l), lines = (blocks * bytes + 63) / 64, i;
+    const char *next = (const char *)l->params + block * bytes;
+    for (i = c * lines / l->chunks; i < (c + 1) * lines / l->chunks; i++)
+        _mm_prefetch(next + i * 64, _MM_HINT_T1);
+}
+
 /* Rows of x that a kernel takes side by side, each with sums of its own: m(t) for every one of them. */
 #define AWQ__ROWS1(m) m(0)
 #define AWQ__ROWS2(m) m(0) m(1)
@@ -4978,18 +5031,21 @@ AWQ__AVX2 AWQ__INLINE __m256 awq__tile_scales256(const awq_linear *l, const uint
     {                                                                                                          \
         int64_t w = l->chunk, bytes = awq__tile_bytes(l), per = l->chunks / l->groups, c, t;                   \
         int i, k;                                                                                              \
+        awq__ahead ahead = awq__ahead_blocks(l, block + 1), nothing = {(const char *)l->params, 0, 0, 0}, *f;  \
         for (c = 0; c < l->chunks; c++) {                                                                      \
             const uint8_t *code = (const uint8_t *)l->weight + (block * l->chunks + c) * bytes;                \
             const uint8_t *p = l->params + (block * l->groups + c / per) * awq__tile_params(l);                \
+            awq__ahead_params(l, block + 1, 1, c);                                                             \
             for (t = 0; t < m; t += k) {                                                                       \
                 const int8_t *v = tile->codes + (c * m + t) * 2 * w;                                           \
                 __m256i out[4], high[4];                                                                       \
                 k = m - t > 1 ? 2 : 1;                                                                         \
-                if (k == 2) awq__chunk2_##isa(code, v, w, bytes, four ? 3 : 1, out);                           \
-                else awq__chunk1_##isa(code, v, w, bytes, four ? 3 : 1, out);                                  \
+                f = t ? &nothing : &ahead;                                                                     \
+                if (k == 2) awq__chunk2_##isa(code, v, w, bytes, four ? 3 : 1, f, out);                        \
+                else awq__chunk1_##isa(code, v, w, bytes, four ? 3 : 1, f, out);                               \
                 if (!four) { /* a byte times a byte, and its neighbour, would not fit 16 bits */               \
-                    if (k == 2) awq__chunk2_##isa(code, v, w, bytes, 2, high);                                 \
-                    else awq__chunk1_##isa(code, v, w, bytes, 2, high);                                        \
+                    if (k == 2) awq__chunk2_##isa(code, v, w, bytes, 2, &nothing, high);                       \
+                    else awq__chunk1_##isa(code, v, w, bytes, 2, &nothing, high);                              \
                     for (i = 0; i < 2 * k; i++)                                                                \
                         out[i] = _mm256_add_epi32(out[i], _mm256_slli_epi32(high[i], 4));                      \
                 }                                                                                              \
@@ -5023,7 +5079,7 @@ AWQ__AVX2 AWQ__INLINE __m256 awq__tile_scales256(const awq_linear *l, const uint
 /* nibbles: 3: low and high, whose columns are half a chunk further; 1, 2: one of them */
 #define AWQ__CHUNK256(name, target, rows, narrow)                                                              \
     target AWQ__INLINE void name(const uint8_t *code, const int8_t *x, int64_t w, int64_t bytes, int nibbles,  \
-                                 __m256i *out)                                                                 \
+                                 awq__ahead *f, __m256i *out)                                                  \
     {                                                                                                          \
         const __m256i nibble = _mm256_set1_epi8(15);                                                           \
         const int8_t *p = x, *high = nibbles == 3 ? x + w / 2 : x;                                             \
@@ -5033,6 +5089,7 @@ AWQ__AVX2 AWQ__INLINE __m256 awq__tile_scales256(const awq_linear *l, const uint
         {                                                                                                      \
             __m256i ca = _mm256_loadu_si256((const __m256i *)(const void *)code);                              \
             __m256i cb = _mm256_loadu_si256((const __m256i *)(const void *)(code + 32));                       \
+            awq__ahead_line(f, 0);                                                                             \
             if (nibbles & 1) {                                                                                 \
                 p = x + 4 * j;                                                                                 \
                 a = _mm256_and_si256(ca, nibble);                                                              \
@@ -5077,28 +5134,29 @@ AWQ__TILE256(avxvnni, AWQ__AVX_VNNI, 0)
 #define AWQ__PUT512(t)                                                 \
     out[2 * t] = _mm512_add_epi32(_mm512_slli_epi32(ha##t, 4), la##t); \
     out[2 * t + 1] = _mm512_add_epi32(_mm512_slli_epi32(hb##t, 4), lb##t);
-#define AWQ__CHUNK512(name, rows)                                                                              \
-    AWQ__VNNI AWQ__INLINE void name(const uint8_t *ca, const uint8_t *cb, const int8_t *p, int64_t w,          \
-                                    int64_t bytes, int four, __m512i *out)                                     \
-    {                                                                                                          \
-        const __m512i nibble = _mm512_set1_epi8(15);                                                           \
-        __m512i a, b, v, va, vb;                                                                               \
-        const uint8_t *end = ca + bytes;                                                                       \
-        rows(AWQ__SUMS512) rows(AWQ__ZERO512) for (; ca < end; ca += 64, cb += 64, p += 4)                     \
-        {                                                                                                      \
-            va = a = _mm512_loadu_si512((const void *)ca);                                                     \
-            vb = b = _mm512_loadu_si512((const void *)cb);                                                     \
-            if (four) {                                                                                        \
-                a = _mm512_and_si512(_mm512_srli_epi16(va, 4), nibble);                                        \
-                b = _mm512_and_si512(_mm512_srli_epi16(vb, 4), nibble);                                        \
-                p += w / 2;                                                                                    \
-                rows(AWQ__DOT512) p -= w / 2;                                                                  \
-                a = _mm512_and_si512(va, nibble);                                                              \
-                b = _mm512_and_si512(vb, nibble);                                                              \
-            }                                                                                                  \
-            rows(AWQ__DOT512)                                                                                  \
-        }                                                                                                      \
-        rows(AWQ__PUT512)                                                                                      \
+#define AWQ__CHUNK512(name, rows)                                                                     \
+    AWQ__VNNI AWQ__INLINE void name(const uint8_t *ca, const uint8_t *cb, const int8_t *p, int64_t w, \
+                                    int64_t bytes, int four, awq__ahead *f, __m512i *out)             \
+    {                                                                                                 \
+        const __m512i nibble = _mm512_set1_epi8(15);                                                  \
+        __m512i a, b, v, va, vb;                                                                      \
+        const uint8_t *end = ca + bytes;                                                              \
+        rows(AWQ__SUMS512) rows(AWQ__ZERO512) for (; ca < end; ca += 64, cb += 64, p += 4)            \
+        {                                                                                             \
+            awq__ahead_line(f, 1);                                                                    \
+            va = a = _mm512_loadu_si512((const void *)ca);                                            \
+            vb = b = _mm512_loadu_si512((const void *)cb);                                            \
+            if (four) {                                                                               \
+                a = _mm512_and_si512(_mm512_srli_epi16(va, 4), nibble);                               \
+                b = _mm512_and_si512(_mm512_srli_epi16(vb, 4), nibble);                               \
+                p += w / 2;                                                                           \
+                rows(AWQ__DOT512) p -= w / 2;                                                         \
+                a = _mm512_and_si512(va, nibble);                                                     \
+                b = _mm512_and_si512(vb, nibble);                                                     \
+            }                                                                                         \
+            rows(AWQ__DOT512)                                                                         \
+        }                                                                                             \
+        rows(AWQ__PUT512)                                                                             \
     }
 AWQ__CHUNK512(awq__chunk1_vnni, AWQ__ROWS1)
 AWQ__CHUNK512(awq__chunk2_vnni, AWQ__ROWS2)
@@ -5125,19 +5183,6 @@ AWQ__VNNI AWQ__INLINE __m512i awq__tile_zeros512(const uint8_t *params)
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)params));
 }
 
-/* The same chunk of the next two blocks into the second cache. The processor's own prefetching leaves memory
-   idle for a third of the time at 4 rows of x. TinyLlama shape, time of 2, 4, 8, 16 rows over that of one row:
-   1.09, 1.58, 2.07, 1.94 without; 1.03, 1.21, 1.37, 1.66 with this and AMX from 5 rows on. One gains 3 %. */
-AWQ__VNNI AWQ__INLINE void awq__tile_fetch(const awq_linear *l, const uint8_t *code, const uint8_t *next,
-                                           int64_t bytes)
-{
-    int64_t ahead = 2 * l->chunks * bytes, i;
-    for (i = ahead; i < ahead + bytes; i += 64) {
-        _mm_prefetch((const char *)(code + i), _MM_HINT_T1);
-        _mm_prefetch((const char *)(next + i), _MM_HINT_T1);
-    }
-}
-
 AWQ__VNNI AWQ__INLINE void awq__tile_vnni_body(const awq_linear *l, int64_t block, const awq__tiled_x *x,
                                                int64_t m, float *y, int four)
 {
@@ -5145,6 +5190,7 @@ AWQ__VNNI AWQ__INLINE void awq__tile_vnni_body(const awq_linear *l, int64_t bloc
     const uint8_t *code = (const uint8_t *)l->weight + block * l->chunks * bytes;
     const uint8_t *next = code + l->chunks * bytes;
     int64_t group = awq__tile_params(l);
+    awq__ahead ahead = awq__ahead_blocks(l, block + 2);
     const uint8_t *pa = l->params + block * l->groups * group, *pb = pa + l->groups * group;
     const int8_t *v = x->codes;
     const float *step = x->step;
@@ -5153,13 +5199,14 @@ AWQ__VNNI AWQ__INLINE void awq__tile_vnni_body(const awq_linear *l, int64_t bloc
         const uint8_t *ga = pa + c / per * group, *gb = pb + c / per * group;
         __m512 sa = awq__tile_scales512(l, ga), sb = awq__tile_scales512(l, gb);
         __m512i za = awq__tile_zeros512(ga), zb = awq__tile_zeros512(gb), out[8];
-        awq__tile_fetch(l, code, next, bytes);
+        awq__ahead_params(l, block + 2, 2, c);
         for (t = 0; t < m; t += k) {
+            awq__ahead nothing = {(const char *)code, 0, 0, 0}, *f = t ? &nothing : &ahead;
             k = AWQ__MIN(m - t, (int64_t)4);
-            if (k == 1) awq__chunk1_vnni(code, next, v, w, bytes, four, out);
-            else if (k == 2) awq__chunk2_vnni(code, next, v, w, bytes, four, out);
-            else if (k == 3) awq__chunk3_vnni(code, next, v, w, bytes, four, out);
-            else awq__chunk4_vnni(code, next, v, w, bytes, four, out);
+            if (k == 1) awq__chunk1_vnni(code, next, v, w, bytes, four, f, out);
+            else if (k == 2) awq__chunk2_vnni(code, next, v, w, bytes, four, f, out);
+            else if (k == 3) awq__chunk3_vnni(code, next, v, w, bytes, four, f, out);
+            else awq__chunk4_vnni(code, next, v, w, bytes, four, f, out);
             for (i = 0; i < k; i++, step++, sum++) {
                 float *to = y + (t + i) * AWQ__TILE_OUT;
                 awq__tile_add512(out[2 * i], sa, za, *step, *sum, !c, to);
@@ -5203,12 +5250,13 @@ AWQ__TARGET("amx-tile") AWQ__INLINE void awq__amx_config(int rows, int columns)
     _tile_loadconfig(config);
 }
 
-AWQ__VNNI AWQ__INLINE void awq__amx_unpack(const uint8_t *code, int64_t bytes, uint8_t *out)
+AWQ__VNNI AWQ__INLINE void awq__amx_unpack(const uint8_t *code, int64_t bytes, awq__ahead *f, uint8_t *out)
 {
     const __m512i nibble = _mm512_set1_epi8(15);
     int64_t i;
     for (i = 0; i < bytes; i += 64) {
         __m512i v = _mm512_loadu_si512((const void *)(code + i));
+        if (f) awq__ahead_line(f, 1);
         _mm512_storeu_si512((void *)(out + i), _mm512_and_si512(v, nibble));
         _mm512_storeu_si512((void *)(out + bytes + i), _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble));
     }
@@ -5223,6 +5271,7 @@ AWQ__TARGET_AMX static void awq__tile_amx(const awq_linear *l, int64_t block, co
     int64_t w = l->chunk, bytes = awq__tile_bytes(l), per = l->chunks / l->groups, c, t, k;
     int64_t part = AWQ__MIN(w, (int64_t)64);
     const uint8_t *code = (const uint8_t *)l->weight + block * l->chunks * bytes;
+    awq__ahead ahead = awq__ahead_blocks(l, block + 2);
     awq__amx_config((int)AWQ__MIN(m, (int64_t)AWQ__TILE_ROWS), (int)part);
     for (c = 0; c < l->chunks; c++, code += bytes) {
         const uint8_t *a = code, *b = code + l->chunks * bytes;
@@ -5230,12 +5279,14 @@ AWQ__TARGET_AMX static void awq__tile_amx(const awq_linear *l, int64_t block, co
         const uint8_t *pb = pa + l->groups * awq__tile_params(l);
         __m512 sa = awq__tile_scales512(l, pa), sb = awq__tile_scales512(l, pb);
         __m512i za = awq__tile_zeros512(pa), zb = awq__tile_zeros512(pb);
-        awq__tile_fetch(l, a, b, bytes);
+        awq__ahead_params(l, block + 2, 2, c);
         if (l->bits == 4) {
-            awq__amx_unpack(a, bytes, unpacked);
-            awq__amx_unpack(b, bytes, unpacked + 2048);
+            awq__amx_unpack(a, bytes, &ahead, unpacked);
+            awq__amx_unpack(b, bytes, NULL, unpacked + 2048);
             a = unpacked;
             b = unpacked + 2048;
+        } else {
+            for (k = 0; k < bytes; k += 64) awq__ahead_line(&ahead, 1);
         }
         for (t = 0; t < m; t += AWQ__TILE_ROWS) {
             int64_t n = AWQ__MIN(m - t, (int64_t)AWQ__TILE_ROWS), i;
@@ -7502,13 +7553,17 @@ AWQ__AVX512 static void awq__mm_row_avx512(const awq_linear *l, int64_t row, int
     const __m512 iota = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const uint8_t *p = (const uint8_t *)l->weight + row * l->row_bytes;
     int64_t g = l->group_size, i = 0, at = k / g, end = (at + 1) * g - k;
+    int64_t ahead = AWQ__MM_ROWS * l->row_bytes; /* the same of the next strip */
     if (l->dtype == AWQ_F16) {
-        for (p += 2 * k; i + 16 <= n; i += 16)
-            _mm512_storeu_ps(out + i,
-                             _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p + 2 * i))));
+        for (p += 2 * k; i + 16 <= n; i += 16) {
+            __m256i h = _mm256_loadu_si256((const __m256i *)(const void *)(p + 2 * i));
+            _mm_prefetch((const char *)(p + 2 * i + ahead), _MM_HINT_T1);
+            _mm512_storeu_ps(out + i, _mm512_cvtph_ps(h));
+        }
     } else if (l->dtype == AWQ_BF16) {
         for (p += 2 * k; i + 16 <= n; i += 16) {
             __m512i h = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(p + 2 * i)));
+            _mm_prefetch((const char *)(p + 2 * i + ahead), _MM_HINT_T1);
             _mm512_storeu_ps(out + i, _mm512_castsi512_ps(_mm512_slli_epi32(h, 16)));
         }
     } else if (l->dtype == AWQ_DTYPE_NONE && g % 16 == 0) {
@@ -13825,8 +13880,8 @@ static int awq__tok_read_halves(const awq__json *j, uint32_t node, awq__tok_halv
     return 1;
 }
 
-/* the ids of a merge; `near`: that of the one before, behind which the result's often is */
-static awq_status awq__tok_find_halves(awq__tok_load *b, awq__tok_halves *h, int32_t near)
+/* the ids of a merge; `guess`: that of the one before, behind which it often is */
+static awq_status awq__tok_find_halves(awq__tok_load *b, awq__tok_halves *h, int32_t guess)
 {
     awq_tokenizer *t = b->t;
     const char *left = h->text[0], *right = h->text[1];
@@ -13836,7 +13891,7 @@ static awq_status awq__tok_find_halves(awq__tok_load *b, awq__tok_halves *h, int
     int s;
     for (s = 0; s < 2; s++)
         h->id[s] = (int32_t)t->slots[awq__tok_slot(t, h->start[s], h->text[s], h->len[s], "", 0)] - 1;
-    for (h->id[2] = -1, k = near; k < AWQ__MIN(near + 2, t->n_ids) && h->id[2] < 0; k++)
+    for (h->id[2] = -1, k = guess; k < AWQ__MIN(guess + 2, t->n_ids) && h->id[2] < 0; k++)
         if (t->tokens[k].flags && awq__tok_equals(&t->tokens[k], left, n, right, m)) h->id[2] = k;
     if (h->id[2] < 0) {
         uint64_t hash = awq__fnv(awq__fnv(t->hash, left, n), right, m);
@@ -13858,7 +13913,7 @@ static awq_status awq__tok_read_merges(awq__tok_load *b, uint32_t merges)
     awq_tokenizer *t = b->t;
     awq__tok_halves some[together];
     uint32_t i, rank = 0, slots = 16, count = awq__json_count(j, merges);
-    int32_t near = 0;
+    int32_t guess = 0;
     int n, k, s;
     if (awq__json_is(j, merges) != AWQ__J_ARR)
         return awq__fail(b->ctx, AWQ_E_FORMAT, "%s: model.merges is not an array", b->path);
@@ -13889,8 +13944,8 @@ static awq_status awq__tok_read_merges(awq__tok_load *b, uint32_t merges)
             if (slot) AWQ__PREFETCH(t->tokens[slot - 1].text);
         }
         for (k = 0; k < n; k++) {
-            AWQ__TRY(awq__tok_find_halves(b, &some[k], near));
-            near = some[k].id[2];
+            AWQ__TRY(awq__tok_find_halves(b, &some[k], guess));
+            guess = some[k].id[2];
             AWQ__PREFETCH(&t->merges[awq__tok_pair_start(t, some[k].id[0], some[k].id[1])]);
         }
         for (k = 0; k < n; k++) {
@@ -20504,6 +20559,51 @@ typedef struct awq__layer {
     int sliding, rope, experts;  /* has a window, rope, experts */
 } awq__layer;
 
+/* What a device does with its layers. Calls with one work come from one thread at a time, others at any time. x
+   and logits are fp32. begin, layers and page_copy only queue what is to be done, in their order; their
+   failures may come to light in a later call. */
+struct awq__work;
+struct awq_device {
+    char name[96]; /* for messages: "cuda:0 (NVIDIA H200)" */
+    /* How many of the layers from `first` on there is room for: *n; for all of them it would take `needed`
+       bytes and has `there`. */
+    awq_status (*fit)(awq_ctx *ctx, awq_device *d, const awq_checkpoint *ck, const awq_model_desc *desc,
+                      int first, int *n, uint64_t *needed, uint64_t *there);
+    /* Weights of layers first .. first + n - 1 from m->checkpoint and m->layers; embeddings when first is 0,
+       final norm and head with the last layer. Adds to *bytes, *a_token (of them, read for every token). */
+    awq_status (*load)(awq_ctx *ctx, awq_device *d, const awq_model *m, const awq_model_desc *desc, int first,
+                       int n, void **share, uint64_t *bytes, uint64_t *a_token, uint64_t *hash);
+    void (*unload)(awq_ctx *ctx, void *share);
+    awq_status (*work)(awq_ctx *ctx, void *share, int64_t rows, void **work); /* buffers of a pass */
+    void (*work_free)(awq_ctx *ctx, void *work);
+    awq_status (*page)(awq_ctx *ctx, void *share, uint64_t *page); /* AWQ__PAGE tokens of the share's layers */
+    void (*page_free)(awq_ctx *ctx, void *share, uint64_t page);
+    void (*page_copy)(void *share, uint64_t to, uint64_t from);
+    /* to or from memory laid out as awq__cache says */
+    awq_status (*page_read)(awq_ctx *ctx, void *share, uint64_t page, void *to);
+    awq_status (*page_write)(awq_ctx *ctx, void *share, uint64_t page, const void *from);
+    /* A pass over the n rows of w, whose pages on the device are kv->remote[i_share], and whose rope is in w:
+       their ids, or where the share does not begin with layer 0 their x [n, H] */
+    awq_status (*begin)(awq_ctx *ctx, void *work, const struct awq__work *w, int i_share, int64_t n,
+                        const int32_t *ids, const float *x);
+    /* n of the model's layers. A row of w whose kv is NULL by now writes to its pages no more. */
+    awq_status (*layers)(awq_ctx *ctx, void *work, const struct awq__work *w, int first, int n);
+    /* Wait. x [n, H] of rows first, ...: of the last layer queued, or with norm after the final norm; NULL: not
+       wanted. bad [n of begin]: as awq__row has it; NULL likewise */
+    awq_status (*result)(awq_ctx *ctx, void *work, int norm, int64_t first, int64_t n, float *x, int *bad);
+    /* logits [n, vocab] of rows rows[n] after the last layer, as the head's linear leaves them */
+    awq_status (*head)(awq_ctx *ctx, void *work, const int32_t *rows, int64_t n, float *logits);
+};
+
+#define AWQ__MAX_SHARES 8
+
+typedef struct awq__share { /* layers of a model on a device */
+    awq_device *device;
+    void *data;
+    int first, n;
+    uint64_t hash; /* of its weights */
+} awq__share;
+
 struct awq_model {
     awq_config config;
     awq_checkpoint *checkpoint; /* kept open only while weights are mapped */
@@ -20523,6 +20623,8 @@ struct awq_model {
     int64_t users;              /* runners, of any thread */
     awq__cache cache;           /* what keys and values are kept as */
     int fast;                   /* mode */
+    awq__share share[AWQ__MAX_SHARES];
+    int n_shares, host_first; /* layers from host_first on are the CPU's */
 };
 
 /* Keys and values of one sequence */
@@ -20531,6 +20633,8 @@ typedef struct awq__kv {
     int64_t max, len;
     int64_t length; /* of the text that rope's frequencies are made for, see awq__rope_length */
     uint8_t *own;   /* all of them, when this sequence alone has them */
+    uint64_t *remote[AWQ__MAX_SHARES]; /* [pages of max] likewise on the devices */
+    const awq_model *model;            /* whose devices they are on, when this sequence alone has them */
 } awq__kv;
 
 typedef struct awq__row {
@@ -20548,8 +20652,11 @@ typedef struct awq__stretch {
 /* Buffers of a pass over up to `rows` rows; those that a model does not need are NULL. */
 typedef struct awq__work {
     int64_t rows;
-    awq__cache cache;        /* of its sequences; 32 bits unless somebody sets it, like fast */
-    int fast;
+    awq__cache cache; /* of its sequences; 32 bits unless it is for a model, like what follows */
+    int fast, host_first;
+    const awq_model *model;
+    void *remote[AWQ__MAX_SHARES]; /* buffers on its devices */
+    int *bad;                      /* [rows] what a device says */
     float *x, *xn, *out;     /* [rows, H] */
     float *q, *att;          /* [rows, Q], [rows, A] */
     float *k, *v;            /* [rows, K], [rows, V] */
@@ -20590,8 +20697,35 @@ static size_t awq__page_bytes(const awq_config *c, int bits, int layers) /* SIZE
 
 static int64_t awq__pages(int64_t tokens) { return (tokens + AWQ__PAGE - 1) / AWQ__PAGE; }
 
+/* page[k]: a page on the k-th device of the model; 0: none */
+static void awq__remote_free(awq_ctx *ctx, const awq_model *m, uint64_t *page)
+{
+    int k;
+    for (k = 0; k < m->n_shares; k++) {
+        if (page[k]) m->share[k].device->page_free(ctx, m->share[k].data, page[k]);
+        page[k] = 0;
+    }
+}
+
+static awq_status awq__remote_take(awq_ctx *ctx, const awq_model *m, uint64_t *page)
+{
+    awq_status st = AWQ_OK;
+    int k;
+    for (k = 0; !st && k < m->n_shares; k++) st = m->share[k].device->page(ctx, m->share[k].data, &page[k]);
+    if (st) awq__remote_free(ctx, m, page);
+    return st;
+}
+
 static void awq__kv_free(awq_ctx *ctx, awq__kv *kv)
 {
+    const awq_model *m = kv->model;
+    int64_t i;
+    int k;
+    for (k = 0; k < AWQ__MAX_SHARES; k++) {
+        for (i = 0; m && kv->remote[k] && i < awq__pages(kv->max); i++)
+            if (kv->remote[k][i]) m->share[k].device->page_free(ctx, m->share[k].data, kv->remote[k][i]);
+        awq__free(ctx, kv->remote[k]);
+    }
     awq__free(ctx, kv->page);
     awq__free(ctx, kv->own);
     memset(kv, 0, sizeof *kv);
@@ -20606,7 +20740,7 @@ static awq_status awq__kv_alloc(awq_ctx *ctx, const awq_config *c, int bits, int
     if (!awq__mul(bytes, (size_t)n, &all))
         return awq__fail(ctx, AWQ_E_MEMORY, "a KV cache of %lld tokens does not fit the address space",
                          (long long)max);
-    kv->own = AWQ__NEW_RAW(ctx, uint8_t, all);
+    kv->own = AWQ__NEW_RAW(ctx, uint8_t, all + 1); /* devices may have all layers */
     kv->page = kv->own ? AWQ__NEW_RAW(ctx, uint8_t *, n) : NULL;
     if (!kv->page) {
         awq__kv_free(ctx, kv);
@@ -20617,8 +20751,38 @@ static awq_status awq__kv_alloc(awq_ctx *ctx, const awq_config *c, int bits, int
     return AWQ_OK;
 }
 
+/* lists of pages on the model's devices, empty */
+static awq_status awq__kv_remote(awq_ctx *ctx, const awq_model *m, int64_t max, awq__kv *kv)
+{
+    int k;
+    for (k = 0; k < m->n_shares; k++)
+        if (!(kv->remote[k] = AWQ__NEW(ctx, uint64_t, awq__pages(max)))) return AWQ_E_MEMORY;
+    return AWQ_OK;
+}
+
+/* of `max` tokens of one sequence, wherever the model's layers are */
+static awq_status awq__kv_for(awq_ctx *ctx, const awq_model *m, int64_t max, awq__kv *kv)
+{
+    const awq_config *c = &m->config;
+    awq_status st;
+    int64_t i;
+    int k;
+    AWQ__TRY(awq__kv_alloc(ctx, c, m->cache.bits, c->num_hidden_layers - m->host_first, max, kv));
+    kv->model = m;
+    st = awq__kv_remote(ctx, m, max, kv);
+    for (k = 0; k < m->n_shares; k++)
+        for (i = 0; !st && i < awq__pages(max); i++)
+            st = m->share[k].device->page(ctx, m->share[k].data, &kv->remote[k][i]);
+    if (st) awq__kv_free(ctx, kv);
+    return st;
+}
+
 static void awq__work_free(awq_ctx *ctx, awq__work *w)
 {
+    int k;
+    for (k = 0; w->model && k < w->model->n_shares; k++)
+        if (w->remote[k]) w->model->share[k].device->work_free(ctx, w->remote[k]);
+    awq__free(ctx, w->bad);
     awq__free(ctx, w->x);
     awq__free(ctx, w->mm);
     awq__free(ctx, w->pack);
@@ -20795,6 +20959,22 @@ static awq_status awq__work_alloc(awq_ctx *ctx, const awq_config *c, int64_t row
     if (w->pack) return AWQ_OK;
     awq__work_free(ctx, w);
     return AWQ_E_MEMORY;
+}
+
+/* for passes over the model, wherever its layers are */
+static awq_status awq__work_for(awq_ctx *ctx, const awq_model *m, int64_t rows, awq__work *w)
+{
+    awq_status st = awq__work_alloc(ctx, &m->config, rows, w);
+    int k;
+    w->cache = m->cache;
+    w->fast = m->fast;
+    w->host_first = m->host_first;
+    w->model = m;
+    if (!st && m->n_shares && !(w->bad = AWQ__NEW(ctx, int, rows))) st = AWQ_E_MEMORY;
+    for (k = 0; !st && k < m->n_shares; k++)
+        st = m->share[k].device->work(ctx, m->share[k].data, rows, &w->remote[k]);
+    if (st) awq__work_free(ctx, w);
+    return st;
 }
 
 /* w's rows become positions first, first + 1, ... of one sequence */
@@ -21349,8 +21529,8 @@ static int awq__paired(awq_ctx *ctx, const awq__work *w, const awq__layer *l, in
            && awq__panel_parts(ctx, up, n) && awq__panel_parts(ctx, down, n);
 }
 
-/* cache_layer: the layer's place in a page. Steps must be set in their order: what experts do is known only
-   when rows have chosen. */
+/* cache_layer: the layer's place in a page, w->host_first being the first. Steps must be set in their order:
+   what experts do is known only when rows have chosen. */
 static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer, awq__work *w,
                           int64_t n, awq__step_id step, awq__task *t)
 {
@@ -21363,7 +21543,7 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
     t->n_mm = 0;
     t->n = n;
     t->slots = l->experts && step > AWQ__GATHER ? w->start[c->num_experts] : 0;
-    t->cache_at = (size_t)cache_layer * (size_t)w->cache.heads * w->cache.head;
+    t->cache_at = (size_t)(cache_layer - w->host_first) * (size_t)w->cache.heads * w->cache.head;
     t->mix = awq__mix_for(ctx);
     t->job = awq__task_row;
     t->job_work = 8.0 * (double)c->hidden_size;
@@ -21535,31 +21715,98 @@ static void awq__embed_id(const awq_model *m, int32_t id, float *x)
 }
 
 /* Embeddings of n ids -> x (n, H). */
-static awq_status awq__embed(awq_ctx *ctx, const awq_model *m, const int32_t *ids, int64_t n, float *x)
+static void awq__embed(const awq_model *m, const int32_t *ids, int64_t n, float *x)
 {
     int64_t i;
-    AWQ__TRY(awq__ids_check(ctx, m, ids, n));
     for (i = 0; i < n; i++) awq__embed_id(m, ids[i], x + i * m->config.hidden_size);
+}
+
+#define AWQ__HEAD_ROWS 16 /* rows of logits at a time */
+
+/* --- layers on devices */
+
+/* the head is on a device, with all of the layers */
+static int awq__head_remote(const awq_model *m) { return m->host_first == m->config.num_hidden_layers; }
+
+/* the device that has a layer; its layers are not the CPU's */
+static int awq__share_of(const awq_model *m, int layer)
+{
+    int k = 0;
+    while (layer >= m->share[k].first + m->share[k].n) k++;
+    return k;
+}
+
+/* what a device says of the n rows of its pass; waits for it */
+static awq_status awq__device_result(awq_ctx *ctx, const awq_model *m, awq__work *w, int k, int norm, int64_t n,
+                                     float *x)
+{
+    int64_t r;
+    AWQ__TRY(m->share[k].device->result(ctx, w->remote[k], norm, 0, n, x, w->bad));
+    for (r = 0; r < n; r++)
+        if (w->bad[r] && !w->row[r].bad) w->row[r].bad = w->bad[r];
     return AWQ_OK;
 }
 
-/* All blocks over the n rows described by w->row; x filled by awq__embed. Result: w->xn after the final norm.
-   */
-static awq_status awq__forward(awq_ctx *ctx, const awq_model *m, awq__work *w, int64_t n, awq_tap tap,
-                               void *user)
+/* Queues up to `count` layers from `layer` on, of one device: *done. After the last one of a device, unless
+   that has the head too, w->x is what goes on. */
+static awq_status awq__device_layers(awq_ctx *ctx, const awq_model *m, awq__work *w, const int32_t *ids,
+                                     int64_t n, int layer, int count, int *done)
+{
+    int k = awq__share_of(m, layer);
+    const awq__share *s = &m->share[k];
+    awq_device *d = s->device;
+    count = AWQ__MIN(count, s->first + s->n - layer);
+    if (layer == s->first) AWQ__TRY(d->begin(ctx, w->remote[k], w, k, n, k ? NULL : ids, k ? w->x : NULL));
+    AWQ__TRY(d->layers(ctx, w->remote[k], w, layer, count));
+    if (layer + count == s->first + s->n && !(awq__head_remote(m) && k == m->n_shares - 1))
+        AWQ__TRY(awq__device_result(ctx, m, w, k, 0, n, w->x));
+    *done = count;
+    return AWQ_OK;
+}
+
+/* all layers on devices; x, or where they have them all and it is tapped xn, is there afterwards */
+static awq_status awq__device_forward(awq_ctx *ctx, const awq_model *m, awq__work *w, const int32_t *ids,
+                                      int64_t n, awq_tap tap, void *user)
+{
+    int64_t H = m->config.hidden_size, r;
+    int i, done;
+    if (tap) {
+        AWQ__TRY(awq__device_layers(ctx, m, w, ids, n, 0, 0, &done));
+        AWQ__TRY(awq__device_result(ctx, m, w, 0, 0, n, w->x));
+        tap(user, AWQ_TAP_EMBED, 0, w->x, n, H);
+    }
+    for (i = 0; i < m->host_first; i += done) {
+        AWQ__TRY(awq__device_layers(ctx, m, w, ids, n, i, tap ? 1 : m->host_first, &done));
+        if (!tap) continue;
+        AWQ__TRY(awq__device_result(ctx, m, w, awq__share_of(m, i), 0, n, w->x));
+        tap(user, AWQ_TAP_LAYER, i, w->x, n, H);
+    }
+    if (awq__head_remote(m)) AWQ__TRY(awq__device_result(ctx, m, w, m->n_shares - 1, 1, n, tap ? w->xn : NULL));
+    for (r = 0; r < n; r++)
+        if (w->row[r].bad)
+            return awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d has NaN or Inf", w->row[r].bad - 1);
+    return AWQ_OK;
+}
+
+/* All blocks over the n rows described by w->row and their ids. Result: w->xn after the final norm. */
+static awq_status awq__forward(awq_ctx *ctx, const awq_model *m, awq__work *w, const int32_t *ids, int64_t n,
+                               awq_tap tap, void *user)
 {
     const awq_config *c = &m->config;
     int64_t r;
     int i;
-    if (tap) tap(user, AWQ_TAP_EMBED, 0, w->x, n, c->hidden_size);
-    for (i = 0; i < c->num_hidden_layers; i++) {
+    AWQ__TRY(awq__ids_check(ctx, m, ids, n));
+    if (m->n_shares) AWQ__TRY(awq__device_forward(ctx, m, w, ids, n, tap, user));
+    else awq__embed(m, ids, n, w->x);
+    if (tap && !m->n_shares) tap(user, AWQ_TAP_EMBED, 0, w->x, n, c->hidden_size);
+    for (i = m->host_first; i < c->num_hidden_layers; i++) {
         AWQ__TRY(awq__steps(ctx, c, &m->layers[i], i, w, n, AWQ__NORM, AWQ__ADD, NULL, NULL));
         for (r = 0; r < n; r++)
             if (w->row[r].bad)
                 return awq__fail(ctx, AWQ_E_NUMERIC, "the output of layer %d has NaN or Inf", i);
         if (tap) tap(user, AWQ_TAP_LAYER, i, w->x, n, c->hidden_size);
     }
-    awq__norm_rows(ctx, c, w->x, m->final_norm, w->xn, n);
+    if (m->host_first < c->num_hidden_layers) awq__norm_rows(ctx, c, w->x, m->final_norm, w->xn, n);
     if (tap) tap(user, AWQ_TAP_FINAL, i, w->xn, n, c->hidden_size);
     return AWQ_OK;
 }
@@ -21582,14 +21829,22 @@ static awq__mm_arg awq__head_plan(awq_ctx *ctx, const awq_model *m, awq__work *w
     return awq__mm_plan(ctx, &m->head, x, &w->xt[0], n, logits, &w->sums);
 }
 
-/* x (n, H) after the final norm -> logits (n, vocab) */
-static awq_status awq__head_rows(awq_ctx *ctx, const awq_model *m, awq__work *w, const float *x, int64_t n,
+/* logits (n, vocab) of rows first, first + 1, ..., n <= AWQ__HEAD_ROWS, of the last pass, whose x after the
+   final norm is w->xn where the CPU has the head */
+static awq_status awq__head_rows(awq_ctx *ctx, const awq_model *m, awq__work *w, int64_t first, int64_t n,
                                  float *logits)
 {
     const awq__ops *ops = awq__ops_for(ctx);
-    awq__mm_arg a = awq__head_plan(ctx, m, w, x, n, logits);
     int64_t r;
-    awq__run(ctx, a.jobs, awq__mm_job, &a);
+    if (awq__head_remote(m)) {
+        int32_t rows[AWQ__HEAD_ROWS];
+        int k = m->n_shares - 1;
+        for (r = 0; r < n; r++) rows[r] = (int32_t)(first + r);
+        AWQ__TRY(m->share[k].device->head(ctx, w->remote[k], rows, n, logits));
+    } else {
+        awq__mm_arg a = awq__head_plan(ctx, m, w, w->xn + first * m->config.hidden_size, n, logits);
+        awq__run(ctx, a.jobs, awq__mm_job, &a);
+    }
     for (r = 0; r < n; r++) awq__logits_finish(ops, &m->config, logits + r * m->config.vocab_size);
     return AWQ_OK;
 }
@@ -21845,6 +22100,8 @@ AWQ_API awq_status awq_model_free(awq_ctx *ctx, awq_model *m)
     if (users)
         return awq__fail(ctx, AWQ_E_ARG, "awq_model_free: runners still use the model (%lld); free them first",
                          (long long)users);
+    for (k = 0; k < m->n_shares; k++)
+        if (m->share[k].data) m->share[k].device->unload(ctx, m->share[k].data);
     for (l = 0; m->layers && l < m->config.num_hidden_layers; l++) {
         for (k = 0; k < AWQ_EXPERT_GATE; k++) awq_linear_free(ctx, &m->layers[l].linear[k]);
         for (k = 0; m->layers[l].expert && k < 3 * m->config.num_experts; k++)
@@ -21993,7 +22250,7 @@ static awq_status awq__model_slab(awq_ctx *ctx, awq_model *m, const awq_model_de
     const awq_config *c = &m->config;
     uint64_t bytes = 0;
     int i, k, e;
-    for (i = 0; i < c->num_hidden_layers; i++)
+    for (i = m->host_first; i < c->num_hidden_layers; i++)
         for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
             for (e = 0; e < awq_linear_count(c, i, (awq_linear_id)k); e++) {
                 awq_linear_info info;
@@ -22196,14 +22453,15 @@ static uint64_t awq__hash_model(const awq_model *m)
     uint64_t h = awq__hash_config(c);
     int l, k, e;
     h = awq__checksum(h, m->final_norm, (size_t)c->hidden_size * sizeof(float));
-    h = awq__linear_hash(h, &m->head);
+    for (k = 0; k < m->n_shares; k++) h = awq__checksum(h, &m->share[k].hash, sizeof m->share[k].hash);
+    if (m->head.out_features) h = awq__linear_hash(h, &m->head);
     for (l = 0; l < c->num_hidden_layers; l++) {
         awq__layer *layer = &m->layers[l];
         for (k = 0; k < AWQ_N_VECTORS; k++) {
             size_t n = (size_t)awq__vector_size(c, l, k) << awq__has_norm_bias(c, k);
             if (n) h = awq__checksum(h, layer->vec[k], n * sizeof(float));
         }
-        for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
+        for (k = 0; l >= m->host_first && k < AWQ_N_LINEAR_IDS; k++)
             for (e = 0; e < awq_linear_count(c, l, (awq_linear_id)k); e++)
                 h = awq__linear_hash(h, awq__layer_linear(c, layer, k, e));
     }
@@ -22292,7 +22550,7 @@ static awq_status awq__head_native(awq_ctx *ctx, awq_model *m, const awq_linear_
     return awq_linear_prepare(ctx, &w, mode, 0, NULL, &m->head);
 }
 
-/* embeddings and head */
+/* embeddings and head, where no device has them */
 static awq_status awq__model_tables(awq_ctx *ctx, awq_model *m, const awq_model_desc *desc)
 {
     const awq_config *c = &m->config;
@@ -22303,7 +22561,8 @@ static awq_status awq__model_tables(awq_ctx *ctx, awq_model *m, const awq_model_
     int ready;
     AWQ__TRY(awq__ck_head(ctx, m->checkpoint, &info, &ready));
     ready = ready && desc->head_bits;
-    if (!ready || !c->tie_word_embeddings) {
+    if (awq__head_remote(m)) return AWQ_OK;
+    if (c->tie_word_embeddings ? !ready : !m->n_shares) {
         AWQ__TRY(awq__model_table(ctx, m, awq__ck_name(name, c, c->family->embed, 0, 0, ""), &t, &m->embed));
         m->embed_dtype = t->dtype;
         data = m->embed;
@@ -22326,6 +22585,58 @@ static awq_status awq__model_tables(awq_ctx *ctx, awq_model *m, const awq_model_
 static int awq__kv_bits(const awq_model_desc *desc)
 {
     return desc->kv_bits ? desc->kv_bits : desc->mode == AWQ_MODE_EXACT ? 32 : 16;
+}
+
+/* Which layers go to which device: share [AWQ__MAX_SHARES]; the rest, from *host_first on, is the CPU's. */
+static awq_status awq__model_place(awq_ctx *ctx, const awq_checkpoint *ck, const awq_model_desc *desc,
+                                   awq__share *share, int *n_shares, int *host_first)
+{
+    const char *folder = awq_checkpoint_folder(ck);
+    int L = ck->config.num_hidden_layers, k, n;
+    char room[512];
+    size_t at = 0;
+    if (desc->n_devices < 0 || desc->n_devices > AWQ__MAX_SHARES || (desc->n_devices && !desc->devices))
+        return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: n_devices is %d, expected 0 to %d", desc->n_devices,
+                         AWQ__MAX_SHARES);
+    if (desc->n_devices && (desc->mode == AWQ_MODE_EXACT || awq__kv_bits(desc) != 16))
+        return awq__fail(
+            ctx, AWQ_E_UNSUPPORTED,
+            "%s: devices compute in the modes fast and deterministic, with keys and values of 16 bits", folder);
+    room[0] = 0;
+    *n_shares = *host_first = 0;
+    for (k = 0; k < desc->n_devices && *host_first < L; k++) {
+        awq__share *s = &share[*n_shares];
+        awq_device *d = desc->devices[k];
+        uint64_t needed, there;
+        AWQ__TRY(d->fit(ctx, d, ck, desc, *host_first, &n, &needed, &there));
+        if (desc->device_layers) {
+            int wanted = desc->device_layers[k];
+            if (wanted < 0 || wanted > L - *host_first)
+                return awq__fail(ctx, AWQ_E_ARG,
+                                 "awq_model_load: device_layers[%d] is %d of %d layers that are left", k,
+                                 wanted, L - *host_first);
+            if (wanted > n)
+                return awq__fail(ctx, AWQ_E_MEMORY,
+                                 "%s: %s has room for %d layers, %d are wanted (%.2f GB free)", folder, d->name,
+                                 n, wanted, (double)there / 1e9);
+            n = wanted;
+        }
+        if (at < sizeof room - 1)
+            at += (size_t)snprintf(room + at, sizeof room - at, "; %s: %d layers in %.2f GB, of %.2f needed",
+                                   d->name, n, (double)there / 1e9, (double)needed / 1e9);
+        if (!n) continue;
+        s->device = d;
+        s->first = *host_first;
+        s->n = n;
+        *host_first += n;
+        ++*n_shares;
+    }
+    if (desc->n_devices && *host_first < L && !desc->rest_on_cpu)
+        return awq__fail(ctx, AWQ_E_MEMORY,
+                         "%s: the devices take %d of %d layers%s; set rest_on_cpu to compute "
+                         "the others on the CPU",
+                         folder, *host_first, L, room);
+    return AWQ_OK;
 }
 
 static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder, const awq_model_desc *desc)
@@ -22353,6 +22664,7 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
         if (!path) return AWQ_E_MEMORY;
         if (there) AWQ__TRY(awq_tokenizer_load(ctx, folder, &m->tokenizer));
     }
+    AWQ__TRY(awq__model_place(ctx, m->checkpoint, desc, m->share, &m->n_shares, &m->host_first));
     AWQ__TRY(awq__model_tables(ctx, m, desc));
     AWQ__TRY(awq__read_norm(ctx, m->checkpoint, &m->arena, c->family->final_norm, 0, AWQ_INPUT_NORM,
                             c->hidden_size, &m->final_norm));
@@ -22361,6 +22673,7 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
     AWQ__TRY(awq__model_slab(ctx, m, desc));
     for (i = 0; i < c->num_hidden_layers; i++) {
         AWQ__TRY(awq__layer_norms(ctx, m->checkpoint, &m->arena, i, &m->layers[i]));
+        if (i < m->host_first) continue;
         if (c->layer_has_experts[i])
             m->layers[i].expert = (awq_linear *)awq__arena_alloc(ctx, &m->arena, 3 * (size_t)c->num_experts,
                                                                  sizeof(awq_linear));
@@ -22369,7 +22682,12 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
             for (e = 0; e < awq_linear_count(c, i, (awq_linear_id)k); e++)
                 AWQ__TRY(awq__load_linear(ctx, m, i, (awq_linear_id)k, e, desc,
                                           awq__layer_linear(c, &m->layers[i], k, e)));
-        AWQ__TRY(awq__progress(ctx, "load", i + 1, c->num_hidden_layers, began));
+        AWQ__TRY(awq__progress(ctx, "load", i + 1 - m->host_first, c->num_hidden_layers, began));
+    }
+    for (k = 0; k < m->n_shares; k++) {
+        awq__share *s = &m->share[k];
+        AWQ__TRY(s->device->load(ctx, s->device, m, desc, s->first, s->n, &s->data, &m->bytes, &m->linear_bytes,
+                                 &s->hash));
     }
     return AWQ_OK;
 }
@@ -22687,16 +23005,16 @@ static awq_status awq__speaker_add(awq_ctx *ctx, awq__speaker *s, const char *te
    n_ids < kv.max while an answer is under way. Steps allocate nothing.
    Tests: tests/test_session.c */
 
-#define AWQ__HEAD_ROWS 16 /* rows of logits at a time */
 #define AWQ__BUCKETS 1024
 
 /* kinds of work after the steps of a block */
-enum { AWQ__EMBED = AWQ__N_STEPS, AWQ__FINAL, AWQ__HEAD, AWQ__SAMPLE, AWQ__N_KINDS };
+enum { AWQ__EMBED = AWQ__N_STEPS, AWQ__FINAL, AWQ__HEAD, AWQ__SAMPLE, AWQ__DEVICE, AWQ__N_KINDS };
 
 /* AWQ__PAGE tokens of one or more sessions. Pages that no session holds are in the runner's list: empty ones at
    its head, then those that hold a beginning, the least recently used first. */
 typedef struct awq__page {
     uint8_t *data;
+    uint64_t remote[AWQ__MAX_SHARES]; /* on the model's devices */
     int64_t holders;
     uint64_t serial, parent;      /* its number in the table of prefixes, 0: not there; the page's before */
     int32_t ids[AWQ__PAGE];
@@ -22722,6 +23040,7 @@ struct awq_runner {
     int inside;                   /* a callback is running */
     awq__work work;
     int32_t *row_ids;             /* [max_rows] */
+    int32_t *head_rows;           /* [max_rows] those that wait for logits of a device */
     float *logits;                /* [AWQ__HEAD_ROWS, vocab] */
     awq__candidate *candidates;   /* [vocab] */
     uint32_t *bits;               /* [(vocab + 31) / 32] */
@@ -22826,6 +23145,12 @@ static awq__page *awq__page_take(awq_runner *r)
     return p;
 }
 
+static void awq__page_end(awq_ctx *ctx, awq_runner *r, awq__page *p)
+{
+    awq__remote_free(ctx, r->model, p->remote);
+    awq__free(ctx, p);
+}
+
 static awq_status awq__pages_add(awq_ctx *ctx, awq_runner *r, int64_t n)
 {
     size_t bytes = r->page_bytes;
@@ -22838,29 +23163,44 @@ static awq_status awq__pages_add(awq_ctx *ctx, awq_runner *r, int64_t n)
         if (!p) break;
         memset(p, 0, sizeof *p);
         p->data = (uint8_t *)p + 64 + sizeof *p / 64 * 64;
+        if (awq__remote_take(ctx, r->model, p->remote)) {
+            awq__free(ctx, p);
+            break;
+        }
         awq__page_link(p, r->idle.next);
     }
     if (i == n) return AWQ_OK;
     while (i--) {
         p = r->idle.next;
         awq__page_unlink(p);
-        awq__free(ctx, p);
+        awq__page_end(ctx, r, p);
     }
-    return AWQ_E_MEMORY;
+    return ctx->err.status;
 }
 
 static void awq__pages_remove(awq_ctx *ctx, awq_runner *r, int64_t n)
 {
     while (n-- > 0) {
         awq__page *p = awq__page_take(r);
-        awq__free(ctx, p);
+        awq__page_end(ctx, r, p);
     }
+}
+
+static void awq__page_fill(const awq_runner *r, awq__page *to, const awq__page *from)
+{
+    const awq_model *m = r->model;
+    int k;
+    memcpy(to->data, from->data, r->page_bytes);
+    for (k = 0; k < m->n_shares; k++)
+        m->share[k].device->page_copy(m->share[k].data, to->remote[k], from->remote[k]);
 }
 
 static void awq__set_page(awq_session *s, int64_t b, awq__page *p)
 {
+    int k;
     s->page[b] = p;
     s->kv.page[b] = p->data;
+    for (k = 0; k < s->runner->model->n_shares; k++) s->kv.remote[k][b] = p->remote[k];
 }
 
 /* the cache ends at token len; later pages are let go, the last one first */
@@ -22886,7 +23226,7 @@ static void awq__session_room(awq_session *s, int64_t n)
     int64_t b = s->kv.len / AWQ__PAGE;
     if (s->kv.len % AWQ__PAGE && s->page[b]->holders > 1) {
         awq__page *p = awq__page_take(r), *old = s->page[b];
-        memcpy(p->data, old->data, r->page_bytes);
+        awq__page_fill(r, p, old);
         awq__set_page(s, b, p);
         awq__page_release(r, old);
     } else if (s->kv.len % AWQ__PAGE) {
@@ -22961,6 +23301,7 @@ AWQ_API awq_status awq_runner_free(awq_ctx *ctx, awq_runner *r)
     while (r->idle.next != &r->idle) awq__pages_remove(ctx, r, 1);
     awq__work_free(ctx, &r->work);
     awq__free(ctx, r->row_ids);
+    awq__free(ctx, r->head_rows);
     awq__free(ctx, r->logits);
     awq__free(ctx, r->candidates);
     awq__free(ctx, r->bits);
@@ -23000,12 +23341,11 @@ AWQ_API awq_status awq_runner_create(awq_ctx *ctx, const awq_model *model, const
     r->model = model;
     AWQ__ATOMIC_ADD(&((awq_model *)(uintptr_t)model)->users, 1);
     r->desc = d;
-    r->page_bytes = awq__cache_bytes(&model->cache, c->num_hidden_layers);
+    r->page_bytes = awq__cache_bytes(&model->cache, c->num_hidden_layers - model->host_first);
     r->idle.prev = r->idle.next = &r->idle;
-    st = awq__work_alloc(ctx, c, d.max_rows, &r->work);
-    r->work.cache = model->cache;
-    r->work.fast = model->fast;
+    st = awq__work_for(ctx, model, d.max_rows, &r->work);
     ok = !st && (r->row_ids = AWQ__NEW_RAW(ctx, int32_t, d.max_rows)) != NULL;
+    ok = ok && (r->head_rows = AWQ__NEW_RAW(ctx, int32_t, d.max_rows)) != NULL;
     ok = ok && (r->logits = AWQ__NEW_RAW(ctx, float, c->vocab_size * AWQ__HEAD_ROWS)) != NULL;
     ok = ok && (r->candidates = AWQ__NEW_RAW(ctx, awq__candidate, c->vocab_size)) != NULL;
     ok = ok && (r->bits = AWQ__NEW_RAW(ctx, uint32_t, (c->vocab_size + 31) / 32)) != NULL;
@@ -23073,6 +23413,7 @@ AWQ_API awq_status awq_session_free(awq_ctx *ctx, awq_session *s)
 {
     awq_session **at;
     awq_runner *r;
+    int k;
     if (!s) return AWQ_OK;
     r = s->runner;
     AWQ__TRY(awq__not_inside(ctx, r, "awq_session_free"));
@@ -23082,6 +23423,7 @@ AWQ_API awq_status awq_session_free(awq_ctx *ctx, awq_session *s)
     awq__session_cut(s, 0);
     awq__pages_remove(ctx, r, awq__pages(s->kv.max));
     awq__answer_free(ctx, s);
+    for (k = 0; k < AWQ__MAX_SHARES; k++) awq__free(ctx, s->kv.remote[k]);
     awq__free(ctx, s->kv.page);
     awq__free(ctx, s->page);
     awq__free(ctx, s->ids);
@@ -23125,6 +23467,7 @@ AWQ_API awq_status awq_session_create(awq_ctx *ctx, awq_runner *runner, const aw
     if (!st) s->kv.max = d.max_tokens;
     if (!st && !(s->page = AWQ__NEW(ctx, awq__page *, pages))) st = AWQ_E_MEMORY;
     if (!st && !(s->kv.page = AWQ__NEW(ctx, uint8_t *, pages))) st = AWQ_E_MEMORY;
+    if (!st) st = awq__kv_remote(ctx, runner->model, d.max_tokens, &s->kv);
     if (!st && !(s->ids = AWQ__NEW_RAW(ctx, int32_t, d.max_tokens))) st = AWQ_E_MEMORY;
     if (!st && d.on_full && !(s->spare = AWQ__NEW_RAW(ctx, int32_t, d.max_tokens))) st = AWQ_E_MEMORY;
     if (st) {
@@ -23493,7 +23836,7 @@ static void awq__embed_row(void *arg, int64_t i)
 {
     awq_runner *r = (awq_runner *)arg;
     const awq_model *m = r->model;
-    awq__embed_id(m, r->row_ids[i], r->work.x + i * m->config.hidden_size);
+    if (!m->n_shares) awq__embed_id(m, r->row_ids[i], r->work.x + i * m->config.hidden_size);
     awq__rope_row(&m->config, &r->work, i);
 }
 
@@ -23504,16 +23847,19 @@ static void awq__final_row(void *arg, int64_t i)
     awq__norm(r->task.ops, &r->model->config, r->work.x + i * H, r->model->final_norm, r->work.xn + i * H, H);
 }
 
-/* All layers are done: the caches are longer, and rows that wait for a token are put together in work.out. */
+/* All layers are done: the caches are longer, and rows that wait for a token are put together in work.out, or
+   listed for the device that has the head. */
 static void awq__pass_commit(awq_ctx *ctx, awq_runner *r)
 {
     int64_t H = r->model->config.hidden_size, i, k, h, waiting = 0, left = 0;
+    int remote = awq__head_remote(r->model);
     for (i = 0; i < r->n_members; i++) {
         awq__member *m = &r->member[i];
         awq_session *s = m->s;
         int bad = 0;
         const float *last = r->work.xn + (m->row + m->n - 1) * H;
-        if (m->waits) memcpy(r->work.out + waiting++ * H, last, (size_t)H * sizeof(float)); /* also who left */
+        if (m->waits && remote) r->head_rows[waiting++] = (int32_t)(m->row + m->n - 1); /* also of who left */
+        else if (m->waits) memcpy(r->work.out + waiting++ * H, last, (size_t)H * sizeof(float));
         if (!s) continue;
         for (k = m->row; k < m->row + m->n; k++)
             if (r->work.row[k].bad && (!bad || r->work.row[k].bad < bad)) bad = r->work.row[k].bad;
@@ -23572,6 +23918,12 @@ static void awq__pass_set(awq_ctx *ctx, awq_runner *r)
     } else if (op <= L * AWQ__N_STEPS) {
         int layer = (int)((op - 1) / AWQ__N_STEPS);
         r->kind = (int)((op - 1) % AWQ__N_STEPS);
+        if (layer < r->model->host_first) { /* the whole layer in the place of its first step */
+            r->count = r->kind == AWQ__NORM;
+            r->kind = AWQ__DEVICE;
+            r->job_work = 0;
+            return;
+        }
         awq__task_set(ctx, c, &r->model->layers[layer], layer, w, r->n_rows, (awq__step_id)r->kind, &r->task);
         r->job = r->task.job;
         r->arg = &r->task;
@@ -23582,6 +23934,7 @@ static void awq__pass_set(awq_ctx *ctx, awq_runner *r)
         r->job = awq__final_row;
         r->task.ops = awq__ops_for(ctx);
         r->job_work = 4.0 * (double)H;
+        if (awq__head_remote(r->model)) r->kind = AWQ__DEVICE, r->count = 1;
     } else {
         int64_t first = awq__head_first(r), n = AWQ__MIN(r->n_waiting - first, (int64_t)AWQ__HEAD_ROWS);
         r->kind = (op - L * AWQ__N_STEPS) % 2 ? AWQ__SAMPLE : AWQ__HEAD;
@@ -23589,6 +23942,11 @@ static void awq__pass_set(awq_ctx *ctx, awq_runner *r)
         r->job = NULL;
         r->job_work = 8.0 * (double)c->vocab_size;
         if (r->kind == AWQ__SAMPLE) return;
+        if (awq__head_remote(r->model)) {
+            r->kind = AWQ__DEVICE;
+            r->count = 1;
+            return;
+        }
         w->mm[0] = awq__head_plan(ctx, r->model, w, w->out + first * H, n, r->logits);
         r->count = w->mm[0].jobs;
         r->job = awq__mm_job;
@@ -23674,21 +24032,73 @@ static int awq__pass_cut(awq_ctx *ctx, awq_runner *r, double room, int must)
     return 1;
 }
 
+/* What a device does of operation r->op: layers, as many as the time allows and waited for when it is measured,
+   the end of them, or logits. 0 in *done: not even one layer fits. */
+static awq_status awq__pass_device(awq_ctx *ctx, awq_runner *r, double room, int must, int *done)
+{
+    const awq_model *m = r->model;
+    awq__work *w = &r->work;
+    int64_t L = m->config.num_hidden_layers, layer = (r->op - 1) / AWQ__N_STEPS, i;
+    int last = m->n_shares - 1, count = (int)L, k, bucket = 0, xn = 0;
+    double *cost, began = awq__now();
+    *done = 1;
+    if (r->op == L * AWQ__N_STEPS + 1) {
+        for (i = 0; i < r->n_members; i++) xn |= r->member[i].s && r->member[i].s->d.pooled;
+        return awq__device_result(ctx, m, w, last, 1, r->n_rows, xn ? w->xn : NULL);
+    }
+    if (r->op > L * AWQ__N_STEPS) {
+        int64_t first = awq__head_first(r);
+        return m->share[last].device->head(ctx, w->remote[last], r->head_rows + first,
+                                           AWQ__MIN(r->n_waiting - first, (int64_t)AWQ__HEAD_ROWS), r->logits);
+    }
+    while (bucket < 7 && r->n_rows > ((int64_t)4 << bucket)) bucket++;
+    cost = &r->cost[AWQ__DEVICE][bucket];
+    if (room >= 0) {
+        count = *cost > 0 ? (int)AWQ__MIN(room / *cost, (double)L) : 1;
+        if (count < 1 && !must) {
+            *done = 0;
+            return AWQ_OK;
+        }
+    }
+    AWQ__TRY(awq__device_layers(ctx, m, w, r->row_ids, r->n_rows, (int)layer, AWQ__MAX(count, 1), &count));
+    r->op += (int64_t)(count - 1) * AWQ__N_STEPS;
+    if (room < 0) return AWQ_OK;
+    k = awq__share_of(m, (int)layer);
+    AWQ__TRY(m->share[k].device->result(ctx, w->remote[k], 0, 0, 0, NULL, NULL));
+    began = (awq__now() - began) / count;
+    if (*cost > 0) *cost += (began > *cost ? 0.3 : 0.05) * (AWQ__MIN(began, 4 * *cost) - *cost);
+    else *cost = began;
+    return AWQ_OK;
+}
+
 /* The pass, to its end or to the deadline (0: none). *cuts counts. */
 static awq_status awq__pass_run(awq_ctx *ctx, awq_runner *r, double began, double deadline, int64_t *cuts)
 {
     awq_status st = AWQ_OK;
     while (!st && r->op < r->n_ops) {
+        double room;
+        int done;
         if (!r->count) awq__pass_set(ctx, r);
         if (!r->count) { /* a step that this layer does not have */
             r->op++;
             continue;
         }
-        if (!awq__pass_cut(ctx, r, deadline > 0 ? AWQ__MAX(deadline - awq__now(), 0.0) : -1, !*cuts))
-            return AWQ_OK;
+        room = deadline > 0 ? AWQ__MAX(deadline - awq__now(), 0.0) : -1;
+        if (r->kind == AWQ__DEVICE) {
+            st = awq__pass_device(ctx, r, room, !*cuts, &done);
+            r->done = r->count;
+        } else {
+            done = awq__pass_cut(ctx, r, room, !*cuts);
+        }
+        if (st) { /* no answer moved on; the next step tries again */
+            awq__pass_abort(r);
+            return st;
+        }
+        if (!done) return AWQ_OK;
         ++*cuts;
         if (r->done == r->count) {
-            if (r->kind == AWQ__FINAL) awq__pass_commit(ctx, r);
+            if (r->op == AWQ__N_STEPS * (int64_t)r->model->config.num_hidden_layers + 1)
+                awq__pass_commit(ctx, r);
             r->count = 0;
             r->op++;
         }
@@ -23901,7 +24311,7 @@ static size_t awq__saved_bytes(const awq_runner *r, int64_t n_ids, int64_t token
     size_t a_token = (size_t)(c->k_dim + c->v_row) * (size_t)(c->bits / 8);
     if (c->bits == 8) a_token += 2 * sizeof(float);
     return sizeof(awq__saved) + 4 * (size_t)(n_ids + tokens)
-           + (size_t)len * (r->page_bytes / c->head) * a_token + 8;
+           + (size_t)len * (size_t)(r->model->config.num_hidden_layers * c->heads) * a_token + 8;
 }
 
 /* n bytes of a page to `to` or from `from`, which go on */
@@ -23911,24 +24321,46 @@ static void awq__page_copy(uint8_t *page, size_t n, char **to, const char **from
     else memcpy(page, *from, n), *from += n;
 }
 
-/* the session's pages to `to` or from `from` */
-static void awq__pages_copy(const awq_session *s, char *to, const char *from)
+/* the first n tokens of a page of `bytes` to `to` or from `from` */
+static void awq__page_tokens(const awq__cache *c, uint8_t *page, size_t bytes, size_t n, char **to,
+                             const char **from)
 {
-    const awq__cache *c = &s->runner->model->cache;
     size_t es = (size_t)c->bits / 8, at;
-    int64_t b, i;
-    for (b = 0; b < awq__pages(s->kv.len); b++) {
-        size_t n = (size_t)AWQ__MIN(s->kv.len - b * AWQ__PAGE, (int64_t)AWQ__PAGE);
-        for (at = 0; at < s->runner->page_bytes; at += c->head) {
-            uint8_t *head = s->page[b]->data + at;
-            if (c->bits == 32) awq__page_copy(head, n * (size_t)c->k_dim * es, &to, &from);
-            for (i = 0; c->bits != 32 && i < c->k_dim; i++)
-                awq__page_copy(head + (size_t)i * AWQ__PAGE * es, n * es, &to, &from);
-            awq__page_copy(head + c->v_at, n * (size_t)c->v_row * es, &to, &from);
-            for (i = 0; c->bits == 8 && i < 2; i++)
-                awq__page_copy(head + c->step_at + (size_t)i * AWQ__PAGE * 4, n * 4, &to, &from);
-        }
+    int64_t i;
+    for (at = 0; at < bytes; at += c->head) {
+        uint8_t *head = page + at;
+        if (c->bits == 32) awq__page_copy(head, n * (size_t)c->k_dim * es, to, from);
+        for (i = 0; c->bits != 32 && i < c->k_dim; i++)
+            awq__page_copy(head + (size_t)i * AWQ__PAGE * es, n * es, to, from);
+        awq__page_copy(head + c->v_at, n * (size_t)c->v_row * es, to, from);
+        for (i = 0; c->bits == 8 && i < 2; i++)
+            awq__page_copy(head + c->step_at + (size_t)i * AWQ__PAGE * 4, n * 4, to, from);
     }
+}
+
+/* the session's pages to `to` or from `from`; those of devices by way of memory taken for the time */
+static awq_status awq__pages_copy(awq_ctx *ctx, const awq_session *s, char *to, const char *from)
+{
+    const awq_model *m = s->runner->model;
+    const awq__cache *c = &m->cache;
+    awq_status st = AWQ_OK;
+    uint8_t *page = NULL;
+    int64_t b;
+    int k, most = 0;
+    for (k = 0; k < m->n_shares; k++) most = AWQ__MAX(most, m->share[k].n);
+    if (most && !(page = AWQ__NEW_RAW(ctx, uint8_t, awq__cache_bytes(c, most)))) return AWQ_E_MEMORY;
+    for (b = 0; !st && b < awq__pages(s->kv.len); b++) {
+        size_t n = (size_t)AWQ__MIN(s->kv.len - b * AWQ__PAGE, (int64_t)AWQ__PAGE);
+        for (k = 0; !st && k < m->n_shares; k++) {
+            const awq__share *h = &m->share[k];
+            st = h->device->page_read(ctx, h->data, s->page[b]->remote[k], page);
+            if (!st) awq__page_tokens(c, page, awq__cache_bytes(c, h->n), n, &to, &from);
+            if (!st && !to) st = h->device->page_write(ctx, h->data, s->page[b]->remote[k], page);
+        }
+        if (!st) awq__page_tokens(c, s->page[b]->data, s->runner->page_bytes, n, &to, &from);
+    }
+    awq__free(ctx, page);
+    return st;
 }
 
 AWQ_API size_t awq_session_bytes(const awq_session *s)
@@ -23955,7 +24387,7 @@ AWQ_API awq_status awq_session_save(awq_ctx *ctx, const awq_session *s, void *da
     h.random = s->random;
     h.spoken = s->speaker.spoken;
     h.page = AWQ__PAGE;
-    h.page_bytes = (int64_t)r->page_bytes;
+    h.page_bytes = (int64_t)awq__cache_bytes(&r->model->cache, r->model->config.num_hidden_layers);
     h.kv_bits = r->model->cache.bits;
     h.n_ids = s->n_ids;
     h.len = s->kv.len;
@@ -23968,7 +24400,7 @@ AWQ_API awq_status awq_session_save(awq_ctx *ctx, const awq_session *s, void *da
     memcpy(p, &h, sizeof h), p += sizeof h;
     if (s->n_ids) memcpy(p, s->ids, 4 * (size_t)s->n_ids), p += 4 * (size_t)s->n_ids;
     if (h.tokens) memcpy(p, s->answer, 4 * (size_t)h.tokens), p += 4 * (size_t)h.tokens;
-    awq__pages_copy(s, p, NULL);
+    AWQ__TRY(awq__pages_copy(ctx, s, p, NULL));
     sum = awq__checksum(AWQ__SAVED_VERSION, data, bytes - 8);
     memcpy((char *)data + bytes - 8, &sum, 8);
     return AWQ_OK;
@@ -24024,10 +24456,10 @@ AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *s, const void 
                          (long long)h.kv_bits, r->model->cache.bits, (long long)h.kv_bits);
     memcpy(&sum, p + bytes - 8, 8);
     if (sum != awq__checksum(AWQ__SAVED_VERSION, data, bytes - 8) || h.page != AWQ__PAGE
-        || h.page_bytes != (int64_t)r->page_bytes || h.n_ids < 0 || h.n_ids > (int64_t)1 << 31 || h.len < 0
-        || h.len > h.n_ids || h.tokens < 0 || h.tokens > (int64_t)1 << 31 || h.max_tokens < 0
-        || h.max_tokens > (int64_t)1 << 31 || (h.busy && (h.tokens >= h.max_tokens || !h.n_ids))
-        || h.length < 0 || h.length > (int64_t)1 << 32
+        || h.page_bytes != (int64_t)awq__cache_bytes(&r->model->cache, r->model->config.num_hidden_layers)
+        || h.n_ids < 0 || h.n_ids > (int64_t)1 << 31 || h.len < 0 || h.len > h.n_ids || h.tokens < 0
+        || h.tokens > (int64_t)1 << 31 || h.max_tokens < 0 || h.max_tokens > (int64_t)1 << 31
+        || (h.busy && (h.tokens >= h.max_tokens || !h.n_ids)) || h.length < 0 || h.length > (int64_t)1 << 32
         || bytes != awq__saved_bytes(r, h.n_ids, h.tokens, h.len))
         return awq__fail(ctx, AWQ_E_FORMAT,
                          "the saved session is damaged: its checksum or sizes do not fit its %llu bytes",
@@ -24054,11 +24486,12 @@ AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *s, const void 
     p = ids + 4 * (size_t)(h.n_ids + h.tokens);
     awq__session_room(s, h.len);
     s->kv.len = h.len;
-    awq__pages_copy(s, NULL, p);
+    st = awq__pages_copy(ctx, s, NULL, p);
     s->kv.len = 0;
     s->kv.length = h.length;
-    awq__session_advance(s, h.len);
-    if (go_on && h.busy) st = awq__answer_again(ctx, s, go_on, answer, &h);
+    if (st) s->n_ids = 0, awq__session_cut(s, 0);
+    else awq__session_advance(s, h.len);
+    if (!st && go_on && h.busy) st = awq__answer_again(ctx, s, go_on, answer, &h);
     awq__free(ctx, answer);
     if (st) s->busy = 0;
     return st;
@@ -24113,7 +24546,7 @@ AWQ_API awq_status awq_session_fork(awq_ctx *ctx, const awq_session *from, const
     s->kv.len = whole * AWQ__PAGE;
     if (rest) {
         awq__session_room(s, rest);
-        memcpy(s->page[whole]->data, from->page[whole]->data, r->page_bytes);
+        awq__page_fill(r, s->page[whole], from->page[whole]);
         s->kv.len += rest;
     }
     if (!go_on || !from->busy || from->d.pooled) {
@@ -24171,16 +24604,13 @@ AWQ_API awq_status awq_session_feed(awq_ctx *ctx, awq_session *s, const int32_t 
         rows = end - at;
         awq__session_room(s, rows);
         awq__rows_of(c, w, &s->kv, at, rows);
-        st = awq__embed(ctx, r->model, s->ids + at, rows, w->x);
         r->inside = 1; /* desc->tap is a callback too */
-        if (!st) st = awq__forward(ctx, r->model, w, rows, at < old ? NULL : desc->tap, desc->user);
+        st = awq__forward(ctx, r->model, w, s->ids + at, rows, at < old ? NULL : desc->tap, desc->user);
         r->inside = 0;
         for (i = 0; !st && at >= old && desc->all_logits && i < rows; i += AWQ__HEAD_ROWS)
-            st = awq__head_rows(ctx, r->model, w, w->xn + i * c->hidden_size,
-                                AWQ__MIN((int64_t)AWQ__HEAD_ROWS, rows - i),
+            st = awq__head_rows(ctx, r->model, w, i, AWQ__MIN((int64_t)AWQ__HEAD_ROWS, rows - i),
                                 desc->all_logits + (at - old + i) * c->vocab_size);
-        if (!st && logits && end == s->n_ids)
-            st = awq__head_rows(ctx, r->model, w, w->xn + (rows - 1) * c->hidden_size, 1, logits);
+        if (!st && logits && end == s->n_ids) st = awq__head_rows(ctx, r->model, w, rows - 1, 1, logits);
         if (!st) awq__session_advance(s, rows);
     }
     if (st) { /* all or nothing */
@@ -24326,7 +24756,9 @@ static awq_status awq__linear_memory(awq_ctx *ctx, const awq_checkpoint *ck, int
     return AWQ_OK;
 }
 
-static awq_status awq__model_memory(awq_ctx *ctx, awq_checkpoint *ck, const awq_model_desc *desc, awq_memory *m)
+/* of layers host_first and on, and of the tables where they are the CPU's */
+static awq_status awq__model_memory(awq_ctx *ctx, awq_checkpoint *ck, const awq_model_desc *desc,
+                                    int host_first, awq_memory *m)
 {
     const awq_config *c = awq_checkpoint_config(ck);
     awq_tensors *ts = awq_checkpoint_tensors(ck);
@@ -24338,10 +24770,12 @@ static awq_status awq__model_memory(awq_ctx *ctx, awq_checkpoint *ck, const awq_
     uint64_t at_work = 0, w;
     AWQ__TRY(awq__ck_head(ctx, ck, &info, &ready));
     ready = ready && desc->head_bits;
-    if (c->tie_word_embeddings) head = embed;
+    if (host_first == c->num_hidden_layers) embed = head = NULL;
+    else if (c->tie_word_embeddings) head = embed;
+    if (host_first && embed != head) embed = NULL;
     if (!mapped && embed && (embed != head || !desc->head_bits)) m->model += embed->bytes + AWQ__ALIGN;
     if (!mapped && head && head != embed && !desc->head_bits) m->model += head->bytes + AWQ__ALIGN;
-    if (desc->head_bits && !(ready && awq__native_mapped(ck, &info, desc->mode))) {
+    if (head && desc->head_bits && !(ready && awq__native_mapped(ck, &info, desc->mode))) {
         int64_t g = awq__default_group(c->hidden_size);
         uint64_t V = (uint64_t)c->vocab_size, H = (uint64_t)c->hidden_size;
         awq_linear h = awq__linear_shape(c->vocab_size, c->hidden_size, g ? g : c->hidden_size, desc->head_bits,
@@ -24352,10 +24786,11 @@ static awq_status awq__model_memory(awq_ctx *ctx, awq_checkpoint *ck, const awq_
     }
     m->model += 8 * (uint64_t)c->hidden_size + (uint64_t)c->num_hidden_layers * sizeof(awq__layer);
     for (l = 0; l < c->num_hidden_layers; l++) {
-        if (c->layer_has_experts[l]) m->model += 3 * (uint64_t)c->num_experts * sizeof(awq_linear);
+        if (l >= host_first && c->layer_has_experts[l])
+            m->model += 3 * (uint64_t)c->num_experts * sizeof(awq_linear);
         for (k = 0; k < AWQ_N_VECTORS; k++)
             m->model += ((uint64_t)awq__vector_size(c, l, k) << awq__has_norm_bias(c, k)) * 4 + 16;
-        for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
+        for (k = 0; l >= host_first && k < AWQ_N_LINEAR_IDS; k++)
             for (e = 0; e < awq_linear_count(c, l, (awq_linear_id)k); e++) {
                 AWQ__TRY(awq__linear_memory(ctx, ck, l, (awq_linear_id)k, e, desc, mapped, &m->model, &w));
                 at_work = AWQ__MAX(at_work, w);
@@ -24377,6 +24812,8 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
     awq_tokenizer *t = NULL;
     awq_memory m;
     awq_status st;
+    awq__share share[AWQ__MAX_SHARES];
+    int n_shares, host_first;
     size_t used = ctx->memory_used, peak = ctx->memory_peak, open, kept, most;
     memset(&none, 0, sizeof none);
     memset(&m, 0, sizeof m);
@@ -24394,21 +24831,24 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
     }
     kept = ctx->memory_used - used;
     most = ctx->memory_peak - used;
-    if (!st) st = awq__model_memory(ctx, ck, model, &m);
+    if (!st) st = awq__model_place(ctx, ck, model, share, &n_shares, &host_first);
+    if (!st) st = awq__model_memory(ctx, ck, model, host_first, &m);
     if (!st) st = awq__runner_desc(ctx, runner, &rd);
     if (!st) st = awq__session_desc(ctx, awq_checkpoint_config(ck), session, &sd);
     if (!st) {
         const awq_config *c = awq_checkpoint_config(ck);
-        uint64_t page = awq__page_bytes(c, awq__kv_bits(model), c->num_hidden_layers) + sizeof(awq__page)
-                        + 3 * AWQ__ALIGN;
+        uint64_t page = awq__page_bytes(c, awq__kv_bits(model), c->num_hidden_layers - host_first)
+                        + sizeof(awq__page) + 3 * AWQ__ALIGN;
         m.loading = AWQ__MAX(m.loading + kept, (uint64_t)most);
         m.model += kept - (awq__st_mapped(awq_checkpoint_tensors(ck)) ? 0 : open);
-        m.runner = awq__work_bytes(c, rd.max_rows) + sizeof(awq_runner) + 8 * AWQ__ALIGN
-                   + (uint64_t)rd.max_rows * (sizeof(awq__row) + sizeof(awq__stretch) + sizeof(awq__member) + 4)
-                   + (uint64_t)c->vocab_size * (4 * AWQ__HEAD_ROWS + sizeof(awq__candidate) + 1)
-                   + (uint64_t)awq__pages(rd.cache_tokens) * page;
+        m.runner =
+            awq__work_bytes(c, rd.max_rows) + sizeof(awq_runner) + 8 * AWQ__ALIGN
+            + (uint64_t)rd.max_rows * (sizeof(awq__row) + sizeof(awq__stretch) + sizeof(awq__member) + 12)
+            + (uint64_t)c->vocab_size * (4 * AWQ__HEAD_ROWS + sizeof(awq__candidate) + 1)
+            + (uint64_t)awq__pages(rd.cache_tokens) * page;
         m.session = sizeof(awq_session) + 5 * AWQ__ALIGN + (uint64_t)sd.max_tokens * (sd.on_full ? 8 : 4)
-                    + (uint64_t)awq__pages(sd.max_tokens) * (page + 2 * sizeof(void *)) + awq__answer_memory(t);
+                    + (uint64_t)awq__pages(sd.max_tokens) * (page + (2 + (uint64_t)n_shares) * sizeof(void *))
+                    + awq__answer_memory(t);
         m.peak = AWQ__MAX(m.loading, m.model + m.runner + (uint64_t)n_sessions * m.session);
     }
     awq_tokenizer_free(ctx, t);
@@ -24459,16 +24899,15 @@ static void awq__eval_kl(void *arg, int64_t r)
 /* hidden states of n tokens at the window's start + at, into w.xn */
 static awq_status awq__eval_chunk(awq_ctx *ctx, awq__eval_side *side, const int32_t *ids, int64_t at, int64_t n)
 {
-    AWQ__TRY(awq__embed(ctx, side->m, ids + at, n, side->w.x));
     awq__rows_of(&side->m->config, &side->w, &side->kv, at, n);
-    return awq__forward(ctx, side->m, &side->w, n, NULL, NULL);
+    return awq__forward(ctx, side->m, &side->w, ids + at, n, NULL, NULL);
 }
 
 static awq_status awq__eval_logits(awq_ctx *ctx, awq__eval_side *side, int64_t row, int64_t n)
 {
     const awq_model *m = side->m;
     awq__eval_job j;
-    AWQ__TRY(awq__head_rows(ctx, m, &side->w, side->w.xn + row * m->config.hidden_size, n, side->logits));
+    AWQ__TRY(awq__head_rows(ctx, m, &side->w, row, n, side->logits));
     memset(&j, 0, sizeof j);
     j.ops = awq__ops_for(ctx);
     j.side = side;
@@ -24599,10 +25038,8 @@ AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_
     for (k = 0; !st && k < n; k++) {
         const awq_config *c = &models[k]->config;
         side[k].m = models[k];
-        st = awq__kv_alloc(ctx, c, models[k]->cache.bits, c->num_hidden_layers, window, &side[k].kv);
-        if (!st) st = awq__work_alloc(ctx, c, AWQ__MIN(window, (int64_t)AWQ__EVAL_ROWS), &side[k].w);
-        side[k].w.cache = models[k]->cache;
-        side[k].w.fast = models[k]->fast;
+        st = awq__kv_for(ctx, models[k], window, &side[k].kv);
+        if (!st) st = awq__work_for(ctx, models[k], AWQ__MIN(window, (int64_t)AWQ__EVAL_ROWS), &side[k].w);
         if (!st && !(side[k].logits = AWQ__NEW_RAW(ctx, float, c->vocab_size * AWQ__HEAD_ROWS)))
             st = AWQ_E_MEMORY;
     }

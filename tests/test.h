@@ -127,11 +127,23 @@ AWQ__UNUSED static awq_file_system fail_file_system(fail_files *f)
     return fs;
 }
 
+/* what models are loaded for, in modes that devices have; n 0: the CPU alone */
+static struct {
+    awq_device *device[8];
+    int n, layers[8], rest_on_cpu;
+} TEST_DEVICES;
+
 AWQ__UNUSED static awq_status load_mode(awq_ctx *ctx, const char *folder, awq_mode mode, awq_model **m)
 {
     awq_model_desc d;
     memset(&d, 0, sizeof d);
     d.mode = mode;
+    if (mode != AWQ_MODE_EXACT) {
+        d.devices = TEST_DEVICES.device;
+        d.n_devices = TEST_DEVICES.n;
+        d.device_layers = TEST_DEVICES.n ? TEST_DEVICES.layers : NULL;
+        d.rest_on_cpu = TEST_DEVICES.rest_on_cpu;
+    }
     return awq_model_load(ctx, folder, &d, m);
 }
 

