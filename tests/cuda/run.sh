@@ -1,0 +1,86 @@
+#!/bin/sh
+# Tests of awq_cuda.h and its kernels; ./build.sh cuda runs it. The last line is the sum.
+#   run.sh                   kernels compiled by NVRTC for every card, and run in the emulator against a reference; numbers
+#                            and prototypes against NVIDIA's headers, where they are; changes of kernels that the tests
+#                            must notice; the host side on the emulated driver, and on a GPU where one is
+#   run.sh --compile-only    only the first: as much as a machine without a C++ compiler can
+#   run.sh --emulator        only builds the emulated driver, $BUILD/libcuda_emulator.so
+# From the environment: CC, CFLAGS, LDFLAGS, CXX, BUILD (folder), CUDA_PATH (toolkit, for its headers).
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+export LC_ALL=C
+B=${BUILD:-build} CC=${CC:-cc} CFLAGS=${CFLAGS--O2} LIBS=${LIBS:--lm -lpthread -ldl}
+mkdir -p "$B/cuda" || exit 1
+
+cxx=
+for c in ${CXX:-c++ g++ clang++}; do
+    [ -n "$cxx" ] || ! command -v "$c" > /dev/null 2>&1 || cxx=$c
+done
+
+f16c=$(grep -qs f16c /proc/cpuinfo && echo -mf16c) # faster
+
+run() {
+    echo "\$ $*"
+    "$@"
+}
+
+emulator() {
+    rm -f "$B/libcuda_emulator.so"
+    if [ -z "$cxx" ]; then
+        echo "skipped: the emulated CUDA driver; no C++ compiler is here"
+        return
+    fi
+    run "$cxx" -std=c++17 -O2 $f16c -shared -fPIC -o "$B/libcuda_emulator.so" tests/cuda/driver.cpp
+}
+
+# PROGRAM: its last line counts
+stage() {
+    run "$@" 2>&1 | tee "$B/cuda/stage"
+    if tail -n 1 "$B/cuda/stage" | grep -q '^[0-9]* passed, [0-9]* failed, [0-9]* skipped$'; then
+        tail -n 1 "$B/cuda/stage"
+    else
+        echo "0 passed, 1 failed, 0 skipped" # it did not come to its last line
+    fi >> "$B/cuda/sums"
+}
+
+case ${1:-} in
+    --emulator) emulator; exit ;;
+    --compile-only | '') ;;
+    *) sed -n '2,/^set/{/^#/p}' "$0" >&2; exit 2 ;;
+esac
+
+: > "$B/cuda/sums"
+rm -f "$B/cuda/compile" "$B"/cuda/*_[0-9]* "$B/cuda/abi" "$B/cuda/host" "$B/cuda/model"
+run $CC $CFLAGS -Wall -Wextra -o "$B/cuda/compile" tests/cuda/compile.c ${LDFLAGS-} $LIBS
+stage "$B/cuda/compile"
+if [ -z "${1:-}" ]; then
+    for arch in 750 800 900; do # what cards of these generations get
+        if [ -z "$cxx" ]; then
+            echo "skipped: kernels in the emulator; no C++ compiler is here"
+            echo "0 passed, 0 failed, 1 skipped" >> "$B/cuda/sums"
+            break
+        fi
+        for test in kernels rows attention moe; do
+            [ $arch = 800 ] && [ $test != kernels ] && continue # the same as 900 there
+            run "$cxx" -std=c++17 -O2 $f16c -DAWQ_ARCH=$arch -o "$B/cuda/${test}_$arch" tests/cuda/test_$test.cpp
+            stage "$B/cuda/${test}_$arch"
+        done
+    done
+    [ -z "$cxx" ] || CXX=$cxx stage sh tests/cuda/mutate.sh
+    include=${CUDA_PATH:-/usr/local/cuda}/include
+    if [ -n "$cxx" ] && [ -f "$include/cuda.h" ] && [ -f "$include/nvrtc.h" ]; then
+        run "$cxx" -std=c++17 -w -I"$include" -o "$B/cuda/abi" tests/cuda/abi.cpp $LIBS
+        stage "$B/cuda/abi"
+    else
+        echo "skipped: NVIDIA's headers are not in $include"
+        echo "0 passed, 0 failed, 1 skipped" >> "$B/cuda/sums"
+    fi
+    emulator
+    export AWQ_CUDA_EMULATOR="$B/libcuda_emulator.so"
+    run $CC $CFLAGS -Wall -Wextra -Wno-unused-function -o "$B/cuda/host" tests/test_cuda.c ${LDFLAGS-} $LIBS
+    stage "$B/cuda/host"
+    run $CC $CFLAGS -Wall -Wextra -Wno-unused-function -o "$B/cuda/model" tests/test_cuda_model.c ${LDFLAGS-} $LIBS
+    stage "$B/cuda/model"
+fi
+awk '{ p += $1; f += $3; s += $5 }
+     END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit f > 0 || p == 0 }' "$B/cuda/sums"

@@ -1,0 +1,584 @@
+/* test_kernels.cpp - every kernel of tools/cuda against a scalar reference in double, in the emulator
+
+       g++ -O2 -std=c++17 -mf16c -o test_kernels tests/cuda/test_kernels.cpp && ./test_kernels [part of a name]
+
+   -DAWQ_ARCH=750 compiles what a GPU of that generation gets. Each case runs in one of the 24 modes of the
+   emulator (6 orders of threads, cp.async late or early, bulk copies and wgmma likewise), the next case in the
+   next, and some shapes in all of them.
+
+   BOUNDS. y is a sum of products w x with w = (q - z) s. fp32 sums: each addition rounds by at most 2^-24 of
+   the sum so far, at most A = sum |w x|, and a term goes through at most C additions: error <= C 2^-24 A, C =
+   64 (a group's sum in the tensor core) + k / 64 (sums of groups) + 16 (warps, splits). Kernels that round
+   weights to the dtype of x first (rounds_weights below) add at most 2^-11 A for f16, 2^-7 A for bf16 (2^-8 for
+   the scale, 2^-8 for the product) and sum all k in the tensor core: C = k + 16. A result stored as f16 or bf16
+   adds 2^-11 or 2^-8 of itself. */
+#include "emulator.h"
+#include "../../tools/cuda/prims.cuh"
+#include "../../tools/cuda/common.cuh"
+#include "../../tools/cuda/linear.cuh"
+#include "../../tools/cuda/linear8.cuh"
+#include "../../tools/cuda/dense.cuh"
+#include "../../tools/cuda/repack.cuh"
+#include "../../tools/cuda/wgmma.cuh"
+#include "../../tools/cuda/plan.h"
+#define CHECK_BULK 1
+#include "check.h"
+
+// ---- 4-bit linear layers
+struct Weights {
+    int bits, n, k, group, n_pad, k_tiles, groups; // bits 16: dense
+    bool bf16;                                     // of dense weights
+    std::vector<u8> q, z;                          // [n][k], [n][groups]
+    std::vector<u16> s;                            // [n][groups] f16
+    Buffer<u32> tile, sz;
+    Buffer<u16> dense;
+
+    static int pad(int v) { return (v + 63) / 64 * 64; }
+    Weights(int bits_, int n_, int k_, int group_, bool bf16_ = false)
+        : bits(bits_), n(n_), k(k_), group(group_), n_pad(pad(n_)), k_tiles(pad(k_) / 64),
+          groups((pad(k_) + group_ - 1) / group_), bf16(bf16_), q((size_t)n * k), z((size_t)n * groups),
+          s(z.size()), tile(bits == 16 ? 1 : (size_t)n_pad * k_tiles * 2 * bits),
+          sz((size_t)groups * n_pad, 0x64000000u), dense(bits == 16 ? (size_t)n * k_tiles * 64 : 1)
+    {
+        for (auto &v : q) v = random32() & ((1 << std::min(bits, 8)) - 1);
+        for (auto &v : z) v = random32() & ((1 << std::min(bits, 8)) - 1);
+        for (auto &v : s) v = emu::f32_to_f16((float)uniform(0.004, 0.03));
+        for (int o = 0; o < n; o++)
+            for (int i = 0; i < groups; i++)
+                sz[(size_t)i * n_pad + o] =
+                    s[(size_t)o * groups + i] | (0x6400u + z[(size_t)o * groups + i]) << 16;
+        for (int o = 0; o < n; o++)
+            for (int i = 0; i < k; i++)
+                if (bits == 16) dense[(size_t)o * k_tiles * 64 + i] = to_half(bf16, (float)uniform(-0.1, 0.1));
+                else put(o, i, q[(size_t)o * k + i]);
+    }
+    // the tiles by their definitions in common.cuh
+    void put(int out, int in, u32 code)
+    {
+        int r = out % 16, c = in % 16, lane = r % 8 * 4 + c % 8 / 2, kk = in % 64 / 16;
+        size_t warp = ((size_t)(out / 64) * k_tiles + in / 64) * 4 + out % 64 / 16;
+        if (bits == 4) tile[(warp * 32 + lane) * 4 + kk] |= code << (r / 8 + c / 8 * 2 + c % 2 * 4) * 4;
+        else
+            tile[((warp * 2 + kk / 2) * 32 + lane) * 4 + kk % 2 * 2 + c / 8] |= code << (r / 8 * 2 + c % 2) * 8;
+    }
+    double w(int out, int in) const
+    {
+        size_t i = (size_t)out * groups + in / group;
+        if (bits == 16) return from_half(bf16, dense.p[(size_t)out * k_tiles * 64 + in]);
+        return (q[(size_t)out * k + in] - z[i]) * (double)emu::f16_to_f32(s[i]);
+    }
+};
+
+struct Case {
+    int rows, n, k, group;
+    bool bf16;
+    int flags;
+    bool bias;
+    const char *kernel; // NULL: what the plan says
+    int splits;         // 0: what the plan says
+};
+
+static bool rounds_weights(const char *kernel)
+{
+    return strstr(kernel, "mma64") || strstr(kernel, "mma128") || strstr(kernel, "wgmma");
+}
+
+static awq__cuda_device device = {AWQ_ARCH / 10, AWQ_HAS_WGMMA, 20};
+
+// launch with the kernel, tile and splits of the case; y as it comes out
+static bool launch_linear(const Case &c, awq__cuda_linear a, const awq__cuda_launch &plan, const char *what)
+{
+    dim3 grid(plan.grid[0], plan.grid[1], plan.grid[2]);
+    void *params[] = {&a};
+    bool ok = emu::launch_by_name(plan.kernel, grid, plan.threads, plan.smem, params);
+    launched.insert(plan.kernel);
+    if (!ok)
+        fail("%s rows %d n %d k %d group %d %s splits %d (%s): %s", plan.kernel, c.rows, c.n, c.k, c.group,
+             mode_name(), a.splits, what, emu::error());
+    return ok;
+}
+
+static void check_linear(const Case &c, const Weights &w, bool same_bits = false,
+                         std::vector<float> *result = nullptr)
+{
+    const int x_stride = w.k_tiles * 64 + 8, y_stride = c.n + (c.n % 3 == 0 ? 1 : 4);
+    const bool f32 = c.flags & AWQ__CUDA_Y_F32;
+    const float canary = 12345;
+    awq__cuda_launch plan;
+    if (!awq__cuda_linear_plan(&device, w.bits, c.rows, c.n, c.k, c.group, c.bf16, same_bits, &plan))
+        return fail("no plan for rows %d n %d k %d group %d", c.rows, c.n, c.k, c.group);
+    if (c.splits > 1 && plan.grid[1] != (uint32_t)c.splits) { // more than the plan has asked for
+        plan.counters = 4096;
+        plan.partial = (size_t)8 << 20;
+    }
+    if (c.splits) plan.grid[1] = c.splits;
+    Buffer<u16> x((size_t)c.rows * x_stride, to_half(c.bf16, 100)); // never read past k_tiles * 64
+    Buffer<float> y32(f32 ? (size_t)c.rows * y_stride : 1, canary), bias(c.n),
+        partial(plan.partial / 4 + 1, NAN);
+    Buffer<u16> y16(f32 ? 1 : (size_t)c.rows * y_stride, to_half(c.bf16, canary));
+    Buffer<u32> counters(plan.counters + 1);
+    Buffer<u64> best(c.rows);
+    std::vector<float> old((size_t)c.rows * c.n);
+    auto y = [&](int r, int o) {
+        size_t at = (size_t)r * y_stride + o;
+        return f32 ? y32[at] : from_half(c.bf16, y16[at]);
+    };
+    for (int r = 0; r < c.rows; r++)
+        for (int i = 0; i < w.k_tiles * 64; i++)
+            x[(size_t)r * x_stride + i] = i < c.k ? to_half(c.bf16, (float)uniform(-1, 1)) : 0;
+    for (int i = 0; i < c.n; i++) bias[i] = (float)uniform(-1, 1) - (c.rows % 2 ? 40 : 0); // or all below zero
+    for (int r = 0; r < c.rows; r++)
+        for (int o = 0; o < c.n; o++) {
+            float v = (float)uniform(-1, 1);
+            if (f32) y32[(size_t)r * y_stride + o] = v;
+            else y16[(size_t)r * y_stride + o] = to_half(c.bf16, v);
+            old[(size_t)r * c.n + o] = y(r, o);
+        }
+    awq__cuda_linear a;
+    memset(&a, 0, sizeof a);
+    a.y = f32 ? y32.address() : y16.address();
+    a.x = x.address(), a.w = (uint64_t)(uintptr_t)(w.bits == 16 ? (void *)w.dense.p : w.tile.p),
+    a.sz = (uint64_t)(uintptr_t)w.sz.p;
+    a.bias = c.bias ? bias.address() : 0;
+    a.best = best.address();
+    a.partial = partial.address(), a.counters = counters.address();
+    a.rows = c.rows, a.n = c.n, a.n_pad = w.n_pad, a.k_tiles = w.k_tiles, a.x_stride = x_stride,
+    a.y_stride = y_stride;
+    a.group = c.group, a.splits = (int)plan.grid[1], a.flags = c.flags;
+    a.group_reciprocal = awq__cuda_group_reciprocal(c.group);
+    if (!launch_linear(c, a, plan, "launch")) return;
+
+    const bool rounds = w.bits < 16 && rounds_weights(plan.kernel);
+    const double chain = rounds || w.bits == 16 ? c.k + 16 : 64 + c.k / 64 + 16;
+    const double weight = rounds ? (c.bf16 ? 0x1p-7 : 0x1p-11) : 0, stored = f32      ? 0
+                                                                             : c.bf16 ? 0x1p-8
+                                                                                      : 0x1p-11;
+    for (int r = 0; r < c.rows; r++)
+        for (int o = 0; o < c.n; o++) {
+            double sum = 0, total = 0;
+            for (int i = 0; i < c.k; i++) {
+                double term = w.w(o, i) * from_half(c.bf16, x[(size_t)r * x_stride + i]);
+                sum += term, total += std::fabs(term);
+            }
+            double more = (c.bias ? bias[o] : 0) + (c.flags & AWQ__CUDA_ADD ? old[(size_t)r * c.n + o] : 0);
+            double bound =
+                (chain * 0x1p-24 + weight) * total + 2 * 0x1p-24 * (std::fabs(sum) + std::fabs(more) + 3);
+            bound += stored * (std::fabs(sum + more) + bound);
+            if (!(std::fabs(y(r, o) - (sum + more)) <= bound))
+                fail("%s rows %d n %d k %d group %d flags %d splits %d (%s): y[%d][%d] is %g, not %g +- %g",
+                     plan.kernel, c.rows, c.n, c.k, c.group, c.flags, a.splits, mode_name(), r, o, y(r, o),
+                     sum + more, bound);
+        }
+    for (int r = 0; r < c.rows; r++)
+        for (int o = c.n; o < y_stride; o++)
+            if (y(r, o) != from_half(c.bf16, to_half(c.bf16, canary)) && y(r, o) != canary)
+                fail("%s rows %d n %d: y[%d][%d] past the outputs was written", plan.kernel, c.rows, c.n, r, o);
+    for (int r = 0; f32 && r < c.rows; r++) {
+        int first = 0;
+        for (int o = 1; o < c.n; o++)
+            if (y(r, o) > y(r, first)) first = o;
+        if ((int)awq__cuda_best_index(best[r]) != first)
+            fail("%s rows %d n %d: best of row %d is %u, not %d", plan.kernel, c.rows, c.n, r,
+                 awq__cuda_best_index(best[r]), first);
+    }
+    for (size_t i = 0; i < counters.n; i++)
+        if (counters[i]) fail("%s: counter %zu is left at %u", plan.kernel, i, counters[i]);
+    if (result)
+        for (int r = 0; r < c.rows; r++)
+            for (int o = 0; o < c.n; o++) result->push_back(y(r, o));
+}
+
+// Shapes that are multiples of nothing, every group size, both dtypes, bias, y += and both kinds of y. The plan
+// picks the kernel; the table below makes sure that each was picked.
+static void test_linear_shapes()
+{
+    const int rows[] = {1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 31, 33, 63, 64, 65, 130};
+    const int ns[] = {1, 17, 64, 96, 128, 200}, ks[] = {64, 192, 576}, groups[] = {32, 64, 128, 192};
+    int count = 0;
+    for (int bf16 = 0; bf16 < (AWQ_HAS_BF16 ? 2 : 1); bf16++)
+        for (int r : rows)
+            for (int j = 0; j < 3; j++, count++) {
+                int n = ns[(count * 5 + j) % 6], k = ks[(count + j) % 3], group = groups[(count * 3 + j) % 4];
+                if (count % 7 == 0) group = (k + 63) / 64 * 64;
+                Weights w(4, n, k, group);
+                next_mode();
+                check_linear({r, n, k, group, bf16 != 0, count % 4, count % 3 == 0, NULL, 0}, w);
+            }
+}
+// Pipelines go round: 75 tiles are more than the ring of eight warps holds, 24 more than the stages of a block,
+// and neither is a multiple of what a step takes. Splits are uneven.
+static void test_linear_modes()
+{
+    for (int group : {32, 64, 128}) {
+        Weights deep(4, 24, 4800 - 40, group), wide(4, 80, 1500, group);
+        for (int r : {1, 3, 8, 12, 20, 40, 70}) {
+            if (device.wgmma && r <= 32) continue; // the same kernels
+            const Weights &w = r <= 4 ? deep : wide;
+            for (int splits : {1, 3})
+                for (int m = 0; m < 2; m++) {
+                    next_mode();
+                    check_linear({r, w.n, w.k, group, AWQ_HAS_BF16 && m == 1, 1, false, NULL, splits}, w);
+                }
+        }
+    }
+    Weights deep(4, 24, 4800, 128), wide(4, 40, 1100, 128);
+    for (int r : {1, 4, 6, 14, 30, 50, 100})
+        for (int m = 0; m < (device.wgmma && r <= 32 ? 0 : MODES); m++) {
+            const Weights &w = r <= 4 ? deep : wide;
+            next_mode();
+            check_linear({r, w.n, w.k, 128, false, 1, false, NULL, 2 - r % 2}, w);
+        }
+}
+// blocks of many rows: the plan takes them when they are enough for the SMs
+static void test_linear_many_rows()
+{
+    const int sms = device.sms;
+    device.sms = 1;
+    for (int group : {32, 128, 576}) {
+        Weights w(4, 190, 576, group);
+        for (int r : {65, 128, 130, 257})
+            for (int m = 0; m < 2; m++) {
+                next_mode();
+                check_linear(
+                    {r, 190, 576, group, AWQ_HAS_BF16 && m == 1, (r + m) % 4, m == 1, NULL, r == 130 ? 2 : 0},
+                    w);
+            }
+    }
+    Weights w(4, 64, 704, 128);
+    for (int r : {100, 200})
+        for (int m = 0; m < (device.wgmma ? MODES : 0); m++) {
+            next_mode();
+            check_linear({r, 64, 704, 128, false, 1, false, NULL, 0}, w);
+        }
+    device.sms = sms;
+}
+// same_bits: an output has the same bits whatever the number of rows
+static void test_linear_same_bits()
+{
+    Weights w(4, 70, 700, 64);
+    std::vector<float> all;
+    uint32_t start = seed;
+    next_mode();
+    check_linear({67, 70, 700, 64, false, 1, false, NULL, 0}, w, true, &all);
+    for (int r : {1, 5, 16, 32, 40}) {
+        std::vector<float> some;
+        seed = start; // the same x: rows are drawn first
+        next_mode();
+        check_linear({r, 70, 700, 64, false, 1, false, NULL, 0}, w, true, &some);
+        if (some.empty() || memcmp(some.data(), all.data(), some.size() * 4)) fail("%d rows differ from 67", r);
+    }
+}
+// weights of 8 bits, and dense ones
+static void test_linear8()
+{
+    const int rows[] = {1, 3, 4, 5, 16, 17, 63, 64, 65, 129}, ns[] = {1, 50, 64, 130}, groups[] = {32, 64, 128};
+    int count = 0;
+    for (int bf16 = 0; bf16 < (AWQ_HAS_BF16 ? 2 : 1); bf16++)
+        for (int r : rows)
+            for (int j = 0; j < 3; j++, count++) {
+                int n = ns[(count + j) % 4], k = count % 2 ? 576 : 1000, group = groups[(count / 2 + j) % 3];
+                Weights w(8, n, k, group);
+                next_mode();
+                check_linear({r, n, k, group, bf16 != 0, count % 4, count % 3 == 0, NULL, count % 5 ? 0 : 2},
+                             w);
+            }
+}
+static void test_dense()
+{
+    const int rows[] = {1, 2, 7, 8, 9, 16, 17, 63, 64, 65, 129}, ns[] = {1, 50, 64, 130};
+    int count = 0;
+    for (int bf16 = 0; bf16 < (AWQ_HAS_BF16 ? 2 : 1); bf16++)
+        for (int r : rows)
+            for (int j = 0; j < 2; j++, count++) {
+                int n = ns[(count + j) % 4], k = count % 2 ? 576 : 1000;
+                Weights w(16, n, k, 64, bf16 != 0);
+                next_mode();
+                check_linear({r, n, k, 64, bf16 != 0, count % 4, count % 3 == 0, NULL, count % 5 ? 0 : 2}, w);
+            }
+}
+// every layout to blocks and sz, against Weights::put
+static void test_repack()
+{
+    struct {
+        int bits, n, k, group, file_group;
+    } cases[] = {{4, 64, 64, 64, 64},     {4, 72, 192, 64, 64},  {4, 200, 96, 32, 96}, {4, 8, 288, 32, 32},
+                 {4, 136, 320, 320, 320}, {8, 72, 192, 64, 192}, {8, 8, 288, 32, 96},  {4, 24, 96, 128, 96}};
+    for (auto &c : cases)
+        for (int layout = 0; layout < 5; layout++)
+            for (int symmetric = 0; symmetric < 2; symmetric++)
+                for (int type = 0; type < 2; type++) {
+                    if (layout == AWQ__CUDA_REPACK_GEMM && c.bits != 4) continue;
+                    const int b = c.bits, m = 32 / b, fg = c.k / c.file_group;
+                    Weights w(b, c.n, c.k, c.group);
+                    for (int o = 0; o < c.n; o++) // groups of the file are wider
+                        for (int g = 0; g < w.groups; g++) {
+                            size_t to = (size_t)o * w.groups + g,
+                                   from = (size_t)o * w.groups
+                                          + g * c.group / c.file_group * c.file_group / c.group;
+                            w.sz[(size_t)g * w.n_pad + o] = 0x64000000u;
+                            if (g * c.group >= c.k) continue;
+                            w.z[to] = symmetric ? 1 << (b - 1) : w.z[from], w.s[to] = w.s[from];
+                            w.sz[(size_t)g * w.n_pad + o] = w.s[to] | (0x6400u + w.z[to]) << 16;
+                        }
+                    auto zero = [&](int o, int g) {
+                        return (u32)w.z[(size_t)o * w.groups + g * c.file_group / c.group];
+                    };
+                    auto scale = [&](int o, int g) {
+                        return w.s[(size_t)o * w.groups + g * c.file_group / c.group];
+                    };
+                    const int kw = (c.k + m - 1) / m, nw = (c.n + m - 1) / m;
+                    const int order[8] = {0, 4, 1, 5,
+                                          2, 6, 3, 7}; // nibble of output x, by the table of the layout
+                    Buffer<u8> codes8((size_t)c.n * c.k), zeros8((size_t)c.n * fg);
+                    Buffer<u32> codes((size_t)std::max(c.n * kw, std::max(c.k * nw, kw * c.n))),
+                        zeros((size_t)nw * fg);
+                    Buffer<float> s32((size_t)c.n * fg);
+                    Buffer<u16> s16((size_t)c.n * fg);
+                    for (int o = 0; o < c.n; o++) {
+                        for (int i = 0; i < c.k; i++) {
+                            u32 q = w.q[(size_t)o * c.k + i];
+                            codes8[(size_t)o * c.k + i] = (u8)q;
+                            if (layout == AWQ__CUDA_REPACK_GEMM)
+                                codes[(size_t)i * nw + o / 8] |= q << 4 * order[o % 8];
+                            else if (layout == AWQ__CUDA_REPACK_COMPRESSED)
+                                codes[(size_t)o * kw + i / m] |= q << i % m * b;
+                            else codes[(size_t)(i / m) * c.n + o] |= q << i % m * b;
+                        }
+                        for (int g = 0; g < fg; g++) {
+                            u32 z = zero(o, g);
+                            zeros8[(size_t)o * fg + g] = (u8)z;
+                            if (layout == AWQ__CUDA_REPACK_GPTQ) z = (z - 1) & ((1u << b) - 1);
+                            if (layout == AWQ__CUDA_REPACK_GEMM)
+                                zeros[(size_t)g * nw + o / 8] |= z << 4 * order[o % 8];
+                            else if (layout == AWQ__CUDA_REPACK_COMPRESSED)
+                                zeros[(size_t)(o / m) * fg + g] |= z << o % m * b;
+                            else zeros[(size_t)g * nw + o / m] |= z << o % m * b;
+                            bool by_output =
+                                layout == AWQ__CUDA_REPACK_CANONICAL || layout == AWQ__CUDA_REPACK_COMPRESSED;
+                            size_t at = by_output ? (size_t)o * fg + g : (size_t)g * c.n + o;
+                            s16[at] = scale(o, g), s32[at] = emu::f16_to_f32(scale(o, g));
+                        }
+                    }
+                    Buffer<u32> tile(w.tile.n, 0xffffffffu), sz(w.sz.n, 0xffffffffu), lossy(1);
+                    awq__cuda_repack a;
+                    memset(&a, 0, sizeof a);
+                    a.to = tile.address(), a.lossy = lossy.address();
+                    a.codes = layout ? codes.address() : codes8.address();
+                    a.zeros = symmetric ? 0 : layout ? zeros.address() : zeros8.address();
+                    a.scales = type ? s16.address() : s32.address();
+                    a.n = c.n, a.k = c.k, a.n_pad = w.n_pad, a.k_tiles = w.k_tiles, a.bits = b,
+                    a.layout = layout;
+                    a.type = type, a.file_group = c.file_group, a.group = c.group;
+                    void *params[] = {&a};
+                    next_mode();
+                    bool ok =
+                        emu::launch_by_name("awq_repack_codes", dim3(w.k_tiles, w.n_pad / 64), 128, 0, params);
+                    a.to = sz.address();
+                    ok = ok
+                         && emu::launch_by_name("awq_repack_params", dim3((w.n_pad + 255) / 256, w.groups), 256,
+                                                0, params);
+                    if (!ok) return fail("layout %d: %s", layout, emu::error());
+                    if (memcmp(tile.p, w.tile.p, tile.n * 4))
+                        fail("layout %d bits %d n %d k %d: codes differ", layout, b, c.n, c.k);
+                    if (memcmp(sz.p, w.sz.p, sz.n * 4))
+                        fail("layout %d bits %d n %d k %d: sz differ", layout, b, c.n, c.k);
+                    if (lossy[0]) fail("layout %d: a scale was called lossy", layout);
+                    if (!type) {
+                        s32[0] = 0.01f; // no f16 number
+                        emu::launch_by_name("awq_repack_params", dim3((w.n_pad + 255) / 256, w.groups), 256, 0,
+                                            params);
+                        if (!lossy[0]) fail("layout %d: a lossy scale passes", layout);
+                    }
+                }
+    launched.insert("awq_repack_codes"), launched.insert("awq_repack_params");
+}
+static void test_repack_dense()
+{
+    const int n = 5, k = 700, k_tiles = 11;
+    for (int type = 0; type < 3; type++)
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            Buffer<float> f(n * k);
+            Buffer<u16> h(n * k), to((size_t)n * k_tiles * 64, 0xffff);
+            Buffer<u32> lossy(1);
+            for (int i = 0; i < n * k; i++) {
+                f[i] = (float)uniform(-2, 2);
+                if (type) h[i] = to_half(type == 2, f[i]), f[i] = from_half(type == 2, h[i]);
+            }
+            awq__cuda_repack a;
+            memset(&a, 0, sizeof a);
+            a.to = to.address(), a.codes = type ? h.address() : f.address(), a.lossy = lossy.address();
+            a.n = n, a.k = k, a.k_tiles = k_tiles, a.type = type, a.bf16 = bf16;
+            void *params[] = {&a};
+            next_mode();
+            if (!emu::launch_by_name("awq_repack_dense", dim3((k_tiles + 7) / 8, n), 256, 0, params))
+                fail("%s", emu::error());
+            for (int o = 0; o < n; o++)
+                for (int i = 0; i < k_tiles * 64; i++)
+                    if (to[(size_t)o * k_tiles * 64 + i] != (i < k ? to_half(bf16, f[o * k + i]) : 0))
+                        return fail("type %d [%d][%d]", type, o, i);
+            if (lossy[0]) fail("type %d: called lossy", type);
+            if (type == 0 && !bf16) {
+                f[3] = 1e5f;
+                emu::launch_by_name("awq_repack_dense", dim3((k_tiles + 7) / 8, n), 256, 0, params);
+                if (!lossy[0]) fail("an overflow passes");
+            }
+        }
+    launched.insert("awq_repack_dense");
+}
+// few rows, deep: their rings go round
+static void test_deep8()
+{
+    for (int m = 0; m < MODES; m++)
+        for (int group : {32, 64}) {
+            Weights w(8, 20, 2500, group);
+            next_mode();
+            check_linear({1 + m % 4, 20, 2500, group, AWQ_HAS_BF16 && m % 3 == 0, 1, false, NULL, 0}, w);
+        }
+}
+static void test_deep_dense()
+{
+    for (int m = 0; m < MODES; m++) {
+        const bool bf16 = AWQ_HAS_BF16 && m % 3 == 0;
+        Weights w(16, 20, 2500, 64, bf16);
+        next_mode();
+        check_linear({1 + m, 20, 2500, 64, bf16, 1, false, NULL, 0}, w);
+    }
+}
+// the group of a tile by multiplication, for every k and group there can be
+static void test_group_reciprocal()
+{
+    for (int tiles = 1; tiles <= 1024; tiles++) {
+        u32 m = awq__cuda_group_reciprocal(tiles * 64);
+        for (u32 t = 0; t < 1024; t++)
+            if (t * m >> 20 != t / tiles) return fail("%u / %d", t, tiles);
+    }
+}
+// on every GPU, for every shape: shared memory that it has, blocks for every output and row, room for all sums
+static void test_plan()
+{
+    const struct {
+        int arch, wgmma;
+        uint32_t smem;
+    } gpus[] = {{75, 0, 64},  {80, 0, 163}, {86, 0, 99},   {89, 0, 99},
+                {90, 0, 227}, {90, 1, 227}, {100, 0, 227}, {120, 0, 99}};
+    const int rows[] = {1, 2, 4, 5, 8, 9, 16, 17, 32, 33, 64, 65, 128, 129, 1000, 65536};
+    const int ns[] = {1, 64, 65, 576, 4096, 28672, 128256}, ks[] = {64, 576, 2880, 4096, 14336, 65536};
+    for (auto &g : gpus)
+        for (int bits : {4, 8, 16})
+            for (int r : rows)
+                for (int n : ns)
+                    for (int k : ks)
+                        for (int flags = 0; flags < 4; flags++) {
+                            awq__cuda_device d = {g.arch, g.wgmma, 132};
+                            awq__cuda_launch l;
+                            bool bf16 = flags & 1, gemv;
+                            if (!awq__cuda_linear_plan(&d, bits, r, n, k, 64, bf16, flags >> 1, &l)) {
+                                if (!bf16 || g.arch >= 80)
+                                    fail("no plan: arch %d bits %d rows %d n %d k %d", g.arch, bits, r, n, k);
+                                continue;
+                            }
+                            if (bf16 && g.arch < 80) fail("bf16 on %d", g.arch);
+                            if (AWQ_HAS_WGMMA && !emu::kernels().count(l.kernel))
+                                fail("no kernel %s", l.kernel);
+                            gemv = strstr(l.kernel, "gemv") != NULL;
+                            const char *digits = l.kernel + strcspn(l.kernel, "_") + 1;
+                            digits = strchr(digits, '_') + 1; // gemv.., mma.., wgmma..
+                            int tile = gemv ? 8 : atoi(digits + strcspn(digits, "0123456789"));
+                            int outs = gemv ? 16 : strstr(l.kernel, "wgmma") || tile == 128 ? 128 : 64;
+                            uint64_t row_blocks = gemv ? 1 : l.grid[0],
+                                     out_blocks = gemv ? l.grid[0] : l.grid[2];
+                            if (l.smem > g.smem * 1024)
+                                fail("%s on %d: %u bytes of shared memory", l.kernel, g.arch, l.smem);
+                            if (row_blocks * tile < (uint64_t)r || out_blocks * outs < (uint64_t)n)
+                                fail("%s rows %d n %d: too few blocks", l.kernel, r, n);
+                            if (l.grid[1] > (uint32_t)(k + 63) / 64)
+                                fail("%s k %d: %u splits", l.kernel, k, l.grid[1]);
+                            if (l.grid[1] > 1
+                                && l.partial < row_blocks * tile * out_blocks * outs * l.grid[1] * 4)
+                                fail("%s: workspace", l.kernel);
+                            if (l.grid[1] > 1 && l.counters < row_blocks * out_blocks)
+                                fail("%s: counters", l.kernel);
+                        }
+}
+static void test_arguments()
+{
+    static_assert(sizeof(Linear) == sizeof(awq__cuda_linear), "the host's struct is the kernels'");
+    static_assert(sizeof(Repack) == sizeof(awq__cuda_repack), "likewise");
+    static_assert(offsetof(Repack, bf16) == offsetof(awq__cuda_repack, bf16), "likewise");
+    static_assert(offsetof(Linear, rows) == offsetof(awq__cuda_linear, rows), "likewise");
+    static_assert(offsetof(Linear, group_reciprocal) == offsetof(awq__cuda_linear, group_reciprocal),
+                  "likewise");
+    static_assert(offsetof(Linear, best) == offsetof(awq__cuda_linear, best), "likewise");
+    static_assert(offsetof(Linear, y_stride) == offsetof(awq__cuda_linear, y_stride), "likewise");
+}
+// the emulator reports what it should: a test of the tests
+KERNEL(awq_test_deadlock, 64, int *p)
+{
+    if (threadIdx.x < 63) __syncthreads();
+    (void)p;
+}
+KERNEL(awq_test_outside, 32, int *p) { store_global(p + 4, (int)threadIdx.x); }
+KERNEL(awq_test_diverged, 32, int *p)
+{
+    if (threadIdx.x & 1) __ballot_sync(~0u, 1);
+    else __syncwarp();
+    (void)p;
+}
+KERNEL(awq_test_race, 64, int *p)
+{
+    DYN_SMEM(smem);
+    const u32 at = smem_address(smem);
+    sts32(at + threadIdx.x * 4, threadIdx.x);
+    __syncwarp();
+    if (lds32(at + (threadIdx.x ^ 1) * 4) != (threadIdx.x ^ 1)) *p = 1; // of this warp: fine
+    if (lds32(at + (threadIdx.x ^ 32) * 4) != (threadIdx.x ^ 32)) *p = 2;
+}
+KERNEL(awq_test_race_copy, 32, int *p)
+{
+    DYN_SMEM(smem);
+    copy16(smem_address(smem) + threadIdx.x * 16, p);
+    copy_commit();
+    p[0] = (int)lds32(smem_address(smem) + threadIdx.x * 16);
+}
+static void test_emulator()
+{
+    Buffer<int> b(4);
+    int *p = b.p;
+    void *params[] = {&p};
+    const char *names[] = {"awq_test_deadlock", "awq_test_race", "awq_test_outside", "awq_test_diverged",
+                           "awq_test_race_copy"};
+    const char *says[] = {"deadlock", "race", "outside", "collective", AWQ_ARCH < 800 ? "" : "race"};
+    const int n = AWQ_ARCH < 800 ? 4 : 5; // copies that are stores have landed
+    for (emu::schedule = 0; emu::schedule < emu::SCHEDULES; emu::schedule++)
+        for (int i = 0; i < n; i++)
+            if (emu::launch_by_name(names[i], 1, i > 1 ? 32 : 64, 512, params)
+                || !strstr(emu::error(), says[i]))
+                fail("%s is not reported: %s", names[i], emu::error());
+    for (const char *name : names) launched.insert(name);
+    for (u32 h = 0; h < 0x7c00; h++)
+        if (emu::f64_to_f16(emu::f16_to_f32((u16)h)) != h || emu::f32_to_f16(emu::f16_to_f32((u16)h)) != h)
+            return fail("f16 0x%04x does not come back", h);
+}
+
+int main(int argc, char **argv)
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc > 1) only = argv[1];
+    run("arguments", test_arguments);
+    run("group_reciprocal", test_group_reciprocal);
+    run("plan", test_plan);
+    run("emulator", test_emulator);
+    for (device.wgmma = 0; device.wgmma <= AWQ_HAS_WGMMA; device.wgmma++) {
+        run(device.wgmma ? "linear_shapes, wgmma" : "linear_shapes", test_linear_shapes);
+        run(device.wgmma ? "linear_modes, wgmma" : "linear_modes", test_linear_modes);
+        run(device.wgmma ? "linear_many_rows, wgmma" : "linear_many_rows", test_linear_many_rows);
+    }
+    run("linear_same_bits", test_linear_same_bits);
+    run("linear8", test_linear8);
+    run("linear8, deep", test_deep8);
+    run("dense", test_dense);
+    run("dense, deep", test_deep_dense);
+    run("repack", test_repack);
+    run("repack_dense", test_repack_dense);
+    return report();
+}

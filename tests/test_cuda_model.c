@@ -1,0 +1,602 @@
+/* cuda_model: models on the GPU against the CPU's exact mode, on the emulated driver of tests/cuda/driver.cpp: logits
+   of tiny models of several kinds, also divided between GPU and CPU; sessions in deterministic mode bit for bit, alone
+   and among others; greedy tokens of the demo's model; each call of the driver failing once; too little memory. With
+   AWQ_TEST_DATA every family. */
+#define main session_main
+#include "test_session.c"
+#undef main
+#define AWQ_CUDA_IMPLEMENTATION
+#include "../awq_cuda.h"
+#include <pthread.h>
+
+static char emulator[512]; /* path; "": there is none */
+static int (*live)(char *text, size_t cap);
+static void (*reset)(void);
+static long (*calls)(const char *name);
+
+static awq_cuda_desc fresh(void)
+{
+    awq_cuda_desc d;
+    unsetenv("AWQ_EMULATOR_FAIL");
+    unsetenv("AWQ_EMULATOR_COMPUTE");
+    if (reset) reset();
+    memset(&d, 0, sizeof d);
+    d.driver = d.nvrtc = emulator;
+    d.no_cache = 1;
+    return d;
+}
+
+#define NEED_EMULATOR \
+    if (!emulator[0]) TEST_SKIP("no emulated driver: ./build.sh makes it where a C++ compiler is")
+
+static awq_cuda *need(awq_ctx *ctx, size_t limit)
+{
+    awq_cuda_desc d = fresh();
+    awq_cuda *c = NULL;
+    memset(ctx, 0, sizeof *ctx);
+    d.memory_limit = limit;
+    CHECK_MSG(awq_cuda_create(ctx, &d, &c) == AWQ_OK, "%s", ctx->err.text);
+    return c;
+}
+
+static void done(awq_ctx *ctx, awq_cuda *c)
+{
+    char text[256];
+    awq_cuda_free(ctx, c);
+    CHECK(ctx->memory_used == 0);
+    CHECK_MSG(live(text, sizeof text) == 0, "%s", text);
+}
+
+/* logits [n][vocab] of ids; free them */
+static float *logits_of(awq_ctx *ctx, const awq_model *m, const int32_t *ids, int n)
+{
+    float *out = (float *)calloc((size_t)n * (size_t)awq_model_config(m)->vocab_size, sizeof *out);
+    awq_session *s = NULL;
+    awq_feed_desc f;
+    memset(&f, 0, sizeof f);
+    f.all_logits = out;
+    CHECK_MSG(open_session(ctx, m, 64, &s) == AWQ_OK, "%s", ctx->err.text);
+    if (s) CHECK_MSG(awq_session_feed(ctx, s, ids, n, &f, NULL) == AWQ_OK, "%s", ctx->err.text);
+    if (s) close_session(ctx, s);
+    return out;
+}
+
+/* largest difference over the largest logit, between the folder's model on the CPU in exact mode and where desc says */
+static double difference(awq_ctx *ctx, const char *folder, const awq_model_desc *desc, int n)
+{
+    awq_model_desc exact = *desc;
+    awq_model *a = NULL, *b = NULL;
+    double worst = 1e30, largest = 0;
+    int32_t ids[64];
+    int64_t i, vocab;
+    exact.mode = AWQ_MODE_EXACT;
+    exact.n_devices = 0;
+    exact.no_tokenizer = 1;
+    CHECK_MSG(awq_model_load(ctx, folder, &exact, &a) == AWQ_OK, "%s: %s", folder, ctx->err.text);
+    CHECK_MSG(awq_model_load(ctx, folder, desc, &b) == AWQ_OK, "%s: %s", folder, ctx->err.text);
+    if (a && b) {
+        float *want, *got;
+        vocab = awq_model_config(a)->vocab_size;
+        for (i = 0; i < n; i++) ids[i] = (int32_t)((i * 37 + 11) % vocab);
+        want = logits_of(ctx, a, ids, n);
+        got = logits_of(ctx, b, ids, n);
+        for (worst = 0, i = 0; i < n * vocab; i++) {
+            double d = fabs((double)want[i] - got[i]);
+            if (!(d <= worst)) worst = d;
+            if (fabs(want[i]) > largest) largest = fabs(want[i]);
+        }
+        worst /= largest > 0 ? largest : 1e-30;
+        free(want);
+        free(got);
+    }
+    CHECK(awq_model_free(ctx, a) == AWQ_OK && awq_model_free(ctx, b) == AWQ_OK);
+    return worst;
+}
+
+/* --- tiny models */
+#define GEMM "{\"quant_method\": \"awq\", \"group_size\": 32, \"zero_point\": true}"
+#define GPTQ "{\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 32, \"sym\": false, \"desc_act\": false}"
+#define GPTQ_8 "{\"quant_method\": \"gptq\", \"bits\": 8, \"group_size\": 64, \"sym\": true, \"desc_act\": false}"
+#define STACKED                                                                                                       \
+    "{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"config_groups\": {\"group_0\": "    \
+    "{\"weights\": {\"num_bits\": 3, \"type\": \"int\", \"symmetric\": false, \"strategy\": \"group\", "              \
+    "\"group_size\": 32}}}}"
+
+enum { DENSE, BF16, GEMM_4, GPTQ_4, GPTQ_8_BITS, RTN_4, RTN_3, RTN_8, TIED, HEAD_8, TIED_HEAD_8, BIASES, QK_NORMS, WINDOW,
+       EXPERTS, KINDS };
+static const char *const kind_names[] = {"dense", "bf16", "gemm", "gptq", "gptq, 8 bits", "rounded to 4 bits",
+                                         "rounded to 3 bits", "rounded to 8 bits", "tied", "head of 8 bits",
+                                         "tied, head of 8 bits", "biases", "norms of q and k", "window", "experts"};
+
+static void random_vector(tiny *t, const char *name, int64_t n)
+{
+    uint64_t seed = (uint64_t)n + strlen(name);
+    tiny_tensor *x = tiny_add(t, name, AWQ_F16, 1, n, 0);
+    int64_t i;
+    for (i = 0; i < n; i++) ((uint16_t *)x->data)[i] = awq__float_f16(awq__random_unit(&seed) + 0.5f);
+}
+
+static void make_kind(tiny *t, int kind, awq_model_desc *d)
+{
+    awq_qweight w[6];
+    awq_ctx ctx;
+    int i;
+    size_t k;
+    memset(&ctx, 0, sizeof ctx);
+    memset(w, 0, sizeof w);
+    memset(d, 0, sizeof *d);
+    tiny_llama(t);
+    if (kind == BF16) {
+        tiny_set(t, "torch_dtype", "\"bfloat16\"");
+        for (i = 0; i < t->n; i++)
+            for (t->t[i].dtype = AWQ_BF16, k = 0; k < t->t[i].bytes / 2; k++) {
+                uint16_t *h = (uint16_t *)t->t[i].data + k;
+                *h = awq__float_bf16(awq__f16_float(*h));
+            }
+    } else if (kind == GEMM_4) {
+        tiny_set(t, "quantization_config", GEMM);
+        CHECK(tiny_quantize(t, &ctx, AWQ_LAYOUT_GEMM, 4, 32, 0, AWQ_F16, NULL) == AWQ_OK);
+    } else if (kind == GPTQ_4) {
+        tiny_set(t, "quantization_config", GPTQ);
+        CHECK(tiny_quantize(t, &ctx, AWQ_LAYOUT_GPTQ, 4, 32, 0, AWQ_F16, NULL) == AWQ_OK);
+    } else if (kind == GPTQ_8_BITS) {
+        tiny_set(t, "quantization_config", GPTQ_8);
+        CHECK(tiny_quantize(t, &ctx, AWQ_LAYOUT_GPTQ, 8, 64, 1, AWQ_F16, NULL) == AWQ_OK);
+    } else if (kind == EXPERTS) {
+        tiny_free(t);
+        CHECK(tiny_stacked(t, STACKED, w, &ctx) == AWQ_OK);
+        for (i = 0; i < 6; i++) awq_qweight_free(&ctx, &w[i]);
+    }
+    if (kind == RTN_4 || kind == RTN_3 || kind == RTN_8) d->rtn_bits = kind == RTN_4 ? 4 : kind == RTN_3 ? 3 : 8;
+    if (kind == HEAD_8 || kind == TIED_HEAD_8) d->head_bits = 8;
+    if (kind == TIED || kind == TIED_HEAD_8) {
+        tiny_set(t, "tie_word_embeddings", "true");
+        tiny_remove(t, "lm_head.weight");
+    }
+    if (kind == BIASES) {
+        tiny_set(t, "attention_bias", "true");
+        tiny_set(t, "mlp_bias", "true");
+        for (i = 0; i < 7; i++) {
+            char name[128];
+            snprintf(name, sizeof name, "model.layers.0.%s.bias", tiny_linears[i].name);
+            random_vector(t, name, tiny_linears[i].out);
+        }
+    }
+    if (kind == QK_NORMS) {
+        tiny_set(t, "model_type", "\"qwen3\"");
+        tiny_set(t, "head_dim", "32");
+        random_vector(t, "model.layers.0.self_attn.q_norm.weight", 32);
+        random_vector(t, "model.layers.0.self_attn.k_norm.weight", 32);
+    }
+    if (kind == WINDOW) {
+        tiny_set(t, "model_type", "\"mistral\"");
+        tiny_set(t, "sliding_window", "8");
+    }
+    CHECK(ctx.memory_used == 0);
+}
+
+/* Against exact mode, which rounds neither activations nor keys and values: 2^-8 of the largest logit for F16, 8
+   bits less 5 for BF16 (its activations have 8 bits). */
+static void test_logits(void)
+{
+    awq_ctx gpu;
+    awq_cuda *c;
+    int kind, mode;
+    NEED_EMULATOR;
+    c = need(&gpu, 0);
+    for (kind = 0; c && kind < KINDS; kind++)
+        for (mode = 0; mode < 2; mode++) {
+            awq_device *list[1];
+            awq_model_desc d;
+            awq_ctx ctx;
+            double off, bound = kind == BF16 ? 1.0 / 32 : 1.0 / 256;
+            tiny t;
+            make_kind(&t, kind, &d);
+            ctx = tiny_ctx(&t);
+            list[0] = awq_cuda_device(c);
+            d.mode = mode ? AWQ_MODE_DETERMINISTIC : AWQ_MODE_FAST;
+            d.devices = list;
+            d.n_devices = 1;
+            off = difference(&ctx, "m", &d, 40);
+            CHECK_MSG(off <= bound, "%s: off by %g of the largest logit", kind_names[kind], off);
+            if (mode) printf("    %-20s %.5f\n", kind_names[kind], off);
+            CHECK(ctx.memory_used == 0);
+            tiny_free(&t);
+        }
+    done(&gpu, c);
+}
+
+/* --- deterministic mode: bit for bit */
+
+/* the same logits whatever rows are computed together: one at a time, seven, all */
+static void test_same_bits(void)
+{
+    static const int64_t chunks[] = {40, 1, 7};
+    awq_ctx gpu;
+    awq_cuda *c;
+    int kind;
+    NEED_EMULATOR;
+    c = need(&gpu, 0);
+    for (kind = 0; c && kind < KINDS; kind++) {
+        static float logits[3][40 * 96];
+        awq_device *list[1];
+        awq_model_desc d;
+        awq_model *m = NULL;
+        awq_ctx ctx;
+        int32_t ids[40];
+        tiny t;
+        int i;
+        make_kind(&t, kind, &d);
+        ctx = tiny_ctx(&t);
+        list[0] = awq_cuda_device(c);
+        d.mode = AWQ_MODE_DETERMINISTIC;
+        d.devices = list;
+        d.n_devices = 1;
+        for (i = 0; i < 40; i++) ids[i] = (i * 31 + 5) % 96;
+        CHECK_MSG(awq_model_load(&ctx, "m", &d, &m) == AWQ_OK, "%s", ctx.err.text);
+        for (i = 0; m && i < 3; i++) {
+            awq_session *s = NULL;
+            awq_feed_desc f;
+            memset(&f, 0, sizeof f);
+            f.chunk = chunks[i];
+            f.all_logits = logits[i];
+            CHECK(open_session(&ctx, m, 64, &s) == AWQ_OK);
+            CHECK_MSG(awq_session_feed(&ctx, s, ids, 40, &f, NULL) == AWQ_OK, "%s", ctx.err.text);
+            close_session(&ctx, s);
+            CHECK_MSG(!memcmp(logits[i], logits[0], sizeof logits[0]), "%s: %d rows at a time", kind_names[kind],
+                      (int)chunks[i]);
+        }
+        CHECK(awq_model_free(&ctx, m) == AWQ_OK && ctx.memory_used == 0);
+        tiny_free(&t);
+    }
+    done(&gpu, c);
+}
+
+enum { TALKS = 3, SAID = 8 };
+
+/* answers together are those alone; a saved session and a fork go on as the session itself does */
+static void talk(world *w)
+{
+    awq_session *s[TALKS + 2] = {NULL, NULL, NULL, NULL, NULL};
+    awq_runner *r = NULL;
+    awq_runner_desc rd;
+    awq_session_desc sd;
+    awq_generate_desc d;
+    int32_t ids[TALKS][40], want[TALKS][SAID], got[TALKS + 2][SAID], more[4] = {5, 6, 7, 8};
+    uint64_t seed = 11;
+    uint8_t *state;
+    size_t bytes;
+    int i, busy = 1;
+    memset(&rd, 0, sizeof rd);
+    memset(&sd, 0, sizeof sd);
+    memset(&d, 0, sizeof d);
+    rd.max_rows = 24;
+    sd.max_tokens = 96;
+    d.max_tokens = SAID;
+    d.ignore_eos = 1;
+    for (i = 0; i < TALKS; i++) {
+        some_ids(&seed, ids[i], 40);
+        alone(w, &d, ids[i], 40 - 9 * i, want[i], NULL);
+    }
+    CHECK_MSG(awq_runner_create(&w->ctx, w->m, &rd, &r) == AWQ_OK, "%s", w->ctx.err.text);
+    for (i = 0; i < TALKS + 2; i++) {
+        CHECK_MSG(awq_session_create(&w->ctx, r, &sd, &s[i]) == AWQ_OK, "%s", w->ctx.err.text);
+        if (i >= TALKS) continue;
+        d.ids = ids[i];
+        d.n_ids = 40 - 9 * i;
+        d.out_ids = got[i];
+        CHECK_MSG(awq_ask(&w->ctx, s[i], &d) == AWQ_OK, "%s", w->ctx.err.text);
+    }
+    while (busy) {
+        CHECK_MSG(awq_step(&w->ctx, r, NULL, 0, AWQ_NO_BUDGET, NULL) == AWQ_OK, "%s", w->ctx.err.text);
+        for (busy = i = 0; i < TALKS; i++) busy |= awq_session_busy(s[i]);
+    }
+    for (i = 0; i < TALKS; i++) {
+        CHECK(awq_session_answer(&w->ctx, s[i], NULL) == AWQ_OK);
+        CHECK_MSG(!memcmp(want[i], got[i], sizeof want[i]), "answer %d", i);
+    }
+    bytes = awq_session_bytes(s[0]);
+    state = (uint8_t *)malloc(bytes);
+    CHECK_MSG(awq_session_save(&w->ctx, s[0], state, bytes) == AWQ_OK, "%s", w->ctx.err.text);
+    CHECK_MSG(awq_session_restore(&w->ctx, s[3], state, bytes, NULL) == AWQ_OK, "%s", w->ctx.err.text);
+    awq_session_free(&w->ctx, s[4]);
+    s[4] = NULL;
+    CHECK_MSG(awq_session_fork(&w->ctx, s[0], NULL, &s[4]) == AWQ_OK, "%s", w->ctx.err.text);
+    for (i = 0; i < TALKS + 2; i += i ? 1 : TALKS) { /* 0, then 3 and 4 */
+        d.ids = more;
+        d.n_ids = 4;
+        d.out_ids = got[i];
+        CHECK_MSG(awq_ask(&w->ctx, s[i], &d) == AWQ_OK, "%s", w->ctx.err.text);
+        while (awq_session_busy(s[i])) CHECK(awq_step(&w->ctx, r, NULL, 0, AWQ_NO_BUDGET, NULL) == AWQ_OK);
+        CHECK(awq_session_answer(&w->ctx, s[i], NULL) == AWQ_OK);
+        CHECK_MSG(!memcmp(got[i], got[0], sizeof got[0]), "session %d", i);
+    }
+    free(state);
+    for (i = 0; i < TALKS + 2; i++) awq_session_free(&w->ctx, s[i]);
+    CHECK(awq_runner_free(&w->ctx, r) == AWQ_OK);
+}
+
+/* of a model of two layers: 2 of them on the GPU, or 1 and the other on the CPU */
+static void sessions(int layers)
+{
+    awq_ctx gpu;
+    awq_cuda *c = need(&gpu, 0);
+    world w;
+    memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+    TEST_DEVICES.device[0] = awq_cuda_device(c);
+    TEST_DEVICES.layers[0] = layers;
+    TEST_DEVICES.n = 1;
+    TEST_DEVICES.rest_on_cpu = layers < 2;
+    world_open(&w, 0);
+    talk(&w);
+    world_close(&w);
+    test_leave();
+    if (layers == 2) test_prefix();
+    memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+    done(&gpu, c);
+}
+
+static void test_sessions(void)
+{
+    NEED_EMULATOR;
+    sessions(2);
+}
+
+static void test_sessions_divided(void)
+{
+    NEED_EMULATOR;
+    sessions(1);
+}
+
+/* two models on one GPU, whose threads step at the same time, say what each says alone */
+typedef struct talker {
+    const awq_model *m;
+    int32_t out[SAID];
+    awq_status status;
+} talker;
+
+static void *talk_alone(void *arg)
+{
+    talker *t = (talker *)arg;
+    awq_generate_desc d;
+    awq_ctx ctx;
+    int32_t ids[20];
+    uint64_t seed = 21;
+    memset(&ctx, 0, sizeof ctx);
+    memset(&d, 0, sizeof d);
+    some_ids(&seed, ids, 20);
+    d.ids = ids;
+    d.n_ids = 20;
+    d.max_tokens = SAID;
+    d.ignore_eos = 1;
+    d.out_ids = t->out;
+    t->status = awq_generate(&ctx, t->m, &d, NULL);
+    if (ctx.memory_used) t->status = AWQ_E_MEMORY;
+    return NULL;
+}
+
+static void test_demo(void)
+{
+    awq_ctx gpu, ctx;
+    awq_cuda *c;
+    awq_model_desc d;
+    awq_device *list[1];
+    talker t[3];
+    pthread_t thread[2];
+    int i;
+    NEED_EMULATOR;
+    c = need(&gpu, 0);
+    list[0] = awq_cuda_device(c);
+    memset(&ctx, 0, sizeof ctx);
+    memset(&d, 0, sizeof d);
+    memset(t, 0, sizeof t);
+    d.no_tokenizer = 1;
+    d.mode = AWQ_MODE_EXACT;
+    for (i = 0; i < 3; i++) {
+        awq_model *m = NULL;
+        CHECK_MSG(awq_model_load(&ctx, DEMO, &d, &m) == AWQ_OK, "%s", ctx.err.text);
+        t[i].m = m;
+        d.mode = AWQ_MODE_FAST;
+        d.devices = list;
+        d.n_devices = 1;
+    }
+    talk_alone(&t[0]);
+    for (i = 0; i < 2; i++) CHECK(!pthread_create(&thread[i], NULL, talk_alone, &t[1 + i]));
+    for (i = 0; i < 2; i++) pthread_join(thread[i], NULL);
+    for (i = 0; i < 3; i++) {
+        CHECK(t[i].status == AWQ_OK);
+        CHECK_MSG(!memcmp(t[i].out, t[0].out, sizeof t[0].out), "model %d", i);
+        CHECK(awq_model_free(&ctx, (awq_model *)(uintptr_t)t[i].m) == AWQ_OK);
+    }
+    CHECK(ctx.memory_used == 0);
+    done(&gpu, c);
+}
+
+/* --- failures */
+
+/* a model of one layer is loaded, says some tokens and is freed */
+static awq_status whole_life(awq_ctx *gpu, awq_ctx *ctx)
+{
+    awq_cuda_desc d;
+    awq_device *list[1];
+    awq_model_desc md;
+    awq_model *m = NULL;
+    awq_session *s = NULL;
+    awq_cuda *c = NULL;
+    float last[96];
+    int32_t ids[40];
+    awq_status st;
+    int i;
+    memset(&d, 0, sizeof d);
+    memset(&md, 0, sizeof md);
+    d.driver = d.nvrtc = emulator;
+    d.no_cache = 1;
+    for (i = 0; i < 40; i++) ids[i] = (i * 7 + 3) % 96;
+    st = awq_cuda_create(gpu, &d, &c);
+    if (st) return st;
+    list[0] = awq_cuda_device(c);
+    md.devices = list;
+    md.n_devices = 1;
+    st = awq_model_load(ctx, "m", &md, &m);
+    if (!st) st = open_session(ctx, m, 64, &s);
+    if (!st) st = awq_session_feed(ctx, s, ids, 39, NULL, last);
+    if (!st) st = awq_session_feed(ctx, s, ids + 39, 1, NULL, last);
+    if (s) close_session(ctx, s);
+    CHECK(awq_model_free(ctx, m) == AWQ_OK);
+    awq_cuda_free(gpu, c);
+    return st;
+}
+
+/* the k-th call of the driver fails, for each k of a model's life */
+static void test_every_call(void)
+{
+    awq_ctx gpu, ctx;
+    tiny t;
+    long all, k, failed = 0;
+    awq_model_desc d;
+    NEED_EMULATOR;
+    fresh();
+    make_kind(&t, GEMM_4, &d);
+    ctx = tiny_ctx(&t);
+    memset(&gpu, 0, sizeof gpu);
+    CHECK_MSG(whole_life(&gpu, &ctx) == AWQ_OK, "%s / %s", gpu.err.text, ctx.err.text);
+    all = calls("*");
+    CHECK_MSG(all > 100, "%ld calls", all);
+    for (k = 1; k <= all; k += 1 + all / 400) {
+        char told[64], text[256];
+        fresh();
+        snprintf(told, sizeof told, "*:%ld=1", k);
+        setenv("AWQ_EMULATOR_FAIL", told, 1);
+        failed += whole_life(&gpu, &ctx) != AWQ_OK;
+        CHECK_MSG(gpu.memory_used == 0 && ctx.memory_used == 0, "call %ld: %llu and %llu bytes are left", k,
+                  (unsigned long long)gpu.memory_used, (unsigned long long)ctx.memory_used);
+        /* what the call was to give back, if it was one of those */
+        CHECK_MSG(live(text, sizeof text) <= 1, "call %ld: %s", k, text);
+    }
+    printf("    %ld calls of the driver, %ld failures\n", all, failed);
+    CHECK(failed > 50);
+    fresh();
+    tiny_free(&t);
+}
+
+/* likewise the k-th allocation, of the model's caller and of the one who made the awq_cuda */
+static void test_every_allocation(void)
+{
+    awq_model_desc d;
+    int whose;
+    NEED_EMULATOR;
+    for (whose = 0; whose < 2; whose++) {
+        int64_t k;
+        awq_status st = AWQ_E_MEMORY;
+        for (k = 0; st && k < 2000; k++) {
+            fail_alloc f = {k, 0, 0};
+            awq_ctx gpu, ctx;
+            tiny t;
+            char text[256];
+            fresh();
+            make_kind(&t, GEMM_4, &d);
+            ctx = tiny_ctx(&t);
+            memset(&gpu, 0, sizeof gpu);
+            (whose ? &gpu : &ctx)->allocator = fail_allocator(&f);
+            st = whole_life(&gpu, &ctx);
+            CHECK_MSG(!st || st == AWQ_E_MEMORY, "allocation %d: %s", (int)k, awq_status_name(st));
+            CHECK_MSG(f.live == 0 && gpu.memory_used == 0 && ctx.memory_used == 0, "allocation %d", (int)k);
+            CHECK_MSG(live(text, sizeof text) == 0, "allocation %d: %s", (int)k, text);
+            tiny_free(&t);
+        }
+        CHECK(!st);
+        printf("    %d allocations\n", (int)k - 1);
+    }
+}
+
+/* a limit that the layer does not fit in: sizes are told, and nothing stays */
+static void test_short_memory(void)
+{
+    awq_ctx gpu, ctx;
+    awq_model_desc d;
+    awq_device *list[1];
+    awq_model *m = NULL;
+    awq_cuda *c;
+    tiny t;
+    NEED_EMULATOR;
+    c = need(&gpu, 100000);
+    make_kind(&t, DENSE, &d);
+    ctx = tiny_ctx(&t);
+    list[0] = awq_cuda_device(c);
+    d.devices = list;
+    d.n_devices = 1;
+    CHECK(awq_model_load(&ctx, "m", &d, &m) == AWQ_E_MEMORY && !m);
+    CHECK_MSG(strstr(ctx.err.text, "the devices take 0 of 1 layers; cuda:0 (Emulated GPU 0): 0 layers in 0.00 GB"), "%s",
+              ctx.err.text);
+    CHECK(ctx.memory_used == 0);
+    tiny_free(&t);
+    done(&gpu, c);
+}
+
+/* --- larger ones */
+static void test_families(void)
+{
+    static const char *const names[] = {"cohere", "deepseek_v2", "deepseek_v3", "exaone4", "gemma2", "gemma3", "glm4",
+        "gpt_oss", "granite", "llama_awq_gemm", "llama_awq_gemv_fast", "llama_ct_pack_sym_bf16", "mixtral",
+        "mixtral_awq_gemm", "olmo2", "olmoe", "phi3", "qwen3_moe", "qwen2_swa", "stablelm", "starcoder2"};
+    awq_ctx gpu, ctx;
+    awq_cuda *c;
+    size_t i;
+    if (!TEST_DATA()) {
+        printf("    skipped: AWQ_TEST_DATA names no folder\n");
+        T.skip = 1;
+        return;
+    }
+    NEED_EMULATOR;
+    c = need(&gpu, 0);
+    for (i = 0; c && i < sizeof names / sizeof names[0]; i++) {
+        awq_device *list[1];
+        awq_model_desc d;
+        char folder[600];
+        double off;
+        memset(&ctx, 0, sizeof ctx);
+        memset(&d, 0, sizeof d);
+        list[0] = awq_cuda_device(c);
+        d.devices = list;
+        d.n_devices = 1;
+        d.no_tokenizer = 1;
+        snprintf(folder, sizeof folder, "%s/fixtures/models/%s", TEST_DATA(), names[i]);
+        off = difference(&ctx, folder, &d, 40);
+        CHECK_MSG(off <= 1.0 / 32, "%s: off by %g of the largest logit", names[i], off);
+        CHECK(ctx.memory_used == 0);
+    }
+    done(&gpu, c);
+}
+
+static void find_emulator(void)
+{
+    const char *path = getenv("AWQ_CUDA_EMULATOR");
+    void *lib;
+    if (!path || !*path) path = "build/libcuda_emulator.so";
+    snprintf(emulator, sizeof emulator, "%s%s", strchr(path, '/') ? "" : "./", path);
+    lib = dlopen(emulator, RTLD_NOW);
+    if (!lib) {
+        printf("    no emulated driver: %s\n", dlerror());
+        emulator[0] = 0;
+        return;
+    }
+    *(void **)&live = dlsym(lib, "awq_emulator_live");
+    *(void **)&reset = dlsym(lib, "awq_emulator_reset");
+    *(void **)&calls = dlsym(lib, "awq_emulator_calls");
+}
+
+int main(int argc, char **argv)
+{
+    TEST_BEGIN(argc, argv);
+    find_emulator();
+    RUN(test_logits);
+    RUN(test_same_bits);
+    RUN(test_demo);
+    RUN(test_sessions);
+    RUN(test_sessions_divided);
+    RUN(test_every_call);
+    RUN(test_every_allocation);
+    RUN(test_short_memory);
+    RUN(test_families);
+    return TEST_END();
+}
