@@ -3,12 +3,13 @@
 #   ./build.sh           build/awq, the examples, build/compile_commands.json
 #   ./build.sh demo      quantize the small model of tools/demo, compare FP16, RTN and AWQ, ask the result a question
 #   ./build.sh test      compile and run tests/test_*.c; the last line is the sum
-#   ./build.sh check     CONTENTS, Unicode tables, size of the headers, compile time
+#   ./build.sh check     CONTENTS, Unicode tables, CUDA text, size of the headers, compile time
 #   ./build.sh matrix    compile without warnings by every compiler and language standard found
 #   ./build.sh bench     compile and run tests/bench/*.c; --peers: other engines beside (tests/bench/peers/setup.sh)
 #   ./build.sh fuzz      every tests/fuzz_*.c for SECONDS=30 each (clang)
 #   ./build.sh peers     other engines read what this library wrote (tests/peers/run.sh)
 #   ./build.sh arm       tests of the kernels, cross-compiled and run as three Arm processors (tests/arm/run.sh)
+#   ./build.sh cuda      awq_cuda.h and its kernels, on an emulator and, where there is one, a GPU; --compile-only: by NVRTC
 #   ./build.sh clean
 # From the environment: CC, CFLAGS, LDFLAGS; BUILD (folder, default build), TESTS (files; default all), SECONDS of fuzz,
 # AWQ_TEST_DATA (large test data; without it the tests that need it are skipped), AWQ_SMOLLM2 (folder made by
@@ -19,7 +20,7 @@ cd "$(dirname "$0")" || exit 1
 export LC_ALL=C
 B=${BUILD:-build}
 CFLAGS=${CFLAGS--O2}
-LDFLAGS=${LDFLAGS-} LIBS="-lm -lpthread"
+LDFLAGS=${LDFLAGS-} LIBS="-lm -lpthread -ldl"
 
 if [ -z "${CC:-}" ]; then
     for CC in cc gcc clang ''; do
@@ -28,6 +29,7 @@ if [ -z "${CC:-}" ]; then
     [ -n "$CC" ] || { echo "build.sh: no C compiler: neither cc, gcc nor clang is here; set CC" >&2; exit 1; }
 fi
 mkdir -p "$B" || exit 1
+export CC CFLAGS LDFLAGS LIBS BUILD="$B" # of tests/*/run.sh
 
 run() {
     echo "\$ $*"
@@ -64,7 +66,7 @@ compile_commands() {
         for f in awq*.h; do
             [ -f "$f" ] || continue
             name=$(basename "$f" .h | tr 'a-z' 'A-Z')
-            printf '%s{"directory": "%s", "file": "%s", "command": "%s -std=c99 -xc -D%s_IMPLEMENTATION -c %s"}' \
+            printf '%s{"directory": "%s", "file": "%s", "command": "%s -std=c99 -xc -DAWQ_IMPLEMENTATION -D%s_IMPLEMENTATION -c %s"}' \
                 "$comma" "$here" "$f" "$CC" "$name" "$f"
             comma=",
 "
@@ -157,6 +159,8 @@ tests() {
     passed=0 failed=0 skipped=0
     tests=${TESTS:-tests/test_*.c}
     mkdir -p "$B/tests"
+    export AWQ_CUDA_EMULATOR="$B/libcuda_emulator.so"
+    case $(echo $tests) in *test_cuda* | *test_command.c*) sh tests/cuda/run.sh --emulator & ;; esac
     cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || cores=1
     part=0
     while [ $part -lt "$cores" ]; do
@@ -202,14 +206,16 @@ check() {
     else
         echo "skipped: the Unicode tables; UNICODE_DATA names no folder with UnicodeData.txt"
     fi
+    compile tools/embed_cuda.c "$B/embed_cuda" $WARN && run "$B/embed_cuda" --check awq_cuda.h tools/cuda/plan.h tools/cuda/steps.h tools/cuda/*.cuh || bad=1
     for f in awq*.h; do # ASCII, at most 112 columns
         awk -v f="$f" '{ bytes += length($0) + 1 } length($0) > 112 { long++ } /[^\001-\176]/ { odd++ }
             END { printf "%s: %d lines, %.0f KB, %d lines over 112 columns, %d not ASCII\n", f, NR, bytes / 1e3, long, odd
                   exit odd + long > 0 }' "$f" || bad=1
     done
-    printf '#include "%s/awq.h"\nint main(void) { return 0; }\n' "$(pwd)" > "$B/declarations.c"
+    printf '#include "%s/awq_cuda.h"\nint main(void) { return 0; }\n' "$(pwd)" > "$B/declarations.c"
     printf '#define AWQ_IMPLEMENTATION\n#include "%s/awq.h"\n' "$(pwd)" > "$B/implementation.c"
-    for f in declarations implementation; do
+    { cat "$B/implementation.c"; printf '#define AWQ_CUDA_IMPLEMENTATION\n#include "%s/awq_cuda.h"\n' "$(pwd)"; } > "$B/both.c"
+    for f in declarations implementation both; do
         t0=$(date +%s)
         run $CC -O2 -c -o "$B/$f.o" "$B/$f.c" || bad=1
         echo "$f: $(($(date +%s) - t0)) s (whole seconds), object $(wc -c < "$B/$f.o" | tr -d ' ') bytes"
@@ -219,8 +225,8 @@ check() {
 
 matrix() {
     passed=0 failed=0
-    printf '#define AWQ_IMPLEMENTATION\n#include "%s/awq.h"\nint main(void) { return awq_version()[0] == 0; }\n' \
-        "$(pwd)" > "$B/matrix.c"
+    printf '#define AWQ%s_IMPLEMENTATION\n#include "%s/awq%s.h"\n' "" "$(pwd)" "" _CUDA "$(pwd)" _cuda > "$B/matrix.c"
+    printf 'int main(void) { return awq_version()[0] == 0; }\n' >> "$B/matrix.c"
     for compiler in gcc clang g++ clang++; do
         command -v $compiler >/dev/null 2>&1 || { echo "skipped: $compiler is not here"; continue; }
         case $compiler in
@@ -264,6 +270,7 @@ case ${1:-} in
     demo | check | matrix | fuzz) $1 ;;
     bench) bench "${2:-}" ;;
     test) tests ;;
+    cuda) run sh tests/cuda/run.sh ${2:+"$2"} ;;
     peers | arm)
         if [ -f tests/$1/run.sh ]; then run sh tests/$1/run.sh; else echo "skipped: no tests/$1/run.sh"; fi ;;
     clean) run rm -rf "$B" ;;

@@ -246,6 +246,33 @@ static void test_native(void)
     }
 }
 
+/* awq doctor says what of CUDA is missing, and on the emulated driver what there is */
+static void test_doctor(void)
+{
+    static const char *const words[] = {"doctor", "-q", NULL}, *const json[] = {"doctor", "--json", "-q", NULL};
+    const char *emulator = getenv("AWQ_CUDA_EMULATOR");
+    FILE *f = emulator ? fopen(emulator, "rb") : NULL;
+    setenv("AWQ_CUDA_DRIVER", "/nowhere/libcuda.so.1", 1);
+    CHECK(run("", words) == 0 && strstr(out, "\ncores        ") && strstr(out, "\n\nCUDA\ndriver       none\n"));
+    CHECK(strstr(out, "\nverdict      no: no CUDA driver: /nowhere/libcuda.so.1: cannot open"));
+    CHECK(run("", json) == 0 && strstr(out, ", \"cuda\": {\"status\": \"AWQ_E_UNSUPPORTED\", \"error\": \"no CUDA driver: /nowhere"));
+    if (f) {
+        setenv("AWQ_CUDA_DRIVER", emulator, 1);
+        setenv("AWQ_NVRTC", emulator, 1);
+        setenv("AWQ_CACHE_DIR", DIR "/cache", 1);
+        CHECK(run("", words) == 0 && strstr(out, "\ndevice       0: Emulated GPU 0, compute capability 9.0, 2 multiprocessors\n"));
+        CHECK(strstr(out, "\ncache        " DIR "/cache\n") && strstr(out, "\nverdict      ready"));
+        CHECK(run("", json) == 0 && strstr(out, "\"cuda\": {\"status\": \"AWQ_OK\", \"error\": \"\", \"driver\": \""));
+        CHECK(strstr(out, "\"driver_cuda\": \"13.0\", \"index\": 0, \"device\": \"Emulated GPU 0\", \"compute_capability\": \"9.0\", "
+                          "\"multiprocessors\": 2, \"memory_total\": 8589934592, \"memory_free\": 8589934592, \"memory_limit\": "));
+        CHECK(strstr(out, "\"nvrtc_version\": \"13.0\", \"arch\": \"sm_90a\", \"cache\": \"" DIR "/cache\"}}\n"));
+        fclose(f);
+    } else printf("    without the emulated driver\n");
+    unsetenv("AWQ_CUDA_DRIVER");
+    unsetenv("AWQ_NVRTC");
+    unsetenv("AWQ_CACHE_DIR");
+}
+
 int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
@@ -256,5 +283,6 @@ int main(int argc, char **argv)
     RUN(test_no_template);
     RUN(test_tools);
     RUN(test_native);
+    RUN(test_doctor);
     return TEST_END();
 }

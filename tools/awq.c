@@ -1,7 +1,9 @@
 /* awq - the command line of awq.h: a thin user of its public calls.
-   cc -O2 -o awq tools/awq.c -lm -lpthread;  awq help */
+   cc -O2 -o awq tools/awq.c -lm -lpthread -ldl;  awq help */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
+#define AWQ_CUDA_IMPLEMENTATION
+#include "../awq_cuda.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -166,7 +168,7 @@ static const struct {
      "awq template SmolLM2-135M --messages chat.json"},
     {"logits", "MODEL --tokens 1,2,3 -o FILE.safetensors", "awq logits SmolLM2-awq --tokens 1,2,3 -o logits.safetensors"},
     {"bench", "MODEL [-n N]", "awq bench SmolLM2-awq"},
-    {"doctor", "", "awq doctor"},
+    {"doctor", "\n       what this machine has: processor, CUDA driver and device, NVRTC, and what is missing", "awq doctor"},
 };
 #define N_COMMANDS ((int)(sizeof commands / sizeof commands[0]))
 
@@ -1545,13 +1547,48 @@ static int cmd_bench(app *a)
     return code;
 }
 
+static void json_member(const char *name, const char *value)
+{
+    printf(", \"%s\": ", name);
+    json_string(value, strlen(value));
+}
+
+static void json_cuda(const awq_cuda_report *r)
+{
+    const awq_cuda_info *in = &r->info;
+    char capability[32], version[32];
+    snprintf(capability, sizeof capability, "%d.%d", in->compute_major, in->compute_minor);
+    snprintf(version, sizeof version, "%d.%d", in->nvrtc_major, in->nvrtc_minor);
+    printf("{\"status\": \"%s\"", awq_status_name(r->status));
+    json_member("error", r->error);
+    json_member("driver", in->driver_path);
+    printf(", \"driver_cuda\": \"%d.%d\", \"index\": %d", in->driver_version / 1000, in->driver_version % 1000 / 10, in->index);
+    json_member("device", in->name);
+    json_member("compute_capability", capability);
+    printf(", \"multiprocessors\": %d, \"memory_total\": %llu, \"memory_free\": %llu, \"memory_limit\": %llu",
+           in->multiprocessors, (unsigned long long)in->memory_total, (unsigned long long)in->memory_free,
+           (unsigned long long)in->memory_limit);
+    json_member("nvrtc", in->nvrtc_path);
+    json_member("nvrtc_version", version);
+    json_member("arch", in->arch);
+    json_member("cache", in->cache_folder);
+    printf("}");
+}
+
 static int cmd_doctor(app *a)
 {
     double bw = read_bandwidth(a, (size_t)256 << 20);
-    if (a->o.json) printf("{\"version\": \"%s\", \"isa\": \"%s\", \"cores\": %d, \"threads\": %d, \"bandwidth_gbs\": %.2f}\n",
-                          awq_version(), awq_isa_name(awq_best_isa()), awq_cpu_cores(), awq_pool_threads(a->pool), bw);
-    else printf("awq.h        %s\ninstructions %s\ncores        %d, %d threads used\nmemory       %.1f GB/s read\n",
-                awq_version(), awq_isa_name(awq_best_isa()), awq_cpu_cores(), awq_pool_threads(a->pool), bw);
+    awq_cuda_report r;
+    if (awq_cuda_doctor(&a->ctx, NULL, &r)) return failed(a);
+    if (a->o.json) {
+        printf("{\"version\": \"%s\", \"isa\": \"%s\", \"cores\": %d, \"threads\": %d, \"bandwidth_gbs\": %.2f, \"cuda\": ",
+               awq_version(), awq_isa_name(awq_best_isa()), awq_cpu_cores(), awq_pool_threads(a->pool), bw);
+        json_cuda(&r);
+        printf("}\n");
+    } else
+        printf("awq.h        %s\ninstructions %s\ncores        %d, %d threads used\nmemory       %.1f GB/s read\n\nCUDA\n%s",
+               awq_version(), awq_isa_name(awq_best_isa()), awq_cpu_cores(), awq_pool_threads(a->pool), bw, r.text);
+    awq_text_free(&a->ctx, r.text);
     return 0;
 }
 
