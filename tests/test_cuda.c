@@ -6,17 +6,12 @@
 #define AWQ_CUDA_IMPLEMENTATION
 #include "../awq_cuda.h"
 #include "test.h"
+#include "cuda_emulator.h"
 
 #include <sys/wait.h>
 
 #define DIR "test_cuda.tmp"
 #define CACHE DIR "/cache"
-
-static char emulator[512]; /* path; "": there is none */
-static int (*live)(char *text, size_t cap);
-static void (*reset)(void);
-static long (*calls)(const char *name);
-static int (*kernels)(const char *family);
 
 static void env(const char *name, const char *value)
 {
@@ -71,9 +66,6 @@ static awq_cuda_desc fresh(void)
     d.cache_folder = CACHE;
     return d;
 }
-
-#define NEED_EMULATOR \
-    if (!emulator[0]) TEST_SKIP("no emulated driver: ./build.sh makes it where a C++ compiler is")
 
 /* everything was given back, and no context is current */
 static void clean(void)
@@ -1320,24 +1312,6 @@ static void test_doctor(void)
     awq_text_free(&ctx, r.text);
     CHECK(ctx.memory_used == 0);
     clean();
-}
-
-static void find_emulator(void)
-{
-    const char *path = getenv("AWQ_CUDA_EMULATOR");
-    void *lib;
-    if (!path || !*path) path = "build/libcuda_emulator.so";
-    snprintf(emulator, sizeof emulator, "%s%s", strchr(path, '/') ? "" : "./", path);
-    lib = dlopen(emulator, RTLD_NOW);
-    if (!lib) {
-        printf("    no emulated driver: %s\n", dlerror());
-        emulator[0] = 0;
-        return;
-    }
-    *(void **)&live = dlsym(lib, "awq_emulator_live");
-    *(void **)&reset = dlsym(lib, "awq_emulator_reset");
-    *(void **)&calls = dlsym(lib, "awq_emulator_calls");
-    *(void **)&kernels = dlsym(lib, "awq_emulator_kernels");
 }
 
 int main(int argc, char **argv)

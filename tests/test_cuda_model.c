@@ -7,12 +7,8 @@
 #undef main
 #define AWQ_CUDA_IMPLEMENTATION
 #include "../awq_cuda.h"
+#include "cuda_emulator.h"
 #include <pthread.h>
-
-static char emulator[512]; /* path; "": there is none */
-static int (*live)(char *text, size_t cap);
-static void (*reset)(void);
-static long (*calls)(const char *name);
 
 static awq_cuda_desc fresh(void)
 {
@@ -25,9 +21,6 @@ static awq_cuda_desc fresh(void)
     d.no_cache = 1;
     return d;
 }
-
-#define NEED_EMULATOR \
-    if (!emulator[0]) TEST_SKIP("no emulated driver: ./build.sh makes it where a C++ compiler is")
 
 static awq_cuda *need(awq_ctx *ctx, size_t limit)
 {
@@ -566,23 +559,6 @@ static void test_families(void)
         CHECK(ctx.memory_used == 0);
     }
     done(&gpu, c);
-}
-
-static void find_emulator(void)
-{
-    const char *path = getenv("AWQ_CUDA_EMULATOR");
-    void *lib;
-    if (!path || !*path) path = "build/libcuda_emulator.so";
-    snprintf(emulator, sizeof emulator, "%s%s", strchr(path, '/') ? "" : "./", path);
-    lib = dlopen(emulator, RTLD_NOW);
-    if (!lib) {
-        printf("    no emulated driver: %s\n", dlerror());
-        emulator[0] = 0;
-        return;
-    }
-    *(void **)&live = dlsym(lib, "awq_emulator_live");
-    *(void **)&reset = dlsym(lib, "awq_emulator_reset");
-    *(void **)&calls = dlsym(lib, "awq_emulator_calls");
 }
 
 int main(int argc, char **argv)
