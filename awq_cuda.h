@@ -183,7 +183,10 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *cuda);
 
    It is a part of the awq_cuda, which must outlive the models on it; the awq_cuda is theirs alone while calls
    of theirs run. Activations are BF16 where the checkpoint is and the device can, otherwise F16; the residual
-   stream and all sums are fp32. In deterministic mode a sequence has the same bits alone and among others. */
+   stream and all sums are fp32. In deterministic mode a sequence has the same bits alone and among others.
+   Weights come from the files in pieces, through 8 MB of pinned memory, and are unpacked, converted and padded
+   on the device; in the host's memory there is besides, of linears in the layouts gemv, gemv_fast, marlin and
+   int8 or of 2, 3, 5, 6 or 7 bits, one at a time, and of those that are rounded 30 MB. */
 AWQ_API awq_device *awq_cuda_device(awq_cuda *cuda);
 
 #endif /* AWQ_CUDA_H */
@@ -2861,6 +2864,11 @@ static const char *const awq__cuda_text_prims[] = {
 "    emu::check_global(p, 8, 8);\n",
 "    if (v > *p) *p = v;\n",
 "}\n",
+"DEVICE void atomic_add64(u64 *p, u64 v)\n",
+"{\n",
+"    emu::check_global(p, 8, 8);\n",
+"    *p += v;\n",
+"}\n",
 "DEVICE void fence_gpu() {}\n",
 "DEVICE void pdl_wait() {}\n",
 "DEVICE void pdl_launch() {}\n",
@@ -2879,6 +2887,10 @@ static const char *const awq__cuda_text_prims[] = {
 "DEVICE void atomic_max64(u64 *p, u64 v)\n",
 "{\n",
 "    asm volatile(\"red.relaxed.gpu.global.max.u64 [%0], %1;\" ::\"l\"(p), \"l\"(v) : \"memory\");\n",
+"}\n",
+"DEVICE void atomic_add64(u64 *p, u64 v)\n",
+"{\n",
+"    asm volatile(\"red.relaxed.gpu.global.add.u64 [%0], %1;\" ::\"l\"(p), \"l\"(v) : \"memory\");\n",
 "}\n",
 "DEVICE void fence_gpu() { asm volatile(\"fence.acq_rel.gpu;\" ::: \"memory\"); }\n",
 "// Programmatic dependent launch. pdl_launch: the next kernel may be given what room is left on the SMs.\n",
@@ -2911,19 +2923,34 @@ static const char *const awq__cuda_text_repack[] = {
 "   awq_repack_codes: codes to blocks of Bits4 or Bits8 (common.cuh), a block of threads each.\n",
 "   awq_repack_params: zero points and scales to sz [groups][n_pad].\n",
 "   awq_repack_dense: f16, bf16 or fp32 rows to f16 or bf16 rows padded along k.\n",
+"   awq_repack_sum: a checksum of what they made, which is the same whatever it was made of.\n",
 "\n",
 "   LAYOUTS, b = bits (gemm: 4), m = 32 / b codes in a word from its lowest bits:\n",
 "     canonical    codes u8 [n][k]             zeros u8 [n][g]                       scales [n][g]\n",
 "     gemm         codes [k][n/8], out of 0 2 4 6 1 3 5 7; zeros [g][n/8] likewise   scales [g][n]\n",
 "     gptq         codes [k/m][n], along k     zeros [g][n/m], along n, less 1       scales [g][n]\n",
+"     gptq words   likewise                    1 taken from each as one number       scales [g][n]\n",
 "     gptq v2      likewise                    not less 1                            scales [g][n]\n",
 "     compressed   codes [n][k/m], along k     zeros [n/m][g], along n               scales [n][g]\n",
+"     native       codes [n/16][k/chunk] of 16 words for each 4 inputs, b 4: i and i + chunk/2 in a byte;\n",
+"                  zeros [n/16][g] of 16 u8, behind them the 16 scales, f16 or fp32\n",
 "   k/m and n/m rounded up. zeros NULL: 2^(b-1). Here g counts the file's groups, of `file_group` inputs; th"
 "e\n",
 "   kernels' are `group`, which divides them, so a file with groups of 96 becomes one with groups of 32. Pad"
 "ding\n",
-"   has code 0 and scale 0. */\n",
-"enum { REPACK_CANONICAL, REPACK_GEMM, REPACK_GPTQ, REPACK_GPTQ_V2, REPACK_COMPRESSED };\n",
+"   has code 0 and scale 0.\n",
+"   Several matrices become one, one below the other: each is put behind the rows of those before it, in the"
+"ir\n",
+"   order, since a word of a block may have codes of two. */\n",
+"enum {\n",
+"    REPACK_CANONICAL,\n",
+"    REPACK_GEMM,\n",
+"    REPACK_GPTQ,\n",
+"    REPACK_GPTQ_V2,\n",
+"    REPACK_COMPRESSED,\n",
+"    REPACK_GPTQ_WORDS,\n",
+"    REPACK_NATIVE\n",
+"};\n",
 "enum { REPACK_F32, REPACK_F16, REPACK_BF16 };\n",
 "\n",
 "// awq__cuda_repack of plan.h\n",
@@ -2932,9 +2959,14 @@ static const char *const awq__cuda_text_repack[] = {
 "    const void *codes; // or dense weights [n][k]\n",
 "    const void *zeros;\n",
 "    const void *scales;\n",
-"    u32 *lossy; // set to 1 if a scale is no f16 number, or a dense weight is too large for its type\n",
+"    u32 *lossy; // set to `mark` if a scale is no f16 number, or a dense weight is too large for its type\n",
 "    int n, k, n_pad, k_tiles, bits, layout, type, file_group, group, bf16; // type: of scales or dense weig"
 "hts\n",
+"    int file_n, first; // the file's matrix has file_n outputs; n of them from `first` on are taken\n",
+"    int skip;          // outputs of the first block that are there already\n",
+"    int write;         // outputs that are written: n, or those of the padding too\n",
+"    int chunk;         // native\n",
+"    u32 mark;\n",
 "};\n",
 "\n",
 "DEVICE u32 packed_value(const void *words, size_t word, int index, int bits)\n",
@@ -2943,32 +2975,54 @@ static const char *const awq__cuda_text_repack[] = {
 "}\n",
 "DEVICE int gemm_nibble(int out) { return (out & 1) * 4 + (out & 7) / 2; }\n",
 "\n",
+"// Where a block of 16 outputs has an input's byte, for its first output\n",
+"DEVICE size_t native_at(const Repack &p, int out, int in)\n",
+"{\n",
+"    const int i = in % p.chunk, half = p.bits == 4 ? p.chunk / 2 : p.chunk;\n",
+"    return ((size_t)(out >> 4) * (p.k / p.chunk) + in / p.chunk) * half * 16 + i % half / 4 * 64 + (i & 3);\n",
+"}\n",
+"DEVICE const u8 *native_params(const Repack &p, int out, int g, int groups)\n",
+"{\n",
+"    return (const u8 *)p.zeros + ((size_t)(out >> 4) * groups + g) * (p.type == REPACK_F32 ? 80 : 48);\n",
+"}\n",
+"\n",
 "DEVICE u32 repack_code(const Repack &p, int out, int in)\n",
 "{\n",
 "    const int shift = p.bits == 4 ? 3 : 2, m = 1 << shift; // codes in a word\n",
-"    if (out >= p.n || in >= p.k) return 0;\n",
+"    if (out < 0 || out >= p.n || in >= p.k) return 0;\n",
+"    out += p.first;\n",
 "    switch (p.layout) {\n",
 "    case REPACK_CANONICAL: return load_constant((const u8 *)p.codes + (size_t)out * p.k + in);\n",
-"    case REPACK_GEMM: return packed_value(p.codes, (size_t)in * (p.n / 8) + out / 8, gemm_nibble(out), 4);\n",
+"    case REPACK_GEMM: return packed_value(p.codes, (size_t)in * (p.file_n / 8) + out / 8, gemm_nibble(out),"
+" 4);\n",
 "    case REPACK_COMPRESSED:\n",
 "        return packed_value(p.codes, (size_t)out * ((p.k + m - 1) >> shift) + (in >> shift), in & (m - 1),\n",
 "                            p.bits);\n",
-"    default: return packed_value(p.codes, (size_t)(in >> shift) * p.n + out, in & (m - 1), p.bits);\n",
+"    case REPACK_NATIVE: {\n",
+"        const u32 q = load_constant((const u8 *)p.codes + native_at(p, out, in) + (out & 15) * 4);\n",
+"        return p.bits == 8 ? q : in % p.chunk < p.chunk / 2 ? q & 15 : q >> 4;\n",
+"    }\n",
+"    default: return packed_value(p.codes, (size_t)(in >> shift) * p.file_n + out, in & (m - 1), p.bits);\n",
 "    }\n",
 "}\n",
 "DEVICE u32 repack_zero(const Repack &p, int out, int g, int groups)\n",
 "{\n",
 "    const int shift = p.bits == 4 ? 3 : 2, m = 1 << shift;\n",
+"    const size_t word = (size_t)g * ((p.file_n + m - 1) >> shift) + (out >> shift);\n",
 "    if (!p.zeros) return 1u << (p.bits - 1);\n",
 "    switch (p.layout) {\n",
 "    case REPACK_CANONICAL: return load_constant((const u8 *)p.zeros + (size_t)out * groups + g);\n",
-"    case REPACK_GEMM: return packed_value(p.zeros, (size_t)g * (p.n / 8) + out / 8, gemm_nibble(out), 4);\n",
+"    case REPACK_GEMM: return packed_value(p.zeros, (size_t)g * (p.file_n / 8) + out / 8, gemm_nibble(out), "
+"4);\n",
 "    case REPACK_COMPRESSED:\n",
 "        return packed_value(p.zeros, (size_t)(out >> shift) * groups + g, out & (m - 1), p.bits);\n",
+"    case REPACK_NATIVE: return load_constant(native_params(p, out, g, groups) + (out & 15));\n",
+"    case REPACK_GPTQ_WORDS:\n",
+"        return (load_constant((const u32 *)p.zeros + word) + (p.bits == 4 ? 0x11111111u : 0x01010101u))\n",
+"                   >> (out & (m - 1)) * p.bits\n",
+"               & ((1u << p.bits) - 1);\n",
 "    default:\n",
-"        const u32 z =\n",
-"            packed_value(p.zeros, (size_t)g * ((p.n + m - 1) >> shift) + (out >> shift), out & (m - 1), p.b"
-"its);\n",
+"        const u32 z = packed_value(p.zeros, word, out & (m - 1), p.bits);\n",
 "        return p.layout == REPACK_GPTQ ? (z + 1) & ((1u << p.bits) - 1) : z;\n",
 "    }\n",
 "}\n",
@@ -2979,12 +3033,24 @@ static const char *const awq__cuda_text_repack[] = {
 "    return type == REPACK_F16 ? f16x2_to_f32(h).x : bf16x2_to_f32(h).x;\n",
 "}\n",
 "\n",
+"DEVICE float repack_scale(const Repack &p, int out, int g, int groups)\n",
+"{\n",
+"    switch (p.layout) {\n",
+"    case REPACK_NATIVE: return load_typed(native_params(p, out, g, groups) + 16, out & 15, p.type);\n",
+"    case REPACK_CANONICAL:\n",
+"    case REPACK_COMPRESSED: return load_typed(p.scales, (size_t)out * groups + g, p.type);\n",
+"    default: return load_typed(p.scales, (size_t)g * p.file_n + out, p.type);\n",
+"    }\n",
+"}\n",
+"\n",
 "// blockIdx.x: tile of k, blockIdx.y: block of outputs; 128 threads, a lane of a warp of the block each\n",
 "KERNEL(awq_repack_codes, 128, Repack p)\n",
 "{\n",
 "    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;\n",
-"    const int out = blockIdx.y * 64 + warp * 16 + (lane >> 2), in = blockIdx.x * 64 + 2 * (lane & 3);\n",
+"    const int out = blockIdx.y * 64 + warp * 16 + (lane >> 2) - p.skip, in = blockIdx.x * 64 + 2 * (lane & "
+"3);\n",
 "    const size_t block = (size_t)blockIdx.y * p.k_tiles + blockIdx.x;\n",
+"    const bool more = p.skip && blockIdx.y == 0; // to what others put there, with zeros where this is put\n",
 "    u32 *to = (u32 *)p.to + (block * 4 + warp) * 32 * p.bits; // a warp's share: 32 lanes, 4 or 8 words eac"
 "h\n",
 "#pragma unroll 1\n",
@@ -2997,8 +3063,14 @@ static const char *const awq__cuda_text_repack[] = {
 "            if (p.bits == 4) q[0] |= code << 4 * (high + 2 * later + 4 * next);\n",
 "            else q[later] |= code << 8 * (2 * high + next);\n",
 "        }\n",
-"        if (p.bits == 4) store_global(to + lane * 4 + kk, q[0]);\n",
-"        else store_global((uint2 *)(to + (kk / 2 * 32 + lane) * 4 + kk % 2 * 2), make_uint2(q[0], q[1]));\n",
+"        if (p.bits == 4) {\n",
+"            if (more) q[0] |= load_fresh(to + lane * 4 + kk);\n",
+"            store_global(to + lane * 4 + kk, q[0]);\n",
+"        } else {\n",
+"            uint2 *pair = (uint2 *)(to + (kk / 2 * 32 + lane) * 4 + kk % 2 * 2);\n",
+"            const uint2 had = more ? load_fresh(pair) : make_uint2(0, 0);\n",
+"            store_global(pair, make_uint2(q[0] | had.x, q[1] | had.y));\n",
+"        }\n",
 "    }\n",
 "}\n",
 "\n",
@@ -3008,14 +3080,12 @@ static const char *const awq__cuda_text_repack[] = {
 "    const int out = blockIdx.x * 256 + threadIdx.x, groups = p.k / p.file_group;\n",
 "    const int g = min((int)blockIdx.y * p.group / p.file_group, groups - 1);\n",
 "    u32 sz = 0x64000000u;\n",
-"    if (out >= p.n_pad) return;\n",
+"    if (out >= p.write) return;\n",
 "    if (out < p.n && (int)blockIdx.y * p.group < p.k) {\n",
-"        const int by_group = p.layout != REPACK_CANONICAL && p.layout != REPACK_COMPRESSED;\n",
-"        const float s =\n",
-"            load_typed(p.scales, by_group ? (size_t)g * p.n + out : (size_t)out * groups + g, p.type);\n",
+"        const float s = repack_scale(p, out + p.first, g, groups);\n",
 "        const u32 h = f32_to_f16x2(s, 0);\n",
-"        if (f16x2_to_f32(h).x != s) store_global(p.lossy, 1u);\n",
-"        sz = (0x6400u + repack_zero(p, out, g, groups)) << 16 | h;\n",
+"        if (f16x2_to_f32(h).x != s) store_global(p.lossy, p.mark);\n",
+"        sz = (0x6400u + repack_zero(p, out + p.first, g, groups)) << 16 | h;\n",
 "    }\n",
 "    store_global((u32 *)p.to + (size_t)blockIdx.y * p.n_pad + out, sz);\n",
 "}\n",
@@ -3031,8 +3101,37 @@ static const char *const awq__cuda_text_repack[] = {
 "    const u32 h = p.bf16 ? f32_to_bf16x2(a, b) : f32_to_f16x2(a, b);\n",
 "    const float2 v = p.bf16 ? bf16x2_to_f32(h) : f16x2_to_f32(h);\n",
 "    if (v.x - v.x != a - a || v.y - v.y != b - b) // one is finite, the other not; NaN differs from itself\n",
-"        if (a - a == 0 && b - b == 0) store_global(p.lossy, 1u);\n",
+"        if (a - a == 0 && b - b == 0) store_global(p.lossy, p.mark);\n",
 "    store_global((u32 *)p.to + (size_t)blockIdx.y * p.k_tiles * 32 + in / 2, h);\n",
+"}\n",
+"\n",
+"// awq__cuda_sum of plan.h\n",
+"struct RepackSum {\n",
+"    const uint4 *data;\n",
+"    u64 *sum; // grows by the sum of all words, each mixed with its place\n",
+"    u64 n, seed;\n",
+"};\n",
+"\n",
+"DEVICE u64 sum_mix(u64 word, u64 place)\n",
+"{\n",
+"    u64 h = (word ^ place * 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull;\n",
+"    h = (h ^ h >> 32) * 0x94d049bb133111ebull;\n",
+"    return h ^ h >> 29;\n",
+"}\n",
+"// each block 4096 pieces of 16 bytes; addition, so that the order is of no matter\n",
+"KERNEL(awq_repack_sum, 256, RepackSum p)\n",
+"{\n",
+"    const u64 first = (u64)blockIdx.x * 4096 + threadIdx.x;\n",
+"    u64 sum = 0;\n",
+"    for (u64 i = first; i < first + 4096 && i < p.n; i += 256) {\n",
+"        const uint4 v = load_fresh(p.data + i);\n",
+"        sum +=\n",
+"            sum_mix(v.x | (u64)v.y << 32, p.seed + 2 * i) + sum_mix(v.z | (u64)v.w << 32, p.seed + 2 * i + "
+"1);\n",
+"    }\n",
+"#pragma unroll\n",
+"    for (int m = 16; m; m >>= 1) sum += __shfl_xor_sync(~0u, sum, m);\n",
+"    if ((threadIdx.x & 31) == 0) atomic_add64(p.sum, sum);\n",
 "}\n",
 NULL};
 static const char *const awq__cuda_text_rows[] = {
@@ -4029,7 +4128,8 @@ typedef struct awq__cuda_block { /* device memory from the driver or the program
     uint64_t ptr;
     size_t bytes;
     const void *owner; /* of a block of pages: its share */
-    struct awq__cuda_block *next;
+    struct awq__cuda_block *next, **link; /* link: what points to it */
+    struct awq__cuda_block *older;        /* of an arena */
 } awq__cuda_block;
 
 typedef struct awq__cuda_function {
@@ -4840,6 +4940,8 @@ static awq_status awq__cuda_block_new(awq_ctx *ctx, awq_cuda *c, size_t bytes, a
     b->ptr = ptr;
     b->bytes = bytes;
     b->next = c->blocks;
+    b->link = &c->blocks;
+    if (b->next) b->next->link = &b->next;
     c->blocks = b;
     in->memory_used += bytes;
     in->memory_peak = AWQ__MAX(in->memory_peak, in->memory_used);
@@ -4850,9 +4952,8 @@ static awq_status awq__cuda_block_new(awq_ctx *ctx, awq_cuda *c, size_t bytes, a
 /* The stream is past every use of it. */
 static void awq__cuda_block_free(awq_cuda *c, awq__cuda_block *b)
 {
-    awq__cuda_block **p;
-    for (p = &c->blocks; *p != b; p = &(*p)->next) {}
-    *p = b->next;
+    *b->link = b->next;
+    if (b->next) b->next->link = b->link;
     if (c->desc.alloc) c->desc.free(c->desc.user, b->ptr, b->bytes);
     else c->cu.MemFree(b->ptr); /* a lost device's memory goes with its context */
     c->info.memory_used -= b->bytes;
@@ -4861,7 +4962,7 @@ static void awq__cuda_block_free(awq_cuda *c, awq__cuda_block *b)
 
 /* Pieces of device memory that are freed together: zero it; awq__cuda_arena_free. */
 typedef struct awq__cuda_arena {
-    awq__cuda_block *slab[64]; /* the newest last */
+    awq__cuda_block *slab; /* the newest */
     int n_slabs;
     size_t used; /* of the newest */
 } awq__cuda_arena;
@@ -4869,37 +4970,42 @@ typedef struct awq__cuda_arena {
 /* Room for `bytes` at once, of pieces rounded up to 256: one slab of exactly this size. */
 static awq_status awq__cuda_arena_reserve(awq_ctx *ctx, awq_cuda *c, awq__cuda_arena *a, size_t bytes)
 {
-    if (a->n_slabs == (int)(sizeof a->slab / sizeof a->slab[0]))
-        return awq__fail(ctx, AWQ_E_LIMIT, "device memory: more than %d pieces of %llu MB", a->n_slabs,
-                         (unsigned long long)(AWQ__CUDA_SLAB >> 20));
-    AWQ__TRY(awq__cuda_block_new(ctx, c, bytes, &a->slab[a->n_slabs]));
+    awq__cuda_block *b = NULL;
+    AWQ__TRY(awq__cuda_block_new(ctx, c, bytes, &b));
+    b->older = a->slab;
+    a->slab = b;
     a->n_slabs++;
     a->used = 0;
     return AWQ_OK;
 }
 
-AWQ__UNUSED static awq_status awq__cuda_arena_alloc(awq_ctx *ctx, awq_cuda *c, awq__cuda_arena *a, size_t bytes,
+static awq_status awq__cuda_arena_alloc(awq_ctx *ctx, awq_cuda *c, awq__cuda_arena *a, size_t bytes,
                                         uint64_t *ptr)
 {
-    awq__cuda_block *b = a->n_slabs ? a->slab[a->n_slabs - 1] : NULL;
+    awq__cuda_block *b = a->slab;
     if (bytes > SIZE_MAX / 2)
         return awq__fail(ctx, AWQ_E_ARG, "device memory: %llu bytes", (unsigned long long)bytes);
     bytes = AWQ__MAX((bytes + AWQ__CUDA_ALIGN - 1) / AWQ__CUDA_ALIGN, 1) * AWQ__CUDA_ALIGN;
     if (!b || bytes > b->bytes - a->used) {
         size_t room = c->info.memory_limit - c->info.memory_used;
         AWQ__TRY(awq__cuda_arena_reserve(ctx, c, a, AWQ__MAX(bytes, AWQ__MIN(AWQ__CUDA_SLAB, room / 4))));
-        b = a->slab[a->n_slabs - 1];
+        b = a->slab;
     }
     *ptr = b->ptr + a->used;
     a->used += bytes;
     return AWQ_OK;
 }
 
-AWQ__UNUSED static void awq__cuda_arena_free(awq_ctx *ctx, awq_cuda *c, awq__cuda_arena *a)
+static void awq__cuda_arena_free(awq_ctx *ctx, awq_cuda *c, awq__cuda_arena *a)
 {
     int entered = a->n_slabs && !awq__cuda_enter(ctx, c);
     if (entered && !c->lost) c->cu.StreamSynchronize(c->stream);
-    while (a->n_slabs) awq__cuda_block_free(c, a->slab[--a->n_slabs]);
+    while (a->slab) {
+        awq__cuda_block *older = a->slab->older;
+        awq__cuda_block_free(c, a->slab);
+        a->slab = older;
+        a->n_slabs--;
+    }
     if (entered) awq__cuda_leave(c);
     a->used = 0;
 }
@@ -5263,18 +5369,23 @@ enum {
 };
 
 /* The argument, by value, of the kernels of repack.cuh, `Repack` there.
-     awq_repack_codes    grid (k_tiles, n_pad / 64), 128 threads
-     awq_repack_params   grid (n_pad / 256 rounded up, 64 k_tiles / group rounded up), 256 threads
+     awq_repack_codes    grid (k_tiles, (skip + write) / 64 rounded up), 128 threads
+     awq_repack_params   grid (write / 256 rounded up, 64 k_tiles / group rounded up), 256 threads
      awq_repack_dense    grid (k_tiles / 8 rounded up, n), 256 threads */
 typedef struct awq__cuda_repack {
     uint64_t to, codes, zeros, scales;
     uint64_t lossy; /* u32, 0 before */
     int32_t n, k, n_pad, k_tiles, bits;
-    int32_t layout;     /* AWQ__CUDA_REPACK_.. */
-    int32_t type;       /* of scales, of dense weights: 0 fp32, 1 f16, 2 bf16 */
-    int32_t file_group; /* divides k, a multiple of group (whole rows: k) */
-    int32_t group;      /* awq__cuda_linear.group */
-    int32_t bf16;       /* dense: to bf16, not f16 */
+    int32_t layout;        /* AWQ__CUDA_REPACK_.. */
+    int32_t type;          /* of scales, of dense weights: 0 fp32, 1 f16, 2 bf16 */
+    int32_t file_group;    /* divides k, a multiple of group (whole rows: k) */
+    int32_t group;         /* awq__cuda_linear.group */
+    int32_t bf16;          /* dense: to bf16, not f16 */
+    int32_t file_n, first; /* outputs of the stored matrix; n of them from `first` on are taken */
+    int32_t skip;          /* outputs of the first block that are there already */
+    int32_t write;         /* n, or to n_pad */
+    int32_t chunk;         /* native: awq__tiling.chunk */
+    uint32_t mark;         /* what *lossy becomes */
 } awq__cuda_repack;
 
 enum {
@@ -5282,8 +5393,15 @@ enum {
     AWQ__CUDA_REPACK_GEMM,
     AWQ__CUDA_REPACK_GPTQ,
     AWQ__CUDA_REPACK_GPTQ_V2,
-    AWQ__CUDA_REPACK_COMPRESSED
+    AWQ__CUDA_REPACK_COMPRESSED,
+    AWQ__CUDA_REPACK_GPTQ_WORDS,
+    AWQ__CUDA_REPACK_NATIVE
 };
+
+/* awq_repack_sum: *sum grows by a checksum of n pieces of 16 bytes. grid (n / 4096 rounded up), 256 threads */
+typedef struct awq__cuda_sum {
+    uint64_t data, sum, n, seed;
+} awq__cuda_sum;
 
 typedef struct awq__cuda_device {
     int arch;  /* 75, 80, 86, 89, 90, 100 .. */
@@ -5445,7 +5563,7 @@ static awq_status awq__cuda_block_of(awq_ctx *ctx, awq_cuda *c, const void *data
 
 /* Launches a kernel of repack.cuh. */
 static awq_status awq__cuda_repack_run(awq_ctx *ctx, awq_cuda *c, const char *name, int64_t grid_x,
-                                       int64_t grid_y, unsigned threads, awq__cuda_repack *p)
+                                       int64_t grid_y, unsigned threads, void *arg)
 {
     unsigned grid[3];
     awq__cuda_kernel k;
@@ -5453,9 +5571,107 @@ static awq_status awq__cuda_repack_run(awq_ctx *ctx, awq_cuda *c, const char *na
     grid[0] = (unsigned)grid_x;
     grid[1] = (unsigned)grid_y;
     grid[2] = 1;
-    params[0] = p;
+    params[0] = arg;
     AWQ__TRY(awq__cuda_find(ctx, c, AWQ__CUDA_REPACK, name, 0, &k));
     return awq__cuda_queue(ctx, c, &k, grid, threads, 0, params);
+}
+
+/* *l of `bits` 2 to 8 in groups of g, or 16: dense; without memory */
+static awq_status awq__cuda_linear_shape(awq_ctx *ctx, const awq_cuda *c, const char *call, int64_t n,
+                                         int64_t k, int bits, int64_t g, awq_dtype dtype, awq_cuda_linear *l)
+{
+    AWQ__TRY(awq__cuda_check_linear(ctx, c, call, n, k, dtype));
+    if (bits < 2 || (bits > 8 && bits != 16) || g < 1 || k % g)
+        return awq__fail(ctx, AWQ_E_ARG, "%s: %d bits, groups of %lld of %lld inputs", call, bits, (long long)g,
+                         (long long)k);
+    if (g != k && g % 32)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                         "%s: groups of %lld inputs, expected a multiple of 32 or whole rows of %lld", call,
+                         (long long)g, (long long)k);
+    memset(l, 0, sizeof *l);
+    l->out_features = n;
+    l->in_features = k;
+    l->group_size = g;
+    l->bits = bits <= 4 ? 4 : bits <= 8 ? 8 : 16;
+    l->dtype = dtype;
+    return AWQ_OK;
+}
+
+/* bytes of its weights and its params */
+static void awq__cuda_linear_sizes(const awq_cuda_linear *l, uint64_t size[2])
+{
+    uint64_t k = (uint64_t)AWQ__CUDA_PAD(l->in_features), n = (uint64_t)AWQ__CUDA_PAD(l->out_features);
+    uint64_t g = (uint64_t)l->group_size;
+    g = l->group_size == l->in_features ? k : g % 64 ? 32 : g;
+    size[0] = l->bits == 16 ? (uint64_t)l->out_features * k * 2 : n * k * (uint64_t)l->bits / 8;
+    size[1] = l->bits == 16 ? 0 : (k + g - 1) / g * n * 4;
+}
+
+/* Its memory, of the arena, or NULL: in blocks that are its own. */
+static awq_status awq__cuda_linear_room(awq_ctx *ctx, awq_cuda *c, awq__cuda_arena *arena, int biased,
+                                        awq_cuda_linear *l)
+{
+    uint64_t size[3], *to[3];
+    awq__cuda_block *b;
+    int i;
+    awq__cuda_linear_sizes(l, size);
+    size[2] = biased ? (uint64_t)l->out_features * 4 : 0;
+    to[0] = &l->weights;
+    to[1] = &l->params;
+    to[2] = &l->bias;
+    for (i = 0; i < 3; i++) {
+        if (!size[i]) continue;
+        if (arena) AWQ__TRY(awq__cuda_arena_alloc(ctx, c, arena, (size_t)size[i], to[i]));
+        else {
+            AWQ__TRY(awq__cuda_block_new(ctx, c, (size_t)size[i], &b));
+            *to[i] = b->ptr;
+        }
+        l->bytes += (size_t)((size[i] + AWQ__CUDA_ALIGN - 1) / AWQ__CUDA_ALIGN * AWQ__CUDA_ALIGN);
+    }
+    return AWQ_OK;
+}
+
+/* What repacks n outputs of it, from the canonical form where nothing else is said, of groups as the file has
+   them; without addresses. */
+static awq__cuda_repack awq__cuda_repack_of(const awq_cuda_linear *l, int64_t n)
+{
+    awq__cuda_repack p;
+    int64_t g = l->group_size;
+    memset(&p, 0, sizeof p);
+    p.n = p.file_n = (int32_t)n;
+    p.k = (int32_t)l->in_features;
+    p.n_pad = (int32_t)AWQ__CUDA_PAD(l->out_features);
+    p.k_tiles = (int32_t)(AWQ__CUDA_PAD(l->in_features) / 64);
+    p.bits = l->bits;
+    p.file_group = (int32_t)g;
+    p.group = (int32_t)(g == l->in_features ? AWQ__CUDA_PAD(g) : g % 64 ? 32 : g);
+    p.bf16 = l->dtype == AWQ_BF16;
+    p.mark = 1;
+    return p;
+}
+
+/* Queues them to be put at rows from `row` on, behind those that were put before. */
+static awq_status awq__cuda_linear_put(awq_ctx *ctx, awq_cuda *c, const awq_cuda_linear *l, int64_t row,
+                                       awq__cuda_repack p)
+{
+    int64_t k_tiles = p.k_tiles, n = p.n, part, es = p.type ? 2 : 4;
+    if (l->bits == 16) {
+        for (part = 0; part < n; part += AWQ__CUDA_GRID_Y) {
+            awq__cuda_repack some = p;
+            some.to = l->weights + (uint64_t)((row + part) * k_tiles) * 128;
+            some.codes = p.codes + (uint64_t)(part * p.k * es);
+            AWQ__TRY(awq__cuda_repack_run(ctx, c, "awq_repack_dense", (k_tiles + 7) / 8,
+                                          AWQ__MIN(n - part, AWQ__CUDA_GRID_Y), 256, &some));
+        }
+        return AWQ_OK;
+    }
+    p.skip = (int32_t)(row % 64);
+    p.write = row + n == l->out_features ? (int32_t)(p.n_pad - row) : p.n;
+    p.to = l->weights + (uint64_t)(row / 64 * k_tiles * 512 * l->bits);
+    AWQ__TRY(awq__cuda_repack_run(ctx, c, "awq_repack_codes", k_tiles, (p.skip + p.write + 63) / 64, 128, &p));
+    p.to = l->params + (uint64_t)row * 4;
+    return awq__cuda_repack_run(ctx, c, "awq_repack_params", (p.write + 255) / 256,
+                                (k_tiles * 64 + p.group - 1) / p.group, 256, &p);
 }
 
 /* What awq_cuda_linear_prepare and _dense share. from: codes, zeros, scales; or dense weights alone. */
@@ -5463,39 +5679,21 @@ static awq_status awq__cuda_linear_make(awq_ctx *ctx, awq_cuda *c, const void *c
                                         const size_t bytes[3], const float *bias, awq__cuda_repack *p,
                                         awq_cuda_linear *l, uint32_t *lossy)
 {
-    int64_t n = l->out_features, k_tiles = p->k_tiles, n_pad = p->n_pad, groups = 0, row;
-    awq__cuda_block *in[3] = {NULL, NULL, NULL}, *flag = NULL, *weights = NULL, *params = NULL, *b = NULL;
-    size_t size = l->bits == 16 ? (size_t)n * (size_t)k_tiles * 128
-                                : (size_t)n_pad * (size_t)k_tiles * 8 * (size_t)l->bits;
+    awq__cuda_block *in[3] = {NULL, NULL, NULL}, *flag = NULL;
     awq_status st = AWQ_OK;
+    awq_error err;
     int i;
     for (i = 0; i < 3 && !st; i++)
         if (from[i]) st = awq__cuda_block_of(ctx, c, from[i], bytes[i], &in[i]);
     if (!st) st = awq__cuda_block_of(ctx, c, NULL, 4, &flag);
-    if (!st) st = awq__cuda_block_new(ctx, c, size, &weights);
-    if (!st && bias) st = awq__cuda_block_of(ctx, c, bias, (size_t)n * 4, &b);
+    if (!st) st = awq__cuda_linear_room(ctx, c, NULL, bias != NULL, l);
+    if (!st && bias) st = awq__cuda_upload(ctx, c, l->bias, bias, (size_t)l->out_features * 4);
     if (!st) {
-        p->to = weights->ptr;
         p->codes = in[0]->ptr;
         p->zeros = in[1] ? in[1]->ptr : 0;
         p->scales = in[2] ? in[2]->ptr : 0;
         p->lossy = flag->ptr;
-        if (l->bits < 16) st = awq__cuda_repack_run(ctx, c, "awq_repack_codes", k_tiles, n_pad / 64, 128, p);
-        else
-            for (row = 0; row < n && !st; row += AWQ__CUDA_GRID_Y) {
-                p->to = weights->ptr + (uint64_t)(row * k_tiles) * 128;
-                p->codes = in[0]->ptr + (uint64_t)row * (bytes[0] / (size_t)n);
-                st = awq__cuda_repack_run(ctx, c, "awq_repack_dense", (k_tiles + 7) / 8,
-                                          AWQ__MIN(n - row, AWQ__CUDA_GRID_Y), 256, p);
-            }
-    }
-    if (!st && l->bits < 16) {
-        groups = (k_tiles * 64 + p->group - 1) / p->group;
-        st = awq__cuda_block_new(ctx, c, (size_t)groups * (size_t)n_pad * 4, &params);
-        if (!st) {
-            p->to = params->ptr;
-            st = awq__cuda_repack_run(ctx, c, "awq_repack_params", (n_pad + 255) / 256, groups, 256, p);
-        }
+        st = awq__cuda_linear_put(ctx, c, l, 0, *p);
     }
     if (!st) st = awq__cuda_download(ctx, c, lossy, flag->ptr, 4); /* also waits, so that blocks may go */
     else if (!c->lost) c->cu.StreamSynchronize(c->stream);
@@ -5503,16 +5701,11 @@ static awq_status awq__cuda_linear_make(awq_ctx *ctx, awq_cuda *c, const void *c
         if (in[i]) awq__cuda_block_free(c, in[i]);
     if (flag) awq__cuda_block_free(c, flag);
     if (st) {
-        if (weights) awq__cuda_block_free(c, weights);
-        if (params) awq__cuda_block_free(c, params);
-        if (b) awq__cuda_block_free(c, b);
-        return st;
+        err = ctx->err;
+        awq_cuda_linear_free(ctx, c, l);
+        ctx->err = err;
     }
-    l->weights = weights->ptr;
-    l->params = params ? params->ptr : 0;
-    l->bias = b ? b->ptr : 0;
-    l->bytes = weights->bytes + (params ? params->bytes : 0) + (b ? b->bytes : 0);
-    return AWQ_OK;
+    return st;
 }
 
 AWQ_API awq_status awq_cuda_linear_prepare(awq_ctx *ctx, awq_cuda *c, const awq_qweight *w, const float *bias,
@@ -5523,41 +5716,16 @@ AWQ_API awq_status awq_cuda_linear_prepare(awq_ctx *ctx, awq_cuda *c, const awq_
     const void *from[3];
     size_t bytes[3];
     uint32_t lossy = 0;
-    int64_t n, k, g;
     awq_status st;
     if (!c || !w || !linear) return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_linear_prepare: cuda, w or l is NULL");
-    n = w->out_features;
-    k = w->in_features;
-    g = w->group_size;
-    AWQ__TRY(awq__cuda_check_linear(ctx, c, "awq_cuda_linear_prepare", n, k, dtype));
-    if (w->bits < 2 || w->bits > 8 || g < 1 || k % g)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_linear_prepare: %d bits, groups of %lld of %lld inputs",
-                         w->bits, (long long)g, (long long)k);
-    if (g != k && g % 32)
-        return awq__fail(
-            ctx, AWQ_E_UNSUPPORTED,
-            "awq_cuda_linear_prepare: groups of %lld inputs, expected a multiple of 32 or whole rows of %lld",
-            (long long)g, (long long)k);
-    memset(&l, 0, sizeof l);
-    memset(&p, 0, sizeof p);
-    l.out_features = n;
-    l.in_features = k;
-    l.group_size = g;
-    l.bits = w->bits <= 4 ? 4 : 8;
-    l.dtype = dtype;
-    p.n = (int32_t)n;
-    p.k = (int32_t)k;
-    p.n_pad = (int32_t)AWQ__CUDA_PAD(n);
-    p.k_tiles = (int32_t)(AWQ__CUDA_PAD(k) / 64);
-    p.bits = l.bits;
-    p.layout = AWQ__CUDA_REPACK_CANONICAL;
-    p.file_group = (int32_t)g;
-    p.group = (int32_t)(g == k ? AWQ__CUDA_PAD(k) : g % 64 ? 32 : g);
+    AWQ__TRY(awq__cuda_linear_shape(ctx, c, "awq_cuda_linear_prepare", w->out_features, w->in_features,
+                                    w->bits > 8 ? 0 : w->bits, w->group_size, dtype, &l));
+    p = awq__cuda_repack_of(&l, l.out_features);
     from[0] = w->codes;
     from[1] = w->zeros;
     from[2] = w->scales;
-    bytes[0] = (size_t)n * (size_t)k;
-    bytes[1] = (size_t)n * (size_t)(k / g);
+    bytes[0] = (size_t)l.out_features * (size_t)l.in_features;
+    bytes[1] = (size_t)l.out_features * (size_t)(l.in_features / l.group_size);
     bytes[2] = bytes[1] * 4;
     AWQ__TRY(awq__cuda_enter(ctx, c));
     st = awq__cuda_linear_make(ctx, c, from, bytes, bias, &p, &l, &lossy);
@@ -5580,22 +5748,13 @@ AWQ_API awq_status awq_cuda_linear_dense(awq_ctx *ctx, awq_cuda *c, awq_dtype ty
     awq_status st;
     if (!c || !weight || !linear)
         return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_linear_dense: cuda, weight or l is NULL");
-    AWQ__TRY(awq__cuda_check_linear(ctx, c, "awq_cuda_linear_dense", out_features, in_features, dtype));
+    AWQ__TRY(awq__cuda_linear_shape(ctx, c, "awq_cuda_linear_dense", out_features, in_features, 16,
+                                    AWQ__MAX(in_features, 1), dtype, &l));
     if (type != AWQ_F32 && type != AWQ_F16 && type != AWQ_BF16)
         return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_linear_dense: weights of type %s, expected F32, F16 or BF16",
                          awq_dtype_name(type));
-    memset(&l, 0, sizeof l);
-    memset(&p, 0, sizeof p);
-    l.out_features = out_features;
-    l.in_features = l.group_size = in_features;
-    l.bits = 16;
-    l.dtype = dtype;
-    p.n = (int32_t)out_features;
-    p.k = (int32_t)in_features;
-    p.n_pad = (int32_t)AWQ__CUDA_PAD(out_features);
-    p.k_tiles = (int32_t)(AWQ__CUDA_PAD(in_features) / 64);
+    p = awq__cuda_repack_of(&l, out_features);
     p.type = type == AWQ_F32 ? 0 : type == AWQ_F16 ? 1 : 2;
-    p.bf16 = dtype == AWQ_BF16;
     from[0] = weight;
     bytes[0] = (size_t)out_features * (size_t)in_features * awq_dtype_size(type);
     AWQ__TRY(awq__cuda_enter(ctx, c));
@@ -6219,6 +6378,32 @@ static int awq__cuda_model_last(const awq__cuda_share *s) /* it has the head */
 static const uint8_t awq__cuda_joined[AWQ_N_LINEAR_IDS] = {1, 1, 1, 0, 2, 2, 0, 0, 0, 0,
                                                            0, 0, 0, 3, 3, 0, 4, 4, 0};
 
+/* Whether the device itself takes a packed linear as it lies in the file; then *p says how. */
+static int awq__cuda_model_direct(const awq_linear_info *info, awq__cuda_repack *p)
+{
+    const awq_packed *f = &info->packed;
+    int bits = f->bits == 4 || f->bits == 8;
+    p->first = (int32_t)info->first_row;
+    p->file_n = (int32_t)f->out_features;
+    p->file_group = (int32_t)f->group_size;
+    p->type = f->scale_dtype == AWQ_F32 ? 0 : f->scale_dtype == AWQ_F16 ? 1 : 2;
+    p->chunk = 0;
+    switch (f->layout) {
+    case AWQ_LAYOUT_GEMM: p->layout = AWQ__CUDA_REPACK_GEMM; return f->bits == 4;
+    case AWQ_LAYOUT_GPTQ:
+        p->layout = f->word_zeros ? AWQ__CUDA_REPACK_GPTQ_WORDS : AWQ__CUDA_REPACK_GPTQ;
+        return bits;
+    case AWQ_LAYOUT_GPTQ_V2: p->layout = AWQ__CUDA_REPACK_GPTQ_V2; return bits;
+    case AWQ_LAYOUT_COMPRESSED_TENSORS: p->layout = AWQ__CUDA_REPACK_COMPRESSED; return bits;
+    case AWQ_LAYOUT_NATIVE:
+        p->layout = AWQ__CUDA_REPACK_NATIVE;
+        p->type = f->scale_dtype == AWQ_F16;
+        p->chunk = (int32_t)awq__tile_chunk(f->group_size);
+        return p->chunk > 0;
+    default: return 0;
+    }
+}
+
 /* How a linear will be kept: bits 4, 8, or 16 for dense; *group inputs to a scale. */
 static int awq__cuda_model_bits(const awq_linear_info *info, awq_linear_id id, const awq_model_desc *desc,
                                 int64_t *group)
@@ -6234,20 +6419,32 @@ static int awq__cuda_model_bits(const awq_linear_info *info, awq_linear_id id, c
     return bits <= 4 ? 4 : 8;
 }
 
-static uint64_t awq__cuda_model_size(int64_t n, int64_t k, int bits, int64_t group)
+static uint64_t awq__cuda_model_size(int64_t n, int64_t k, int bits, int64_t group, int biased)
 {
-    uint64_t n_pad = (uint64_t)AWQ__CUDA_PAD(n), k_pad = (uint64_t)AWQ__CUDA_PAD(k);
-    if (bits == 16) return (uint64_t)n * k_pad * 2 + (uint64_t)n * 4;
-    return n_pad * k_pad * (uint64_t)bits / 8 + n_pad * 4 * (uint64_t)((k + group - 1) / group)
-           + (uint64_t)n * 4;
+    uint64_t size[2];
+    awq_cuda_linear l;
+    memset(&l, 0, sizeof l);
+    l.out_features = n;
+    l.in_features = k;
+    l.bits = bits;
+    l.group_size = bits == 16 ? k : group;
+    awq__cuda_linear_sizes(&l, size);
+    return size[0] + size[1] + (biased ? (uint64_t)n * 4 : 0) + 3 * AWQ__CUDA_ALIGN;
 }
 
-/* *most grows to what the largest linear has beside it while it is repacked. */
+/* bytes of the device's memory that n x k packed weights take while they are repacked */
+static uint64_t awq__cuda_model_beside(int64_t n, int64_t k, int bits)
+{
+    return (uint64_t)(n * k) * (uint64_t)bits / 8 + (uint64_t)(n * k) / 4;
+}
+
+/* bytes of a layer in the arena; *most grows to what its largest linear has beside it while it is made */
 static awq_status awq__cuda_model_layer_size(awq_ctx *ctx, const awq_checkpoint *ck, const awq_model_desc *desc,
                                              int layer, uint64_t *bytes, uint64_t *most)
 {
     const awq_config *c = awq_checkpoint_config(ck);
-    uint64_t together[5] = {0, 0, 0, 0, 0}, beside; /* of linears that are joined */
+    awq__cuda_repack p;
+    uint64_t beside;
     int64_t group;
     int k, e, bits;
     *bytes = 0;
@@ -6256,13 +6453,14 @@ static awq_status awq__cuda_model_layer_size(awq_ctx *ctx, const awq_checkpoint 
             awq_linear_info info;
             AWQ__TRY(awq_checkpoint_expert(ctx, ck, layer, (awq_linear_id)k, e, &info));
             bits = awq__cuda_model_bits(&info, (awq_linear_id)k, desc, &group);
-            *bytes += awq__cuda_model_size(info.out_features, info.in_features, bits, group);
-            /* codes, zeros and scales; or fp32 */
-            beside = (uint64_t)(info.out_features * info.in_features) * (bits < 16 ? 5 : 16) / 4;
-            if (!e && awq__cuda_joined[k]) beside = together[awq__cuda_joined[k]] += beside;
+            *bytes += awq__cuda_model_size(info.out_features, info.in_features, bits, group, info.bias != NULL);
+            beside = AWQ__CUDA_MODEL_PART;
+            if (info.quantized)
+                beside = awq__cuda_model_beside(info.packed.out_features, info.in_features,
+                                                awq__cuda_model_direct(&info, &p) ? bits : 8);
             *most = AWQ__MAX(*most, beside);
         }
-    for (k = 0; k < AWQ_N_VECTORS; k++) *bytes += (uint64_t)awq__vector_size(c, layer, k) * 8;
+    for (k = 0; k < AWQ_N_VECTORS; k++) *bytes += (uint64_t)awq__vector_size(c, layer, k) * 8 + AWQ__CUDA_ALIGN;
     return AWQ_OK;
 }
 
@@ -6273,10 +6471,10 @@ static uint64_t awq__cuda_model_tables_size(const awq_config *c, const awq_model
 {
     int bits = desc->head_bits ? 8 : 16;
     int64_t g = awq__default_group(c->hidden_size);
-    uint64_t bytes = 0;
+    uint64_t bytes = 2 * AWQ__CUDA_ALIGN + (uint64_t)c->hidden_size * 8;
     int tied = c->tie_word_embeddings, same = tied && (bits == 8 || c->hidden_size % 64 == 0);
     if (head || (embed && same))
-        bytes += awq__cuda_model_size(c->vocab_size, c->hidden_size, bits, g ? g : c->hidden_size);
+        bytes += awq__cuda_model_size(c->vocab_size, c->hidden_size, bits, g ? g : c->hidden_size, 0);
     if (embed && !same) bytes += (uint64_t)(c->vocab_size * c->hidden_size) * (c->dtype == AWQ_F32 ? 4 : 2);
     return bytes;
 }
@@ -6369,8 +6567,8 @@ static awq_status awq__cuda_model_fit(awq_ctx *ctx, awq_device *d, const awq_che
         if (i == L - 1) {
             all += awq__cuda_model_tables_size(config, desc, !first, 1)
                    - (first ? 0 : awq__cuda_model_tables_size(config, desc, 1, 0));
-            bytes = (uint64_t)(config->vocab_size * config->hidden_size) * (desc->head_bits ? 5 : 16) / 4;
-            loading = AWQ__MAX(loading, bytes);
+            bytes = awq__cuda_model_beside(config->vocab_size, config->hidden_size, 8);
+            if (desc->head_bits) loading = AWQ__MAX(loading, bytes);
         }
         needs = all + AWQ__MAX(loading, later); /* buffers and pages come when weights are there */
         if (needs <= room) most = i + 1 - first;
@@ -6381,88 +6579,238 @@ static awq_status awq__cuda_model_fit(awq_ctx *ctx, awq_device *d, const awq_che
     return AWQ_OK;
 }
 
-/* --- weights */
+/* --- weights: from the file into pinned memory and to the device in pieces, one read while the last one
+   travels. The host has two pieces, 8 MB, and where it has to round or to unpack a linear that, or a part. */
 typedef struct awq__cuda_loader {
     awq_cuda *c;
+    awq__cuda_share *s;
     const awq_model *m;
     const awq_model_desc *desc;
     awq_dtype dtype;
     awq__scratch scratch;
+    awq__cuda_block *beside; /* what a kernel is to repack; grows to the largest */
+    awq__cuda_block *found;  /* [] awq__cuda_found, of what the kernels find */
+    uint64_t words;          /* that are in its sum */
+    uint32_t mark;           /* 1 + layer; of the head: number of layers + 1 */
     uint64_t hash;
 } awq__cuda_loader;
 
-/* Linears of one kind and one input, one below the other, canonical: codes, zeros and scales of `info` behind
-   `row` rows of w. */
-static awq_status awq__cuda_model_quantized(awq_ctx *ctx, awq__cuda_loader *o, const awq_linear_info *info,
-                                            int64_t row, awq_qweight *w)
+typedef struct awq__cuda_found {
+    uint64_t sum;
+    uint32_t scales,
+        dense; /* mark of some layer: scales that are no fp16 numbers, weights too large; 0: none */
+} awq__cuda_found;
+
+/* bytes of a tensor from byte `from` on to the device; finite: each number has to be */
+static awq_status awq__cuda_model_stream(awq_ctx *ctx, awq__cuda_loader *o, const awq_tensor *t, uint64_t from,
+                                         uint64_t bytes, int finite, uint64_t to)
 {
-    int64_t in = w->in_features, g = in / w->group_size, n = info->out_features, i;
-    awq_qweight q;
-    awq_status st;
-    float *dense;
-    memset(&q, 0, sizeof q);
-    if (info->quantized) {
-        AWQ__TRY(awq__ck_read_qweight(ctx, o->m->checkpoint, info, &o->scratch, &q));
-        memcpy(w->codes + row * in, q.codes, (size_t)(n * in));
-        memcpy(w->zeros + row * g, q.zeros, (size_t)(n * g));
-        memcpy(w->scales + row * g, q.scales, (size_t)(n * g) * sizeof(float));
-        return AWQ_OK;
+    const uint64_t es = awq_dtype_size(t->dtype);
+    void *room;
+    size_t n;
+    for (; bytes; from += n, to += n, bytes -= n) {
+        n = (size_t)AWQ__MIN(bytes, (uint64_t)AWQ__CUDA_STAGE);
+        AWQ__TRY(awq__cuda_stage(ctx, o->c, &room));
+        AWQ__TRY(awq_tensors_read(ctx, o->m->checkpoint->tensors, t, from, room, n));
+        if (finite) AWQ__TRY(awq__check_raw(ctx, t, room, (int64_t)(from / es), (int64_t)(n / es)));
+        AWQ__TRY(awq__cuda_stage_send(ctx, o->c, to, n));
     }
-    dense = AWQ__NEW_RAW(ctx, float, n *in);
-    if (!dense) return AWQ_E_MEMORY;
-    q = *w;
-    q.bits = o->desc->rtn_bits;
-    q.symmetric = o->desc->rtn_symmetric;
-    q.out_features = n;
-    q.codes += row * in;
-    q.zeros += row * g;
-    q.scales += row * g;
-    st = awq__read_dense(ctx, o->m->checkpoint, info, dense);
-    for (i = 0; !st && i < n * in; i++) dense[i] = awq__h(dense[i]);
-    if (!st) st = awq_quantize(ctx, dense, &q);
-    awq__free(ctx, dense);
+    return AWQ_OK;
+}
+
+/* Memory beside the weights for pieces of so many bytes; what is queued has done with what was there. */
+static awq_status awq__cuda_model_beside_need(awq_ctx *ctx, awq__cuda_loader *o, const uint64_t bytes[3],
+                                              uint64_t at[3])
+{
+    uint64_t all = 0, place[3];
+    int i;
+    for (i = 0; i < 3; i++) {
+        place[i] = all;
+        all += (bytes[i] + AWQ__CUDA_ALIGN - 1) / AWQ__CUDA_ALIGN * AWQ__CUDA_ALIGN;
+    }
+    if (!o->beside || o->beside->bytes < all) {
+        AWQ__TRY(AWQ__CU(ctx, o->c, StreamSynchronize, (o->c->stream)));
+        if (o->beside) awq__cuda_block_free(o->c, o->beside);
+        o->beside = NULL;
+        AWQ__TRY(awq__cuda_block_new(ctx, o->c, (size_t)all, &o->beside));
+    }
+    for (i = 0; i < 3; i++) at[i] = o->beside->ptr + place[i];
+    return AWQ_OK;
+}
+
+/* Adds device memory to the checksum. */
+static awq_status awq__cuda_model_sum(awq_ctx *ctx, awq__cuda_loader *o, uint64_t data, uint64_t bytes)
+{
+    awq__cuda_sum p;
+    p.data = data;
+    p.sum = o->found->ptr + offsetof(awq__cuda_found, sum);
+    p.n = bytes / 16;
+    p.seed = o->words;
+    o->words += 2 * p.n;
+    if (!p.n) return AWQ_OK;
+    return awq__cuda_repack_run(ctx, o->c, "awq_repack_sum", (int64_t)((p.n + 4095) / 4096), 1, 256, &p);
+}
+
+static awq_status awq__cuda_model_canonical(awq_ctx *ctx, awq__cuda_loader *o, const awq_qweight *q,
+                                            int64_t row, const awq_cuda_linear *l)
+{
+    awq__cuda_repack p = awq__cuda_repack_of(l, q->out_features);
+    const void *from[3];
+    uint64_t bytes[3], at[3];
+    int i;
+    from[0] = q->codes;
+    from[1] = q->zeros;
+    from[2] = q->scales;
+    bytes[0] = (uint64_t)(q->out_features * q->in_features);
+    bytes[1] = (uint64_t)(q->out_features * (q->in_features / q->group_size));
+    bytes[2] = bytes[1] * 4;
+    AWQ__TRY(awq__cuda_model_beside_need(ctx, o, bytes, at));
+    for (i = 0; i < 3; i++) AWQ__TRY(awq__cuda_upload(ctx, o->c, at[i], from[i], (size_t)bytes[i]));
+    p.codes = at[0];
+    p.zeros = at[1];
+    p.scales = at[2];
+    p.lossy = o->found->ptr + offsetof(awq__cuda_found, scales);
+    p.mark = o->mark;
+    return awq__cuda_linear_put(ctx, o->c, l, row, p);
+}
+
+/* Dense weights rounded to `bits`; half: to fp16 first. */
+static awq_status awq__cuda_model_round(awq_ctx *ctx, awq__cuda_loader *o, const awq_linear_info *info,
+                                        int bits, int half, int64_t row, const awq_cuda_linear *l)
+{
+    int64_t in = l->in_features, n = info->out_features, at, i;
+    int64_t rows = AWQ__MIN(AWQ__MAX((int64_t)AWQ__CUDA_MODEL_PART / 4 / in, 1), n);
+    float *x = AWQ__NEW_RAW(ctx, float, rows *in);
+    awq_linear_info part = *info;
+    awq_qweight q;
+    awq_status st = x ? AWQ_OK : AWQ_E_MEMORY;
+    memset(&q, 0, sizeof q);
+    if (!st) st = awq_qweight_alloc(ctx, rows, in, bits, l->group_size, half && o->desc->rtn_symmetric, &q);
+    for (at = 0; !st && at < n; at += rows) {
+        q.out_features = part.out_features = AWQ__MIN(rows, n - at);
+        part.first = info->first + at * info->row_step;
+        st = awq__read_dense(ctx, o->m->checkpoint, &part, x);
+        for (i = 0; half && !st && i < q.out_features * in; i++) x[i] = awq__h(x[i]);
+        if (!st) st = awq_quantize(ctx, x, &q);
+        if (!st) st = awq__cuda_model_canonical(ctx, o, &q, row + at, l);
+    }
+    awq_qweight_free(ctx, &q);
+    awq__free(ctx, x);
     return st;
 }
 
-/* n_ids linears with one input, of one kind, as one */
+/* A packed linear to rows of l from `row` on. */
+static awq_status awq__cuda_model_packed(awq_ctx *ctx, awq__cuda_loader *o, const awq_linear_info *info,
+                                         int64_t row, const awq_cuda_linear *l)
+{
+    const awq_packed *f = &info->packed;
+    awq__cuda_repack p = awq__cuda_repack_of(l, info->out_features);
+    const awq_packed_tensor *piece[3];
+    uint64_t bytes[3] = {0, 0, 0}, at[3];
+    awq_qweight q;
+    int i;
+    if (!awq__cuda_model_direct(info, &p)) {
+        memset(&q, 0, sizeof q);
+        AWQ__TRY(awq__ck_read_qweight(ctx, o->m->checkpoint, info, &o->scratch, &q));
+        return awq__cuda_model_canonical(ctx, o, &q, row, l);
+    }
+    piece[0] = &f->tensor[0];
+    piece[1] = awq__packed_find(f, "qzeros");
+    piece[2] = awq__packed_find(f, "scales");
+    if (!piece[1]) piece[1] = awq__packed_find(f, "weight_zero_point");
+    if (!piece[2]) piece[2] = awq__packed_find(f, "weight_scale");
+    if (f->layout == AWQ_LAYOUT_NATIVE) piece[1] = &f->tensor[1];
+    for (i = 0; i < 3; i++)
+        if (piece[i]) bytes[i] = piece[i]->bytes;
+    AWQ__TRY(awq__cuda_model_beside_need(ctx, o, bytes, at));
+    for (i = 0; i < 3; i++)
+        if (piece[i])
+            AWQ__TRY(awq__cuda_model_stream(ctx, o, info->part[piece[i] - f->tensor],
+                                            bytes[i] * (uint64_t)info->slice, bytes[i], i == 2, at[i]));
+    p.codes = at[0];
+    p.zeros = piece[1] ? at[1] : 0;
+    p.scales = at[2];
+    p.lossy = o->found->ptr + offsetof(awq__cuda_found, scales);
+    p.mark = o->mark;
+    return awq__cuda_linear_put(ctx, o->c, l, row, p);
+}
+
+/* Dense weights to rows of l from `row` on: straight to their place where nothing has to change. */
+static awq_status awq__cuda_model_dense(awq_ctx *ctx, awq__cuda_loader *o, const awq_linear_info *info,
+                                        int64_t row, const awq_cuda_linear *l)
+{
+    const awq_tensor *t = info->weight;
+    const int64_t in = l->in_features, n = info->out_features, pitch = AWQ__CUDA_PAD(in);
+    const int whole = info->col_step == 1 && t->dtype != AWQ_F64;
+    const awq_dtype type = whole ? t->dtype : AWQ_F32; /* that arrives at the device */
+    uint64_t es = awq_dtype_size(type), bytes[3] = {0, 0, 0}, at[3];
+    awq__cuda_repack p = awq__cuda_repack_of(l, n);
+    int64_t rows = AWQ__MIN((int64_t)(AWQ__CUDA_STAGE / es) / in, n), i;
+    awq_linear_info part = *info;
+    void *room;
+    if (whole && type == l->dtype && in == pitch)
+        return awq__cuda_model_stream(ctx, o, t, (uint64_t)info->first * es, (uint64_t)(n * in) * es, 1,
+                                      l->weights + (uint64_t)(row * pitch) * 2);
+    bytes[0] = (uint64_t)(rows * in) * es;
+    AWQ__TRY(awq__cuda_model_beside_need(ctx, o, bytes, at));
+    p.codes = at[0];
+    p.lossy = o->found->ptr + offsetof(awq__cuda_found, dense);
+    p.mark = o->mark;
+    p.type = type == AWQ_F32 ? 0 : type == AWQ_F16 ? 1 : 2;
+    for (i = 0; i < n; i += rows) {
+        part.out_features = AWQ__MIN(rows, n - i);
+        part.first = info->first + i * info->row_step;
+        p.n = (int32_t)part.out_features;
+        if (whole)
+            AWQ__TRY(awq__cuda_model_stream(ctx, o, t, (uint64_t)part.first * es, (uint64_t)(p.n * in) * es, 1,
+                                            at[0]));
+        else {
+            AWQ__TRY(awq__cuda_stage(ctx, o->c, &room));
+            AWQ__TRY(awq__read_dense(ctx, o->m->checkpoint, &part, (float *)room));
+            AWQ__TRY(awq__cuda_stage_send(ctx, o->c, at[0], (size_t)(p.n * in) * es));
+        }
+        AWQ__TRY(awq__cuda_linear_put(ctx, o->c, l, row + i, p));
+    }
+    return AWQ_OK;
+}
+
+/* linears with one input, of one kind, as one; bits 16: dense */
 static awq_status awq__cuda_model_linear(awq_ctx *ctx, awq__cuda_loader *o, const awq_linear_info *info,
                                          int n_infos, int bits, int64_t group, awq_cuda_linear *out)
 {
     int64_t rows = 0, row = 0, in = info->in_features;
-    float *bias = NULL, *dense = NULL;
     awq_checkpoint *ck = o->m->checkpoint;
     awq_status st = AWQ_OK;
-    awq_qweight w;
-    uint64_t part;
+    awq_cuda_linear l;
+    uint64_t size[2];
+    float *bias;
     int i, biased = 0;
-    memset(&w, 0, sizeof w);
     for (i = 0; i < n_infos; i++) {
         rows += info[i].out_features;
         biased |= info[i].bias != NULL;
     }
-    if (biased && !(bias = AWQ__NEW(ctx, float, rows))) return AWQ_E_MEMORY;
-    if (bits < 16) st = awq_qweight_alloc(ctx, rows, in, bits, group, 0, &w);
-    else if (!(dense = AWQ__NEW_RAW(ctx, float, rows *in))) st = AWQ_E_MEMORY;
-    for (i = 0; !st && i < n_infos; i++) {
-        const awq_linear_info *f = &info[i];
-        if (f->bias)
-            st = awq__read_some(ctx, ck, f->bias, f->bias_first, f->bias_step, f->out_features, bias + row);
-        if (st) break;
-        if (dense) st = awq__read_dense(ctx, ck, f, dense + row * in);
-        else st = awq__cuda_model_quantized(ctx, o, f, row, &w);
-        row += f->out_features;
+    AWQ__TRY(
+        awq__cuda_linear_shape(ctx, o->c, info->name, rows, in, bits, bits == 16 ? in : group, o->dtype, &l));
+    AWQ__TRY(awq__cuda_linear_room(ctx, o->c, &o->s->memory, biased, &l));
+    for (i = 0; i < n_infos; row += info[i++].out_features)
+        if (bits == 16) AWQ__TRY(awq__cuda_model_dense(ctx, o, &info[i], row, &l));
+        else if (info[i].quantized) AWQ__TRY(awq__cuda_model_packed(ctx, o, &info[i], row, &l));
+        else AWQ__TRY(awq__cuda_model_round(ctx, o, &info[i], o->desc->rtn_bits, 1, row, &l));
+    awq__cuda_linear_sizes(&l, size);
+    AWQ__TRY(awq__cuda_model_sum(ctx, o, l.weights, size[0]));
+    AWQ__TRY(awq__cuda_model_sum(ctx, o, l.params, size[1]));
+    if (biased) {
+        bias = AWQ__NEW(ctx, float, rows);
+        if (!bias) return AWQ_E_MEMORY;
+        for (i = 0, row = 0; !st && i < n_infos; row += info[i++].out_features)
+            if (info[i].bias)
+                st = awq__read_some(ctx, ck, info[i].bias, info[i].bias_first, info[i].bias_step,
+                                    info[i].out_features, bias + row);
+        if (!st) st = awq__cuda_upload(ctx, o->c, l.bias, bias, (size_t)rows * 4);
+        if (!st) o->hash = awq__checksum(o->hash, bias, (size_t)rows * 4);
+        awq__free(ctx, bias);
     }
-    if (!st && dense) {
-        part = awq__weights_hash(dense, (size_t)(rows * in) * sizeof *dense, bias, bias ? (size_t)rows * 4 : 0);
-        st = awq_cuda_linear_dense(ctx, o->c, AWQ_F32, dense, rows, in, bias, o->dtype, out);
-    } else if (!st) {
-        part = awq__weights_hash(w.codes, (size_t)(rows * in), w.scales, (size_t)(rows * (in / group)) * 4);
-        st = awq_cuda_linear_prepare(ctx, o->c, &w, bias, o->dtype, out);
-    }
-    if (!st) o->hash = awq__checksum(o->hash, &part, sizeof part);
-    awq__free(ctx, dense);
-    awq__free(ctx, bias);
-    awq_qweight_free(ctx, &w);
+    *out = l;
     return st;
 }
 
@@ -6532,24 +6880,10 @@ static awq_status awq__cuda_model_layer(awq_ctx *ctx, awq__cuda_share *s, awq__c
 static awq_status awq__cuda_model_table(awq_ctx *ctx, awq__cuda_share *s, awq__cuda_loader *o,
                                         const awq_tensor *t)
 {
-    size_t part = AWQ__MIN(AWQ__CUDA_MODEL_PART, t->bytes), at, n;
-    uint8_t *room;
-    awq_status st;
-    AWQ__TRY(awq__cuda_arena_alloc(ctx, s->c, &s->memory, t->bytes, &s->embed));
-    room = AWQ__NEW_RAW(ctx, uint8_t, part);
-    if (!room) return AWQ_E_MEMORY;
-    for (at = 0, st = AWQ_OK; !st && at < t->bytes; at += n) {
-        n = AWQ__MIN(part, t->bytes - at);
-        st = awq_tensors_read(ctx, s->m->checkpoint->tensors, t, at, room, n);
-        if (!st)
-            st = awq__check_raw(ctx, t, room, (int64_t)(at / awq_dtype_size(t->dtype)),
-                                (int64_t)(n / awq_dtype_size(t->dtype)));
-        if (!st) st = awq__cuda_upload(ctx, s->c, s->embed + at, room, n);
-        if (!st && !at) o->hash = awq__checksum(o->hash, room, AWQ__MIN(n, (size_t)65536));
-    }
-    awq__free(ctx, room);
+    AWQ__TRY(awq__cuda_arena_alloc(ctx, s->c, &s->memory, (size_t)t->bytes, &s->embed));
+    AWQ__TRY(awq__cuda_model_stream(ctx, o, t, 0, t->bytes, 1, s->embed));
     s->embed_dtype = t->dtype;
-    return st;
+    return awq__cuda_model_sum(ctx, o, s->embed, t->bytes);
 }
 
 /* The head [vocab, H], dense or in 8 bits. */
@@ -6557,37 +6891,30 @@ static awq_status awq__cuda_model_head(awq_ctx *ctx, awq__cuda_share *s, awq__cu
                                        const awq_tensor *t)
 {
     const awq_config *c = &s->m->config;
-    awq_checkpoint *ck = s->m->checkpoint;
+    int64_t V = c->vocab_size, H = c->hidden_size, g = awq__default_group(H);
     awq_linear_info info;
-    awq_qweight w, *own = NULL;
-    awq_status st;
-    void *data;
-    uint64_t part = 0;
-    int ready;
-    memset(&w, 0, sizeof w);
-    AWQ__TRY(awq__ck_head(ctx, ck, &info, &ready));
-    if (o->desc->head_bits) {
-        if (ready) st = awq__ck_read_qweight(ctx, ck, &info, &o->scratch, &w);
-        else if (!(st = awq__head_quantize(ctx, ck, t, NULL, o->desc->head_bits, &w))) own = &w;
-        if (!st) {
-            part = awq__weights_hash(w.codes, (size_t)(c->vocab_size * c->hidden_size), w.scales,
-                                     (size_t)(c->vocab_size * (c->hidden_size / w.group_size)) * 4);
-            st = awq_cuda_linear_prepare(ctx, s->c, &w, NULL, o->dtype, &s->head);
-        }
-        awq_qweight_free(ctx, own);
-    } else {
-        data = AWQ__NEW_RAW(ctx, uint8_t, t->bytes);
-        st = data ? awq_tensors_read(ctx, ck->tensors, t, 0, data, t->bytes) : AWQ_E_MEMORY;
-        if (!st) st = awq__check_raw(ctx, t, data, 0, c->vocab_size * c->hidden_size);
-        if (!st) {
-            part = awq__weights_hash(data, t->bytes, NULL, 0);
-            st = awq_cuda_linear_dense(ctx, s->c, t->dtype, data, c->vocab_size, c->hidden_size, NULL, o->dtype,
-                                       &s->head);
-        }
-        awq__free(ctx, data);
+    awq_cuda_linear *l = &s->head;
+    uint64_t size[2];
+    int ready, bits = o->desc->head_bits;
+    memset(&info, 0, sizeof info);
+    AWQ__TRY(awq__ck_head(ctx, s->m->checkpoint, &info, &ready));
+    ready = ready && bits;
+    if (!ready) {
+        snprintf(info.name, sizeof info.name, "%.180s", t->name);
+        info.weight = t;
+        info.out_features = V;
+        info.in_features = info.row_step = H;
+        info.col_step = 1;
     }
-    if (!st) o->hash = awq__checksum(o->hash, &part, sizeof part);
-    return st;
+    g = !bits ? H : ready ? info.packed.group_size : g ? g : H;
+    AWQ__TRY(awq__cuda_linear_shape(ctx, s->c, info.name, V, H, bits ? bits : 16, g, o->dtype, l));
+    AWQ__TRY(awq__cuda_linear_room(ctx, s->c, &s->memory, 0, l));
+    if (ready) AWQ__TRY(awq__cuda_model_packed(ctx, o, &info, 0, l));
+    else if (bits) AWQ__TRY(awq__cuda_model_round(ctx, o, &info, bits, 0, 0, l));
+    else AWQ__TRY(awq__cuda_model_dense(ctx, o, &info, 0, l));
+    awq__cuda_linear_sizes(l, size);
+    AWQ__TRY(awq__cuda_model_sum(ctx, o, l->weights, size[0]));
+    return awq__cuda_model_sum(ctx, o, l->params, size[1]);
 }
 
 static awq_status awq__cuda_model_tables(awq_ctx *ctx, awq__cuda_share *s, awq__cuda_loader *o, uint64_t *bytes,
@@ -6638,17 +6965,13 @@ static void awq__cuda_model_unload(awq_ctx *ctx, void *share)
     awq__cuda_share *s = (awq__cuda_share *)share;
     awq_cuda *c = s->c;
     awq_error err = ctx->err;
-    int i, k, entered;
+    int i, entered;
     awq__lock(&c->lock);
     entered = !awq__cuda_enter(ctx, c);
     for (i = 0; s->layer && i < s->n; i++) {
         awq__cuda_layer *l = &s->layer[i];
-        for (k = 0; k < AWQ_EXPERT_GATE; k++) awq_cuda_linear_free(ctx, c, &l->linear[k]);
-        for (k = 0; l->expert && k < 3 * s->m->config.num_experts; k++)
-            awq_cuda_linear_free(ctx, c, &l->expert[k]);
         awq__free(ctx, l->expert);
     }
-    awq_cuda_linear_free(ctx, c, &s->head);
     awq__cuda_arena_free(ctx, c, &s->memory);
     awq__cuda_model_pages_free(s);
     awq__free(&c->own, s->page);
@@ -6657,6 +6980,40 @@ static void awq__cuda_model_unload(awq_ctx *ctx, void *share)
     awq__free(ctx, s->layer);
     awq__free(ctx, s);
     ctx->err = err;
+}
+
+/* All of the share, a slab for each layer; in the end what the kernels have found. */
+static awq_status awq__cuda_model_weights(awq_ctx *ctx, awq__cuda_share *s, awq__cuda_loader *o,
+                                          uint64_t *bytes, uint64_t *a_token, double began)
+{
+    const awq_config *c = &s->m->config;
+    const char *folder = awq_checkpoint_folder(s->m->checkpoint);
+    awq__cuda_found found;
+    uint64_t size, most = 0;
+    int i, first = s->first;
+    AWQ__TRY(awq__cuda_block_of(ctx, s->c, NULL, sizeof found, &o->found));
+    o->mark = (uint32_t)c->num_hidden_layers + 1;
+    size = awq__cuda_model_tables_size(c, o->desc, !first, awq__cuda_model_last(s));
+    AWQ__TRY(awq__cuda_arena_reserve(ctx, s->c, &s->memory, (size_t)size));
+    AWQ__TRY(awq__cuda_model_tables(ctx, s, o, bytes, a_token));
+    for (i = first; i < first + s->n; i++) {
+        o->mark = (uint32_t)i + 1;
+        AWQ__TRY(awq__cuda_model_layer_size(ctx, s->m->checkpoint, o->desc, i, &size, &most));
+        AWQ__TRY(awq__cuda_arena_reserve(ctx, s->c, &s->memory, (size_t)size));
+        AWQ__TRY(awq__cuda_model_layer(ctx, s, o, i, bytes, a_token));
+        AWQ__TRY(awq__progress(ctx, "load", i + 1 - first, s->n, began));
+    }
+    AWQ__TRY(awq__cuda_download(ctx, s->c, &found, o->found->ptr, sizeof found));
+    if ((int)found.dense > c->num_hidden_layers)
+        return awq__fail(ctx, AWQ_E_NUMERIC, "%s: a weight of the head is too large for %s", folder,
+                         awq_dtype_name(s->dtype));
+    if (found.dense)
+        return awq__fail(ctx, AWQ_E_NUMERIC, "%s: a weight of layer %d is too large for %s", folder,
+                         (int)found.dense - 1, awq_dtype_name(s->dtype));
+    if (found.scales)
+        awq__log(ctx, AWQ_LOG_WARN, "%s: scales are no fp16 numbers; they are rounded on CUDA", folder);
+    o->hash = awq__checksum(o->hash, &found.sum, sizeof found.sum);
+    return AWQ_OK;
 }
 
 static awq_status awq__cuda_model_load(awq_ctx *ctx, awq_device *d, const awq_model *m,
@@ -6668,11 +7025,11 @@ static awq_status awq__cuda_model_load(awq_ctx *ctx, awq_device *d, const awq_mo
     double began = awq__now();
     awq__cuda_loader o;
     awq_status st;
-    int i;
     if (!s) return AWQ_E_MEMORY;
     memset(&o, 0, sizeof o);
     s->c = o.c = c;
     s->m = o.m = m;
+    o.s = s;
     o.desc = desc;
     s->first = first;
     s->n = n;
@@ -6682,12 +7039,10 @@ static awq_status awq__cuda_model_load(awq_ctx *ctx, awq_device *d, const awq_mo
     s->layer = AWQ__NEW(ctx, awq__cuda_layer, n);
     st = s->layer ? awq__cuda_model_enter(ctx, c) : AWQ_E_MEMORY;
     if (!st) {
-        st = awq__cuda_model_tables(ctx, s, &o, bytes, a_token);
-        for (i = first; !st && i < first + n; i++) {
-            st = awq__cuda_model_layer(ctx, s, &o, i, bytes, a_token);
-            if (!st) st = awq__progress(ctx, "load", i + 1 - first, n, began);
-        }
-        if (!st) st = AWQ__CU(ctx, c, StreamSynchronize, (c->stream));
+        st = awq__cuda_model_weights(ctx, s, &o, bytes, a_token, began);
+        if (st && !c->lost) c->cu.StreamSynchronize(c->stream);
+        if (o.beside) awq__cuda_block_free(c, o.beside);
+        if (o.found) awq__cuda_block_free(c, o.found);
         awq__cuda_model_leave(c, st);
     }
     awq__free(ctx, o.scratch.p);

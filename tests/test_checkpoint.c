@@ -762,7 +762,7 @@ static void test_stacked_experts(void)
     int e, use_map, id;
     tiny t;
     memset(&plain, 0, sizeof plain);
-    CHECK(tiny_stacked(&t, packings[12].config, was, &plain) == AWQ_OK);
+    CHECK(tiny_stacked(&t, 3, packings[12].config, was, &plain) == AWQ_OK);
     for (use_map = 0; use_map < 2; use_map++) {
         ctx = tiny_ctx(&t);
         if (!use_map) ctx.files.map = NULL;

@@ -463,7 +463,7 @@ static void test_stacked(void)
     int i;
     tiny t;
     snprintf(config, sizeof config, compressed, 3, "false", 32);
-    CHECK(tiny_stacked(&t, config, was, &ctx) == AWQ_OK);
+    CHECK(tiny_stacked(&t, 3, config, was, &ctx) == AWQ_OK);
     source = save(&t, "source");
     CHECK(convert(source, fresh("there"), AWQ_LAYOUT_GPTQ) == AWQ_E_UNSUPPORTED);
     CHECK_MSG(strstr(ctx.err.text, "input_linear: experts packed in one tensor can be run and dequantized, but not") != NULL,

@@ -643,8 +643,7 @@ static void test_arena(void)
     CHECK(c->info.memory_used == 0 && a.n_slabs == 0);
     CHECK(awq__cuda_arena_reserve(&ctx, c, &a, 1000) == AWQ_OK && c->info.memory_used == 1024);
     CHECK(awq__cuda_arena_alloc(&ctx, c, &a, 1000, &p) == AWQ_OK && c->info.memory_used == 1024);
-    for (i = 0; i < 63; i++) CHECK(awq__cuda_arena_reserve(&ctx, c, &a, 1) == AWQ_OK);
-    CHECK(awq__cuda_arena_reserve(&ctx, c, &a, 1) == AWQ_E_LIMIT && strstr(ctx.err.text, "more than 64 pieces"));
+    for (i = 0; i < 99; i++) CHECK(awq__cuda_arena_reserve(&ctx, c, &a, 1) == AWQ_OK);
     awq_cuda_free(&ctx, c); /* the arena's blocks too */
     CHECK(ctx.memory_used == 0);
     clean();

@@ -137,7 +137,7 @@ static void make_kind(tiny *t, int kind, awq_model_desc *d)
         CHECK(tiny_quantize(t, &ctx, AWQ_LAYOUT_GPTQ, 8, 64, 1, AWQ_F16, NULL) == AWQ_OK);
     } else if (kind == EXPERTS) {
         tiny_free(t);
-        CHECK(tiny_stacked(t, STACKED, w, &ctx) == AWQ_OK);
+        CHECK(tiny_stacked(t, 3, STACKED, w, &ctx) == AWQ_OK);
         for (i = 0; i < 6; i++) awq_qweight_free(&ctx, &w[i]);
     }
     if (kind == RTN_4 || kind == RTN_3 || kind == RTN_8) d->rtn_bits = kind == RTN_4 ? 4 : kind == RTN_3 ? 3 : 8;

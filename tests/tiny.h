@@ -165,9 +165,9 @@ static awq_status tiny_quantize(tiny *t, awq_ctx *ctx, awq_layout layout, int bi
     return AWQ_OK;
 }
 
-/* granitemoe with three experts that compressed-tensors packed in three dimensions, 3 bits in groups of 32; w[6]:
+/* granitemoe with three experts that compressed-tensors packed in three dimensions, in groups of 32; w[6]:
    the first matrix of each, then the second (awq_qweight_free them) */
-AWQ__UNUSED static awq_status tiny_stacked(tiny *t, const char *quantization, awq_qweight *w, awq_ctx *ctx)
+AWQ__UNUSED static awq_status tiny_stacked(tiny *t, int bits, const char *quantization, awq_qweight *w, awq_ctx *ctx)
 {
     static const char *const names[] = {"model.layers.0.block_sparse_moe.input_linear",
                                         "model.layers.0.block_sparse_moe.output_linear"};
@@ -188,10 +188,10 @@ AWQ__UNUSED static awq_status tiny_stacked(tiny *t, const char *quantization, aw
             awq_qweight *q = &w[k * 3 + e];
             uint64_t seed = (uint64_t)(k * 3 + e + 1);
             awq_packed p;
-            awq_status st = awq_qweight_alloc(ctx, out[k], in[k], 3, 32, 0, q);
-            for (j = 0; !st && j < out[k] * in[k]; j++) q->codes[j] = (uint8_t)(awq__random(&seed) >> 61);
+            awq_status st = awq_qweight_alloc(ctx, out[k], in[k], bits, 32, 0, q);
+            for (j = 0; !st && j < out[k] * in[k]; j++) q->codes[j] = (uint8_t)(awq__random(&seed) >> (64 - bits));
             for (j = 0; !st && j < out[k] * in[k] / 32; j++) {
-                q->zeros[j] = (uint8_t)(awq__random(&seed) >> 61);
+                q->zeros[j] = (uint8_t)(awq__random(&seed) >> (64 - bits));
                 q->scales[j] = awq__h(awq__random_unit(&seed) + 1e-3f);
             }
             if (!st) st = awq_layout_describe(ctx, AWQ_LAYOUT_COMPRESSED_TENSORS, q, &p);

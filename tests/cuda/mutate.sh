@@ -116,6 +116,10 @@ mutant "repack: order of gemm" repack.cuh repack 's/(out & 1) \* 4 + (out & 7) \
 mutant "repack: order of the block" repack.cuh repack 's/8 \* later + next)/8 * next + later)/'
 mutant "repack: groups of the file" repack.cuh repack 's/(int)blockIdx.y \* p.group \/ p.file_group/(int)blockIdx.y/'
 mutant "repack: padding has a scale" repack.cuh repack 's/out < p.n && (int)blockIdx.y \* p.group < p.k/out < p.n/'
+mutant "repack: what is there is lost" repack.cuh repack 's/p.skip \&\& blockIdx.y == 0/false/'
+mutant "repack: rows of the file" repack.cuh repack 's/    out += p.first;//'
+mutant "repack: native, half of a chunk" repack.cuh repack 's/p.bits == 4 ? p.chunk \/ 2 : p.chunk;/p.chunk;/'
+mutant "repack: sum without places" repack.cuh repack_sum 's/word ^ place \*/word ^ 0 \* place */'
 
 # rows
 mutant "norm: two sums in one place" rows.cuh norm 's/sums + 2 \* BLOCK_SUM/sums/' short

@@ -50,7 +50,7 @@ case ${1:-} in
 esac
 
 : > "$B/cuda/sums"
-rm -f "$B/cuda/compile" "$B"/cuda/*_[0-9]* "$B/cuda/abi" "$B/cuda/host" "$B/cuda/model"
+rm -f "$B/cuda/compile" "$B"/cuda/*_[0-9]* "$B/cuda/abi" "$B/cuda/host" "$B/cuda/model" "$B/cuda/load"
 run $CC $CFLAGS -Wall -Wextra -o "$B/cuda/compile" tests/cuda/compile.c ${LDFLAGS-} $LIBS
 stage "$B/cuda/compile"
 if [ -z "${1:-}" ]; then
@@ -81,6 +81,8 @@ if [ -z "${1:-}" ]; then
     stage "$B/cuda/host"
     run $CC $CFLAGS -Wall -Wextra -Wno-unused-function -o "$B/cuda/model" tests/test_cuda_model.c ${LDFLAGS-} $LIBS
     stage "$B/cuda/model"
+    run $CC $CFLAGS -Wall -Wextra -Wno-unused-function -o "$B/cuda/load" tests/test_cuda_load.c ${LDFLAGS-} $LIBS
+    stage "$B/cuda/load"
 fi
 awk '{ p += $1; f += $3; s += $5 }
      END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit f > 0 || p == 0 }' "$B/cuda/sums"

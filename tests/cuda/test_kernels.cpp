@@ -296,7 +296,92 @@ static void test_dense()
                 check_linear({r, n, k, 64, bf16 != 0, count % 4, count % 3 == 0, NULL, count % 5 ? 0 : 2}, w);
             }
 }
-// every layout to blocks and sz, against Weights::put
+// rows of a matrix as a file has them, in its layout
+struct Stored {
+    Buffer<u8> codes8, zeros8;
+    Buffer<u32> codes, zeros;
+    Buffer<float> s32;
+    Buffer<u16> s16;
+    awq__cuda_repack a;
+    // rows from `row` on, n of them, which are those from `first` on of the file's matrix of file_n
+    Stored(const Weights &w, int layout, int type, bool symmetric, int file_group, int row, int n, int first,
+           int file_n)
+        : codes8((size_t)(file_n + 15) / 16 * 16 * w.k),
+          zeros8((size_t)(file_n + 15) / 16 * (w.k / file_group) * 80),
+          codes((size_t)(file_n + 3) / 4 * ((w.k + 3) / 4) * 4, random32()),
+          zeros((size_t)(file_n + 3) / 4 * (w.k / file_group), random32()),
+          s32((size_t)file_n * (w.k / file_group), 7), s16((size_t)file_n * (w.k / file_group), 7)
+    {
+        const int b = w.bits, m = 32 / b, fg = w.k / file_group, kw = (w.k + m - 1) / m,
+                  nw = (file_n + m - 1) / m;
+        const int order[8] = {0, 4, 1, 5, 2, 6, 3, 7}; // nibble of output x, by the table of the layout
+        const bool native = layout == AWQ__CUDA_REPACK_NATIVE,
+                   by_output = layout == AWQ__CUDA_REPACK_CANONICAL || layout == AWQ__CUDA_REPACK_COMPRESSED;
+        const u32 top = (1u << b) - 1;
+        int chunk = 128;
+        while (file_group % chunk) chunk -= 8;
+        auto put = [&](Buffer<u32> &to, size_t word, int index, u32 v) {
+            to[word] = (to[word] & ~(top << index * b)) | v << index * b;
+        };
+        memset(&a, 0, sizeof a);
+        for (int o = first; o < first + n; o++) {
+            const size_t of = (size_t)(row + o - first);
+            for (int i = 0; i < w.k; i++) {
+                const u32 q = w.q[of * w.k + i];
+                const int c = i % chunk, half = b == 4 ? chunk / 2 : chunk;
+                if (native)
+                    codes8[(((size_t)o / 16 * (w.k / chunk) + i / chunk) * half / 4 + c % half / 4) * 64
+                           + o % 16 * 4 + c % 4] |= q << c / half * 4;
+                else codes8[(size_t)o * w.k + i] = (u8)q;
+                if (layout == AWQ__CUDA_REPACK_GEMM) put(codes, (size_t)i * nw + o / 8, order[o % 8], q);
+                else if (layout == AWQ__CUDA_REPACK_COMPRESSED) put(codes, (size_t)o * kw + i / m, i % m, q);
+                else if (layout && !native) put(codes, (size_t)(i / m) * file_n + o, i % m, q);
+            }
+            for (int g = 0; g < fg; g++) {
+                const size_t from = of * w.groups + g * file_group / w.group;
+                const size_t params = ((size_t)o / 16 * fg + g) * (type ? 48 : 80);
+                const float s = emu::f16_to_f32(w.s[from]);
+                u32 z = w.z[from];
+                if (layout == AWQ__CUDA_REPACK_GPTQ) z = (z - 1) & top;
+                if (layout == AWQ__CUDA_REPACK_GEMM) put(zeros, (size_t)g * nw + o / 8, order[o % 8], z);
+                else if (layout == AWQ__CUDA_REPACK_COMPRESSED) put(zeros, (size_t)(o / m) * fg + g, o % m, z);
+                else if (layout && !native) put(zeros, (size_t)g * nw + o / m, o % m, z);
+                if (native) {
+                    zeros8[params + o % 16] = (u8)z;
+                    if (type) memcpy(zeros8.p + params + 16 + o % 16 * 2, &w.s[from], 2);
+                    else memcpy(zeros8.p + params + 16 + o % 16 * 4, &s, 4);
+                } else zeros8[(size_t)o * fg + g] = (u8)z;
+                s16[by_output ? (size_t)o * fg + g : (size_t)g * file_n + o] = w.s[from];
+                s32[by_output ? (size_t)o * fg + g : (size_t)g * file_n + o] = s;
+            }
+        }
+        if (layout == AWQ__CUDA_REPACK_GPTQ_WORDS)
+            for (size_t i = 0; i < zeros.n; i++) zeros[i] -= b == 4 ? 0x11111111u : 0x01010101u;
+        a.codes = layout && !native ? codes.address() : codes8.address();
+        a.zeros = symmetric && !native ? 0 : layout && !native ? zeros.address() : zeros8.address();
+        a.scales = type ? s16.address() : s32.address();
+        a.n = n, a.k = w.k, a.n_pad = w.n_pad, a.k_tiles = w.k_tiles, a.bits = b, a.layout = layout,
+        a.type = type;
+        a.file_group = file_group, a.group = w.group, a.file_n = file_n, a.first = first, a.chunk = chunk;
+        a.mark = 3;
+    }
+    // at row `row` of tile and sz; last: the padding too
+    bool run(uint64_t tile, uint64_t sz, int row, bool last)
+    {
+        void *params[] = {&a};
+        a.skip = row % 64, a.write = last ? a.n_pad - row : a.n;
+        a.to = tile + (uint64_t)(row / 64) * a.k_tiles * 512 * a.bits;
+        if (!emu::launch_by_name("awq_repack_codes", dim3(a.k_tiles, (a.skip + a.write + 63) / 64), 128, 0,
+                                 params))
+            return false;
+        a.to = sz + (uint64_t)row * 4;
+        return emu::launch_by_name("awq_repack_params",
+                                   dim3((a.write + 255) / 256, (a.k_tiles * 64 + a.group - 1) / a.group), 256,
+                                   0, params);
+    }
+};
+
+// every layout to blocks and sz, against Weights::put; whole, and as parts of other matrices one below the other
 static void test_repack()
 {
     struct {
@@ -304,12 +389,11 @@ static void test_repack()
     } cases[] = {{4, 64, 64, 64, 64},     {4, 72, 192, 64, 64},  {4, 200, 96, 32, 96}, {4, 8, 288, 32, 32},
                  {4, 136, 320, 320, 320}, {8, 72, 192, 64, 192}, {8, 8, 288, 32, 96},  {4, 24, 96, 128, 96}};
     for (auto &c : cases)
-        for (int layout = 0; layout < 5; layout++)
+        for (int layout = 0; layout < 7; layout++)
             for (int symmetric = 0; symmetric < 2; symmetric++)
                 for (int type = 0; type < 2; type++) {
                     if (layout == AWQ__CUDA_REPACK_GEMM && c.bits != 4) continue;
-                    const int b = c.bits, m = 32 / b, fg = c.k / c.file_group;
-                    Weights w(b, c.n, c.k, c.group);
+                    Weights w(c.bits, c.n, c.k, c.group);
                     for (int o = 0; o < c.n; o++) // groups of the file are wider
                         for (int g = 0; g < w.groups; g++) {
                             size_t to = (size_t)o * w.groups + g,
@@ -317,80 +401,57 @@ static void test_repack()
                                           + g * c.group / c.file_group * c.file_group / c.group;
                             w.sz[(size_t)g * w.n_pad + o] = 0x64000000u;
                             if (g * c.group >= c.k) continue;
-                            w.z[to] = symmetric ? 1 << (b - 1) : w.z[from], w.s[to] = w.s[from];
+                            w.z[to] = symmetric ? 1 << (c.bits - 1) : w.z[from], w.s[to] = w.s[from];
                             w.sz[(size_t)g * w.n_pad + o] = w.s[to] | (0x6400u + w.z[to]) << 16;
                         }
-                    auto zero = [&](int o, int g) {
-                        return (u32)w.z[(size_t)o * w.groups + g * c.file_group / c.group];
-                    };
-                    auto scale = [&](int o, int g) {
-                        return w.s[(size_t)o * w.groups + g * c.file_group / c.group];
-                    };
-                    const int kw = (c.k + m - 1) / m, nw = (c.n + m - 1) / m;
-                    const int order[8] = {0, 4, 1, 5,
-                                          2, 6, 3, 7}; // nibble of output x, by the table of the layout
-                    Buffer<u8> codes8((size_t)c.n * c.k), zeros8((size_t)c.n * fg);
-                    Buffer<u32> codes((size_t)std::max(c.n * kw, std::max(c.k * nw, kw * c.n))),
-                        zeros((size_t)nw * fg);
-                    Buffer<float> s32((size_t)c.n * fg);
-                    Buffer<u16> s16((size_t)c.n * fg);
-                    for (int o = 0; o < c.n; o++) {
-                        for (int i = 0; i < c.k; i++) {
-                            u32 q = w.q[(size_t)o * c.k + i];
-                            codes8[(size_t)o * c.k + i] = (u8)q;
-                            if (layout == AWQ__CUDA_REPACK_GEMM)
-                                codes[(size_t)i * nw + o / 8] |= q << 4 * order[o % 8];
-                            else if (layout == AWQ__CUDA_REPACK_COMPRESSED)
-                                codes[(size_t)o * kw + i / m] |= q << i % m * b;
-                            else codes[(size_t)(i / m) * c.n + o] |= q << i % m * b;
-                        }
-                        for (int g = 0; g < fg; g++) {
-                            u32 z = zero(o, g);
-                            zeros8[(size_t)o * fg + g] = (u8)z;
-                            if (layout == AWQ__CUDA_REPACK_GPTQ) z = (z - 1) & ((1u << b) - 1);
-                            if (layout == AWQ__CUDA_REPACK_GEMM)
-                                zeros[(size_t)g * nw + o / 8] |= z << 4 * order[o % 8];
-                            else if (layout == AWQ__CUDA_REPACK_COMPRESSED)
-                                zeros[(size_t)(o / m) * fg + g] |= z << o % m * b;
-                            else zeros[(size_t)g * nw + o / m] |= z << o % m * b;
-                            bool by_output =
-                                layout == AWQ__CUDA_REPACK_CANONICAL || layout == AWQ__CUDA_REPACK_COMPRESSED;
-                            size_t at = by_output ? (size_t)o * fg + g : (size_t)g * c.n + o;
-                            s16[at] = scale(o, g), s32[at] = emu::f16_to_f32(scale(o, g));
-                        }
-                    }
                     Buffer<u32> tile(w.tile.n, 0xffffffffu), sz(w.sz.n, 0xffffffffu), lossy(1);
-                    awq__cuda_repack a;
-                    memset(&a, 0, sizeof a);
-                    a.to = tile.address(), a.lossy = lossy.address();
-                    a.codes = layout ? codes.address() : codes8.address();
-                    a.zeros = symmetric ? 0 : layout ? zeros.address() : zeros8.address();
-                    a.scales = type ? s16.address() : s32.address();
-                    a.n = c.n, a.k = c.k, a.n_pad = w.n_pad, a.k_tiles = w.k_tiles, a.bits = b,
-                    a.layout = layout;
-                    a.type = type, a.file_group = c.file_group, a.group = c.group;
-                    void *params[] = {&a};
+                    const bool parts = (symmetric ^ type) != 0;
                     next_mode();
-                    bool ok =
-                        emu::launch_by_name("awq_repack_codes", dim3(w.k_tiles, w.n_pad / 64), 128, 0, params);
-                    a.to = sz.address();
-                    ok = ok
-                         && emu::launch_by_name("awq_repack_params", dim3((w.n_pad + 255) / 256, w.groups), 256,
-                                                0, params);
-                    if (!ok) return fail("layout %d: %s", layout, emu::error());
+                    for (int row = 0, n; row < c.n; row += n) {
+                        n = parts ? std::min(c.n - row, 1 + (int)(random32() % 90)) : c.n;
+                        const int first = parts ? (int)(random32() % 20) : 0;
+                        const int file_n = parts ? (first + n + (int)(random32() % 20) + 7) / 8 * 8 : n;
+                        Stored part(w, layout, type, symmetric != 0, c.file_group, row, n, first, file_n);
+                        part.a.lossy = lossy.address();
+                        if (!part.run(tile.address(), sz.address(), row, row + n == c.n))
+                            return fail("layout %d: %s", layout, emu::error());
+                    }
                     if (memcmp(tile.p, w.tile.p, tile.n * 4))
-                        fail("layout %d bits %d n %d k %d: codes differ", layout, b, c.n, c.k);
+                        fail("layout %d bits %d n %d k %d: codes differ", layout, c.bits, c.n, c.k);
                     if (memcmp(sz.p, w.sz.p, sz.n * 4))
-                        fail("layout %d bits %d n %d k %d: sz differ", layout, b, c.n, c.k);
+                        fail("layout %d bits %d n %d k %d: sz differ", layout, c.bits, c.n, c.k);
                     if (lossy[0]) fail("layout %d: a scale was called lossy", layout);
-                    if (!type) {
-                        s32[0] = 0.01f; // no f16 number
-                        emu::launch_by_name("awq_repack_params", dim3((w.n_pad + 255) / 256, w.groups), 256, 0,
-                                            params);
-                        if (!lossy[0]) fail("layout %d: a lossy scale passes", layout);
+                    if (!type && layout != AWQ__CUDA_REPACK_NATIVE) {
+                        Stored whole(w, layout, type, symmetric != 0, c.file_group, 0, c.n, 0, c.n);
+                        whole.a.lossy = lossy.address();
+                        whole.s32[0] = 0.01f; // no f16 number
+                        if (!whole.run(tile.address(), sz.address(), 0, true) || lossy[0] != 3)
+                            fail("layout %d: a lossy scale passes", layout);
                     }
                 }
     launched.insert("awq_repack_codes"), launched.insert("awq_repack_params");
+}
+// the sum of all: any change and any exchange shows, the order of blocks does not
+static void test_repack_sum()
+{
+    const size_t n = 3 * 4096 + 17;
+    Buffer<u64> data(2 * n), sum(2);
+    awq__cuda_sum a = {data.address(), sum.address(), n, 99};
+    u64 want = 0;
+    for (size_t i = 0; i < 2 * n; i++) {
+        data[i] = (u64)random32() << 32 | random32();
+        u64 h = (data[i] ^ (99 + i) * 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull;
+        h = (h ^ h >> 32) * 0x94d049bb133111ebull;
+        want += h ^ h >> 29;
+    }
+    next_mode();
+    if (!launch("awq_repack_sum", dim3(4), 256, 0, a)) return;
+    if (sum[0] != want) fail("sum of all");
+    a.n = 4096, a.sum += 8; // in two launches
+    launch("awq_repack_sum", dim3(1), 256, 0, a);
+    a.data += 16 * a.n, a.seed += 2 * a.n, a.n = n - a.n;
+    launch("awq_repack_sum", dim3(3), 256, 0, a);
+    if (sum[1] != want) fail("sum in two parts");
 }
 static void test_repack_dense()
 {
@@ -407,7 +468,7 @@ static void test_repack_dense()
             awq__cuda_repack a;
             memset(&a, 0, sizeof a);
             a.to = to.address(), a.codes = type ? h.address() : f.address(), a.lossy = lossy.address();
-            a.n = n, a.k = k, a.k_tiles = k_tiles, a.type = type, a.bf16 = bf16;
+            a.n = n, a.k = k, a.k_tiles = k_tiles, a.type = type, a.bf16 = bf16, a.mark = 1;
             void *params[] = {&a};
             next_mode();
             if (!emu::launch_by_name("awq_repack_dense", dim3((k_tiles + 7) / 8, n), 256, 0, params))
@@ -505,6 +566,8 @@ static void test_arguments()
     static_assert(sizeof(Linear) == sizeof(awq__cuda_linear), "the host's struct is the kernels'");
     static_assert(sizeof(Repack) == sizeof(awq__cuda_repack), "likewise");
     static_assert(offsetof(Repack, bf16) == offsetof(awq__cuda_repack, bf16), "likewise");
+    static_assert(offsetof(Repack, mark) == offsetof(awq__cuda_repack, mark), "likewise");
+    static_assert(sizeof(RepackSum) == sizeof(awq__cuda_sum), "likewise");
     static_assert(offsetof(Linear, rows) == offsetof(awq__cuda_linear, rows), "likewise");
     static_assert(offsetof(Linear, group_reciprocal) == offsetof(awq__cuda_linear, group_reciprocal),
                   "likewise");
@@ -580,5 +643,6 @@ int main(int argc, char **argv)
     run("dense, deep", test_deep_dense);
     run("repack", test_repack);
     run("repack_dense", test_repack_dense);
+    run("repack_sum", test_repack_sum);
     return report();
 }

@@ -39,18 +39,23 @@ enum {
 };
 
 /* The argument, by value, of the kernels of repack.cuh, `Repack` there.
-     awq_repack_codes    grid (k_tiles, n_pad / 64), 128 threads
-     awq_repack_params   grid (n_pad / 256 rounded up, 64 k_tiles / group rounded up), 256 threads
+     awq_repack_codes    grid (k_tiles, (skip + write) / 64 rounded up), 128 threads
+     awq_repack_params   grid (write / 256 rounded up, 64 k_tiles / group rounded up), 256 threads
      awq_repack_dense    grid (k_tiles / 8 rounded up, n), 256 threads */
 typedef struct awq__cuda_repack {
     uint64_t to, codes, zeros, scales;
     uint64_t lossy; /* u32, 0 before */
     int32_t n, k, n_pad, k_tiles, bits;
-    int32_t layout;     /* AWQ__CUDA_REPACK_.. */
-    int32_t type;       /* of scales, of dense weights: 0 fp32, 1 f16, 2 bf16 */
-    int32_t file_group; /* divides k, a multiple of group (whole rows: k) */
-    int32_t group;      /* awq__cuda_linear.group */
-    int32_t bf16;       /* dense: to bf16, not f16 */
+    int32_t layout;        /* AWQ__CUDA_REPACK_.. */
+    int32_t type;          /* of scales, of dense weights: 0 fp32, 1 f16, 2 bf16 */
+    int32_t file_group;    /* divides k, a multiple of group (whole rows: k) */
+    int32_t group;         /* awq__cuda_linear.group */
+    int32_t bf16;          /* dense: to bf16, not f16 */
+    int32_t file_n, first; /* outputs of the stored matrix; n of them from `first` on are taken */
+    int32_t skip;          /* outputs of the first block that are there already */
+    int32_t write;         /* n, or to n_pad */
+    int32_t chunk;         /* native: awq__tiling.chunk */
+    uint32_t mark;         /* what *lossy becomes */
 } awq__cuda_repack;
 
 enum {
@@ -58,8 +63,15 @@ enum {
     AWQ__CUDA_REPACK_GEMM,
     AWQ__CUDA_REPACK_GPTQ,
     AWQ__CUDA_REPACK_GPTQ_V2,
-    AWQ__CUDA_REPACK_COMPRESSED
+    AWQ__CUDA_REPACK_COMPRESSED,
+    AWQ__CUDA_REPACK_GPTQ_WORDS,
+    AWQ__CUDA_REPACK_NATIVE
 };
+
+/* awq_repack_sum: *sum grows by a checksum of n pieces of 16 bytes. grid (n / 4096 rounded up), 256 threads */
+typedef struct awq__cuda_sum {
+    uint64_t data, sum, n, seed;
+} awq__cuda_sum;
 
 typedef struct awq__cuda_device {
     int arch;  /* 75, 80, 86, 89, 90, 100 .. */

@@ -809,6 +809,11 @@ DEVICE void atomic_max64(u64 *p, u64 v)
     emu::check_global(p, 8, 8);
     if (v > *p) *p = v;
 }
+DEVICE void atomic_add64(u64 *p, u64 v)
+{
+    emu::check_global(p, 8, 8);
+    *p += v;
+}
 DEVICE void fence_gpu() {}
 DEVICE void pdl_wait() {}
 DEVICE void pdl_launch() {}
@@ -827,6 +832,10 @@ DEVICE u32 atomic_count(u32 *p)
 DEVICE void atomic_max64(u64 *p, u64 v)
 {
     asm volatile("red.relaxed.gpu.global.max.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
+}
+DEVICE void atomic_add64(u64 *p, u64 v)
+{
+    asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
 }
 DEVICE void fence_gpu() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
 // Programmatic dependent launch. pdl_launch: the next kernel may be given what room is left on the SMs.

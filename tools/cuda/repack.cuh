@@ -4,17 +4,31 @@
    awq_repack_codes: codes to blocks of Bits4 or Bits8 (common.cuh), a block of threads each.
    awq_repack_params: zero points and scales to sz [groups][n_pad].
    awq_repack_dense: f16, bf16 or fp32 rows to f16 or bf16 rows padded along k.
+   awq_repack_sum: a checksum of what they made, which is the same whatever it was made of.
 
    LAYOUTS, b = bits (gemm: 4), m = 32 / b codes in a word from its lowest bits:
      canonical    codes u8 [n][k]             zeros u8 [n][g]                       scales [n][g]
      gemm         codes [k][n/8], out of 0 2 4 6 1 3 5 7; zeros [g][n/8] likewise   scales [g][n]
      gptq         codes [k/m][n], along k     zeros [g][n/m], along n, less 1       scales [g][n]
+     gptq words   likewise                    1 taken from each as one number       scales [g][n]
      gptq v2      likewise                    not less 1                            scales [g][n]
      compressed   codes [n][k/m], along k     zeros [n/m][g], along n               scales [n][g]
+     native       codes [n/16][k/chunk] of 16 words for each 4 inputs, b 4: i and i + chunk/2 in a byte;
+                  zeros [n/16][g] of 16 u8, behind them the 16 scales, f16 or fp32
    k/m and n/m rounded up. zeros NULL: 2^(b-1). Here g counts the file's groups, of `file_group` inputs; the
    kernels' are `group`, which divides them, so a file with groups of 96 becomes one with groups of 32. Padding
-   has code 0 and scale 0. */
-enum { REPACK_CANONICAL, REPACK_GEMM, REPACK_GPTQ, REPACK_GPTQ_V2, REPACK_COMPRESSED };
+   has code 0 and scale 0.
+   Several matrices become one, one below the other: each is put behind the rows of those before it, in their
+   order, since a word of a block may have codes of two. */
+enum {
+    REPACK_CANONICAL,
+    REPACK_GEMM,
+    REPACK_GPTQ,
+    REPACK_GPTQ_V2,
+    REPACK_COMPRESSED,
+    REPACK_GPTQ_WORDS,
+    REPACK_NATIVE
+};
 enum { REPACK_F32, REPACK_F16, REPACK_BF16 };
 
 // awq__cuda_repack of plan.h
@@ -23,8 +37,13 @@ struct Repack {
     const void *codes; // or dense weights [n][k]
     const void *zeros;
     const void *scales;
-    u32 *lossy; // set to 1 if a scale is no f16 number, or a dense weight is too large for its type
+    u32 *lossy; // set to `mark` if a scale is no f16 number, or a dense weight is too large for its type
     int n, k, n_pad, k_tiles, bits, layout, type, file_group, group, bf16; // type: of scales or dense weights
+    int file_n, first; // the file's matrix has file_n outputs; n of them from `first` on are taken
+    int skip;          // outputs of the first block that are there already
+    int write;         // outputs that are written: n, or those of the padding too
+    int chunk;         // native
+    u32 mark;
 };
 
 DEVICE u32 packed_value(const void *words, size_t word, int index, int bits)
@@ -33,31 +52,52 @@ DEVICE u32 packed_value(const void *words, size_t word, int index, int bits)
 }
 DEVICE int gemm_nibble(int out) { return (out & 1) * 4 + (out & 7) / 2; }
 
+// Where a block of 16 outputs has an input's byte, for its first output
+DEVICE size_t native_at(const Repack &p, int out, int in)
+{
+    const int i = in % p.chunk, half = p.bits == 4 ? p.chunk / 2 : p.chunk;
+    return ((size_t)(out >> 4) * (p.k / p.chunk) + in / p.chunk) * half * 16 + i % half / 4 * 64 + (i & 3);
+}
+DEVICE const u8 *native_params(const Repack &p, int out, int g, int groups)
+{
+    return (const u8 *)p.zeros + ((size_t)(out >> 4) * groups + g) * (p.type == REPACK_F32 ? 80 : 48);
+}
+
 DEVICE u32 repack_code(const Repack &p, int out, int in)
 {
     const int shift = p.bits == 4 ? 3 : 2, m = 1 << shift; // codes in a word
-    if (out >= p.n || in >= p.k) return 0;
+    if (out < 0 || out >= p.n || in >= p.k) return 0;
+    out += p.first;
     switch (p.layout) {
     case REPACK_CANONICAL: return load_constant((const u8 *)p.codes + (size_t)out * p.k + in);
-    case REPACK_GEMM: return packed_value(p.codes, (size_t)in * (p.n / 8) + out / 8, gemm_nibble(out), 4);
+    case REPACK_GEMM: return packed_value(p.codes, (size_t)in * (p.file_n / 8) + out / 8, gemm_nibble(out), 4);
     case REPACK_COMPRESSED:
         return packed_value(p.codes, (size_t)out * ((p.k + m - 1) >> shift) + (in >> shift), in & (m - 1),
                             p.bits);
-    default: return packed_value(p.codes, (size_t)(in >> shift) * p.n + out, in & (m - 1), p.bits);
+    case REPACK_NATIVE: {
+        const u32 q = load_constant((const u8 *)p.codes + native_at(p, out, in) + (out & 15) * 4);
+        return p.bits == 8 ? q : in % p.chunk < p.chunk / 2 ? q & 15 : q >> 4;
+    }
+    default: return packed_value(p.codes, (size_t)(in >> shift) * p.file_n + out, in & (m - 1), p.bits);
     }
 }
 DEVICE u32 repack_zero(const Repack &p, int out, int g, int groups)
 {
     const int shift = p.bits == 4 ? 3 : 2, m = 1 << shift;
+    const size_t word = (size_t)g * ((p.file_n + m - 1) >> shift) + (out >> shift);
     if (!p.zeros) return 1u << (p.bits - 1);
     switch (p.layout) {
     case REPACK_CANONICAL: return load_constant((const u8 *)p.zeros + (size_t)out * groups + g);
-    case REPACK_GEMM: return packed_value(p.zeros, (size_t)g * (p.n / 8) + out / 8, gemm_nibble(out), 4);
+    case REPACK_GEMM: return packed_value(p.zeros, (size_t)g * (p.file_n / 8) + out / 8, gemm_nibble(out), 4);
     case REPACK_COMPRESSED:
         return packed_value(p.zeros, (size_t)(out >> shift) * groups + g, out & (m - 1), p.bits);
+    case REPACK_NATIVE: return load_constant(native_params(p, out, g, groups) + (out & 15));
+    case REPACK_GPTQ_WORDS:
+        return (load_constant((const u32 *)p.zeros + word) + (p.bits == 4 ? 0x11111111u : 0x01010101u))
+                   >> (out & (m - 1)) * p.bits
+               & ((1u << p.bits) - 1);
     default:
-        const u32 z =
-            packed_value(p.zeros, (size_t)g * ((p.n + m - 1) >> shift) + (out >> shift), out & (m - 1), p.bits);
+        const u32 z = packed_value(p.zeros, word, out & (m - 1), p.bits);
         return p.layout == REPACK_GPTQ ? (z + 1) & ((1u << p.bits) - 1) : z;
     }
 }
@@ -68,12 +108,23 @@ DEVICE float load_typed(const void *from, size_t i, int type)
     return type == REPACK_F16 ? f16x2_to_f32(h).x : bf16x2_to_f32(h).x;
 }
 
+DEVICE float repack_scale(const Repack &p, int out, int g, int groups)
+{
+    switch (p.layout) {
+    case REPACK_NATIVE: return load_typed(native_params(p, out, g, groups) + 16, out & 15, p.type);
+    case REPACK_CANONICAL:
+    case REPACK_COMPRESSED: return load_typed(p.scales, (size_t)out * groups + g, p.type);
+    default: return load_typed(p.scales, (size_t)g * p.file_n + out, p.type);
+    }
+}
+
 // blockIdx.x: tile of k, blockIdx.y: block of outputs; 128 threads, a lane of a warp of the block each
 KERNEL(awq_repack_codes, 128, Repack p)
 {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    const int out = blockIdx.y * 64 + warp * 16 + (lane >> 2), in = blockIdx.x * 64 + 2 * (lane & 3);
+    const int out = blockIdx.y * 64 + warp * 16 + (lane >> 2) - p.skip, in = blockIdx.x * 64 + 2 * (lane & 3);
     const size_t block = (size_t)blockIdx.y * p.k_tiles + blockIdx.x;
+    const bool more = p.skip && blockIdx.y == 0; // to what others put there, with zeros where this is put
     u32 *to = (u32 *)p.to + (block * 4 + warp) * 32 * p.bits; // a warp's share: 32 lanes, 4 or 8 words each
 #pragma unroll 1
     for (int kk = 0; kk < 4; kk++) {
@@ -85,8 +136,14 @@ KERNEL(awq_repack_codes, 128, Repack p)
             if (p.bits == 4) q[0] |= code << 4 * (high + 2 * later + 4 * next);
             else q[later] |= code << 8 * (2 * high + next);
         }
-        if (p.bits == 4) store_global(to + lane * 4 + kk, q[0]);
-        else store_global((uint2 *)(to + (kk / 2 * 32 + lane) * 4 + kk % 2 * 2), make_uint2(q[0], q[1]));
+        if (p.bits == 4) {
+            if (more) q[0] |= load_fresh(to + lane * 4 + kk);
+            store_global(to + lane * 4 + kk, q[0]);
+        } else {
+            uint2 *pair = (uint2 *)(to + (kk / 2 * 32 + lane) * 4 + kk % 2 * 2);
+            const uint2 had = more ? load_fresh(pair) : make_uint2(0, 0);
+            store_global(pair, make_uint2(q[0] | had.x, q[1] | had.y));
+        }
     }
 }
 
@@ -96,14 +153,12 @@ KERNEL(awq_repack_params, 256, Repack p)
     const int out = blockIdx.x * 256 + threadIdx.x, groups = p.k / p.file_group;
     const int g = min((int)blockIdx.y * p.group / p.file_group, groups - 1);
     u32 sz = 0x64000000u;
-    if (out >= p.n_pad) return;
+    if (out >= p.write) return;
     if (out < p.n && (int)blockIdx.y * p.group < p.k) {
-        const int by_group = p.layout != REPACK_CANONICAL && p.layout != REPACK_COMPRESSED;
-        const float s =
-            load_typed(p.scales, by_group ? (size_t)g * p.n + out : (size_t)out * groups + g, p.type);
+        const float s = repack_scale(p, out + p.first, g, groups);
         const u32 h = f32_to_f16x2(s, 0);
-        if (f16x2_to_f32(h).x != s) store_global(p.lossy, 1u);
-        sz = (0x6400u + repack_zero(p, out, g, groups)) << 16 | h;
+        if (f16x2_to_f32(h).x != s) store_global(p.lossy, p.mark);
+        sz = (0x6400u + repack_zero(p, out + p.first, g, groups)) << 16 | h;
     }
     store_global((u32 *)p.to + (size_t)blockIdx.y * p.n_pad + out, sz);
 }
@@ -119,6 +174,34 @@ KERNEL(awq_repack_dense, 256, Repack p)
     const u32 h = p.bf16 ? f32_to_bf16x2(a, b) : f32_to_f16x2(a, b);
     const float2 v = p.bf16 ? bf16x2_to_f32(h) : f16x2_to_f32(h);
     if (v.x - v.x != a - a || v.y - v.y != b - b) // one is finite, the other not; NaN differs from itself
-        if (a - a == 0 && b - b == 0) store_global(p.lossy, 1u);
+        if (a - a == 0 && b - b == 0) store_global(p.lossy, p.mark);
     store_global((u32 *)p.to + (size_t)blockIdx.y * p.k_tiles * 32 + in / 2, h);
+}
+
+// awq__cuda_sum of plan.h
+struct RepackSum {
+    const uint4 *data;
+    u64 *sum; // grows by the sum of all words, each mixed with its place
+    u64 n, seed;
+};
+
+DEVICE u64 sum_mix(u64 word, u64 place)
+{
+    u64 h = (word ^ place * 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull;
+    h = (h ^ h >> 32) * 0x94d049bb133111ebull;
+    return h ^ h >> 29;
+}
+// each block 4096 pieces of 16 bytes; addition, so that the order is of no matter
+KERNEL(awq_repack_sum, 256, RepackSum p)
+{
+    const u64 first = (u64)blockIdx.x * 4096 + threadIdx.x;
+    u64 sum = 0;
+    for (u64 i = first; i < first + 4096 && i < p.n; i += 256) {
+        const uint4 v = load_fresh(p.data + i);
+        sum +=
+            sum_mix(v.x | (u64)v.y << 32, p.seed + 2 * i) + sum_mix(v.z | (u64)v.w << 32, p.seed + 2 * i + 1);
+    }
+#pragma unroll
+    for (int m = 16; m; m >>= 1) sum += __shfl_xor_sync(~0u, sum, m);
+    if ((threadIdx.x & 31) == 0) atomic_add64(p.sum, sum);
 }

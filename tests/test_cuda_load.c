@@ -1,0 +1,359 @@
+/* cuda_load: how weights come to the GPU, on the emulated driver of tests/cuda/driver.cpp: bit for bit what the
+   canonical form gives, from every layout; the memory of the host, allocations of the device; what is refused. */
+#define AWQ_IMPLEMENTATION
+#include "../awq.h"
+#define AWQ_CUDA_IMPLEMENTATION
+#include "../awq_cuda.h"
+#include "test.h"
+#include "tiny.h"
+#include "synthetic.h"
+#include "cuda_emulator.h"
+
+#define DIR "test_cuda_load.tmp"
+
+static awq_cuda *need(awq_ctx *ctx)
+{
+    awq_cuda_desc d;
+    awq_cuda *c = NULL;
+    unsetenv("AWQ_EMULATOR_FAIL");
+    unsetenv("AWQ_EMULATOR_COMPUTE");
+    if (reset) reset();
+    memset(ctx, 0, sizeof *ctx);
+    memset(&d, 0, sizeof d);
+    d.driver = d.nvrtc = emulator;
+    d.no_cache = 1;
+    CHECK_MSG(awq_cuda_create(ctx, &d, &c) == AWQ_OK, "%s", ctx->err.text);
+    return c;
+}
+
+static void done(awq_ctx *ctx, awq_cuda *c)
+{
+    char text[256];
+    awq_cuda_free(ctx, c);
+    CHECK(ctx->memory_used == 0);
+    CHECK_MSG(live(text, sizeof text) == 0, "%s", text);
+}
+
+static awq_status load(awq_ctx *ctx, awq_cuda *c, const char *folder, awq_model_desc d, awq_model **m)
+{
+    awq_device *list[1];
+    list[0] = awq_cuda_device(c);
+    d.devices = list;
+    d.n_devices = 1;
+    d.no_tokenizer = 1;
+    return awq_model_load(ctx, folder, &d, m);
+}
+
+/* --- the same bytes as by the canonical form */
+
+/* linears n of `info`, one below the other, by the public calls */
+static void by_canonical(awq_ctx *ctx, awq_cuda *c, awq_checkpoint *ck, const awq_linear_info *info, int n, awq_dtype dtype,
+                         awq_cuda_linear *l)
+{
+    int64_t in = info->in_features, rows = 0, row = 0, g;
+    awq_qweight all, q;
+    float *dense = NULL;
+    int i, quantized = info->quantized;
+    for (i = 0; i < n; i++) rows += info[i].out_features;
+    memset(&all, 0, sizeof all);
+    memset(l, 0, sizeof *l);
+    if (quantized) CHECK(awq_qweight_alloc(ctx, rows, in, info->packed.bits, info->packed.group_size, 0, &all) == AWQ_OK);
+    else dense = (float *)malloc((size_t)(rows * in) * sizeof *dense);
+    for (i = 0; i < n; row += info[i++].out_features) {
+        size_t count = (size_t)info[i].out_features;
+        if (!quantized) {
+            CHECK(awq__read_dense(ctx, ck, &info[i], dense + row * in) == AWQ_OK);
+            continue;
+        }
+        memset(&q, 0, sizeof q);
+        CHECK_MSG(awq_checkpoint_read_qweight(ctx, ck, &info[i], &q) == AWQ_OK, "%s", ctx->err.text);
+        g = in / q.group_size;
+        memcpy(all.codes + row * in, q.codes, count * (size_t)in);
+        memcpy(all.zeros + row * g, q.zeros, count * (size_t)g);
+        memcpy(all.scales + row * g, q.scales, count * (size_t)g * sizeof(float));
+        q.out_features = info[i].packed.out_features;
+        awq_qweight_free(ctx, &q);
+    }
+    if (quantized) CHECK_MSG(awq_cuda_linear_prepare(ctx, c, &all, NULL, dtype, l) == AWQ_OK, "%s", ctx->err.text);
+    else CHECK(awq_cuda_linear_dense(ctx, c, AWQ_F32, dense, rows, in, NULL, dtype, l) == AWQ_OK);
+    awq_qweight_free(ctx, &all);
+    free(dense);
+}
+
+static int same_bytes(awq_ctx *ctx, awq_cuda *c, uint64_t a, uint64_t b, uint64_t bytes)
+{
+    char *x = (char *)malloc((size_t)bytes + 1), *y = (char *)malloc((size_t)bytes + 1);
+    int same = !awq_cuda_download(ctx, c, x, a, (size_t)bytes) && !awq_cuda_download(ctx, c, y, b, (size_t)bytes)
+               && !memcmp(x, y, (size_t)bytes);
+    free(x);
+    free(y);
+    return same;
+}
+
+/* each linear of the folder's model; how many are direct. *hash: of the model */
+static int compare(awq_ctx *ctx, awq_cuda *c, const char *folder, const char *what, uint64_t *hash)
+{
+    awq_model_desc d;
+    awq_model *m = NULL;
+    awq_checkpoint *ck = NULL;
+    awq__cuda_share *s;
+    int layer, k, e, n, direct = 0, seen = 0;
+    memset(&d, 0, sizeof d);
+    CHECK_MSG(load(ctx, c, folder, d, &m) == AWQ_OK, "%s: %s", what, ctx->err.text);
+    CHECK(awq_checkpoint_open(ctx, folder, &ck) == AWQ_OK);
+    if (!m || !ck) return 0;
+    s = (awq__cuda_share *)m->share[0].data;
+    *hash = awq_model_hash(m);
+    for (layer = 0; layer < s->n; layer++)
+        for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
+            for (e = 0; e < awq_linear_count(&m->config, layer, (awq_linear_id)k); e++) {
+                awq_linear_info info[3];
+                awq__cuda_repack p;
+                awq_cuda_linear want, *l = k < AWQ_EXPERT_GATE ? &s->layer[layer].linear[k]
+                                                               : &s->layer[layer].expert[(k - AWQ_EXPERT_GATE)
+                                                                                         * m->config.num_experts + e];
+                int64_t rows;
+                uint64_t size[2];
+                if (!l->weights) continue; /* joined */
+                CHECK(awq_checkpoint_expert(ctx, ck, layer, (awq_linear_id)k, e, &info[0]) == AWQ_OK);
+                for (n = 1, rows = info[0].out_features; rows < l->out_features; n++, rows += info[n - 1].out_features)
+                    CHECK(awq_checkpoint_expert(ctx, ck, layer, (awq_linear_id)(k + n), e, &info[n]) == AWQ_OK);
+                direct += info[0].quantized && awq__cuda_model_direct(&info[0], &p);
+                by_canonical(ctx, c, ck, info, n, s->dtype, &want);
+                awq__cuda_linear_sizes(&want, size);
+                CHECK_MSG(want.bits == l->bits && want.out_features == l->out_features, "%s: %s", what, info[0].name);
+                CHECK_MSG(same_bytes(ctx, c, want.weights, l->weights, size[0]), "%s: weights of %s, %d", what, info[0].name, n);
+                CHECK_MSG(same_bytes(ctx, c, want.params, l->params, size[1]), "%s: params of %s, %d", what, info[0].name, n);
+                awq_cuda_linear_free(ctx, c, &want);
+                seen++;
+            }
+    CHECK(seen >= 4);
+    awq_checkpoint_close(ctx, ck);
+    CHECK(awq_model_free(ctx, m) == AWQ_OK);
+    return direct;
+}
+
+#define CT(more) "{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"config_groups\": " \
+                 "{\"g\": {\"weights\": {" more "}}}}"
+static const struct {
+    awq_layout layout;
+    int bits, group, symmetric;
+    awq_dtype scales;
+    int direct; /* whether the device unpacks it */
+    const char *config;
+} kinds[] = {
+    {AWQ_LAYOUT_GEMM, 4, 32, 0, AWQ_F16, 1, "{\"quant_method\": \"awq\", \"group_size\": 32}"},
+    {AWQ_LAYOUT_GEMM, 4, -1, 0, AWQ_F16, 1, "{\"quant_method\": \"awq\", \"group_size\": -1, \"format\": \"gemm\"}"},
+    {AWQ_LAYOUT_GEMV, 4, 32, 0, AWQ_F16, 0, "{\"quant_method\": \"awq\", \"group_size\": 32, \"version\": \"GEMV\"}"},
+    {AWQ_LAYOUT_GEMV_FAST, 4, 32, 0, AWQ_F16, 0, "{\"quant_method\": \"awq\", \"group_size\": 32, \"version\": \"gemv_fast\"}"},
+    {AWQ_LAYOUT_MARLIN, 4, 32, 1, AWQ_F16, 0, "{\"quant_method\": \"awq\", \"group_size\": 32, \"zero_point\": false, "
+     "\"version\": \"marlin\", \"modules_to_not_convert\": [\"k_proj\", \"v_proj\"]}"},
+    {AWQ_LAYOUT_GPTQ, 4, 32, 0, AWQ_F16, 1, "{\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 32, \"sym\": false, "
+     "\"desc_act\": false}"},
+    {AWQ_LAYOUT_GPTQ, 8, 32, 1, AWQ_F16, 1, "{\"quant_method\": \"gptq\", \"bits\": 8, \"group_size\": 32}"},
+    {AWQ_LAYOUT_GPTQ, 3, 32, 1, AWQ_F16, 0, "{\"quant_method\": \"gptq\", \"bits\": 3, \"group_size\": 32}"},
+    {AWQ_LAYOUT_GPTQ_V2, 4, 64, 0, AWQ_F16, 1, "{\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 64, \"sym\": false, "
+     "\"checkpoint_format\": \"gptq_v2\"}"},
+    {AWQ_LAYOUT_COMPRESSED_TENSORS, 4, 32, 0, AWQ_F16, 1, CT("\"num_bits\": 4, \"symmetric\": false, \"group_size\": 32")},
+    {AWQ_LAYOUT_COMPRESSED_TENSORS, 4, 64, 1, AWQ_BF16, 1, CT("\"num_bits\": 4, \"group_size\": 64")},
+    {AWQ_LAYOUT_COMPRESSED_TENSORS, 8, -1, 1, AWQ_F32, 1, CT("\"num_bits\": 8, \"strategy\": \"channel\"")},
+    {AWQ_LAYOUT_COMPRESSED_TENSORS, 6, 64, 1, AWQ_F16, 0, CT("\"num_bits\": 6, \"group_size\": 64")},
+};
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
+
+static void make_kind(tiny *t, int i)
+{
+    awq_ctx ctx;
+    memset(&ctx, 0, sizeof ctx);
+    tiny_llama(t);
+    tiny_set(t, "quantization_config", kinds[i].config);
+    CHECK(tiny_quantize(t, &ctx, kinds[i].layout, kinds[i].bits, kinds[i].group, kinds[i].symmetric, kinds[i].scales, NULL)
+          == AWQ_OK);
+}
+
+/* every layout, and as native, whose hash is that of what it was made from; gptq as GPTQModel writes it */
+static void test_layouts(void)
+{
+    awq_ctx gpu;
+    awq_cuda *c;
+    int i, k;
+    NEED_EMULATOR;
+    c = need(&gpu);
+    for (i = 0; c && i < KINDS; i++) {
+        static const char *const names[] = {"config.json", "model.safetensors"};
+        awq_convert_desc d;
+        awq_ctx ctx, files;
+        uint64_t hash = 0, native = 0;
+        char path[200];
+        tiny t;
+        make_kind(&t, i);
+        ctx = tiny_ctx(&t);
+        CHECK_MSG((compare(&ctx, c, "m", kinds[i].config, &hash) > 0) == kinds[i].direct, "%s", kinds[i].config);
+        CHECK(ctx.memory_used == 0);
+        memset(&files, 0, sizeof files);
+        memset(&d, 0, sizeof d);
+        CHECK(system("rm -rf " DIR " && mkdir -p " DIR "/m") == 0);
+        for (k = 0; k < 2; k++) {
+            snprintf(path, sizeof path, DIR "/m/%s", names[k]);
+            CHECK(awq__file_save(&files, path, (const char *)t.files[k].data, t.files[k].bytes) == AWQ_OK);
+        }
+        d.source = DIR "/m";
+        d.target = DIR "/native";
+        d.layout = AWQ_LAYOUT_NATIVE;
+        CHECK_MSG(awq_convert(&files, &d) == AWQ_OK, "%s", files.err.text);
+        CHECK_MSG(compare(&files, c, d.target, "native", &native) > 0, "native of %s", kinds[i].config);
+        CHECK_MSG(hash == native, "%s", kinds[i].config);
+        CHECK(files.memory_used == 0);
+        tiny_free(&t);
+        if (kinds[i].layout == AWQ_LAYOUT_GPTQ && kinds[i].bits != 3) {
+            make_kind(&t, i);
+            tiny_set(&t, "quantization_config", kinds[i].bits == 4
+                     ? "{\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 32, \"sym\": false, \"meta\": {\"quantizer\": "
+                       "[\"gptqmodel:1.4\"]}}"
+                     : "{\"quant_method\": \"gptq\", \"bits\": 8, \"group_size\": 32, \"meta\": {\"quantizer\": "
+                       "[\"gptqmodel:1.4\"]}}");
+            ctx = tiny_ctx(&t);
+            CHECK(compare(&ctx, c, "m", "gptqmodel", &native) > 0);
+            tiny_free(&t);
+        }
+    }
+    CHECK(system("rm -rf " DIR) == 0);
+    done(&gpu, c);
+}
+
+/* dense in each type, stacked experts, a linear that is some rows of what is stored, one whose inputs want padding */
+static void test_others(void)
+{
+    static const char *const stacked = CT("\"num_bits\": 4, \"type\": \"int\", \"symmetric\": false, \"group_size\": 32");
+    static const awq_dtype types[] = {AWQ_F16, AWQ_BF16, AWQ_F32};
+    awq_ctx gpu, ctx;
+    awq_cuda *c;
+    awq_qweight w[6];
+    uint64_t hash;
+    tiny t;
+    int i, k;
+    size_t j;
+    NEED_EMULATOR;
+    c = need(&gpu);
+    if (!c) return;
+    for (k = 0; k < 6; k++) { /* activations in F16, then in BF16 */
+        tiny_llama(&t);
+        if (k >= 3) tiny_set(&t, "torch_dtype", "\"bfloat16\"");
+        for (i = 0; i < t.n; i++) {
+            tiny_tensor *x = &t.t[i];
+            size_t n = x->bytes / 2, es = awq_dtype_size(types[k % 3]);
+            unsigned char *to = (unsigned char *)calloc(n, es);
+            for (j = 0; j < n; j++) {
+                float f = awq__f16_float(((uint16_t *)x->data)[j]);
+                uint16_t h = awq__float_bf16(f);
+                memcpy(to + j * es, types[k % 3] == AWQ_F32 ? (void *)&f : types[k % 3] == AWQ_BF16 ? (void *)&h
+                                                                           : (void *)(x->data + 2 * j), es);
+            }
+            free(x->data);
+            x->data = to;
+            x->bytes = n * es;
+            x->dtype = types[k % 3];
+        }
+        ctx = tiny_ctx(&t);
+        CHECK(compare(&ctx, c, "m", "dense", &hash) == 0);
+        CHECK(ctx.memory_used == 0);
+        tiny_free(&t);
+    }
+    memset(w, 0, sizeof w);
+    memset(&ctx, 0, sizeof ctx);
+    CHECK(tiny_stacked(&t, 4, stacked, w, &ctx) == AWQ_OK);
+    for (i = 0; i < 6; i++) awq_qweight_free(&ctx, &w[i]);
+    ctx = tiny_ctx(&t);
+    CHECK(compare(&ctx, c, "m", "stacked experts", &hash) == 6); /* gate and up are one, of each of three; and down */
+    CHECK(ctx.memory_used == 0);
+    tiny_free(&t);
+    done(&gpu, c);
+}
+
+/* --- what it takes */
+
+/* Nothing of the model stays in the host's memory on its way; few allocations, and freed at once */
+static void test_memory(void)
+{
+    static const synthetic_shape shape = {"small", 512, 1408, 3, 8, 2, 64, 4000, 128, 256};
+    awq_ctx gpu;
+    awq_cuda *c;
+    awq_cuda_info info;
+    synthetic syn;
+    int head;
+    NEED_EMULATOR;
+    c = need(&gpu);
+    synthetic_make(&syn, &shape);
+    for (head = 0; c && head < 2; head++) {
+        awq_model_desc d;
+        awq_model *m = NULL;
+        awq_ctx ctx;
+        long before = calls("cuMemAlloc_v2");
+        size_t rounding = head ? AWQ__CUDA_MODEL_PART / 4 * 6 : 0;
+        memset(&ctx, 0, sizeof ctx);
+        memset(&d, 0, sizeof d);
+        ctx.files = synthetic_files(&syn);
+        d.head_bits = 8 * head;
+        CHECK_MSG(load(&ctx, c, "m", d, &m) == AWQ_OK, "%s", ctx.err.text);
+        CHECK_MSG(ctx.memory_peak < ((size_t)1 << 20) + rounding, "%.1f MB of %.1f", (double)ctx.memory_peak / 1e6,
+                  (double)syn.data_bytes / 1e6);
+        CHECK(awq_cuda_get_info(&ctx, c, &info) == AWQ_OK);
+        /* tables, three layers, what the kernels find, what is repacked, which grows */
+        CHECK_MSG(calls("cuMemAlloc_v2") - before <= 10, "%ld allocations", calls("cuMemAlloc_v2") - before);
+        CHECK(m->bytes <= info.memory_used && info.memory_used < m->bytes + ((size_t)2 << 20));
+        printf("    %.1f MB: %.2f MB of the host, %ld allocations\n", (double)syn.data_bytes / 1e6,
+               (double)ctx.memory_peak / 1e6, calls("cuMemAlloc_v2") - before);
+        before = calls("cuMemFree_v2");
+        CHECK(awq_model_free(&ctx, m) == AWQ_OK && ctx.memory_used == 0);
+        CHECK(awq_cuda_get_info(&ctx, c, &info) == AWQ_OK && info.memory_used == 0);
+    }
+    synthetic_free(&syn);
+    done(&gpu, c);
+}
+
+/* --- what is refused, with the tensor or the layer */
+static void test_refused(void)
+{
+    static const char *const names[] = {"model.layers.0.self_attn.v_proj.scales", "lm_head.weight"};
+    awq_ctx gpu, ctx;
+    awq_cuda *c;
+    awq_model_desc d;
+    awq_model *m = NULL;
+    tiny t;
+    int i;
+    NEED_EMULATOR;
+    c = need(&gpu);
+    memset(&d, 0, sizeof d);
+    for (i = 0; c && i < 2; i++) { /* not finite */
+        make_kind(&t, 0);
+        ((uint16_t *)tiny_find(&t, names[i])->data)[7] = 0x7c01;
+        ctx = tiny_ctx(&t);
+        CHECK(load(&ctx, c, "m", d, &m) == AWQ_E_NUMERIC && !m);
+        CHECK_MSG(strstr(ctx.err.text, names[i]) && strstr(ctx.err.text, "element 7 is NaN or Inf"), "%s", ctx.err.text);
+        CHECK(ctx.memory_used == 0 && c->info.memory_used == 0);
+        tiny_free(&t);
+    }
+    for (i = 0; c && i < 2; i++) { /* finite, but not in fp16 */
+        tiny_llama(&t);
+        tiny_resize(tiny_find(&t, i ? "lm_head.weight" : "model.layers.0.mlp.up_proj.weight"), AWQ_F32, 2, i ? 96 : 128, 64);
+        ((float *)tiny_find(&t, i ? "lm_head.weight" : "model.layers.0.mlp.up_proj.weight")->data)[50] = 1e5f;
+        ctx = tiny_ctx(&t);
+        CHECK(load(&ctx, c, "m", d, &m) == AWQ_E_NUMERIC && !m);
+        CHECK_MSG(strstr(ctx.err.text, i ? "m: a weight of the head is too large for F16"
+                                         : "m: a weight of layer 0 is too large for F16"), "%s", ctx.err.text);
+        CHECK(ctx.memory_used == 0 && c->info.memory_used == 0);
+        tiny_free(&t);
+    }
+    done(&gpu, c);
+}
+
+int main(int argc, char **argv)
+{
+    TEST_BEGIN(argc, argv);
+    find_emulator();
+    RUN(test_layouts);
+    RUN(test_others);
+    RUN(test_memory);
+    RUN(test_refused);
+    return TEST_END();
+}
