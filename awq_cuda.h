@@ -1693,16 +1693,19 @@ static const char *const awq__cuda_text_linear[] = {
 "ck on\n",
 "   each of 132 SMs at 1.755 GHz, ends at 4.4, 3.9 and 3.3 TB/s of weights.\n",
 "\n",
-"   Many rows (mma128): 128 outputs x 128 rows by 256 threads; a warp has 64 mma to 285 instructions in all."
-" */\n",
+"   Many rows (mma64, mma128), where there is no wgmma for them; mma128: 128 outputs x 128 rows by 256 threa"
+"ds; a\n",
+"   warp has 64 mma to 285 instructions in all. */\n",
 "#ifndef AWQ_NO_F16\n",
 "KERNEL_2(awq_linear_gemv_f16, 256, Linear p) { linear_gemv<Bits4, false>(F16(), p); }\n",
 "KERNEL_2(awq_linear_gemv32_f16, 256, Linear p) { linear_gemv<Bits4, true>(F16(), p); }\n",
 "KERNEL_2(awq_linear_mma8_f16, 512, Linear p) { linear_mma<Bits4, 1, 1, 1, 1, 4, true>(F16(), p); }\n",
 "KERNEL_2(awq_linear_mma16_f16, 512, Linear p) { linear_mma<Bits4, 1, 1, 2, 1, 4, true>(F16(), p); }\n",
 "KERNEL(awq_linear_mma32_f16, 512, Linear p) { linear_mma<Bits4, 1, 1, 4, 1, 4, true>(F16(), p); }\n",
+"#if !AWQ_HAS_WGMMA || defined(AWQ_EMULATOR) // more than 32 rows\n",
 "KERNEL_2(awq_linear_mma64_f16, 256, Linear p) { linear_mma<Bits4, 1, 1, 8, 1, 2, false>(F16(), p); }\n",
 "KERNEL(awq_linear_mma128_f16, 256, Linear p) { linear_mma<Bits4, 2, 2, 8, 2, 1, false>(F16(), p); }\n",
+"#endif\n",
 "#endif\n",
 "#if AWQ_HAS_BF16 && !defined(AWQ_NO_BF16)\n",
 "KERNEL_2(awq_linear_gemv_bf16, 256, Linear p) { linear_gemv<Bits4, false>(BF16(), p); }\n",
@@ -1710,8 +1713,10 @@ static const char *const awq__cuda_text_linear[] = {
 "KERNEL_2(awq_linear_mma8_bf16, 512, Linear p) { linear_mma<Bits4, 1, 1, 1, 1, 4, true>(BF16(), p); }\n",
 "KERNEL_2(awq_linear_mma16_bf16, 512, Linear p) { linear_mma<Bits4, 1, 1, 2, 1, 4, true>(BF16(), p); }\n",
 "KERNEL(awq_linear_mma32_bf16, 512, Linear p) { linear_mma<Bits4, 1, 1, 4, 1, 4, true>(BF16(), p); }\n",
+"#if !AWQ_HAS_WGMMA || defined(AWQ_EMULATOR) // more than 32 rows\n",
 "KERNEL_2(awq_linear_mma64_bf16, 256, Linear p) { linear_mma<Bits4, 1, 1, 8, 1, 2, false>(BF16(), p); }\n",
 "KERNEL(awq_linear_mma128_bf16, 256, Linear p) { linear_mma<Bits4, 2, 2, 8, 2, 1, false>(BF16(), p); }\n",
+"#endif\n",
 "#endif\n",
 NULL};
 static const char *const awq__cuda_text_linear8[] = {
@@ -1996,8 +2001,12 @@ static const char *const awq__cuda_text_moe[] = {
 "    }\n",
 "    row_store(p.out + (size_t)row * p.out_stride, i, p.h, sum);\n",
 "}\n",
+"#ifndef AWQ_NO_F16\n",
 "KERNEL(awq_combine_f16, 256, const Combine p) { combine(F16(), p); }\n",
+"#endif\n",
+"#ifndef AWQ_NO_BF16\n",
 "KERNEL(awq_combine_bf16, 256, const Combine p) { combine(BF16(), p); }\n",
+"#endif\n",
 NULL};
 static const char *const awq__cuda_text_prims[] = {
 "/* prims.cuh - what the kernels of awq_cuda.h need from the hardware, and the only file that knows PTX\n",
@@ -3330,8 +3339,12 @@ static const char *const awq__cuda_text_rows[] = {
 "        if (p.xn) row_store(dtype, p.xn + (size_t)blockIdx.x * p.xn_stride, i, padded(n), v);\n",
 "    }\n",
 "}\n",
+"#ifndef AWQ_NO_F16\n",
 "KERNEL(awq_norm_f16, 1024, const Norm p) { norm(F16(), p); }\n",
+"#endif\n",
+"#ifndef AWQ_NO_BF16\n",
 "KERNEL(awq_norm_bf16, 1024, const Norm p) { norm(BF16(), p); }\n",
+"#endif\n",
 "\n",
 "/* ---- q, k and v of a row: clip, norms, rope; q to halves for attention, k and v into the sequence's page\n",
 "\n",
@@ -3479,8 +3492,12 @@ static const char *const awq__cuda_text_rows[] = {
 "                              clipped(x.w, p.clip)));\n",
 "    }\n",
 "}\n",
+"#ifndef AWQ_NO_F16\n",
 "KERNEL(awq_place_f16, 256, const Place p) { place(F16(), p); }\n",
+"#endif\n",
+"#ifndef AWQ_NO_BF16\n",
 "KERNEL(awq_place_bf16, 256, const Place p) { place(BF16(), p); }\n",
+"#endif\n",
 "\n",
 "/* ---- gated activation: y [rows][n padded] = act(gate) * up / scales\n",
 "\n",
@@ -3540,8 +3557,12 @@ static const char *const awq__cuda_text_rows[] = {
 ";\n",
 "    }\n",
 "}\n",
+"#ifndef AWQ_NO_F16\n",
 "KERNEL(awq_act_f16, 256, const Act p) { act(F16(), p); }\n",
+"#endif\n",
+"#ifndef AWQ_NO_BF16\n",
 "KERNEL(awq_act_bf16, 256, const Act p) { act(BF16(), p); }\n",
+"#endif\n",
 "\n",
 "/* ---- logits as they are meant, and the best of each row\n",
 "\n",
@@ -4138,6 +4159,18 @@ typedef struct awq__cuda_function {
     size_t shared; /* bytes of dynamic shared memory that it may have */
 } awq__cuda_function;
 
+/* Families are compiled in parts, since a model needs one of each: for activations in F16 or in BF16, attention
+   for heads up to a size. A kernel whose name ends so is in that part alone, any other in each. */
+enum { AWQ__CUDA_PARTS = 4 };
+static const struct {
+    const char *end, *define;
+} awq__cuda_parts[2][AWQ__CUDA_PARTS] = {
+    {{"_f16", "AWQ_NO_BF16"}, {"_bf16", "AWQ_NO_F16"}, {NULL, NULL}, {NULL, NULL}},
+    {{"_64", "AWQ_ATTEND 64"},
+     {"_128", "AWQ_ATTEND 128"},
+     {"_192", "AWQ_ATTEND 192"},
+     {"_256", "AWQ_ATTEND 256"}}};
+
 struct awq_cuda {
     awq_device as_device; /* first: the address of both is one */
     awq__mutex lock;    /* held in each call of the device: models of several threads may be on it */
@@ -4160,7 +4193,7 @@ struct awq_cuda {
     int programmatic;       /* launches may overlap */
     int shared_limit;       /* bytes of shared memory that a block can ask for */
     void *context, *stream;
-    void *module[AWQ__CUDA_FAMILIES];
+    void *module[AWQ__CUDA_FAMILIES][AWQ__CUDA_PARTS];
     const char *last_kernel; /* launched last: for messages */
     awq__cuda_block *blocks;
     void *stage[2], *stage_free[2]; /* pinned memory for uploads, the event behind its last use */
@@ -4614,17 +4647,44 @@ static void awq__cuda_add_text(awq_ctx *ctx, awq__text *t, const char *const *li
     for (; *line; line++) awq__text_str(ctx, t, *line);
 }
 
-/* Text of a family behind what all share, with line numbers of its own; awq__free it. */
-static char *awq__cuda_join(awq_ctx *ctx, int family, size_t *bytes)
+/* A part of a family on its way to be code. */
+typedef struct awq__cuda_unit {
+    int family, part;
+    char *text; /* awq__free it */
+    size_t bytes;
+    uint64_t key;  /* in the cache */
+    void *program; /* NVRTC's, and what NVRTC said */
+    int created, code;
+    double seconds;
+} awq__cuda_unit;
+
+/* -1: it is in each */
+static int awq__cuda_part_of(int family, const char *kernel)
+{
+    const int attends = family == AWQ__CUDA_ATTENTION;
+    size_t n = strlen(kernel), k;
+    int i;
+    if (!strncmp(kernel, "awq_embed_", 10)) return -1; /* its end tells the table's type */
+    for (i = 0; i < AWQ__CUDA_PARTS && awq__cuda_parts[attends][i].end; i++) {
+        k = strlen(awq__cuda_parts[attends][i].end);
+        if (n > k && !strcmp(kernel + n - k, awq__cuda_parts[attends][i].end)) return i;
+    }
+    return -1;
+}
+
+/* u->text: the family behind what all share, with line numbers of its own */
+static awq_status awq__cuda_join(awq_ctx *ctx, awq__cuda_unit *u)
 {
     const char *const *const *shared;
     awq__text t = {NULL, 0, 0, 0};
+    awq__textf(ctx, &t, "#define %s\n", awq__cuda_parts[u->family == AWQ__CUDA_ATTENTION][u->part].define);
     for (shared = awq__cuda_prelude; *shared; shared++) awq__cuda_add_text(ctx, &t, *shared);
-    awq__textf(ctx, &t, "#line 1 \"%s.cuh\"\n", awq__cuda_family[family].name);
-    awq__cuda_add_text(ctx, &t, awq__cuda_family[family].text);
+    awq__textf(ctx, &t, "#line 1 \"%s.cuh\"\n", awq__cuda_family[u->family].name);
+    awq__cuda_add_text(ctx, &t, awq__cuda_family[u->family].text);
     if (t.failed) awq__text_free(ctx, &t);
-    *bytes = t.len;
-    return t.data;
+    u->text = t.data;
+    u->bytes = t.len;
+    return u->text ? AWQ_OK : AWQ_E_MEMORY;
 }
 
 /* The first line of a compiler's log that tells an error, else its first line. */
@@ -4638,26 +4698,42 @@ static void awq__cuda_first_error(const char *log, char *line, size_t cap)
     snprintf(line, cap, "%.*s", (int)(end ? end - p : (ptrdiff_t)strlen(p)), p);
 }
 
-/* Compiles the family for c->info.arch into fresh memory. *builtins: this NVRTC is not whole; try another. */
-static awq_status awq__cuda_compile(awq_ctx *ctx, awq_cuda *c, int family, const char *text, char **image,
-                                    size_t *bytes, int *builtins)
+typedef struct awq__cuda_compiling {
+    awq_cuda *c;
+    awq__cuda_unit *const *unit;
+} awq__cuda_compiling;
+
+/* Compiles a unit for c->info.arch. NVRTC alone, on any thread: several are compiled at once. */
+static void awq__cuda_compile_job(void *arg, int64_t index)
 {
-    char option[64], name[64], line[400], *log = NULL, *data = NULL;
+    const awq__cuda_compiling *a = (const awq__cuda_compiling *)arg;
+    awq__cuda_unit *u = a->unit[index];
+    char option[64], name[64];
     const char *options[2];
-    int ptx = !strncmp(c->info.arch, "compute_", 8), code;
     double began = awq__now();
-    void *program = NULL;
-    size_t n = 0;
-    awq_status st = AWQ_OK;
-    *builtins = 0;
-    snprintf(option, sizeof option, "--gpu-architecture=%s", c->info.arch);
-    snprintf(name, sizeof name, "%s.cuh", awq__cuda_family[family].name);
+    snprintf(option, sizeof option, "--gpu-architecture=%s", a->c->info.arch);
+    snprintf(name, sizeof name, "%s.cuh", awq__cuda_family[u->family].name);
     options[0] = option;
     options[1] = AWQ__CUDA_STD;
-    code = c->rtc.CreateProgram(&program, text, name, 0, NULL, NULL);
-    if (code)
+    u->code = a->c->rtc.CreateProgram(&u->program, u->text, name, 0, NULL, NULL);
+    u->created = !u->code;
+    if (u->created) u->code = a->c->rtc.CompileProgram(u->program, 2, options);
+    u->seconds = awq__now() - began;
+}
+
+/* The code of a compiled unit in fresh memory; its program is gone then, in any case. *builtins: this NVRTC is
+   not whole; try another. */
+static awq_status awq__cuda_compiled(awq_ctx *ctx, awq_cuda *c, awq__cuda_unit *u, char **image, size_t *bytes,
+                                     int *builtins)
+{
+    char name[64], line[400], *log = NULL, *data = NULL;
+    int ptx = !strncmp(c->info.arch, "compute_", 8), code = u->code;
+    void *program = u->program;
+    size_t n = 0;
+    awq_status st = AWQ_OK;
+    snprintf(name, sizeof name, "%s.cuh", awq__cuda_family[u->family].name);
+    if (!u->created)
         return awq__fail(ctx, AWQ_E_DEVICE, "NVRTC %s: nvrtcCreateProgram: error %d", c->info.nvrtc_path, code);
-    code = c->rtc.CompileProgram(program, 2, options);
     if (code == AWQ__NVRTC_BUILTINS) {
         *builtins = 1;
         st = awq__fail(ctx, AWQ_E_UNSUPPORTED,
@@ -4684,15 +4760,16 @@ static awq_status awq__cuda_compile(awq_ctx *ctx, awq_cuda *c, int family, const
             st = awq__fail(ctx, AWQ_E_DEVICE, "NVRTC %s: no code of %s: error %d", c->info.nvrtc_path, name,
                            code);
     }
-    c->rtc.DestroyProgram(&program);
+    c->rtc.DestroyProgram(&u->program);
+    u->created = 0;
     if (st) {
         awq__free(ctx, data);
         return st;
     }
     c->info.compiled++;
-    c->info.compile_seconds += awq__now() - began;
-    awq__log(ctx, AWQ_LOG_DEBUG, "compiled %s for %s in %.0f ms, %.0f KB", name, c->info.arch,
-             (awq__now() - began) * 1e3, (double)n / 1e3);
+    awq__log(ctx, AWQ_LOG_DEBUG, "compiled %s (%s) for %s in %.0f ms, %.0f KB", name,
+             awq__cuda_parts[u->family == AWQ__CUDA_ATTENTION][u->part].define, c->info.arch, u->seconds * 1e3,
+             (double)n / 1e3);
     *image = data;
     *bytes = n;
     return AWQ_OK;
@@ -5138,16 +5215,18 @@ AWQ_API awq_status awq_cuda_sync(awq_ctx *ctx, awq_cuda *c)
    Tests: tests/test_cuda.c */
 
 /* Gives the code to the driver. *refused: the driver's code when it does not take it. */
-static awq_status awq__cuda_load_module(awq_ctx *ctx, awq_cuda *c, int family, const char *image, int *refused)
+static awq_status awq__cuda_load_module(awq_ctx *ctx, awq_cuda *c, const awq__cuda_unit *u, const char *image,
+                                        int *refused)
 {
+    void **module = &c->module[u->family][u->part];
     char log[512] = "", words[400], line[300];
     int option[2] = {AWQ__CU_JIT_ERRORS, AWQ__CU_JIT_ERROR_BYTES};
     void *value[2];
     value[0] = log;
     value[1] = (void *)(uintptr_t)sizeof log;
-    *refused = c->cu.ModuleLoadDataEx(&c->module[family], image, 2, option, value);
+    *refused = c->cu.ModuleLoadDataEx(module, image, 2, option, value);
     if (!*refused) return AWQ_OK;
-    c->module[family] = NULL;
+    *module = NULL;
     if (*refused == AWQ__CU_OUT_OF_MEMORY || awq__cuda_is_lost(*refused))
         return awq__cuda_check(ctx, c, *refused, "cuModuleLoadDataEx");
     awq__cuda_words(c, *refused, words, sizeof words);
@@ -5156,46 +5235,86 @@ static awq_status awq__cuda_load_module(awq_ctx *ctx, awq_cuda *c, int family, c
     return awq__fail(ctx, AWQ_E_DEVICE,
                      "the driver (CUDA %d.%d) does not take %s for %s made by NVRTC %d.%d (%s): %s%s%s",
                      c->info.driver_version / 1000, c->info.driver_version % 1000 / 10,
-                     awq__cuda_family[family].name, c->info.arch, c->info.nvrtc_major, c->info.nvrtc_minor,
+                     awq__cuda_family[u->family].name, c->info.arch, c->info.nvrtc_major, c->info.nvrtc_minor,
                      c->info.nvrtc_path, words, line[0] ? "; " : "", line);
 }
 
-/* c->module[family]: from the cache, or compiled */
-static awq_status awq__cuda_module(awq_ctx *ctx, awq_cuda *c, int family)
+/* Modules of n units, whose family and part are given: from the cache, or compiled, several at once where
+   ctx->jobs has threads. */
+static awq_status awq__cuda_modules(awq_ctx *ctx, awq_cuda *c, awq__cuda_unit *unit, int n)
 {
-    size_t bytes = 0, n = 0;
-    int refused = 0, builtins = 0;
-    char *text, *image = NULL;
-    uint64_t key;
+    awq__cuda_unit *todo[AWQ__CUDA_FAMILIES];
+    awq__cuda_compiling a;
+    size_t bytes = 0;
+    int refused = 0, builtins, left, i;
+    char *image = NULL;
+    double began;
     awq_status st = AWQ_OK;
-    if (c->module[family]) return AWQ_OK;
     if (c->lost) return awq__cuda_check(ctx, c, c->lost, "cuModuleLoadDataEx");
-    text = awq__cuda_join(ctx, family, &bytes);
-    if (!text) return AWQ_E_MEMORY;
     do { /* until an NVRTC turns out to be whole */
-        key = awq__cuda_key(c, text, bytes);
-        awq__cuda_cache_load(ctx, c, family, key, &image, &n);
-        if (image) {
-            st = awq__cuda_load_module(ctx, c, family, image + AWQ__CUDA_CACHE_HEADER, &refused);
-            awq__free(ctx, image);
-            if (!st) c->info.cache_hits++;
-            if (!st || st == AWQ_E_MEMORY || c->lost) break;
-            awq__log(ctx, AWQ_LOG_INFO, "%s; compiled anew", ctx->err.text); /* and its file replaced */
+        builtins = left = 0;
+        for (i = 0; i < n && !st; i++) {
+            awq__cuda_unit *u = &unit[i];
+            if (c->module[u->family][u->part]) continue;
+            if (!u->text) st = awq__cuda_join(ctx, u);
+            if (st) break;
+            u->key = awq__cuda_key(c, u->text, u->bytes);
+            awq__cuda_cache_load(ctx, c, u->family, u->key, &image, &bytes);
+            if (image) {
+                st = awq__cuda_load_module(ctx, c, u, image + AWQ__CUDA_CACHE_HEADER, &refused);
+                awq__free(ctx, image);
+                if (!st) c->info.cache_hits++;
+                if (!st || st == AWQ_E_MEMORY || c->lost) continue;
+                awq__log(ctx, AWQ_LOG_INFO, "%s; compiled anew", ctx->err.text); /* and its file replaced */
+                st = AWQ_OK;
+            }
+            todo[left++] = u;
         }
-        st = awq__cuda_compile(ctx, c, family, text, &image, &n, &builtins);
-        if (builtins) { /* its arch and version are in the key: from the start */
+        if (st || !left) break;
+        a.c = c;
+        a.unit = todo;
+        began = awq__now();
+        awq__run(ctx, left, awq__cuda_compile_job, &a);
+        c->info.compile_seconds += awq__now() - began;
+        for (i = 0; i < left; i++) {
+            awq__cuda_unit *u = todo[i];
+            if (!st) st = awq__cuda_compiled(ctx, c, u, &image, &bytes, &builtins);
+            else if (u->created) c->rtc.DestroyProgram(&u->program);
+            u->created = 0;
+            if (st) continue;
+            st = awq__cuda_load_module(ctx, c, u, image, &refused);
+            if (!st) awq__cuda_cache_store(ctx, c, u->family, u->key, image, bytes);
+            awq__free(ctx, image);
+            image = NULL;
+        }
+        if (builtins) { /* its arch and version are in the keys: from the start */
             awq__textf(ctx, &c->trail, "  tried %s\n", ctx->err.text);
             c->candidate[c->used].worth = 0;
             awq__cuda_close(c->nvrtc);
             st = awq__cuda_find_nvrtc(ctx, c);
-        } else if (!st) {
-            st = awq__cuda_load_module(ctx, c, family, image, &refused);
-            if (!st) awq__cuda_cache_store(ctx, c, family, key, image, n);
-            awq__free(ctx, image);
         }
     } while (builtins && !st);
-    awq__free(ctx, text);
+    for (i = 0; i < n; i++) {
+        awq__free(ctx, unit[i].text);
+        unit[i].text = NULL;
+    }
     return st;
+}
+
+/* What has the kernel: of the parts that are there already, if it is in each. */
+static awq_status awq__cuda_module(awq_ctx *ctx, awq_cuda *c, int family, const char *kernel, void **module)
+{
+    awq__cuda_unit u;
+    int i;
+    memset(&u, 0, sizeof u);
+    u.family = family;
+    u.part = awq__cuda_part_of(family, kernel);
+    for (i = 0; u.part < 0 && i < AWQ__CUDA_PARTS; i++)
+        if (c->module[family][i]) u.part = i;
+    if (u.part < 0) u.part = 0;
+    if (!c->module[family][u.part]) AWQ__TRY(awq__cuda_modules(ctx, c, &u, 1));
+    *module = c->module[family][u.part];
+    return AWQ_OK;
 }
 
 typedef struct awq__cuda_kernel {
@@ -5215,9 +5334,9 @@ static awq_status awq__cuda_find(awq_ctx *ctx, awq_cuda *c, int family, const ch
                          (unsigned long long)shared, c->info.index, c->info.name, c->shared_limit);
     while (f < end && strcmp(f->name, name)) f++;
     if (f == end) {
-        void *handle = NULL;
-        AWQ__TRY(awq__cuda_module(ctx, c, family));
-        AWQ__TRY(AWQ__CU(ctx, c, ModuleGetFunction, (&handle, c->module[family], name)));
+        void *handle = NULL, *module = NULL;
+        AWQ__TRY(awq__cuda_module(ctx, c, family, name, &module));
+        AWQ__TRY(AWQ__CU(ctx, c, ModuleGetFunction, (&handle, module, name)));
         f = NULL;
         if (awq__grow(&c->own, (void **)&c->functions, &c->cap_functions, c->n_functions + 1, sizeof *f)) {
             f = c->functions + c->n_functions;
@@ -6982,6 +7101,43 @@ static void awq__cuda_model_unload(awq_ctx *ctx, void *share)
     ctx->err = err;
 }
 
+/* Compiles what a pass will ask for, before it does. */
+static awq_status awq__cuda_model_compile(awq_ctx *ctx, const awq__cuda_share *s, const awq__cuda_loader *o)
+{
+    const awq_config *c = &s->m->config;
+    const int size = AWQ__MAX(c->head_dim, c->v_head_dim), part = s->dtype == AWQ_BF16;
+    int has[AWQ__CUDA_FAMILIES], n = 0, i, k;
+    awq__cuda_unit unit[AWQ__CUDA_FAMILIES];
+    int64_t group;
+    memset(has, 0, sizeof has);
+    memset(unit, 0, sizeof unit);
+    has[AWQ__CUDA_REPACK] = has[AWQ__CUDA_ROWS] = has[AWQ__CUDA_ATTENTION] = 1;
+    for (i = s->first; i < s->first + s->n; i++) {
+        has[AWQ__CUDA_MOE] |= c->layer_has_experts[i] != 0;
+        for (k = 0; k < AWQ_N_LINEAR_IDS; k++) {
+            awq_linear_info info;
+            int bits;
+            if (!awq_linear_count(c, i, (awq_linear_id)k)) continue;
+            AWQ__TRY(awq_checkpoint_expert(ctx, s->m->checkpoint, i, (awq_linear_id)k, 0, &info));
+            bits = awq__cuda_model_bits(&info, (awq_linear_id)k, o->desc, &group);
+            has[bits == 16 ? AWQ__CUDA_DENSE : bits == 8 ? AWQ__CUDA_LINEAR8 : AWQ__CUDA_LINEAR] = 1;
+        }
+    }
+    if (awq__cuda_model_last(s)) has[o->desc->head_bits ? AWQ__CUDA_LINEAR8 : AWQ__CUDA_DENSE] = 1;
+    has[AWQ__CUDA_WGMMA] = has[AWQ__CUDA_LINEAR] && !s->flags && !strcmp(s->c->info.arch, "sm_90a");
+    for (i = 0; i < AWQ__CUDA_FAMILIES; i++) {
+        if (!has[i]) continue;
+        unit[n].family = i;
+        unit[n++].part = i == AWQ__CUDA_REPACK                        ? 0
+                         : i != AWQ__CUDA_ATTENTION                   ? part
+                         : size <= 64                                 ? 0
+                         : size <= 128                                ? 1
+                         : c->head_dim <= 192 && c->v_head_dim <= 128 ? 2
+                                                                      : 3;
+    }
+    return awq__cuda_modules(ctx, s->c, unit, n);
+}
+
 /* All of the share, a slab for each layer; in the end what the kernels have found. */
 static awq_status awq__cuda_model_weights(awq_ctx *ctx, awq__cuda_share *s, awq__cuda_loader *o,
                                           uint64_t *bytes, uint64_t *a_token, double began)
@@ -6991,6 +7147,7 @@ static awq_status awq__cuda_model_weights(awq_ctx *ctx, awq__cuda_share *s, awq_
     awq__cuda_found found;
     uint64_t size, most = 0;
     int i, first = s->first;
+    AWQ__TRY(awq__cuda_model_compile(ctx, s, o));
     AWQ__TRY(awq__cuda_block_of(ctx, s->c, NULL, sizeof found, &o->found));
     o->mark = (uint32_t)c->num_hidden_layers + 1;
     size = awq__cuda_model_tables_size(c, o->desc, !first, awq__cuda_model_last(s));
@@ -7877,8 +8034,9 @@ AWQ_API void awq_cuda_free(awq_ctx *ctx, awq_cuda *c)
         if (c->stage_free[i]) c->cu.EventDestroy(c->stage_free[i]);
         if (c->stage[i]) c->cu.MemFreeHost(c->stage[i]);
     }
-    for (i = 0; i < AWQ__CUDA_FAMILIES; i++)
-        if (c->module[i]) c->cu.ModuleUnload(c->module[i]);
+    for (i = 0; i < AWQ__CUDA_FAMILIES * AWQ__CUDA_PARTS; i++)
+        if (c->module[i / AWQ__CUDA_PARTS][i % AWQ__CUDA_PARTS])
+            c->cu.ModuleUnload(c->module[i / AWQ__CUDA_PARTS][i % AWQ__CUDA_PARTS]);
     if (c->own_stream) c->cu.StreamDestroy(c->stream);
     if (entered) awq__cuda_leave(c);
     if (c->own_context) c->cu.DevicePrimaryCtxRelease(c->device);

@@ -1221,12 +1221,13 @@ static void test_families(void)
     for (again = 0; again < 2; again++) {
         awq_ctx ctx;
         awq_cuda *c;
+        void *module = NULL;
         memset(&ctx, 0, sizeof ctx);
         c = need(&ctx, &d);
         if (!c || awq__cuda_enter(&ctx, c)) return;
         for (i = 0; i < AWQ__CUDA_FAMILIES; i++) {
             CHECK_MSG(kernels(awq__cuda_family[i].name) > 0, "%s is not in tests/cuda/driver.cpp", awq__cuda_family[i].name);
-            CHECK_MSG(awq__cuda_module(&ctx, c, i) == AWQ_OK, "%s", ctx.err.text);
+            CHECK_MSG(awq__cuda_module(&ctx, c, i, "any", &module) == AWQ_OK && module, "%s", ctx.err.text);
         }
         CHECK(c->info.compiled == (again ? 0 : AWQ__CUDA_FAMILIES) && c->info.cache_hits == (again ? AWQ__CUDA_FAMILIES : 0));
         awq__cuda_leave(c);

@@ -3,10 +3,11 @@
        cc -O2 -o compile tests/cuda/compile.c -ldl && ./compile [-v] [-a 90a,80] [-o FOLDER] [family ...]
 
    run in the repository's root. A family is a file tools/cuda/NAME.cuh; prims.cuh, common.cuh and block.cuh are put
-   before it, as awq_cuda.h does. Prints a line for each family and processor: milliseconds, bytes of the cubin, most
-   registers of a kernel, kernels that spill; with -v a line for each kernel; -o keeps the cubins. Fails when a
-   compile fails or warns, or when a kernel spills. The library is $AWQ_NVRTC, else what the loader finds, else
-   that of /usr/local/cuda. */
+   before it, and the definitions of its parts, as awq_cuda.h does. Prints a line for each part and processor:
+   milliseconds of the processor, bytes of the cubin, most registers of a kernel, kernels that spill; with -v a line for
+   each kernel; -o keeps the cubins; in the end what a model of the llama family takes in all. Fails when a compile
+   fails or warns, or when a kernel spills. The library is $AWQ_NVRTC, else what the loader finds, else that of
+   /usr/local/cuda. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>
@@ -93,10 +94,10 @@ static char *append(char *text, const char *path)
     return text;
 }
 
-static double now(void)
+static double now(void) /* of this process alone: other programs run too */
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
@@ -141,6 +142,27 @@ static int read_log(char *log, int *max_registers, char *max_name, int *spilled,
     return kernels;
 }
 
+/* what a model of 4 bits in F16 with heads of 128 needs: parts of families, CPU milliseconds by processor */
+static const char *const llama[] = {"linear_f16", "wgmma_f16", "dense_f16", "rows_f16", "repack", "attention_128"};
+static struct {
+    char arch[16];
+    double ms;
+    int parts;
+} needs[32];
+
+static void count_need(const char *part, const char *arch, double ms)
+{
+    int i, k;
+    for (i = 0; i < 6; i++)
+        for (k = 0; k < 32 && !strcmp(part, llama[i]); k++)
+            if (!needs[k].parts || !strcmp(needs[k].arch, arch)) {
+                snprintf(needs[k].arch, sizeof needs[k].arch, "%s", arch);
+                needs[k].ms += ms;
+                needs[k].parts++;
+                break;
+            }
+}
+
 static int compile(const char *family, const char *text, const char *arch)
 {
     char option[64], name[128], max_name[64] = "";
@@ -156,6 +178,7 @@ static int compile(const char *family, const char *text, const char *arch)
     status = nvrtc_create(&p, text, name, 0, NULL, NULL);
     if (!status) status = nvrtc_compile(p, 3, options);
     t = now() - t;
+    count_need(family, arch, t);
     nvrtc_log_size(p, &size);
     log = (char *)calloc(1, size + 1);
     if (!log) exit(2);
@@ -185,10 +208,25 @@ static int compile(const char *family, const char *text, const char *arch)
     return spilled || warnings;
 }
 
+/* awq__cuda_part of awq_cuda.h: what is defined for each part, and how its kernels end */
+static const struct {
+    const char *family, *part, *define;
+} parts[] = {{"attention", "_64", "AWQ_ATTEND 64"},
+             {"attention", "_128", "AWQ_ATTEND 128"},
+             {"attention", "_192", "AWQ_ATTEND 192"},
+             {"attention", "_256", "AWQ_ATTEND 256"},
+             {"", "_f16", "AWQ_NO_BF16"},
+             {"", "_bf16", "AWQ_NO_F16"}};
+enum { PARTS = sizeof parts / sizeof *parts };
+static const struct {
+    const char *name;
+    int typed; /* has parts _f16 and _bf16 */
+} all[] = {{"linear", 1}, {"wgmma", 1},     {"linear8", 1}, {"dense", 1}, {"repack", 0},
+           {"rows", 1},   {"attention", 0}, {"moe", 1},     {"sample", 0}};
+enum { FAMILIES = sizeof all / sizeof *all };
+
 int main(int argc, char **argv)
 {
-    static const char *all[] = {"linear", "wgmma",     "linear8", "dense", "repack",
-                                "rows",   "attention", "moe",     "sample"};
     const char *wanted = "75,80,86,89,90a,100a,103a,120a", *families[32];
     int n = 0, bad = 0, done = 0, major = 0, minor = 0, known[128], count = 0;
     for (int i = 1; i < argc; i++)
@@ -197,7 +235,7 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "-o") && i + 1 < argc) folder = argv[++i];
         else if (n < 32) families[n++] = argv[i];
     if (!n)
-        for (; n < (int)(sizeof all / sizeof *all); n++) families[n] = all[n];
+        for (; n < FAMILIES; n++) families[n] = all[n].name;
     if (!load()) {
         puts("no NVRTC: set AWQ_NVRTC to libnvrtc.so");
         puts("0 passed, 0 failed, 1 skipped");
@@ -210,24 +248,41 @@ int main(int argc, char **argv)
     nvrtc_archs(known);
     printf("NVRTC %d.%d\n", major, minor);
     for (int f = 0; f < n; f++) {
-        char path[256];
-        char *text = append(NULL, "tools/cuda/prims.cuh");
-        text = append(text, "tools/cuda/common.cuh");
-        text = append(text, "tools/cuda/block.cuh");
-        snprintf(path, sizeof path, "tools/cuda/%s.cuh", families[f]);
-        text = append(text, path);
-        for (const char *a = wanted; *a; a += strcspn(a, ","), a += *a == ',') {
-            char arch[16];
-            int supported = 0;
-            snprintf(arch, sizeof arch, "%.*s", (int)strcspn(a, ","), a);
-            for (int i = 0; i < count; i++) supported |= known[i] == atoi(arch);
-            if (!supported || (strchr(arch, 'a') && major < 12)) /* the suffix came with 12.0 */
-                printf("%-14s sm_%-5s not known to this NVRTC\n", families[f], arch);
-            else if (strcmp(families[f], "wgmma") || !strcmp(arch, "90a"))
-                bad += compile(families[f], text, arch), done++;
+        int typed = 1;
+        for (int i = 0; i < FAMILIES; i++)
+            if (!strcmp(all[i].name, families[f])) typed = all[i].typed;
+        for (int part = 0; part <= PARTS; part++) { /* the last: whole, of families without */
+            const int attends = !strcmp(families[f], "attention"), whole = part == PARTS;
+            char path[256], name[64];
+            char *text;
+            if (whole ? typed || attends : *parts[part].family ? !attends : !typed) continue;
+            snprintf(name, sizeof name, "%s%s", families[f], whole ? "" : parts[part].part);
+            text = (char *)calloc(1, 64);
+            if (!text) exit(2);
+            if (!whole) snprintf(text, 64, "#define %s\n", parts[part].define);
+            text = append(text, "tools/cuda/prims.cuh");
+            text = append(text, "tools/cuda/common.cuh");
+            text = append(text, "tools/cuda/block.cuh");
+            snprintf(path, sizeof path, "tools/cuda/%s.cuh", families[f]);
+            text = append(text, path);
+            for (const char *a = wanted; *a; a += strcspn(a, ","), a += *a == ',') {
+                char arch[16];
+                int supported = 0;
+                snprintf(arch, sizeof arch, "%.*s", (int)strcspn(a, ","), a);
+                for (int i = 0; i < count; i++) supported |= known[i] == atoi(arch);
+                if (!supported || (strchr(arch, 'a') && major < 12)) /* the suffix came with 12.0 */
+                    printf("%-14s sm_%-5s not known to this NVRTC\n", name, arch);
+                else if ((strcmp(families[f], "wgmma") || !strcmp(arch, "90a"))
+                         && (atoi(arch) >= 80 || strcmp(name + strlen(families[f]), "_bf16")))
+                    bad += compile(name, text, arch), done++;
+            }
+            free(text);
         }
-        free(text);
     }
+    for (int i = 0; i < 32 && needs[i].parts; i++)
+        if (needs[i].parts >= 5)
+            printf("llama, 4 bits, F16, heads of 128: %4.1f s of one processor for sm_%s\n", needs[i].ms / 1e3,
+                   needs[i].arch);
     printf("%d passed, %d failed, 0 skipped\n", done - bad, bad);
     return bad != 0;
 }

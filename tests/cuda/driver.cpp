@@ -4,7 +4,8 @@
        AWQ_CUDA_DRIVER=./libcuda_emulator.so AWQ_NVRTC=./libcuda_emulator.so program
 
    Its NVRTC compiles nothing: the "cubin" names family, architecture and a hash of the text, and is checked when it is
-   loaded as the driver checks a real one. Functions of a module are the emulator's kernels of that family. A real NVRTC
+   loaded as the driver checks a real one. Functions of a module are the emulator's kernels of that part of a family (its
+   text begins with what is defined for the part). A real NVRTC
    may be used beside this driver: its cubins are searched for the kernel's name.
 
    What is made to hurt:
@@ -27,6 +28,7 @@
 #include <chrono>
 #include <dlfcn.h>
 #include <memory>
+#include <mutex>
 #include <set>
 
 static std::map<std::string, std::string> family_of; // kernel -> family
@@ -142,7 +144,16 @@ struct Event {
     std::chrono::steady_clock::time_point time;
 };
 struct Module {
-    std::string family, elf;
+    std::string family, elf, define;
+    bool has(const std::string &kernel) const // as the text's #if would have it
+    {
+        auto ends = [&](const std::string &end) {
+            return kernel.size() > end.size() && !kernel.compare(kernel.size() - end.size(), end.size(), end);
+        };
+        if (!kernel.compare(0, 10, "awq_embed_")) return true;
+        if (!define.compare(0, 11, "AWQ_ATTEND ")) return ends("_" + define.substr(11));
+        return define == "AWQ_NO_F16" ? !ends("_f16") : define == "AWQ_NO_BF16" ? !ends("_bf16") : true;
+    }
 };
 struct Function {
     std::string name;
@@ -175,6 +186,8 @@ static bool inside(const std::map<uintptr_t, size_t> &blocks, uintptr_t at, size
 // what AWQ_EMULATOR_FAIL says of this call; counts start anew when the variable changes
 static int told_to_fail(const char *name, int code)
 {
+    static std::mutex lock; // NVRTC is called by several threads
+    std::lock_guard<std::mutex> locked(lock);
     static std::string before;
     const char *told = text_of("AWQ_EMULATOR_FAIL", "");
     if (before != told) {
@@ -650,14 +663,15 @@ static uint64_t fnv(const char *p, size_t n)
     while (n--) h = (h ^ (unsigned char)*p++) * 0x100000001b3ull;
     return h;
 }
-// "AWQ emulator|<architecture>|<family>|<hash of the text>|<hash of all before>"
-static int read_image(const char *image, std::string *family)
+// "AWQ emulator|<architecture>|<family>|<define of the part>|<hash of the text>|<hash of all before>"
+static int read_image(const char *image, std::string *family, std::string *define)
 {
-    char arch[32], name[64];
+    char arch[32], name[64], part[64];
     unsigned long long text, hash;
     int length = 0, compute = (int)number("AWQ_EMULATOR_COMPUTE", 90);
     std::string start(image, strnlen(image, 400));
-    if (sscanf(start.c_str(), "AWQ emulator|%31[^|]|%63[^|]|%llx%n", arch, name, &text, &length) != 3
+    if (sscanf(start.c_str(), "AWQ emulator|%31[^|]|%63[^|]|%63[^|]|%llx%n", arch, name, part, &text, &length)
+            != 4
         || sscanf(start.c_str() + length, "|%llx", &hash) != 1 || hash != fnv(image, (size_t)length))
         return INVALID_IMAGE;
     bool ptx = !strncmp(arch, "compute_", 8), exact = arch[strlen(arch) - 1] == 'a';
@@ -665,6 +679,7 @@ static int read_image(const char *image, std::string *family)
     if (ptx ? made > compute : exact ? made != compute : made / 10 != compute / 10 || made > compute)
         return NO_BINARY;
     *family = name;
+    *define = part;
     return OK;
 }
 int cuModuleLoadDataEx(void **module, const void *image, unsigned n, int *options, void **values)
@@ -679,7 +694,7 @@ int cuModuleLoadDataEx(void **module, const void *image, unsigned n, int *option
         memcpy(&size, p + 58, 2);
         memcpy(&count, p + 60, 2);
         m.elf.assign((const char *)image, (size_t)table + (size_t)size * count);
-    } else if (int code = read_image((const char *)image, &m.family)) {
+    } else if (int code = read_image((const char *)image, &m.family, &m.define)) {
         for (unsigned i = 0; i < n; i++)
             if (options[i] == 5)
                 snprintf((char *)values[i], 64, "emulator: error : this is not for this device\n");
@@ -704,7 +719,7 @@ int cuModuleGetFunction(void **function, void *module, const char *name)
     if (m == modules.end()) return INVALID_HANDLE;
     auto f = family_of.find(name);
     if (f == family_of.end()) return NOT_FOUND;
-    if (m->first->elf.empty() ? m->first->family != f->second
+    if (m->first->elf.empty() ? m->first->family != f->second || !m->first->has(name)
                               : m->first->elf.find(std::string(".text.") + name + '\0') == std::string::npos)
         return NOT_FOUND;
     m->second.emplace_back(new Function);
@@ -866,7 +881,8 @@ int nvrtcCompileProgram(void *program, int n, const char *const *options)
     if (p->text.find("KERNEL") == std::string::npos && p->text.find("__global__") == std::string::npos)
         return 6;
     p->log.clear();
-    snprintf(line, sizeof line, "AWQ emulator|%s|%s|%016llx", arch.c_str(), family.c_str(),
+    std::string define = p->text.compare(0, 8, "#define ") ? "all" : p->text.substr(8, p->text.find('\n') - 8);
+    snprintf(line, sizeof line, "AWQ emulator|%s|%s|%s|%016llx", arch.c_str(), family.c_str(), define.c_str(),
              (unsigned long long)fnv(p->text.data(), p->text.size()));
     p->image = line;
     snprintf(line, sizeof line, "|%016llx", (unsigned long long)fnv(p->image.data(), p->image.size()));

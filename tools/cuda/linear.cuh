@@ -9,15 +9,18 @@
    108, 123 and 143 instructions for a warp's 512 bytes (SASS of sm_90, NVRTC 13.0), so that issue, 4 a clock on
    each of 132 SMs at 1.755 GHz, ends at 4.4, 3.9 and 3.3 TB/s of weights.
 
-   Many rows (mma128): 128 outputs x 128 rows by 256 threads; a warp has 64 mma to 285 instructions in all. */
+   Many rows (mma64, mma128), where there is no wgmma for them; mma128: 128 outputs x 128 rows by 256 threads; a
+   warp has 64 mma to 285 instructions in all. */
 #ifndef AWQ_NO_F16
 KERNEL_2(awq_linear_gemv_f16, 256, Linear p) { linear_gemv<Bits4, false>(F16(), p); }
 KERNEL_2(awq_linear_gemv32_f16, 256, Linear p) { linear_gemv<Bits4, true>(F16(), p); }
 KERNEL_2(awq_linear_mma8_f16, 512, Linear p) { linear_mma<Bits4, 1, 1, 1, 1, 4, true>(F16(), p); }
 KERNEL_2(awq_linear_mma16_f16, 512, Linear p) { linear_mma<Bits4, 1, 1, 2, 1, 4, true>(F16(), p); }
 KERNEL(awq_linear_mma32_f16, 512, Linear p) { linear_mma<Bits4, 1, 1, 4, 1, 4, true>(F16(), p); }
+#if !AWQ_HAS_WGMMA || defined(AWQ_EMULATOR) // more than 32 rows
 KERNEL_2(awq_linear_mma64_f16, 256, Linear p) { linear_mma<Bits4, 1, 1, 8, 1, 2, false>(F16(), p); }
 KERNEL(awq_linear_mma128_f16, 256, Linear p) { linear_mma<Bits4, 2, 2, 8, 2, 1, false>(F16(), p); }
+#endif
 #endif
 #if AWQ_HAS_BF16 && !defined(AWQ_NO_BF16)
 KERNEL_2(awq_linear_gemv_bf16, 256, Linear p) { linear_gemv<Bits4, false>(BF16(), p); }
@@ -25,6 +28,8 @@ KERNEL_2(awq_linear_gemv32_bf16, 256, Linear p) { linear_gemv<Bits4, true>(BF16(
 KERNEL_2(awq_linear_mma8_bf16, 512, Linear p) { linear_mma<Bits4, 1, 1, 1, 1, 4, true>(BF16(), p); }
 KERNEL_2(awq_linear_mma16_bf16, 512, Linear p) { linear_mma<Bits4, 1, 1, 2, 1, 4, true>(BF16(), p); }
 KERNEL(awq_linear_mma32_bf16, 512, Linear p) { linear_mma<Bits4, 1, 1, 4, 1, 4, true>(BF16(), p); }
+#if !AWQ_HAS_WGMMA || defined(AWQ_EMULATOR) // more than 32 rows
 KERNEL_2(awq_linear_mma64_bf16, 256, Linear p) { linear_mma<Bits4, 1, 1, 8, 1, 2, false>(BF16(), p); }
 KERNEL(awq_linear_mma128_bf16, 256, Linear p) { linear_mma<Bits4, 2, 2, 8, 2, 1, false>(BF16(), p); }
+#endif
 #endif

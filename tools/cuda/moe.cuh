@@ -249,5 +249,9 @@ template <class T> DEVICE void combine(T dtype, const Combine &p)
     }
     row_store(p.out + (size_t)row * p.out_stride, i, p.h, sum);
 }
+#ifndef AWQ_NO_F16
 KERNEL(awq_combine_f16, 256, const Combine p) { combine(F16(), p); }
+#endif
+#ifndef AWQ_NO_BF16
 KERNEL(awq_combine_bf16, 256, const Combine p) { combine(BF16(), p); }
+#endif

@@ -185,8 +185,12 @@ template <class T> DEVICE void norm(T dtype, const Norm &p)
         if (p.xn) row_store(dtype, p.xn + (size_t)blockIdx.x * p.xn_stride, i, padded(n), v);
     }
 }
+#ifndef AWQ_NO_F16
 KERNEL(awq_norm_f16, 1024, const Norm p) { norm(F16(), p); }
+#endif
+#ifndef AWQ_NO_BF16
 KERNEL(awq_norm_bf16, 1024, const Norm p) { norm(BF16(), p); }
+#endif
 
 /* ---- q, k and v of a row: clip, norms, rope; q to halves for attention, k and v into the sequence's page
 
@@ -330,8 +334,12 @@ template <class T> DEVICE void place(T dtype, const Place &p)
                               clipped(x.w, p.clip)));
     }
 }
+#ifndef AWQ_NO_F16
 KERNEL(awq_place_f16, 256, const Place p) { place(F16(), p); }
+#endif
+#ifndef AWQ_NO_BF16
 KERNEL(awq_place_bf16, 256, const Place p) { place(BF16(), p); }
+#endif
 
 /* ---- gated activation: y [rows][n padded] = act(gate) * up / scales
 
@@ -389,8 +397,12 @@ template <class T> DEVICE void act(T dtype, const Act &p)
         row_store(dtype, p.y + (size_t)row * p.y_stride, i, padded(n), make_float4(v[0], v[1], v[2], v[3]));
     }
 }
+#ifndef AWQ_NO_F16
 KERNEL(awq_act_f16, 256, const Act p) { act(F16(), p); }
+#endif
+#ifndef AWQ_NO_BF16
 KERNEL(awq_act_bf16, 256, const Act p) { act(BF16(), p); }
+#endif
 
 /* ---- logits as they are meant, and the best of each row
 
