@@ -54,6 +54,7 @@
        >>launch
        >>linear
        >>model
+       >>selftest
        >>device
 
    WHAT IT DOES NOT DO
@@ -89,6 +90,7 @@ typedef struct awq_cuda_desc {
                                  ~/.cache (Windows: LOCALAPPDATA) */
     int no_cache;
     awq_file_system cache_files; /* zero: the operating system's, whatever ctx.files is */
+    int no_selftest; /* a model's kernels are not tried on small inputs before the first such model is loaded */
 } awq_cuda_desc;
 
 typedef struct awq_cuda_info {
@@ -169,8 +171,9 @@ AWQ_API void awq_cuda_linear_free(awq_ctx *ctx, awq_cuda *cuda, awq_cuda_linear 
 AWQ_API awq_status awq_cuda_linear_run(awq_ctx *ctx, awq_cuda *cuda, const awq_cuda_linear *l, uint64_t x,
                                        int64_t x_stride, int64_t rows, awq_dtype y_dtype, uint64_t y,
                                        int64_t y_stride, int flags);
-/* Every kernel that computes linears here, on small matrices, against the processor: AWQ_E_DEVICE names the
-   first that differs. Compiles their families; seconds the first time. */
+/* Every kernel of models here, on small inputs, against the processor: AWQ_E_DEVICE names the first that
+   differs. Compiles all of them; seconds the first time. Loading a model does this for those that it needs,
+   linears less thoroughly, once for an awq_cuda: some 30 launches. */
 AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *cuda);
 
 /* -------------------------------------------------------------------------------------------------------------
@@ -2277,6 +2280,7 @@ static const char *const awq__cuda_text_prims[] = {
 "{\n",
 "    emu::check_global(p, sizeof(T), sizeof(T));\n",
 "    *p = v;\n",
+"    if (emu::wrong) ((u8 *)p)[sizeof(T) - 1] ^= 0x40;\n",
 "}\n",
 "#else\n",
 "DEVICE u64 evict_first_policy()\n",
@@ -4187,6 +4191,7 @@ struct awq_cuda {
     int n_candidates, used; /* used: which of them is open */
     void *nvrtc;            /* library */
     int device, compute;    /* compute: 10 major + minor */
+    uint32_t tested;        /* AWQ__CUDA_TEST_.. that passed */
     int lost;               /* the driver's code after which nothing works any more */
     int entered;            /* the context is current */
     int own_context, own_stream;
@@ -5970,8 +5975,8 @@ AWQ_API awq_status awq_cuda_linear_run(awq_ctx *ctx, awq_cuda *c, const awq_cuda
     return st;
 }
 
-/* --- the self-test: random matrices at such numbers of rows, and as if on so many multiprocessors, that every
-   kernel has its turn, alone on its tile and sharing it */
+/* --- the self-test of linears: random matrices at such numbers of rows, and as if on so many multiprocessors,
+   that every kernel has its turn, and unless quick alone on its tile, sharing it, and with the same bits */
 
 #define AWQ__CUDA_TEST_ROWS 200
 
@@ -5981,6 +5986,8 @@ typedef struct awq__cuda_test {
     uint16_t *half;          /* [rows, stride]: x */
     awq_qweight q;
     uint64_t x_at, y_at, seed;
+    uint32_t which; /* bits 2 kind + (BF16) */
+    int quick;
 } awq__cuda_test;
 
 /* One linear at numbers of rows from 1 on; t->w and t->bias are what it computes with. */
@@ -5996,6 +6003,8 @@ static awq_status awq__cuda_test_linear(awq_ctx *ctx, awq_cuda *c, awq__cuda_tes
         awq__cuda_launch plan;
         int64_t m = rows[i / 3];
         int few = i % 3 == 1, flags = i % 3 == 2 ? AWQ_CUDA_SAME_BITS : 0;
+        if (t->quick && few != (m > 32)) continue; /* few: all widths of wgmma, whatever the card */
+        if (t->quick && flags) continue;
         AWQ__TRY(AWQ__CU(ctx, c, MemsetD8Async, (t->y_at, 0xff, y_bytes, c->stream))); /* NaN */
         AWQ__TRY(awq__cuda_linear_queue(ctx, c, l, t->x_at, t->stride, m, AWQ_F32, t->y_at, t->n, flags,
                                         few ? 1 : c->info.multiprocessors, &plan));
@@ -6059,6 +6068,7 @@ static awq_status awq__cuda_test_run(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *
     int64_t i;
     if (!st) st = awq__cuda_block_new(ctx, c, (size_t)(rows * t->n) * 4, &y);
     for (bf16 = 0; bf16 < (c->compute >= 80 ? 2 : 1) && !st; bf16++) {
+        if (!(t->which >> bf16 & 0x155)) continue; /* none in this type */
         for (i = 0; i < rows * k; i++) {
             float v = (float)(int64_t)(awq__random(&t->seed) % 255) / 128 - 1; /* exact in both types */
             t->x[i] = v;
@@ -6069,7 +6079,8 @@ static awq_status awq__cuda_test_run(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *
         t->y_at = y->ptr;
         st = awq__cuda_upload(ctx, c, x->ptr, t->half, (size_t)(rows * t->stride) * 2);
         for (kind = 0; kind < 5 && !st; kind++)
-            st = awq__cuda_test_kind(ctx, c, t, kind, bf16 ? AWQ_BF16 : AWQ_F16);
+            if (t->which >> (2 * kind + bf16) & 1)
+                st = awq__cuda_test_kind(ctx, c, t, kind, bf16 ? AWQ_BF16 : AWQ_F16);
     }
     if (!c->lost) c->cu.StreamSynchronize(c->stream);
     if (x) awq__cuda_block_free(c, x);
@@ -6078,11 +6089,14 @@ static awq_status awq__cuda_test_run(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *
 }
 
 /* With n outputs and k inputs, a multiple of 32. */
-static awq_status awq__cuda_selftest(awq_ctx *ctx, awq_cuda *c, int64_t n, int64_t k)
+static awq_status awq__cuda_test_linears(awq_ctx *ctx, awq_cuda *c, int64_t n, int64_t k, uint32_t which,
+                                         int quick)
 {
     awq__cuda_test t;
     awq_status st = AWQ_E_MEMORY;
     memset(&t, 0, sizeof t);
+    t.which = which;
+    t.quick = quick;
     t.n = n;
     t.k = k;
     t.stride = AWQ__CUDA_PAD(k);
@@ -6105,13 +6119,6 @@ static awq_status awq__cuda_selftest(awq_ctx *ctx, awq_cuda *c, int64_t n, int64
     awq__free(ctx, t.bias);
     awq__free(ctx, t.half);
     return st;
-}
-
-AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *c)
-{
-    if (!c) return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_selftest: cuda is NULL");
-    return awq__cuda_selftest(ctx, c, 200,
-                              2080); /* three tiles and a bit, 32 and a half: k is shared by blocks */
 }
 
 /* -------------------------------------------------------------------------------------------------------------
@@ -6490,6 +6497,15 @@ static int awq__cuda_model_last(const awq__cuda_share *s) /* it has the head */
 {
     return s->first + s->n == s->m->config.num_hidden_layers;
 }
+
+static awq_status awq__cuda_selftest(awq_ctx *ctx, awq_cuda *c, uint32_t which);
+enum { /* bits of what is tested: linears 2 kind + (BF16), see awq__cuda_test_kind; for F16, for BF16 */
+       AWQ__CUDA_TEST_ROWS_AT = 10,
+       AWQ__CUDA_TEST_MOE_AT = 12,
+       AWQ__CUDA_TEST_ATTEND_AT = 14, /* parts of the family */
+       AWQ__CUDA_TEST_EMBED_AT = 18,  /* F32, F16, BF16, 8 bits */
+       AWQ__CUDA_TEST_ALL = (1 << 22) - 1
+};
 
 /* --- what there is room for */
 
@@ -7101,13 +7117,14 @@ static void awq__cuda_model_unload(awq_ctx *ctx, void *share)
     ctx->err = err;
 }
 
-/* Compiles what a pass will ask for, before it does. */
-static awq_status awq__cuda_model_compile(awq_ctx *ctx, const awq__cuda_share *s, const awq__cuda_loader *o)
+/* Compiles what a pass will ask for, before it does, and tries what has not been tried. */
+static awq_status awq__cuda_model_kernels(awq_ctx *ctx, const awq__cuda_share *s, const awq__cuda_loader *o)
 {
     const awq_config *c = &s->m->config;
     const int size = AWQ__MAX(c->head_dim, c->v_head_dim), part = s->dtype == AWQ_BF16;
     int has[AWQ__CUDA_FAMILIES], n = 0, i, k;
     awq__cuda_unit unit[AWQ__CUDA_FAMILIES];
+    uint32_t which = 1u << (AWQ__CUDA_TEST_ROWS_AT + part);
     int64_t group;
     memset(has, 0, sizeof has);
     memset(unit, 0, sizeof unit);
@@ -7121,9 +7138,20 @@ static awq_status awq__cuda_model_compile(awq_ctx *ctx, const awq__cuda_share *s
             AWQ__TRY(awq_checkpoint_expert(ctx, s->m->checkpoint, i, (awq_linear_id)k, 0, &info));
             bits = awq__cuda_model_bits(&info, (awq_linear_id)k, o->desc, &group);
             has[bits == 16 ? AWQ__CUDA_DENSE : bits == 8 ? AWQ__CUDA_LINEAR8 : AWQ__CUDA_LINEAR] = 1;
+            which |= 1u << (2 * (bits == 16 ? 4 : (bits == 8 ? 2 : 0) + (group % 64 == 0)) + part);
         }
     }
-    if (awq__cuda_model_last(s)) has[o->desc->head_bits ? AWQ__CUDA_LINEAR8 : AWQ__CUDA_DENSE] = 1;
+    if (awq__cuda_model_last(s)) {
+        has[o->desc->head_bits ? AWQ__CUDA_LINEAR8 : AWQ__CUDA_DENSE] = 1;
+        which |= 1u << (2 * (o->desc->head_bits ? 3 : 4) + part);
+    }
+    if (has[AWQ__CUDA_MOE]) which |= 1u << (AWQ__CUDA_TEST_MOE_AT + part);
+    if (!s->first)
+        which |= 1u << (AWQ__CUDA_TEST_EMBED_AT
+                        + (o->desc->head_bits && c->tie_word_embeddings ? 3
+                           : c->dtype == AWQ_F32                        ? 0
+                           : c->dtype == AWQ_F16                        ? 1
+                                                                        : 2));
     has[AWQ__CUDA_WGMMA] = has[AWQ__CUDA_LINEAR] && !s->flags && !strcmp(s->c->info.arch, "sm_90a");
     for (i = 0; i < AWQ__CUDA_FAMILIES; i++) {
         if (!has[i]) continue;
@@ -7135,7 +7163,10 @@ static awq_status awq__cuda_model_compile(awq_ctx *ctx, const awq__cuda_share *s
                          : c->head_dim <= 192 && c->v_head_dim <= 128 ? 2
                                                                       : 3;
     }
-    return awq__cuda_modules(ctx, s->c, unit, n);
+    for (i = 0; i < n; i++)
+        if (unit[i].family == AWQ__CUDA_ATTENTION) which |= 1u << (AWQ__CUDA_TEST_ATTEND_AT + unit[i].part);
+    AWQ__TRY(awq__cuda_modules(ctx, s->c, unit, n));
+    return s->c->desc.no_selftest ? AWQ_OK : awq__cuda_selftest(ctx, s->c, which & ~s->c->tested);
 }
 
 /* All of the share, a slab for each layer; in the end what the kernels have found. */
@@ -7147,7 +7178,7 @@ static awq_status awq__cuda_model_weights(awq_ctx *ctx, awq__cuda_share *s, awq_
     awq__cuda_found found;
     uint64_t size, most = 0;
     int i, first = s->first;
-    AWQ__TRY(awq__cuda_model_compile(ctx, s, o));
+    AWQ__TRY(awq__cuda_model_kernels(ctx, s, o));
     AWQ__TRY(awq__cuda_block_of(ctx, s->c, NULL, sizeof found, &o->found));
     o->mark = (uint32_t)c->num_hidden_layers + 1;
     size = awq__cuda_model_tables_size(c, o->desc, !first, awq__cuda_model_last(s));
@@ -7899,6 +7930,543 @@ static void awq__cuda_model_device(awq_cuda *c)
 }
 
 AWQ_API awq_device *awq_cuda_device(awq_cuda *c) { return c ? &c->as_device : NULL; }
+
+/* -------------------------------------------------------------------------------------------------------------
+   MARK: >>selftest
+   Each kernel of a model on inputs of a few rows, against the same in double here: a card that computes wrongly
+   is refused before it answers. All inputs go to the device at once, all results come back at once.
+   Invariants: results are 0xff before; the first kernel that is wrong, in the order of a pass, is named.
+   Tests: tests/test_cuda_load.c makes each kernel wrong in turn */
+
+#define AWQ__CUDA_PROBE ((size_t)256 << 10) /* bytes of inputs and results: heads of 256 take 202 KB */
+
+typedef struct awq__cuda_probe {
+    awq_cuda *c;
+    char *in, *out; /* what goes to the device, and what is there when all is done */
+    size_t used;
+    uint64_t at, seed; /* at: of `in` on the device */
+    int bf16;
+    awq_status st;
+} awq__cuda_probe;
+
+static void *awq__cuda_probe_room(awq__cuda_probe *p, size_t bytes) /* of results, 0xff */
+{
+    void *to = p->in + p->used;
+    p->used += (bytes + 255) / 256 * 256;
+    memset(to, 0xff, bytes);
+    return to;
+}
+
+static float *awq__cuda_probe_floats(awq__cuda_probe *p, int n) /* in (-1, 1) */
+{
+    float *to = (float *)awq__cuda_probe_room(p, (size_t)n * 4);
+    int i;
+    for (i = 0; i < n; i++) to[i] = 2 * awq__random_unit(&p->seed) - 1;
+    return to;
+}
+
+static uint16_t *awq__cuda_probe_halves(awq__cuda_probe *p, int n, int bf16)
+{
+    uint16_t *to = (uint16_t *)awq__cuda_probe_room(p, (size_t)n * 2);
+    int i;
+    for (i = 0; i < n; i++) {
+        float v = 2 * awq__random_unit(&p->seed) - 1;
+        to[i] = bf16 ? awq__float_bf16(v) : awq__float_f16(v);
+    }
+    return to;
+}
+
+static uint64_t awq__cuda_probe_at(const awq__cuda_probe *p, const void *in)
+{
+    return p->at + (uint64_t)((const char *)in - p->in);
+}
+
+static const void *awq__cuda_probe_out(const awq__cuda_probe *p, const void *in)
+{
+    return p->out + ((const char *)in - p->in);
+}
+
+static double awq__cuda_probe_half(const awq__cuda_probe *p, const uint16_t *in, int i, int bf16)
+{
+    uint16_t h = ((const uint16_t *)awq__cuda_probe_out(p, in))[i];
+    return bf16 ? awq__bf16_float(h) : awq__f16_float(h);
+}
+
+static void awq__cuda_probe_run(awq_ctx *ctx, awq__cuda_probe *p, int family, const char *name, int typed,
+                                unsigned x, unsigned y, unsigned z, unsigned threads, size_t shared, void *arg)
+{
+    awq__cuda_kernel k;
+    char full[48];
+    unsigned grid[3];
+    void *params[1];
+    grid[0] = x;
+    grid[1] = y;
+    grid[2] = z;
+    params[0] = arg;
+    snprintf(full, sizeof full, "%s%s", name, !typed ? "" : p->bf16 ? "_bf16" : "_f16");
+    if (!p->st) p->st = awq__cuda_find(ctx, p->c, family, full, shared, &k);
+    if (!p->st) p->st = awq__cuda_queue(ctx, p->c, &k, grid, threads, 1, params);
+}
+
+/* Number i of a kernel's results; off by 2^-10 of `size`, 2^-7 where it is rounded to bf16. */
+static void awq__cuda_probe_check(awq_ctx *ctx, awq__cuda_probe *p, const char *name, int typed, int i,
+                                  double got, double want, double size)
+{
+    if (p->st || fabs(got - want) <= size * (typed && p->bf16 ? 1.0 / 128 : 1.0 / 1024)) return;
+    p->st = awq__fail(ctx, AWQ_E_DEVICE, "CUDA device %d (%s): %s%s computes wrongly: number %d is %g, not %g",
+                      p->c->info.index, p->c->info.name, name,
+                      !typed    ? ""
+                      : p->bf16 ? "_bf16"
+                                : "_f16",
+                      i, got, want);
+}
+
+enum { AWQ__PROBE_ROWS = 2, AWQ__PROBE_N = 72 };
+
+/* inputs and results of awq_norm, awq_place, awq_act */
+typedef struct awq__cuda_probe_rows {
+    float *x, *out, *w, *w_in, *q, *k, *v, *cos_, *sin_, *gate;
+    uint16_t *xn, *q_out, *page, *y;
+    int32_t *pos, *slot;
+    uint64_t *table;
+} awq__cuda_probe_rows;
+
+static void awq__cuda_probe_rows_run(awq_ctx *ctx, awq__cuda_probe *p, awq__cuda_probe_rows *r)
+{
+    const int n = AWQ__PROBE_N, rows = AWQ__PROBE_ROWS;
+    awq__cuda_norm norm;
+    awq__cuda_place place;
+    awq__cuda_act act;
+    int i;
+    memset(&norm, 0, sizeof norm);
+    memset(&place, 0, sizeof place);
+    memset(&act, 0, sizeof act);
+    r->x = awq__cuda_probe_floats(p, rows * n);
+    r->out = awq__cuda_probe_floats(p, rows * n);
+    r->w = awq__cuda_probe_floats(p, n);
+    r->w_in = awq__cuda_probe_floats(p, n);
+    r->xn = (uint16_t *)awq__cuda_probe_room(p, (size_t)rows * 128 * 2);
+    norm.x = awq__cuda_probe_at(p, r->x);
+    norm.out = awq__cuda_probe_at(p, r->out);
+    norm.out_norm = awq__cuda_probe_at(p, r->w);
+    norm.in_norm = awq__cuda_probe_at(p, r->w_in);
+    norm.xn = awq__cuda_probe_at(p, r->xn);
+    norm.h = norm.x_stride = norm.out_stride = n;
+    norm.xn_stride = 128;
+    norm.out_f32 = 1;
+    norm.residual_scale = 0.5f;
+    norm.eps = 1e-5f;
+    /* heads of 16, two of q and one of k and v; positions 3 and 33: of two pages */
+    r->q = awq__cuda_probe_floats(p, rows * 32);
+    r->k = awq__cuda_probe_floats(p, rows * 16);
+    r->v = awq__cuda_probe_floats(p, rows * 16);
+    r->cos_ = awq__cuda_probe_floats(p, rows * 2 * 8);
+    r->sin_ = awq__cuda_probe_floats(p, rows * 2 * 8);
+    r->q_out = (uint16_t *)awq__cuda_probe_room(p, (size_t)rows * 32 * 2);
+    r->page = (uint16_t *)awq__cuda_probe_room(p, 2 * 2048);
+    r->pos = (int32_t *)awq__cuda_probe_room(p, 8);
+    r->slot = (int32_t *)awq__cuda_probe_room(p, 8);
+    r->table = (uint64_t *)awq__cuda_probe_room(p, 16);
+    for (i = 0; i < 2; i++) {
+        r->pos[i] = 3 + 30 * i;
+        r->slot[i] = 0;
+        r->table[i] = awq__cuda_probe_at(p, r->page) + (uint64_t)i * 2048;
+    }
+    place.q = awq__cuda_probe_at(p, r->q);
+    place.k = awq__cuda_probe_at(p, r->k);
+    place.v = awq__cuda_probe_at(p, r->v);
+    place.cos_ = awq__cuda_probe_at(p, r->cos_);
+    place.sin_ = awq__cuda_probe_at(p, r->sin_);
+    place.pos = awq__cuda_probe_at(p, r->pos);
+    place.slot = awq__cuda_probe_at(p, r->slot);
+    place.page = awq__cuda_probe_at(p, r->table);
+    place.q_out = awq__cuda_probe_at(p, r->q_out);
+    place.head_bytes = 2048;
+    place.q_stride = 32;
+    place.k_stride = place.v_stride = place.k_dim = place.v_dim = place.v_row = place.rope_dim = 16;
+    place.page_stride = place.heads = 2;
+    place.kv_heads = place.f32 = 1;
+    r->gate = awq__cuda_probe_floats(p, rows * 2 * n); /* up behind it */
+    r->y = (uint16_t *)awq__cuda_probe_room(p, (size_t)rows * 128 * 2);
+    act.gate = awq__cuda_probe_at(p, r->gate);
+    act.up = act.gate + (uint64_t)n * 4;
+    act.y = awq__cuda_probe_at(p, r->y);
+    act.n = n;
+    act.gate_stride = act.up_stride = 2 * n;
+    act.y_stride = 128;
+    act.kind = AWQ_ACT_SILU;
+    act.f32 = 1;
+    p->st = awq__cuda_upload(ctx, p->c, p->at, p->in, p->used); /* pages' addresses are known now */
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_ROWS, "awq_norm", 1, AWQ__PROBE_ROWS, 1, 1, awq__cuda_row_threads(n),
+                        awq__cuda_norm_shared(n), &norm);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_ROWS, "awq_place", 1, AWQ__PROBE_ROWS, 1, 1, 128,
+                        awq__cuda_place_shared(4, 16), &place);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_ROWS, "awq_act", 1, AWQ__PROBE_ROWS, awq__cuda_act_blocks(n), 1, 256,
+                        0, &act);
+}
+
+static double awq__cuda_probe_rms(const double *x, int n) /* 1 / its root of the mean square */
+{
+    double sum = 0;
+    int i;
+    for (i = 0; i < n; i++) sum += x[i] * x[i];
+    return 1 / sqrt(sum / n + 1e-5);
+}
+
+static void awq__cuda_probe_rows_check(awq_ctx *ctx, awq__cuda_probe *p, const awq__cuda_probe_rows *a)
+{
+    const int n = AWQ__PROBE_N;
+    double x[AWQ__PROBE_N], scale;
+    int r, i, h;
+    for (r = 0; r < AWQ__PROBE_ROWS; r++) {
+        for (i = 0; i < n; i++) x[i] = a->out[r * n + i];
+        scale = awq__cuda_probe_rms(x, n);
+        for (i = 0; i < n; i++) {
+            x[i] = a->x[r * n + i] + 0.5 * x[i] * scale * a->w[i];
+            awq__cuda_probe_check(ctx, p, "awq_norm", 1, i,
+                                  ((const float *)awq__cuda_probe_out(p, a->x))[r * n + i], x[i], 1);
+        }
+        scale = awq__cuda_probe_rms(x, n);
+        for (i = 0; i < 128; i++)
+            awq__cuda_probe_check(ctx, p, "awq_norm", 1, i,
+                                  awq__cuda_probe_half(p, a->xn, r * 128 + i, p->bf16),
+                                  i < n ? x[i] * scale * a->w_in[i] : 0, 4);
+    }
+    for (r = 0; r < AWQ__PROBE_ROWS; r++)
+        for (h = 0; h < 3; h++) /* two of q, then k; as fp16 whatever the type */
+            for (i = 0; i < 16; i++) {
+                const float *from = h < 2 ? a->q + r * 32 + h * 16 : a->k + r * 16;
+                const uint16_t *to = h < 2 ? a->q_out : a->page;
+                int at = h < 2 ? r * 32 + h * 16 + i : r * 1024 + i * 32 + a->pos[r] % 32, j = i % 8;
+                double cos_ = a->cos_[r * 16 + j], sin_ = a->sin_[r * 16 + j];
+                awq__cuda_probe_check(
+                    ctx, p, "awq_place", 1, i, awq__cuda_probe_half(p, to, at, 0),
+                    i < 8 ? from[i] * cos_ - from[i + 8] * sin_ : from[i] * cos_ + from[i - 8] * sin_, 2);
+                if (h == 2)
+                    awq__cuda_probe_check(
+                        ctx, p, "awq_place", 1, i,
+                        awq__cuda_probe_half(p, a->page, r * 1024 + 512 + a->pos[r] % 32 * 16 + i, 0),
+                        a->v[r * 16 + i], 1);
+            }
+    for (r = 0; r < AWQ__PROBE_ROWS; r++)
+        for (i = 0; i < 128; i++) {
+            double g = a->gate[r * 2 * n + AWQ__MIN(i, n - 1)];
+            awq__cuda_probe_check(ctx, p, "awq_act", 1, i, awq__cuda_probe_half(p, a->y, r * 128 + i, p->bf16),
+                                  i < n ? g / (1 + exp(-g)) * a->gate[r * 2 * n + n + i] : 0, 1);
+        }
+}
+
+/* A table's rows 1 and 0. which: F32, F16, BF16, 8 bits */
+static void awq__cuda_probe_embed(awq_ctx *ctx, awq__cuda_probe *p, int which)
+{
+    static const char *const names[] = {"awq_embed_f32", "awq_embed_f16", "awq_embed_bf16", "awq_embed_8"};
+    awq__cuda_embed a;
+    float *x, *f = NULL;
+    uint16_t *half = NULL;
+    uint32_t *tile = NULL, *sz = NULL;
+    int32_t *ids;
+    uint8_t code[128];
+    int i, n = 64;
+    memset(&a, 0, sizeof a);
+    p->used = 0;
+    ids = (int32_t *)awq__cuda_probe_room(p, 8);
+    ids[0] = 1;
+    ids[1] = 0;
+    x = (float *)awq__cuda_probe_room(p, 128 * 4);
+    if (which == 0) f = awq__cuda_probe_floats(p, 128);
+    else if (which < 3) half = awq__cuda_probe_halves(p, 128, which == 2);
+    else {
+        tile = (uint32_t *)awq__cuda_probe_room(p, 4096);
+        sz = (uint32_t *)awq__cuda_probe_room(p, 64 * 4);
+        memset(tile, 0, 4096);
+        for (i = 0; i < 128; i++) { /* THE TILE of 8 bits, outputs 0 and 1 */
+            int out = i / 64, in = i % 64, c = in % 16, kk = in / 16;
+            code[i] = (uint8_t)awq__random(&p->seed);
+            tile[(kk / 2 * 32 + out * 4 + c % 8 / 2) * 4 + kk % 2 * 2 + c / 8] |= (uint32_t)code[i]
+                                                                                  << c % 2 * 8;
+        }
+        for (i = 0; i < 64; i++) sz[i] = (0x6400u + 100) << 16 | awq__float_f16(0.0078125f);
+    }
+    a.ids = awq__cuda_probe_at(p, ids);
+    a.x = awq__cuda_probe_at(p, x);
+    a.table = awq__cuda_probe_at(p, which == 0 ? (void *)f : which < 3 ? (void *)half : (void *)tile);
+    if (sz) a.sz = awq__cuda_probe_at(p, sz);
+    a.h = a.n_pad = a.group = n;
+    a.k_tiles = 1;
+    a.scale = 0.5f;
+    p->st = awq__cuda_upload(ctx, p->c, p->at, p->in, p->used);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_ROWS, names[which], 0, 2, 1, 1, awq__cuda_row_threads(n), 0, &a);
+    if (!p->st) p->st = awq__cuda_download(ctx, p->c, p->out, p->at, p->used);
+    for (i = 0; i < 128; i++) {
+        int from = (i + 64) % 128;
+        double want = f            ? f[from]
+                      : !half      ? (code[from] - 100) * 0.0078125
+                      : which == 2 ? awq__bf16_float(half[from])
+                                   : awq__f16_float(half[from]);
+        awq__cuda_probe_check(ctx, p, names[which], 0, i, ((const float *)awq__cuda_probe_out(p, x))[i],
+                              0.5 * want, 1e-3);
+    }
+}
+
+/* One row at 40 and 33 rows at 0 ..: two heads of q with one of k and v. */
+static void awq__cuda_probe_attend(awq_ctx *ctx, awq__cuda_probe *p, int k_dim, int v_dim)
+{
+    enum { ROWS = 34, HEADS = 2 };
+    const int page = 32 * (k_dim + v_dim), out_stride = HEADS * v_dim;
+    awq__cuda_stretch stretch[2];
+    awq__cuda_attend_plan plan;
+    awq__cuda_attend a;
+    awq__cuda_device d;
+    uint16_t *q, *keys, *out;
+    int32_t *pos, *slot, (*tile)[4];
+    uint64_t *table;
+    double weight[41], sum, best, want;
+    int i, k, r, h, j;
+    memset(&a, 0, sizeof a);
+    p->used = 0;
+    q = awq__cuda_probe_halves(p, ROWS * HEADS * k_dim, 0);
+    keys = awq__cuda_probe_halves(p, 4 * page, 0);
+    out = (uint16_t *)awq__cuda_probe_room(p, (size_t)(ROWS * out_stride) * 2);
+    pos = (int32_t *)awq__cuda_probe_room(p, ROWS * 4);
+    slot = (int32_t *)awq__cuda_probe_room(p, ROWS * 4);
+    table = (uint64_t *)awq__cuda_probe_room(p, 4 * 8);
+    tile = (int32_t(*)[4])awq__cuda_probe_room(p, 16 * awq__cuda_attend_tiles(ROWS, HEADS));
+    for (i = 0; i < ROWS; i++) {
+        pos[i] = i ? i - 1 : 40;
+        slot[i] = i > 0;
+    }
+    for (i = 0; i < 4; i++) table[i] = awq__cuda_probe_at(p, keys) + (uint64_t)(i * page) * 2;
+    stretch[0].row = 0;
+    stretch[0].rows = 1;
+    stretch[0].pos = 40;
+    stretch[1].row = 1;
+    stretch[1].rows = ROWS - 1;
+    stretch[1].pos = 0;
+    d.arch = p->c->compute;
+    d.wgmma = 0;
+    d.sms = p->c->info.multiprocessors;
+    if (!awq__cuda_attend_plan_for(&d, (uint32_t)p->c->shared_limit, HEADS, 1, k_dim, v_dim, 0, stretch, 2, 0,
+                                   tile, &plan))
+        return;
+    a.q = awq__cuda_probe_at(p, q);
+    a.out = awq__cuda_probe_at(p, out);
+    a.pos = awq__cuda_probe_at(p, pos);
+    a.slot = awq__cuda_probe_at(p, slot);
+    a.page = awq__cuda_probe_at(p, table);
+    a.head_bytes = (uint64_t)page * 2;
+    a.heads = a.group = HEADS;
+    a.k_dim = k_dim;
+    a.v_dim = a.v_row = v_dim;
+    a.out_stride = out_stride;
+    a.page_stride = 2;
+    a.split_pages = plan.split_pages;
+    a.scale = 0.125f;
+    p->st = awq__cuda_workspace(ctx, p->c, plan.partial, plan.counters);
+    if (!p->st) p->st = awq__cuda_upload(ctx, p->c, p->at, p->in, p->used);
+    a.partial = p->c->partial ? p->c->partial->ptr : 0;
+    a.counters = p->c->counters ? p->c->counters->ptr : 0;
+    for (k = 0; k < 2; k++) {
+        a.tile = awq__cuda_probe_at(p, tile) + (k ? 16 * (uint64_t)plan.tiles[0] : 0);
+        if (plan.tiles[k])
+            awq__cuda_probe_run(ctx, p, AWQ__CUDA_ATTENTION, plan.kernel[k], 0, (unsigned)plan.tiles[k],
+                                plan.grid[k][1], plan.grid[k][2], plan.threads[k], plan.smem[k], &a);
+    }
+    if (!p->st) p->st = awq__cuda_download(ctx, p->c, p->out, p->at, p->used);
+    for (r = 0; r < ROWS; r += 11)
+        for (h = 0; h < HEADS && !p->st; h++) {
+            const uint16_t *of = keys + (r ? 2 * page : 0);
+            for (best = -1e30, j = 0; j <= pos[r]; j++) {
+                for (weight[j] = 0, i = 0; i < k_dim; i++)
+                    weight[j] += 0.125 * awq__f16_float(q[(r * HEADS + h) * k_dim + i])
+                                 * awq__f16_float(of[j / 32 * page + i * 32 + j % 32]);
+                best = AWQ__MAX(best, weight[j]);
+            }
+            for (sum = 0, j = 0; j <= pos[r]; j++) sum += weight[j] = exp(weight[j] - best);
+            for (i = 0; i < v_dim; i++) {
+                for (want = 0, j = 0; j <= pos[r]; j++)
+                    want +=
+                        weight[j] / sum * awq__f16_float(of[j / 32 * page + 32 * k_dim + j % 32 * v_dim + i]);
+                awq__cuda_probe_check(ctx, p, plan.kernel[r && plan.tiles[1] ? 1 : 0], 0, i,
+                                      awq__cuda_probe_half(p, out, r * out_stride + h * v_dim + i, 0), want, 4);
+            }
+        }
+}
+
+/* Three rows, two of four experts each. Each kernel has what those before it should give. */
+static void awq__cuda_probe_moe(awq_ctx *ctx, awq__cuda_probe *p)
+{
+    enum { ROWS = 3, E = 4, TOP = 2, N = 72, X = 128, PICKS = ROWS * TOP };
+    awq__cuda_route route;
+    awq__cuda_slots slots;
+    awq__cuda_gather gather;
+    awq__cuda_combine combine;
+    float *scores, *weight, *weights, *oe, *out;
+    uint16_t *xn, *xe;
+    int32_t *pos, *pick, *start, *slot, *from; /* results; and what they should be: */
+    int32_t *best, *place, *row, *count;
+    int i, k, e, n = 0;
+    memset(&route, 0, sizeof route);
+    memset(&slots, 0, sizeof slots);
+    memset(&gather, 0, sizeof gather);
+    memset(&combine, 0, sizeof combine);
+    p->used = 0;
+    scores = awq__cuda_probe_floats(p, ROWS * E);
+    weight = (float *)awq__cuda_probe_room(p, PICKS * 4);
+    weights = (float *)awq__cuda_probe_room(p, PICKS * 4);
+    oe = awq__cuda_probe_floats(p, PICKS * N);
+    out = (float *)awq__cuda_probe_room(p, ROWS * N * 4);
+    xn = awq__cuda_probe_halves(p, ROWS * X, p->bf16);
+    xe = (uint16_t *)awq__cuda_probe_room(p, PICKS * X * 2);
+    pos = (int32_t *)awq__cuda_probe_room(p, ROWS * 4);
+    pick = (int32_t *)awq__cuda_probe_room(p, PICKS * 4);
+    start = (int32_t *)awq__cuda_probe_room(p, (E + 1) * 4);
+    slot = (int32_t *)awq__cuda_probe_room(p, PICKS * 4);
+    from = (int32_t *)awq__cuda_probe_room(p, PICKS * 4);
+    best = (int32_t *)awq__cuda_probe_room(p, PICKS * 4);
+    place = (int32_t *)awq__cuda_probe_room(p, PICKS * 4);
+    row = (int32_t *)awq__cuda_probe_room(p, PICKS * 4);
+    count = (int32_t *)awq__cuda_probe_room(p, 4);
+    *count = PICKS;
+    for (i = 0; i < ROWS; i++) {
+        const float *s = scores + i * E;
+        int first = 0, second;
+        pos[i] = i;
+        for (e = 1; e < E; e++)
+            if (s[e] > s[first]) first = e;
+        second = first == 0;
+        for (e = 0; e < E; e++)
+            if (e != first && s[e] > s[second]) second = e;
+        best[2 * i] = first;
+        best[2 * i + 1] = second;
+        weights[2 * i] = (float)(1 / (1 + exp((double)s[second] - s[first])));
+        weights[2 * i + 1] = 1 - weights[2 * i];
+    }
+    for (e = 0; e < E; e++)
+        for (i = 0; i < PICKS; i++)
+            if (best[i] == e) {
+                row[n] = i / TOP;
+                place[i] = n++;
+            }
+    route.scores = awq__cuda_probe_at(p, scores);
+    route.pos = awq__cuda_probe_at(p, pos);
+    route.pick = awq__cuda_probe_at(p, pick);
+    route.weight = awq__cuda_probe_at(p, weight);
+    route.rows = ROWS;
+    route.experts = route.stride = slots.experts = E;
+    route.top = slots.top = combine.top = TOP;
+    route.groups = route.top_groups = route.norm_topk = 1;
+    route.score = AWQ_SCORE_SOFTMAX;
+    route.routed_scale = 1;
+    slots.pick = awq__cuda_probe_at(p, best);
+    slots.start = awq__cuda_probe_at(p, start);
+    slots.slot = awq__cuda_probe_at(p, slot);
+    slots.from = awq__cuda_probe_at(p, from);
+    slots.n = PICKS;
+    gather.xn = awq__cuda_probe_at(p, xn);
+    gather.xe = awq__cuda_probe_at(p, xe);
+    gather.from = awq__cuda_probe_at(p, row);
+    gather.count = awq__cuda_probe_at(p, count);
+    gather.columns = gather.xn_stride = gather.xe_stride = X;
+    combine.oe = awq__cuda_probe_at(p, oe);
+    combine.slot = awq__cuda_probe_at(p, place);
+    combine.weight = awq__cuda_probe_at(p, weights);
+    combine.out = awq__cuda_probe_at(p, out);
+    combine.h = combine.oe_stride = combine.out_stride = N;
+    combine.f32 = 1;
+    p->st = awq__cuda_upload(ctx, p->c, p->at, p->in, p->used);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_MOE, "awq_route", 0, ROWS, 1, 1, 32,
+                        awq__cuda_route_shared(E, 1, TOP), &route);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_MOE, "awq_slots", 0, E / 8 + 1, 1, 1, 256, 0, &slots);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_MOE, "awq_gather", 0, PICKS, 1, 1, 256, 0, &gather);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_MOE, "awq_combine", 1, ROWS, 1, 1, 256, 0, &combine);
+    if (!p->st) p->st = awq__cuda_download(ctx, p->c, p->out, p->at, p->used);
+    for (i = 0; i < PICKS; i++) {
+        awq__cuda_probe_check(ctx, p, "awq_route", 0, i, ((const int32_t *)awq__cuda_probe_out(p, pick))[i],
+                              best[i], 0);
+        awq__cuda_probe_check(ctx, p, "awq_route", 0, i, ((const float *)awq__cuda_probe_out(p, weight))[i],
+                              weights[i], 1);
+    }
+    for (i = 0; i < PICKS; i++) {
+        awq__cuda_probe_check(ctx, p, "awq_slots", 0, i, ((const int32_t *)awq__cuda_probe_out(p, slot))[i],
+                              place[i], 0);
+        awq__cuda_probe_check(ctx, p, "awq_slots", 0, i, ((const int32_t *)awq__cuda_probe_out(p, from))[i],
+                              row[i], 0);
+    }
+    awq__cuda_probe_check(ctx, p, "awq_slots", 0, E, ((const int32_t *)awq__cuda_probe_out(p, start))[E], n, 0);
+    for (i = 0; i < PICKS * X; i++)
+        awq__cuda_probe_check(ctx, p, "awq_gather", 0, i, ((const uint16_t *)awq__cuda_probe_out(p, xe))[i],
+                              xn[row[i / X] * X + i % X], 0);
+    for (i = 0; i < ROWS; i++)
+        for (k = 0; k < N; k++)
+            awq__cuda_probe_check(ctx, p, "awq_combine", 1, k,
+                                  ((const float *)awq__cuda_probe_out(p, out))[i * N + k],
+                                  (double)weights[2 * i] * oe[place[2 * i] * N + k]
+                                      + (double)weights[2 * i + 1] * oe[place[2 * i + 1] * N + k],
+                                  2);
+}
+
+/* The context is current. Bits of `which` are AWQ__CUDA_TEST_.. */
+static awq_status awq__cuda_probes(awq_ctx *ctx, awq_cuda *c, uint32_t which, awq__cuda_probe *p)
+{
+    static const int dims[AWQ__CUDA_PARTS][2] = {{64, 64}, {128, 128}, {192, 128}, {256, 256}};
+    awq__cuda_probe_rows rows;
+    int i;
+    for (i = 0; i < 4 && !p->st; i++)
+        if (which >> (AWQ__CUDA_TEST_EMBED_AT + i) & 1) awq__cuda_probe_embed(ctx, p, i);
+    for (p->bf16 = 0; p->bf16 < 2 && !p->st; p->bf16++) {
+        p->used = 0;
+        if (which >> (AWQ__CUDA_TEST_ROWS_AT + p->bf16) & 1) {
+            awq__cuda_probe_rows_run(ctx, p, &rows);
+            if (!p->st) p->st = awq__cuda_download(ctx, c, p->out, p->at, p->used);
+            awq__cuda_probe_rows_check(ctx, p, &rows);
+        }
+        if (!p->st && (which >> (AWQ__CUDA_TEST_MOE_AT + p->bf16) & 1)) awq__cuda_probe_moe(ctx, p);
+    }
+    for (i = 0; i < AWQ__CUDA_PARTS && !p->st; i++)
+        if (which >> (AWQ__CUDA_TEST_ATTEND_AT + i) & 1) awq__cuda_probe_attend(ctx, p, dims[i][0], dims[i][1]);
+    return p->st;
+}
+
+static awq_status awq__cuda_selftest(awq_ctx *ctx, awq_cuda *c, uint32_t which)
+{
+    const uint32_t linears = which & ((1u << AWQ__CUDA_TEST_ROWS_AT) - 1);
+    awq__cuda_block *b = NULL;
+    awq__cuda_probe p;
+    awq_status st = AWQ_OK;
+    if (linears) AWQ__TRY(awq__cuda_test_linears(ctx, c, 72, 160, linears, 1));
+    if (which != linears) {
+        memset(&p, 0, sizeof p);
+        p.c = c;
+        p.seed = 5;
+        p.in = AWQ__NEW(ctx, char, AWQ__CUDA_PROBE);
+        p.out = p.in ? AWQ__NEW(ctx, char, AWQ__CUDA_PROBE) : NULL;
+        st = p.out ? awq__cuda_enter(ctx, c) : AWQ_E_MEMORY;
+        if (!st) {
+            st = awq__cuda_block_new(ctx, c, AWQ__CUDA_PROBE, &b);
+            if (!st) {
+                p.at = b->ptr;
+                st = awq__cuda_probes(ctx, c, which, &p);
+                if (!c->lost) c->cu.StreamSynchronize(c->stream);
+                awq__cuda_block_free(c, b);
+            }
+            awq__cuda_leave(c);
+        }
+        awq__free(ctx, p.in);
+        awq__free(ctx, p.out);
+    }
+    if (!st) c->tested |= which;
+    return st;
+}
+
+AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *c)
+{
+    uint32_t which = AWQ__CUDA_TEST_ALL;
+    if (!c) return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_selftest: cuda is NULL");
+    if (c->compute < 80) which &= ~(0x2aau | 2u << AWQ__CUDA_TEST_ROWS_AT | 2u << AWQ__CUDA_TEST_MOE_AT);
+    /* three tiles and a bit, 32 and a half: k is shared by blocks */
+    AWQ__TRY(awq__cuda_test_linears(ctx, c, 200, 2080, which & 0x3ff, 0));
+    return awq__cuda_selftest(ctx, c, which & ~0x3ffu);
+}
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>device

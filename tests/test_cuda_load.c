@@ -1,6 +1,6 @@
 /* cuda_load: how weights come to the GPU, on the emulated driver of tests/cuda/driver.cpp: bit for bit what the
    canonical form gives, from every layout; the memory of the host, allocations of the device; what is refused; that
-   all kernels of a model are compiled when it is loaded, by this machine's NVRTC too. */
+   all kernels of a model are compiled when it is loaded, by this machine's NVRTC too, and tried. */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #define AWQ_CUDA_IMPLEMENTATION
@@ -297,6 +297,7 @@ static void test_memory(void)
         memset(&ctx, 0, sizeof ctx);
         memset(&d, 0, sizeof d);
         ctx.files = synthetic_files(&syn);
+        c->tested = AWQ__CUDA_TEST_ALL;
         d.head_bits = 8 * head;
         CHECK_MSG(load(&ctx, c, "m", d, &m) == AWQ_OK, "%s", ctx.err.text);
         CHECK_MSG(ctx.memory_peak < ((size_t)2 << 20) + rounding, "%.1f MB of %.1f", (double)ctx.memory_peak / 1e6,
@@ -411,6 +412,105 @@ static void test_compile(void)
         }
 }
 
+/* --- the self-test */
+static long launches(void) { return calls("cuLaunchKernel") + calls("cuLaunchKernelEx"); }
+
+/* each kernel that computes wrongly is named, by what is tried for the models that use it */
+static void test_wrong(void)
+{
+    static const struct {
+        const char *kernel;
+        int bit;
+    } kernels[] = {{"awq_linear_gemv32_f16", 0}, {"awq_linear_gemv_f16", 2}, {"awq_linear_gemv_bf16", 3}, {"awq_linear_mma8_f16", 2},
+        {"awq_linear_mma16_f16", 2}, {"awq_linear_mma32_bf16", 3}, {"awq_linear_wgmma64_f16", 2}, {"awq_linear_wgmma128_f16", 2},
+        {"awq_linear_wgmma256_bf16", 3}, {"awq_linear8_gemv_f16", 6}, {"awq_linear8_gemv32_bf16", 5}, {"awq_linear8_mma16_f16", 6},
+        {"awq_linear8_mma64_f16", 6}, {"awq_linear8_mma128_f16", 6}, {"awq_dense_gemv_f16", 8}, {"awq_dense_mma16_f16", 8},
+        {"awq_dense_mma64_bf16", 9}, {"awq_dense_mma128_f16", 8}, {"awq_norm_f16", 10}, {"awq_norm_bf16", 11},
+        {"awq_place_f16", 10}, {"awq_place_bf16", 11}, {"awq_act_f16", 10}, {"awq_act_bf16", 11}, {"awq_route", 12},
+        {"awq_slots", 12}, {"awq_gather", 13}, {"awq_combine_f16", 12}, {"awq_combine_bf16", 13}, {"awq_attend_split_64", 14},
+        {"awq_attend_many_64", 14}, {"awq_attend_split_128", 15}, {"awq_attend_many_128", 15}, {"awq_attend_split_192", 16},
+        {"awq_attend_many_192", 16}, {"awq_attend_split_256", 17}, {"awq_attend_many_256", 17}, {"awq_embed_f32", 18},
+        {"awq_embed_f16", 19}, {"awq_embed_bf16", 20}, {"awq_embed_8", 21}};
+    awq_ctx gpu, ctx;
+    awq_cuda *c;
+    long before;
+    size_t i;
+    NEED_EMULATOR;
+    c = need(&gpu);
+    memset(&ctx, 0, sizeof ctx);
+    before = launches();
+    CHECK_MSG(awq__cuda_selftest(&ctx, c, AWQ__CUDA_TEST_ALL) == AWQ_OK, "%s", ctx.err.text);
+    CHECK(c->tested == AWQ__CUDA_TEST_ALL);
+    printf("    %ld launches for all there is\n", launches() - before);
+    for (i = 0; i < sizeof kernels / sizeof kernels[0]; i++) {
+        char name[64];
+        snprintf(name, sizeof name, ": %s computes wrongly: ", kernels[i].kernel);
+        setenv("AWQ_EMULATOR_WRONG", kernels[i].kernel, 1);
+        ctx.err.text[0] = 0;
+        CHECK_MSG(awq__cuda_selftest(&ctx, c, 1u << kernels[i].bit) == AWQ_E_DEVICE && strstr(ctx.err.text, name), "%s: %s",
+                  kernels[i].kernel, ctx.err.text);
+    }
+    unsetenv("AWQ_EMULATOR_WRONG");
+    CHECK(ctx.memory_used == 0);
+    done(&gpu, c);
+}
+
+/* a model is refused by its kernels' first wrong one, and tried once; what fails on the way leaves nothing */
+static void test_tried(void)
+{
+    awq_ctx gpu, ctx;
+    awq_cuda *c;
+    awq_model_desc d;
+    awq_model *m = NULL;
+    long before, first, again, all, k;
+    char told[64];
+    tiny t;
+    NEED_EMULATOR;
+    c = need(&gpu);
+    if (!c) return;
+    make_kind(&t, 0);
+    ctx = tiny_ctx(&t);
+    memset(&d, 0, sizeof d);
+    setenv("AWQ_EMULATOR_WRONG", "awq_act_f16", 1);
+    CHECK(load(&ctx, c, "m", d, &m) == AWQ_E_DEVICE && strstr(ctx.err.text, "awq_act_f16 computes wrongly"));
+    CHECK(ctx.memory_used == 0);
+    unsetenv("AWQ_EMULATOR_WRONG");
+    before = launches();
+    CHECK_MSG(load(&ctx, c, "m", d, &m) == AWQ_OK, "%s", ctx.err.text);
+    first = launches() - before;
+    CHECK(awq_model_free(&ctx, m) == AWQ_OK);
+    before = launches();
+    CHECK(load(&ctx, c, "m", d, &m) == AWQ_OK && awq_model_free(&ctx, m) == AWQ_OK);
+    again = launches() - before;
+    printf("    %ld launches to load a model first, %ld then\n", first, again);
+    CHECK(first - again <= 30);
+    before = calls("*");
+    CHECK(awq__cuda_selftest(&ctx, c, 0x84c01) == AWQ_OK);
+    all = calls("*") - before;
+    CHECK(all > 50 && all < 400);
+    for (k = 1; k <= all; k += 7) {
+        size_t used = c->info.memory_used;
+        snprintf(told, sizeof told, "*:%ld=1", k);
+        setenv("AWQ_EMULATOR_FAIL", told, 1);
+        ctx.err.text[0] = 0;
+        CHECK_MSG(awq__cuda_selftest(&ctx, c, 0x84c01) == AWQ_OK || ctx.err.text[0], "call %ld", k);
+        CHECK_MSG(ctx.memory_used == 0 && c->info.memory_used <= used + 4096, "call %ld", k);
+    }
+    unsetenv("AWQ_EMULATOR_FAIL");
+    for (k = 0; k < 20; k++) {
+        fail_alloc f = {k, 0, 0};
+        awq_ctx some;
+        awq_status st;
+        memset(&some, 0, sizeof some);
+        some.allocator = fail_allocator(&f);
+        st = awq__cuda_selftest(&some, c, 0x84c01);
+        CHECK_MSG((!st || st == AWQ_E_MEMORY) && f.live == 0 && some.memory_used == 0, "allocation %ld", k);
+    }
+    CHECK(ctx.memory_used == 0);
+    tiny_free(&t);
+    done(&gpu, c);
+}
+
 int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
@@ -420,5 +520,7 @@ int main(int argc, char **argv)
     RUN(test_memory);
     RUN(test_refused);
     RUN(test_compile);
+    RUN(test_wrong);
+    RUN(test_tried);
     return TEST_END();
 }

@@ -424,6 +424,7 @@ static awq_status whole_life(awq_ctx *gpu, awq_ctx *ctx)
     memset(&md, 0, sizeof md);
     d.driver = d.nvrtc = emulator;
     d.no_cache = 1;
+    d.no_selftest = 1; /* tests/test_cuda_load.c */
     for (i = 0; i < 40; i++) ids[i] = (i * 7 + 3) % 96;
     st = awq_cuda_create(gpu, &d, &c);
     if (st) return st;

@@ -22,7 +22,8 @@
                                                           libnvrtc.so.12; a path with "nobuiltins" cannot compile
      AWQ_EMULATOR_FAIL=cuMemAlloc_v2:3=2    the third call of it fails with code 2; *:7 the seventh call of all
      AWQ_EMULATOR_SCHEDULE, AWQ_EMULATOR_LATE    order of threads 0..3; 0: asynchronous copies of kernels land at once
-     AWQ_EMULATOR_WRONG=1          what is copied to the host has a wrong bit in its last byte */
+     AWQ_EMULATOR_WRONG=1          what is copied to the host has a wrong bit in its last byte
+     AWQ_EMULATOR_WRONG=awq_norm_f16    each number that this kernel stores has a wrong bit */
 #include "emulator.h"
 
 #include <chrono>
@@ -508,7 +509,7 @@ int cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t n, void *stream)
     if (!inside(pinned, (uintptr_t)to, n) && s->recording) return s->spoiled = true, CAPTURE_UNSUPPORTED;
     return add(s, [=] {
         memcpy(to, (void *)from, n);
-        if (n && number("AWQ_EMULATOR_WRONG", 0)) ((char *)to)[n - 1] ^= 1;
+        if (n && number("AWQ_EMULATOR_WRONG", 0) == 1) ((char *)to)[n - 1] ^= 1;
         return OK;
     });
 }
@@ -763,7 +764,10 @@ static int launch(Function *f, dim3 grid, dim3 block, unsigned shared, void *str
         }
         emu::schedule = (int)number("AWQ_EMULATOR_SCHEDULE", 0) & 3;
         emu::eager = !number("AWQ_EMULATOR_LATE", 1);
-        if (emu::launch_by_name(name.c_str(), grid, block, shared, at.data())) return (int)OK;
+        emu::wrong = name == text_of("AWQ_EMULATOR_WRONG", "");
+        const bool done = emu::launch_by_name(name.c_str(), grid, block, shared, at.data());
+        emu::wrong = false;
+        if (done) return (int)OK;
         lost_why = name + ": " + emu::error();
         return (int)(strstr(emu::error(), "global memory") ? ILLEGAL_ADDRESS : LAUNCH_FAILED);
     });

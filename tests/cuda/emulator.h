@@ -81,6 +81,7 @@ namespace emu
 // ---- how to run; set before launch()
 static int schedule = 0;        // 0 .. 5, see run_block
 static bool eager = false;      // when cp.async lands
+static bool wrong = false;      // kernels store wrong numbers
 static bool eager_bulk = false; // when bulk copies land and wgmma is carried out
 const int SCHEDULES = 6;
 

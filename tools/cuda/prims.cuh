@@ -254,6 +254,7 @@ template <class T> DEVICE void store_global(T *p, T v)
 {
     emu::check_global(p, sizeof(T), sizeof(T));
     *p = v;
+    if (emu::wrong) ((u8 *)p)[sizeof(T) - 1] ^= 0x40;
 }
 #else
 DEVICE u64 evict_first_policy()
