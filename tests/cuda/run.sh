@@ -1,9 +1,10 @@
 #!/bin/sh
 # Tests of awq_cuda.h and its kernels; ./build.sh cuda runs it. The last line is the sum.
-#   run.sh                   kernels compiled by NVRTC for every card, and run in the emulator against a reference; numbers
-#                            and prototypes against NVIDIA's headers, where they are; changes of kernels that the tests
-#                            must notice; the host side on the emulated driver, and on a GPU where one is
-#   run.sh --compile-only    only the first: as much as a machine without a C++ compiler can
+#   run.sh                   kernels compiled by NVRTC for every card, by older ones for some, and run in the emulator
+#                            against a reference; numbers and prototypes against NVIDIA's headers, where they are; changes
+#                            of kernels that the tests must notice; the host side on the emulated driver, and on a GPU
+#                            where one is
+#   run.sh --compile-only    only the first two: as much as a machine without a C++ compiler can
 #   run.sh --emulator        only builds the emulated driver, $BUILD/libcuda_emulator.so
 # From the environment: CC, CFLAGS, LDFLAGS, CXX, BUILD (folder), CUDA_PATH (toolkit, for its headers).
 set -u
@@ -53,6 +54,7 @@ esac
 rm -f "$B/cuda/compile" "$B"/cuda/*_[0-9]* "$B/cuda/abi" "$B/cuda/host" "$B/cuda/model" "$B/cuda/load"
 run $CC $CFLAGS -Wall -Wextra -o "$B/cuda/compile" tests/cuda/compile.c ${LDFLAGS-} $LIBS
 stage "$B/cuda/compile"
+stage sh tests/cuda/nvrtc.sh "$B/cuda/compile"
 if [ -z "${1:-}" ]; then
     for arch in 750 800 900; do # what cards of these generations get
         if [ -z "$cxx" ]; then
