@@ -1041,14 +1041,27 @@ typedef struct awq_evaluate_desc {
     double *window_nll;
     double *baseline_nll;      /* the same of the baseline */
     double *window_kl;         /* the same of the KL divergence */
+    float *token_kl;           /* [n_ids] KL of each prediction scored, in their order; may be NULL */
+    /* [window - 1] mean entropy of what is predicted at each position, nats, over the windows that score it;
+       NaN where none does; may be NULL */
+    double *position_entropy, *baseline_position_entropy;
+    /* [num_hidden_layers] what each layer alone adds to the error: both models' layer on the baseline's x,
+       |y - y of the baseline| / |y of the baseline - x| over all tokens of all windows; may be NULL. Takes
+       another pass of both; AWQ_E_UNSUPPORTED for layers on a device. */
+    double *layer_error;
 } awq_evaluate_desc;
 
 typedef struct awq_evaluation {
     int64_t tokens, windows;      /* predictions scored */
     double nll, ppl;              /* mean nats per token, exp of it */
     double baseline_nll, baseline_ppl;
+    double entropy, baseline_entropy; /* mean of what is predicted, nats */
     double kl_mean;               /* KL(baseline || model), nats per token */
+    double kl_median, kl_p99, kl_max;
     double top1_agreement;        /* share of tokens with the same most probable successor */
+    double top5_agreement;        /* mean share of the baseline's five most probable among the model's five */
+    double max_logit_error;       /* largest difference of two logits */
+    int64_t not_finite;           /* predictions whose logits, of either model, have NaN or Inf: not scored */
     double nll_diff, nll_diff_se; /* model - baseline over windows as paired blocks: mean and standard error */
     double seconds;
 } awq_evaluation;
@@ -24866,35 +24879,79 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
 
 #define AWQ__EVAL_ROWS 256
 
+#define AWQ__EVAL_TOP 5
+
 typedef struct awq__eval_side {
     const awq_model *m;
     awq__kv kv;
     awq__work w;
     float *logits; /* [16, vocab] */
-    double lse[AWQ__HEAD_ROWS];
-    int32_t top[AWQ__HEAD_ROWS];
+    double lse[AWQ__HEAD_ROWS], entropy[AWQ__HEAD_ROWS];
+    int bad[AWQ__HEAD_ROWS]; /* NaN or Inf among the logits */
+    int32_t top[AWQ__HEAD_ROWS][AWQ__EVAL_TOP]; /* best first */
 } awq__eval_side;
+
+typedef struct awq__eval {
+    const awq_evaluate_desc *d;
+    awq__eval_side side[2]; /* model, baseline */
+    int n_sides;
+    int64_t window, stride, vocab;
+    float *zeros;           /* [vocab] */
+    float *token_kl;        /* [n_ids] */
+    int64_t *seen;          /* [window] windows that scored a position */
+    double *error, *change; /* [layers] squares of layer_error's two norms */
+    float *before;          /* [rows, H] x before a layer */
+} awq__eval;
 
 typedef struct awq__eval_job {
     const awq__ops *ops;
-    awq__eval_side *side;
-    const float *p, *q; /* baseline and model logits, for KL */
-    double *lp, *lq, *kl;
+    awq__eval_side *side;     /* awq__eval_row: this one; awq__eval_pair: model and baseline */
+    const float *zeros;
+    double kl[AWQ__HEAD_ROWS];
+    float error[AWQ__HEAD_ROWS];
     int64_t vocab;
 } awq__eval_job;
+
+/* the most probable tokens, of equal ones the first */
+static void awq__eval_top(const float *logits, int64_t n, int32_t top[AWQ__EVAL_TOP])
+{
+    float best[AWQ__EVAL_TOP];
+    int64_t i;
+    int k, have = 0;
+    for (k = 0; k < AWQ__EVAL_TOP; k++) top[k] = -1;
+    for (i = 0; i < n; i++) {
+        if (have == AWQ__EVAL_TOP && !(logits[i] > best[AWQ__EVAL_TOP - 1])) continue;
+        k = have < AWQ__EVAL_TOP ? have++ : AWQ__EVAL_TOP - 1;
+        for (; k && logits[i] > best[k - 1]; k--) {
+            best[k] = best[k - 1];
+            top[k] = top[k - 1];
+        }
+        best[k] = logits[i];
+        top[k] = (int32_t)i;
+    }
+}
 
 static void awq__eval_row(void *arg, int64_t r)
 {
     awq__eval_job *j = (awq__eval_job *)arg;
+    awq__eval_side *s = j->side;
+    const float *logits = s->logits + r * j->vocab;
     float best;
-    j->side->lse[r] = j->ops->logsum(j->side->logits + r * j->vocab, j->vocab, &best);
-    j->side->top[r] = awq__argmax(j->side->logits + r * j->vocab, j->vocab);
+    s->bad[r] = awq__has_infinite(AWQ_F32, logits, j->vocab);
+    s->lse[r] = j->ops->logsum(logits, j->vocab, &best);
+    s->entropy[r] = -j->ops->kl(logits, s->lse[r], j->zeros, 0, j->vocab); /* -sum p log p */
+    awq__eval_top(logits, j->vocab, s->top[r]);
 }
 
-static void awq__eval_kl(void *arg, int64_t r)
+static void awq__eval_pair(void *arg, int64_t r)
 {
     awq__eval_job *j = (awq__eval_job *)arg;
-    j->kl[r] = j->ops->kl(j->p + r * j->vocab, j->lp[r], j->q + r * j->vocab, j->lq[r], j->vocab);
+    const float *q = j->side[0].logits + r * j->vocab, *p = j->side[1].logits + r * j->vocab;
+    float worst = 0;
+    int64_t i;
+    j->kl[r] = j->ops->kl(p, j->side[1].lse[r], q, j->side[0].lse[r], j->vocab);
+    for (i = 0; i < j->vocab; i++) worst = AWQ__MAX(worst, fabsf(p[i] - q[i]));
+    j->error[r] = worst;
 }
 
 /* hidden states of n tokens at the window's start + at, into w.xn */
@@ -24904,15 +24961,16 @@ static awq_status awq__eval_chunk(awq_ctx *ctx, awq__eval_side *side, const int3
     return awq__forward(ctx, side->m, &side->w, ids + at, n, NULL, NULL);
 }
 
-static awq_status awq__eval_logits(awq_ctx *ctx, awq__eval_side *side, int64_t row, int64_t n)
+static awq_status awq__eval_logits(awq_ctx *ctx, const awq__eval *e, awq__eval_side *side, int64_t row,
+                                   int64_t n)
 {
-    const awq_model *m = side->m;
     awq__eval_job j;
-    AWQ__TRY(awq__head_rows(ctx, m, &side->w, row, n, side->logits));
+    AWQ__TRY(awq__head_rows(ctx, side->m, &side->w, row, n, side->logits));
     memset(&j, 0, sizeof j);
     j.ops = awq__ops_for(ctx);
     j.side = side;
-    j.vocab = m->config.vocab_size;
+    j.zeros = e->zeros;
+    j.vocab = e->vocab;
     awq__run(ctx, n, awq__eval_row, &j);
     return AWQ_OK;
 }
@@ -24926,106 +24984,194 @@ AWQ_API int64_t awq_evaluate_windows(int64_t n_ids, int64_t window, int64_t stri
     return 1 + (n_ids - window + stride - 1) / stride;
 }
 
-static awq_status awq__evaluate_run(awq_ctx *ctx, const awq_evaluate_desc *d, awq__eval_side *side, int n_sides,
-                                    int64_t window, int64_t stride, awq_evaluation *r)
+typedef struct awq__eval_sums { /* [2]: model, baseline */
+    int64_t tokens, agree, agree_top, not_finite;
+    double nll[2], entropy[2], kl, kl_max;
+    float error;
+} awq__eval_sums;
+
+/* the prediction at position pos of a window, in row of the logits; of all: what earlier windows gave */
+static void awq__eval_score(awq__eval *e, const awq__eval_job *j, int64_t row, int64_t pos, int32_t next,
+                            const awq__eval_sums *all, awq__eval_sums *s)
 {
-    int64_t windows = awq_evaluate_windows(d->n_ids, window, stride), wi, at, i,
-            vocab = side[0].m->config.vocab_size;
-    double began = awq__now(), nll[2] = {0, 0}, kl = 0, sum_d = 0, sum_dd = 0;
-    int64_t agree = 0, blocks = 0;
+    double *const curve[2] = {e->d->position_entropy, e->d->baseline_position_entropy};
+    int k, i;
+    for (k = 0; k < e->n_sides; k++)
+        if (e->side[k].bad[row]) {
+            s->not_finite++;
+            return;
+        }
+    e->seen[pos]++;
+    for (k = 0; k < e->n_sides; k++) {
+        const awq__eval_side *side = &e->side[k];
+        s->nll[k] += side->lse[row] - side->logits[row * e->vocab + next];
+        s->entropy[k] += side->entropy[row];
+        if (curve[k]) curve[k][pos] += side->entropy[row];
+    }
+    if (e->n_sides == 2) {
+        const int32_t *q = e->side[0].top[row], *p = e->side[1].top[row];
+        e->token_kl[all->tokens + s->tokens] = (float)j->kl[row];
+        s->kl += j->kl[row];
+        s->kl_max = AWQ__MAX(s->kl_max, j->kl[row]);
+        s->error = AWQ__MAX(s->error, j->error[row]);
+        s->agree += p[0] == q[0];
+        for (k = 0; k < AWQ__EVAL_TOP; k++)
+            for (i = 0; i < AWQ__EVAL_TOP; i++) s->agree_top += p[k] >= 0 && p[k] == q[i];
+    }
+    s->tokens++;
+}
+
+/* The window at ids [len], whose predictions from position `from` on are scored. */
+static awq_status awq__eval_window(awq_ctx *ctx, awq__eval *e, const int32_t *ids, int64_t len, int64_t from,
+                                   const awq__eval_sums *all, awq__eval_sums *s)
+{
+    int64_t at, i, row;
     int k;
-    for (wi = 0; wi < windows; wi++) {
-        int64_t start = wi * stride, len = AWQ__MIN(window, d->n_ids - start), scored = 0;
-        /* first token of the window whose successor counts is from (or 0) */
-        int64_t from = wi ? window - stride : 0;
-        const int32_t *ids = d->ids + start;
-        double w_nll[2] = {0, 0}, w_kl = 0;
-        if (wi && from) from -= 1; /* the token before the new part predicts its first token */
-        if (len < 2) continue;
-        for (k = 0; k < n_sides; k++) side[k].kv.length = awq__rope_length(&side[k].m->config, 0, len, 1);
-        for (at = 0; at < len - 1; at += AWQ__EVAL_ROWS) {
-            int64_t n = AWQ__MIN((int64_t)AWQ__EVAL_ROWS, len - 1 - at);
-            for (k = 0; k < n_sides; k++) AWQ__TRY(awq__eval_chunk(ctx, &side[k], ids, at, n));
-            for (i = 0; i < n; i += AWQ__HEAD_ROWS) {
-                int64_t rows = AWQ__MIN((int64_t)AWQ__HEAD_ROWS, n - i), row;
-                double kls[AWQ__HEAD_ROWS];
-                if (at + i + rows <= from) continue;
-                for (k = 0; k < n_sides; k++) AWQ__TRY(awq__eval_logits(ctx, &side[k], i, rows));
-                if (n_sides == 2) {
-                    awq__eval_job j;
-                    memset(&j, 0, sizeof j);
-                    j.ops = awq__ops_for(ctx);
-                    j.p = side[1].logits;
-                    j.q = side[0].logits;
-                    j.lp = side[1].lse;
-                    j.lq = side[0].lse;
-                    j.kl = kls;
-                    j.vocab = vocab;
-                    awq__run(ctx, rows, awq__eval_kl, &j);
-                }
-                for (row = 0; row < rows; row++) {
-                    int64_t pos = at + i + row;
-                    int32_t next = ids[pos + 1];
-                    if (pos < from) continue;
-                    if (next < 0 || next >= vocab)
-                        return awq__fail(ctx, AWQ_E_ARG,
-                                         "token id %d is outside the model's vocabulary of %lld", next,
-                                         (long long)vocab);
-                    scored++;
-                    for (k = 0; k < n_sides; k++)
-                        w_nll[k] += side[k].lse[row] - side[k].logits[row * vocab + next];
-                    if (n_sides == 2) {
-                        w_kl += kls[row];
-                        agree += side[0].top[row] == side[1].top[row];
-                    }
-                }
+    memset(s, 0, sizeof *s);
+    for (k = 0; k < e->n_sides; k++)
+        e->side[k].kv.length = awq__rope_length(&e->side[k].m->config, 0, len, 1);
+    for (at = 0; at < len - 1; at += AWQ__EVAL_ROWS) {
+        int64_t n = AWQ__MIN((int64_t)AWQ__EVAL_ROWS, len - 1 - at);
+        for (k = 0; k < e->n_sides; k++) AWQ__TRY(awq__eval_chunk(ctx, &e->side[k], ids, at, n));
+        for (i = 0; i < n; i += AWQ__HEAD_ROWS) {
+            int64_t rows = AWQ__MIN((int64_t)AWQ__HEAD_ROWS, n - i);
+            awq__eval_job j;
+            if (at + i + rows <= from) continue;
+            for (k = 0; k < e->n_sides; k++) AWQ__TRY(awq__eval_logits(ctx, e, &e->side[k], i, rows));
+            if (e->n_sides == 2) {
+                memset(&j, 0, sizeof j);
+                j.ops = awq__ops_for(ctx);
+                j.side = e->side;
+                j.vocab = e->vocab;
+                awq__run(ctx, rows, awq__eval_pair, &j);
+            }
+            for (row = 0; row < rows; row++) {
+                int64_t pos = at + i + row;
+                if (pos >= from) awq__eval_score(e, &j, row, pos, ids[pos + 1], all, s);
             }
         }
-        if (!scored) continue;
-        for (k = 0; k < n_sides; k++) nll[k] += w_nll[k];
-        kl += w_kl;
-        r->tokens += scored;
-        if (d->window_nll) d->window_nll[blocks] = w_nll[0] / (double)scored;
-        if (d->baseline_nll) d->baseline_nll[blocks] = w_nll[1] / (double)scored;
-        if (d->window_kl) d->window_kl[blocks] = w_kl / (double)scored;
-        blocks++;
-        if (n_sides == 2) {
-            double diff = (w_nll[0] - w_nll[1]) / (double)scored;
-            sum_d += diff;
-            sum_dd += diff * diff;
-        }
-        AWQ__TRY(awq__progress(ctx, "evaluate", wi + 1, windows, began));
-    }
-    r->windows = blocks;
-    r->nll = nll[0] / (double)r->tokens;
-    r->ppl = exp(r->nll);
-    r->seconds = awq__now() - began;
-    if (n_sides == 2) {
-        double b = (double)blocks, mean = sum_d / b, var = b > 1 ? (sum_dd - b * mean * mean) / (b - 1) : 0;
-        r->baseline_nll = nll[1] / (double)r->tokens;
-        r->baseline_ppl = exp(r->baseline_nll);
-        r->kl_mean = kl / (double)r->tokens;
-        r->top1_agreement = (double)agree / (double)r->tokens;
-        r->nll_diff = mean;
-        r->nll_diff_se = sqrt(AWQ__MAX(var, 0.0) / b);
     }
     return AWQ_OK;
 }
 
-AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_evaluate_desc *d,
-                                awq_evaluation *result)
+/* Each layer of both models on the x that the baseline has before it, over one window. */
+static awq_status awq__eval_layers(awq_ctx *ctx, awq__eval *e, const int32_t *ids, int64_t len)
 {
-    int64_t window = d->window > 0 ? d->window : 512,
-            stride = d->stride > 0 && d->stride < window ? d->stride : window;
-    const awq_model *models[2];
-    awq__eval_side side[2];
-    awq_evaluation r;
-    awq_status st = AWQ_OK;
-    int n = d->baseline ? 2 : 1, k;
-    models[0] = model;
-    models[1] = d->baseline;
-    memset(side, 0, sizeof side);
-    memset(&r, 0, sizeof r);
+    const awq_config *c = &e->side[0].m->config;
+    awq__work *q = &e->side[0].w, *p = &e->side[1].w;
+    const int64_t H = c->hidden_size;
+    int64_t at, i;
+    int k, l;
+    for (at = 0; at < len; at += AWQ__EVAL_ROWS) {
+        int64_t n = AWQ__MIN((int64_t)AWQ__EVAL_ROWS, len - at);
+        for (k = 0; k < 2; k++)
+            awq__rows_of(&e->side[k].m->config, &e->side[k].w, &e->side[k].kv, at, n);
+        awq__embed(e->side[1].m, ids + at, n, p->x);
+        for (l = 0; l < c->num_hidden_layers; l++) {
+            double error = 0, change = 0;
+            memcpy(q->x, p->x, (size_t)(n * H) * sizeof *p->x);
+            memcpy(e->before, p->x, (size_t)(n * H) * sizeof *p->x);
+            for (k = 0; k < 2; k++) {
+                const awq_model *m = e->side[k].m;
+                AWQ__TRY(awq__steps(ctx, &m->config, &m->layers[l], l, &e->side[k].w, n, AWQ__NORM, AWQ__ADD,
+                                    NULL, NULL));
+            }
+            for (i = 0; i < n * H; i++) {
+                double d = (double)q->x[i] - p->x[i], b = (double)p->x[i] - e->before[i];
+                error += d * d;
+                change += b * b;
+            }
+            e->error[l] += error;
+            e->change[l] += change;
+        }
+    }
+    return AWQ_OK;
+}
+
+static int awq__eval_order(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+static awq_status awq__evaluate_run(awq_ctx *ctx, awq__eval *e, awq_evaluation *r)
+{
+    const awq_evaluate_desc *d = e->d;
+    int64_t windows = awq_evaluate_windows(d->n_ids, e->window, e->stride), wi, i, blocks = 0;
+    double began = awq__now(), sum_d = 0, sum_dd = 0, n;
+    double *const curve[2] = {d->position_entropy, d->baseline_position_entropy};
+    awq__eval_sums all, s;
+    int k;
+    memset(&all, 0, sizeof all);
+    for (wi = 0; wi < windows; wi++) {
+        int64_t start = wi * e->stride, len = AWQ__MIN(e->window, d->n_ids - start);
+        /* first token of the window whose successor counts is from (or 0) */
+        int64_t from = wi ? e->window - e->stride : 0;
+        if (wi && from) from -= 1; /* the token before the new part predicts its first token */
+        if (len < 2) continue;
+        AWQ__TRY(awq__eval_window(ctx, e, d->ids + start, len, from, &all, &s));
+        if (d->layer_error) AWQ__TRY(awq__eval_layers(ctx, e, d->ids + start, len));
+        all.not_finite += s.not_finite;
+        if (!s.tokens) continue;
+        for (k = 0; k < 2; k++) {
+            all.nll[k] += s.nll[k];
+            all.entropy[k] += s.entropy[k];
+        }
+        all.tokens += s.tokens;
+        all.agree += s.agree;
+        all.agree_top += s.agree_top;
+        all.kl += s.kl;
+        all.kl_max = AWQ__MAX(all.kl_max, s.kl_max);
+        all.error = AWQ__MAX(all.error, s.error);
+        n = (double)s.tokens;
+        if (d->window_nll) d->window_nll[blocks] = s.nll[0] / n;
+        if (d->baseline_nll) d->baseline_nll[blocks] = s.nll[1] / n;
+        if (d->window_kl) d->window_kl[blocks] = s.kl / n;
+        blocks++;
+        sum_d += (s.nll[0] - s.nll[1]) / n;
+        sum_dd += (s.nll[0] - s.nll[1]) / n * ((s.nll[0] - s.nll[1]) / n);
+        AWQ__TRY(awq__progress(ctx, "evaluate", wi + 1, windows, began));
+    }
+    for (k = 0; k < e->n_sides; k++)
+        for (i = 0; curve[k] && i < e->window - 1; i++)
+            curve[k][i] = e->seen[i] ? curve[k][i] / (double)e->seen[i] : NAN;
+    if (!all.tokens)
+        return awq__fail(ctx, AWQ_E_NUMERIC, "awq_evaluate: the logits of all %lld predictions have NaN or Inf",
+                         (long long)all.not_finite);
+    n = (double)all.tokens;
+    r->tokens = all.tokens;
+    r->windows = blocks;
+    r->not_finite = all.not_finite;
+    r->nll = all.nll[0] / n;
+    r->ppl = exp(r->nll);
+    r->entropy = all.entropy[0] / n;
+    r->seconds = awq__now() - began;
+    if (e->n_sides == 2) {
+        double b = (double)blocks, mean = sum_d / b, var = b > 1 ? (sum_dd - b * mean * mean) / (b - 1) : 0;
+        r->baseline_nll = all.nll[1] / n;
+        r->baseline_ppl = exp(r->baseline_nll);
+        r->baseline_entropy = all.entropy[1] / n;
+        r->kl_mean = all.kl / n;
+        r->kl_max = all.kl_max;
+        r->top1_agreement = (double)all.agree / n;
+        r->top5_agreement = (double)all.agree_top / (n * (double)AWQ__MIN(e->vocab, (int64_t)AWQ__EVAL_TOP));
+        r->max_logit_error = all.error;
+        r->nll_diff = mean;
+        r->nll_diff_se = sqrt(AWQ__MAX(var, 0.0) / b);
+        if (d->token_kl) memcpy(d->token_kl, e->token_kl, (size_t)all.tokens * sizeof *e->token_kl);
+        qsort(e->token_kl, (size_t)all.tokens, sizeof *e->token_kl, awq__eval_order);
+        r->kl_median = e->token_kl[(all.tokens - 1) / 2];
+        r->kl_p99 = e->token_kl[(all.tokens - 1) * 99 / 100];
+    }
+    for (i = 0; d->layer_error && i < e->side[0].m->config.num_hidden_layers; i++)
+        d->layer_error[i] = e->change[i] > 0 ? sqrt(e->error[i] / e->change[i]) : 0;
+    return AWQ_OK;
+}
+
+static awq_status awq__eval_check(awq_ctx *ctx, const awq_model *m, const awq_evaluate_desc *d, int64_t window,
+                                  int64_t stride)
+{
+    const awq_config *c = &m->config, *b = d->baseline ? &d->baseline->config : NULL;
     if (d->n_ids < 2)
         return awq__fail(ctx, AWQ_E_ARG, "awq_evaluate: %lld tokens, at least 2 are needed",
                          (long long)d->n_ids);
@@ -25033,23 +25179,78 @@ AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_
         return awq__fail(ctx, AWQ_E_ARG,
                          "awq_evaluate: window %lld, stride %lld: expected window of at least 2",
                          (long long)window, (long long)stride);
-    if (n == 2 && models[0]->config.vocab_size != models[1]->config.vocab_size)
+    if (b && c->vocab_size != b->vocab_size)
         return awq__fail(ctx, AWQ_E_ARG, "awq_evaluate: the model has %lld tokens, the baseline %lld",
-                         (long long)models[0]->config.vocab_size, (long long)models[1]->config.vocab_size);
-    for (k = 0; !st && k < n; k++) {
-        const awq_config *c = &models[k]->config;
-        side[k].m = models[k];
-        st = awq__kv_for(ctx, models[k], window, &side[k].kv);
-        if (!st) st = awq__work_for(ctx, models[k], AWQ__MIN(window, (int64_t)AWQ__EVAL_ROWS), &side[k].w);
-        if (!st && !(side[k].logits = AWQ__NEW_RAW(ctx, float, c->vocab_size * AWQ__HEAD_ROWS)))
-            st = AWQ_E_MEMORY;
+                         (long long)c->vocab_size, (long long)b->vocab_size);
+    AWQ__TRY(awq__ids_check(ctx, m, d->ids, d->n_ids));
+    if (!d->layer_error) return AWQ_OK;
+    if (!b) return awq__fail(ctx, AWQ_E_ARG, "awq_evaluate: layer_error needs a baseline");
+    if (c->num_hidden_layers != b->num_hidden_layers || c->hidden_size != b->hidden_size)
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_evaluate: layer_error: the model has %d layers of %lld, the baseline %d of %lld",
+                         c->num_hidden_layers, (long long)c->hidden_size, b->num_hidden_layers,
+                         (long long)b->hidden_size);
+    if (m->n_shares || d->baseline->n_shares)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "awq_evaluate: layer_error is for layers on the CPU");
+    return AWQ_OK;
+}
+
+static awq_status awq__eval_open(awq_ctx *ctx, awq__eval *e)
+{
+    const awq_evaluate_desc *d = e->d;
+    const awq_config *c = &e->side[0].m->config;
+    int64_t rows = AWQ__MIN(e->window, (int64_t)AWQ__EVAL_ROWS);
+    int k;
+    for (k = 0; k < e->n_sides; k++) {
+        awq__eval_side *s = &e->side[k];
+        AWQ__TRY(awq__kv_for(ctx, s->m, e->window, &s->kv));
+        AWQ__TRY(awq__work_for(ctx, s->m, rows, &s->w));
+        if (!(s->logits = AWQ__NEW_RAW(ctx, float, e->vocab * AWQ__HEAD_ROWS))) return AWQ_E_MEMORY;
     }
-    if (!st) st = awq__evaluate_run(ctx, d, side, n, window, stride, &r);
-    for (k = 0; k < n; k++) {
-        awq__kv_free(ctx, &side[k].kv);
-        awq__work_free(ctx, &side[k].w);
-        awq__free(ctx, side[k].logits);
+    if (!(e->zeros = AWQ__NEW(ctx, float, e->vocab))) return AWQ_E_MEMORY;
+    if (!(e->seen = AWQ__NEW(ctx, int64_t, e->window))) return AWQ_E_MEMORY;
+    if (d->baseline && !(e->token_kl = AWQ__NEW_RAW(ctx, float, d->n_ids))) return AWQ_E_MEMORY;
+    if (d->layer_error) {
+        if (!(e->before = AWQ__NEW_RAW(ctx, float, rows * c->hidden_size))) return AWQ_E_MEMORY;
+        if (!(e->error = AWQ__NEW(ctx, double, c->num_hidden_layers))) return AWQ_E_MEMORY;
+        if (!(e->change = AWQ__NEW(ctx, double, c->num_hidden_layers))) return AWQ_E_MEMORY;
     }
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_evaluate_desc *d,
+                                awq_evaluation *result)
+{
+    awq_evaluation r;
+    awq__eval e;
+    awq_status st;
+    int k;
+    memset(&e, 0, sizeof e);
+    memset(&r, 0, sizeof r);
+    e.d = d;
+    e.window = d->window > 0 ? d->window : 512;
+    e.stride = d->stride > 0 && d->stride < e.window ? d->stride : e.window;
+    e.vocab = model->config.vocab_size;
+    e.n_sides = d->baseline ? 2 : 1;
+    e.side[0].m = model;
+    e.side[1].m = d->baseline;
+    AWQ__TRY(awq__eval_check(ctx, model, d, e.window, e.stride));
+    if (d->position_entropy) memset(d->position_entropy, 0, (size_t)(e.window - 1) * sizeof(double));
+    if (d->baseline_position_entropy)
+        memset(d->baseline_position_entropy, 0, (size_t)(e.window - 1) * sizeof(double));
+    st = awq__eval_open(ctx, &e);
+    if (!st) st = awq__evaluate_run(ctx, &e, &r);
+    for (k = 0; k < 2; k++) {
+        awq__kv_free(ctx, &e.side[k].kv);
+        awq__work_free(ctx, &e.side[k].w);
+        awq__free(ctx, e.side[k].logits);
+    }
+    awq__free(ctx, e.zeros);
+    awq__free(ctx, e.seen);
+    awq__free(ctx, e.token_kl);
+    awq__free(ctx, e.before);
+    awq__free(ctx, e.error);
+    awq__free(ctx, e.change);
     if (!st) *result = r;
     return st;
 }

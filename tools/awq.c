@@ -57,7 +57,7 @@ typedef struct options {
     const char *system, *think, *chat_template;
     long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, head_bits, kv_bits, sessions;
     double temp, top_p, min_p, repeat_penalty;
-    int symmetric, no_clip, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos;
+    int symmetric, no_clip, layers, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos;
     char given[1024];
 } options;
 
@@ -159,7 +159,8 @@ static const struct {
      "       [--schema FILE.json | --grammar FILE.gbnf | --choice TEXT ...]\n"
      "       --chat without -p reads a question a line; /help there lists commands. --sessions: N answers at once",
      "awq run SmolLM2-awq -p 'Once upon a time' -n 64"},
-    {"eval", "MODEL --text FILE [--ctx N] [--stride N] [--baseline MODEL] [--rtn BITS --group-size N]",
+    {"eval", "MODEL --text FILE [--ctx N] [--stride N] [--rtn BITS --group-size N] [--baseline MODEL [--layers]]\n"
+     "       --layers: what each layer adds to the error; with --json entropies by position are in the object too",
      "awq eval SmolLM2-awq --text wiki.test.txt --baseline SmolLM2-135M"},
     {"inspect", "MODEL | FILE.safetensors", "awq inspect SmolLM2-awq"},
     {"tokenize", "MODEL --text T | --file F | --ids 1,2,3 [--no-special]", "awq tokenize SmolLM2-135M --text 'Hello'"},
@@ -218,6 +219,7 @@ static int parse(app *a, int argc, char **argv)
         {"--messages", TEXT, &o->messages}, {"--generation-prompt", FLAG, &o->generation_prompt},
         {"--ctx", LONG, &o->ctx_len}, {"--sessions", LONG, &o->sessions},
         {"--schema", TEXT, &o->schema}, {"--grammar", TEXT, &o->grammar}, {"--choice", LIST, &o->choice}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
+        {"--layers", FLAG, &o->layers},
         {"--rtn", LONG, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
         {"--deterministic", FLAG, &o->deterministic}, {"--believe-tensors", FLAG, &o->believe_tensors}, {"--head-bits", LONG, &o->head_bits},
         {"--kv-bits", LONG, &o->kv_bits},
@@ -1098,6 +1100,15 @@ static int cmd_run(app *a)
     return code;
 }
 
+static void print_numbers(const char *key, const double *v, int64_t n) /* of a JSON object; NULL: nothing */
+{
+    int64_t i;
+    if (!v) return;
+    printf(", \"%s\": [", key);
+    for (i = 0; i < n; i++) printf(v[i] - v[i] == 0 ? "%s%.8g" : "%snull", i ? ", " : "", v[i]);
+    printf("]");
+}
+
 static int cmd_eval(app *a)
 {
     options *o = &a->o;
@@ -1105,11 +1116,12 @@ static int cmd_eval(app *a)
     awq_calibration c;
     awq_evaluate_desc d;
     awq_evaluation r;
-    double *each = NULL; /* per window: NLL, the baseline's, KL */
-    int64_t windows = 0, i;
+    double *each = NULL; /* per window: NLL, the baseline's, KL; of each layer its error; by position two entropies */
+    int64_t windows = 0, layers = 0, positions = 0, i;
     int code;
     if (need_model(a)) return EXIT_FAILED;
     if (!o->text) return refuse(a, "awq eval wants a text: --text FILE (.txt, .jsonl or token-id .json)%s", "");
+    if (o->layers && !o->baseline) return refuse(a, "--layers compares with a model: --baseline MODEL%s", "");
     memset(&c, 0, sizeof c);
     if ((code = load(a, o->positional[0], o->rtn != 0, &m)) != 0) return code;
     if (o->baseline) code = load(a, o->baseline, 0, &base);
@@ -1122,29 +1134,45 @@ static int cmd_eval(app *a)
         d.stride = o->stride;
         d.baseline = base;
         windows = awq_evaluate_windows(d.n_ids, d.window, d.stride);
-        each = (double *)calloc((size_t)(3 * windows + 1), sizeof *each);
+        layers = awq_model_config(m)->num_hidden_layers;
+        positions = AWQ__MIN(d.window, d.n_ids) - 1;
+        each = (double *)calloc((size_t)(3 * windows + layers + 2 * d.window), sizeof *each);
         if (!each) code = refuse(a, "out of memory%s", "");
     }
     if (!code) {
         d.window_nll = each;
         d.baseline_nll = base ? each + windows : NULL;
         d.window_kl = base ? each + 2 * windows : NULL;
+        d.layer_error = o->layers ? each + 3 * windows : NULL;
+        d.position_entropy = each + 3 * windows + layers;
+        d.baseline_position_entropy = base ? d.position_entropy + d.window : NULL;
         if (awq_evaluate(&a->ctx, m, &d, &r)) code = failed(a);
     }
     if (!code && o->json) {
-        printf("{\"ppl\": %.6g, \"nll\": %.8g, \"tokens\": %lld, \"windows\": %lld, \"seconds\": %.2f", r.ppl, r.nll,
-               (long long)r.tokens, (long long)r.windows, r.seconds);
-        if (base) printf(", \"kl_mean\": %.6g, \"top1_agreement\": %.6g, \"baseline_ppl\": %.6g, \"nll_diff\": %.6g, "
-                         "\"nll_diff_se\": %.3g", r.kl_mean, r.top1_agreement, r.baseline_ppl, r.nll_diff, r.nll_diff_se);
-        for (i = 0; i < (base ? 3 : 1) * windows; i++)
-            printf("%s%.8g%s", i % windows ? ", " : i == 0 ? ", \"window_nll\": [" : i == windows ?
-                   ", \"baseline_window_nll\": [" : ", \"window_kl\": [", each[i], i % windows == windows - 1 ? "]" : "");
+        printf("{\"ppl\": %.6g, \"nll\": %.8g, \"entropy\": %.6g, \"tokens\": %lld, \"not_finite\": %lld, "
+               "\"windows\": %lld, \"seconds\": %.2f", r.ppl, r.nll, r.entropy, (long long)r.tokens,
+               (long long)r.not_finite, (long long)r.windows, r.seconds);
+        if (base) printf(", \"kl_mean\": %.6g, \"kl_median\": %.6g, \"kl_p99\": %.6g, \"kl_max\": %.6g, "
+                         "\"top1_agreement\": %.6g, \"top5_agreement\": %.6g, \"max_logit_error\": %.6g, "
+                         "\"baseline_ppl\": %.6g, \"baseline_entropy\": %.6g, \"nll_diff\": %.6g, \"nll_diff_se\": %.3g",
+                         r.kl_mean, r.kl_median, r.kl_p99, r.kl_max, r.top1_agreement, r.top5_agreement, r.max_logit_error,
+                         r.baseline_ppl, r.baseline_entropy, r.nll_diff, r.nll_diff_se);
+        print_numbers("window_nll", d.window_nll, windows);
+        print_numbers("baseline_window_nll", d.baseline_nll, windows);
+        print_numbers("window_kl", d.window_kl, windows);
+        print_numbers("layer_error", d.layer_error, layers);
+        print_numbers("position_entropy", d.position_entropy, positions);
+        print_numbers("baseline_position_entropy", d.baseline_position_entropy, positions);
         printf("}\n");
     } else if (!code) {
-        printf("perplexity %.4f (%.5f nats per token) over %lld tokens in windows of %lld\n", r.ppl, r.nll,
-               (long long)r.tokens, (long long)d.window);
-        if (base) printf("baseline   %.4f; KL to it %.5f nats, same first choice %.2f %%, NLL %+.5f +- %.5f\n",
-                         r.baseline_ppl, r.kl_mean, 100 * r.top1_agreement, r.nll_diff, r.nll_diff_se);
+        printf("perplexity %.4f (%.5f nats per token) over %lld tokens in windows of %lld, entropy %.4f\n", r.ppl, r.nll,
+               (long long)r.tokens, (long long)d.window, r.entropy);
+        if (base) printf("baseline   %.4f, entropy %.4f; KL to it %.5f nats (median %.5f, 99 %% %.4f), NLL %+.5f +- %.5f\n"
+                         "same       first choice %.2f %%, of the first five %.2f %%; largest difference of logits %.3g\n",
+                         r.baseline_ppl, r.baseline_entropy, r.kl_mean, r.kl_median, r.kl_p99, r.nll_diff, r.nll_diff_se,
+                         100 * r.top1_agreement, 100 * r.top5_agreement, r.max_logit_error);
+        if (r.not_finite) printf("not scored %lld predictions with NaN or Inf\n", (long long)r.not_finite);
+        for (i = 0; d.layer_error && i < layers; i++) printf("layer %3lld  error %.4f\n", (long long)i, d.layer_error[i]);
     }
     free(each);
     awq_calibration_free(&a->ctx, &c);
