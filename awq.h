@@ -61,6 +61,7 @@
        >>export
        >>calibrate
        >>quantize_model
+       >>guard
 
    WHAT IT DOES NOT DO
      train, run vision or audio towers, read GGUF or pickle (.bin, .pt) files, spread one model over machines.
@@ -1205,6 +1206,103 @@ typedef struct awq_convert_desc {
     int head_bits;        /* layout native: 8 adds what awq_model_desc.head_bits of 8 would compute */
 } awq_convert_desc;
 AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
+
+/* -------------------------------------------------------------------------------------------------------------
+   guard: is the quantized model still the same model?
+
+       awq_suite_load(&ctx, "suite.jsonl", &suite);
+       desc.model = quantized; desc.baseline = original; desc.suite = suite; desc.ids = text; ...
+       awq_guard(&ctx, &desc, &report);
+       puts(report->verdict == AWQ_PASS ? "the same" : "not the same");
+
+   A gate compares a number with two thresholds. Those that compare the models (drift, KL, flips, ...) count as
+   they are; those that ask something of the model alone (a question close to its passage, ...) count only where
+   the baseline itself passes. The verdict is the worst that counts. */
+
+/* Questions with what is known of them: a line of JSON each, "question" and any of "id", "paraphrases" [..],
+   "answer" (what a right answer contains), "anchor" (the passage that has it), "distractor" (one of the same
+   kind that has not), "section" (where the anchor is from), "contexts" [..] (what retrieval gives, best first;
+   without: the anchor). */
+typedef struct awq_suite_item {
+    const char *id, *question, *answer, *anchor, *distractor, *section; /* NULL: not said, but question */
+    const char *const *paraphrases, *const *contexts;
+    int n_paraphrases, n_contexts;
+    int64_t line; /* in the file */
+} awq_suite_item;
+
+typedef struct awq_suite {
+    int64_t n;
+    const awq_suite_item *items;
+    void *memory; /* the library's */
+} awq_suite;
+
+/* AWQ_E_FORMAT names the line that is no JSON object or lacks a question. */
+AWQ_API awq_status awq_suite_load(awq_ctx *ctx, const char *path, awq_suite *suite);
+AWQ_API void awq_suite_free(awq_ctx *ctx, awq_suite *suite);
+
+typedef enum awq_severity {
+    AWQ_PASS = 0,
+    AWQ_WARN,
+    AWQ_FAIL,
+    AWQ_VOID /* the baseline itself fails: nothing is said of the model */
+} awq_severity;
+
+typedef struct awq_gate {
+    const char *id, *what;
+    double value, baseline; /* NaN: there is none */
+    double warn, fail;      /* thresholds; NaN: none */
+    int below;              /* 1: values below them are bad, 0: above */
+    awq_severity severity;
+    char text[256];         /* what to change; "" when it passes */
+} awq_gate;
+
+typedef struct awq_guard_desc {
+    const awq_model *model, *baseline; /* of one family, vocabulary and tokenizer */
+    const awq_model *rtn;   /* the baseline rounded to nearest at the model's bits (awq_model_desc.rtn_bits):
+                               quantization must be better than that; NULL: not asked */
+    const awq_suite *suite; /* NULL: gates of questions are left out */
+    const int32_t *ids;     /* text of the kind the model will see; NULL: gates of texts are left out */
+    int64_t n_ids, window;  /* as awq_evaluate_desc */
+    int64_t answer_tokens;  /* of each answer; 0: 48; -1: no answers are generated */
+} awq_guard_desc;
+
+/* what the answers to a question and its paraphrases agree on */
+typedef enum awq_guard_state { AWQ_CONVERGENT = 0, AWQ_RECURSIVE, AWQ_DIVERGENT, AWQ_CHAOTIC } awq_guard_state;
+
+typedef struct awq_guard_item { /* of a suite: dS of both models (0: model, 1: baseline); NaN: not said */
+    const char *id;       /* the suite's, or its question */
+    double question[2];   /* of the question to what is retrieved */
+    double anchor[2];     /* of what is retrieved to the anchor */
+    double distractor[2]; /* of the question to the distractor */
+    double shift;         /* of the question between the models */
+    int runs, right[2];   /* answers; those that contain the answer */
+    int state[2];         /* awq_guard_state, -1: none */
+} awq_guard_item;
+
+#define AWQ_GUARD_GATES 24
+
+typedef struct awq_guard_report {
+    awq_severity verdict; /* AWQ_VOID: no gate could judge */
+    int n_gates;
+    awq_gate gate[AWQ_GUARD_GATES];
+    awq_evaluation text, rtn; /* zero without ids, rtn */
+    int64_t n_items, n_positions, n_layers, n_kl;
+    awq_guard_item *item;
+    double *entropy, *baseline_entropy; /* [n_positions], see awq_evaluate_desc */
+    double *layer_error, *rtn_error;    /* [n_layers]; NULL: not measured */
+    float *token_kl;                    /* [n_kl] */
+    double null_distance;               /* of unrelated texts in the baseline: dS is in units of it */
+    void *memory;                       /* the library's */
+} awq_guard_report;
+
+/* AWQ_E_ARG: models of different vocabularies, tokenizers or shapes; a suite without a tokenizer. Progress:
+   "guard". */
+AWQ_API awq_status awq_guard(awq_ctx *ctx, const awq_guard_desc *desc, awq_guard_report **report);
+AWQ_API void awq_guard_free(awq_ctx *ctx, awq_guard_report *report);
+AWQ_API const char *awq_severity_name(awq_severity severity); /* "pass", "warn", "fail", "void" */
+/* the report as a JSON object, and as one page of HTML that needs nothing else; awq_text_free them */
+AWQ_API awq_status awq_guard_json(awq_ctx *ctx, const awq_guard_report *report, char **text);
+AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *report, const char *title, char **text);
 
 #endif /* AWQ_H */
 
@@ -5761,8 +5859,8 @@ static awq__tiled_x awq__tiled_x_row(const awq__tiled_x *x, const awq_linear *l,
    512, from the second cache; 44 with panels made meanwhile; 46 with y streamed past the caches, 51 without
    that. A piece of a panel takes 5 alone, 2.4 between two steps, 5 in turns of 4 steps. Tried and slower: turns
    of 1024 and 2048 columns (57 to 70: the second cache), fewer rows of W or x in a turn, fetching sums or tiles
-   of x to the first cache. x in 8 bits would take half the steps, but costs 0.57 % of perplexity (SmolLM2, steps
-   by chunk of 64) where bf16 costs 0.04 %; in 8 + 4 bits, as >>tiles has it, it takes as many steps as bf16.
+   of x to the first cache. x in 8 bits would take half the steps, but costs 0.57 % of perplexity (SmolLM2,
+   chunks of 64) where bf16 costs 0.04 %; in 8 + 4 bits, as >>tiles has it, it takes as many steps as bf16.
    Tests: tests/test_tiles.c; speed: tests/bench/bench_layers.c */
 
 #define AWQ__PANEL_COLS 512   /* in one part */
@@ -24681,8 +24779,8 @@ AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_
     return st;
 }
 
-AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *const *texts, size_t n,
-                             float *out)
+static awq_status awq__embed_texts(awq_ctx *ctx, const awq_model *model, const char *const *texts, size_t n,
+                                   int special, float *out)
 {
     enum { together = 8 };
     int32_t *ids[together];
@@ -24700,7 +24798,7 @@ AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *c
         memset(s, 0, sizeof s);
         for (i = 0, most = 1; !st && i < k; i++) {
             const char *text = texts[at + i];
-            st = awq__encode_all(ctx, model->tokenizer, text, strlen(text), 1, &ids[i], &count[i]);
+            st = awq__encode_all(ctx, model->tokenizer, text, strlen(text), special, &ids[i], &count[i]);
             if (!st && !count[i])
                 st = awq__fail(ctx, AWQ_E_ARG, "awq_embed: text %llu has no tokens",
                                (unsigned long long)(at + i));
@@ -24720,6 +24818,12 @@ AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *c
         if (!st) st = awq__progress(ctx, "embed", (int64_t)(at + k), (int64_t)n, began);
     }
     return st;
+}
+
+AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *const *texts, size_t n,
+                             float *out)
+{
+    return awq__embed_texts(ctx, model, texts, n, 1, out);
 }
 
 /* --- memory, told before anything is loaded */
@@ -26401,26 +26505,36 @@ static awq_status awq__calib_where(awq_ctx *ctx, const char *path, int64_t line)
                 : awq__fail(ctx, ctx->err.status, "%s: %s", path, why);
 }
 
+/* The next line of JSONL that is not blank, from *at on; 0: there is none. number: of the line, from 1 */
+static int awq__jsonl_next(const char *data, size_t bytes, size_t *at, const char **line, size_t *n,
+                           int64_t *number)
+{
+    while (*at < bytes) {
+        const char *end = (const char *)memchr(data + *at, '\n', bytes - *at);
+        size_t i;
+        *line = data + *at;
+        *n = end ? (size_t)(end - *line) : bytes - *at;
+        *at += *n + 1;
+        ++*number;
+        for (i = 0; i < *n && strchr(" \t\r", (*line)[i]) && (*line)[i]; i++) {}
+        if (i < *n) return 1;
+    }
+    return 0;
+}
+
 static awq_status awq__calib_jsonl(awq_ctx *ctx, const awq_tokenizer *t, const awq_calibration_desc *d,
                                    const char *path, const char *data, size_t bytes, awq__ids *s)
 {
-    size_t at = 0;
-    int64_t line = 0;
-    while (at < bytes) {
-        const char *end = (const char *)memchr(data + at, '\n', bytes - at);
-        size_t n = end ? (size_t)(end - data) - at : bytes - at, i;
+    const char *line;
+    size_t at = 0, n;
+    int64_t number = 0;
+    while (awq__jsonl_next(data, bytes, &at, &line, &n, &number)) {
         awq__json j;
-        awq_status st;
-        line++;
-        for (i = 0; i < n && strchr(" \t\r", data[at + i]); i++) {}
-        if (i < n) {
-            st = awq__json_parse(ctx, "the line", data + at, n, &j);
-            if (st) return awq__calib_where(ctx, path, line);
-            st = awq__calib_line(ctx, t, d, s, &j);
-            awq__json_free(ctx, &j);
-            if (st) return awq__calib_where(ctx, path, line);
-        }
-        at += n + 1;
+        awq_status st = awq__json_parse(ctx, "the line", line, n, &j);
+        if (st) return awq__calib_where(ctx, path, number);
+        st = awq__calib_line(ctx, t, d, s, &j);
+        awq__json_free(ctx, &j);
+        if (st) return awq__calib_where(ctx, path, number);
     }
     return AWQ_OK;
 }
@@ -29137,8 +29251,1025 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
     return st;
 }
 
+/* -------------------------------------------------------------------------------------------------------------
+   MARK: >>guard
+   dS(a, b) = (1 - cos(e(a), e(b))) / N, e: mean of the final norm's output over a text's tokens without special
+   ones, N: mean of 1 - cos over unrelated pairs (question i, passage j of another item) in the baseline. Raw
+   distances of a language model's states make every absolute gate pass, unrelated texts too; in units of N they
+   are on the scale of sentence embeddings, for which the thresholds 0.40, 0.45, 0.60, 0.10 and 0.05 of the
+   WFGY project's pages (AWQ guardrails) were made. The thresholds of text (perplexity, KL, agreement) are ours,
+   by size of the model; a drift of dS alone can be smaller for a worse model, so that shift, KL and agreement,
+   which are not, stand beside it.
+   Tests: tests/test_guard.c */
+
+#define AWQ__GUARD_EMA 64
+
+AWQ_API const char *awq_severity_name(awq_severity s)
+{
+    static const char *const names[] = {"pass", "warn", "fail", "void"};
+    return s >= AWQ_PASS && s <= AWQ_VOID ? names[s] : "?";
+}
+
+/* --- suites */
+typedef struct awq__suite { /* awq_suite.memory */
+    awq__arena memory;      /* texts */
+    awq_suite_item *items;
+} awq__suite;
+
+static const char *awq__suite_text(awq_ctx *ctx, awq__arena *a, const awq__json *j, uint32_t node,
+                                   awq_status *st)
+{
+    size_t len = 0;
+    const char *s = awq__json_str(j, node, &len);
+    char *p;
+    if (!s || !len) return NULL;
+    p = awq__arena_text(ctx, a, s, len);
+    if (!p) *st = AWQ_E_MEMORY;
+    return p;
+}
+
+static const char *const *awq__suite_list(awq_ctx *ctx, awq__arena *a, const awq__json *j, uint32_t node,
+                                          int *n, awq_status *st)
+{
+    uint32_t k;
+    const char **list;
+    *n = 0;
+    if (awq__json_is(j, node) != AWQ__J_ARR || !awq__json_count(j, node)) return NULL;
+    list = (const char **)awq__arena_alloc(ctx, a, awq__json_count(j, node), sizeof *list);
+    if (!list) {
+        *st = AWQ_E_MEMORY;
+        return NULL;
+    }
+    for (k = awq__json_first(j, node); k; k = awq__json_next(j, k)) {
+        list[*n] = awq__suite_text(ctx, a, j, k, st);
+        if (list[*n]) ++*n;
+    }
+    return (const char *const *)list;
+}
+
+static awq_status awq__suite_line(awq_ctx *ctx, awq__arena *a, const awq__json *j, awq_suite_item *item)
+{
+    awq_status st = AWQ_OK;
+    if (awq__json_is(j, 1) != AWQ__J_OBJ) return awq__fail(ctx, AWQ_E_FORMAT, "not a JSON object");
+    item->id = awq__suite_text(ctx, a, j, awq__json_get(j, 1, "id"), &st);
+    item->question = awq__suite_text(ctx, a, j, awq__json_get(j, 1, "question"), &st);
+    item->answer = awq__suite_text(ctx, a, j, awq__json_get(j, 1, "answer"), &st);
+    item->anchor = awq__suite_text(ctx, a, j, awq__json_get(j, 1, "anchor"), &st);
+    item->distractor = awq__suite_text(ctx, a, j, awq__json_get(j, 1, "distractor"), &st);
+    item->section = awq__suite_text(ctx, a, j, awq__json_get(j, 1, "section"), &st);
+    item->paraphrases =
+        awq__suite_list(ctx, a, j, awq__json_get(j, 1, "paraphrases"), &item->n_paraphrases, &st);
+    item->contexts = awq__suite_list(ctx, a, j, awq__json_get(j, 1, "contexts"), &item->n_contexts, &st);
+    if (!st && !item->question) return awq__fail(ctx, AWQ_E_FORMAT, "\"question\" is missing or empty");
+    return st;
+}
+
+AWQ_API awq_status awq_suite_load(awq_ctx *ctx, const char *path, awq_suite *suite)
+{
+    awq__suite *s = AWQ__NEW(ctx, awq__suite, 1);
+    awq_suite_item *items = NULL;
+    char *data = NULL;
+    const char *line;
+    size_t bytes = 0, at = 0, n, cap = 0;
+    int64_t number = 0, count = 0;
+    awq_status st = s ? awq__file_load(ctx, path, AWQ__CALIB_FILE_MAX, &data, &bytes) : AWQ_E_MEMORY;
+    while (!st && awq__jsonl_next(data, bytes, &at, &line, &n, &number)) {
+        awq__json j;
+        if (!awq__grow(ctx, (void **)&items, &cap, (size_t)count + 1, sizeof *items)) {
+            st = AWQ_E_MEMORY;
+            break;
+        }
+        memset(&items[count], 0, sizeof *items);
+        items[count].line = number;
+        if (!(st = awq__json_parse(ctx, "the line", line, n, &j))) {
+            st = awq__suite_line(ctx, &s->memory, &j, &items[count++]);
+            awq__json_free(ctx, &j);
+        }
+        if (st && st != AWQ_E_MEMORY) st = awq__calib_where(ctx, path, number);
+    }
+    if (!st && !count)
+        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: no questions: a line of JSON each is expected", path);
+    awq__free(ctx, data);
+    if (st) {
+        awq__free(ctx, items);
+        if (s) awq__arena_free(ctx, &s->memory);
+        awq__free(ctx, s);
+        return st;
+    }
+    s->items = items;
+    suite->n = count;
+    suite->items = items;
+    suite->memory = s;
+    return AWQ_OK;
+}
+
+AWQ_API void awq_suite_free(awq_ctx *ctx, awq_suite *suite)
+{
+    awq__suite *s = (awq__suite *)suite->memory;
+    if (s) {
+        awq__arena_free(ctx, &s->memory);
+        awq__free(ctx, s->items);
+        awq__free(ctx, s);
+    }
+    memset(suite, 0, sizeof *suite);
+}
+
+/* --- gates */
+typedef struct awq__guard {
+    const awq_guard_desc *d;
+    awq_guard_report *r;
+    awq__arena *memory; /* of the report */
+    int64_t H;
+    const char **texts; /* all there are to embed; [item][AWQ__GUARD_TEXTS], NULL: not given */
+    float *e[2];        /* [texts][H] of model and baseline, of length 1 */
+} awq__guard;
+
+enum { AWQ__GUARD_QUESTION, AWQ__GUARD_RETRIEVED, AWQ__GUARD_ANCHOR, AWQ__GUARD_DISTRACTOR, AWQ__GUARD_TEXTS };
+
+static awq_severity awq__guard_judge(const awq_gate *g, double value)
+{
+    double sign = g->below ? -1 : 1;
+    if (value != value) return AWQ_FAIL;
+    if (g->fail == g->fail && sign * value > sign * g->fail) return AWQ_FAIL;
+    return g->warn == g->warn && sign * value > sign * g->warn ? AWQ_WARN : AWQ_PASS;
+}
+
+/* Adds a gate. absolute: the baseline is judged too, and what it fails is void. remedy: said when it does not
+   pass, behind `found`. */
+static awq_gate *awq__guard_gate(awq__guard *g, const char *id, const char *what, double value, double baseline,
+                                 double warn, double fail, int below, int absolute, const char *remedy)
+{
+    awq_gate *x = &g->r->gate[g->r->n_gates++];
+    x->id = id;
+    x->what = what;
+    x->value = value;
+    x->baseline = baseline;
+    x->warn = warn;
+    x->fail = fail;
+    x->below = below;
+    x->severity = awq__guard_judge(x, value);
+    if (absolute && awq__guard_judge(x, baseline) != AWQ_PASS) {
+        x->severity = AWQ_VOID;
+        snprintf(x->text, sizeof x->text, "the baseline does not pass: choose other questions or passages");
+    } else if (x->severity != AWQ_PASS) snprintf(x->text, sizeof x->text, "%s", remedy);
+    return x;
+}
+
+static double awq__guard_distance(const float *a, const float *b, int64_t n) /* of vectors of length 1 */
+{
+    double dot = 0;
+    int64_t i;
+    for (i = 0; i < n; i++) dot += (double)a[i] * b[i];
+    return 1 - dot;
+}
+
+/* raw distance of texts a and b of items i and j in model k; NaN where one is not given */
+static double awq__guard_raw(const awq__guard *g, int k, int64_t i, int a, int64_t j, int b)
+{
+    int64_t x = i * AWQ__GUARD_TEXTS + a, y = j * AWQ__GUARD_TEXTS + b;
+    if (!g->texts[x] || !g->texts[y]) return NAN;
+    return awq__guard_distance(g->e[k] + x * g->H, g->e[k] + y * g->H, g->H);
+}
+
+static awq_status awq__guard_embed(awq_ctx *ctx, awq__guard *g)
+{
+    const awq_suite *s = g->d->suite;
+    const awq_model *models[2];
+    int64_t n = s->n * AWQ__GUARD_TEXTS, i, x, at = 0;
+    const char **list = AWQ__NEW(ctx, const char *, n);
+    float *packed = AWQ__NEW_RAW(ctx, float, n * g->H);
+    awq_status st = list && packed ? AWQ_OK : AWQ_E_MEMORY;
+    int k;
+    models[0] = g->d->model;
+    models[1] = g->d->baseline;
+    for (i = 0; i < s->n; i++) {
+        const awq_suite_item *t = &s->items[i];
+        const char **to = g->texts + i * AWQ__GUARD_TEXTS;
+        to[AWQ__GUARD_QUESTION] = t->question;
+        to[AWQ__GUARD_RETRIEVED] = t->n_contexts ? t->contexts[0] : t->anchor;
+        to[AWQ__GUARD_ANCHOR] = t->anchor;
+        to[AWQ__GUARD_DISTRACTOR] = t->distractor;
+    }
+    for (i = 0; !st && i < n; i++)
+        if (g->texts[i]) list[at++] = g->texts[i];
+    for (k = 0; !st && k < 2; k++) {
+        st = awq__embed_texts(ctx, models[k], list, (size_t)at, 0, packed);
+        for (i = 0, at = 0; !st && i < n; i++) {
+            float *to = g->e[k] + i * g->H;
+            double norm = 0;
+            if (!g->texts[i]) continue;
+            memcpy(to, packed + at++ * g->H, (size_t)g->H * sizeof *to);
+            for (x = 0; x < g->H; x++) norm += (double)to[x] * to[x];
+            norm = norm > 0 ? 1 / sqrt(norm) : 0;
+            for (x = 0; x < g->H; x++) to[x] = (float)(to[x] * norm);
+        }
+    }
+    awq__free(ctx, (void *)list);
+    awq__free(ctx, packed);
+    return st;
+}
+
+typedef struct awq__guard_mean { /* of what there is */
+    double sum, most;
+    int64_t n;
+} awq__guard_mean;
+
+static void awq__guard_add(awq__guard_mean *m, double v)
+{
+    if (v != v) return;
+    m->sum += v;
+    m->most = m->n++ ? AWQ__MAX(m->most, v) : v;
+}
+
+static double awq__guard_average(const awq__guard_mean *m) { return m->n ? m->sum / (double)m->n : NAN; }
+
+static void awq__guard_questions(awq__guard *g)
+{
+    static const char *const recalibrate =
+        "the model reads texts differently from the original: calibrate on text "
+        "like these questions and passages, or use smaller groups";
+    const awq_suite *s = g->d->suite;
+    awq_guard_report *r = g->r;
+    awq__guard_mean null, own[2], drift, drift_anchor, shift, loss, worst_drift;
+    int64_t i, j, pass = 0, kept = 0;
+    int k;
+    memset(&null, 0, sizeof null);
+    memset(own, 0, sizeof own);
+    memset(&drift, 0, sizeof drift);
+    drift_anchor = shift = loss = worst_drift = drift;
+    for (i = 0; i < s->n; i++)
+        for (j = 0; j < s->n; j++)
+            if (i != j)
+                awq__guard_add(&null, awq__guard_raw(g, 1, i, AWQ__GUARD_QUESTION, j, AWQ__GUARD_ANCHOR));
+    r->null_distance = awq__guard_average(&null);
+    for (i = 0; i < s->n; i++) {
+        awq_guard_item *t = &r->item[i];
+        const int64_t q = i * AWQ__GUARD_TEXTS + AWQ__GUARD_QUESTION;
+        double gap[2];
+        for (k = 0; k < 2; k++) {
+            t->question[k] =
+                awq__guard_raw(g, k, i, AWQ__GUARD_QUESTION, i, AWQ__GUARD_RETRIEVED) / r->null_distance;
+            t->anchor[k] =
+                s->items[i].n_contexts
+                    ? awq__guard_raw(g, k, i, AWQ__GUARD_RETRIEVED, i, AWQ__GUARD_ANCHOR) / r->null_distance
+                    : NAN;
+            t->distractor[k] =
+                awq__guard_raw(g, k, i, AWQ__GUARD_QUESTION, i, AWQ__GUARD_DISTRACTOR) / r->null_distance;
+            gap[k] = t->distractor[k]
+                     - awq__guard_raw(g, k, i, AWQ__GUARD_QUESTION, i, AWQ__GUARD_ANCHOR) / r->null_distance;
+            awq__guard_add(&own[k], t->question[k]);
+        }
+        t->shift = awq__guard_distance(g->e[0] + q * g->H, g->e[1] + q * g->H, g->H) / r->null_distance;
+        for (j = 0; j < AWQ__GUARD_TEXTS; j++)
+            if (g->texts[i * AWQ__GUARD_TEXTS + j] && (j != AWQ__GUARD_ANCHOR || s->items[i].n_contexts))
+                awq__guard_add(&shift,
+                               awq__guard_distance(g->e[0] + (q + j) * g->H, g->e[1] + (q + j) * g->H, g->H)
+                                   / r->null_distance);
+        awq__guard_add(&drift, fabs(t->question[0] - t->question[1]));
+        awq__guard_add(&drift_anchor, fabs(t->anchor[0] - t->anchor[1]));
+        if (gap[1] > 0.05) {
+            pass++;
+            kept += gap[0] > 0.05;
+            awq__guard_add(&loss, gap[1] - gap[0]);
+        }
+    }
+    if (!(r->null_distance > 0)) return; /* fewer than two passages: nothing to measure dS by */
+    if (own[0].n) {
+        awq__guard_gate(g, "G1.mean", "dS of question and retrieved passage, mean", awq__guard_average(&own[0]),
+                        awq__guard_average(&own[1]), 0.40, 0.60, 0, 1,
+                        "questions are far from what is retrieved for them: fix retrieval, not the quantizer");
+        awq__guard_gate(g, "G1.worst", "the largest of these", own[0].most, own[1].most, 0.45, 0.60, 0, 1,
+                        "a question is far from what is retrieved for it");
+        awq__guard_gate(g, "G2.mean", "drift of these dS from the baseline's, mean", awq__guard_average(&drift),
+                        NAN, 0.05, 0.10, 0, 0, recalibrate);
+        awq__guard_gate(g, "G2.worst", "the largest of these", drift.most, NAN, 0.10, 0.20, 0, 0, recalibrate);
+    }
+    if (drift_anchor.n)
+        awq__guard_gate(g, "G2.anchor", "drift of dS of retrieved passage and anchor, mean",
+                        awq__guard_average(&drift_anchor), NAN, 0.05, 0.10, 0, 0, recalibrate);
+    awq__guard_gate(g, "G2.shift", "dS of the same text in both models, mean", awq__guard_average(&shift), NAN,
+                    0.10, 0.25, 0, 0, recalibrate);
+    if (pass) {
+        awq__guard_gate(g, "G8.kept",
+                        "questions nearer to their anchor than to its neighbour in the baseline that "
+                        "still are",
+                        (double)kept / (double)pass, NAN, 0.95, 0.90, 1, 0,
+                        "the model no longer tells a passage from its neighbour: calibrate on such passages");
+        awq__guard_gate(g, "G8.loss", "loss of that distance, mean", awq__guard_average(&loss), NAN, 0.05, 0.10,
+                        0, 0,
+                        "distances between passages flatten: use smaller groups, or keep a layer in FP16");
+    }
+}
+
+/* parameters of the decoder and the larger of embeddings and head, to which thresholds go by size */
+static double awq__guard_size(const awq_config *c)
+{
+    double n = (double)c->vocab_size * (double)c->hidden_size;
+    int l, id;
+    for (l = 0; l < c->num_hidden_layers; l++)
+        for (id = 0; id < AWQ_N_LINEAR_IDS; id++) {
+            int64_t out, in;
+            awq__ck_linear_shape(c, id, &out, &in);
+            n += (double)out * (double)in * awq_linear_count(c, l, (awq_linear_id)id);
+        }
+    return n;
+}
+
+/* entropies by position as exponential averages; where the model's rises above the baseline's for good */
+static void awq__guard_entropy(awq__guard *g)
+{
+    const awq_guard_report *r = g->r;
+    const double *q = r->entropy, *p = r->baseline_entropy;
+    double eq = 0, ep = 0, sx = 0, sy = 0, sxx = 0, sxy = 0, syy = 0, n = 0, slope, error, var;
+    int64_t i, run = 0, onset = -1;
+    for (i = 0; i < r->n_positions; i++) {
+        const double a = 2.0 / (AWQ__GUARD_EMA + 1);
+        double x = (double)i, y = q[i] - p[i];
+        if (y != y) continue;
+        eq = n > 0 ? eq + a * (q[i] - eq) : q[i];
+        ep = n > 0 ? ep + a * (p[i] - ep) : p[i];
+        run = eq > ep + AWQ__MAX(0.25, 0.15 * ep) ? run + 1 : 0;
+        if (run == AWQ__GUARD_EMA && onset < 0) onset = i - AWQ__GUARD_EMA + 1;
+        n++;
+        sx += x, sy += y, sxx += x * x, sxy += x * y, syy += y * y;
+    }
+    awq__guard_gate(
+        g, "G7.level", "mean entropy of what is predicted, relative change",
+        fabs(r->text.entropy / r->text.baseline_entropy - 1), NAN, 0.05, 0.10, 0, 0,
+        "the model is less (or more) certain than the original: calibrate on text like this, use smaller "
+        "groups, or sample more calmly");
+    if (n < 2 * AWQ__GUARD_EMA) return;
+    awq__guard_gate(
+        g, "G7.onset", "tokens after an early rise of entropy over the baseline's, share",
+        onset < 0 ? 0 : (double)(r->n_positions - onset) / (double)r->n_positions, NAN, 0, 0.5, 0, 0,
+        "entropy rises over the original's from early positions on: long answers will collapse; use "
+        "deterministic or calmer sampling, or requantize");
+    var = sxx - sx * sx / n;
+    slope = (sxy - sx * sy / n) / var;
+    error = sqrt(AWQ__MAX((syy - sy * sy / n - slope * slope * var) / (n - 2) / var, 0.0));
+    awq__guard_gate(g, "G7.slope", "growth of that difference, nats per 1000 tokens, less two standard errors",
+                    AWQ__MAX((fabs(slope) - 2 * error) * 1000, 0.0), NAN, 0.05, 0.5, 0, 0,
+                    "the difference to the original grows along the text: calibrate on longer sequences");
+}
+
+static int awq__guard_by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static awq_status awq__guard_layers(awq_ctx *ctx, awq__guard *g)
+{
+    const awq_guard_report *r = g->r;
+    double *sorted = AWQ__NEW(ctx, double, r->n_layers), worst = 0;
+    int64_t i, at = 0;
+    awq_gate *x;
+    if (!sorted) return AWQ_E_MEMORY;
+    if (r->rtn_error) {
+        for (i = 0; i < r->n_layers; i++)
+            if (r->layer_error[i] / r->rtn_error[i] > worst) worst = r->layer_error[at = i] / r->rtn_error[i];
+        x = awq__guard_gate(g, "G11.layer",
+                            "error that a layer adds, over that of rounding to nearest, the worst", worst, NAN,
+                            1, 1.5, 0, 0, "");
+    } else {
+        memcpy(sorted, r->layer_error, (size_t)r->n_layers * sizeof *sorted);
+        qsort(sorted, (size_t)r->n_layers, sizeof *sorted, awq__guard_by_size);
+        for (i = 0; i < r->n_layers; i++)
+            if (r->layer_error[i] > worst) worst = r->layer_error[at = i];
+        x = awq__guard_gate(g, "G11.layer", "error that a layer adds, over the median layer's, the worst",
+                            sorted[(r->n_layers - 1) / 2] > 0 ? worst / sorted[(r->n_layers - 1) / 2]
+                            : worst > 0                       ? 1e9
+                                                              : 0,
+                            NAN, 3, 6, 0, 0, "");
+    }
+    if (x->severity != AWQ_PASS)
+        snprintf(x->text, sizeof x->text,
+                 "layer %lld adds an error of %.3g: keep its linears in FP16 (--keep layers.%lld.)",
+                 (long long)at, r->layer_error[at], (long long)at);
+    awq__free(ctx, sorted);
+    return AWQ_OK;
+}
+
+static awq_status awq__guard_text(awq_ctx *ctx, awq__guard *g)
+{
+    /* by size: below 0.5, to 3, above 3 billion parameters; warn, fail */
+    static const double ppl[3][2] = {{1.15, 1.30}, {1.08, 1.15}, {1.05, 1.10}},
+                        kl[3][2] = {{0.2, 0.4}, {0.05, 0.15}, {0.05, 0.15}},
+                        top[3][2] = {{0.80, 0.65}, {0.90, 0.80}, {0.90, 0.80}};
+    static const char *const calibrate =
+        "the model predicts differently from the original: calibrate on more text of "
+        "this kind, use smaller groups or method best";
+    const awq_guard_desc *d = g->d;
+    awq_guard_report *r = g->r;
+    double size = awq__guard_size(&d->model->config);
+    int s = size < 0.5e9 ? 0 : size < 3e9 ? 1 : 2;
+    awq_evaluate_desc e;
+    memset(&e, 0, sizeof e);
+    e.ids = d->ids;
+    e.n_ids = d->n_ids;
+    e.window = d->window;
+    e.baseline = d->baseline;
+    e.token_kl = r->token_kl;
+    e.position_entropy = r->entropy;
+    e.baseline_position_entropy = r->baseline_entropy;
+    e.layer_error = r->layer_error;
+    AWQ__TRY(awq_evaluate(ctx, d->model, &e, &r->text));
+    r->n_kl = r->text.tokens;
+    if (d->rtn) {
+        e.token_kl = NULL;
+        e.position_entropy = e.baseline_position_entropy = NULL;
+        e.layer_error = r->rtn_error;
+        AWQ__TRY(awq_evaluate(ctx, d->rtn, &e, &r->rtn));
+    }
+    awq__guard_gate(g, "G3.finite", "predictions with NaN or Inf", (double)r->text.not_finite, NAN, 0, 0, 0, 0,
+                    "logits overflow: quantize the head or the last layers less");
+    awq__guard_gate(g, "G3.ppl", "perplexity over the baseline's", r->text.ppl / r->text.baseline_ppl, NAN,
+                    ppl[s][0], ppl[s][1], 0, 0, calibrate);
+    awq__guard_gate(g, "G3.kl", "KL to the baseline, nats per token", r->text.kl_mean, NAN, kl[s][0], kl[s][1],
+                    0, 0, calibrate);
+    awq__guard_gate(g, "G3.top1", "same most probable token as the baseline, share", r->text.top1_agreement,
+                    NAN, top[s][0], top[s][1], 1, 0, calibrate);
+    if (d->rtn && r->rtn.kl_mean > 0.005) /* else there is nothing to win */
+        awq__guard_gate(g, "G3.rtn", "KL over that of rounding to nearest", r->text.kl_mean / r->rtn.kl_mean,
+                        NAN, 0.95, 1, 0, 0,
+                        "quantization is no better than rounding to nearest: the calibration text "
+                        "is not like this text");
+    awq__guard_entropy(g);
+    return r->layer_error ? awq__guard_layers(ctx, g) : AWQ_OK;
+}
+
+/* --- answers */
+enum { AWQ__GUARD_RUNS = 6 }; /* the question and two paraphrases, two seeds each */
+
+typedef struct awq__guard_run {
+    awq_ctx *ctx;
+    awq__text text;
+    int32_t *ids;
+} awq__guard_run;
+
+static int awq__guard_on_text(void *user, const char *text, size_t n)
+{
+    awq__guard_run *r = (awq__guard_run *)user;
+    awq__text_add(r->ctx, &r->text, text, n);
+    return r->text.failed;
+}
+
+/* 1 when the last three repeats of some period of up to 32 tokens are at least half of `most` tokens */
+static int awq__guard_loops(const int32_t *ids, int64_t n, int64_t most)
+{
+    int64_t period, same;
+    for (period = 1; period <= 32; period++) {
+        int64_t want = AWQ__MAX(3 * period, most / 2);
+        for (same = 0; same + period < n && ids[n - 1 - same] == ids[n - 1 - same - period]; same++) {}
+        if (same + period >= want) return 1;
+    }
+    return 0;
+}
+
+/* `part` is in `text`, whatever the case of ASCII letters is, runs of spaces being one */
+static int awq__guard_contains(const char *text, const char *part)
+{
+    for (; *text; text++) {
+        const char *a = text, *b = part;
+        while (*b) {
+            char x = *a, y = *b;
+            if (x >= 'A' && x <= 'Z') x = (char)(x + 32);
+            if (y >= 'A' && y <= 'Z') y = (char)(y + 32);
+            if (strchr(" \t\r\n", x) && strchr(" \t\r\n", y) && x) {
+                while (*a && strchr(" \t\r\n", *a)) a++;
+                while (*b && strchr(" \t\r\n", *b)) b++;
+                continue;
+            }
+            if (x != y) break;
+            a++, b++;
+        }
+        if (!*b) return 1;
+    }
+    return 0;
+}
+
+/* what model k answers to item i: right[k], state[k] */
+static awq_status awq__guard_answer(awq_ctx *ctx, awq__guard *g, int k, int64_t i)
+{
+    const awq_model *m = k ? g->d->baseline : g->d->model;
+    const awq_suite_item *t = &g->d->suite->items[i];
+    awq_guard_item *item = &g->r->item[i];
+    const int64_t most = g->d->answer_tokens > 0 ? g->d->answer_tokens : 48;
+    const int chat = awq_tokenizer_chat_template(m->tokenizer) != NULL;
+    const int asked = 1 + AWQ__MIN(t->n_paraphrases, 2);
+    awq__guard_run run[AWQ__GUARD_RUNS];
+    awq_session *s[AWQ__GUARD_RUNS];
+    awq_runner *r = NULL;
+    awq_step_info info;
+    awq__text prompt[3];
+    awq_status st = AWQ_OK;
+    int64_t longest = 0;
+    int n = 2 * asked, x, c, loops = 0;
+    memset(run, 0, sizeof run);
+    memset(s, 0, sizeof s);
+    memset(prompt, 0, sizeof prompt);
+    for (x = 0; x < asked; x++) {
+        for (c = 0; c < t->n_contexts; c++) {
+            awq__text_str(ctx, &prompt[x], t->contexts[c]);
+            awq__text_str(ctx, &prompt[x], "\n\n");
+        }
+        if (!chat) awq__text_str(ctx, &prompt[x], "Question: ");
+        awq__text_str(ctx, &prompt[x], x ? t->paraphrases[x - 1] : t->question);
+        if (!chat) awq__text_str(ctx, &prompt[x], "\nAnswer:");
+        if (prompt[x].failed) st = AWQ_E_MEMORY;
+    }
+    for (x = 0; !st && x < asked; x++) longest = AWQ__MAX(longest, (int64_t)prompt[x].len);
+    if (!st)
+        st = awq__together(ctx, m, AWQ__MIN(longest + 512, m->config.max_position_embeddings) + most, s,
+                           (size_t)n, &r);
+    for (x = 0; !st && x < n; x++) {
+        awq_message message = {"user", NULL, NULL};
+        awq_generate_desc d;
+        memset(&d, 0, sizeof d);
+        run[x].ctx = ctx;
+        if (!(run[x].ids = AWQ__NEW(ctx, int32_t, most))) st = AWQ_E_MEMORY;
+        message.content = prompt[x / 2].data;
+        if (chat) d.messages = &message, d.n_messages = 1;
+        else d.prompt = prompt[x / 2].data;
+        d.max_tokens = most;
+        d.sampling.temperature = 0.7f;
+        d.sampling.top_p = 0.95f;
+        d.sampling.seed = 1 + (uint64_t)(x % 2);
+        d.on_text = awq__guard_on_text;
+        d.user = &run[x];
+        d.out_ids = run[x].ids;
+        if (!st) st = awq_ask(ctx, s[x], &d);
+    }
+    for (info.busy = 1; !st && info.busy;) st = awq_step(ctx, r, NULL, 0, AWQ_NO_BUDGET, &info);
+    for (x = 0; !st && x < n; x++) {
+        awq_generate_result got;
+        st = awq_session_answer(ctx, s[x], &got);
+        if (!st && run[x].text.failed) st = AWQ_E_MEMORY;
+        if (st) break;
+        item->right[k] += run[x].text.data && awq__guard_contains(run[x].text.data, t->answer);
+        loops |= awq__guard_loops(run[x].ids, got.tokens, most);
+    }
+    item->runs = n;
+    item->state[k] = loops                          ? AWQ_RECURSIVE
+                     : item->right[k] * 10 >= 8 * n ? AWQ_CONVERGENT
+                     : item->right[k] * 2 >= n      ? AWQ_DIVERGENT
+                                                    : AWQ_CHAOTIC;
+    awq__apart(ctx, s, (size_t)n, r);
+    for (x = 0; x < AWQ__GUARD_RUNS; x++) {
+        awq__text_free(ctx, &run[x].text);
+        awq__free(ctx, run[x].ids);
+    }
+    for (x = 0; x < 3; x++) awq__text_free(ctx, &prompt[x]);
+    return st;
+}
+
+static awq_status awq__guard_answers(awq_ctx *ctx, awq__guard *g)
+{
+    const awq_suite *s = g->d->suite;
+    double began = awq__now();
+    int64_t i, n = 0, known = 0, lost = 0, right[2] = {0, 0}, convergent[2] = {0, 0}, runs = 0;
+    int k;
+    for (i = 0; i < s->n; i++) {
+        const awq_guard_item *t = &g->r->item[i];
+        AWQ__TRY(awq__progress(ctx, "guard", i, s->n, began));
+        if (!s->items[i].answer) continue;
+        for (k = 0; k < 2; k++) {
+            AWQ__TRY(awq__guard_answer(ctx, g, k, i));
+            right[k] += t->right[k];
+            convergent[k] += t->state[k] == AWQ_CONVERGENT;
+        }
+        n++;
+        runs += t->runs;
+        if (t->state[1] == AWQ_CONVERGENT) {
+            known++;
+            lost += t->state[0] != AWQ_CONVERGENT;
+        }
+    }
+    if (!n) return AWQ_OK;
+    awq__guard_gate(
+        g, "G4.convergent", "questions answered right in 80 % of six runs (paraphrases, seeds), share",
+        (double)convergent[0] / (double)n, (double)convergent[1] / (double)n, 0.80, 0.60, 1, 1,
+        "answers change with wording and seed: sample more calmly, or calibrate on such conversations");
+    awq__guard_gate(g, "G4.right", "right answers, over the baseline's",
+                    runs && right[1] ? (double)right[0] / (double)right[1] : 1, NAN, 0.95, 0.85, 1, 0,
+                    "answers got worse: calibrate on such conversations, with the chat template");
+    if (known)
+        awq__guard_gate(
+            g, "G4.flips", "questions that the baseline answers so and the model does not, share",
+            (double)lost / (double)known, NAN, 0.10, 0.25, 0, 0,
+            "what the original knows is lost: calibrate on such conversations, with the chat template");
+    return AWQ_OK;
+}
+
+/* --- all of it */
+typedef struct awq__guard_memory { /* awq_guard_report.memory */
+    awq_guard_report report;
+    awq__arena memory;
+} awq__guard_memory;
+
+static awq_status awq__guard_check(awq_ctx *ctx, const awq_guard_desc *d)
+{
+    const awq_config *a, *b;
+    if (!d->model || !d->baseline)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: a model and a baseline are needed");
+    a = &d->model->config;
+    b = &d->baseline->config;
+    if (!d->suite && !d->ids)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: neither a suite nor a text is given");
+    if (a->vocab_size != b->vocab_size || a->hidden_size != b->hidden_size
+        || a->num_hidden_layers != b->num_hidden_layers)
+        return awq__fail(
+            ctx, AWQ_E_ARG,
+            "awq_guard: the model has %lld tokens and %d layers of %lld, the baseline %lld and %d of %lld",
+            (long long)a->vocab_size, a->num_hidden_layers, (long long)a->hidden_size, (long long)b->vocab_size,
+            b->num_hidden_layers, (long long)b->hidden_size);
+    if (d->suite && (!d->model->tokenizer || !d->baseline->tokenizer))
+        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: a suite needs the tokenizer.json of both models");
+    if (d->model->tokenizer && d->baseline->tokenizer
+        && awq_tokenizer_hash(d->model->tokenizer) != awq_tokenizer_hash(d->baseline->tokenizer))
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_guard: the tokenizer.json of the model is not that of the baseline");
+    return AWQ_OK;
+}
+
+static awq_status awq__guard_run_all(awq_ctx *ctx, awq__guard *g)
+{
+    const awq_guard_desc *d = g->d;
+    awq_guard_report *r = g->r;
+    int i;
+    if (d->ids) AWQ__TRY(awq__guard_text(ctx, g));
+    if (d->suite) {
+        AWQ__TRY(awq__guard_embed(ctx, g));
+        awq__guard_questions(g);
+        if (d->answer_tokens >= 0) AWQ__TRY(awq__guard_answers(ctx, g));
+    }
+    r->verdict = AWQ_VOID;
+    for (i = 0; i < r->n_gates; i++)
+        if (r->gate[i].severity != AWQ_VOID && (r->verdict == AWQ_VOID || r->gate[i].severity > r->verdict))
+            r->verdict = r->gate[i].severity;
+    return AWQ_OK;
+}
+
+#define AWQ__GUARD_ROOM(to, type, n) \
+    if (!st && !((to) = (type *)awq__arena_alloc(ctx, &m->memory, (size_t)(n), sizeof(type)))) st = AWQ_E_MEMORY
+
+AWQ_API awq_status awq_guard(awq_ctx *ctx, const awq_guard_desc *d, awq_guard_report **report)
+{
+    awq__guard_memory *m;
+    awq__guard g;
+    awq_status st = AWQ_OK;
+    int64_t n, i;
+    int k;
+    AWQ__TRY(awq__guard_check(ctx, d));
+    memset(&g, 0, sizeof g);
+    m = AWQ__NEW(ctx, awq__guard_memory, 1);
+    if (!m) return AWQ_E_MEMORY;
+    g.d = d;
+    g.r = &m->report;
+    g.H = d->model->config.hidden_size;
+    m->report.memory = m;
+    if (d->suite) {
+        n = d->suite->n * AWQ__GUARD_TEXTS;
+        m->report.n_items = d->suite->n;
+        AWQ__GUARD_ROOM(m->report.item, awq_guard_item, d->suite->n);
+        if (!st && !(g.texts = AWQ__NEW(ctx, const char *, n))) st = AWQ_E_MEMORY;
+        for (k = 0; k < 2; k++)
+            if (!st && !(g.e[k] = AWQ__NEW(ctx, float, n *g.H))) st = AWQ_E_MEMORY;
+        for (i = 0; !st && i < d->suite->n; i++) {
+            const awq_suite_item *t = &d->suite->items[i];
+            const char *id = t->id ? t->id : t->question;
+            m->report.item[i].state[0] = m->report.item[i].state[1] = -1;
+            m->report.item[i].id = awq__arena_text(ctx, &m->memory, id, strlen(id));
+            if (!m->report.item[i].id) st = AWQ_E_MEMORY;
+        }
+    }
+    if (d->ids) {
+        int64_t window = d->window > 0 ? d->window : 512;
+        m->report.n_positions = AWQ__MAX(AWQ__MIN(window, d->n_ids) - 1, (int64_t)0);
+        AWQ__GUARD_ROOM(m->report.entropy, double, window);
+        AWQ__GUARD_ROOM(m->report.baseline_entropy, double, window);
+        AWQ__GUARD_ROOM(m->report.token_kl, float, d->n_ids);
+        if (!d->model->n_shares && !d->baseline->n_shares) {
+            m->report.n_layers = d->model->config.num_hidden_layers;
+            AWQ__GUARD_ROOM(m->report.layer_error, double, m->report.n_layers);
+            if (d->rtn && !d->rtn->n_shares) AWQ__GUARD_ROOM(m->report.rtn_error, double, m->report.n_layers);
+        }
+    }
+    if (!st) st = awq__guard_run_all(ctx, &g);
+    awq__free(ctx, (void *)g.texts);
+    for (k = 0; k < 2; k++) awq__free(ctx, g.e[k]);
+    if (st) awq_guard_free(ctx, &m->report);
+    else *report = &m->report;
+    return st;
+}
+
+AWQ_API void awq_guard_free(awq_ctx *ctx, awq_guard_report *r)
+{
+    awq__guard_memory *m = r ? (awq__guard_memory *)r->memory : NULL;
+    if (!m) return;
+    awq__arena_free(ctx, &m->memory);
+    awq__free(ctx, m);
+}
+
+/* --- reports */
+static void awq__guard_number(awq_ctx *ctx, awq__text *t, const char *key, double v)
+{
+    if (v - v == 0) awq__textf(ctx, t, "\"%s\": %.6g, ", key, v);
+    else awq__textf(ctx, t, "\"%s\": null, ", key);
+}
+
+static void awq__guard_numbers(awq_ctx *ctx, awq__text *t, const char *key, const double *v, int64_t n)
+{
+    int64_t i;
+    if (!v) return;
+    awq__textf(ctx, t, ",\n\"%s\": [", key);
+    for (i = 0; i < n; i++) {
+        if (v[i] - v[i] == 0) awq__textf(ctx, t, "%s%.5g", i ? ", " : "", v[i]);
+        else awq__textf(ctx, t, "%snull", i ? ", " : "");
+    }
+    awq__text_str(ctx, t, "]");
+}
+
+static awq_status awq__guard_done(awq_ctx *ctx, awq__text *t, char **text)
+{
+    if (t->failed) {
+        awq__text_free(ctx, t);
+        return AWQ_E_MEMORY;
+    }
+    *text = t->data;
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_guard_json(awq_ctx *ctx, const awq_guard_report *r, char **text)
+{
+    awq__text t = {NULL, 0, 0, 0};
+    int64_t i;
+    int k;
+    awq__textf(ctx, &t, "{\"verdict\": \"%s\", \"gates\": [\n", awq_severity_name(r->verdict));
+    for (k = 0; k < r->n_gates; k++) {
+        const awq_gate *g = &r->gate[k];
+        awq__textf(ctx, &t, "{\"id\": \"%s\", ", g->id);
+        awq__guard_number(ctx, &t, "value", g->value);
+        awq__guard_number(ctx, &t, "baseline", g->baseline);
+        awq__guard_number(ctx, &t, "threshold", g->fail == g->fail ? g->fail : g->warn);
+        awq__guard_number(ctx, &t, "warn", g->warn);
+        awq__textf(ctx, &t, "\"below\": %s, \"severity\": \"%s\", \"what\": ", g->below ? "true" : "false",
+                   awq_severity_name(g->severity));
+        awq__json_quote(ctx, &t, g->what, strlen(g->what));
+        awq__text_str(ctx, &t, ", \"text\": ");
+        awq__json_quote(ctx, &t, g->text, strlen(g->text));
+        awq__text_str(ctx, &t, k + 1 < r->n_gates ? "},\n" : "}");
+    }
+    awq__text_str(ctx, &t, "]");
+    if (r->n_positions)
+        awq__textf(ctx, &t,
+                   ",\n\"ppl\": %.6g, \"baseline_ppl\": %.6g, \"kl_mean\": %.6g, \"kl_p99\": %.6g, "
+                   "\"top1_agreement\": %.6g, \"tokens\": %lld",
+                   r->text.ppl, r->text.baseline_ppl, r->text.kl_mean, r->text.kl_p99, r->text.top1_agreement,
+                   (long long)r->text.tokens);
+    awq__guard_numbers(ctx, &t, "layer_error", r->layer_error, r->n_layers);
+    awq__guard_numbers(ctx, &t, "rtn_error", r->rtn_error, r->n_layers);
+    awq__guard_numbers(ctx, &t, "entropy", r->entropy, r->n_positions);
+    awq__guard_numbers(ctx, &t, "baseline_entropy", r->baseline_entropy, r->n_positions);
+    if (r->n_items) awq__text_str(ctx, &t, ",\n\"items\": [");
+    for (i = 0; i < r->n_items; i++) {
+        const awq_guard_item *x = &r->item[i];
+        awq__text_str(ctx, &t, i ? ",\n{\"id\": " : "\n{\"id\": ");
+        awq__json_quote(ctx, &t, x->id, strlen(x->id));
+        awq__text_str(ctx, &t, ", ");
+        awq__guard_number(ctx, &t, "question", x->question[0]);
+        awq__guard_number(ctx, &t, "baseline_question", x->question[1]);
+        awq__guard_number(ctx, &t, "distractor", x->distractor[0]);
+        awq__guard_number(ctx, &t, "baseline_distractor", x->distractor[1]);
+        awq__textf(ctx, &t, "\"shift\": %.5g, \"runs\": %d, \"right\": %d, \"baseline_right\": %d}", x->shift,
+                   x->runs, x->right[0], x->right[1]);
+    }
+    awq__text_str(ctx, &t, r->n_items ? "]}\n" : "}\n");
+    return awq__guard_done(ctx, &t, text);
+}
+
+static void awq__html_text(awq_ctx *ctx, awq__text *t, const char *s)
+{
+    for (; *s; s++)
+        if (*s == '<') awq__text_str(ctx, t, "&lt;");
+        else if (*s == '>') awq__text_str(ctx, t, "&gt;");
+        else if (*s == '&') awq__text_str(ctx, t, "&amp;");
+        else if (*s == '"') awq__text_str(ctx, t, "&quot;");
+        else awq__text_add(ctx, t, s, 1);
+}
+
+#define AWQ__SVG_W 640
+#define AWQ__SVG_H 200
+
+static double awq__nice(double most) /* the next 1, 2 or 5 times a power of ten */
+{
+    double p = most > 0 ? pow(10, floor(log10(most))) : 1;
+    return most <= p ? p : most <= 2 * p ? 2 * p : most <= 5 * p ? 5 * p : 10 * p;
+}
+
+/* heading, axes from 0 to top and to `last` */
+static void awq__svg_begin(awq_ctx *ctx, awq__text *t, const char *title, double top, const char *left,
+                           const char *first, const char *last)
+{
+    int k;
+    awq__textf(ctx, t, "<figure><figcaption>%s</figcaption><svg viewBox=\"0 0 %d %d\" role=\"img\">\n", title,
+               AWQ__SVG_W, AWQ__SVG_H + 24);
+    for (k = 0; k <= 2; k++) {
+        int y = AWQ__SVG_H - k * (AWQ__SVG_H - 16) / 2;
+        awq__textf(ctx, t,
+                   "<line class=\"axis\" x1=\"44\" y1=\"%d\" x2=\"%d\" y2=\"%d\"/>"
+                   "<text x=\"40\" y=\"%d\" text-anchor=\"end\">%.3g</text>\n",
+                   y, AWQ__SVG_W, y, y + 4, top * k / 2);
+    }
+    awq__textf(ctx, t,
+               "<text x=\"44\" y=\"%d\">%s</text><text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text>"
+               "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%s</text>\n",
+               AWQ__SVG_H + 18, first, AWQ__SVG_W, AWQ__SVG_H + 18, last, AWQ__SVG_W / 2 + 22, AWQ__SVG_H + 18,
+               left);
+}
+
+static double awq__svg_y(double v, double top) { return AWQ__SVG_H - v / top * (AWQ__SVG_H - 16); }
+
+static void awq__svg_curve(awq_ctx *ctx, awq__text *t, const char *kind, const double *v, int64_t n, double top)
+{
+    const double a = 2.0 / (AWQ__GUARD_EMA + 1);
+    double e = 0;
+    int64_t i, step = AWQ__MAX(n / 300, (int64_t)1), seen = 0;
+    awq__textf(ctx, t, "<polyline class=\"%s\" points=\"", kind);
+    for (i = 0; i < n; i++) {
+        if (v[i] != v[i]) continue;
+        e = seen++ ? e + a * (v[i] - e) : v[i];
+        if (i % step == 0)
+            awq__textf(ctx, t, "%.1f,%.1f ",
+                       44 + (AWQ__SVG_W - 44) * (double)i / (double)AWQ__MAX(n - 1, (int64_t)1),
+                       awq__svg_y(e, top));
+    }
+    awq__text_str(ctx, t, "\"/>\n");
+}
+
+static void awq__svg_bars(awq_ctx *ctx, awq__text *t, const char *kind, const double *v, int64_t n, double top,
+                          int part, int parts)
+{
+    double slot = (AWQ__SVG_W - 44) / (double)n, wide = slot * 0.8 / parts;
+    int64_t i;
+    for (i = 0; i < n; i++) {
+        double y = awq__svg_y(AWQ__MIN(v[i], top), top);
+        awq__textf(ctx, t,
+                   "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"><title>%lld: %.4g"
+                   "</title></rect>\n",
+                   kind, 44 + slot * ((double)i + 0.1) + wide * part, y, wide, AWQ__SVG_H - y, (long long)i,
+                   v[i]);
+    }
+}
+
+static double awq__most_of(const double *v, int64_t n, double most)
+{
+    int64_t i;
+    for (i = 0; i < n; i++) most = v[i] > most ? v[i] : most;
+    return most;
+}
+
+static void awq__guard_charts(awq_ctx *ctx, awq__text *t, const awq_guard_report *r)
+{
+    static const double edge[] = {1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1, 3};
+    double top, share[9];
+    char last[32];
+    int64_t i;
+    int k;
+    if (r->n_positions) {
+        top = awq__nice(
+            awq__most_of(r->baseline_entropy, r->n_positions, awq__most_of(r->entropy, r->n_positions, 0)));
+        snprintf(last, sizeof last, "%lld", (long long)r->n_positions);
+        awq__svg_begin(ctx, t,
+                       "Entropy of what is predicted, nats, by position in the window: "
+                       "<b class=\"q\">model</b>, <b class=\"p\">baseline</b>",
+                       top, "tokens", "1", last);
+        awq__svg_curve(ctx, t, "p", r->baseline_entropy, r->n_positions, top);
+        awq__svg_curve(ctx, t, "q", r->entropy, r->n_positions, top);
+        awq__text_str(ctx, t, "</svg></figure>\n");
+    }
+    if (r->layer_error) {
+        top = awq__nice(awq__most_of(r->layer_error, r->n_layers,
+                                     r->rtn_error ? awq__most_of(r->rtn_error, r->n_layers, 0) : 0));
+        snprintf(last, sizeof last, "%lld", (long long)r->n_layers - 1);
+        awq__svg_begin(ctx, t,
+                       r->rtn_error
+                           ? "Error that each layer adds, of what it changes: <b class=\"q\">model</b>, "
+                             "<b class=\"p\">rounded to nearest</b>"
+                           : "Error that each layer adds, of what it changes",
+                       top, "layer", "0", last);
+        awq__svg_bars(ctx, t, "q", r->layer_error, r->n_layers, top, 0, r->rtn_error ? 2 : 1);
+        if (r->rtn_error) awq__svg_bars(ctx, t, "p", r->rtn_error, r->n_layers, top, 1, 2);
+        awq__text_str(ctx, t, "</svg></figure>\n");
+    }
+    if (r->n_kl) {
+        memset(share, 0, sizeof share);
+        for (i = 0; i < r->n_kl; i++) {
+            for (k = 0; k < 8 && r->token_kl[i] >= edge[k]; k++) {}
+            share[k] += 100.0 / (double)r->n_kl;
+        }
+        top = awq__nice(awq__most_of(share, 9, 0));
+        awq__svg_begin(ctx, t, "KL to the baseline, nats: % of tokens", top,
+                       "0.0001, 0.001, 0.01, 0.03, 0.1, 0.3, 1, 3", "less than", "or more");
+        awq__svg_bars(ctx, t, "q", share, 9, top, 0, 1);
+        awq__text_str(ctx, t, "</svg></figure>\n");
+    }
+}
+
+static void awq__html_number(awq_ctx *ctx, awq__text *t, double v)
+{
+    if (v == v) awq__textf(ctx, t, "<td class=\"n\">%.4g</td>", v);
+    else awq__text_str(ctx, t, "<td></td>");
+}
+
+AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const char *title, char **text)
+{
+    awq__text t = {NULL, 0, 0, 0};
+    int64_t i;
+    int k;
+    awq__text_str(
+        ctx, &t,
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<style>\n"
+        "body { font: 16px/1.45 system-ui, sans-serif; margin: 1.2rem auto; max-width: 60rem; padding: 0 "
+        "1rem;\n"
+        "  color: #1b1b1b; background: #fff }\n"
+        "h1 { font-size: 1.4rem } .verdict { padding: .8rem 1rem; border-radius: .4rem; font-size: 1.2rem }\n"
+        ".pass { background: #d8f0dc; color: #0b4a1b } .warn { background: #fdeebf; color: #5c4200 }\n"
+        ".fail { background: #f9d4d0; color: #7a1209 } .void { background: #e4e4e4; color: #333 }\n"
+        ".scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: .9rem }\n"
+        "th, td { text-align: left; padding: .3rem .5rem; border-bottom: 1px solid #ddd; vertical-align: top "
+        "}\n"
+        "td.n { text-align: right; font-variant-numeric: tabular-nums } td small { color: #555 }\n"
+        ".tag { padding: 0 .4rem; border-radius: .3rem } figure { margin: 1.5rem 0 } svg { width: 100% }\n"
+        "svg text { font-size: 12px; fill: #555 } .axis { stroke: #ccc } polyline { fill: none; stroke-width: "
+        "2 }\n"
+        "polyline.q { stroke: #b3400d } polyline.p { stroke: #1d5fa8 } rect.q { fill: #b3400d } rect.p { fill: "
+        "#1d5fa8 }\n"
+        "b.q { color: #b3400d } b.p { color: #1d5fa8 }\n"
+        "</style><title>");
+    awq__html_text(ctx, &t, title ? title : "awq guard");
+    awq__text_str(ctx, &t, "</title></head><body>\n<h1>");
+    awq__html_text(ctx, &t, title ? title : "awq guard");
+    awq__textf(ctx, &t, "</h1>\n<p class=\"verdict %s\">%s</p>\n", awq_severity_name(r->verdict),
+               r->verdict == AWQ_PASS   ? "Pass: every gate that counts says it is the same model."
+               : r->verdict == AWQ_WARN ? "Warn: close to the original, not everywhere."
+               : r->verdict == AWQ_FAIL ? "Fail: this is not the same model."
+                                        : "Not judged: no gate could count.");
+    if (r->n_positions)
+        awq__textf(
+            ctx, &t,
+            "<p>%lld tokens of text: perplexity %.4g, baseline %.4g; KL %.4g nats (99 %% %.3g); same first "
+            "choice %.2f %%.</p>\n",
+            (long long)r->text.tokens, r->text.ppl, r->text.baseline_ppl, r->text.kl_mean, r->text.kl_p99,
+            100 * r->text.top1_agreement);
+    awq__text_str(ctx, &t,
+                  "<div class=\"scroll\"><table><tr><th>Gate</th><th></th><th>What</th><th>Model</th>"
+                  "<th>Baseline</th><th>Warn</th><th>Fail</th></tr>\n");
+    for (k = 0; k < r->n_gates; k++) {
+        const awq_gate *g = &r->gate[k];
+        awq__textf(ctx, &t, "<tr><td>%s</td><td><span class=\"tag %s\">%s</span></td><td>%s", g->id,
+                   awq_severity_name(g->severity), awq_severity_name(g->severity), g->what);
+        if (g->text[0]) {
+            awq__text_str(ctx, &t, "<br><small>");
+            awq__html_text(ctx, &t, g->text);
+            awq__text_str(ctx, &t, "</small>");
+        }
+        awq__text_str(ctx, &t, "</td>");
+        awq__html_number(ctx, &t, g->value);
+        awq__html_number(ctx, &t, g->baseline);
+        awq__html_number(ctx, &t, g->warn);
+        awq__html_number(ctx, &t, g->fail);
+        awq__text_str(ctx, &t, "</tr>\n");
+    }
+    awq__text_str(ctx, &t, "</table></div>\n");
+    awq__guard_charts(ctx, &t, r);
+    if (r->n_items) {
+        awq__text_str(
+            ctx, &t,
+            "<h2>Questions</h2><div class=\"scroll\"><table><tr><th>Item</th><th>dS</th><th>Baseline</th>"
+            "<th>Neighbour</th><th>Baseline</th><th>Shift</th><th>Right</th><th>Baseline</th></tr>\n");
+        for (i = 0; i < r->n_items; i++) {
+            const awq_guard_item *x = &r->item[i];
+            awq__text_str(ctx, &t, "<tr><td>");
+            awq__html_text(ctx, &t, x->id);
+            awq__text_str(ctx, &t, "</td>");
+            for (k = 0; k < 2; k++) awq__html_number(ctx, &t, x->question[k]);
+            for (k = 0; k < 2; k++) awq__html_number(ctx, &t, x->distractor[k]);
+            awq__html_number(ctx, &t, x->shift);
+            if (x->runs)
+                awq__textf(ctx, &t, "<td class=\"n\">%d of %d</td><td class=\"n\">%d</td></tr>\n", x->right[0],
+                           x->runs, x->right[1]);
+            else awq__text_str(ctx, &t, "<td></td><td></td></tr>\n");
+        }
+        awq__text_str(ctx, &t, "</table></div>\n");
+    }
+    awq__text_str(ctx, &t, "</body></html>\n");
+    return awq__guard_done(ctx, &t, text);
+}
+
 #if defined(__GNUC__) && !defined(__clang__)
-#  pragma GCC pop_options
+#pragma GCC pop_options
 #endif
 
 #endif /* AWQ_IMPLEMENTATION */

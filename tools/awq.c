@@ -48,17 +48,16 @@ typedef struct list {
     int n;
 } list;
 
-/* Every option of every command; `given` names those seen, so that a command can refuse what it does not know. */
+/* every option of every command */
 typedef struct options {
     const char *command, *positional[2];
     int n_positional;
     list calib, keep, stop, choice;
     const char *output, *layout, *method, *prompt, *text, *file, *ids, *tokens, *baseline, *messages, *dequantize, *shape, *schema, *grammar;
-    const char *system, *think, *chat_template;
+    const char *system, *think, *chat_template, *suite, *report;
     long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, head_bits, kv_bits, sessions;
     double temp, top_p, min_p, repeat_penalty;
     int symmetric, no_clip, layers, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos;
-    char given[1024];
 } options;
 
 typedef struct app {
@@ -162,6 +161,10 @@ static const struct {
     {"eval", "MODEL --text FILE [--ctx N] [--stride N] [--rtn BITS --group-size N] [--baseline MODEL [--layers]]\n"
      "       --layers: what each layer adds to the error; with --json entropies by position are in the object too",
      "awq eval SmolLM2-awq --text wiki.test.txt --baseline SmolLM2-135M"},
+    {"guard", "BASELINE MODEL [--suite FILE.jsonl] [--text FILE] [--ctx N] [--report FILE.html] [-n N] [--rtn BITS --group-size N]\n"
+     "       is MODEL still BASELINE? exit 0 pass, 1 warn, 2 fail, 3 could not judge. -n: tokens of an answer, 0: no answers.\n"
+     "       --suite: lines of JSON with question, paraphrases, answer, anchor, distractor, contexts",
+     "awq guard SmolLM2-135M SmolLM2-awq --text wiki.test.txt --report guard.html"},
     {"inspect", "MODEL | FILE.safetensors", "awq inspect SmolLM2-awq"},
     {"tokenize", "MODEL --text T | --file F | --ids 1,2,3 [--no-special]", "awq tokenize SmolLM2-135M --text 'Hello'"},
     {"template", "MODEL --messages FILE.json [--generation-prompt] [--template FILE]\n"
@@ -219,13 +222,14 @@ static int parse(app *a, int argc, char **argv)
         {"--messages", TEXT, &o->messages}, {"--generation-prompt", FLAG, &o->generation_prompt},
         {"--ctx", LONG, &o->ctx_len}, {"--sessions", LONG, &o->sessions},
         {"--schema", TEXT, &o->schema}, {"--grammar", TEXT, &o->grammar}, {"--choice", LIST, &o->choice}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
-        {"--layers", FLAG, &o->layers},
+        {"--layers", FLAG, &o->layers}, {"--suite", TEXT, &o->suite}, {"--report", TEXT, &o->report},
         {"--rtn", LONG, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
         {"--deterministic", FLAG, &o->deterministic}, {"--believe-tensors", FLAG, &o->believe_tensors}, {"--head-bits", LONG, &o->head_bits},
         {"--kv-bits", LONG, &o->kv_bits},
         {"--threads", LONG, &o->threads}, {"-q", FLAG, &o->quiet}, {"--quiet", FLAG, &o->quiet},
     };
     int i, k, n = (int)(sizeof table / sizeof table[0]);
+    o->n = -1; /* not given */
     for (i = 1; i < argc; i++) /* first, so that any refusal below is JSON too */
         if (!strcmp(argv[i], "--json")) o->json = 1;
     for (i = 1; i < argc; i++) {
@@ -1181,6 +1185,106 @@ static int cmd_eval(app *a)
     return code;
 }
 
+/* bits and group size of a checkpoint's first quantized linear; 0: it has none */
+static int kind_of(app *a, const char *folder, awq_packed *p)
+{
+    awq_checkpoint *ck = NULL;
+    const awq_config *c;
+    int l, id;
+    memset(p, 0, sizeof *p);
+    if (awq_checkpoint_open(&a->ctx, folder, &ck)) return failed(a);
+    c = awq_checkpoint_config(ck);
+    for (l = 0; !p->bits && l < c->num_hidden_layers; l++)
+        for (id = 0; !p->bits && id < AWQ_N_LINEAR_IDS; id++) {
+            awq_linear_info info;
+            if (!awq_linear_count(c, l, (awq_linear_id)id)) continue;
+            if (!awq_checkpoint_linear(&a->ctx, ck, l, (awq_linear_id)id, &info) && info.quantized) *p = info.packed;
+        }
+    awq_checkpoint_close(&a->ctx, ck);
+    return 0;
+}
+
+static int print_guard(app *a, const awq_guard_report *r)
+{
+    char *text = NULL;
+    int i;
+    if (a->o.report) {
+        if (awq_guard_html(&a->ctx, r, a->o.positional[1], &text)
+            || awq__file_save(&a->ctx, a->o.report, text, strlen(text))) {
+            awq_text_free(&a->ctx, text);
+            return failed(a);
+        }
+        awq_text_free(&a->ctx, text);
+        text = NULL;
+    }
+    if (a->o.json) {
+        if (awq_guard_json(&a->ctx, r, &text)) return failed(a);
+        fputs(text, stdout);
+        awq_text_free(&a->ctx, text);
+        return 0;
+    }
+    for (i = 0; i < r->n_gates; i++) {
+        const awq_gate *g = &r->gate[i];
+        printf("%-5s %-14s %10.4g  %s %-8.4g %s\n", awq_severity_name(g->severity), g->id, g->value, g->below ? "<" : ">",
+               g->fail == g->fail ? g->fail : g->warn, g->what);
+        if (g->text[0]) printf("      %s\n", g->text);
+    }
+    printf("verdict: %s\n", awq_severity_name(r->verdict));
+    return 0;
+}
+
+static int cmd_guard(app *a)
+{
+    static const int exits[] = {0, 1, 2, 3};
+    options *o = &a->o;
+    awq_model *m = NULL, *base = NULL, *rtn = NULL;
+    awq_guard_report *r = NULL;
+    awq_calibration c;
+    awq_guard_desc d;
+    awq_packed kind;
+    awq_suite suite;
+    int code;
+    memset(&c, 0, sizeof c);
+    memset(&d, 0, sizeof d);
+    memset(&suite, 0, sizeof suite);
+    if (o->n_positional < 2) code = refuse(a, "awq guard wants two model folders, the original and the quantized one%s", "");
+    else if (!o->text && !o->suite) code = refuse(a, "awq guard wants --text FILE or --suite FILE or both%s", "");
+    else if (!(code = kind_of(a, o->positional[1], &kind))) code = load(a, o->positional[0], 0, &base);
+    if (!code) code = load(a, o->positional[1], o->rtn != 0, &m);
+    if (!code && kind.bits && o->text) { /* what plain rounding to as many bits would have given */
+        awq_model_desc plain = model_desc(a, 0);
+        plain.rtn_bits = kind.bits;
+        plain.rtn_group_size = kind.group_size;
+        plain.rtn_symmetric = kind.symmetric;
+        if (awq_model_load(&a->ctx, o->positional[0], &plain, &rtn)) code = failed(a);
+    }
+    if (!code && o->text) code = read_eval_ids(a, base, o->text, &c);
+    if (!code && o->suite && awq_suite_load(&a->ctx, o->suite, &suite)) code = failed(a);
+    if (!code) {
+        d.model = m;
+        d.baseline = base;
+        d.rtn = rtn;
+        if (o->suite) d.suite = &suite;
+        if (o->text) {
+            d.ids = c.ids;
+            d.n_ids = c.start[c.n_blocks];
+            d.window = o->ctx_len > 0 ? o->ctx_len : c.start[1] - c.start[0];
+        }
+        d.answer_tokens = o->n < 0 ? 0 : o->n == 0 ? -1 : o->n;
+        if (awq_guard(&a->ctx, &d, &r)) code = failed(a);
+        else code = print_guard(a, r);
+        if (!code) code = exits[r->verdict];
+        else if (code == EXIT_FAILED) code = 3;
+    } else if (code == EXIT_FAILED) code = 3;
+    awq_guard_free(&a->ctx, r);
+    awq_suite_free(&a->ctx, &suite);
+    awq_calibration_free(&a->ctx, &c);
+    awq_model_free(&a->ctx, rtn);
+    awq_model_free(&a->ctx, base);
+    awq_model_free(&a->ctx, m);
+    return code;
+}
+
 static void print_tensors(const awq_tensors *ts)
 {
     int64_t i;
@@ -1625,7 +1729,7 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         int (*fn)(app *a);
-    } table[] = {{"quantize", cmd_quantize}, {"convert", cmd_convert}, {"run", cmd_run}, {"eval", cmd_eval},
+    } table[] = {{"quantize", cmd_quantize}, {"convert", cmd_convert}, {"run", cmd_run}, {"eval", cmd_eval}, {"guard", cmd_guard},
                  {"inspect", cmd_inspect}, {"tokenize", cmd_tokenize}, {"template", cmd_template},
                  {"logits", cmd_logits}, {"bench", cmd_bench}, {"doctor", cmd_doctor}};
     app a;
