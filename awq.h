@@ -29431,6 +29431,33 @@ static double awq__guard_raw(const awq__guard *g, int k, int64_t i, int a, int64
     return awq__guard_distance(g->e[k] + x * g->H, g->e[k] + y * g->H, g->H);
 }
 
+/* names the line and text of the suite that are longer than the model's context */
+static awq_status awq__guard_lengths(awq_ctx *ctx, const awq__guard *g)
+{
+    static const char *const names[] = {"question", "contexts", "anchor", "distractor"};
+    const awq_model *m = g->d->baseline;
+    const awq_suite *s = g->d->suite;
+    const int64_t most = m->config.max_position_embeddings;
+    int64_t i;
+    int k;
+    for (i = 0; i < s->n; i++)
+        for (k = 0; k < AWQ__GUARD_TEXTS; k++) {
+            const char *text = g->texts[i * AWQ__GUARD_TEXTS + k];
+            size_t n = 0;
+            awq_status st = text ? awq_encode(ctx, m->tokenizer, text, strlen(text), 0, NULL, 0, &n) : AWQ_OK;
+            if (!st && text && (n < 1 || (int64_t)n > most))
+                st = awq__fail(ctx, AWQ_E_LIMIT, "%llu tokens, expected 1 to %lld", (unsigned long long)n,
+                               (long long)most);
+            if (st) {
+                char why[sizeof ctx->err.text];
+                memcpy(why, ctx->err.text, sizeof why);
+                return awq__fail(ctx, st, "awq_guard: the suite's line %lld, \"%s\": %s",
+                                 (long long)s->items[i].line, names[k], why);
+            }
+        }
+    return AWQ_OK;
+}
+
 static awq_status awq__guard_embed(awq_ctx *ctx, awq__guard *g)
 {
     const awq_suite *s = g->d->suite;
@@ -29450,6 +29477,7 @@ static awq_status awq__guard_embed(awq_ctx *ctx, awq__guard *g)
         to[AWQ__GUARD_ANCHOR] = t->anchor;
         to[AWQ__GUARD_DISTRACTOR] = t->distractor;
     }
+    if (!st) st = awq__guard_lengths(ctx, g);
     for (i = 0; !st && i < n; i++)
         if (g->texts[i]) list[at++] = g->texts[i];
     for (k = 0; !st && k < 2; k++) {
@@ -29780,7 +29808,7 @@ static awq_status awq__guard_answer(awq_ctx *ctx, awq__guard *g, int k, int64_t 
     }
     for (x = 0; !st && x < asked; x++) longest = AWQ__MAX(longest, (int64_t)prompt[x].len);
     if (!st)
-        st = awq__together(ctx, m, AWQ__MIN(longest + 512, m->config.max_position_embeddings) + most, s,
+        st = awq__together(ctx, m, AWQ__MIN(longest + 512 + most, m->config.max_position_embeddings), s,
                            (size_t)n, &r);
     for (x = 0; !st && x < n; x++) {
         awq_message message = {"user", NULL, NULL};

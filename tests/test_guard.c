@@ -341,9 +341,13 @@ static void test_refusals(void)
     awq_guard_report *r = NULL;
     awq_model_desc md;
     awq_model *other = NULL;
+    static char text[2048];
+    awq_suite_item item;
+    awq_suite own;
     setup s;
+    size_t count;
     long k;
-    int reached = 1;
+    int reached = 1, i;
     if (!begin(&s)) return;
     s.d.model = NULL;
     CHECK(awq_guard(&s.ctx, &s.d, &r) == AWQ_E_ARG && strstr(s.ctx.err.text, "baseline are needed"));
@@ -362,6 +366,27 @@ static void test_refusals(void)
     s.d.ids = s.ids;
     s.ids[5] = 9999;
     CHECK(awq_guard(&s.ctx, &s.d, &r) == AWQ_E_ARG && strstr(s.ctx.err.text, "token id 9999"));
+    s.ids[5] = 5;
+    item = s.suite.items[0];
+    item.distractor = text;
+    item.line = 77;
+    own = s.suite;
+    own.items = &item;
+    own.n = 1;
+    s.d.suite = &own;
+    s.d.ids = NULL;
+    for (i = 0; i < 3; i++) { /* 513 tokens, which is too long; 512; none */
+        memset(text, 0, sizeof text);
+        for (k = 0; i < 2 && k < 513 - i; k++) memcpy(text + 2 * k, " 7", 2);
+        CHECK(i == 2 || (awq_encode(&s.ctx, awq_model_tokenizer(s.base), text, strlen(text), 0, NULL, 0, &count) == AWQ_OK
+                         && count == (size_t)(513 - i)));
+        if (i == 1) {
+            CHECK_MSG(awq_guard(&s.ctx, &s.d, &r) == AWQ_OK, "%s", s.ctx.err.text);
+            awq_guard_free(&s.ctx, r);
+            r = NULL;
+        } else CHECK_MSG(awq_guard(&s.ctx, &s.d, &r) == AWQ_E_LIMIT && strstr(s.ctx.err.text, "line 77, \"distractor\": ")
+                         && strstr(s.ctx.err.text, i ? "0 tokens" : "513 tokens, expected 1 to 512"), "%s", s.ctx.err.text);
+    }
     CHECK(!r);
     end(&s);
     for (k = 0; reached; k += 1 + k / 4) { /* the k-th allocation fails */
