@@ -20690,8 +20690,8 @@ typedef struct awq__layer {
 struct awq__work;
 struct awq_device {
     char name[96]; /* for messages: "cuda:0 (NVIDIA H200)" */
-    /* Layers first_layer, ... of m: as many as are wanted in `layers`, which becomes how many there is room for.
-       The numbers of bytes are for those wanted. */
+    /* Layers first_layer, ... of m: as many as are wanted in `layers`, which becomes how many there is room
+       for. The numbers of bytes are for those wanted. */
     awq_status (*fit)(awq_ctx *ctx, awq_device *d, const awq_checkpoint *ck, const awq_model_desc *desc,
                       awq_device_memory *m);
     /* Weights of layers first .. first + n - 1 from m->checkpoint and m->layers; embeddings when first is 0,
@@ -22764,7 +22764,7 @@ static awq_status awq__model_place(awq_ctx *ctx, const awq_checkpoint *ck, const
     }
     if (desc->n_devices && *host_first < L && !desc->rest_on_cpu)
         return awq__fail(ctx, AWQ_E_MEMORY,
-                         "%s: the devices take %d of %d layers%s; set rest_on_cpu to compute "
+                         "%s: the devices take %d of %d layers%s; set rest_on_cpu (awq: --rest-on-cpu) to compute "
                          "the others on the CPU",
                          folder, *host_first, L, room);
     return AWQ_OK;
@@ -24930,8 +24930,8 @@ static awq_status awq__model_memory(awq_ctx *ctx, awq_checkpoint *ck, const awq_
         at_work = V * H + 5 * V * (uint64_t)h.groups + AWQ__MIN((uint64_t)AWQ__HEAD_PART, V) * H * 4
                   + 5 * AWQ__ALIGN + (!mapped && head ? head->bytes : 0);
     }
-    /* a device keeps a list of its layers too */
-    m->model += 8 * (uint64_t)c->hidden_size + (uint64_t)(c->num_hidden_layers + host_first) * sizeof(awq__layer);
+    m->model += 8 * (uint64_t)c->hidden_size; /* devices keep a list of their layers too */
+    m->model += (uint64_t)(c->num_hidden_layers + host_first) * sizeof(awq__layer);
     for (l = 0; l < c->num_hidden_layers; l++) {
         if (c->layer_has_experts[l]) m->model += 3 * (uint64_t)c->num_experts * sizeof(awq_linear);
         for (k = 0; k < AWQ_N_VECTORS; k++)

@@ -181,6 +181,7 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *cuda);
        desc.n_devices = 1;
        awq_model_load(&ctx, folder, &desc, &model);              and everything of awq.h goes on as it is
 
+   awq_memory_needed tells what a device will take before anything is loaded.
    It is a part of the awq_cuda, which must outlive the models on it; the awq_cuda is theirs alone while calls
    of theirs run. Activations are BF16 where the checkpoint is and the device can, otherwise F16; the residual
    stream and all sums are fp32. In deterministic mode a sequence has the same bits alone and among others. */
@@ -6242,8 +6243,8 @@ static uint64_t awq__cuda_model_size(int64_t n, int64_t k, int bits, int64_t gro
            + (uint64_t)n * 4;
 }
 
-/* *most and *host grow to what the largest linear takes while it is repacked, beside itself on the device and of
-   the host's memory. */
+/* *most and *host grow to what the largest linear takes while it is repacked: beside itself on the device, and
+   of the host's memory. */
 static awq_status awq__cuda_model_layer_size(awq_ctx *ctx, const awq_checkpoint *ck, const awq_model_desc *desc,
                                              int layer, uint64_t *bytes, uint64_t *most, uint64_t *host)
 {
