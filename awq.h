@@ -22764,8 +22764,8 @@ static awq_status awq__model_place(awq_ctx *ctx, const awq_checkpoint *ck, const
     }
     if (desc->n_devices && *host_first < L && !desc->rest_on_cpu)
         return awq__fail(ctx, AWQ_E_MEMORY,
-                         "%s: the devices take %d of %d layers%s; set rest_on_cpu (awq: --rest-on-cpu) to compute "
-                         "the others on the CPU",
+                         "%s: the devices take %d of %d layers%s; set rest_on_cpu (awq: --rest-on-cpu) to "
+                         "compute the others on the CPU",
                          folder, *host_first, L, room);
     return AWQ_OK;
 }

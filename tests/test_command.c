@@ -338,6 +338,7 @@ static void test_device(void)
                  {"cuda", "--device-layers", "3", "the devices take 3 of 8 layers; cuda:0 (Emulated GPU 0): 3 layers in "},
                  {"cuda", "--exact", NULL, "devices compute in the modes fast and deterministic"},
                  {"cuda", "--kv-bits", "8", "with keys and values of 16 bits"}};
+    const char *inspect[] = {"inspect", DEMO, "-q", "--device", "cuda", "--device-layers", "3", "--rest-on-cpu", NULL};
     char want[sizeof out], text[256];
     const char *args[12] = {"run", ON};
     size_t i;
@@ -368,6 +369,10 @@ static void test_device(void)
     CHECK(run("", bench) == 0 && strstr(out, "\"devices\": [\"cuda:0 (Emulated GPU 0)\"]}"));
     CHECK(run("", eval) == 0 && strstr(out, "\"kl_mean\": 0,"));
     CHECK(run("", logits) == 0);
+    CHECK(run("", inspect) == 0 && strstr(out, "\n  cuda:0 (Emulated GPU 0): layers 0 to 2, ") && strstr(out, "\n  CPU: the last 5 layers, "));
+    inspect[2] = "--json";
+    CHECK(run("", inspect) == 0 && strstr(out, "\"host_layers\": 5, \"devices\": [{\"name\": \"cuda:0 (Emulated GPU 0)\", "
+                                               "\"first_layer\": 0, \"layers\": 3, \"needed\": "));
     CHECK_MSG(live(text, sizeof text) == 0, "%s", text);
     args[8] = NULL;
     for (i = 0; i < sizeof bad / sizeof bad[0]; i++) {

@@ -169,7 +169,8 @@ static const struct {
      "       is MODEL still BASELINE? exit 0 pass, 1 warn, 2 fail, 3 could not judge. -n: tokens of an answer, 0: no answers.\n"
      "       --suite: lines of JSON with question, paraphrases, answer, anchor, distractor, contexts",
      "awq guard SmolLM2-135M SmolLM2-awq --text wiki.test.txt --report guard.html"},
-    {"inspect", "MODEL | FILE.safetensors", "awq inspect SmolLM2-awq"},
+    {"inspect", "MODEL | FILE.safetensors\n       with --device: how many layers go where, and in how much memory",
+     "awq inspect SmolLM2-awq"},
     {"tokenize", "MODEL --text T | --file F | --ids 1,2,3 [--no-special]", "awq tokenize SmolLM2-135M --text 'Hello'"},
     {"template", "MODEL --messages FILE.json [--generation-prompt] [--template FILE]\n"
      "       FILE.json: a list of messages, or {\"messages\": [...], \"tools\": [...], other variables}",
@@ -197,7 +198,7 @@ static int help(const char *which)
     }
     printf("\ncommon: --json (one object on stdout)  --threads N  -q  --memory-limit BYTES\n"
            "models: --exact | --deterministic  --head-bits 8  --kv-bits 8|16|32  --believe-tensors (where its config contradicts them)\n"
-           "run, eval, logits, bench: --device cpu | cuda | cuda:1 | cuda:0,cuda:1,...  which GPUs compute the model, its first\n"
+           "run, eval, logits, bench, inspect: --device cpu | cuda | cuda:1 | cuda:0,cuda:1,...  which GPUs compute the model, its first\n"
            "        layers the first of them; without --device no GPU is looked for, with it none is a failure\n"
            "        --device-layers 20,12: how many layers each gets (else as many as it has room for)\n"
            "        --rest-on-cpu: the CPU computes layers that are left (else they are a failure)\n"
@@ -369,26 +370,31 @@ static void close_devices(app *a)
     for (k = 0; k < a->n_devices; k++) awq_cuda_free(&a->ctx, a->cuda[k]);
 }
 
+static void print_places(const app *a, FILE *f, const char *indent, const awq_memory *m)
+{
+    int k;
+    for (k = 0; k < a->n_devices; k++) {
+        const awq_device_memory *p = &m->device[k];
+        if (!p->layers) fprintf(f, "%s%s: no layers\n", indent, p->name);
+        else fprintf(f, "%s%s: layers %d to %d, %.1f MB needed of %.1f MB there\n", indent, p->name, p->first_layer,
+                     p->first_layer + p->layers - 1, (double)p->needed / 1e6, (double)p->available / 1e6);
+    }
+    if (m->host_layers) fprintf(f, "%sCPU: the last %d layers, ", indent, m->host_layers);
+    else fprintf(f, "%sCPU: no layers, ", indent);
+    fprintf(f, "%.1f MB needed (%.1f MB while it loads)\n", (double)(m->model + m->runner + m->session) / 1e6,
+            (double)m->loading / 1e6);
+}
+
 /* where the layers will be, and in how much memory; refusals come from here, before anything is read */
 static int tell_places(app *a, const char *folder, const awq_model_desc *desc)
 {
     awq_memory m;
     awq_status st;
-    int k;
     a->ctx.log = NULL; /* awq_model_load will say it */
     st = awq_memory_needed(&a->ctx, folder, desc, NULL, NULL, 1, &m);
     a->ctx.log = on_log;
     if (st) return failed(a);
-    for (k = 0; k < a->n_devices && !a->o.quiet; k++) {
-        const awq_device_memory *p = &m.device[k];
-        if (!p->layers) fprintf(stderr, "%s: no layers\n", p->name);
-        else fprintf(stderr, "%s: layers %d to %d, %.1f MB needed of %.1f MB there\n", p->name, p->first_layer,
-                     p->first_layer + p->layers - 1, (double)p->needed / 1e6, (double)p->available / 1e6);
-    }
-    if (!a->o.quiet && m.host_layers) fprintf(stderr, "CPU: the last %d layers, ", m.host_layers);
-    else if (!a->o.quiet) fprintf(stderr, "CPU: no layers, ");
-    if (!a->o.quiet) fprintf(stderr, "%.1f MB needed (%.1f MB while it loads)\n", (double)(m.model + m.runner + m.session) / 1e6,
-                             (double)m.loading / 1e6);
+    if (!a->o.quiet) print_places(a, stderr, "", &m);
     return 0;
 }
 
@@ -1474,7 +1480,8 @@ static int cmd_inspect(app *a)
     int64_t i;
     const char *path;
     size_t n;
-    if (need_model(a)) return EXIT_FAILED;
+    int k;
+    if (need_model(a) || open_devices(a)) return EXIT_FAILED;
     path = a->o.positional[0];
     n = strlen(path);
     if (n > 12 && !strcmp(path + n - 12, ".safetensors")) {
@@ -1522,6 +1529,15 @@ static int cmd_inspect(app *a)
         if (!st) printf(", \"memory\": {\"model\": %llu, \"loading\": %llu, \"runner\": %llu, \"session\": %llu}",
                         (unsigned long long)memory.model, (unsigned long long)memory.loading,
                         (unsigned long long)memory.runner, (unsigned long long)memory.session);
+        if (!st && a->n_devices) printf(", \"host_layers\": %d, \"devices\": [", memory.host_layers);
+        for (k = 0; !st && k < a->n_devices; k++) {
+            const awq_device_memory *p = &memory.device[k];
+            printf(k ? ", {\"name\": " : "{\"name\": ");
+            json_string(p->name, strlen(p->name));
+            printf(", \"first_layer\": %d, \"layers\": %d, \"needed\": %llu, \"available\": %llu}", p->first_layer, p->layers,
+                   (unsigned long long)p->needed, (unsigned long long)p->available);
+        }
+        if (!st && a->n_devices) printf("]");
         if (q->present) print_kinds(a, ck);
         printf(", ");
         print_problems(a);
@@ -1540,6 +1556,7 @@ static int cmd_inspect(app *a)
         if (!st) printf("to run       %.1f MB (%.1f MB while it loads), %.1f MB for the runner, %.1f MB for each session of "
                         "%lld tokens\n", (double)memory.model / 1e6, (double)memory.loading / 1e6, (double)memory.runner / 1e6,
                         (double)memory.session / 1e6, (long long)AWQ__MIN(c->max_position_embeddings, (int64_t)4096));
+        if (!st && a->n_devices) print_places(a, stdout, "  ", &memory);
         print_problems(a);
         if (!a->o.quiet) print_tensors(ts);
     }
@@ -1848,7 +1865,7 @@ int main(int argc, char **argv)
         int (*fn)(app *a);
         int devices; /* --device means something to it */
     } table[] = {{"quantize", cmd_quantize, 0}, {"convert", cmd_convert, 0}, {"run", cmd_run, 1}, {"eval", cmd_eval, 1},
-                 {"guard", cmd_guard, 0}, {"inspect", cmd_inspect, 0}, {"tokenize", cmd_tokenize, 0},
+                 {"guard", cmd_guard, 0}, {"inspect", cmd_inspect, 1}, {"tokenize", cmd_tokenize, 0},
                  {"template", cmd_template, 0}, {"logits", cmd_logits, 1}, {"bench", cmd_bench, 1}, {"doctor", cmd_doctor, 1}};
     app a;
     int i, code;
