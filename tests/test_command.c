@@ -397,6 +397,8 @@ static void test_device(void)
     args[7] = "cuda";
     args[8] = NULL;
     refused(args, "awq convert computes on the CPU, not where --device says");
+    args[0] = "guard";
+    CHECK(run("", args) == 3 && said(DIR "/err", "awq guard computes on the CPU"));
     args[0] = "run";
     args[9] = NULL;
     setenv("AWQ_EMULATOR_MEMORY", "300000000", 1); /* less than all layers take */

@@ -1886,6 +1886,7 @@ int main(int argc, char **argv)
             code = read_devices(&a);
             if (!code && a.n_devices && !table[i].devices)
                 code = refuse(&a, "awq %s computes on the CPU, not where --device says", a.o.command);
+            if (code && table[i].fn == cmd_guard) code = 3; /* could not judge */
             if (!code) code = table[i].fn(&a);
             close_devices(&a);
             awq_pool_free(&a.ctx, a.pool);
