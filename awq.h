@@ -790,6 +790,7 @@ AWQ_API awq_status awq_grammar_match(awq_ctx *ctx, awq_grammar *grammar, const c
 
 typedef struct awq_model awq_model;
 typedef struct awq_device awq_device; /* computes layers instead of the CPU; awq_cuda.h makes them */
+#define AWQ_MAX_DEVICES 8
 
 typedef struct awq_model_desc {
     awq_mode mode;          /* zero: fast */
@@ -804,9 +805,10 @@ typedef struct awq_model_desc {
                             32 fp32, attended to as in exact mode; 0: 32 in exact mode, otherwise 16 */
     awq_device *const *devices; /* [n_devices], which take the layers in order and must outlive the model; modes
                                    fast and deterministic, kv_bits 16 */
-    int n_devices;              /* at most 8; 0: the CPU computes all */
+    int n_devices;              /* at most AWQ_MAX_DEVICES; 0: the CPU computes all */
     const int *device_layers;   /* [n_devices] how many each takes; NULL: as many as it has room for */
     int rest_on_cpu;            /* layers that are left are computed by the CPU; 0: AWQ_E_MEMORY */
+    int64_t device_tokens;      /* of all sessions together that devices leave room for; 0: 4096 */
 } awq_model_desc;
 
 /* folder: a Hugging Face checkpoint, dense (F32, F16, BF16) or quantized in any layout of awq_layout, or both
@@ -1016,13 +1018,24 @@ AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_
 AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *const *texts, size_t n,
                              float *out);
 
-/* What awq_model_load of `folder`, a runner and n_sessions sessions will hold together of the host's memory,
-   told from config.json, tokenizer.json and the tensors' headers alone; descs may be NULL as there. */
+typedef struct awq_device_memory { /* what a device of awq_model_desc takes */
+    char name[96];           /* "cuda:0 (NVIDIA H200)" */
+    int first_layer, layers; /* 0: it gets none */
+    uint64_t needed;         /* bytes of the device: for weights, buffers, keys and values of device_tokens */
+    uint64_t available;      /* that it has for these */
+    uint64_t host;           /* bytes of the host while they are loaded, beside the model's */
+} awq_device_memory;
+
+/* What awq_model_load of `folder`, a runner and n_sessions sessions will hold together of the host's memory and
+   what devices take, told from config.json, tokenizer.json and the tensors' headers alone; descs may be NULL as
+   there. Where awq_model_load would refuse the devices, so does this. */
 typedef struct awq_memory {
     uint64_t model;   /* of these awq_model_load needs the most, `loading`, while it is at work */
     uint64_t loading;
     uint64_t runner, session; /* one of each */
     uint64_t peak;    /* the largest of loading and model + runner + n_sessions sessions */
+    int host_layers;  /* the last ones, which the CPU computes */
+    awq_device_memory device[AWQ_MAX_DEVICES]; /* [n_devices of the desc] */
 } awq_memory;
 AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq_model_desc *model,
                                      const awq_runner_desc *runner, const awq_session_desc *session,
@@ -20677,10 +20690,10 @@ typedef struct awq__layer {
 struct awq__work;
 struct awq_device {
     char name[96]; /* for messages: "cuda:0 (NVIDIA H200)" */
-    /* How many of the layers from `first` on there is room for: *n; for all of them it would take `needed`
-       bytes and has `there`. */
+    /* Layers first_layer, ... of m: as many as are wanted in `layers`, which becomes how many there is room
+       for. The numbers of bytes are for those wanted. */
     awq_status (*fit)(awq_ctx *ctx, awq_device *d, const awq_checkpoint *ck, const awq_model_desc *desc,
-                      int first, int *n, uint64_t *needed, uint64_t *there);
+                      awq_device_memory *m);
     /* Weights of layers first .. first + n - 1 from m->checkpoint and m->layers; embeddings when first is 0,
        final norm and head with the last layer. Adds to *bytes, *a_token (of them, read for every token). */
     awq_status (*load)(awq_ctx *ctx, awq_device *d, const awq_model *m, const awq_model_desc *desc, int first,
@@ -20706,8 +20719,6 @@ struct awq_device {
     /* logits [n, vocab] of rows rows[n] after the last layer, as the head's linear leaves them */
     awq_status (*head)(awq_ctx *ctx, void *work, const int32_t *rows, int64_t n, float *logits);
 };
-
-#define AWQ__MAX_SHARES 8
 
 typedef struct awq__share { /* layers of a model on a device */
     awq_device *device;
@@ -20735,7 +20746,7 @@ struct awq_model {
     int64_t users;              /* runners, of any thread */
     awq__cache cache;           /* what keys and values are kept as */
     int fast;                   /* mode */
-    awq__share share[AWQ__MAX_SHARES];
+    awq__share share[AWQ_MAX_DEVICES];
     int n_shares, host_first; /* layers from host_first on are the CPU's */
 };
 
@@ -20745,7 +20756,7 @@ typedef struct awq__kv {
     int64_t max, len;
     int64_t length; /* of the text that rope's frequencies are made for, see awq__rope_length */
     uint8_t *own;   /* all of them, when this sequence alone has them */
-    uint64_t *remote[AWQ__MAX_SHARES]; /* [pages of max] likewise on the devices */
+    uint64_t *remote[AWQ_MAX_DEVICES]; /* [pages of max] likewise on the devices */
     const awq_model *model;            /* whose devices they are on, when this sequence alone has them */
 } awq__kv;
 
@@ -20767,7 +20778,7 @@ typedef struct awq__work {
     awq__cache cache; /* of its sequences; 32 bits unless it is for a model, like what follows */
     int fast, host_first;
     const awq_model *model;
-    void *remote[AWQ__MAX_SHARES]; /* buffers on its devices */
+    void *remote[AWQ_MAX_DEVICES]; /* buffers on its devices */
     int *bad;                      /* [rows] what a device says */
     float *x, *xn, *out;     /* [rows, H] */
     float *q, *att;          /* [rows, Q], [rows, A] */
@@ -20833,7 +20844,7 @@ static void awq__kv_free(awq_ctx *ctx, awq__kv *kv)
     const awq_model *m = kv->model;
     int64_t i;
     int k;
-    for (k = 0; k < AWQ__MAX_SHARES; k++) {
+    for (k = 0; k < AWQ_MAX_DEVICES; k++) {
         for (i = 0; m && kv->remote[k] && i < awq__pages(kv->max); i++)
             if (kv->remote[k][i]) m->share[k].device->page_free(ctx, m->share[k].data, kv->remote[k][i]);
         awq__free(ctx, kv->remote[k]);
@@ -22699,54 +22710,62 @@ static int awq__kv_bits(const awq_model_desc *desc)
     return desc->kv_bits ? desc->kv_bits : desc->mode == AWQ_MODE_EXACT ? 32 : 16;
 }
 
-/* Which layers go to which device: share [AWQ__MAX_SHARES]; the rest, from *host_first on, is the CPU's. */
+/* Which layers go to which device: part [AWQ_MAX_DEVICES], as desc->devices; the rest, from *host_first on, is
+   the CPU's. */
 static awq_status awq__model_place(awq_ctx *ctx, const awq_checkpoint *ck, const awq_model_desc *desc,
-                                   awq__share *share, int *n_shares, int *host_first)
+                                   awq_device_memory *part, int *host_first)
 {
     const char *folder = awq_checkpoint_folder(ck);
-    int L = ck->config.num_hidden_layers, k, n;
+    int L = ck->config.num_hidden_layers, k, i;
     char room[512];
     size_t at = 0;
-    if (desc->n_devices < 0 || desc->n_devices > AWQ__MAX_SHARES || (desc->n_devices && !desc->devices))
+    if (desc->n_devices < 0 || desc->n_devices > AWQ_MAX_DEVICES || (desc->n_devices && !desc->devices))
         return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: n_devices is %d, expected 0 to %d", desc->n_devices,
-                         AWQ__MAX_SHARES);
+                         AWQ_MAX_DEVICES);
     if (desc->n_devices && (desc->mode == AWQ_MODE_EXACT || awq__kv_bits(desc) != 16))
         return awq__fail(
             ctx, AWQ_E_UNSUPPORTED,
             "%s: devices compute in the modes fast and deterministic, with keys and values of 16 bits", folder);
+    if (desc->device_tokens < 0 || desc->device_tokens > (int64_t)1 << 32)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: device_tokens is %lld, expected 0 to 2^32",
+                         (long long)desc->device_tokens);
     room[0] = 0;
-    *n_shares = *host_first = 0;
-    for (k = 0; k < desc->n_devices && *host_first < L; k++) {
-        awq__share *s = &share[*n_shares];
+    *host_first = 0;
+    memset(part, 0, AWQ_MAX_DEVICES * sizeof *part);
+    for (k = 0; k < desc->n_devices; k++) {
+        awq_device_memory *p = &part[k];
         awq_device *d = desc->devices[k];
-        uint64_t needed, there;
-        AWQ__TRY(d->fit(ctx, d, ck, desc, *host_first, &n, &needed, &there));
+        int wanted = L - *host_first;
+        for (i = 0; i < k; i++)
+            if (desc->devices[i] == d) /* its memory would count twice */
+                return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: devices[%d] and devices[%d] are the same one",
+                                 i, k);
+        memcpy(p->name, d->name, sizeof p->name);
+        p->first_layer = *host_first;
         if (desc->device_layers) {
-            int wanted = desc->device_layers[k];
-            if (wanted < 0 || wanted > L - *host_first)
+            if (desc->device_layers[k] < 0 || desc->device_layers[k] > wanted)
                 return awq__fail(ctx, AWQ_E_ARG,
                                  "awq_model_load: device_layers[%d] is %d of %d layers that are left", k,
-                                 wanted, L - *host_first);
-            if (wanted > n)
-                return awq__fail(ctx, AWQ_E_MEMORY,
-                                 "%s: %s has room for %d layers, %d are wanted (%.2f GB free)", folder, d->name,
-                                 n, wanted, (double)there / 1e9);
-            n = wanted;
+                                 desc->device_layers[k], wanted);
+            wanted = desc->device_layers[k];
         }
+        if (!wanted) continue;
+        p->layers = wanted;
+        AWQ__TRY(d->fit(ctx, d, ck, desc, p));
+        if (p->layers < wanted && desc->device_layers)
+            return awq__fail(ctx, AWQ_E_MEMORY,
+                             "%s: %s has room for %d layers, %d are wanted (%.2f GB needed, %.2f free)", folder,
+                             p->name, p->layers, wanted, (double)p->needed / 1e9, (double)p->available / 1e9);
         if (at < sizeof room - 1)
             at += (size_t)snprintf(room + at, sizeof room - at, "; %s: %d layers in %.2f GB, of %.2f needed",
-                                   d->name, n, (double)there / 1e9, (double)needed / 1e9);
-        if (!n) continue;
-        s->device = d;
-        s->first = *host_first;
-        s->n = n;
-        *host_first += n;
-        ++*n_shares;
+                                   p->name, p->layers, (double)p->available / 1e9, (double)p->needed / 1e9);
+        if (p->layers && p->layers < wanted) AWQ__TRY(d->fit(ctx, d, ck, desc, p)); /* bytes of these */
+        *host_first += p->layers;
     }
     if (desc->n_devices && *host_first < L && !desc->rest_on_cpu)
         return awq__fail(ctx, AWQ_E_MEMORY,
-                         "%s: the devices take %d of %d layers%s; set rest_on_cpu to compute "
-                         "the others on the CPU",
+                         "%s: the devices take %d of %d layers%s; set rest_on_cpu (awq: --rest-on-cpu) to "
+                         "compute the others on the CPU",
                          folder, *host_first, L, room);
     return AWQ_OK;
 }
@@ -22755,6 +22774,7 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
 {
     const awq_config *c;
     double began = awq__now();
+    awq_device_memory part[AWQ_MAX_DEVICES];
     int i, k, e;
     AWQ__TRY(awq_checkpoint_open(ctx, folder, &m->checkpoint));
     if (m->checkpoint->odd[0] && !desc->believe_tensors)
@@ -22776,7 +22796,15 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
         if (!path) return AWQ_E_MEMORY;
         if (there) AWQ__TRY(awq_tokenizer_load(ctx, folder, &m->tokenizer));
     }
-    AWQ__TRY(awq__model_place(ctx, m->checkpoint, desc, m->share, &m->n_shares, &m->host_first));
+    AWQ__TRY(awq__model_place(ctx, m->checkpoint, desc, part, &m->host_first));
+    for (k = 0; k < desc->n_devices; k++) {
+        awq__share *s = &m->share[m->n_shares];
+        if (!part[k].layers) continue;
+        s->device = desc->devices[k];
+        s->first = part[k].first_layer;
+        s->n = part[k].layers;
+        m->n_shares++;
+    }
     AWQ__TRY(awq__model_tables(ctx, m, desc));
     AWQ__TRY(awq__read_norm(ctx, m->checkpoint, &m->arena, c->family->final_norm, 0, AWQ_INPUT_NORM,
                             c->hidden_size, &m->final_norm));
@@ -23126,7 +23154,7 @@ enum { AWQ__EMBED = AWQ__N_STEPS, AWQ__FINAL, AWQ__HEAD, AWQ__SAMPLE, AWQ__DEVIC
    its head, then those that hold a beginning, the least recently used first. */
 typedef struct awq__page {
     uint8_t *data;
-    uint64_t remote[AWQ__MAX_SHARES]; /* on the model's devices */
+    uint64_t remote[AWQ_MAX_DEVICES]; /* on the model's devices */
     int64_t holders;
     uint64_t serial, parent;      /* its number in the table of prefixes, 0: not there; the page's before */
     int32_t ids[AWQ__PAGE];
@@ -23535,7 +23563,7 @@ AWQ_API awq_status awq_session_free(awq_ctx *ctx, awq_session *s)
     awq__session_cut(s, 0);
     awq__pages_remove(ctx, r, awq__pages(s->kv.max));
     awq__answer_free(ctx, s);
-    for (k = 0; k < AWQ__MAX_SHARES; k++) awq__free(ctx, s->kv.remote[k]);
+    for (k = 0; k < AWQ_MAX_DEVICES; k++) awq__free(ctx, s->kv.remote[k]);
     awq__free(ctx, s->kv.page);
     awq__free(ctx, s->page);
     awq__free(ctx, s->ids);
@@ -24902,10 +24930,10 @@ static awq_status awq__model_memory(awq_ctx *ctx, awq_checkpoint *ck, const awq_
         at_work = V * H + 5 * V * (uint64_t)h.groups + AWQ__MIN((uint64_t)AWQ__HEAD_PART, V) * H * 4
                   + 5 * AWQ__ALIGN + (!mapped && head ? head->bytes : 0);
     }
-    m->model += 8 * (uint64_t)c->hidden_size + (uint64_t)c->num_hidden_layers * sizeof(awq__layer);
+    m->model += 8 * (uint64_t)c->hidden_size; /* devices keep a list of their layers too */
+    m->model += (uint64_t)(c->num_hidden_layers + host_first) * sizeof(awq__layer);
     for (l = 0; l < c->num_hidden_layers; l++) {
-        if (l >= host_first && c->layer_has_experts[l])
-            m->model += 3 * (uint64_t)c->num_experts * sizeof(awq_linear);
+        if (c->layer_has_experts[l]) m->model += 3 * (uint64_t)c->num_experts * sizeof(awq_linear);
         for (k = 0; k < AWQ_N_VECTORS; k++)
             m->model += ((uint64_t)awq__vector_size(c, l, k) << awq__has_norm_bias(c, k)) * 4 + 16;
         for (k = 0; l >= host_first && k < AWQ_N_LINEAR_IDS; k++)
@@ -24930,8 +24958,8 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
     awq_tokenizer *t = NULL;
     awq_memory m;
     awq_status st;
-    awq__share share[AWQ__MAX_SHARES];
-    int n_shares, host_first;
+    int k, n_shares = 0, host_first;
+    uint64_t host = 0;
     size_t used = ctx->memory_used, peak = ctx->memory_peak, open, kept, most;
     memset(&none, 0, sizeof none);
     memset(&m, 0, sizeof m);
@@ -24949,7 +24977,7 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
     }
     kept = ctx->memory_used - used;
     most = ctx->memory_peak - used;
-    if (!st) st = awq__model_place(ctx, ck, model, share, &n_shares, &host_first);
+    if (!st) st = awq__model_place(ctx, ck, model, m.device, &host_first);
     if (!st) st = awq__model_memory(ctx, ck, model, host_first, &m);
     if (!st) st = awq__runner_desc(ctx, runner, &rd);
     if (!st) st = awq__session_desc(ctx, awq_checkpoint_config(ck), session, &sd);
@@ -24957,12 +24985,19 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
         const awq_config *c = awq_checkpoint_config(ck);
         uint64_t page = awq__page_bytes(c, awq__kv_bits(model), c->num_hidden_layers - host_first)
                         + sizeof(awq__page) + 3 * AWQ__ALIGN;
-        m.loading = AWQ__MAX(m.loading + kept, (uint64_t)most);
+        m.host_layers = c->num_hidden_layers - host_first;
+        for (k = 0; k < model->n_devices; k++) {
+            if (!m.device[k].layers) continue;
+            n_shares++;
+            host = AWQ__MAX(host, m.device[k].host); /* one device after another, behind the CPU's layers */
+        }
+        m.loading = AWQ__MAX(m.loading + host + kept, (uint64_t)most);
         m.model += kept - (awq__st_mapped(awq_checkpoint_tensors(ck)) ? 0 : open);
         m.runner =
             awq__work_bytes(c, rd.max_rows) + sizeof(awq_runner) + 8 * AWQ__ALIGN
             + (uint64_t)rd.max_rows * (sizeof(awq__row) + sizeof(awq__stretch) + sizeof(awq__member) + 12)
             + (uint64_t)c->vocab_size * (4 * AWQ__HEAD_ROWS + sizeof(awq__candidate) + 1)
+            + (uint64_t)n_shares * (32 * (uint64_t)rd.max_rows + 4096) /* lists of rows for the devices */
             + (uint64_t)awq__pages(rd.cache_tokens) * page;
         m.session = sizeof(awq_session) + 5 * AWQ__ALIGN + (uint64_t)sd.max_tokens * (sd.on_full ? 8 : 4)
                     + (uint64_t)awq__pages(sd.max_tokens) * (page + (2 + (uint64_t)n_shares) * sizeof(void *))

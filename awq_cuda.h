@@ -181,6 +181,7 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *cuda);
        desc.n_devices = 1;
        awq_model_load(&ctx, folder, &desc, &model);              and everything of awq.h goes on as it is
 
+   awq_memory_needed tells what a device will take before anything is loaded.
    It is a part of the awq_cuda, which must outlive the models on it; the awq_cuda is theirs alone while calls
    of theirs run. Activations are BF16 where the checkpoint is and the device can, otherwise F16; the residual
    stream and all sums are fp32. In deterministic mode a sequence has the same bits alone and among others. */
@@ -6140,7 +6141,7 @@ typedef struct awq__cuda_top {
 #define AWQ__CUDA_MODEL_PART \
     ((size_t)16 << 20)              /* bytes of a table that are read at once, of a block of pages */
 #define AWQ__CUDA_MODEL_ROWS 512    /* that `fit` leaves room for, */
-#define AWQ__CUDA_MODEL_TOKENS 4096 /* and tokens of keys and values */
+#define AWQ__CUDA_MODEL_TOKENS 4096 /* and tokens of keys and values where desc does not say */
 
 typedef struct awq__cuda_layer {
     awq_cuda_linear
@@ -6242,25 +6243,41 @@ static uint64_t awq__cuda_model_size(int64_t n, int64_t k, int bits, int64_t gro
            + (uint64_t)n * 4;
 }
 
-/* *most grows to what the largest linear has beside it while it is repacked. */
+/* *most and *host grow to what the largest linear takes while it is repacked: beside itself on the device, and
+   of the host's memory. */
 static awq_status awq__cuda_model_layer_size(awq_ctx *ctx, const awq_checkpoint *ck, const awq_model_desc *desc,
-                                             int layer, uint64_t *bytes, uint64_t *most)
+                                             int layer, uint64_t *bytes, uint64_t *most, uint64_t *host)
 {
     const awq_config *c = awq_checkpoint_config(ck);
-    uint64_t together[5] = {0, 0, 0, 0, 0}, beside; /* of linears that are joined */
-    int64_t group;
-    int k, e, bits;
+    uint64_t together[5] = {0, 0, 0, 0, 0}, joined[5] = {0, 0, 0, 0, 0}, beside, here, reading;
+    int64_t group, n, in;
+    int k, e, bits, set, i;
     *bytes = 0;
     for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
         for (e = 0; e < awq_linear_count(c, layer, (awq_linear_id)k); e++) {
             awq_linear_info info;
             AWQ__TRY(awq_checkpoint_expert(ctx, ck, layer, (awq_linear_id)k, e, &info));
             bits = awq__cuda_model_bits(&info, (awq_linear_id)k, desc, &group);
-            *bytes += awq__cuda_model_size(info.out_features, info.in_features, bits, group);
+            n = info.out_features;
+            in = info.in_features;
+            set = awq__cuda_joined[k];
+            *bytes += awq__cuda_model_size(n, in, bits, group);
             /* codes, zeros and scales; or fp32 */
-            beside = (uint64_t)(info.out_features * info.in_features) * (bits < 16 ? 5 : 16) / 4;
-            if (!e && awq__cuda_joined[k]) beside = together[awq__cuda_joined[k]] += beside;
+            beside = (uint64_t)(n * in) * (bits < 16 ? 5 : 16) / 4;
+            here = (uint64_t)n * 4 + (uint64_t)(bits < 16 ? n * in + 5 * n * (in / group) : 4 * n * in);
+            /* as it is stored and unpacked; or fp32 to be rounded, and a column of it */
+            reading = (uint64_t)(bits < 16 ? 4 * n * in : 0)
+                      + (info.col_step != 1 ? 4 * (uint64_t)(n * info.row_step) : 0);
+            if (info.quantized) {
+                reading = (uint64_t)info.packed.out_features * (uint64_t)(in + 5 * (in / group));
+                for (i = 0; i < info.packed.n_tensors; i++) reading += info.packed.tensor[i].bytes;
+            }
+            if (!e && set) {
+                beside = together[set] += beside;
+                here = joined[set] += here;
+            }
             *most = AWQ__MAX(*most, beside);
+            *host = AWQ__MAX(*host, here + reading + 16 * AWQ__ALIGN);
         }
     for (k = 0; k < AWQ_N_VECTORS; k++) *bytes += (uint64_t)awq__vector_size(c, layer, k) * 8;
     return AWQ_OK;
@@ -6342,42 +6359,60 @@ static awq_status awq__cuda_model_check(awq_ctx *ctx, const awq_device *d, const
     return AWQ_OK;
 }
 
+/* working memory of linears and attention, at most: see the plans */
+static uint64_t awq__cuda_model_workspace(const awq_cuda *c, const awq_model_desc *desc)
+{
+    uint64_t linear = (uint64_t)c->info.multiprocessors * 131072;
+    if (desc->mode == AWQ_MODE_DETERMINISTIC) linear = AWQ__MAX(linear, AWQ__CUDA_ATTEND_PARTIAL);
+    return linear + linear / 4;
+}
+
 static awq_status awq__cuda_model_fit(awq_ctx *ctx, awq_device *d, const awq_checkpoint *ck,
-                                      const awq_model_desc *desc, int first, int *n, uint64_t *needed,
-                                      uint64_t *there)
+                                      const awq_model_desc *desc, awq_device_memory *m)
 {
     awq_cuda *c = (awq_cuda *)d;
     const awq_config *config = awq_checkpoint_config(ck);
     awq__cuda_work none;
     awq_cuda_info info;
-    uint64_t room, bytes, page, all = 0, later, loading = 0, needs = 0;
+    uint64_t room, bytes, page, all, later, loading = 0, needs = 0, host = 0, V, H;
     awq_status st;
-    int i, L = config->num_hidden_layers, most = 0;
+    int i, L = config->num_hidden_layers, first = m->first_layer, most = 0;
     AWQ__TRY(awq__cuda_model_check(ctx, d, ck));
     AWQ__TRY(awq__cuda_model_enter(ctx, c));
     st = awq__cuda_model_leave(c, awq_cuda_get_info(ctx, c, &info));
     AWQ__TRY(st);
+    V = (uint64_t)config->vocab_size;
+    H = (uint64_t)config->hidden_size;
     room = info.memory_limit > info.memory_used ? info.memory_limit - info.memory_used : 0;
     if (!c->desc.alloc) room = AWQ__MIN(room, (uint64_t)info.memory_free);
-    page = awq__page_bytes(config, 16, 1) * (uint64_t)(AWQ__CUDA_MODEL_TOKENS / AWQ__PAGE);
-    later = awq__cuda_work_place(config, AWQ__CUDA_MODEL_ROWS, &none, 0);
-    if (!first) all = awq__cuda_model_tables_size(config, desc, 1, 0);
-    for (i = first; i < L; i++) {
-        AWQ__TRY(awq__cuda_model_layer_size(ctx, ck, desc, i, &bytes, &loading));
+    page = awq__page_bytes(config, 16, 1);
+    page *= (uint64_t)awq__pages(desc->device_tokens ? desc->device_tokens : AWQ__CUDA_MODEL_TOKENS);
+    later = awq__cuda_work_place(config, AWQ__CUDA_MODEL_ROWS, &none, 0) + awq__cuda_model_workspace(c, desc);
+    later += AWQ__MIN(AWQ__CUDA_MODEL_PART, room / 4); /* the last block of pages */
+    all = AWQ__MIN(AWQ__CUDA_SLAB, room / 4);          /* and slab of vectors are never full */
+    if (!first) {
+        all += awq__cuda_model_tables_size(config, desc, 1, 0);
+        host = AWQ__MIN((uint64_t)AWQ__CUDA_MODEL_PART, V * H * 4);
+    }
+    for (i = first; i < first + m->layers; i++) {
+        AWQ__TRY(awq__cuda_model_layer_size(ctx, ck, desc, i, &bytes, &loading, &host));
         all += bytes;
         later += page;
-        if (i == L - 1) {
+        if (i == L - 1)
             all += awq__cuda_model_tables_size(config, desc, !first, 1)
                    - (first ? 0 : awq__cuda_model_tables_size(config, desc, 1, 0));
-            bytes = (uint64_t)(config->vocab_size * config->hidden_size) * (desc->head_bits ? 5 : 16) / 4;
-            loading = AWQ__MAX(loading, bytes);
+        if (i == L - 1 || (!first && config->tie_word_embeddings)) { /* the head */
+            loading = AWQ__MAX(loading, V * H * (desc->head_bits ? 5 : 16) / 4);
+            bytes = V * H * (desc->head_bits ? 2 : config->dtype == AWQ_F32 ? 4 : 2) + AWQ__HEAD_PART * H * 4;
+            host = AWQ__MAX(host, bytes);
         }
         needs = all + AWQ__MAX(loading, later); /* buffers and pages come when weights are there */
         if (needs <= room) most = i + 1 - first;
     }
-    *n = most;
-    *needed = needs;
-    *there = room;
+    m->layers = most;
+    m->needed = needs;
+    m->available = room;
+    m->host = host;
     return AWQ_OK;
 }
 

@@ -54,10 +54,11 @@ typedef struct options {
     int n_positional;
     list calib, keep, stop, choice;
     const char *output, *layout, *method, *prompt, *text, *file, *ids, *tokens, *baseline, *messages, *dequantize, *shape, *schema, *grammar;
-    const char *system, *think, *chat_template, *suite, *report;
+    const char *system, *think, *chat_template, *suite, *report, *device, *device_layers;
     long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, head_bits, kv_bits, sessions;
     double temp, top_p, min_p, repeat_penalty;
     int symmetric, no_clip, layers, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos;
+    int rest_on_cpu;
 } options;
 
 typedef struct app {
@@ -68,6 +69,9 @@ typedef struct app {
     awq_template_desc chat;
     int think, opens, strips; /* --think; prompts end with <think>; the template takes thoughts from earlier answers */
     options o;
+    awq_cuda *cuda[AWQ_MAX_DEVICES]; /* --device, opened when the first model is loaded */
+    awq_device *devices[AWQ_MAX_DEVICES];
+    int n_devices, device_index[AWQ_MAX_DEVICES], device_layers[AWQ_MAX_DEVICES];
     double last_shown;
     int tty, line_open;
     char problem[8][sizeof ((awq_error *)0)->text]; /* of awq inspect */
@@ -165,14 +169,16 @@ static const struct {
      "       is MODEL still BASELINE? exit 0 pass, 1 warn, 2 fail, 3 could not judge. -n: tokens of an answer, 0: no answers.\n"
      "       --suite: lines of JSON with question, paraphrases, answer, anchor, distractor, contexts",
      "awq guard SmolLM2-135M SmolLM2-awq --text wiki.test.txt --report guard.html"},
-    {"inspect", "MODEL | FILE.safetensors", "awq inspect SmolLM2-awq"},
+    {"inspect", "MODEL | FILE.safetensors\n       with --device: how many layers go where, and in how much memory",
+     "awq inspect SmolLM2-awq"},
     {"tokenize", "MODEL --text T | --file F | --ids 1,2,3 [--no-special]", "awq tokenize SmolLM2-135M --text 'Hello'"},
     {"template", "MODEL --messages FILE.json [--generation-prompt] [--template FILE]\n"
      "       FILE.json: a list of messages, or {\"messages\": [...], \"tools\": [...], other variables}",
      "awq template SmolLM2-135M --messages chat.json"},
     {"logits", "MODEL --tokens 1,2,3 -o FILE.safetensors", "awq logits SmolLM2-awq --tokens 1,2,3 -o logits.safetensors"},
     {"bench", "MODEL [-n N]", "awq bench SmolLM2-awq"},
-    {"doctor", "\n       what this machine has: processor, CUDA driver and device, NVRTC, and what is missing", "awq doctor"},
+    {"doctor", "[--device cuda:1]\n       what this machine has: processor, CUDA driver and device, NVRTC, and what is missing",
+     "awq doctor"},
 };
 #define N_COMMANDS ((int)(sizeof commands / sizeof commands[0]))
 
@@ -192,6 +198,10 @@ static int help(const char *which)
     }
     printf("\ncommon: --json (one object on stdout)  --threads N  -q  --memory-limit BYTES\n"
            "models: --exact | --deterministic  --head-bits 8  --kv-bits 8|16|32  --believe-tensors (where its config contradicts them)\n"
+           "run, eval, logits, bench, inspect: --device cpu | cuda | cuda:1 | cuda:0,cuda:1,...  which GPUs compute the model, its first\n"
+           "        layers the first of them; without --device no GPU is looked for, with it none is a failure\n"
+           "        --device-layers 20,12: how many layers each gets (else as many as it has room for)\n"
+           "        --rest-on-cpu: the CPU computes layers that are left (else they are a failure)\n"
            "exit:   0 success, 1 the answer is no, 2 refused or failed, 130 interrupted\n");
     return 0;
 }
@@ -226,6 +236,7 @@ static int parse(app *a, int argc, char **argv)
         {"--rtn", LONG, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
         {"--deterministic", FLAG, &o->deterministic}, {"--believe-tensors", FLAG, &o->believe_tensors}, {"--head-bits", LONG, &o->head_bits},
         {"--kv-bits", LONG, &o->kv_bits},
+        {"--device", TEXT, &o->device}, {"--device-layers", TEXT, &o->device_layers}, {"--rest-on-cpu", FLAG, &o->rest_on_cpu},
         {"--threads", LONG, &o->threads}, {"-q", FLAG, &o->quiet}, {"--quiet", FLAG, &o->quiet},
     };
     int i, k, n = (int)(sizeof table / sizeof table[0]);
@@ -283,6 +294,11 @@ static awq_model_desc model_desc(const app *a, int rtn)
     d.head_bits = (int)a->o.head_bits;
     d.kv_bits = (int)a->o.kv_bits;
     d.believe_tensors = a->o.believe_tensors;
+    d.devices = a->devices;
+    d.n_devices = a->n_devices;
+    d.device_layers = a->o.device_layers ? a->device_layers : NULL;
+    d.rest_on_cpu = a->o.rest_on_cpu;
+    d.device_tokens = AWQ__MAX(a->o.sessions, 1) * (a->o.ctx_len > 0 ? a->o.ctx_len : 4096); /* as sessions of awq run */
     if (rtn) {
         d.rtn_bits = (int)a->o.rtn;
         d.rtn_group_size = a->o.group_size;
@@ -291,9 +307,102 @@ static awq_model_desc model_desc(const app *a, int rtn)
     return d;
 }
 
+/* the number of a list that is behind `before`, which may be all there is of it: 0 then; -1: something else is there.
+   *s goes on behind it and its ',' */
+static int list_number(const char **s, const char *before, int optional)
+{
+    size_t n = strlen(before);
+    const char *p = *s + n;
+    char *end;
+    long v = 0;
+    if (strncmp(*s, before, n)) return -1;
+    if (!optional || *p == ':') {
+        p += optional;
+        v = strtol(p, &end, 10);
+        if (*p < '0' || *p > '9' || v > INT32_MAX) return -1;
+        p = end;
+    }
+    if (*p && (*p != ',' || !p[1])) return -1;
+    *s = p + (*p != 0);
+    return (int)v;
+}
+
+/* --device, --device-layers and --rest-on-cpu, as far as they can be looked at without a device */
+static int read_devices(app *a)
+{
+    options *o = &a->o;
+    const char *s = o->device && strcmp(o->device, "cpu") ? o->device : NULL;
+    int n, k;
+    for (a->n_devices = 0; s && (*s || !a->n_devices); a->device_index[a->n_devices++] = n) {
+        if (a->n_devices == AWQ_MAX_DEVICES) return refuse(a, "--device %s: at most 8 devices", o->device);
+        if ((n = list_number(&s, "cuda", 1)) < 0)
+            return refuse(a, "--device %s: expected cpu, cuda, cuda:1 or a list such as cuda:0,cuda:1; the CPU takes "
+                          "what is left with --rest-on-cpu", o->device);
+        for (k = 0; k < a->n_devices; k++)
+            if (a->device_index[k] == n) return refuse(a, "--device %s: a device is there twice", o->device);
+    }
+    if (!a->n_devices && o->device_layers) return refuse(a, "--device-layers %s: of which device? --device cuda", o->device_layers);
+    if (!a->n_devices && o->rest_on_cpu) return refuse(a, "--rest-on-cpu wants a device%s", ": --device cuda");
+    for (s = o->device_layers, k = 0; s && k < a->n_devices; k++)
+        if ((a->device_layers[k] = list_number(&s, "", 0)) < 0) break;
+    if (s && (k < a->n_devices || *s))
+        return refuse(a, "--device-layers %s: expected a number of layers for each device, such as 20,12", o->device_layers);
+    return 0;
+}
+
+/* Opens what --device names, once; close_devices at the end. For whatever takes an awq_device: a->devices. */
+static int open_devices(app *a)
+{
+    awq_cuda_desc d;
+    int k;
+    memset(&d, 0, sizeof d);
+    for (k = 0; k < a->n_devices && !a->cuda[k]; k++) {
+        d.index = a->device_index[k];
+        if (awq_cuda_create(&a->ctx, &d, &a->cuda[k])) return failed(a);
+        a->devices[k] = awq_cuda_device(a->cuda[k]);
+    }
+    return 0;
+}
+
+static void close_devices(app *a)
+{
+    int k;
+    for (k = 0; k < a->n_devices; k++) awq_cuda_free(&a->ctx, a->cuda[k]);
+}
+
+static void print_places(const app *a, FILE *f, const char *indent, const awq_memory *m)
+{
+    int k;
+    for (k = 0; k < a->n_devices; k++) {
+        const awq_device_memory *p = &m->device[k];
+        if (!p->layers) fprintf(f, "%s%s: no layers\n", indent, p->name);
+        else fprintf(f, "%s%s: layers %d to %d, %.1f MB needed of %.1f MB there\n", indent, p->name, p->first_layer,
+                     p->first_layer + p->layers - 1, (double)p->needed / 1e6, (double)p->available / 1e6);
+    }
+    if (m->host_layers) fprintf(f, "%sCPU: the last %d layers, ", indent, m->host_layers);
+    else fprintf(f, "%sCPU: no layers, ", indent);
+    fprintf(f, "%.1f MB needed (%.1f MB while it loads)\n", (double)(m->model + m->runner + m->session) / 1e6,
+            (double)m->loading / 1e6);
+}
+
+/* where the layers will be, and in how much memory; refusals come from here, before anything is read */
+static int tell_places(app *a, const char *folder, const awq_model_desc *desc)
+{
+    awq_memory m;
+    awq_status st;
+    a->ctx.log = NULL; /* awq_model_load will say it */
+    st = awq_memory_needed(&a->ctx, folder, desc, NULL, NULL, 1, &m);
+    a->ctx.log = on_log;
+    if (st) return failed(a);
+    if (!a->o.quiet) print_places(a, stderr, "", &m);
+    return 0;
+}
+
 static int load(app *a, const char *folder, int rtn, awq_model **m)
 {
     awq_model_desc d = model_desc(a, rtn);
+    int code;
+    if (a->n_devices && ((code = open_devices(a)) != 0 || (code = tell_places(a, folder, &d)) != 0)) return code;
     return awq_model_load(&a->ctx, folder, &d, m) ? failed(a) : 0;
 }
 
@@ -1371,7 +1480,8 @@ static int cmd_inspect(app *a)
     int64_t i;
     const char *path;
     size_t n;
-    if (need_model(a)) return EXIT_FAILED;
+    int k;
+    if (need_model(a) || open_devices(a)) return EXIT_FAILED;
     path = a->o.positional[0];
     n = strlen(path);
     if (n > 12 && !strcmp(path + n - 12, ".safetensors")) {
@@ -1419,6 +1529,15 @@ static int cmd_inspect(app *a)
         if (!st) printf(", \"memory\": {\"model\": %llu, \"loading\": %llu, \"runner\": %llu, \"session\": %llu}",
                         (unsigned long long)memory.model, (unsigned long long)memory.loading,
                         (unsigned long long)memory.runner, (unsigned long long)memory.session);
+        if (!st && a->n_devices) printf(", \"host_layers\": %d, \"devices\": [", memory.host_layers);
+        for (k = 0; !st && k < a->n_devices; k++) {
+            const awq_device_memory *p = &memory.device[k];
+            printf(k ? ", {\"name\": " : "{\"name\": ");
+            json_string(p->name, strlen(p->name));
+            printf(", \"first_layer\": %d, \"layers\": %d, \"needed\": %llu, \"available\": %llu}", p->first_layer, p->layers,
+                   (unsigned long long)p->needed, (unsigned long long)p->available);
+        }
+        if (!st && a->n_devices) printf("]");
         if (q->present) print_kinds(a, ck);
         printf(", ");
         print_problems(a);
@@ -1437,6 +1556,7 @@ static int cmd_inspect(app *a)
         if (!st) printf("to run       %.1f MB (%.1f MB while it loads), %.1f MB for the runner, %.1f MB for each session of "
                         "%lld tokens\n", (double)memory.model / 1e6, (double)memory.loading / 1e6, (double)memory.runner / 1e6,
                         (double)memory.session / 1e6, (long long)AWQ__MIN(c->max_position_embeddings, (int64_t)4096));
+        if (!st && a->n_devices) print_places(a, stdout, "  ", &memory);
         print_problems(a);
         if (!a->o.quiet) print_tensors(ts);
     }
@@ -1664,9 +1784,19 @@ static int cmd_bench(app *a)
     if (!code) {
         p = median(pre, 3);
         d = median(dec, 3);
-        bw = read_bandwidth(a, (size_t)512 << 20);
         gbs = d * (double)awq_model_linear_bytes(m) / 1e9;
-        if (a->o.json) printf("{\"decode_tokens_per_s\": %.2f, \"prefill_tokens_per_s\": %.2f, \"bandwidth_gbs\": %.2f, "
+        bw = a->n_devices ? 0 : read_bandwidth(a, (size_t)512 << 20); /* of a GPU's memory nothing is known here */
+        if (a->n_devices && a->o.json) {
+            printf("{\"decode_tokens_per_s\": %.2f, \"prefill_tokens_per_s\": %.2f, \"weights_gbs\": %.2f, \"devices\": [",
+                   d, p, gbs);
+            for (i = 0; i < a->n_devices; i++) {
+                printf(i ? ", " : "");
+                json_string(a->devices[i]->name, strlen(a->devices[i]->name));
+            }
+            printf("]}\n");
+        } else if (a->n_devices)
+            printf("prefill %.1f tokens/s (%d tokens), decode %.1f tokens/s: %.1f GB/s of weights\n", p, prompt, d, gbs);
+        else if (a->o.json) printf("{\"decode_tokens_per_s\": %.2f, \"prefill_tokens_per_s\": %.2f, \"bandwidth_gbs\": %.2f, "
                               "\"bandwidth_share\": %.3f, \"isa\": \"%s\", \"threads\": %d}\n", d, p, bw,
                               bw > 0 ? gbs / bw : 0, awq_isa_name(awq_best_isa()), awq_pool_threads(a->pool));
         else printf("prefill %.1f tokens/s (%d tokens), decode %.1f tokens/s: %.1f GB/s of weights, %.0f %% of the %.1f GB/s "
@@ -1711,7 +1841,11 @@ static int cmd_doctor(app *a)
 {
     double bw = read_bandwidth(a, (size_t)256 << 20);
     awq_cuda_report r;
-    if (awq_cuda_doctor(&a->ctx, NULL, &r)) return failed(a);
+    awq_cuda_desc d;
+    memset(&d, 0, sizeof d);
+    if (a->n_devices > 1) return refuse(a, "awq doctor looks at one device, not at %s", a->o.device);
+    if (a->n_devices) d.index = a->device_index[0];
+    if (awq_cuda_doctor(&a->ctx, &d, &r)) return failed(a);
     if (a->o.json) {
         printf("{\"version\": \"%s\", \"isa\": \"%s\", \"cores\": %d, \"threads\": %d, \"bandwidth_gbs\": %.2f, \"cuda\": ",
                awq_version(), awq_isa_name(awq_best_isa()), awq_cpu_cores(), awq_pool_threads(a->pool), bw);
@@ -1729,9 +1863,10 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         int (*fn)(app *a);
-    } table[] = {{"quantize", cmd_quantize}, {"convert", cmd_convert}, {"run", cmd_run}, {"eval", cmd_eval}, {"guard", cmd_guard},
-                 {"inspect", cmd_inspect}, {"tokenize", cmd_tokenize}, {"template", cmd_template},
-                 {"logits", cmd_logits}, {"bench", cmd_bench}, {"doctor", cmd_doctor}};
+        int devices; /* --device means something to it */
+    } table[] = {{"quantize", cmd_quantize, 0}, {"convert", cmd_convert, 0}, {"run", cmd_run, 1}, {"eval", cmd_eval, 1},
+                 {"guard", cmd_guard, 0}, {"inspect", cmd_inspect, 1}, {"tokenize", cmd_tokenize, 0},
+                 {"template", cmd_template, 0}, {"logits", cmd_logits, 1}, {"bench", cmd_bench, 1}, {"doctor", cmd_doctor, 1}};
     app a;
     int i, code;
     memset(&a, 0, sizeof a);
@@ -1748,7 +1883,12 @@ int main(int argc, char **argv)
     a.ctx.jobs = awq_pool_jobs(a.pool);
     for (i = 0; i < (int)(sizeof table / sizeof table[0]); i++)
         if (!strcmp(a.o.command, table[i].name)) {
-            code = table[i].fn(&a);
+            code = read_devices(&a);
+            if (!code && a.n_devices && !table[i].devices)
+                code = refuse(&a, "awq %s computes on the CPU, not where --device says", a.o.command);
+            if (code && table[i].fn == cmd_guard) code = 3; /* could not judge */
+            if (!code) code = table[i].fn(&a);
+            close_devices(&a);
             awq_pool_free(&a.ctx, a.pool);
             return code;
         }
