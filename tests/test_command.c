@@ -418,6 +418,41 @@ static void test_device(void)
     emulate_no_more();
 }
 
+/* exit statuses of awq guard, its words, JSON and page */
+static void test_guard(void)
+{
+    const char *same[] = {"guard", DEMO, DEMO, "-q", "--suite", DIR "/suite.jsonl", "--text", DIR "/text.txt", "-n", "12",
+                          "--report", DIR "/guard.html", NULL},
+               *rounded[] = {"guard", DEMO, DEMO, "-q", "--text", DIR "/text.txt", "--rtn", "3", "--group-size", "128", "--json",
+                             NULL},
+               *one[] = {"guard", DEMO, NULL, NULL, NULL, NULL};
+    awq__json j;
+    awq_ctx ctx;
+    char text[4001];
+    FILE *f = fopen("tools/demo/heldout.txt", "rb");
+    memset(&ctx, 0, sizeof ctx);
+    CHECK(f && fread(text, 1, 4000, f) == 4000);
+    if (f) fclose(f);
+    text[4000] = 0;
+    put_file(DIR "/text.txt", text);
+    put_file(DIR "/suite.jsonl", "{\"question\": \"What is Bram's trade?\", \"answer\": \"carpenter\", \"anchor\": \"Bram is a carpenter.\"}\n"
+                                 "{\"question\": \"Where is Saltmere?\", \"anchor\": \"The road from Crowhill leads to Saltmere.\"}\n");
+    CHECK(run("", same) == 0 && strstr(out, "pass  G3.kl") && strstr(out, "pass  G4.right") && strstr(out, "\nverdict: pass\n"));
+    CHECK(said(DIR "/guard.html", "Pass: every gate") && said(DIR "/guard.html", "What is Bram"));
+    CHECK(run("", rounded) == 2);
+    CHECK_MSG(awq__json_parse(&ctx, "stdout", out, strlen(out), &j) == AWQ_OK, "%s", ctx.err.text);
+    CHECK(awq__json_eq(&j, awq__json_get(&j, 1, "verdict"), "fail"));
+    awq__json_free(&ctx, &j);
+    CHECK(run("", one) == 3 && said(DIR "/err", "awq guard wants two model folders"));
+    one[2] = DEMO;
+    CHECK(run("", one) == 3 && said(DIR "/err", "wants --text FILE or --suite FILE"));
+    one[3] = "--suite";
+    one[4] = DIR "/text.txt";
+    CHECK(run("", one) == 3 && said(DIR "/err", "text.txt: line 1: the line"));
+    one[2] = "tools";
+    CHECK(run("", one) == 3 && said(DIR "/err", "tools"));
+}
+
 /* the examples with a GPU: what they say without one and with one; and the README shows the first one's core */
 static int cuda_linear(int argc, char **argv)
 {
@@ -474,5 +509,6 @@ int main(int argc, char **argv)
     RUN(test_doctor);
     RUN(test_device);
     RUN(test_cuda_examples);
+    RUN(test_guard);
     return TEST_END();
 }
