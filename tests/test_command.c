@@ -302,7 +302,7 @@ static void test_doctor(void)
 
 /* --device: the same words wherever the layers are; sizes are told first; refusals */
 #define BRAM "Bram is the carpenter in Dunmarrow. He is 40 years old.\n"
-#define ON DEMO, "-p", "Bram is", "-n", "5", "--device"
+#define ON DEMO, "-p", "Bram is", "-n", "3", "--device"
 #define DEVICES_WANTED ": expected cpu, cuda, cuda:1 or a list such as cuda:0,cuda:1"
 
 static void refused(const char *const *args, const char *words) /* and nothing was told or said before */
@@ -322,8 +322,8 @@ static void test_device(void)
         *const none[] = {"run", ON, "cuda", "--device-layers", "0", "--rest-on-cpu", NULL},
         *const voices[] = {"run", ON, "cuda", "--sessions", "2", "--ctx", "64", NULL},
         *const json[] = {"run", ON, "cuda", "--json", NULL},
-        *const bench[] = {"bench", DIR "/short", "-n", "2", "--device", "cuda", "--json", NULL},
-        *const eval[] = {"eval", DEMO, "--text", DIR "/text.txt", "--baseline", DEMO, "--device", "cuda", "--json", NULL},
+        *const bench[] = {"bench", DIR "/short", "-n", "1", "--device", "cuda", "--json", NULL},
+        *const eval[] = {"eval", DEMO, "--text", DIR "/text.txt", "--device", "cuda", "--json", NULL},
         *const logits[] = {"logits", DEMO, "--tokens", "1,2,3", "-o", DIR "/logits.safetensors", "--device", "cuda", NULL};
     static const char *const bad[] = {"gpu", "", "cuda:", "cuda:x", "cuda:-1", "cuda0", "cpu,cuda", "cuda,", ",cuda", "cuda,,cuda:1"};
     static const char *const bad_layers[] = {"", "x", "3,", "3,4", "-1", "3;4"};
@@ -344,7 +344,7 @@ static void test_device(void)
     size_t i;
     if (!emulator[0]) TEST_SKIP("no emulated driver: ./build.sh makes it where a C++ compiler is");
     emulate("/nowhere/libcuda.so.1");
-    CHECK(run("", cpu) == 0 && strlen(out) > 12);
+    CHECK(run("", cpu) == 0 && strlen(out) > 8);
     strcpy(want, out);
     refused(one, "no CUDA driver: /nowhere/libcuda.so.1: cannot open");
     emulate(NULL);
@@ -361,13 +361,13 @@ static void test_device(void)
     expect(want);
     CHECK(run("", none) == 0 && said(DIR "/err", "cuda:0 (Emulated GPU 0): no layers\nCPU: the last 8 layers, "));
     expect(want);
-    CHECK(run("", voices) == 0 && strstr(out, "--- 2: 5 tokens"));
+    CHECK(run("", voices) == 0 && strstr(out, "--- 2: 3 tokens"));
     put_file(DIR "/text.txt", BRAM BRAM BRAM BRAM BRAM);
     CHECK(system("rm -rf " DIR "/short && cp -r " DEMO " " DIR "/short && sed 's/\\(max_position_embeddings\": \\)[0-9]*/\\132/' "
                  DEMO "/config.json > " DIR "/short/config.json") == 0); /* its bench reads 16 tokens */
     CHECK(run("", json) == 0 && !strncmp(out, "{\"text\": \"", 10) && said(DIR "/err", "layers 0 to 7"));
     CHECK(run("", bench) == 0 && strstr(out, "\"devices\": [\"cuda:0 (Emulated GPU 0)\"]}"));
-    CHECK(run("", eval) == 0 && strstr(out, "\"kl_mean\": 0,"));
+    CHECK(run("", eval) == 0 && strstr(out, "{\"ppl\": "));
     CHECK(run("", logits) == 0);
     CHECK(run("", inspect) == 0 && strstr(out, "\n  cuda:0 (Emulated GPU 0): layers 0 to 2, ") && strstr(out, "\n  CPU: the last 5 layers, "));
     inspect[2] = "--json";
