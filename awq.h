@@ -61,6 +61,7 @@
        >>export
        >>calibrate
        >>quantize_model
+       >>guard
 
    WHAT IT DOES NOT DO
      train, run vision or audio towers, read GGUF or pickle (.bin, .pt) files, spread one model over machines.
@@ -789,6 +790,7 @@ AWQ_API awq_status awq_grammar_match(awq_ctx *ctx, awq_grammar *grammar, const c
 
 typedef struct awq_model awq_model;
 typedef struct awq_device awq_device; /* computes layers instead of the CPU; awq_cuda.h makes them */
+#define AWQ_MAX_DEVICES 8
 
 typedef struct awq_model_desc {
     awq_mode mode;          /* zero: fast */
@@ -803,9 +805,10 @@ typedef struct awq_model_desc {
                             32 fp32, attended to as in exact mode; 0: 32 in exact mode, otherwise 16 */
     awq_device *const *devices; /* [n_devices], which take the layers in order and must outlive the model; modes
                                    fast and deterministic, kv_bits 16 */
-    int n_devices;              /* at most 8; 0: the CPU computes all */
+    int n_devices;              /* at most AWQ_MAX_DEVICES; 0: the CPU computes all */
     const int *device_layers;   /* [n_devices] how many each takes; NULL: as many as it has room for */
     int rest_on_cpu;            /* layers that are left are computed by the CPU; 0: AWQ_E_MEMORY */
+    int64_t device_tokens;      /* of all sessions together that devices leave room for; 0: 4096 */
 } awq_model_desc;
 
 /* folder: a Hugging Face checkpoint, dense (F32, F16, BF16) or quantized in any layout of awq_layout, or both
@@ -1015,13 +1018,24 @@ AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_
 AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *const *texts, size_t n,
                              float *out);
 
-/* What awq_model_load of `folder`, a runner and n_sessions sessions will hold together of the host's memory,
-   told from config.json, tokenizer.json and the tensors' headers alone; descs may be NULL as there. */
+typedef struct awq_device_memory { /* what a device of awq_model_desc takes */
+    char name[96];           /* "cuda:0 (NVIDIA H200)" */
+    int first_layer, layers; /* 0: it gets none */
+    uint64_t needed;         /* bytes of the device: for weights, buffers, keys and values of device_tokens */
+    uint64_t available;      /* that it has for these */
+    uint64_t host;           /* bytes of the host while they are loaded, beside the model's */
+} awq_device_memory;
+
+/* What awq_model_load of `folder`, a runner and n_sessions sessions will hold together of the host's memory and
+   what devices take, told from config.json, tokenizer.json and the tensors' headers alone; descs may be NULL as
+   there. Where awq_model_load would refuse the devices, so does this. */
 typedef struct awq_memory {
     uint64_t model;   /* of these awq_model_load needs the most, `loading`, while it is at work */
     uint64_t loading;
     uint64_t runner, session; /* one of each */
     uint64_t peak;    /* the largest of loading and model + runner + n_sessions sessions */
+    int host_layers;  /* the last ones, which the CPU computes */
+    awq_device_memory device[AWQ_MAX_DEVICES]; /* [n_devices of the desc] */
 } awq_memory;
 AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq_model_desc *model,
                                      const awq_runner_desc *runner, const awq_session_desc *session,
@@ -1041,14 +1055,27 @@ typedef struct awq_evaluate_desc {
     double *window_nll;
     double *baseline_nll;      /* the same of the baseline */
     double *window_kl;         /* the same of the KL divergence */
+    float *token_kl;           /* [n_ids] KL of each prediction scored, in their order; may be NULL */
+    /* [window - 1] mean entropy of what is predicted at each position, nats, over the windows that score it;
+       NaN where none does; may be NULL */
+    double *position_entropy, *baseline_position_entropy;
+    /* [num_hidden_layers] what each layer alone adds to the error: both models' layer on the baseline's x,
+       |y - y of the baseline| / |y of the baseline - x| over all tokens of all windows; may be NULL. Takes
+       another pass of both; AWQ_E_UNSUPPORTED for layers on a device. */
+    double *layer_error;
 } awq_evaluate_desc;
 
 typedef struct awq_evaluation {
     int64_t tokens, windows;      /* predictions scored */
     double nll, ppl;              /* mean nats per token, exp of it */
     double baseline_nll, baseline_ppl;
+    double entropy, baseline_entropy; /* mean of what is predicted, nats */
     double kl_mean;               /* KL(baseline || model), nats per token */
+    double kl_median, kl_p99, kl_max;
     double top1_agreement;        /* share of tokens with the same most probable successor */
+    double top5_agreement;        /* mean share of the baseline's five most probable among the model's five */
+    double max_logit_error;       /* largest difference of two logits */
+    int64_t not_finite;           /* predictions whose logits, of either model, have NaN or Inf: not scored */
     double nll_diff, nll_diff_se; /* model - baseline over windows as paired blocks: mean and standard error */
     double seconds;
 } awq_evaluation;
@@ -1192,6 +1219,103 @@ typedef struct awq_convert_desc {
     int head_bits;        /* layout native: 8 adds what awq_model_desc.head_bits of 8 would compute */
 } awq_convert_desc;
 AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
+
+/* -------------------------------------------------------------------------------------------------------------
+   guard: is the quantized model still the same model?
+
+       awq_suite_load(&ctx, "suite.jsonl", &suite);
+       desc.model = quantized; desc.baseline = original; desc.suite = suite; desc.ids = text; ...
+       awq_guard(&ctx, &desc, &report);
+       puts(report->verdict == AWQ_PASS ? "the same" : "not the same");
+
+   A gate compares a number with two thresholds. Those that compare the models (drift, KL, flips, ...) count as
+   they are; those that ask something of the model alone (a question close to its passage, ...) count only where
+   the baseline itself passes. The verdict is the worst that counts. */
+
+/* Questions with what is known of them: a line of JSON each, "question" and any of "id", "paraphrases" [..],
+   "answer" (what a right answer contains), "anchor" (the passage that has it), "distractor" (one of the same
+   kind that has not), "section" (where the anchor is from), "contexts" [..] (what retrieval gives, best first;
+   without: the anchor). */
+typedef struct awq_suite_item {
+    const char *id, *question, *answer, *anchor, *distractor, *section; /* NULL: not said, but question */
+    const char *const *paraphrases, *const *contexts;
+    int n_paraphrases, n_contexts;
+    int64_t line; /* in the file */
+} awq_suite_item;
+
+typedef struct awq_suite {
+    int64_t n;
+    const awq_suite_item *items;
+    void *memory; /* the library's */
+} awq_suite;
+
+/* AWQ_E_FORMAT names the line that is no JSON object or lacks a question. */
+AWQ_API awq_status awq_suite_load(awq_ctx *ctx, const char *path, awq_suite *suite);
+AWQ_API void awq_suite_free(awq_ctx *ctx, awq_suite *suite);
+
+typedef enum awq_severity {
+    AWQ_PASS = 0,
+    AWQ_WARN,
+    AWQ_FAIL,
+    AWQ_VOID /* the baseline itself fails: nothing is said of the model */
+} awq_severity;
+
+typedef struct awq_gate {
+    const char *id, *what;
+    double value, baseline; /* NaN: there is none */
+    double warn, fail;      /* thresholds; NaN: none */
+    int below;              /* 1: values below them are bad, 0: above */
+    awq_severity severity;
+    char text[256];         /* what to change; "" when it passes */
+} awq_gate;
+
+typedef struct awq_guard_desc {
+    const awq_model *model, *baseline; /* of one family, vocabulary and tokenizer */
+    const awq_model *rtn;   /* the baseline rounded to nearest at the model's bits (awq_model_desc.rtn_bits):
+                               quantization must be better than that; NULL: not asked */
+    const awq_suite *suite; /* NULL: gates of questions are left out */
+    const int32_t *ids;     /* text of the kind the model will see; NULL: gates of texts are left out */
+    int64_t n_ids, window;  /* as awq_evaluate_desc */
+    int64_t answer_tokens;  /* of each answer; 0: 48; -1: no answers are generated */
+} awq_guard_desc;
+
+/* what the answers to a question and its paraphrases agree on */
+typedef enum awq_guard_state { AWQ_CONVERGENT = 0, AWQ_RECURSIVE, AWQ_DIVERGENT, AWQ_CHAOTIC } awq_guard_state;
+
+typedef struct awq_guard_item { /* of a suite: dS of both models (0: model, 1: baseline); NaN: not said */
+    const char *id;       /* the suite's, or its question */
+    double question[2];   /* of the question to what is retrieved */
+    double anchor[2];     /* of what is retrieved to the anchor */
+    double distractor[2]; /* of the question to the distractor */
+    double shift;         /* of the question between the models */
+    int runs, right[2];   /* answers; those that contain the answer */
+    int state[2];         /* awq_guard_state, -1: none */
+} awq_guard_item;
+
+#define AWQ_GUARD_GATES 24
+
+typedef struct awq_guard_report {
+    awq_severity verdict; /* AWQ_VOID: no gate could judge */
+    int n_gates;
+    awq_gate gate[AWQ_GUARD_GATES];
+    awq_evaluation text, rtn; /* zero without ids, rtn */
+    int64_t n_items, n_positions, n_layers, n_kl;
+    awq_guard_item *item;
+    double *entropy, *baseline_entropy; /* [n_positions], see awq_evaluate_desc */
+    double *layer_error, *rtn_error;    /* [n_layers]; NULL: not measured */
+    float *token_kl;                    /* [n_kl] */
+    double null_distance;               /* of unrelated texts in the baseline: dS is in units of it */
+    void *memory;                       /* the library's */
+} awq_guard_report;
+
+/* AWQ_E_ARG: models of different vocabularies, tokenizers or shapes; a suite without a tokenizer. Progress:
+   "guard". */
+AWQ_API awq_status awq_guard(awq_ctx *ctx, const awq_guard_desc *desc, awq_guard_report **report);
+AWQ_API void awq_guard_free(awq_ctx *ctx, awq_guard_report *report);
+AWQ_API const char *awq_severity_name(awq_severity severity); /* "pass", "warn", "fail", "void" */
+/* the report as a JSON object, and as one page of HTML that needs nothing else; awq_text_free them */
+AWQ_API awq_status awq_guard_json(awq_ctx *ctx, const awq_guard_report *report, char **text);
+AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *report, const char *title, char **text);
 
 #endif /* AWQ_H */
 
@@ -5748,7 +5872,8 @@ static awq__tiled_x awq__tiled_x_row(const awq__tiled_x *x, const awq_linear *l,
    512, from the second cache; 44 with panels made meanwhile; 46 with y streamed past the caches, 51 without
    that. A piece of a panel takes 5 alone, 2.4 between two steps, 5 in turns of 4 steps. Tried and slower: turns
    of 1024 and 2048 columns (57 to 70: the second cache), fewer rows of W or x in a turn, fetching sums or tiles
-   of x to the first cache.
+   of x to the first cache. x in 8 bits would take half the steps, but costs 0.57 % of perplexity (SmolLM2,
+   chunks of 64) where bf16 costs 0.04 %; in 8 + 4 bits, as >>tiles has it, it takes as many steps as bf16.
    Tests: tests/test_tiles.c; speed: tests/bench/bench_layers.c */
 
 #define AWQ__PANEL_COLS 512   /* in one part */
@@ -20565,10 +20690,10 @@ typedef struct awq__layer {
 struct awq__work;
 struct awq_device {
     char name[96]; /* for messages: "cuda:0 (NVIDIA H200)" */
-    /* How many of the layers from `first` on there is room for: *n; for all of them it would take `needed`
-       bytes and has `there`. */
+    /* Layers first_layer, ... of m: as many as are wanted in `layers`, which becomes how many there is room
+       for. The numbers of bytes are for those wanted. */
     awq_status (*fit)(awq_ctx *ctx, awq_device *d, const awq_checkpoint *ck, const awq_model_desc *desc,
-                      int first, int *n, uint64_t *needed, uint64_t *there);
+                      awq_device_memory *m);
     /* Weights of layers first .. first + n - 1 from m->checkpoint and m->layers; embeddings when first is 0,
        final norm and head with the last layer. Adds to *bytes, *a_token (of them, read for every token). */
     awq_status (*load)(awq_ctx *ctx, awq_device *d, const awq_model *m, const awq_model_desc *desc, int first,
@@ -20594,8 +20719,6 @@ struct awq_device {
     /* logits [n, vocab] of rows rows[n] after the last layer, as the head's linear leaves them */
     awq_status (*head)(awq_ctx *ctx, void *work, const int32_t *rows, int64_t n, float *logits);
 };
-
-#define AWQ__MAX_SHARES 8
 
 typedef struct awq__share { /* layers of a model on a device */
     awq_device *device;
@@ -20623,7 +20746,7 @@ struct awq_model {
     int64_t users;              /* runners, of any thread */
     awq__cache cache;           /* what keys and values are kept as */
     int fast;                   /* mode */
-    awq__share share[AWQ__MAX_SHARES];
+    awq__share share[AWQ_MAX_DEVICES];
     int n_shares, host_first; /* layers from host_first on are the CPU's */
 };
 
@@ -20633,7 +20756,7 @@ typedef struct awq__kv {
     int64_t max, len;
     int64_t length; /* of the text that rope's frequencies are made for, see awq__rope_length */
     uint8_t *own;   /* all of them, when this sequence alone has them */
-    uint64_t *remote[AWQ__MAX_SHARES]; /* [pages of max] likewise on the devices */
+    uint64_t *remote[AWQ_MAX_DEVICES]; /* [pages of max] likewise on the devices */
     const awq_model *model;            /* whose devices they are on, when this sequence alone has them */
 } awq__kv;
 
@@ -20655,7 +20778,7 @@ typedef struct awq__work {
     awq__cache cache; /* of its sequences; 32 bits unless it is for a model, like what follows */
     int fast, host_first;
     const awq_model *model;
-    void *remote[AWQ__MAX_SHARES]; /* buffers on its devices */
+    void *remote[AWQ_MAX_DEVICES]; /* buffers on its devices */
     int *bad;                      /* [rows] what a device says */
     float *x, *xn, *out;     /* [rows, H] */
     float *q, *att;          /* [rows, Q], [rows, A] */
@@ -20721,7 +20844,7 @@ static void awq__kv_free(awq_ctx *ctx, awq__kv *kv)
     const awq_model *m = kv->model;
     int64_t i;
     int k;
-    for (k = 0; k < AWQ__MAX_SHARES; k++) {
+    for (k = 0; k < AWQ_MAX_DEVICES; k++) {
         for (i = 0; m && kv->remote[k] && i < awq__pages(kv->max); i++)
             if (kv->remote[k][i]) m->share[k].device->page_free(ctx, m->share[k].data, kv->remote[k][i]);
         awq__free(ctx, kv->remote[k]);
@@ -22587,54 +22710,62 @@ static int awq__kv_bits(const awq_model_desc *desc)
     return desc->kv_bits ? desc->kv_bits : desc->mode == AWQ_MODE_EXACT ? 32 : 16;
 }
 
-/* Which layers go to which device: share [AWQ__MAX_SHARES]; the rest, from *host_first on, is the CPU's. */
+/* Which layers go to which device: part [AWQ_MAX_DEVICES], as desc->devices; the rest, from *host_first on, is
+   the CPU's. */
 static awq_status awq__model_place(awq_ctx *ctx, const awq_checkpoint *ck, const awq_model_desc *desc,
-                                   awq__share *share, int *n_shares, int *host_first)
+                                   awq_device_memory *part, int *host_first)
 {
     const char *folder = awq_checkpoint_folder(ck);
-    int L = ck->config.num_hidden_layers, k, n;
+    int L = ck->config.num_hidden_layers, k, i;
     char room[512];
     size_t at = 0;
-    if (desc->n_devices < 0 || desc->n_devices > AWQ__MAX_SHARES || (desc->n_devices && !desc->devices))
+    if (desc->n_devices < 0 || desc->n_devices > AWQ_MAX_DEVICES || (desc->n_devices && !desc->devices))
         return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: n_devices is %d, expected 0 to %d", desc->n_devices,
-                         AWQ__MAX_SHARES);
+                         AWQ_MAX_DEVICES);
     if (desc->n_devices && (desc->mode == AWQ_MODE_EXACT || awq__kv_bits(desc) != 16))
         return awq__fail(
             ctx, AWQ_E_UNSUPPORTED,
             "%s: devices compute in the modes fast and deterministic, with keys and values of 16 bits", folder);
+    if (desc->device_tokens < 0 || desc->device_tokens > (int64_t)1 << 32)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: device_tokens is %lld, expected 0 to 2^32",
+                         (long long)desc->device_tokens);
     room[0] = 0;
-    *n_shares = *host_first = 0;
-    for (k = 0; k < desc->n_devices && *host_first < L; k++) {
-        awq__share *s = &share[*n_shares];
+    *host_first = 0;
+    memset(part, 0, AWQ_MAX_DEVICES * sizeof *part);
+    for (k = 0; k < desc->n_devices; k++) {
+        awq_device_memory *p = &part[k];
         awq_device *d = desc->devices[k];
-        uint64_t needed, there;
-        AWQ__TRY(d->fit(ctx, d, ck, desc, *host_first, &n, &needed, &there));
+        int wanted = L - *host_first;
+        for (i = 0; i < k; i++)
+            if (desc->devices[i] == d) /* its memory would count twice */
+                return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: devices[%d] and devices[%d] are the same one",
+                                 i, k);
+        memcpy(p->name, d->name, sizeof p->name);
+        p->first_layer = *host_first;
         if (desc->device_layers) {
-            int wanted = desc->device_layers[k];
-            if (wanted < 0 || wanted > L - *host_first)
+            if (desc->device_layers[k] < 0 || desc->device_layers[k] > wanted)
                 return awq__fail(ctx, AWQ_E_ARG,
                                  "awq_model_load: device_layers[%d] is %d of %d layers that are left", k,
-                                 wanted, L - *host_first);
-            if (wanted > n)
-                return awq__fail(ctx, AWQ_E_MEMORY,
-                                 "%s: %s has room for %d layers, %d are wanted (%.2f GB free)", folder, d->name,
-                                 n, wanted, (double)there / 1e9);
-            n = wanted;
+                                 desc->device_layers[k], wanted);
+            wanted = desc->device_layers[k];
         }
+        if (!wanted) continue;
+        p->layers = wanted;
+        AWQ__TRY(d->fit(ctx, d, ck, desc, p));
+        if (p->layers < wanted && desc->device_layers)
+            return awq__fail(ctx, AWQ_E_MEMORY,
+                             "%s: %s has room for %d layers, %d are wanted (%.2f GB needed, %.2f free)", folder,
+                             p->name, p->layers, wanted, (double)p->needed / 1e9, (double)p->available / 1e9);
         if (at < sizeof room - 1)
             at += (size_t)snprintf(room + at, sizeof room - at, "; %s: %d layers in %.2f GB, of %.2f needed",
-                                   d->name, n, (double)there / 1e9, (double)needed / 1e9);
-        if (!n) continue;
-        s->device = d;
-        s->first = *host_first;
-        s->n = n;
-        *host_first += n;
-        ++*n_shares;
+                                   p->name, p->layers, (double)p->available / 1e9, (double)p->needed / 1e9);
+        if (p->layers && p->layers < wanted) AWQ__TRY(d->fit(ctx, d, ck, desc, p)); /* bytes of these */
+        *host_first += p->layers;
     }
     if (desc->n_devices && *host_first < L && !desc->rest_on_cpu)
         return awq__fail(ctx, AWQ_E_MEMORY,
-                         "%s: the devices take %d of %d layers%s; set rest_on_cpu to compute "
-                         "the others on the CPU",
+                         "%s: the devices take %d of %d layers%s; set rest_on_cpu (awq: --rest-on-cpu) to "
+                         "compute the others on the CPU",
                          folder, *host_first, L, room);
     return AWQ_OK;
 }
@@ -22643,6 +22774,7 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
 {
     const awq_config *c;
     double began = awq__now();
+    awq_device_memory part[AWQ_MAX_DEVICES];
     int i, k, e;
     AWQ__TRY(awq_checkpoint_open(ctx, folder, &m->checkpoint));
     if (m->checkpoint->odd[0] && !desc->believe_tensors)
@@ -22664,7 +22796,15 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
         if (!path) return AWQ_E_MEMORY;
         if (there) AWQ__TRY(awq_tokenizer_load(ctx, folder, &m->tokenizer));
     }
-    AWQ__TRY(awq__model_place(ctx, m->checkpoint, desc, m->share, &m->n_shares, &m->host_first));
+    AWQ__TRY(awq__model_place(ctx, m->checkpoint, desc, part, &m->host_first));
+    for (k = 0; k < desc->n_devices; k++) {
+        awq__share *s = &m->share[m->n_shares];
+        if (!part[k].layers) continue;
+        s->device = desc->devices[k];
+        s->first = part[k].first_layer;
+        s->n = part[k].layers;
+        m->n_shares++;
+    }
     AWQ__TRY(awq__model_tables(ctx, m, desc));
     AWQ__TRY(awq__read_norm(ctx, m->checkpoint, &m->arena, c->family->final_norm, 0, AWQ_INPUT_NORM,
                             c->hidden_size, &m->final_norm));
@@ -23014,7 +23154,7 @@ enum { AWQ__EMBED = AWQ__N_STEPS, AWQ__FINAL, AWQ__HEAD, AWQ__SAMPLE, AWQ__DEVIC
    its head, then those that hold a beginning, the least recently used first. */
 typedef struct awq__page {
     uint8_t *data;
-    uint64_t remote[AWQ__MAX_SHARES]; /* on the model's devices */
+    uint64_t remote[AWQ_MAX_DEVICES]; /* on the model's devices */
     int64_t holders;
     uint64_t serial, parent;      /* its number in the table of prefixes, 0: not there; the page's before */
     int32_t ids[AWQ__PAGE];
@@ -23423,7 +23563,7 @@ AWQ_API awq_status awq_session_free(awq_ctx *ctx, awq_session *s)
     awq__session_cut(s, 0);
     awq__pages_remove(ctx, r, awq__pages(s->kv.max));
     awq__answer_free(ctx, s);
-    for (k = 0; k < AWQ__MAX_SHARES; k++) awq__free(ctx, s->kv.remote[k]);
+    for (k = 0; k < AWQ_MAX_DEVICES; k++) awq__free(ctx, s->kv.remote[k]);
     awq__free(ctx, s->kv.page);
     awq__free(ctx, s->page);
     awq__free(ctx, s->ids);
@@ -24667,8 +24807,8 @@ AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_
     return st;
 }
 
-AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *const *texts, size_t n,
-                             float *out)
+static awq_status awq__embed_texts(awq_ctx *ctx, const awq_model *model, const char *const *texts, size_t n,
+                                   int special, float *out)
 {
     enum { together = 8 };
     int32_t *ids[together];
@@ -24686,7 +24826,7 @@ AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *c
         memset(s, 0, sizeof s);
         for (i = 0, most = 1; !st && i < k; i++) {
             const char *text = texts[at + i];
-            st = awq__encode_all(ctx, model->tokenizer, text, strlen(text), 1, &ids[i], &count[i]);
+            st = awq__encode_all(ctx, model->tokenizer, text, strlen(text), special, &ids[i], &count[i]);
             if (!st && !count[i])
                 st = awq__fail(ctx, AWQ_E_ARG, "awq_embed: text %llu has no tokens",
                                (unsigned long long)(at + i));
@@ -24706,6 +24846,12 @@ AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *c
         if (!st) st = awq__progress(ctx, "embed", (int64_t)(at + k), (int64_t)n, began);
     }
     return st;
+}
+
+AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *const *texts, size_t n,
+                             float *out)
+{
+    return awq__embed_texts(ctx, model, texts, n, 1, out);
 }
 
 /* --- memory, told before anything is loaded */
@@ -24784,10 +24930,10 @@ static awq_status awq__model_memory(awq_ctx *ctx, awq_checkpoint *ck, const awq_
         at_work = V * H + 5 * V * (uint64_t)h.groups + AWQ__MIN((uint64_t)AWQ__HEAD_PART, V) * H * 4
                   + 5 * AWQ__ALIGN + (!mapped && head ? head->bytes : 0);
     }
-    m->model += 8 * (uint64_t)c->hidden_size + (uint64_t)c->num_hidden_layers * sizeof(awq__layer);
+    m->model += 8 * (uint64_t)c->hidden_size; /* devices keep a list of their layers too */
+    m->model += (uint64_t)(c->num_hidden_layers + host_first) * sizeof(awq__layer);
     for (l = 0; l < c->num_hidden_layers; l++) {
-        if (l >= host_first && c->layer_has_experts[l])
-            m->model += 3 * (uint64_t)c->num_experts * sizeof(awq_linear);
+        if (c->layer_has_experts[l]) m->model += 3 * (uint64_t)c->num_experts * sizeof(awq_linear);
         for (k = 0; k < AWQ_N_VECTORS; k++)
             m->model += ((uint64_t)awq__vector_size(c, l, k) << awq__has_norm_bias(c, k)) * 4 + 16;
         for (k = 0; l >= host_first && k < AWQ_N_LINEAR_IDS; k++)
@@ -24812,8 +24958,8 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
     awq_tokenizer *t = NULL;
     awq_memory m;
     awq_status st;
-    awq__share share[AWQ__MAX_SHARES];
-    int n_shares, host_first;
+    int k, n_shares = 0, host_first;
+    uint64_t host = 0;
     size_t used = ctx->memory_used, peak = ctx->memory_peak, open, kept, most;
     memset(&none, 0, sizeof none);
     memset(&m, 0, sizeof m);
@@ -24831,7 +24977,7 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
     }
     kept = ctx->memory_used - used;
     most = ctx->memory_peak - used;
-    if (!st) st = awq__model_place(ctx, ck, model, share, &n_shares, &host_first);
+    if (!st) st = awq__model_place(ctx, ck, model, m.device, &host_first);
     if (!st) st = awq__model_memory(ctx, ck, model, host_first, &m);
     if (!st) st = awq__runner_desc(ctx, runner, &rd);
     if (!st) st = awq__session_desc(ctx, awq_checkpoint_config(ck), session, &sd);
@@ -24839,12 +24985,19 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
         const awq_config *c = awq_checkpoint_config(ck);
         uint64_t page = awq__page_bytes(c, awq__kv_bits(model), c->num_hidden_layers - host_first)
                         + sizeof(awq__page) + 3 * AWQ__ALIGN;
-        m.loading = AWQ__MAX(m.loading + kept, (uint64_t)most);
+        m.host_layers = c->num_hidden_layers - host_first;
+        for (k = 0; k < model->n_devices; k++) {
+            if (!m.device[k].layers) continue;
+            n_shares++;
+            host = AWQ__MAX(host, m.device[k].host); /* one device after another, behind the CPU's layers */
+        }
+        m.loading = AWQ__MAX(m.loading + host + kept, (uint64_t)most);
         m.model += kept - (awq__st_mapped(awq_checkpoint_tensors(ck)) ? 0 : open);
         m.runner =
             awq__work_bytes(c, rd.max_rows) + sizeof(awq_runner) + 8 * AWQ__ALIGN
             + (uint64_t)rd.max_rows * (sizeof(awq__row) + sizeof(awq__stretch) + sizeof(awq__member) + 12)
             + (uint64_t)c->vocab_size * (4 * AWQ__HEAD_ROWS + sizeof(awq__candidate) + 1)
+            + (uint64_t)n_shares * (32 * (uint64_t)rd.max_rows + 4096) /* lists of rows for the devices */
             + (uint64_t)awq__pages(rd.cache_tokens) * page;
         m.session = sizeof(awq_session) + 5 * AWQ__ALIGN + (uint64_t)sd.max_tokens * (sd.on_full ? 8 : 4)
                     + (uint64_t)awq__pages(sd.max_tokens) * (page + (2 + (uint64_t)n_shares) * sizeof(void *))
@@ -24865,35 +25018,79 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
 
 #define AWQ__EVAL_ROWS 256
 
+#define AWQ__EVAL_TOP 5
+
 typedef struct awq__eval_side {
     const awq_model *m;
     awq__kv kv;
     awq__work w;
     float *logits; /* [16, vocab] */
-    double lse[AWQ__HEAD_ROWS];
-    int32_t top[AWQ__HEAD_ROWS];
+    double lse[AWQ__HEAD_ROWS], entropy[AWQ__HEAD_ROWS];
+    int bad[AWQ__HEAD_ROWS]; /* NaN or Inf among the logits */
+    int32_t top[AWQ__HEAD_ROWS][AWQ__EVAL_TOP]; /* best first */
 } awq__eval_side;
+
+typedef struct awq__eval {
+    const awq_evaluate_desc *d;
+    awq__eval_side side[2]; /* model, baseline */
+    int n_sides;
+    int64_t window, stride, vocab;
+    float *zeros;           /* [vocab] */
+    float *token_kl;        /* [n_ids] */
+    int64_t *seen;          /* [window] windows that scored a position */
+    double *error, *change; /* [layers] squares of layer_error's two norms */
+    float *before;          /* [rows, H] x before a layer */
+} awq__eval;
 
 typedef struct awq__eval_job {
     const awq__ops *ops;
-    awq__eval_side *side;
-    const float *p, *q; /* baseline and model logits, for KL */
-    double *lp, *lq, *kl;
+    awq__eval_side *side;     /* awq__eval_row: this one; awq__eval_pair: model and baseline */
+    const float *zeros;
+    double kl[AWQ__HEAD_ROWS];
+    float error[AWQ__HEAD_ROWS];
     int64_t vocab;
 } awq__eval_job;
+
+/* the most probable tokens, of equal ones the first */
+static void awq__eval_top(const float *logits, int64_t n, int32_t top[AWQ__EVAL_TOP])
+{
+    float best[AWQ__EVAL_TOP];
+    int64_t i;
+    int k, have = 0;
+    for (k = 0; k < AWQ__EVAL_TOP; k++) top[k] = -1;
+    for (i = 0; i < n; i++) {
+        if (have == AWQ__EVAL_TOP && !(logits[i] > best[AWQ__EVAL_TOP - 1])) continue;
+        k = have < AWQ__EVAL_TOP ? have++ : AWQ__EVAL_TOP - 1;
+        for (; k && logits[i] > best[k - 1]; k--) {
+            best[k] = best[k - 1];
+            top[k] = top[k - 1];
+        }
+        best[k] = logits[i];
+        top[k] = (int32_t)i;
+    }
+}
 
 static void awq__eval_row(void *arg, int64_t r)
 {
     awq__eval_job *j = (awq__eval_job *)arg;
+    awq__eval_side *s = j->side;
+    const float *logits = s->logits + r * j->vocab;
     float best;
-    j->side->lse[r] = j->ops->logsum(j->side->logits + r * j->vocab, j->vocab, &best);
-    j->side->top[r] = awq__argmax(j->side->logits + r * j->vocab, j->vocab);
+    s->bad[r] = awq__has_infinite(AWQ_F32, logits, j->vocab);
+    s->lse[r] = j->ops->logsum(logits, j->vocab, &best);
+    s->entropy[r] = -j->ops->kl(logits, s->lse[r], j->zeros, 0, j->vocab); /* -sum p log p */
+    awq__eval_top(logits, j->vocab, s->top[r]);
 }
 
-static void awq__eval_kl(void *arg, int64_t r)
+static void awq__eval_pair(void *arg, int64_t r)
 {
     awq__eval_job *j = (awq__eval_job *)arg;
-    j->kl[r] = j->ops->kl(j->p + r * j->vocab, j->lp[r], j->q + r * j->vocab, j->lq[r], j->vocab);
+    const float *q = j->side[0].logits + r * j->vocab, *p = j->side[1].logits + r * j->vocab;
+    float worst = 0;
+    int64_t i;
+    j->kl[r] = j->ops->kl(p, j->side[1].lse[r], q, j->side[0].lse[r], j->vocab);
+    for (i = 0; i < j->vocab; i++) worst = AWQ__MAX(worst, fabsf(p[i] - q[i]));
+    j->error[r] = worst;
 }
 
 /* hidden states of n tokens at the window's start + at, into w.xn */
@@ -24903,15 +25100,16 @@ static awq_status awq__eval_chunk(awq_ctx *ctx, awq__eval_side *side, const int3
     return awq__forward(ctx, side->m, &side->w, ids + at, n, NULL, NULL);
 }
 
-static awq_status awq__eval_logits(awq_ctx *ctx, awq__eval_side *side, int64_t row, int64_t n)
+static awq_status awq__eval_logits(awq_ctx *ctx, const awq__eval *e, awq__eval_side *side, int64_t row,
+                                   int64_t n)
 {
-    const awq_model *m = side->m;
     awq__eval_job j;
-    AWQ__TRY(awq__head_rows(ctx, m, &side->w, row, n, side->logits));
+    AWQ__TRY(awq__head_rows(ctx, side->m, &side->w, row, n, side->logits));
     memset(&j, 0, sizeof j);
     j.ops = awq__ops_for(ctx);
     j.side = side;
-    j.vocab = m->config.vocab_size;
+    j.zeros = e->zeros;
+    j.vocab = e->vocab;
     awq__run(ctx, n, awq__eval_row, &j);
     return AWQ_OK;
 }
@@ -24925,106 +25123,194 @@ AWQ_API int64_t awq_evaluate_windows(int64_t n_ids, int64_t window, int64_t stri
     return 1 + (n_ids - window + stride - 1) / stride;
 }
 
-static awq_status awq__evaluate_run(awq_ctx *ctx, const awq_evaluate_desc *d, awq__eval_side *side, int n_sides,
-                                    int64_t window, int64_t stride, awq_evaluation *r)
+typedef struct awq__eval_sums { /* [2]: model, baseline */
+    int64_t tokens, agree, agree_top, not_finite;
+    double nll[2], entropy[2], kl, kl_max;
+    float error;
+} awq__eval_sums;
+
+/* the prediction at position pos of a window, in row of the logits; of all: what earlier windows gave */
+static void awq__eval_score(awq__eval *e, const awq__eval_job *j, int64_t row, int64_t pos, int32_t next,
+                            const awq__eval_sums *all, awq__eval_sums *s)
 {
-    int64_t windows = awq_evaluate_windows(d->n_ids, window, stride), wi, at, i,
-            vocab = side[0].m->config.vocab_size;
-    double began = awq__now(), nll[2] = {0, 0}, kl = 0, sum_d = 0, sum_dd = 0;
-    int64_t agree = 0, blocks = 0;
+    double *const curve[2] = {e->d->position_entropy, e->d->baseline_position_entropy};
+    int k, i;
+    for (k = 0; k < e->n_sides; k++)
+        if (e->side[k].bad[row]) {
+            s->not_finite++;
+            return;
+        }
+    e->seen[pos]++;
+    for (k = 0; k < e->n_sides; k++) {
+        const awq__eval_side *side = &e->side[k];
+        s->nll[k] += side->lse[row] - side->logits[row * e->vocab + next];
+        s->entropy[k] += side->entropy[row];
+        if (curve[k]) curve[k][pos] += side->entropy[row];
+    }
+    if (e->n_sides == 2) {
+        const int32_t *q = e->side[0].top[row], *p = e->side[1].top[row];
+        e->token_kl[all->tokens + s->tokens] = (float)j->kl[row];
+        s->kl += j->kl[row];
+        s->kl_max = AWQ__MAX(s->kl_max, j->kl[row]);
+        s->error = AWQ__MAX(s->error, j->error[row]);
+        s->agree += p[0] == q[0];
+        for (k = 0; k < AWQ__EVAL_TOP; k++)
+            for (i = 0; i < AWQ__EVAL_TOP; i++) s->agree_top += p[k] >= 0 && p[k] == q[i];
+    }
+    s->tokens++;
+}
+
+/* The window at ids [len], whose predictions from position `from` on are scored. */
+static awq_status awq__eval_window(awq_ctx *ctx, awq__eval *e, const int32_t *ids, int64_t len, int64_t from,
+                                   const awq__eval_sums *all, awq__eval_sums *s)
+{
+    int64_t at, i, row;
     int k;
-    for (wi = 0; wi < windows; wi++) {
-        int64_t start = wi * stride, len = AWQ__MIN(window, d->n_ids - start), scored = 0;
-        /* first token of the window whose successor counts is from (or 0) */
-        int64_t from = wi ? window - stride : 0;
-        const int32_t *ids = d->ids + start;
-        double w_nll[2] = {0, 0}, w_kl = 0;
-        if (wi && from) from -= 1; /* the token before the new part predicts its first token */
-        if (len < 2) continue;
-        for (k = 0; k < n_sides; k++) side[k].kv.length = awq__rope_length(&side[k].m->config, 0, len, 1);
-        for (at = 0; at < len - 1; at += AWQ__EVAL_ROWS) {
-            int64_t n = AWQ__MIN((int64_t)AWQ__EVAL_ROWS, len - 1 - at);
-            for (k = 0; k < n_sides; k++) AWQ__TRY(awq__eval_chunk(ctx, &side[k], ids, at, n));
-            for (i = 0; i < n; i += AWQ__HEAD_ROWS) {
-                int64_t rows = AWQ__MIN((int64_t)AWQ__HEAD_ROWS, n - i), row;
-                double kls[AWQ__HEAD_ROWS];
-                if (at + i + rows <= from) continue;
-                for (k = 0; k < n_sides; k++) AWQ__TRY(awq__eval_logits(ctx, &side[k], i, rows));
-                if (n_sides == 2) {
-                    awq__eval_job j;
-                    memset(&j, 0, sizeof j);
-                    j.ops = awq__ops_for(ctx);
-                    j.p = side[1].logits;
-                    j.q = side[0].logits;
-                    j.lp = side[1].lse;
-                    j.lq = side[0].lse;
-                    j.kl = kls;
-                    j.vocab = vocab;
-                    awq__run(ctx, rows, awq__eval_kl, &j);
-                }
-                for (row = 0; row < rows; row++) {
-                    int64_t pos = at + i + row;
-                    int32_t next = ids[pos + 1];
-                    if (pos < from) continue;
-                    if (next < 0 || next >= vocab)
-                        return awq__fail(ctx, AWQ_E_ARG,
-                                         "token id %d is outside the model's vocabulary of %lld", next,
-                                         (long long)vocab);
-                    scored++;
-                    for (k = 0; k < n_sides; k++)
-                        w_nll[k] += side[k].lse[row] - side[k].logits[row * vocab + next];
-                    if (n_sides == 2) {
-                        w_kl += kls[row];
-                        agree += side[0].top[row] == side[1].top[row];
-                    }
-                }
+    memset(s, 0, sizeof *s);
+    for (k = 0; k < e->n_sides; k++)
+        e->side[k].kv.length = awq__rope_length(&e->side[k].m->config, 0, len, 1);
+    for (at = 0; at < len - 1; at += AWQ__EVAL_ROWS) {
+        int64_t n = AWQ__MIN((int64_t)AWQ__EVAL_ROWS, len - 1 - at);
+        for (k = 0; k < e->n_sides; k++) AWQ__TRY(awq__eval_chunk(ctx, &e->side[k], ids, at, n));
+        for (i = 0; i < n; i += AWQ__HEAD_ROWS) {
+            int64_t rows = AWQ__MIN((int64_t)AWQ__HEAD_ROWS, n - i);
+            awq__eval_job j;
+            if (at + i + rows <= from) continue;
+            for (k = 0; k < e->n_sides; k++) AWQ__TRY(awq__eval_logits(ctx, e, &e->side[k], i, rows));
+            if (e->n_sides == 2) {
+                memset(&j, 0, sizeof j);
+                j.ops = awq__ops_for(ctx);
+                j.side = e->side;
+                j.vocab = e->vocab;
+                awq__run(ctx, rows, awq__eval_pair, &j);
+            }
+            for (row = 0; row < rows; row++) {
+                int64_t pos = at + i + row;
+                if (pos >= from) awq__eval_score(e, &j, row, pos, ids[pos + 1], all, s);
             }
         }
-        if (!scored) continue;
-        for (k = 0; k < n_sides; k++) nll[k] += w_nll[k];
-        kl += w_kl;
-        r->tokens += scored;
-        if (d->window_nll) d->window_nll[blocks] = w_nll[0] / (double)scored;
-        if (d->baseline_nll) d->baseline_nll[blocks] = w_nll[1] / (double)scored;
-        if (d->window_kl) d->window_kl[blocks] = w_kl / (double)scored;
-        blocks++;
-        if (n_sides == 2) {
-            double diff = (w_nll[0] - w_nll[1]) / (double)scored;
-            sum_d += diff;
-            sum_dd += diff * diff;
-        }
-        AWQ__TRY(awq__progress(ctx, "evaluate", wi + 1, windows, began));
-    }
-    r->windows = blocks;
-    r->nll = nll[0] / (double)r->tokens;
-    r->ppl = exp(r->nll);
-    r->seconds = awq__now() - began;
-    if (n_sides == 2) {
-        double b = (double)blocks, mean = sum_d / b, var = b > 1 ? (sum_dd - b * mean * mean) / (b - 1) : 0;
-        r->baseline_nll = nll[1] / (double)r->tokens;
-        r->baseline_ppl = exp(r->baseline_nll);
-        r->kl_mean = kl / (double)r->tokens;
-        r->top1_agreement = (double)agree / (double)r->tokens;
-        r->nll_diff = mean;
-        r->nll_diff_se = sqrt(AWQ__MAX(var, 0.0) / b);
     }
     return AWQ_OK;
 }
 
-AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_evaluate_desc *d,
-                                awq_evaluation *result)
+/* Each layer of both models on the x that the baseline has before it, over one window. */
+static awq_status awq__eval_layers(awq_ctx *ctx, awq__eval *e, const int32_t *ids, int64_t len)
 {
-    int64_t window = d->window > 0 ? d->window : 512,
-            stride = d->stride > 0 && d->stride < window ? d->stride : window;
-    const awq_model *models[2];
-    awq__eval_side side[2];
-    awq_evaluation r;
-    awq_status st = AWQ_OK;
-    int n = d->baseline ? 2 : 1, k;
-    models[0] = model;
-    models[1] = d->baseline;
-    memset(side, 0, sizeof side);
-    memset(&r, 0, sizeof r);
+    const awq_config *c = &e->side[0].m->config;
+    awq__work *q = &e->side[0].w, *p = &e->side[1].w;
+    const int64_t H = c->hidden_size;
+    int64_t at, i;
+    int k, l;
+    for (at = 0; at < len; at += AWQ__EVAL_ROWS) {
+        int64_t n = AWQ__MIN((int64_t)AWQ__EVAL_ROWS, len - at);
+        for (k = 0; k < 2; k++)
+            awq__rows_of(&e->side[k].m->config, &e->side[k].w, &e->side[k].kv, at, n);
+        awq__embed(e->side[1].m, ids + at, n, p->x);
+        for (l = 0; l < c->num_hidden_layers; l++) {
+            double error = 0, change = 0;
+            memcpy(q->x, p->x, (size_t)(n * H) * sizeof *p->x);
+            memcpy(e->before, p->x, (size_t)(n * H) * sizeof *p->x);
+            for (k = 0; k < 2; k++) {
+                const awq_model *m = e->side[k].m;
+                AWQ__TRY(awq__steps(ctx, &m->config, &m->layers[l], l, &e->side[k].w, n, AWQ__NORM, AWQ__ADD,
+                                    NULL, NULL));
+            }
+            for (i = 0; i < n * H; i++) {
+                double d = (double)q->x[i] - p->x[i], b = (double)p->x[i] - e->before[i];
+                error += d * d;
+                change += b * b;
+            }
+            e->error[l] += error;
+            e->change[l] += change;
+        }
+    }
+    return AWQ_OK;
+}
+
+static int awq__eval_order(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+static awq_status awq__evaluate_run(awq_ctx *ctx, awq__eval *e, awq_evaluation *r)
+{
+    const awq_evaluate_desc *d = e->d;
+    int64_t windows = awq_evaluate_windows(d->n_ids, e->window, e->stride), wi, i, blocks = 0;
+    double began = awq__now(), sum_d = 0, sum_dd = 0, n;
+    double *const curve[2] = {d->position_entropy, d->baseline_position_entropy};
+    awq__eval_sums all, s;
+    int k;
+    memset(&all, 0, sizeof all);
+    for (wi = 0; wi < windows; wi++) {
+        int64_t start = wi * e->stride, len = AWQ__MIN(e->window, d->n_ids - start);
+        /* first token of the window whose successor counts is from (or 0) */
+        int64_t from = wi ? e->window - e->stride : 0;
+        if (wi && from) from -= 1; /* the token before the new part predicts its first token */
+        if (len < 2) continue;
+        AWQ__TRY(awq__eval_window(ctx, e, d->ids + start, len, from, &all, &s));
+        if (d->layer_error) AWQ__TRY(awq__eval_layers(ctx, e, d->ids + start, len));
+        all.not_finite += s.not_finite;
+        if (!s.tokens) continue;
+        for (k = 0; k < 2; k++) {
+            all.nll[k] += s.nll[k];
+            all.entropy[k] += s.entropy[k];
+        }
+        all.tokens += s.tokens;
+        all.agree += s.agree;
+        all.agree_top += s.agree_top;
+        all.kl += s.kl;
+        all.kl_max = AWQ__MAX(all.kl_max, s.kl_max);
+        all.error = AWQ__MAX(all.error, s.error);
+        n = (double)s.tokens;
+        if (d->window_nll) d->window_nll[blocks] = s.nll[0] / n;
+        if (d->baseline_nll) d->baseline_nll[blocks] = s.nll[1] / n;
+        if (d->window_kl) d->window_kl[blocks] = s.kl / n;
+        blocks++;
+        sum_d += (s.nll[0] - s.nll[1]) / n;
+        sum_dd += (s.nll[0] - s.nll[1]) / n * ((s.nll[0] - s.nll[1]) / n);
+        AWQ__TRY(awq__progress(ctx, "evaluate", wi + 1, windows, began));
+    }
+    for (k = 0; k < e->n_sides; k++)
+        for (i = 0; curve[k] && i < e->window - 1; i++)
+            curve[k][i] = e->seen[i] ? curve[k][i] / (double)e->seen[i] : NAN;
+    if (!all.tokens)
+        return awq__fail(ctx, AWQ_E_NUMERIC, "awq_evaluate: the logits of all %lld predictions have NaN or Inf",
+                         (long long)all.not_finite);
+    n = (double)all.tokens;
+    r->tokens = all.tokens;
+    r->windows = blocks;
+    r->not_finite = all.not_finite;
+    r->nll = all.nll[0] / n;
+    r->ppl = exp(r->nll);
+    r->entropy = all.entropy[0] / n;
+    r->seconds = awq__now() - began;
+    if (e->n_sides == 2) {
+        double b = (double)blocks, mean = sum_d / b, var = b > 1 ? (sum_dd - b * mean * mean) / (b - 1) : 0;
+        r->baseline_nll = all.nll[1] / n;
+        r->baseline_ppl = exp(r->baseline_nll);
+        r->baseline_entropy = all.entropy[1] / n;
+        r->kl_mean = all.kl / n;
+        r->kl_max = all.kl_max;
+        r->top1_agreement = (double)all.agree / n;
+        r->top5_agreement = (double)all.agree_top / (n * (double)AWQ__MIN(e->vocab, (int64_t)AWQ__EVAL_TOP));
+        r->max_logit_error = all.error;
+        r->nll_diff = mean;
+        r->nll_diff_se = sqrt(AWQ__MAX(var, 0.0) / b);
+        if (d->token_kl) memcpy(d->token_kl, e->token_kl, (size_t)all.tokens * sizeof *e->token_kl);
+        qsort(e->token_kl, (size_t)all.tokens, sizeof *e->token_kl, awq__eval_order);
+        r->kl_median = e->token_kl[(all.tokens - 1) / 2];
+        r->kl_p99 = e->token_kl[(all.tokens - 1) * 99 / 100];
+    }
+    for (i = 0; d->layer_error && i < e->side[0].m->config.num_hidden_layers; i++)
+        d->layer_error[i] = e->change[i] > 0 ? sqrt(e->error[i] / e->change[i]) : 0;
+    return AWQ_OK;
+}
+
+static awq_status awq__eval_check(awq_ctx *ctx, const awq_model *m, const awq_evaluate_desc *d, int64_t window,
+                                  int64_t stride)
+{
+    const awq_config *c = &m->config, *b = d->baseline ? &d->baseline->config : NULL;
     if (d->n_ids < 2)
         return awq__fail(ctx, AWQ_E_ARG, "awq_evaluate: %lld tokens, at least 2 are needed",
                          (long long)d->n_ids);
@@ -25032,23 +25318,78 @@ AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_
         return awq__fail(ctx, AWQ_E_ARG,
                          "awq_evaluate: window %lld, stride %lld: expected window of at least 2",
                          (long long)window, (long long)stride);
-    if (n == 2 && models[0]->config.vocab_size != models[1]->config.vocab_size)
+    if (b && c->vocab_size != b->vocab_size)
         return awq__fail(ctx, AWQ_E_ARG, "awq_evaluate: the model has %lld tokens, the baseline %lld",
-                         (long long)models[0]->config.vocab_size, (long long)models[1]->config.vocab_size);
-    for (k = 0; !st && k < n; k++) {
-        const awq_config *c = &models[k]->config;
-        side[k].m = models[k];
-        st = awq__kv_for(ctx, models[k], window, &side[k].kv);
-        if (!st) st = awq__work_for(ctx, models[k], AWQ__MIN(window, (int64_t)AWQ__EVAL_ROWS), &side[k].w);
-        if (!st && !(side[k].logits = AWQ__NEW_RAW(ctx, float, c->vocab_size * AWQ__HEAD_ROWS)))
-            st = AWQ_E_MEMORY;
+                         (long long)c->vocab_size, (long long)b->vocab_size);
+    AWQ__TRY(awq__ids_check(ctx, m, d->ids, d->n_ids));
+    if (!d->layer_error) return AWQ_OK;
+    if (!b) return awq__fail(ctx, AWQ_E_ARG, "awq_evaluate: layer_error needs a baseline");
+    if (c->num_hidden_layers != b->num_hidden_layers || c->hidden_size != b->hidden_size)
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_evaluate: layer_error: the model has %d layers of %lld, the baseline %d of %lld",
+                         c->num_hidden_layers, (long long)c->hidden_size, b->num_hidden_layers,
+                         (long long)b->hidden_size);
+    if (m->n_shares || d->baseline->n_shares)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "awq_evaluate: layer_error is for layers on the CPU");
+    return AWQ_OK;
+}
+
+static awq_status awq__eval_open(awq_ctx *ctx, awq__eval *e)
+{
+    const awq_evaluate_desc *d = e->d;
+    const awq_config *c = &e->side[0].m->config;
+    int64_t rows = AWQ__MIN(e->window, (int64_t)AWQ__EVAL_ROWS);
+    int k;
+    for (k = 0; k < e->n_sides; k++) {
+        awq__eval_side *s = &e->side[k];
+        AWQ__TRY(awq__kv_for(ctx, s->m, e->window, &s->kv));
+        AWQ__TRY(awq__work_for(ctx, s->m, rows, &s->w));
+        if (!(s->logits = AWQ__NEW_RAW(ctx, float, e->vocab * AWQ__HEAD_ROWS))) return AWQ_E_MEMORY;
     }
-    if (!st) st = awq__evaluate_run(ctx, d, side, n, window, stride, &r);
-    for (k = 0; k < n; k++) {
-        awq__kv_free(ctx, &side[k].kv);
-        awq__work_free(ctx, &side[k].w);
-        awq__free(ctx, side[k].logits);
+    if (!(e->zeros = AWQ__NEW(ctx, float, e->vocab))) return AWQ_E_MEMORY;
+    if (!(e->seen = AWQ__NEW(ctx, int64_t, e->window))) return AWQ_E_MEMORY;
+    if (d->baseline && !(e->token_kl = AWQ__NEW_RAW(ctx, float, d->n_ids))) return AWQ_E_MEMORY;
+    if (d->layer_error) {
+        if (!(e->before = AWQ__NEW_RAW(ctx, float, rows * c->hidden_size))) return AWQ_E_MEMORY;
+        if (!(e->error = AWQ__NEW(ctx, double, c->num_hidden_layers))) return AWQ_E_MEMORY;
+        if (!(e->change = AWQ__NEW(ctx, double, c->num_hidden_layers))) return AWQ_E_MEMORY;
     }
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_evaluate_desc *d,
+                                awq_evaluation *result)
+{
+    awq_evaluation r;
+    awq__eval e;
+    awq_status st;
+    int k;
+    memset(&e, 0, sizeof e);
+    memset(&r, 0, sizeof r);
+    e.d = d;
+    e.window = d->window > 0 ? d->window : 512;
+    e.stride = d->stride > 0 && d->stride < e.window ? d->stride : e.window;
+    e.vocab = model->config.vocab_size;
+    e.n_sides = d->baseline ? 2 : 1;
+    e.side[0].m = model;
+    e.side[1].m = d->baseline;
+    AWQ__TRY(awq__eval_check(ctx, model, d, e.window, e.stride));
+    if (d->position_entropy) memset(d->position_entropy, 0, (size_t)(e.window - 1) * sizeof(double));
+    if (d->baseline_position_entropy)
+        memset(d->baseline_position_entropy, 0, (size_t)(e.window - 1) * sizeof(double));
+    st = awq__eval_open(ctx, &e);
+    if (!st) st = awq__evaluate_run(ctx, &e, &r);
+    for (k = 0; k < 2; k++) {
+        awq__kv_free(ctx, &e.side[k].kv);
+        awq__work_free(ctx, &e.side[k].w);
+        awq__free(ctx, e.side[k].logits);
+    }
+    awq__free(ctx, e.zeros);
+    awq__free(ctx, e.seen);
+    awq__free(ctx, e.token_kl);
+    awq__free(ctx, e.before);
+    awq__free(ctx, e.error);
+    awq__free(ctx, e.change);
     if (!st) *result = r;
     return st;
 }
@@ -26199,26 +26540,36 @@ static awq_status awq__calib_where(awq_ctx *ctx, const char *path, int64_t line)
                 : awq__fail(ctx, ctx->err.status, "%s: %s", path, why);
 }
 
+/* The next line of JSONL that is not blank, from *at on; 0: there is none. number: of the line, from 1 */
+static int awq__jsonl_next(const char *data, size_t bytes, size_t *at, const char **line, size_t *n,
+                           int64_t *number)
+{
+    while (*at < bytes) {
+        const char *end = (const char *)memchr(data + *at, '\n', bytes - *at);
+        size_t i;
+        *line = data + *at;
+        *n = end ? (size_t)(end - *line) : bytes - *at;
+        *at += *n + 1;
+        ++*number;
+        for (i = 0; i < *n && strchr(" \t\r", (*line)[i]) && (*line)[i]; i++) {}
+        if (i < *n) return 1;
+    }
+    return 0;
+}
+
 static awq_status awq__calib_jsonl(awq_ctx *ctx, const awq_tokenizer *t, const awq_calibration_desc *d,
                                    const char *path, const char *data, size_t bytes, awq__ids *s)
 {
-    size_t at = 0;
-    int64_t line = 0;
-    while (at < bytes) {
-        const char *end = (const char *)memchr(data + at, '\n', bytes - at);
-        size_t n = end ? (size_t)(end - data) - at : bytes - at, i;
+    const char *line;
+    size_t at = 0, n;
+    int64_t number = 0;
+    while (awq__jsonl_next(data, bytes, &at, &line, &n, &number)) {
         awq__json j;
-        awq_status st;
-        line++;
-        for (i = 0; i < n && strchr(" \t\r", data[at + i]); i++) {}
-        if (i < n) {
-            st = awq__json_parse(ctx, "the line", data + at, n, &j);
-            if (st) return awq__calib_where(ctx, path, line);
-            st = awq__calib_line(ctx, t, d, s, &j);
-            awq__json_free(ctx, &j);
-            if (st) return awq__calib_where(ctx, path, line);
-        }
-        at += n + 1;
+        awq_status st = awq__json_parse(ctx, "the line", line, n, &j);
+        if (st) return awq__calib_where(ctx, path, number);
+        st = awq__calib_line(ctx, t, d, s, &j);
+        awq__json_free(ctx, &j);
+        if (st) return awq__calib_where(ctx, path, number);
     }
     return AWQ_OK;
 }
@@ -28935,8 +29286,1053 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
     return st;
 }
 
+/* -------------------------------------------------------------------------------------------------------------
+   MARK: >>guard
+   dS(a, b) = (1 - cos(e(a), e(b))) / N, e: mean of the final norm's output over a text's tokens without special
+   ones, N: mean of 1 - cos over unrelated pairs (question i, passage j of another item) in the baseline. Raw
+   distances of a language model's states make every absolute gate pass, unrelated texts too; in units of N they
+   are on the scale of sentence embeddings, for which the thresholds 0.40, 0.45, 0.60, 0.10 and 0.05 of the
+   WFGY project's pages (AWQ guardrails) were made. The thresholds of text (perplexity, KL, agreement) are ours,
+   by size of the model; a drift of dS alone can be smaller for a worse model, so that shift, KL and agreement,
+   which are not, stand beside it.
+   Tests: tests/test_guard.c */
+
+#define AWQ__GUARD_EMA 64
+
+AWQ_API const char *awq_severity_name(awq_severity s)
+{
+    static const char *const names[] = {"pass", "warn", "fail", "void"};
+    return s >= AWQ_PASS && s <= AWQ_VOID ? names[s] : "?";
+}
+
+/* --- suites */
+typedef struct awq__suite { /* awq_suite.memory */
+    awq__arena memory;      /* texts */
+    awq_suite_item *items;
+} awq__suite;
+
+static const char *awq__suite_text(awq_ctx *ctx, awq__arena *a, const awq__json *j, uint32_t node,
+                                   awq_status *st)
+{
+    size_t len = 0;
+    const char *s = awq__json_str(j, node, &len);
+    char *p;
+    if (!s || !len) return NULL;
+    p = awq__arena_text(ctx, a, s, len);
+    if (!p) *st = AWQ_E_MEMORY;
+    return p;
+}
+
+static const char *const *awq__suite_list(awq_ctx *ctx, awq__arena *a, const awq__json *j, uint32_t node,
+                                          int *n, awq_status *st)
+{
+    uint32_t k;
+    const char **list;
+    *n = 0;
+    if (awq__json_is(j, node) != AWQ__J_ARR || !awq__json_count(j, node)) return NULL;
+    list = (const char **)awq__arena_alloc(ctx, a, awq__json_count(j, node), sizeof *list);
+    if (!list) {
+        *st = AWQ_E_MEMORY;
+        return NULL;
+    }
+    for (k = awq__json_first(j, node); k; k = awq__json_next(j, k)) {
+        list[*n] = awq__suite_text(ctx, a, j, k, st);
+        if (list[*n]) ++*n;
+    }
+    return (const char *const *)list;
+}
+
+static awq_status awq__suite_line(awq_ctx *ctx, awq__arena *a, const awq__json *j, awq_suite_item *item)
+{
+    awq_status st = AWQ_OK;
+    if (awq__json_is(j, 1) != AWQ__J_OBJ) return awq__fail(ctx, AWQ_E_FORMAT, "not a JSON object");
+    item->id = awq__suite_text(ctx, a, j, awq__json_get(j, 1, "id"), &st);
+    item->question = awq__suite_text(ctx, a, j, awq__json_get(j, 1, "question"), &st);
+    item->answer = awq__suite_text(ctx, a, j, awq__json_get(j, 1, "answer"), &st);
+    item->anchor = awq__suite_text(ctx, a, j, awq__json_get(j, 1, "anchor"), &st);
+    item->distractor = awq__suite_text(ctx, a, j, awq__json_get(j, 1, "distractor"), &st);
+    item->section = awq__suite_text(ctx, a, j, awq__json_get(j, 1, "section"), &st);
+    item->paraphrases =
+        awq__suite_list(ctx, a, j, awq__json_get(j, 1, "paraphrases"), &item->n_paraphrases, &st);
+    item->contexts = awq__suite_list(ctx, a, j, awq__json_get(j, 1, "contexts"), &item->n_contexts, &st);
+    if (!st && !item->question) return awq__fail(ctx, AWQ_E_FORMAT, "\"question\" is missing or empty");
+    return st;
+}
+
+AWQ_API awq_status awq_suite_load(awq_ctx *ctx, const char *path, awq_suite *suite)
+{
+    awq__suite *s = AWQ__NEW(ctx, awq__suite, 1);
+    awq_suite_item *items = NULL;
+    char *data = NULL;
+    const char *line;
+    size_t bytes = 0, at = 0, n, cap = 0;
+    int64_t number = 0, count = 0;
+    awq_status st = s ? awq__file_load(ctx, path, AWQ__CALIB_FILE_MAX, &data, &bytes) : AWQ_E_MEMORY;
+    while (!st && awq__jsonl_next(data, bytes, &at, &line, &n, &number)) {
+        awq__json j;
+        if (!awq__grow(ctx, (void **)&items, &cap, (size_t)count + 1, sizeof *items)) {
+            st = AWQ_E_MEMORY;
+            break;
+        }
+        memset(&items[count], 0, sizeof *items);
+        items[count].line = number;
+        if (!(st = awq__json_parse(ctx, "the line", line, n, &j))) {
+            st = awq__suite_line(ctx, &s->memory, &j, &items[count++]);
+            awq__json_free(ctx, &j);
+        }
+        if (st && st != AWQ_E_MEMORY) st = awq__calib_where(ctx, path, number);
+    }
+    if (!st && !count)
+        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: no questions: a line of JSON each is expected", path);
+    awq__free(ctx, data);
+    if (st) {
+        awq__free(ctx, items);
+        if (s) awq__arena_free(ctx, &s->memory);
+        awq__free(ctx, s);
+        return st;
+    }
+    s->items = items;
+    suite->n = count;
+    suite->items = items;
+    suite->memory = s;
+    return AWQ_OK;
+}
+
+AWQ_API void awq_suite_free(awq_ctx *ctx, awq_suite *suite)
+{
+    awq__suite *s = (awq__suite *)suite->memory;
+    if (s) {
+        awq__arena_free(ctx, &s->memory);
+        awq__free(ctx, s->items);
+        awq__free(ctx, s);
+    }
+    memset(suite, 0, sizeof *suite);
+}
+
+/* --- gates */
+typedef struct awq__guard {
+    const awq_guard_desc *d;
+    awq_guard_report *r;
+    awq__arena *memory; /* of the report */
+    int64_t H;
+    const char **texts; /* all there are to embed; [item][AWQ__GUARD_TEXTS], NULL: not given */
+    float *e[2];        /* [texts][H] of model and baseline, of length 1 */
+} awq__guard;
+
+enum { AWQ__GUARD_QUESTION, AWQ__GUARD_RETRIEVED, AWQ__GUARD_ANCHOR, AWQ__GUARD_DISTRACTOR, AWQ__GUARD_TEXTS };
+
+static awq_severity awq__guard_judge(const awq_gate *g, double value)
+{
+    double sign = g->below ? -1 : 1;
+    if (value != value) return AWQ_FAIL;
+    if (g->fail == g->fail && sign * value > sign * g->fail) return AWQ_FAIL;
+    return g->warn == g->warn && sign * value > sign * g->warn ? AWQ_WARN : AWQ_PASS;
+}
+
+/* Adds a gate. absolute: the baseline is judged too, and what it fails is void. remedy: said when it does not
+   pass, behind `found`. */
+static awq_gate *awq__guard_gate(awq__guard *g, const char *id, const char *what, double value, double baseline,
+                                 double warn, double fail, int below, int absolute, const char *remedy)
+{
+    awq_gate *x = &g->r->gate[g->r->n_gates++];
+    x->id = id;
+    x->what = what;
+    x->value = value;
+    x->baseline = baseline;
+    x->warn = warn;
+    x->fail = fail;
+    x->below = below;
+    x->severity = awq__guard_judge(x, value);
+    if (absolute && awq__guard_judge(x, baseline) != AWQ_PASS) {
+        x->severity = AWQ_VOID;
+        snprintf(x->text, sizeof x->text, "the baseline does not pass: choose other questions or passages");
+    } else if (x->severity != AWQ_PASS) snprintf(x->text, sizeof x->text, "%s", remedy);
+    return x;
+}
+
+static double awq__guard_distance(const float *a, const float *b, int64_t n) /* of vectors of length 1 */
+{
+    double dot = 0;
+    int64_t i;
+    for (i = 0; i < n; i++) dot += (double)a[i] * b[i];
+    return 1 - dot;
+}
+
+/* raw distance of texts a and b of items i and j in model k; NaN where one is not given */
+static double awq__guard_raw(const awq__guard *g, int k, int64_t i, int a, int64_t j, int b)
+{
+    int64_t x = i * AWQ__GUARD_TEXTS + a, y = j * AWQ__GUARD_TEXTS + b;
+    if (!g->texts[x] || !g->texts[y]) return NAN;
+    return awq__guard_distance(g->e[k] + x * g->H, g->e[k] + y * g->H, g->H);
+}
+
+/* names the line and text of the suite that are longer than the model's context */
+static awq_status awq__guard_lengths(awq_ctx *ctx, const awq__guard *g)
+{
+    static const char *const names[] = {"question", "contexts", "anchor", "distractor"};
+    const awq_model *m = g->d->baseline;
+    const awq_suite *s = g->d->suite;
+    const int64_t most = m->config.max_position_embeddings;
+    int64_t i;
+    int k;
+    for (i = 0; i < s->n; i++)
+        for (k = 0; k < AWQ__GUARD_TEXTS; k++) {
+            const char *text = g->texts[i * AWQ__GUARD_TEXTS + k];
+            size_t n = 0;
+            awq_status st = text ? awq_encode(ctx, m->tokenizer, text, strlen(text), 0, NULL, 0, &n) : AWQ_OK;
+            if (!st && text && (n < 1 || (int64_t)n > most))
+                st = awq__fail(ctx, AWQ_E_LIMIT, "%llu tokens, expected 1 to %lld", (unsigned long long)n,
+                               (long long)most);
+            if (st) {
+                char why[sizeof ctx->err.text];
+                memcpy(why, ctx->err.text, sizeof why);
+                return awq__fail(ctx, st, "awq_guard: the suite's line %lld, \"%s\": %s",
+                                 (long long)s->items[i].line, names[k], why);
+            }
+        }
+    return AWQ_OK;
+}
+
+static awq_status awq__guard_embed(awq_ctx *ctx, awq__guard *g)
+{
+    const awq_suite *s = g->d->suite;
+    const awq_model *models[2];
+    int64_t n = s->n * AWQ__GUARD_TEXTS, i, x, at = 0;
+    const char **list = AWQ__NEW(ctx, const char *, n);
+    float *packed = AWQ__NEW_RAW(ctx, float, n * g->H);
+    awq_status st = list && packed ? AWQ_OK : AWQ_E_MEMORY;
+    int k;
+    models[0] = g->d->model;
+    models[1] = g->d->baseline;
+    for (i = 0; i < s->n; i++) {
+        const awq_suite_item *t = &s->items[i];
+        const char **to = g->texts + i * AWQ__GUARD_TEXTS;
+        to[AWQ__GUARD_QUESTION] = t->question;
+        to[AWQ__GUARD_RETRIEVED] = t->n_contexts ? t->contexts[0] : t->anchor;
+        to[AWQ__GUARD_ANCHOR] = t->anchor;
+        to[AWQ__GUARD_DISTRACTOR] = t->distractor;
+    }
+    if (!st) st = awq__guard_lengths(ctx, g);
+    for (i = 0; !st && i < n; i++)
+        if (g->texts[i]) list[at++] = g->texts[i];
+    for (k = 0; !st && k < 2; k++) {
+        st = awq__embed_texts(ctx, models[k], list, (size_t)at, 0, packed);
+        for (i = 0, at = 0; !st && i < n; i++) {
+            float *to = g->e[k] + i * g->H;
+            double norm = 0;
+            if (!g->texts[i]) continue;
+            memcpy(to, packed + at++ * g->H, (size_t)g->H * sizeof *to);
+            for (x = 0; x < g->H; x++) norm += (double)to[x] * to[x];
+            norm = norm > 0 ? 1 / sqrt(norm) : 0;
+            for (x = 0; x < g->H; x++) to[x] = (float)(to[x] * norm);
+        }
+    }
+    awq__free(ctx, (void *)list);
+    awq__free(ctx, packed);
+    return st;
+}
+
+typedef struct awq__guard_mean { /* of what there is */
+    double sum, most;
+    int64_t n;
+} awq__guard_mean;
+
+static void awq__guard_add(awq__guard_mean *m, double v)
+{
+    if (v != v) return;
+    m->sum += v;
+    m->most = m->n++ ? AWQ__MAX(m->most, v) : v;
+}
+
+static double awq__guard_average(const awq__guard_mean *m) { return m->n ? m->sum / (double)m->n : NAN; }
+
+static void awq__guard_questions(awq__guard *g)
+{
+    static const char *const recalibrate =
+        "the model reads texts differently from the original: calibrate on text "
+        "like these questions and passages, or use smaller groups";
+    const awq_suite *s = g->d->suite;
+    awq_guard_report *r = g->r;
+    awq__guard_mean null, own[2], drift, drift_anchor, shift, loss, worst_drift;
+    int64_t i, j, pass = 0, kept = 0;
+    int k;
+    memset(&null, 0, sizeof null);
+    memset(own, 0, sizeof own);
+    memset(&drift, 0, sizeof drift);
+    drift_anchor = shift = loss = worst_drift = drift;
+    for (i = 0; i < s->n; i++)
+        for (j = 0; j < s->n; j++)
+            if (i != j)
+                awq__guard_add(&null, awq__guard_raw(g, 1, i, AWQ__GUARD_QUESTION, j, AWQ__GUARD_ANCHOR));
+    r->null_distance = awq__guard_average(&null);
+    for (i = 0; i < s->n; i++) {
+        awq_guard_item *t = &r->item[i];
+        const int64_t q = i * AWQ__GUARD_TEXTS + AWQ__GUARD_QUESTION;
+        double gap[2];
+        for (k = 0; k < 2; k++) {
+            t->question[k] =
+                awq__guard_raw(g, k, i, AWQ__GUARD_QUESTION, i, AWQ__GUARD_RETRIEVED) / r->null_distance;
+            t->anchor[k] =
+                s->items[i].n_contexts
+                    ? awq__guard_raw(g, k, i, AWQ__GUARD_RETRIEVED, i, AWQ__GUARD_ANCHOR) / r->null_distance
+                    : NAN;
+            t->distractor[k] =
+                awq__guard_raw(g, k, i, AWQ__GUARD_QUESTION, i, AWQ__GUARD_DISTRACTOR) / r->null_distance;
+            gap[k] = t->distractor[k]
+                     - awq__guard_raw(g, k, i, AWQ__GUARD_QUESTION, i, AWQ__GUARD_ANCHOR) / r->null_distance;
+            awq__guard_add(&own[k], t->question[k]);
+        }
+        t->shift = awq__guard_distance(g->e[0] + q * g->H, g->e[1] + q * g->H, g->H) / r->null_distance;
+        for (j = 0; j < AWQ__GUARD_TEXTS; j++)
+            if (g->texts[i * AWQ__GUARD_TEXTS + j] && (j != AWQ__GUARD_ANCHOR || s->items[i].n_contexts))
+                awq__guard_add(&shift,
+                               awq__guard_distance(g->e[0] + (q + j) * g->H, g->e[1] + (q + j) * g->H, g->H)
+                                   / r->null_distance);
+        awq__guard_add(&drift, fabs(t->question[0] - t->question[1]));
+        awq__guard_add(&drift_anchor, fabs(t->anchor[0] - t->anchor[1]));
+        if (gap[1] > 0.05) {
+            pass++;
+            kept += gap[0] > 0.05;
+            awq__guard_add(&loss, gap[1] - gap[0]);
+        }
+    }
+    if (!(r->null_distance > 0)) return; /* fewer than two passages: nothing to measure dS by */
+    if (own[0].n) {
+        awq__guard_gate(g, "G1.mean", "dS of question and retrieved passage, mean", awq__guard_average(&own[0]),
+                        awq__guard_average(&own[1]), 0.40, 0.60, 0, 1,
+                        "questions are far from what is retrieved for them: fix retrieval, not the quantizer");
+        awq__guard_gate(g, "G1.worst", "the largest of these", own[0].most, own[1].most, 0.45, 0.60, 0, 1,
+                        "a question is far from what is retrieved for it");
+        awq__guard_gate(g, "G2.mean", "drift of these dS from the baseline's, mean", awq__guard_average(&drift),
+                        NAN, 0.05, 0.10, 0, 0, recalibrate);
+        awq__guard_gate(g, "G2.worst", "the largest of these", drift.most, NAN, 0.10, 0.20, 0, 0, recalibrate);
+    }
+    if (drift_anchor.n)
+        awq__guard_gate(g, "G2.anchor", "drift of dS of retrieved passage and anchor, mean",
+                        awq__guard_average(&drift_anchor), NAN, 0.05, 0.10, 0, 0, recalibrate);
+    awq__guard_gate(g, "G2.shift", "dS of the same text in both models, mean", awq__guard_average(&shift), NAN,
+                    0.10, 0.25, 0, 0, recalibrate);
+    if (pass) {
+        awq__guard_gate(g, "G8.kept",
+                        "questions nearer to their anchor than to its neighbour in the baseline that "
+                        "still are",
+                        (double)kept / (double)pass, NAN, 0.95, 0.90, 1, 0,
+                        "the model no longer tells a passage from its neighbour: calibrate on such passages");
+        awq__guard_gate(g, "G8.loss", "loss of that distance, mean", awq__guard_average(&loss), NAN, 0.05, 0.10,
+                        0, 0,
+                        "distances between passages flatten: use smaller groups, or keep a layer in FP16");
+    }
+}
+
+/* parameters of the decoder and the larger of embeddings and head, to which thresholds go by size */
+static double awq__guard_size(const awq_config *c)
+{
+    double n = (double)c->vocab_size * (double)c->hidden_size;
+    int l, id;
+    for (l = 0; l < c->num_hidden_layers; l++)
+        for (id = 0; id < AWQ_N_LINEAR_IDS; id++) {
+            int64_t out, in;
+            awq__ck_linear_shape(c, id, &out, &in);
+            n += (double)out * (double)in * awq_linear_count(c, l, (awq_linear_id)id);
+        }
+    return n;
+}
+
+/* entropies by position as exponential averages; where the model's rises above the baseline's for good */
+static void awq__guard_entropy(awq__guard *g)
+{
+    const awq_guard_report *r = g->r;
+    const double *q = r->entropy, *p = r->baseline_entropy;
+    double eq = 0, ep = 0, sx = 0, sy = 0, sxx = 0, sxy = 0, syy = 0, n = 0, slope, error, var;
+    int64_t i, run = 0, onset = -1;
+    for (i = 0; i < r->n_positions; i++) {
+        const double a = 2.0 / (AWQ__GUARD_EMA + 1);
+        double x = (double)i, y = q[i] - p[i];
+        if (y != y) continue;
+        eq = n > 0 ? eq + a * (q[i] - eq) : q[i];
+        ep = n > 0 ? ep + a * (p[i] - ep) : p[i];
+        run = eq > ep + AWQ__MAX(0.25, 0.15 * ep) ? run + 1 : 0;
+        if (run == AWQ__GUARD_EMA && onset < 0) onset = i - AWQ__GUARD_EMA + 1;
+        n++;
+        sx += x, sy += y, sxx += x * x, sxy += x * y, syy += y * y;
+    }
+    awq__guard_gate(
+        g, "G7.level", "mean entropy of what is predicted, relative change",
+        fabs(r->text.entropy / r->text.baseline_entropy - 1), NAN, 0.05, 0.10, 0, 0,
+        "the model is less (or more) certain than the original: calibrate on text like this, use smaller "
+        "groups, or sample more calmly");
+    if (n < 2 * AWQ__GUARD_EMA) return;
+    awq__guard_gate(
+        g, "G7.onset", "tokens after an early rise of entropy over the baseline's, share",
+        onset < 0 ? 0 : (double)(r->n_positions - onset) / (double)r->n_positions, NAN, 0, 0.5, 0, 0,
+        "entropy rises over the original's from early positions on: long answers will collapse; use "
+        "deterministic or calmer sampling, or requantize");
+    var = sxx - sx * sx / n;
+    slope = (sxy - sx * sy / n) / var;
+    error = sqrt(AWQ__MAX((syy - sy * sy / n - slope * slope * var) / (n - 2) / var, 0.0));
+    awq__guard_gate(g, "G7.slope", "growth of that difference, nats per 1000 tokens, less two standard errors",
+                    AWQ__MAX((fabs(slope) - 2 * error) * 1000, 0.0), NAN, 0.05, 0.5, 0, 0,
+                    "the difference to the original grows along the text: calibrate on longer sequences");
+}
+
+static int awq__guard_by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static awq_status awq__guard_layers(awq_ctx *ctx, awq__guard *g)
+{
+    const awq_guard_report *r = g->r;
+    double *sorted = AWQ__NEW(ctx, double, r->n_layers), worst = 0;
+    int64_t i, at = 0;
+    awq_gate *x;
+    if (!sorted) return AWQ_E_MEMORY;
+    if (r->rtn_error) {
+        for (i = 0; i < r->n_layers; i++)
+            if (r->layer_error[i] / r->rtn_error[i] > worst) worst = r->layer_error[at = i] / r->rtn_error[i];
+        x = awq__guard_gate(g, "G11.layer",
+                            "error that a layer adds, over that of rounding to nearest, the worst", worst, NAN,
+                            1, 1.5, 0, 0, "");
+    } else {
+        memcpy(sorted, r->layer_error, (size_t)r->n_layers * sizeof *sorted);
+        qsort(sorted, (size_t)r->n_layers, sizeof *sorted, awq__guard_by_size);
+        for (i = 0; i < r->n_layers; i++)
+            if (r->layer_error[i] > worst) worst = r->layer_error[at = i];
+        x = awq__guard_gate(g, "G11.layer", "error that a layer adds, over the median layer's, the worst",
+                            sorted[(r->n_layers - 1) / 2] > 0 ? worst / sorted[(r->n_layers - 1) / 2]
+                            : worst > 0                       ? 1e9
+                                                              : 0,
+                            NAN, 3, 6, 0, 0, "");
+    }
+    if (x->severity != AWQ_PASS)
+        snprintf(x->text, sizeof x->text,
+                 "layer %lld adds an error of %.3g: keep its linears in FP16 (--keep layers.%lld.)",
+                 (long long)at, r->layer_error[at], (long long)at);
+    awq__free(ctx, sorted);
+    return AWQ_OK;
+}
+
+static awq_status awq__guard_text(awq_ctx *ctx, awq__guard *g)
+{
+    /* by size: below 0.5, to 3, above 3 billion parameters; warn, fail */
+    static const double ppl[3][2] = {{1.15, 1.30}, {1.08, 1.15}, {1.05, 1.10}},
+                        kl[3][2] = {{0.2, 0.4}, {0.05, 0.15}, {0.05, 0.15}},
+                        top[3][2] = {{0.80, 0.65}, {0.90, 0.80}, {0.90, 0.80}};
+    static const char *const calibrate =
+        "the model predicts differently from the original: calibrate on more text of "
+        "this kind, use smaller groups or method best";
+    const awq_guard_desc *d = g->d;
+    awq_guard_report *r = g->r;
+    double size = awq__guard_size(&d->model->config);
+    int s = size < 0.5e9 ? 0 : size < 3e9 ? 1 : 2;
+    awq_evaluate_desc e;
+    memset(&e, 0, sizeof e);
+    e.ids = d->ids;
+    e.n_ids = d->n_ids;
+    e.window = d->window;
+    e.baseline = d->baseline;
+    e.token_kl = r->token_kl;
+    e.position_entropy = r->entropy;
+    e.baseline_position_entropy = r->baseline_entropy;
+    e.layer_error = r->layer_error;
+    AWQ__TRY(awq_evaluate(ctx, d->model, &e, &r->text));
+    r->n_kl = r->text.tokens;
+    if (d->rtn) {
+        e.token_kl = NULL;
+        e.position_entropy = e.baseline_position_entropy = NULL;
+        e.layer_error = r->rtn_error;
+        AWQ__TRY(awq_evaluate(ctx, d->rtn, &e, &r->rtn));
+    }
+    awq__guard_gate(g, "G3.finite", "predictions with NaN or Inf", (double)r->text.not_finite, NAN, 0, 0, 0, 0,
+                    "logits overflow: quantize the head or the last layers less");
+    awq__guard_gate(g, "G3.ppl", "perplexity over the baseline's", r->text.ppl / r->text.baseline_ppl, NAN,
+                    ppl[s][0], ppl[s][1], 0, 0, calibrate);
+    awq__guard_gate(g, "G3.kl", "KL to the baseline, nats per token", r->text.kl_mean, NAN, kl[s][0], kl[s][1],
+                    0, 0, calibrate);
+    awq__guard_gate(g, "G3.top1", "same most probable token as the baseline, share", r->text.top1_agreement,
+                    NAN, top[s][0], top[s][1], 1, 0, calibrate);
+    if (d->rtn && r->rtn.kl_mean > 0.005) /* else there is nothing to win */
+        awq__guard_gate(g, "G3.rtn", "KL over that of rounding to nearest", r->text.kl_mean / r->rtn.kl_mean,
+                        NAN, 0.95, 1, 0, 0,
+                        "quantization is no better than rounding to nearest: the calibration text "
+                        "is not like this text");
+    awq__guard_entropy(g);
+    return r->layer_error ? awq__guard_layers(ctx, g) : AWQ_OK;
+}
+
+/* --- answers */
+enum { AWQ__GUARD_RUNS = 6 }; /* the question and two paraphrases, two seeds each */
+
+typedef struct awq__guard_run {
+    awq_ctx *ctx;
+    awq__text text;
+    int32_t *ids;
+} awq__guard_run;
+
+static int awq__guard_on_text(void *user, const char *text, size_t n)
+{
+    awq__guard_run *r = (awq__guard_run *)user;
+    awq__text_add(r->ctx, &r->text, text, n);
+    return r->text.failed;
+}
+
+/* 1 when the last three repeats of some period of up to 32 tokens are at least half of `most` tokens */
+static int awq__guard_loops(const int32_t *ids, int64_t n, int64_t most)
+{
+    int64_t period, same;
+    for (period = 1; period <= 32; period++) {
+        int64_t want = AWQ__MAX(3 * period, most / 2);
+        for (same = 0; same + period < n && ids[n - 1 - same] == ids[n - 1 - same - period]; same++) {}
+        if (same + period >= want) return 1;
+    }
+    return 0;
+}
+
+/* `part` is in `text`, whatever the case of ASCII letters is, runs of spaces being one */
+static int awq__guard_contains(const char *text, const char *part)
+{
+    for (; *text; text++) {
+        const char *a = text, *b = part;
+        while (*b) {
+            char x = *a, y = *b;
+            if (x >= 'A' && x <= 'Z') x = (char)(x + 32);
+            if (y >= 'A' && y <= 'Z') y = (char)(y + 32);
+            if (strchr(" \t\r\n", x) && strchr(" \t\r\n", y) && x) {
+                while (*a && strchr(" \t\r\n", *a)) a++;
+                while (*b && strchr(" \t\r\n", *b)) b++;
+                continue;
+            }
+            if (x != y) break;
+            a++, b++;
+        }
+        if (!*b) return 1;
+    }
+    return 0;
+}
+
+/* what model k answers to item i: right[k], state[k] */
+static awq_status awq__guard_answer(awq_ctx *ctx, awq__guard *g, int k, int64_t i)
+{
+    const awq_model *m = k ? g->d->baseline : g->d->model;
+    const awq_suite_item *t = &g->d->suite->items[i];
+    awq_guard_item *item = &g->r->item[i];
+    const int64_t most = g->d->answer_tokens > 0 ? g->d->answer_tokens : 48;
+    const int chat = awq_tokenizer_chat_template(m->tokenizer) != NULL;
+    const int asked = 1 + AWQ__MIN(t->n_paraphrases, 2);
+    awq__guard_run run[AWQ__GUARD_RUNS];
+    awq_session *s[AWQ__GUARD_RUNS];
+    awq_runner *r = NULL;
+    awq_step_info info;
+    awq__text prompt[3];
+    awq_status st = AWQ_OK;
+    int64_t longest = 0;
+    int n = 2 * asked, x, c, loops = 0;
+    memset(run, 0, sizeof run);
+    memset(s, 0, sizeof s);
+    memset(prompt, 0, sizeof prompt);
+    for (x = 0; x < asked; x++) {
+        for (c = 0; c < t->n_contexts; c++) {
+            awq__text_str(ctx, &prompt[x], t->contexts[c]);
+            awq__text_str(ctx, &prompt[x], "\n\n");
+        }
+        if (!chat) awq__text_str(ctx, &prompt[x], "Question: ");
+        awq__text_str(ctx, &prompt[x], x ? t->paraphrases[x - 1] : t->question);
+        if (!chat) awq__text_str(ctx, &prompt[x], "\nAnswer:");
+        if (prompt[x].failed) st = AWQ_E_MEMORY;
+    }
+    for (x = 0; !st && x < asked; x++) longest = AWQ__MAX(longest, (int64_t)prompt[x].len);
+    if (!st)
+        st = awq__together(ctx, m, AWQ__MIN(longest + 512 + most, m->config.max_position_embeddings), s,
+                           (size_t)n, &r);
+    for (x = 0; !st && x < n; x++) {
+        awq_message message = {"user", NULL, NULL};
+        awq_generate_desc d;
+        memset(&d, 0, sizeof d);
+        run[x].ctx = ctx;
+        if (!(run[x].ids = AWQ__NEW(ctx, int32_t, most))) st = AWQ_E_MEMORY;
+        message.content = prompt[x / 2].data;
+        if (chat) d.messages = &message, d.n_messages = 1;
+        else d.prompt = prompt[x / 2].data;
+        d.max_tokens = most;
+        d.sampling.temperature = 0.7f;
+        d.sampling.top_p = 0.95f;
+        d.sampling.seed = 1 + (uint64_t)(x % 2);
+        d.on_text = awq__guard_on_text;
+        d.user = &run[x];
+        d.out_ids = run[x].ids;
+        if (!st) st = awq_ask(ctx, s[x], &d);
+    }
+    for (info.busy = 1; !st && info.busy;) st = awq_step(ctx, r, NULL, 0, AWQ_NO_BUDGET, &info);
+    for (x = 0; !st && x < n; x++) {
+        awq_generate_result got;
+        st = awq_session_answer(ctx, s[x], &got);
+        if (!st && run[x].text.failed) st = AWQ_E_MEMORY;
+        if (st) break;
+        item->right[k] += run[x].text.data && awq__guard_contains(run[x].text.data, t->answer);
+        loops |= awq__guard_loops(run[x].ids, got.tokens, most);
+    }
+    item->runs = n;
+    item->state[k] = loops                          ? AWQ_RECURSIVE
+                     : item->right[k] * 10 >= 8 * n ? AWQ_CONVERGENT
+                     : item->right[k] * 2 >= n      ? AWQ_DIVERGENT
+                                                    : AWQ_CHAOTIC;
+    awq__apart(ctx, s, (size_t)n, r);
+    for (x = 0; x < AWQ__GUARD_RUNS; x++) {
+        awq__text_free(ctx, &run[x].text);
+        awq__free(ctx, run[x].ids);
+    }
+    for (x = 0; x < 3; x++) awq__text_free(ctx, &prompt[x]);
+    return st;
+}
+
+static awq_status awq__guard_answers(awq_ctx *ctx, awq__guard *g)
+{
+    const awq_suite *s = g->d->suite;
+    double began = awq__now();
+    int64_t i, n = 0, known = 0, lost = 0, right[2] = {0, 0}, convergent[2] = {0, 0}, runs = 0;
+    int k;
+    for (i = 0; i < s->n; i++) {
+        const awq_guard_item *t = &g->r->item[i];
+        AWQ__TRY(awq__progress(ctx, "guard", i, s->n, began));
+        if (!s->items[i].answer) continue;
+        for (k = 0; k < 2; k++) {
+            AWQ__TRY(awq__guard_answer(ctx, g, k, i));
+            right[k] += t->right[k];
+            convergent[k] += t->state[k] == AWQ_CONVERGENT;
+        }
+        n++;
+        runs += t->runs;
+        if (t->state[1] == AWQ_CONVERGENT) {
+            known++;
+            lost += t->state[0] != AWQ_CONVERGENT;
+        }
+    }
+    if (!n) return AWQ_OK;
+    awq__guard_gate(
+        g, "G4.convergent", "questions answered right in 80 % of six runs (paraphrases, seeds), share",
+        (double)convergent[0] / (double)n, (double)convergent[1] / (double)n, 0.80, 0.60, 1, 1,
+        "answers change with wording and seed: sample more calmly, or calibrate on such conversations");
+    awq__guard_gate(g, "G4.right", "right answers, over the baseline's",
+                    runs && right[1] ? (double)right[0] / (double)right[1] : 1, NAN, 0.95, 0.85, 1, 0,
+                    "answers got worse: calibrate on such conversations, with the chat template");
+    if (known)
+        awq__guard_gate(
+            g, "G4.flips", "questions that the baseline answers so and the model does not, share",
+            (double)lost / (double)known, NAN, 0.10, 0.25, 0, 0,
+            "what the original knows is lost: calibrate on such conversations, with the chat template");
+    return AWQ_OK;
+}
+
+/* --- all of it */
+typedef struct awq__guard_memory { /* awq_guard_report.memory */
+    awq_guard_report report;
+    awq__arena memory;
+} awq__guard_memory;
+
+static awq_status awq__guard_check(awq_ctx *ctx, const awq_guard_desc *d)
+{
+    const awq_config *a, *b;
+    if (!d->model || !d->baseline)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: a model and a baseline are needed");
+    a = &d->model->config;
+    b = &d->baseline->config;
+    if (!d->suite && !d->ids)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: neither a suite nor a text is given");
+    if (a->vocab_size != b->vocab_size || a->hidden_size != b->hidden_size
+        || a->num_hidden_layers != b->num_hidden_layers)
+        return awq__fail(
+            ctx, AWQ_E_ARG,
+            "awq_guard: the model has %lld tokens and %d layers of %lld, the baseline %lld and %d of %lld",
+            (long long)a->vocab_size, a->num_hidden_layers, (long long)a->hidden_size, (long long)b->vocab_size,
+            b->num_hidden_layers, (long long)b->hidden_size);
+    if (d->suite && (!d->model->tokenizer || !d->baseline->tokenizer))
+        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: a suite needs the tokenizer.json of both models");
+    if (d->model->tokenizer && d->baseline->tokenizer
+        && awq_tokenizer_hash(d->model->tokenizer) != awq_tokenizer_hash(d->baseline->tokenizer))
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_guard: the tokenizer.json of the model is not that of the baseline");
+    return AWQ_OK;
+}
+
+static awq_status awq__guard_run_all(awq_ctx *ctx, awq__guard *g)
+{
+    const awq_guard_desc *d = g->d;
+    awq_guard_report *r = g->r;
+    int i;
+    if (d->ids) AWQ__TRY(awq__guard_text(ctx, g));
+    if (d->suite) {
+        AWQ__TRY(awq__guard_embed(ctx, g));
+        awq__guard_questions(g);
+        if (d->answer_tokens >= 0) AWQ__TRY(awq__guard_answers(ctx, g));
+    }
+    r->verdict = AWQ_VOID;
+    for (i = 0; i < r->n_gates; i++)
+        if (r->gate[i].severity != AWQ_VOID && (r->verdict == AWQ_VOID || r->gate[i].severity > r->verdict))
+            r->verdict = r->gate[i].severity;
+    return AWQ_OK;
+}
+
+#define AWQ__GUARD_ROOM(to, type, n) \
+    if (!st && !((to) = (type *)awq__arena_alloc(ctx, &m->memory, (size_t)(n), sizeof(type)))) st = AWQ_E_MEMORY
+
+AWQ_API awq_status awq_guard(awq_ctx *ctx, const awq_guard_desc *d, awq_guard_report **report)
+{
+    awq__guard_memory *m;
+    awq__guard g;
+    awq_status st = AWQ_OK;
+    int64_t n, i;
+    int k;
+    AWQ__TRY(awq__guard_check(ctx, d));
+    memset(&g, 0, sizeof g);
+    m = AWQ__NEW(ctx, awq__guard_memory, 1);
+    if (!m) return AWQ_E_MEMORY;
+    g.d = d;
+    g.r = &m->report;
+    g.H = d->model->config.hidden_size;
+    m->report.memory = m;
+    if (d->suite) {
+        n = d->suite->n * AWQ__GUARD_TEXTS;
+        m->report.n_items = d->suite->n;
+        AWQ__GUARD_ROOM(m->report.item, awq_guard_item, d->suite->n);
+        if (!st && !(g.texts = AWQ__NEW(ctx, const char *, n))) st = AWQ_E_MEMORY;
+        for (k = 0; k < 2; k++)
+            if (!st && !(g.e[k] = AWQ__NEW(ctx, float, n *g.H))) st = AWQ_E_MEMORY;
+        for (i = 0; !st && i < d->suite->n; i++) {
+            const awq_suite_item *t = &d->suite->items[i];
+            const char *id = t->id ? t->id : t->question;
+            m->report.item[i].state[0] = m->report.item[i].state[1] = -1;
+            m->report.item[i].id = awq__arena_text(ctx, &m->memory, id, strlen(id));
+            if (!m->report.item[i].id) st = AWQ_E_MEMORY;
+        }
+    }
+    if (d->ids) {
+        int64_t window = d->window > 0 ? d->window : 512;
+        m->report.n_positions = AWQ__MAX(AWQ__MIN(window, d->n_ids) - 1, (int64_t)0);
+        AWQ__GUARD_ROOM(m->report.entropy, double, window);
+        AWQ__GUARD_ROOM(m->report.baseline_entropy, double, window);
+        AWQ__GUARD_ROOM(m->report.token_kl, float, d->n_ids);
+        if (!d->model->n_shares && !d->baseline->n_shares) {
+            m->report.n_layers = d->model->config.num_hidden_layers;
+            AWQ__GUARD_ROOM(m->report.layer_error, double, m->report.n_layers);
+            if (d->rtn && !d->rtn->n_shares) AWQ__GUARD_ROOM(m->report.rtn_error, double, m->report.n_layers);
+        }
+    }
+    if (!st) st = awq__guard_run_all(ctx, &g);
+    awq__free(ctx, (void *)g.texts);
+    for (k = 0; k < 2; k++) awq__free(ctx, g.e[k]);
+    if (st) awq_guard_free(ctx, &m->report);
+    else *report = &m->report;
+    return st;
+}
+
+AWQ_API void awq_guard_free(awq_ctx *ctx, awq_guard_report *r)
+{
+    awq__guard_memory *m = r ? (awq__guard_memory *)r->memory : NULL;
+    if (!m) return;
+    awq__arena_free(ctx, &m->memory);
+    awq__free(ctx, m);
+}
+
+/* --- reports */
+static void awq__guard_number(awq_ctx *ctx, awq__text *t, const char *key, double v)
+{
+    if (v - v == 0) awq__textf(ctx, t, "\"%s\": %.6g, ", key, v);
+    else awq__textf(ctx, t, "\"%s\": null, ", key);
+}
+
+static void awq__guard_numbers(awq_ctx *ctx, awq__text *t, const char *key, const double *v, int64_t n)
+{
+    int64_t i;
+    if (!v) return;
+    awq__textf(ctx, t, ",\n\"%s\": [", key);
+    for (i = 0; i < n; i++) {
+        if (v[i] - v[i] == 0) awq__textf(ctx, t, "%s%.5g", i ? ", " : "", v[i]);
+        else awq__textf(ctx, t, "%snull", i ? ", " : "");
+    }
+    awq__text_str(ctx, t, "]");
+}
+
+static awq_status awq__guard_done(awq_ctx *ctx, awq__text *t, char **text)
+{
+    if (t->failed) {
+        awq__text_free(ctx, t);
+        return AWQ_E_MEMORY;
+    }
+    *text = t->data;
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_guard_json(awq_ctx *ctx, const awq_guard_report *r, char **text)
+{
+    awq__text t = {NULL, 0, 0, 0};
+    int64_t i;
+    int k;
+    awq__textf(ctx, &t, "{\"verdict\": \"%s\", \"gates\": [\n", awq_severity_name(r->verdict));
+    for (k = 0; k < r->n_gates; k++) {
+        const awq_gate *g = &r->gate[k];
+        awq__textf(ctx, &t, "{\"id\": \"%s\", ", g->id);
+        awq__guard_number(ctx, &t, "value", g->value);
+        awq__guard_number(ctx, &t, "baseline", g->baseline);
+        awq__guard_number(ctx, &t, "threshold", g->fail == g->fail ? g->fail : g->warn);
+        awq__guard_number(ctx, &t, "warn", g->warn);
+        awq__textf(ctx, &t, "\"below\": %s, \"severity\": \"%s\", \"what\": ", g->below ? "true" : "false",
+                   awq_severity_name(g->severity));
+        awq__json_quote(ctx, &t, g->what, strlen(g->what));
+        awq__text_str(ctx, &t, ", \"text\": ");
+        awq__json_quote(ctx, &t, g->text, strlen(g->text));
+        awq__text_str(ctx, &t, k + 1 < r->n_gates ? "},\n" : "}");
+    }
+    awq__text_str(ctx, &t, "]");
+    if (r->n_positions)
+        awq__textf(ctx, &t,
+                   ",\n\"ppl\": %.6g, \"baseline_ppl\": %.6g, \"kl_mean\": %.6g, \"kl_p99\": %.6g, "
+                   "\"top1_agreement\": %.6g, \"tokens\": %lld",
+                   r->text.ppl, r->text.baseline_ppl, r->text.kl_mean, r->text.kl_p99, r->text.top1_agreement,
+                   (long long)r->text.tokens);
+    awq__guard_numbers(ctx, &t, "layer_error", r->layer_error, r->n_layers);
+    awq__guard_numbers(ctx, &t, "rtn_error", r->rtn_error, r->n_layers);
+    awq__guard_numbers(ctx, &t, "entropy", r->entropy, r->n_positions);
+    awq__guard_numbers(ctx, &t, "baseline_entropy", r->baseline_entropy, r->n_positions);
+    if (r->n_items) awq__text_str(ctx, &t, ",\n\"items\": [");
+    for (i = 0; i < r->n_items; i++) {
+        const awq_guard_item *x = &r->item[i];
+        awq__text_str(ctx, &t, i ? ",\n{\"id\": " : "\n{\"id\": ");
+        awq__json_quote(ctx, &t, x->id, strlen(x->id));
+        awq__text_str(ctx, &t, ", ");
+        awq__guard_number(ctx, &t, "question", x->question[0]);
+        awq__guard_number(ctx, &t, "baseline_question", x->question[1]);
+        awq__guard_number(ctx, &t, "distractor", x->distractor[0]);
+        awq__guard_number(ctx, &t, "baseline_distractor", x->distractor[1]);
+        awq__textf(ctx, &t, "\"shift\": %.5g, \"runs\": %d, \"right\": %d, \"baseline_right\": %d}", x->shift,
+                   x->runs, x->right[0], x->right[1]);
+    }
+    awq__text_str(ctx, &t, r->n_items ? "]}\n" : "}\n");
+    return awq__guard_done(ctx, &t, text);
+}
+
+static void awq__html_text(awq_ctx *ctx, awq__text *t, const char *s)
+{
+    for (; *s; s++)
+        if (*s == '<') awq__text_str(ctx, t, "&lt;");
+        else if (*s == '>') awq__text_str(ctx, t, "&gt;");
+        else if (*s == '&') awq__text_str(ctx, t, "&amp;");
+        else if (*s == '"') awq__text_str(ctx, t, "&quot;");
+        else awq__text_add(ctx, t, s, 1);
+}
+
+#define AWQ__SVG_W 640
+#define AWQ__SVG_H 200
+
+static double awq__nice(double most) /* the next 1, 2 or 5 times a power of ten */
+{
+    double p = most > 0 ? pow(10, floor(log10(most))) : 1;
+    return most <= p ? p : most <= 2 * p ? 2 * p : most <= 5 * p ? 5 * p : 10 * p;
+}
+
+/* heading, axes from 0 to top and to `last` */
+static void awq__svg_begin(awq_ctx *ctx, awq__text *t, const char *title, double top, const char *left,
+                           const char *first, const char *last)
+{
+    int k;
+    awq__textf(ctx, t, "<figure><figcaption>%s</figcaption><svg viewBox=\"0 0 %d %d\" role=\"img\">\n", title,
+               AWQ__SVG_W, AWQ__SVG_H + 24);
+    for (k = 0; k <= 2; k++) {
+        int y = AWQ__SVG_H - k * (AWQ__SVG_H - 16) / 2;
+        awq__textf(ctx, t,
+                   "<line class=\"axis\" x1=\"44\" y1=\"%d\" x2=\"%d\" y2=\"%d\"/>"
+                   "<text x=\"40\" y=\"%d\" text-anchor=\"end\">%.3g</text>\n",
+                   y, AWQ__SVG_W, y, y + 4, top * k / 2);
+    }
+    awq__textf(ctx, t,
+               "<text x=\"44\" y=\"%d\">%s</text><text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text>"
+               "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%s</text>\n",
+               AWQ__SVG_H + 18, first, AWQ__SVG_W, AWQ__SVG_H + 18, last, AWQ__SVG_W / 2 + 22, AWQ__SVG_H + 18,
+               left);
+}
+
+static double awq__svg_y(double v, double top) { return AWQ__SVG_H - v / top * (AWQ__SVG_H - 16); }
+
+static void awq__svg_curve(awq_ctx *ctx, awq__text *t, const char *kind, const double *v, int64_t n, double top)
+{
+    const double a = 2.0 / (AWQ__GUARD_EMA + 1);
+    double e = 0;
+    int64_t i, step = AWQ__MAX(n / 300, (int64_t)1), seen = 0;
+    awq__textf(ctx, t, "<polyline class=\"%s\" points=\"", kind);
+    for (i = 0; i < n; i++) {
+        if (v[i] != v[i]) continue;
+        e = seen++ ? e + a * (v[i] - e) : v[i];
+        if (i % step == 0)
+            awq__textf(ctx, t, "%.1f,%.1f ",
+                       44 + (AWQ__SVG_W - 44) * (double)i / (double)AWQ__MAX(n - 1, (int64_t)1),
+                       awq__svg_y(e, top));
+    }
+    awq__text_str(ctx, t, "\"/>\n");
+}
+
+static void awq__svg_bars(awq_ctx *ctx, awq__text *t, const char *kind, const double *v, int64_t n, double top,
+                          int part, int parts)
+{
+    double slot = (AWQ__SVG_W - 44) / (double)n, wide = slot * 0.8 / parts;
+    int64_t i;
+    for (i = 0; i < n; i++) {
+        double y = awq__svg_y(AWQ__MIN(v[i], top), top);
+        awq__textf(ctx, t,
+                   "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"><title>%lld: %.4g"
+                   "</title></rect>\n",
+                   kind, 44 + slot * ((double)i + 0.1) + wide * part, y, wide, AWQ__SVG_H - y, (long long)i,
+                   v[i]);
+    }
+}
+
+static double awq__most_of(const double *v, int64_t n, double most)
+{
+    int64_t i;
+    for (i = 0; i < n; i++) most = v[i] > most ? v[i] : most;
+    return most;
+}
+
+static void awq__guard_charts(awq_ctx *ctx, awq__text *t, const awq_guard_report *r)
+{
+    static const double edge[] = {1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1, 3};
+    double top, share[9];
+    char last[32];
+    int64_t i;
+    int k;
+    if (r->n_positions) {
+        top = awq__nice(
+            awq__most_of(r->baseline_entropy, r->n_positions, awq__most_of(r->entropy, r->n_positions, 0)));
+        snprintf(last, sizeof last, "%lld", (long long)r->n_positions);
+        awq__svg_begin(ctx, t,
+                       "Entropy of what is predicted, nats, by position in the window: "
+                       "<b class=\"q\">model</b>, <b class=\"p\">baseline</b>",
+                       top, "tokens", "1", last);
+        awq__svg_curve(ctx, t, "p", r->baseline_entropy, r->n_positions, top);
+        awq__svg_curve(ctx, t, "q", r->entropy, r->n_positions, top);
+        awq__text_str(ctx, t, "</svg></figure>\n");
+    }
+    if (r->layer_error) {
+        top = awq__nice(awq__most_of(r->layer_error, r->n_layers,
+                                     r->rtn_error ? awq__most_of(r->rtn_error, r->n_layers, 0) : 0));
+        snprintf(last, sizeof last, "%lld", (long long)r->n_layers - 1);
+        awq__svg_begin(ctx, t,
+                       r->rtn_error
+                           ? "Error that each layer adds, of what it changes: <b class=\"q\">model</b>, "
+                             "<b class=\"p\">rounded to nearest</b>"
+                           : "Error that each layer adds, of what it changes",
+                       top, "layer", "0", last);
+        awq__svg_bars(ctx, t, "q", r->layer_error, r->n_layers, top, 0, r->rtn_error ? 2 : 1);
+        if (r->rtn_error) awq__svg_bars(ctx, t, "p", r->rtn_error, r->n_layers, top, 1, 2);
+        awq__text_str(ctx, t, "</svg></figure>\n");
+    }
+    if (r->n_kl) {
+        memset(share, 0, sizeof share);
+        for (i = 0; i < r->n_kl; i++) {
+            for (k = 0; k < 8 && r->token_kl[i] >= edge[k]; k++) {}
+            share[k] += 100.0 / (double)r->n_kl;
+        }
+        top = awq__nice(awq__most_of(share, 9, 0));
+        awq__svg_begin(ctx, t, "KL to the baseline, nats: % of tokens", top,
+                       "0.0001, 0.001, 0.01, 0.03, 0.1, 0.3, 1, 3", "less than", "or more");
+        awq__svg_bars(ctx, t, "q", share, 9, top, 0, 1);
+        awq__text_str(ctx, t, "</svg></figure>\n");
+    }
+}
+
+static void awq__html_number(awq_ctx *ctx, awq__text *t, double v)
+{
+    if (v == v) awq__textf(ctx, t, "<td class=\"n\">%.4g</td>", v);
+    else awq__text_str(ctx, t, "<td></td>");
+}
+
+AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const char *title, char **text)
+{
+    awq__text t = {NULL, 0, 0, 0};
+    int64_t i;
+    int k;
+    awq__text_str(
+        ctx, &t,
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<style>\n"
+        "body { font: 16px/1.45 system-ui, sans-serif; margin: 1.2rem auto; max-width: 60rem; padding: 0 "
+        "1rem;\n"
+        "  color: #1b1b1b; background: #fff }\n"
+        "h1 { font-size: 1.4rem } .verdict { padding: .8rem 1rem; border-radius: .4rem; font-size: 1.2rem }\n"
+        ".pass { background: #d8f0dc; color: #0b4a1b } .warn { background: #fdeebf; color: #5c4200 }\n"
+        ".fail { background: #f9d4d0; color: #7a1209 } .void { background: #e4e4e4; color: #333 }\n"
+        ".scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: .9rem }\n"
+        "th, td { text-align: left; padding: .3rem .5rem; border-bottom: 1px solid #ddd; vertical-align: top "
+        "}\n"
+        "td.n { text-align: right; font-variant-numeric: tabular-nums } td small { color: #555 }\n"
+        ".tag { padding: 0 .4rem; border-radius: .3rem } figure { margin: 1.5rem 0 } svg { width: 100% }\n"
+        "svg text { font-size: 12px; fill: #555 } .axis { stroke: #ccc } polyline { fill: none; stroke-width: "
+        "2 }\n"
+        "polyline.q { stroke: #b3400d } polyline.p { stroke: #1d5fa8 } rect.q { fill: #b3400d } rect.p { fill: "
+        "#1d5fa8 }\n"
+        "b.q { color: #b3400d } b.p { color: #1d5fa8 }\n"
+        "</style><title>");
+    awq__html_text(ctx, &t, title ? title : "awq guard");
+    awq__text_str(ctx, &t, "</title></head><body>\n<h1>");
+    awq__html_text(ctx, &t, title ? title : "awq guard");
+    awq__textf(ctx, &t, "</h1>\n<p class=\"verdict %s\">%s</p>\n", awq_severity_name(r->verdict),
+               r->verdict == AWQ_PASS   ? "Pass: every gate that counts says it is the same model."
+               : r->verdict == AWQ_WARN ? "Warn: close to the original, not everywhere."
+               : r->verdict == AWQ_FAIL ? "Fail: this is not the same model."
+                                        : "Not judged: no gate could count.");
+    if (r->n_positions)
+        awq__textf(
+            ctx, &t,
+            "<p>%lld tokens of text: perplexity %.4g, baseline %.4g; KL %.4g nats (99 %% %.3g); same first "
+            "choice %.2f %%.</p>\n",
+            (long long)r->text.tokens, r->text.ppl, r->text.baseline_ppl, r->text.kl_mean, r->text.kl_p99,
+            100 * r->text.top1_agreement);
+    awq__text_str(ctx, &t,
+                  "<div class=\"scroll\"><table><tr><th>Gate</th><th></th><th>What</th><th>Model</th>"
+                  "<th>Baseline</th><th>Warn</th><th>Fail</th></tr>\n");
+    for (k = 0; k < r->n_gates; k++) {
+        const awq_gate *g = &r->gate[k];
+        awq__textf(ctx, &t, "<tr><td>%s</td><td><span class=\"tag %s\">%s</span></td><td>%s", g->id,
+                   awq_severity_name(g->severity), awq_severity_name(g->severity), g->what);
+        if (g->text[0]) {
+            awq__text_str(ctx, &t, "<br><small>");
+            awq__html_text(ctx, &t, g->text);
+            awq__text_str(ctx, &t, "</small>");
+        }
+        awq__text_str(ctx, &t, "</td>");
+        awq__html_number(ctx, &t, g->value);
+        awq__html_number(ctx, &t, g->baseline);
+        awq__html_number(ctx, &t, g->warn);
+        awq__html_number(ctx, &t, g->fail);
+        awq__text_str(ctx, &t, "</tr>\n");
+    }
+    awq__text_str(ctx, &t, "</table></div>\n");
+    awq__guard_charts(ctx, &t, r);
+    if (r->n_items) {
+        awq__text_str(
+            ctx, &t,
+            "<h2>Questions</h2><div class=\"scroll\"><table><tr><th>Item</th><th>dS</th><th>Baseline</th>"
+            "<th>Neighbour</th><th>Baseline</th><th>Shift</th><th>Right</th><th>Baseline</th></tr>\n");
+        for (i = 0; i < r->n_items; i++) {
+            const awq_guard_item *x = &r->item[i];
+            awq__text_str(ctx, &t, "<tr><td>");
+            awq__html_text(ctx, &t, x->id);
+            awq__text_str(ctx, &t, "</td>");
+            for (k = 0; k < 2; k++) awq__html_number(ctx, &t, x->question[k]);
+            for (k = 0; k < 2; k++) awq__html_number(ctx, &t, x->distractor[k]);
+            awq__html_number(ctx, &t, x->shift);
+            if (x->runs)
+                awq__textf(ctx, &t, "<td class=\"n\">%d of %d</td><td class=\"n\">%d</td></tr>\n", x->right[0],
+                           x->runs, x->right[1]);
+            else awq__text_str(ctx, &t, "<td></td><td></td></tr>\n");
+        }
+        awq__text_str(ctx, &t, "</table></div>\n");
+    }
+    awq__text_str(ctx, &t, "</body></html>\n");
+    return awq__guard_done(ctx, &t, text);
+}
+
 #if defined(__GNUC__) && !defined(__clang__)
-#  pragma GCC pop_options
+#pragma GCC pop_options
 #endif
 
 #endif /* AWQ_IMPLEMENTATION */

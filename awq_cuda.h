@@ -184,6 +184,7 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *cuda);
        desc.n_devices = 1;
        awq_model_load(&ctx, folder, &desc, &model);              and everything of awq.h goes on as it is
 
+   awq_memory_needed tells what a device will take before anything is loaded.
    It is a part of the awq_cuda, which must outlive the models on it; the awq_cuda is theirs alone while calls
    of theirs run. Activations are BF16 where the checkpoint is and the device can, otherwise F16; the residual
    stream and all sums are fp32. In deterministic mode a sequence has the same bits alone and among others.
@@ -6424,8 +6425,9 @@ typedef struct awq__cuda_top {
 
 #define AWQ__CUDA_MODEL_PART \
     ((size_t)16 << 20)              /* bytes of a table that are read at once, of a block of pages */
+#define AWQ__CUDA_MODEL_HOST ((size_t)2 << 20) /* kernels' text while they are compiled, the self-test */
 #define AWQ__CUDA_MODEL_ROWS 512    /* that `fit` leaves room for, */
-#define AWQ__CUDA_MODEL_TOKENS 4096 /* and tokens of keys and values */
+#define AWQ__CUDA_MODEL_TOKENS 4096 /* and tokens of keys and values where desc does not say */
 
 typedef struct awq__cuda_layer {
     awq_cuda_linear
@@ -6573,27 +6575,40 @@ static uint64_t awq__cuda_model_beside(int64_t n, int64_t k, int bits)
     return (uint64_t)(n * k) * (uint64_t)bits / 8 + (uint64_t)(n * k) / 4;
 }
 
-/* bytes of a layer in the arena; *most grows to what its largest linear has beside it while it is made */
+/* bytes of a layer in the arena; *most and *host grow to what its largest linear takes while it is made: beside
+   itself on the device, and of the host's memory */
 static awq_status awq__cuda_model_layer_size(awq_ctx *ctx, const awq_checkpoint *ck, const awq_model_desc *desc,
-                                             int layer, uint64_t *bytes, uint64_t *most)
+                                             int layer, uint64_t *bytes, uint64_t *most, uint64_t *host)
 {
     const awq_config *c = awq_checkpoint_config(ck);
     awq__cuda_repack p;
-    uint64_t beside;
-    int64_t group;
-    int k, e, bits;
+    uint64_t beside, here;
+    int64_t group, n, in;
+    int k, e, bits, direct, i;
     *bytes = 0;
     for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
         for (e = 0; e < awq_linear_count(c, layer, (awq_linear_id)k); e++) {
             awq_linear_info info;
             AWQ__TRY(awq_checkpoint_expert(ctx, ck, layer, (awq_linear_id)k, e, &info));
             bits = awq__cuda_model_bits(&info, (awq_linear_id)k, desc, &group);
-            *bytes += awq__cuda_model_size(info.out_features, info.in_features, bits, group, info.bias != NULL);
+            n = info.out_features;
+            in = info.in_features;
+            *bytes += awq__cuda_model_size(n, in, bits, group, info.bias != NULL);
             beside = AWQ__CUDA_MODEL_PART;
-            if (info.quantized)
-                beside = awq__cuda_model_beside(info.packed.out_features, info.in_features,
-                                                awq__cuda_model_direct(&info, &p) ? bits : 8);
+            here = (uint64_t)n * 12 + 16 * AWQ__ALIGN; /* biases of three */
+            if (info.quantized) {
+                direct = awq__cuda_model_direct(&info, &p);
+                beside = awq__cuda_model_beside(info.packed.out_features, in, direct ? bits : 8);
+                if (!direct) { /* as it is stored, and unpacked */
+                    here += (uint64_t)info.packed.out_features * (uint64_t)(in + 5 * (in / group));
+                    for (i = 0; i < info.packed.n_tensors; i++) here += info.packed.tensor[i].bytes;
+                }
+            } else {
+                if (info.col_step != 1) here += 4 * (uint64_t)(n * info.row_step); /* a column */
+                if (bits < 16) here += 6 * AWQ__MIN((uint64_t)(n * in), (uint64_t)AWQ__CUDA_MODEL_PART / 4);
+            }
             *most = AWQ__MAX(*most, beside);
+            *host = AWQ__MAX(*host, here);
         }
     for (k = 0; k < AWQ_N_VECTORS; k++) *bytes += (uint64_t)awq__vector_size(c, layer, k) * 8 + AWQ__CUDA_ALIGN;
     return AWQ_OK;
@@ -6675,42 +6690,56 @@ static awq_status awq__cuda_model_check(awq_ctx *ctx, const awq_device *d, const
     return AWQ_OK;
 }
 
+/* working memory of linears and attention, at most: see the plans */
+static uint64_t awq__cuda_model_workspace(const awq_cuda *c, const awq_model_desc *desc)
+{
+    uint64_t linear = (uint64_t)c->info.multiprocessors * 131072;
+    if (desc->mode == AWQ_MODE_DETERMINISTIC) linear = AWQ__MAX(linear, AWQ__CUDA_ATTEND_PARTIAL);
+    return linear + linear / 4;
+}
+
 static awq_status awq__cuda_model_fit(awq_ctx *ctx, awq_device *d, const awq_checkpoint *ck,
-                                      const awq_model_desc *desc, int first, int *n, uint64_t *needed,
-                                      uint64_t *there)
+                                      const awq_model_desc *desc, awq_device_memory *m)
 {
     awq_cuda *c = (awq_cuda *)d;
     const awq_config *config = awq_checkpoint_config(ck);
     awq__cuda_work none;
     awq_cuda_info info;
-    uint64_t room, bytes, page, all = 0, later, loading = 0, needs = 0;
+    uint64_t room, bytes, page, all, later, loading = 0, needs = 0, host = AWQ__CUDA_MODEL_HOST, V, H;
     awq_status st;
-    int i, L = config->num_hidden_layers, most = 0;
+    int i, L = config->num_hidden_layers, first = m->first_layer, most = 0;
     AWQ__TRY(awq__cuda_model_check(ctx, d, ck));
     AWQ__TRY(awq__cuda_model_enter(ctx, c));
     st = awq__cuda_model_leave(c, awq_cuda_get_info(ctx, c, &info));
     AWQ__TRY(st);
+    V = (uint64_t)config->vocab_size;
+    H = (uint64_t)config->hidden_size;
     room = info.memory_limit > info.memory_used ? info.memory_limit - info.memory_used : 0;
     if (!c->desc.alloc) room = AWQ__MIN(room, (uint64_t)info.memory_free);
-    page = awq__page_bytes(config, 16, 1) * (uint64_t)(AWQ__CUDA_MODEL_TOKENS / AWQ__PAGE);
-    later = awq__cuda_work_place(config, AWQ__CUDA_MODEL_ROWS, &none, 0);
-    if (!first) all = awq__cuda_model_tables_size(config, desc, 1, 0);
-    for (i = first; i < L; i++) {
-        AWQ__TRY(awq__cuda_model_layer_size(ctx, ck, desc, i, &bytes, &loading));
+    page = awq__page_bytes(config, 16, 1);
+    page *= (uint64_t)awq__pages(desc->device_tokens ? desc->device_tokens : AWQ__CUDA_MODEL_TOKENS);
+    later = awq__cuda_work_place(config, AWQ__CUDA_MODEL_ROWS, &none, 0) + awq__cuda_model_workspace(c, desc);
+    later += AWQ__MIN(AWQ__CUDA_MODEL_PART, room / 4); /* the last block of pages */
+    all = (uint64_t)1 << 20;                           /* what the kernels find, the self-test */
+    if (!first) all += awq__cuda_model_tables_size(config, desc, 1, 0);
+    for (i = first; i < first + m->layers; i++) {
+        AWQ__TRY(awq__cuda_model_layer_size(ctx, ck, desc, i, &bytes, &loading, &host));
         all += bytes;
         later += page;
-        if (i == L - 1) {
+        if (i == L - 1)
             all += awq__cuda_model_tables_size(config, desc, !first, 1)
                    - (first ? 0 : awq__cuda_model_tables_size(config, desc, 1, 0));
-            bytes = awq__cuda_model_beside(config->vocab_size, config->hidden_size, 8);
-            if (desc->head_bits) loading = AWQ__MAX(loading, bytes);
+        if (desc->head_bits && (i == L - 1 || (!first && config->tie_word_embeddings))) {
+            loading = AWQ__MAX(loading, awq__cuda_model_beside(config->vocab_size, config->hidden_size, 8));
+            host = AWQ__MAX(host, 6 * AWQ__MIN(V * H, (uint64_t)AWQ__CUDA_MODEL_PART / 4) + 16 * AWQ__ALIGN);
         }
         needs = all + AWQ__MAX(loading, later); /* buffers and pages come when weights are there */
         if (needs <= room) most = i + 1 - first;
     }
-    *n = most;
-    *needed = needs;
-    *there = room;
+    m->layers = most;
+    m->needed = needs;
+    m->available = room;
+    m->host = host;
     return AWQ_OK;
 }
 
@@ -7176,7 +7205,7 @@ static awq_status awq__cuda_model_weights(awq_ctx *ctx, awq__cuda_share *s, awq_
     const awq_config *c = &s->m->config;
     const char *folder = awq_checkpoint_folder(s->m->checkpoint);
     awq__cuda_found found;
-    uint64_t size, most = 0;
+    uint64_t size, most = 0, host = 0;
     int i, first = s->first;
     AWQ__TRY(awq__cuda_model_kernels(ctx, s, o));
     AWQ__TRY(awq__cuda_block_of(ctx, s->c, NULL, sizeof found, &o->found));
@@ -7186,7 +7215,7 @@ static awq_status awq__cuda_model_weights(awq_ctx *ctx, awq__cuda_share *s, awq_
     AWQ__TRY(awq__cuda_model_tables(ctx, s, o, bytes, a_token));
     for (i = first; i < first + s->n; i++) {
         o->mark = (uint32_t)i + 1;
-        AWQ__TRY(awq__cuda_model_layer_size(ctx, s->m->checkpoint, o->desc, i, &size, &most));
+        AWQ__TRY(awq__cuda_model_layer_size(ctx, s->m->checkpoint, o->desc, i, &size, &most, &host));
         AWQ__TRY(awq__cuda_arena_reserve(ctx, s->c, &s->memory, (size_t)size));
         AWQ__TRY(awq__cuda_model_layer(ctx, s, o, i, bytes, a_token));
         AWQ__TRY(awq__progress(ctx, "load", i + 1 - first, s->n, began));

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds and tests awq.h; everything goes to build/, every command is shown.
 #   ./build.sh           build/awq, the examples, build/compile_commands.json
-#   ./build.sh demo      quantize the small model of tools/demo, compare FP16, RTN and AWQ, ask the result a question
+#   ./build.sh demo      quantize the small model of tools/demo, compare FP16, RTN and AWQ, guard, ask a question
 #   ./build.sh test      compile and run tests/test_*.c; the last line is the sum
 #   ./build.sh check     CONTENTS, Unicode tables, CUDA text, size of the headers, compile time
 #   ./build.sh matrix    compile without warnings by every compiler and language standard found
@@ -133,6 +133,17 @@ demo() {
                 better ? "BETTER" : "NOT BETTER", d < 0 ? -d : d, d < 0 ? "higher" : "lower", se > 0 ? d / se : 0)
             exit !better }' || verdict=1
     done
+    echo
+    echo "awq guard: is it still the same model? (38 questions with paraphrases and passages, and the text above)"
+    for m in rtn best; do
+        set -- "$D/best"
+        [ $m = rtn ] && set -- $M --rtn 4 --group-size 128
+        "$B/awq" guard $M "$@" --suite tools/demo/suite.jsonl --text $T --report "$D/guard_$m.html" -q > "$D/guard_$m.txt"
+        case $? in 0 | 1 | 2) ;; *) return 1 ;; esac
+        printf '  %-22s %s, %s\n' "$m" "$(tail -n 1 "$D/guard_$m.txt")" "$D/guard_$m.html"
+    done
+    [ "$(tail -n 1 "$D/guard_best.txt")" = "verdict: pass" ] || verdict=1
+    [ "$(tail -n 1 "$D/guard_rtn.txt")" = "verdict: fail" ] || verdict=1
     echo
     question="What is Bram's trade?"
     echo "\$ echo \"$question\" | $B/awq run $D/best --chat -n 40"

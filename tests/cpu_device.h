@@ -35,12 +35,13 @@ static awq_status cpu_step(awq_ctx *ctx, cpu_device *d)
 }
 
 static awq_status cpu_fit(awq_ctx *ctx, awq_device *d, const awq_checkpoint *ck, const awq_model_desc *desc,
-                          int first, int *n, uint64_t *needed, uint64_t *there)
+                          awq_device_memory *m)
 {
-    (void)ctx, (void)desc;
-    *n = AWQ__MIN(((cpu_device *)d)->layers, awq_checkpoint_config(ck)->num_hidden_layers - first);
-    *needed = 3000000000u;
-    *there = 2000000000u;
+    (void)ctx, (void)ck, (void)desc;
+    m->needed = (1 + (uint64_t)m->layers) * 1000000000u;
+    m->layers = AWQ__MIN(((cpu_device *)d)->layers, m->layers);
+    m->available = (1 + (uint64_t)((cpu_device *)d)->layers) * 1000000000u;
+    m->host = 1000000;
     return AWQ_OK;
 }
 

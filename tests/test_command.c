@@ -6,7 +6,14 @@
 #include "../tools/awq.c"
 #undef main
 #undef open_session
+#define main cuda_main
+#include "../examples/07_cuda.c"
+#undef main
+#define main cuda_linear_main
+#include "../examples/08_cuda_linear.c"
+#undef main
 #include "test.h"
+#include "cuda_emulator.h"
 
 #include <fcntl.h>
 
@@ -37,8 +44,8 @@ static int stream(FILE *f, const char *path, int flags, int saved) /* f from or 
     return old;
 }
 
-/* awq with these arguments (NULL ends them), `input` on stdin; its exit status */
-static int run(const char *input, const char *const *args)
+/* a program with these arguments (NULL ends them), `input` on stdin; its exit status */
+static int run_program(int (*program)(int argc, char **argv), const char *input, const char *const *args)
 {
     char *argv[24];
     int argc = 0, in, to, err, code;
@@ -51,7 +58,7 @@ static int run(const char *input, const char *const *args)
     in = stream(stdin, DIR "/in", O_RDONLY, -1);
     to = stream(stdout, DIR "/out", O_WRONLY | O_CREAT | O_TRUNC, -1);
     err = stream(stderr, DIR "/err", O_WRONLY | O_CREAT | O_TRUNC, -1);
-    code = awq_main(argc, argv);
+    code = program(argc, argv);
     stream(stdin, NULL, 0, in);
     stream(stdout, NULL, 0, to);
     stream(stderr, NULL, 0, err);
@@ -62,7 +69,9 @@ static int run(const char *input, const char *const *args)
     return code;
 }
 
-static int said(const char *file, const char *part) /* is part in this file? */
+static int run(const char *input, const char *const *args) { return run_program(awq_main, input, args); }
+
+static int in_file(const char *file, const char *part, int show) /* is part in this file? show: what is, if not */
 {
     awq_ctx ctx;
     char *data = NULL;
@@ -71,10 +80,12 @@ static int said(const char *file, const char *part) /* is part in this file? */
     memset(&ctx, 0, sizeof ctx);
     CHECK(awq__file_load(&ctx, file, (size_t)1 << 20, &data, &n) == AWQ_OK);
     yes = data && strstr(data, part) != NULL;
-    if (!yes) printf("    %s: [%s]\n", file, data ? data : "");
+    if (!yes && show) printf("    %s: [%s]\n", file, data ? data : "");
     awq__free(&ctx, data);
     return yes;
 }
+
+static int said(const char *file, const char *part) { return in_file(file, part, 1); }
 
 static void expect(const char *text) { CHECK_MSG(!strcmp(out, text), "[%s], expected [%s]", out, text); }
 
@@ -246,37 +257,249 @@ static void test_native(void)
     }
 }
 
+/* programs find the emulated driver, or the one at `path` */
+static void emulate(const char *path)
+{
+    static const char *const names[] = {"AWQ_EMULATOR_DEVICES", "AWQ_EMULATOR_MEMORY", "AWQ_EMULATOR_FAIL"};
+    size_t i;
+    for (i = 0; i < 3; i++) unsetenv(names[i]);
+    setenv("AWQ_CUDA_DRIVER", path ? path : emulator, 1);
+    setenv("AWQ_NVRTC", emulator, 1);
+    setenv("AWQ_CACHE_DIR", DIR "/cache", 1);
+    if (reset) reset();
+}
+
+static void emulate_no_more(void)
+{
+    unsetenv("AWQ_CUDA_DRIVER");
+    unsetenv("AWQ_NVRTC");
+    unsetenv("AWQ_CACHE_DIR");
+}
+
 /* awq doctor says what of CUDA is missing, and on the emulated driver what there is */
 static void test_doctor(void)
 {
     static const char *const words[] = {"doctor", "-q", NULL}, *const json[] = {"doctor", "--json", "-q", NULL};
-    const char *emulator = getenv("AWQ_CUDA_EMULATOR");
-    FILE *f = emulator ? fopen(emulator, "rb") : NULL;
-    setenv("AWQ_CUDA_DRIVER", "/nowhere/libcuda.so.1", 1);
+    static const char *const second[] = {"doctor", "-q", "--device", "cuda:1", NULL};
+    emulate("/nowhere/libcuda.so.1");
     CHECK(run("", words) == 0 && strstr(out, "\ncores        ") && strstr(out, "\n\nCUDA\ndriver       none\n"));
     CHECK(strstr(out, "\nverdict      no: no CUDA driver: /nowhere/libcuda.so.1: cannot open"));
     CHECK(run("", json) == 0 && strstr(out, ", \"cuda\": {\"status\": \"AWQ_E_UNSUPPORTED\", \"error\": \"no CUDA driver: /nowhere"));
-    if (f) {
-        setenv("AWQ_CUDA_DRIVER", emulator, 1);
-        setenv("AWQ_NVRTC", emulator, 1);
-        setenv("AWQ_CACHE_DIR", DIR "/cache", 1);
+    if (emulator[0]) {
+        emulate(NULL);
         CHECK(run("", words) == 0 && strstr(out, "\ndevice       0: Emulated GPU 0, compute capability 9.0, 2 multiprocessors\n"));
         CHECK(strstr(out, "\ncache        " DIR "/cache\n") && strstr(out, "\nverdict      ready"));
         CHECK(run("", json) == 0 && strstr(out, "\"cuda\": {\"status\": \"AWQ_OK\", \"error\": \"\", \"driver\": \""));
         CHECK(strstr(out, "\"driver_cuda\": \"13.0\", \"index\": 0, \"device\": \"Emulated GPU 0\", \"compute_capability\": \"9.0\", "
                           "\"multiprocessors\": 2, \"memory_total\": 8589934592, \"memory_free\": 8589934592, \"memory_limit\": "));
         CHECK(strstr(out, "\"nvrtc_version\": \"13.0\", \"arch\": \"sm_90a\", \"cache\": \"" DIR "/cache\"}}\n"));
-        fclose(f);
+        CHECK(run("", second) == 0 && strstr(out, "\nverdict      no: awq_cuda_create: index is 1, devices 0 to 0 are here"));
+        setenv("AWQ_EMULATOR_DEVICES", "2", 1);
+        CHECK(run("", second) == 0 && strstr(out, "\ndevice       1: Emulated GPU 1, ") && strstr(out, "\nverdict      ready"));
     } else printf("    without the emulated driver\n");
-    unsetenv("AWQ_CUDA_DRIVER");
-    unsetenv("AWQ_NVRTC");
-    unsetenv("AWQ_CACHE_DIR");
+    emulate_no_more();
+}
+
+/* --device: the same words wherever the layers are; sizes are told first; refusals */
+#define BRAM "Bram is the carpenter in Dunmarrow. He is 40 years old.\n"
+#define ON DEMO, "-p", "Bram is", "-n", "3", "--device"
+#define DEVICES_WANTED ": expected cpu, cuda, cuda:1 or a list such as cuda:0,cuda:1"
+
+static void refused(const char *const *args, const char *words) /* and nothing was told or said before */
+{
+    char text[256];
+    CHECK(run("", args) == 2 && !out[0] && said(DIR "/err", words));
+    CHECK(!in_file(DIR "/err", " MB needed", 0));
+    CHECK_MSG(!live || live(text, sizeof text) == 0, "%s", text);
+}
+
+static void test_device(void)
+{
+    static const char *const cpu[] = {"run", ON, "cpu", NULL}, *const one[] = {"run", ON, "cuda", NULL},
+        *const same[] = {"run", ON, "cuda:0", "--deterministic", "-q", NULL},
+        *const two[] = {"run", ON, "cuda:1,cuda:0", "--device-layers", "3,5", NULL},
+        *const rest[] = {"run", ON, "cuda", "--device-layers", "3", "--rest-on-cpu", NULL},
+        *const none[] = {"run", ON, "cuda", "--device-layers", "0", "--rest-on-cpu", NULL},
+        *const voices[] = {"run", ON, "cuda", "--sessions", "2", "--ctx", "64", NULL},
+        *const json[] = {"run", ON, "cuda", "--json", NULL},
+        *const bench[] = {"bench", DIR "/short", "-n", "1", "--device", "cuda", "--json", NULL},
+        *const eval[] = {"eval", DEMO, "--text", DIR "/text.txt", "--device", "cuda", "--json", NULL},
+        *const logits[] = {"logits", DEMO, "--tokens", "1,2,3", "-o", DIR "/logits.safetensors", "--device", "cuda", NULL};
+    static const char *const bad[] = {"gpu", "", "cuda:", "cuda:x", "cuda:-1", "cuda0", "cpu,cuda", "cuda,", ",cuda", "cuda,,cuda:1"};
+    static const char *const bad_layers[] = {"", "x", "3,", "3,4", "-1", "3;4"};
+    static const struct {
+        const char *device, *option, *value, *words;
+    } wrong[] = {{"cuda:1,cuda:1", NULL, NULL, "--device cuda:1,cuda:1: a device is there twice"},
+                 {"cuda,cuda:1,cuda:2,cuda:3,cuda:4,cuda:5,cuda:6,cuda:7,cuda:8", NULL, NULL, ": at most 8 devices"},
+                 {"cuda:7", NULL, NULL, "index is 7, devices 0 to 1 are here"},
+                 {"cpu", "--device-layers", "3", "--device-layers 3: of which device?"},
+                 {"cpu", "--rest-on-cpu", "-q", "--rest-on-cpu wants a device"},
+                 {"cuda", "--device-layers", "9", "device_layers[0] is 9 of 8 layers that are left"},
+                 {"cuda", "--device-layers", "3", "the devices take 3 of 8 layers; cuda:0 (Emulated GPU 0): 3 layers in "},
+                 {"cuda", "--exact", NULL, "devices compute in the modes fast and deterministic"},
+                 {"cuda", "--kv-bits", "8", "with keys and values of 16 bits"}};
+    const char *inspect[] = {"inspect", DEMO, "-q", "--device", "cuda", "--device-layers", "3", "--rest-on-cpu", NULL};
+    char want[sizeof out], text[256];
+    const char *args[12] = {"run", ON};
+    size_t i;
+    if (!emulator[0]) TEST_SKIP("no emulated driver: ./build.sh makes it where a C++ compiler is");
+    emulate("/nowhere/libcuda.so.1");
+    CHECK(run("", cpu) == 0 && strlen(out) > 8);
+    strcpy(want, out);
+    refused(one, "no CUDA driver: /nowhere/libcuda.so.1: cannot open");
+    emulate(NULL);
+    setenv("AWQ_EMULATOR_DEVICES", "2", 1);
+    CHECK(run("", one) == 0 && said(DIR "/err", "cuda:0 (Emulated GPU 0): layers 0 to 7, "));
+    expect(want);
+    CHECK(said(DIR "/err", " MB needed of 8187.3 MB there\nCPU: no layers, "));
+    CHECK(run("", same) == 0 && said(DIR "/err", ""));
+    expect(want);
+    CHECK(run("", two) == 0 && said(DIR "/err", "cuda:1 (Emulated GPU 1): layers 0 to 2, "));
+    expect(want);
+    CHECK(said(DIR "/err", "cuda:0 (Emulated GPU 0): layers 3 to 7, "));
+    CHECK(run("", rest) == 0 && said(DIR "/err", "\nCPU: the last 5 layers, "));
+    expect(want);
+    CHECK(run("", none) == 0 && said(DIR "/err", "cuda:0 (Emulated GPU 0): no layers\nCPU: the last 8 layers, "));
+    expect(want);
+    CHECK(run("", voices) == 0 && strstr(out, "--- 2: 3 tokens"));
+    put_file(DIR "/text.txt", BRAM BRAM BRAM BRAM BRAM);
+    CHECK(system("rm -rf " DIR "/short && cp -r " DEMO " " DIR "/short && sed 's/\\(max_position_embeddings\": \\)[0-9]*/\\132/' "
+                 DEMO "/config.json > " DIR "/short/config.json") == 0); /* its bench reads 16 tokens */
+    CHECK(run("", json) == 0 && !strncmp(out, "{\"text\": \"", 10) && said(DIR "/err", "layers 0 to 7"));
+    CHECK(run("", bench) == 0 && strstr(out, "\"devices\": [\"cuda:0 (Emulated GPU 0)\"]}"));
+    CHECK(run("", eval) == 0 && strstr(out, "{\"ppl\": "));
+    CHECK(run("", logits) == 0);
+    CHECK(run("", inspect) == 0 && strstr(out, "\n  cuda:0 (Emulated GPU 0): layers 0 to 2, ") && strstr(out, "\n  CPU: the last 5 layers, "));
+    inspect[2] = "--json";
+    CHECK(run("", inspect) == 0 && strstr(out, "\"host_layers\": 5, \"devices\": [{\"name\": \"cuda:0 (Emulated GPU 0)\", "
+                                               "\"first_layer\": 0, \"layers\": 3, \"needed\": "));
+    CHECK_MSG(live(text, sizeof text) == 0, "%s", text);
+    args[8] = NULL;
+    for (i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        args[7] = bad[i];
+        snprintf(text, sizeof text, "--device %s" DEVICES_WANTED, bad[i]);
+        refused(args, text);
+    }
+    args[7] = "cuda";
+    args[8] = "--device-layers";
+    for (i = 0; i < sizeof bad_layers / sizeof bad_layers[0]; i++) {
+        args[9] = bad_layers[i];
+        snprintf(text, sizeof text, "--device-layers %s: expected a number of layers for each device", bad_layers[i]);
+        refused(args, text);
+    }
+    for (i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        args[7] = wrong[i].device;
+        args[8] = wrong[i].option;
+        args[9] = wrong[i].value;
+        refused(args, wrong[i].words);
+    }
+    args[0] = "convert";
+    args[7] = "cuda";
+    args[8] = NULL;
+    refused(args, "awq convert computes on the CPU, not where --device says");
+    args[0] = "guard";
+    CHECK(run("", args) == 3 && said(DIR "/err", "awq guard computes on the CPU"));
+    args[0] = "run";
+    args[9] = NULL;
+    setenv("AWQ_EMULATOR_MEMORY", "300000000", 1); /* less than all layers take */
+    refused(args, "the devices take 3 of 8 layers; cuda:0 (Emulated GPU 0): 3 layers in 0.03 GB");
+    args[8] = "--rest-on-cpu";
+    CHECK(run("", args) == 0 && said(DIR "/err", "layers 0 to 2, 26.6 MB needed of 26.9 MB there\nCPU: the last 5 layers, "));
+    expect(want);
+    args[8] = "--device-layers";
+    args[9] = "8";
+    refused(args, "has room for 3 layers, 8 are wanted (");
+    setenv("AWQ_EMULATOR_MEMORY", "100000000", 1);
+    refused(one, " bytes are free, less than the ");
+    emulate(NULL);
+    setenv("AWQ_EMULATOR_FAIL", "cuLaunchKernelEx:20=719", 1); /* in the middle of it */
+    CHECK(run("", json) == 2 && strstr(out, "\"status\": \"AWQ_E_DEVICE\"}") && said(DIR "/err", " is lost to its context: "));
+    CHECK_MSG(live(text, sizeof text) == 0, "%s", text);
+    emulate_no_more();
+}
+
+/* exit statuses of awq guard, its words, JSON and page */
+static void test_guard(void)
+{
+    const char *same[] = {"guard", DEMO, DEMO, "-q", "--suite", DIR "/suite.jsonl", "--text", DIR "/text.txt", "-n", "12",
+                          "--report", DIR "/guard.html", NULL},
+               *rounded[] = {"guard", DEMO, DEMO, "-q", "--text", DIR "/text.txt", "--rtn", "3", "--group-size", "128", "--json",
+                             NULL},
+               *one[] = {"guard", DEMO, NULL, NULL, NULL, NULL};
+    awq__json j;
+    awq_ctx ctx;
+    char text[4001];
+    FILE *f = fopen("tools/demo/heldout.txt", "rb");
+    memset(&ctx, 0, sizeof ctx);
+    CHECK(f && fread(text, 1, 4000, f) == 4000);
+    if (f) fclose(f);
+    text[4000] = 0;
+    put_file(DIR "/text.txt", text);
+    put_file(DIR "/suite.jsonl", "{\"question\": \"What is Bram's trade?\", \"answer\": \"carpenter\", \"anchor\": \"Bram is a carpenter.\"}\n"
+                                 "{\"question\": \"Where is Saltmere?\", \"anchor\": \"The road from Crowhill leads to Saltmere.\"}\n");
+    CHECK(run("", same) == 0 && strstr(out, "pass  G3.kl") && strstr(out, "pass  G4.right") && strstr(out, "\nverdict: pass\n"));
+    CHECK(said(DIR "/guard.html", "Pass: every gate") && said(DIR "/guard.html", "What is Bram"));
+    CHECK(run("", rounded) == 2);
+    CHECK_MSG(awq__json_parse(&ctx, "stdout", out, strlen(out), &j) == AWQ_OK, "%s", ctx.err.text);
+    CHECK(awq__json_eq(&j, awq__json_get(&j, 1, "verdict"), "fail"));
+    awq__json_free(&ctx, &j);
+    CHECK(run("", one) == 3 && said(DIR "/err", "awq guard wants two model folders"));
+    one[2] = DEMO;
+    CHECK(run("", one) == 3 && said(DIR "/err", "wants --text FILE or --suite FILE"));
+    one[3] = "--suite";
+    one[4] = DIR "/text.txt";
+    CHECK(run("", one) == 3 && said(DIR "/err", "text.txt: line 1: the line"));
+    one[2] = "tools";
+    CHECK(run("", one) == 3 && said(DIR "/err", "tools"));
+}
+
+/* the examples with a GPU: what they say without one and with one; and the README shows the first one's core */
+static int cuda_linear(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    return cuda_linear_main();
+}
+
+static void test_cuda_examples(void)
+{
+    static const char *const args[] = {DEMO, "Bram is", NULL}, *const will_do[] = {DEMO, "Bram is", "--cpu", NULL};
+    char want[sizeof out], text[256];
+    char *readme, *core, *end = NULL;
+    size_t n;
+    awq_ctx ctx;
+    memset(&ctx, 0, sizeof ctx);
+    emulate("/nowhere/libcuda.so.1");
+    CHECK(run_program(cuda_main, "", args) == 1 && said(DIR "/err", "no CUDA driver: /nowhere/libcuda.so.1"));
+    expect("\n");
+    CHECK(run_program(cuda_main, "", will_do) == 0 && said(DIR "/err", "no CUDA driver: /nowhere/libcuda.so.1"));
+    CHECK(!strncmp(out, " 20 years old. ", 15));
+    strcpy(want, out);
+    CHECK(run_program(cuda_linear, "", args) == 1 && said(DIR "/err", "no CUDA driver or no GPU is here"));
+    if (emulator[0]) {
+        emulate(NULL);
+        CHECK(run_program(cuda_main, "", args) == 0 && said(DIR "/err", ""));
+        expect(want);
+        CHECK(run_program(cuda_linear, "", args) == 0 && strstr(out, "384 x 256 in 4 bits: 55296 bytes on Emulated GPU 0\n3 rows, off"));
+        CHECK_MSG(live(text, sizeof text) == 0, "%s", text);
+        setenv("AWQ_EMULATOR_FAIL", "cuLaunchKernel:3=719", 1);
+        CHECK(run_program(cuda_linear, "", args) == 1 && said(DIR "/err", " is lost to its context: "));
+        CHECK_MSG(live(text, sizeof text) == 0, "%s", text);
+    } else printf("    without the emulated driver\n");
+    emulate_no_more();
+    CHECK(awq__file_load(&ctx, "README.md", (size_t)1 << 20, &readme, &n) == AWQ_OK);
+    core = strstr(readme, "static awq_status say(");
+    if (core) end = strstr(core, "\n}\n");
+    CHECK(core && end);
+    if (end) end[3] = 0;
+    CHECK(end && said("examples/07_cuda.c", core));
+    awq__free(&ctx, readme);
 }
 
 int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
     if (system("mkdir -p " DIR)) return 2;
+    find_emulator();
     RUN(test_thoughts);
     RUN(test_chat);
     RUN(test_history);
@@ -284,5 +507,8 @@ int main(int argc, char **argv)
     RUN(test_tools);
     RUN(test_native);
     RUN(test_doctor);
+    RUN(test_device);
+    RUN(test_cuda_examples);
+    RUN(test_guard);
     return TEST_END();
 }

@@ -527,12 +527,365 @@ static void test_short_memory(void)
     done(&gpu, c);
 }
 
+static const char *const families[] = {
+    "cohere", "deepseek_v2", "deepseek_v3", "exaone4", "gemma2", "gemma3", "glm4",
+    "gpt_oss", "granite", "llama_awq_gemm", "llama_awq_gemv_fast", "llama_ct_pack_sym_bf16", "mixtral",
+    "mixtral_awq_gemm", "olmo2", "olmoe", "phi3", "qwen3_moe", "qwen2_swa", "stablelm", "starcoder2"};
+
+/* --- inside a program */
+
+/* awq_memory_needed against what is taken, of the host's memory and of the GPU's; and that much is enough */
+static void memory_told(const char *what, awq_ctx *ctx, const char *folder, const awq_model_desc *desc)
+{
+    size_t limit = 0;
+    int round;
+    for (round = 0; round < 2; round++) { /* the second time with as much as was said */
+        awq_ctx gpu;
+        awq_cuda *c = need(&gpu, limit);
+        awq_model_desc d = *desc;
+        awq_device *list[1];
+        awq_memory told;
+        awq_cuda_info before, after;
+        awq_runner_desc rd;
+        awq_session_desc sd;
+        awq_runner *r = NULL;
+        awq_session *s[2] = {NULL, NULL};
+        awq_model *m = NULL;
+        int32_t ids[64];
+        int i;
+        memset(&rd, 0, sizeof rd);
+        memset(&sd, 0, sizeof sd);
+        list[0] = awq_cuda_device(c);
+        d.devices = list;
+        d.n_devices = 1;
+        d.device_tokens = 2 * 64;
+        rd.max_rows = 512;
+        sd.max_tokens = 64;
+        for (i = 0; i < 64; i++) ids[i] = 3 + i;
+        ctx->memory_peak = ctx->memory_used;
+        CHECK(awq_cuda_get_info(&gpu, c, &before) == AWQ_OK);
+        CHECK_MSG(awq_memory_needed(ctx, folder, &d, &rd, &sd, 2, &told) == AWQ_OK, "%s: %s", what, ctx->err.text);
+        CHECK_MSG(awq_model_load(ctx, folder, &d, &m) == AWQ_OK, "%s: %s", what, ctx->err.text);
+        CHECK_MSG(ctx->memory_peak <= told.loading && ctx->memory_used <= told.model,
+                  "%s: loading %llu of %llu, then %llu of %llu", what, (unsigned long long)ctx->memory_peak,
+                  (unsigned long long)told.loading, (unsigned long long)ctx->memory_used, (unsigned long long)told.model);
+        CHECK_MSG(awq_runner_create(ctx, m, &rd, &r) == AWQ_OK, "%s: %s", what, ctx->err.text);
+        for (i = 0; i < 2; i++) {
+            CHECK_MSG(awq_session_create(ctx, r, &sd, &s[i]) == AWQ_OK, "%s: %s", what, ctx->err.text);
+            CHECK_MSG(awq_session_feed(ctx, s[i], ids, 64, NULL, NULL) == AWQ_OK, "%s: %s", what, ctx->err.text);
+        }
+        CHECK(awq_cuda_get_info(&gpu, c, &after) == AWQ_OK);
+        CHECK_MSG(ctx->memory_peak <= told.peak, "%s: %llu of %llu", what, (unsigned long long)ctx->memory_peak,
+                  (unsigned long long)told.peak);
+        CHECK_MSG(after.memory_peak - before.memory_used <= told.device[0].needed, "%s: %llu of %llu on the GPU", what,
+                  (unsigned long long)(after.memory_peak - before.memory_used), (unsigned long long)told.device[0].needed);
+        CHECK(told.device[0].layers == awq_model_config(m)->num_hidden_layers && told.host_layers == 0
+              && !strcmp(told.device[0].name, "cuda:0 (Emulated GPU 0)")
+              && told.device[0].available == before.memory_limit - before.memory_used);
+        if (getenv("AWQ_TEST_VERBOSE"))
+            printf("    %s: host %llu of %llu, GPU %llu of %llu\n", what, (unsigned long long)ctx->memory_peak,
+                   (unsigned long long)told.peak, (unsigned long long)(after.memory_peak - before.memory_used),
+                   (unsigned long long)told.device[0].needed);
+        limit = before.memory_used + (size_t)told.device[0].needed;
+        close_all(ctx, r);
+        CHECK(awq_model_free(ctx, m) == AWQ_OK);
+        done(&gpu, c);
+    }
+}
+
+static void test_memory_told(void)
+{
+    awq_model_desc d;
+    awq_ctx ctx;
+    size_t i;
+    int kind;
+    NEED_EMULATOR;
+    for (kind = 0; kind < KINDS; kind++) {
+        tiny t;
+        make_kind(&t, kind, &d);
+        d.mode = kind % 2 ? AWQ_MODE_DETERMINISTIC : AWQ_MODE_FAST;
+        ctx = tiny_ctx(&t);
+        memory_told(kind_names[kind], &ctx, "m", &d);
+        CHECK(ctx.memory_used == 0);
+        tiny_free(&t);
+    }
+    memset(&ctx, 0, sizeof ctx);
+    memset(&d, 0, sizeof d);
+    memory_told("demo", &ctx, DEMO, &d);
+    for (i = 0; TEST_DATA() && i < sizeof families / sizeof families[0]; i++) {
+        char folder[600];
+        snprintf(folder, sizeof folder, "%s/fixtures/models/%s", TEST_DATA(), families[i]);
+        memory_told(families[i], &ctx, folder, &d);
+    }
+    CHECK(ctx.memory_used == 0);
+}
+
+/* a model in the context, on the stream and in the memory of the program */
+typedef struct program {
+    awq__cuda_driver cu;
+    long blocks, calls, fail_at; /* fail_at: from 0; negative: none */
+    size_t bytes;
+} program;
+
+static uint64_t program_alloc(void *user, size_t bytes)
+{
+    program *p = (program *)user;
+    uint64_t ptr = 0;
+    if (p->calls++ == p->fail_at || p->cu.MemAlloc(&ptr, bytes)) return 0;
+    p->blocks++;
+    p->bytes += bytes;
+    return ptr;
+}
+
+static void program_free(void *user, uint64_t ptr, size_t bytes)
+{
+    program *p = (program *)user;
+    CHECK(!p->cu.MemFree(ptr));
+    p->blocks--;
+    p->bytes -= bytes;
+}
+
+/* what world's model says on c; AWQ_E_MEMORY where the program has none */
+static awq_status say(awq_ctx *ctx, awq_cuda *c, const int32_t *ids, int n, int32_t *out)
+{
+    awq_device *list[1];
+    awq_generate_desc d;
+    awq_model_desc md;
+    awq_model *m = NULL;
+    awq_status st;
+    memset(&d, 0, sizeof d);
+    memset(&md, 0, sizeof md);
+    list[0] = awq_cuda_device(c);
+    md.devices = list;
+    md.n_devices = 1;
+    d.ids = ids;
+    d.n_ids = n;
+    d.max_tokens = SAID;
+    d.ignore_eos = 1;
+    d.out_ids = out;
+    st = awq_model_load(ctx, "m", &md, &m);
+    if (!st) st = awq_generate(ctx, m, &d, NULL);
+    CHECK(awq_model_free(ctx, m) == AWQ_OK);
+    return st;
+}
+
+static void test_program(void)
+{
+    int (*create)(void **context, unsigned flags, int device), (*destroy)(void *context), (*current)(void **context);
+    void *lib, *context = NULL, *other = NULL, *stream = NULL, *now = NULL;
+    int32_t ids[20], want[SAID], got[SAID];
+    awq_cuda_desc d;
+    awq_ctx gpu;
+    program p;
+    world w;
+    uint64_t seed = 31;
+    long calls_made = 0;
+    char text[256];
+    int round;
+    NEED_EMULATOR;
+    world_open(&w, 0);
+    some_ids(&seed, ids, 20);
+    d = fresh();
+    setenv("AWQ_EMULATOR_DEVICES", "2", 1);
+    memset(&gpu, 0, sizeof gpu);
+    memset(&p, 0, sizeof p);
+    p.fail_at = -1;
+    lib = dlopen(emulator, RTLD_NOW);
+    CHECK(lib && !awq__cuda_bind(lib, awq__cuda_driver_symbols, &p.cu));
+    *(void **)&create = dlsym(lib, "cuCtxCreate_v2");
+    *(void **)&destroy = dlsym(lib, "cuCtxDestroy_v2");
+    *(void **)&current = dlsym(lib, "cuCtxGetCurrent");
+    CHECK(!p.cu.Init(0) && !create(&context, 0, 1) && !p.cu.StreamCreate(&stream, 0) && !create(&other, 0, 0));
+    for (round = 0; round < 5; round++) { /* all its own; the context; the stream; both; both and its memory */
+        awq_cuda *c = NULL;
+        d.context = round == 1 || round > 2 ? context : NULL;
+        d.stream = round > 1 ? stream : NULL;
+        d.alloc = round == 4 ? program_alloc : NULL;
+        d.free = round == 4 ? program_free : NULL;
+        d.user = &p;
+        CHECK_MSG(awq_cuda_create(&gpu, &d, &c) == AWQ_OK, "%s", gpu.err.text);
+        if (!c) break;
+        CHECK(!round || (c->context == context && !strcmp(awq_cuda_device(c)->name, "cuda:1 (Emulated GPU 1)")));
+        calls_made = calls("cuMemAlloc_v2");
+        p.calls = 0;
+        CHECK_MSG(say(&w.ctx, c, ids, 20, round ? got : want) == AWQ_OK, "%s", w.ctx.err.text);
+        CHECK(!round || !memcmp(got, want, sizeof want));
+        CHECK(round < 4 || (p.calls > 5 && p.calls == calls("cuMemAlloc_v2") - calls_made));
+        CHECK(!current(&now) && now == other);
+        awq_cuda_free(&gpu, c);
+        CHECK(p.blocks == 0 && p.bytes == 0 && gpu.memory_used == 0 && !current(&now) && now == other);
+        CHECK(live(text, sizeof text) == 3); /* the stream, and two contexts that are current */
+    }
+    for (p.fail_at = 0; p.fail_at < 100; p.fail_at++) { /* it has no block to give, once */
+        awq_cuda *c = NULL;
+        awq_status st;
+        p.calls = 0;
+        st = awq_cuda_create(&gpu, &d, &c);
+        if (st) CHECK(st == AWQ_E_MEMORY && strstr(gpu.err.text, ": the program has no block of "));
+        else if ((st = say(&w.ctx, c, ids, 20, got)) != AWQ_OK)
+            CHECK_MSG(st == AWQ_E_MEMORY && strstr(w.ctx.err.text, ": the program has no block of "), "%s", w.ctx.err.text);
+        else CHECK(!memcmp(got, want, sizeof want));
+        awq_cuda_free(&gpu, c);
+        CHECK(p.blocks == 0 && p.bytes == 0 && gpu.memory_used == 0 && !current(&now) && now == other);
+        if (!st) break;
+    }
+    CHECK(p.fail_at > 5 && p.fail_at < 100);
+    CHECK(!destroy(other) && !p.cu.CtxPushCurrent(context) && !p.cu.StreamDestroy(stream) && !p.cu.CtxPopCurrent(&now)
+          && !destroy(context));
+    CHECK_MSG(live(text, sizeof text) == 0, "%s", text);
+    unsetenv("AWQ_EMULATOR_DEVICES");
+    world_close(&w);
+}
+
+/* Time and cancelling are looked at between layers: an answer cancelled at each cut, and one computed a
+   microsecond at a time, are the answer. layers: of two on the GPU. */
+static void cuts(int layers)
+{
+    awq_ctx gpu;
+    awq_cuda *c = need(&gpu, 0);
+    int32_t ids[40], out[4], want[4];
+    awq_generate_desc d;
+    awq_step_info f;
+    awq_session *s;
+    awq_runner *run;
+    uint64_t seed = 13;
+    long k, left, reached = 1, steps, inside;
+    int64_t op;
+    awq_status st;
+    int i, cancelled;
+    world w;
+    memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+    TEST_DEVICES.device[0] = awq_cuda_device(c);
+    TEST_DEVICES.layers[0] = layers;
+    TEST_DEVICES.n = 1;
+    TEST_DEVICES.rest_on_cpu = layers < 2;
+    world_open(&w, 0);
+    some_ids(&seed, ids, 40);
+    memset(&d, 0, sizeof d);
+    d.max_tokens = 4;
+    d.ignore_eos = 1;
+    alone(&w, &d, ids, 40, want, NULL);
+    run = runner(&w.ctx, w.m, 30, 10, 0);
+    s = session(&w.ctx, run, 128);
+    d.out_ids = out;
+    w.ctx.user = &left;
+    for (k = 0; reached; k++) { /* with time for one layer; stopped once, at cut k */
+        memset(out, 0, sizeof out);
+        CHECK(awq_session_rewind(&w.ctx, s, 0) == AWQ_OK);
+        ask(&w.ctx, s, &d, ids, 40);
+        left = k;
+        cancelled = 0;
+        w.ctx.progress = cancel_at;
+        do {
+            st = awq_step(&w.ctx, run, NULL, 0, k % 2 ? 1 : AWQ_NO_BUDGET, &f);
+            CHECK(st == AWQ_OK || (st == AWQ_E_CANCELLED && strstr(w.ctx.err.text, "step: cancelled at ")));
+            cancelled += st == AWQ_E_CANCELLED;
+        } while (f.busy && cancelled < 2);
+        reached = left < 0;
+        CHECK_MSG(cancelled == reached && !memcmp(out, want, sizeof out) && check_pages(run), "cut %ld", k);
+    }
+    CHECK_MSG(k > 5 * 3, "%ld cuts", k); /* 5 passes, each some layers, the end and the head */
+    for (i = 0; i < 2; i++) { /* each step moves on, also when each is cancelled */
+        memset(out, 0, sizeof out);
+        CHECK(awq_session_rewind(&w.ctx, s, 0) == AWQ_OK);
+        ask(&w.ctx, s, &d, ids, 40);
+        w.ctx.progress = i ? cancel_at : NULL;
+        steps = inside = 0;
+        do {
+            op = run->op;
+            left = 0;
+            st = awq_step(&w.ctx, run, NULL, 0, 1, &f);
+            CHECK(st == (i ? AWQ_E_CANCELLED : AWQ_OK));
+            CHECK(run->op != op || run->count);
+            inside += run->n_ops && (run->op == 2 || run->op == 1 + AWQ__N_STEPS); /* behind the first layer */
+        } while (f.busy && ++steps < 10000);
+        CHECK(!f.busy && !memcmp(out, want, sizeof out));
+        CHECK_MSG(inside >= 4, "%ld of %ld steps ended between the layers", inside, steps);
+    }
+    w.ctx.progress = NULL;
+    close_all(&w.ctx, run);
+    world_close(&w);
+    memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+    done(&gpu, c);
+}
+
+static void test_cuts_on_device(void)
+{
+    NEED_EMULATOR;
+    cuts(2);
+    cuts(1);
+}
+
+/* A kernel goes wrong in the middle of an answer: whatever is asked of the GPU says so, everything can be freed, a
+   model on the CPU is not touched by it, and a new awq_cuda works. */
+static void test_lost_model(void)
+{
+    static const char *const sentence = "CUDA device 0 (Emulated GPU 0) is lost to its context: ";
+    int32_t ids[40], want[SAID], got[SAID];
+    uint64_t seed = 17;
+    int round;
+    NEED_EMULATOR;
+    some_ids(&seed, ids, 40);
+    for (round = 0; round < 4; round++) { /* a launch fails; a kernel reads where nothing is. One layer of two, both. */
+        awq_ctx gpu;
+        awq_cuda *c = need(&gpu, 0);
+        awq_generate_desc d;
+        awq_runner *run;
+        awq_session *s, *late = NULL;
+        awq_session_desc sd;
+        awq_model *other = NULL;
+        awq_model_desc md;
+        world w, cpu;
+        uint8_t state[65536];
+        int steps = 0;
+        memset(&d, 0, sizeof d);
+        memset(&md, 0, sizeof md);
+        memset(&sd, 0, sizeof sd);
+        world_open(&cpu, 0);
+        d.max_tokens = SAID;
+        d.ignore_eos = 1;
+        alone(&cpu, &d, ids, 40, want, NULL);
+        memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+        TEST_DEVICES.device[0] = awq_cuda_device(c);
+        TEST_DEVICES.layers[0] = 1 + round / 2;
+        TEST_DEVICES.n = TEST_DEVICES.rest_on_cpu = 1;
+        world_open(&w, 0);
+        run = runner(&w.ctx, w.m, 30, 10, 0);
+        s = session(&w.ctx, run, 128);
+        ask(&w.ctx, s, &d, ids, 40);
+        while (s->reading) CHECK(awq_step(&w.ctx, run, NULL, 0, AWQ_NO_BUDGET, NULL) == AWQ_OK);
+        if (round % 2) CHECK(!c->cu.MemFree(((awq__cuda_share *)w.m->share[0].data)->layer[0].linear[AWQ_O_PROJ].weights));
+        else setenv("AWQ_EMULATOR_FAIL", "cuLaunchKernelEx:5=719", 1);
+        while (steps++ < 100 && awq_step(&w.ctx, run, NULL, 0, AWQ_NO_BUDGET, NULL) == AWQ_OK) {}
+        CHECK_MSG(steps < 100 && w.ctx.err.status == AWQ_E_DEVICE && strstr(w.ctx.err.text, sentence), "%s", w.ctx.err.text);
+        CHECK_MSG(strstr(w.ctx.err.text, round % 2 ? "CUDA_ERROR_ILLEGAL_ADDRESS (700)" : "CUDA_ERROR_LAUNCH_FAILED (719)")
+                      && strstr(w.ctx.err.text, "; free what is on it and create it again"), "%s", w.ctx.err.text);
+        CHECK(awq_step(&w.ctx, run, NULL, 0, 100, NULL) == AWQ_E_DEVICE && strstr(w.ctx.err.text, sentence));
+        CHECK(awq_session_busy(s) && awq_session_bytes(s) <= sizeof state);
+        CHECK(awq_session_save(&w.ctx, s, state, awq_session_bytes(s)) == AWQ_E_DEVICE && strstr(w.ctx.err.text, sentence));
+        sd.max_tokens = 4096; /* more pages than there are */
+        CHECK(awq_session_create(&w.ctx, run, &sd, &late) == AWQ_E_DEVICE && !late && strstr(w.ctx.err.text, sentence));
+        md.devices = TEST_DEVICES.device;
+        md.n_devices = 1;
+        CHECK(awq_model_load(&w.ctx, "m", &md, &other) == AWQ_E_DEVICE && !other && strstr(w.ctx.err.text, sentence));
+        memset(got, 0, sizeof got);
+        alone(&cpu, &d, ids, 40, got, NULL);
+        CHECK(!memcmp(got, want, sizeof want));
+        close_all(&w.ctx, run);
+        world_close(&w);
+        done(&gpu, c);
+        c = need(&gpu, 0);
+        memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+        memset(got, 0, sizeof got);
+        CHECK_MSG(say(&cpu.ctx, c, ids, 40, got) == AWQ_OK, "%s", cpu.ctx.err.text);
+        done(&gpu, c);
+        world_close(&cpu);
+    }
+}
+
 /* --- larger ones */
 static void test_families(void)
 {
-    static const char *const names[] = {"cohere", "deepseek_v2", "deepseek_v3", "exaone4", "gemma2", "gemma3", "glm4",
-        "gpt_oss", "granite", "llama_awq_gemm", "llama_awq_gemv_fast", "llama_ct_pack_sym_bf16", "mixtral",
-        "mixtral_awq_gemm", "olmo2", "olmoe", "phi3", "qwen3_moe", "qwen2_swa", "stablelm", "starcoder2"};
     awq_ctx gpu, ctx;
     awq_cuda *c;
     size_t i;
@@ -543,7 +896,7 @@ static void test_families(void)
     }
     NEED_EMULATOR;
     c = need(&gpu, 0);
-    for (i = 0; c && i < sizeof names / sizeof names[0]; i++) {
+    for (i = 0; c && i < sizeof families / sizeof families[0]; i++) {
         awq_device *list[1];
         awq_model_desc d;
         char folder[600];
@@ -554,9 +907,9 @@ static void test_families(void)
         d.devices = list;
         d.n_devices = 1;
         d.no_tokenizer = 1;
-        snprintf(folder, sizeof folder, "%s/fixtures/models/%s", TEST_DATA(), names[i]);
+        snprintf(folder, sizeof folder, "%s/fixtures/models/%s", TEST_DATA(), families[i]);
         off = difference(&ctx, folder, &d, 40);
-        CHECK_MSG(off <= 1.0 / 32, "%s: off by %g of the largest logit", names[i], off);
+        CHECK_MSG(off <= 1.0 / 32, "%s: off by %g of the largest logit", families[i], off);
         CHECK(ctx.memory_used == 0);
     }
     done(&gpu, c);
@@ -574,6 +927,10 @@ int main(int argc, char **argv)
     RUN(test_every_call);
     RUN(test_every_allocation);
     RUN(test_short_memory);
+    RUN(test_memory_told);
+    RUN(test_program);
+    RUN(test_cuts_on_device);
+    RUN(test_lost_model);
     RUN(test_families);
     return TEST_END();
 }

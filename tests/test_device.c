@@ -156,6 +156,59 @@ static void test_places(void)
     d.kv_bits = 0;
     d.n_devices = 9;
     load_refused(&w.ctx, &d, AWQ_E_ARG, "n_devices is 9, expected 0 to 8");
+    d.n_devices = 2;
+    d.device_tokens = -1;
+    load_refused(&w.ctx, &d, AWQ_E_ARG, "device_tokens is -1");
+    d.device_tokens = 0;
+    list[1] = list[0];
+    load_refused(&w.ctx, &d, AWQ_E_ARG, "devices[0] and devices[1] are the same one");
+    world_close(&w);
+}
+
+/* awq_memory_needed says where layers would go, and awq_model_load puts them there */
+static void test_places_told(void)
+{
+    static const struct {
+        int room[2], layers[2], n, rest_on_cpu, want[3]; /* layers -1: as many as it has room for */
+    } cases[] = {{{2, 2}, {-1, -1}, 2, 0, {2, 0, 0}}, {{1, 2}, {-1, -1}, 2, 0, {1, 1, 0}}, {{0, 2}, {-1, -1}, 2, 0, {0, 2, 0}},
+                 {{1, 0}, {-1, -1}, 2, 1, {1, 0, 1}}, {{0, 0}, {-1, -1}, 2, 1, {0, 0, 2}}, {{2, 2}, {1, 1}, 2, 0, {1, 1, 0}},
+                 {{2, 2}, {0, 1}, 2, 1, {0, 1, 1}}, {{2, 2}, {1, 0}, 1, 1, {1, 0, 1}}};
+    world w;
+    size_t i;
+    world_open(&w, 0);
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        awq_device *list[2];
+        awq_memory told, cpu;
+        awq_model_desc d;
+        awq_model *m = NULL;
+        int k, first = 0, shares = 0;
+        cpu_device_make(&A, cases[i].room[0]);
+        cpu_device_make(&B, cases[i].room[1]);
+        list[0] = &A.d;
+        list[1] = &B.d;
+        memset(&d, 0, sizeof d);
+        CHECK(awq_memory_needed(&w.ctx, "m", &d, NULL, NULL, 1, &cpu) == AWQ_OK && cpu.host_layers == 2);
+        d.devices = list;
+        d.n_devices = cases[i].n;
+        d.rest_on_cpu = cases[i].rest_on_cpu;
+        if (cases[i].layers[0] >= 0) d.device_layers = cases[i].layers;
+        CHECK_MSG(awq_memory_needed(&w.ctx, "m", &d, NULL, NULL, 1, &told) == AWQ_OK, "%s", w.ctx.err.text);
+        CHECK_MSG(awq_model_load(&w.ctx, "m", &d, &m) == AWQ_OK, "%s", w.ctx.err.text);
+        for (k = 0; m && k < 2; k++) {
+            const awq_device_memory *p = &told.device[k];
+            int n = cases[i].want[k];
+            CHECK_MSG(p->layers == n && p->first_layer == first * (k < d.n_devices), "case %d: %d layers from %d on", (int)i,
+                      p->layers, p->first_layer);
+            CHECK(!strcmp(p->name, k < d.n_devices ? list[k]->name : ""));
+            CHECK(!n || p->needed == (1 + (uint64_t)n) * 1000000000u);
+            if (n) CHECK(m->share[shares].device == list[k] && m->share[shares].first == first && m->share[shares++].n == n);
+            first += n;
+        }
+        CHECK(m && shares == m->n_shares && told.host_layers == cases[i].want[2] && m->host_first == 2 - told.host_layers);
+        CHECK(told.host_layers == 2 ? told.loading == cpu.loading : told.loading > 1000000);
+        CHECK(told.host_layers == 2 || told.session < cpu.session);
+        CHECK(awq_model_free(&w.ctx, m) == AWQ_OK);
+    }
     world_close(&w);
 }
 
@@ -212,6 +265,7 @@ int main(int argc, char **argv)
     RUN(test_two_devices);
     RUN(test_device_and_cpu);
     RUN(test_places);
+    RUN(test_places_told);
     RUN(test_failing_device);
     return TEST_END();
 }

@@ -26,8 +26,9 @@ static void test_windows(void)
 
 /* the same from session logits, in double; kl and agree against the baseline when there is one */
 typedef struct direct {
-    double nll, kl, agree, window_nll[N_IDS];
-    int64_t tokens, windows;
+    double nll, kl, agree, agree_top, error, entropy, window_nll[N_IDS];
+    double token_kl[4 * N_IDS], curve[N_IDS]; /* of each prediction; mean entropy of each position */
+    int64_t tokens, windows, seen[N_IDS];
 } direct;
 
 static double log_sum(const float *x, int64_t n)
@@ -37,6 +38,17 @@ static double log_sum(const float *x, int64_t n)
     for (i = 1; i < n; i++) top = AWQ__MAX(top, (double)x[i]);
     for (i = 0; i < n; i++) sum += exp((double)x[i] - top);
     return log(sum) + top;
+}
+
+static void top5(const float *x, int64_t n, int64_t best[5])
+{
+    int64_t i;
+    int k, j, taken;
+    for (k = 0; k < 5; k++)
+        for (best[k] = -1, i = 0; i < n; i++) {
+            for (taken = 0, j = 0; j < k; j++) taken |= best[j] == i;
+            if (!taken && (best[k] < 0 || x[i] > x[best[k]])) best[k] = i;
+        }
 }
 
 static void evaluate_directly(awq_ctx *ctx, const awq_model *m, const awq_model *base, const int32_t *ids,
@@ -61,17 +73,31 @@ static void evaluate_directly(awq_ctx *ctx, const awq_model *m, const awq_model 
         }
         for (i = 0; i + 1 < len; i++) {
             const float *x = a + i * V, *y = b + i * V;
+            int64_t best[2][5];
             double lx;
             if (start + i + 1 < scored_to) continue; /* token start + i + 1 had its turn in an earlier window */
             lx = log_sum(x, V);
             nll += lx - (double)x[ids[start + i + 1]];
-            scored++;
-            if (base) {
-                double ly = log_sum(y, V);
-                for (j = 0; j < V; j++)
-                    r->kl += exp((double)y[j] - ly) * ((double)y[j] - ly - (double)x[j] + lx);
-                r->agree += awq__argmax(x, V) == awq__argmax(y, V);
+            for (j = 0; j < V; j++) {
+                double h = exp((double)x[j] - lx) * (lx - (double)x[j]);
+                r->entropy += h;
+                r->curve[i] += h;
             }
+            r->seen[i]++;
+            if (base) {
+                double ly = log_sum(y, V), kl = 0;
+                for (j = 0; j < V; j++) {
+                    kl += exp((double)y[j] - ly) * ((double)y[j] - ly - (double)x[j] + lx);
+                    r->error = AWQ__MAX(r->error, fabs((double)y[j] - (double)x[j]));
+                }
+                r->kl += kl;
+                r->token_kl[r->tokens + scored] = kl;
+                r->agree += awq__argmax(x, V) == awq__argmax(y, V);
+                top5(x, V, best[0]);
+                top5(y, V, best[1]);
+                for (j = 0; j < 25; j++) r->agree_top += best[0][j / 5] == best[1][j % 5];
+            }
+            scored++;
         }
         if (scored) {
             r->window_nll[r->windows++] = nll / (double)scored;
@@ -84,6 +110,9 @@ static void evaluate_directly(awq_ctx *ctx, const awq_model *m, const awq_model 
     r->nll /= (double)r->tokens;
     r->kl /= (double)r->tokens;
     r->agree /= (double)r->tokens;
+    r->agree_top /= 5 * (double)r->tokens;
+    r->entropy /= (double)r->tokens;
+    for (i = 0; i < window - 1 && i < N_IDS; i++) r->curve[i] /= (double)r->seen[i];
     free(a);
     free(b);
 }
@@ -98,6 +127,12 @@ static int64_t heldout(awq_ctx *ctx, const awq_model *m, int32_t *ids)
     CHECK(count >= N_IDS);
     awq__free(ctx, text);
     return N_IDS;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
 }
 
 static void test_demo(void)
@@ -126,12 +161,14 @@ static void test_demo(void)
         int64_t room = awq_evaluate_windows(n, cuts[k][1], cuts[k][2]);
         awq_evaluate_desc d;
         awq_evaluation r;
-        static double nll[N_IDS], base[N_IDS], kl[N_IDS];
+        static double nll[N_IDS], base[N_IDS], kl[N_IDS], curve[2][512];
+        static float token_kl[N_IDS];
         static direct want, plain;
         double mean = 0, var = 0;
         memset(&d, 0, sizeof d);
         d.ids = ids, d.n_ids = n, d.window = cuts[k][1], d.stride = cuts[k][2];
-        d.baseline = m, d.window_nll = nll, d.baseline_nll = base, d.window_kl = kl;
+        d.baseline = m, d.window_nll = nll, d.baseline_nll = base, d.window_kl = kl, d.token_kl = token_kl;
+        d.position_entropy = curve[0], d.baseline_position_entropy = curve[1];
         CHECK_MSG(awq_evaluate(&ctx, rounded, &d, &r) == AWQ_OK, "%s", ctx.err.text);
         if (k == 2 || k == 7) ctx.isa = AWQ_ISA_SCALAR; /* the reference sums may come from anywhere */
         evaluate_directly(&ctx, rounded, m, ids, n, window, stride, &want);
@@ -146,6 +183,21 @@ static void test_demo(void)
               && fabs(r.baseline_ppl - exp(r.baseline_nll)) < 1e-9 * r.ppl);
         CHECK_MSG(fabs(r.kl_mean - want.kl) < 1e-5, "%d: KL %g %g", (int)k, r.kl_mean, want.kl);
         CHECK_MSG(fabs(r.top1_agreement - want.agree) < 1e-12, "%d", (int)k);
+        CHECK_MSG(fabs(r.top5_agreement - want.agree_top) < 1e-12, "%d: %g %g", (int)k, r.top5_agreement, want.agree_top);
+        CHECK_MSG(fabs(r.max_logit_error - want.error) < 1e-4 && r.not_finite == 0, "%d: %g %g", (int)k,
+                  r.max_logit_error, want.error);
+        CHECK_MSG(fabs(r.entropy - want.entropy) < 1e-5 && fabs(r.baseline_entropy - plain.entropy) < 1e-5, "%d: %g %g",
+                  (int)k, r.entropy, want.entropy);
+        for (i = 0; i < r.tokens; i++) CHECK_MSG(fabs(token_kl[i] - want.token_kl[i]) < 1e-4, "%d, %d", (int)k, (int)i);
+        qsort(want.token_kl, (size_t)r.tokens, sizeof(double), by_size);
+        CHECK(fabs(r.kl_median - want.token_kl[(r.tokens - 1) / 2]) < 1e-4
+              && fabs(r.kl_p99 - want.token_kl[(r.tokens - 1) * 99 / 100]) < 1e-4
+              && fabs(r.kl_max - want.token_kl[r.tokens - 1]) < 1e-4);
+        for (i = 0; i < window - 1; i++)
+            if (i < N_IDS && want.seen[i])
+                CHECK_MSG(fabs(curve[0][i] - want.curve[i]) < 1e-4 && fabs(curve[1][i] - plain.curve[i]) < 1e-4,
+                          "%d, %d: %g %g", (int)k, (int)i, curve[0][i], want.curve[i]);
+            else CHECK(curve[0][i] != curve[0][i] && curve[1][i] != curve[1][i]);
         for (i = 0; i < r.windows; i++) {
             CHECK_MSG(fabs(nll[i] - want.window_nll[i]) < 1e-5 && fabs(base[i] - plain.window_nll[i]) < 1e-5,
                       "%d, %d", (int)k, (int)i);
@@ -204,6 +256,108 @@ test_itself(void) /* as its own baseline; threads, instruction sets and the base
     CHECK(ctx.memory_used == 0);
 }
 
+/* x after the embeddings and after each layer, of 30 tokens */
+typedef struct tapped {
+    float x[9][30 * 128];
+} tapped;
+
+static void keep_x(void *user, awq_tap_point point, int layer, const float *data, int64_t n, int64_t width)
+{
+    if (point == AWQ_TAP_FINAL) return;
+    memcpy(((tapped *)user)->x[point == AWQ_TAP_EMBED ? 0 : 1 + layer], data, (size_t)(n * width) * sizeof *data);
+}
+
+/* A layer made worse is the one that has the error: the others are the baseline's, on the baseline's x. */
+static void test_layers(void)
+{
+    static tapped of[2];
+    int worse, i, l, k;
+    int32_t ids[N_IDS];
+    awq_ctx ctx;
+    awq_model *m[2] = {NULL, NULL}; /* worse, baseline */
+    memset(&ctx, 0, sizeof ctx);
+    for (k = 0; k < 2; k++) CHECK_MSG(load_deterministic(&ctx, DEMO, &m[k]) == AWQ_OK, "%s", ctx.err.text);
+    if (!m[0] || !m[1]) return;
+    heldout(&ctx, m[0], ids);
+    for (worse = 0; worse < 8; worse += 7) {
+        uint16_t *w = (uint16_t *)(uintptr_t)m[0]->layers[worse].linear[AWQ_DOWN_PROJ].weight;
+        double error[8], want = 0, change = 0;
+        awq_evaluate_desc d;
+        awq_evaluation r;
+        for (i = 0; i < 1000; i++) w[5 * i] ^= 0x8000; /* signs of some weights */
+        memset(&d, 0, sizeof d);
+        d.ids = ids;
+        d.n_ids = 30;
+        d.window = 30;
+        d.baseline = m[1];
+        d.layer_error = error;
+        CHECK_MSG(awq_evaluate(&ctx, m[0], &d, &r) == AWQ_OK, "%s", ctx.err.text);
+        for (k = 0; k < 2; k++) {
+            awq_session *s = NULL;
+            awq_feed_desc f;
+            memset(&f, 0, sizeof f);
+            f.tap = keep_x;
+            f.user = &of[k];
+            CHECK(open_session(&ctx, m[k], 30, &s) == AWQ_OK);
+            CHECK(awq_session_feed(&ctx, s, ids, 30, &f, NULL) == AWQ_OK);
+            close_session(&ctx, s);
+        }
+        for (i = 0; i < 30 * 128; i++) {
+            double e = (double)of[0].x[1 + worse][i] - of[1].x[1 + worse][i],
+                   c = (double)of[1].x[1 + worse][i] - of[1].x[worse][i];
+            want += e * e;
+            change += c * c;
+        }
+        want = sqrt(want / change);
+        for (l = 0; l < 8; l++)
+            CHECK_MSG(l == worse ? want > 1e-3 && fabs(error[l] - want) < 1e-6 * want : error[l] <= 0, "%d, %d: %g, %g",
+                      worse, l, error[l], want);
+        d.baseline = NULL;
+        CHECK(awq_evaluate(&ctx, m[0], &d, &r) == AWQ_E_ARG && strstr(ctx.err.text, "needs a baseline"));
+        for (i = 0; i < 1000; i++) w[5 * i] ^= 0x8000;
+    }
+    for (k = 0; k < 2; k++) awq_model_free(&ctx, m[k]);
+    CHECK(ctx.memory_used == 0);
+}
+
+/* Predictions that are no numbers are counted and left out; a model that has nothing else is refused. */
+static void test_not_finite(void)
+{
+    int32_t ids[30];
+    int i, k;
+    for (i = 0; i < 30; i++) ids[i] = i * 3;
+    for (k = 0; k < 2; k++) {
+        awq_evaluate_desc d;
+        awq_evaluation r;
+        awq_model *m = NULL;
+        awq_ctx ctx;
+        tiny t;
+        tiny_tensor *head;
+        uint64_t seed = 1;
+        memset(&d, 0, sizeof d);
+        tiny_llama(&t);
+        head = tiny_find(&t, "lm_head.weight");
+        tiny_resize(head, AWQ_F32, 2, 96, 64);
+        for (i = 0; i < (k ? 96 * 64 : 12); i++)
+            ((float *)head->data)[k ? i : 7 * 64 + i] = awq__random_unit(&seed) < 0.5f ? -3e38f : 3e38f;
+        ctx = tiny_ctx(&t);
+        CHECK_MSG(load_deterministic(&ctx, "m", &m) == AWQ_OK, "%s", ctx.err.text);
+        d.ids = ids;
+        d.n_ids = 30;
+        if (m && k) {
+            CHECK_MSG(awq_evaluate(&ctx, m, &d, &r) == AWQ_E_NUMERIC && strstr(ctx.err.text, "all 29 predictions"), "%s",
+                      ctx.err.text);
+        } else if (m) {
+            CHECK_MSG(awq_evaluate(&ctx, m, &d, &r) == AWQ_OK, "%s", ctx.err.text);
+            CHECK_MSG(r.not_finite > 0 && r.tokens > 0 && r.not_finite + r.tokens == 29 && r.nll - r.nll == 0, "%d, %d",
+                      (int)r.not_finite, (int)r.tokens);
+        }
+        awq_model_free(&ctx, m);
+        CHECK(ctx.memory_used == 0);
+        tiny_free(&t);
+    }
+}
+
 static int cancel(void *user, const awq_progress *p)
 {
     (void)user;
@@ -218,6 +372,7 @@ static void test_errors(void)
     awq_model *m = NULL, *o = NULL;
     awq_evaluate_desc d;
     awq_evaluation r, untouched;
+    double error[1];
     int i, reached = 1;
     long k;
     memset(&d, 0, sizeof d);
@@ -271,6 +426,7 @@ static void test_errors(void)
         d.baseline = m;
         f.calls = 0;
         f.fail_at = k;
+        d.layer_error = error;
         st = awq_evaluate(&ctx, m, &d, &r);
         reached = k < 0 || f.calls > k;
         CHECK_MSG(st == (k >= 0 && reached ? AWQ_E_MEMORY : AWQ_OK), "%ld: %s", k, ctx.err.text);
@@ -289,6 +445,8 @@ int main(int argc, char **argv)
     RUN(test_windows);
     RUN(test_demo);
     RUN(test_itself);
+    RUN(test_layers);
+    RUN(test_not_finite);
     RUN(test_errors);
     return TEST_END();
 }

@@ -48,17 +48,17 @@ typedef struct list {
     int n;
 } list;
 
-/* Every option of every command; `given` names those seen, so that a command can refuse what it does not know. */
+/* every option of every command */
 typedef struct options {
     const char *command, *positional[2];
     int n_positional;
     list calib, keep, stop, choice;
     const char *output, *layout, *method, *prompt, *text, *file, *ids, *tokens, *baseline, *messages, *dequantize, *shape, *schema, *grammar;
-    const char *system, *think, *chat_template;
+    const char *system, *think, *chat_template, *suite, *report, *device, *device_layers;
     long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, head_bits, kv_bits, sessions;
     double temp, top_p, min_p, repeat_penalty;
-    int symmetric, no_clip, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos;
-    char given[1024];
+    int symmetric, no_clip, layers, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos;
+    int rest_on_cpu;
 } options;
 
 typedef struct app {
@@ -69,6 +69,9 @@ typedef struct app {
     awq_template_desc chat;
     int think, opens, strips; /* --think; prompts end with <think>; the template takes thoughts from earlier answers */
     options o;
+    awq_cuda *cuda[AWQ_MAX_DEVICES]; /* --device, opened when the first model is loaded */
+    awq_device *devices[AWQ_MAX_DEVICES];
+    int n_devices, device_index[AWQ_MAX_DEVICES], device_layers[AWQ_MAX_DEVICES];
     double last_shown;
     int tty, line_open;
     char problem[8][sizeof ((awq_error *)0)->text]; /* of awq inspect */
@@ -159,16 +162,23 @@ static const struct {
      "       [--schema FILE.json | --grammar FILE.gbnf | --choice TEXT ...]\n"
      "       --chat without -p reads a question a line; /help there lists commands. --sessions: N answers at once",
      "awq run SmolLM2-awq -p 'Once upon a time' -n 64"},
-    {"eval", "MODEL --text FILE [--ctx N] [--stride N] [--baseline MODEL] [--rtn BITS --group-size N]",
+    {"eval", "MODEL --text FILE [--ctx N] [--stride N] [--rtn BITS --group-size N] [--baseline MODEL [--layers]]\n"
+     "       --layers: what each layer adds to the error; with --json entropies by position are in the object too",
      "awq eval SmolLM2-awq --text wiki.test.txt --baseline SmolLM2-135M"},
-    {"inspect", "MODEL | FILE.safetensors", "awq inspect SmolLM2-awq"},
+    {"guard", "BASELINE MODEL [--suite FILE.jsonl] [--text FILE] [--ctx N] [--report FILE.html] [-n N] [--rtn BITS --group-size N]\n"
+     "       is MODEL still BASELINE? exit 0 pass, 1 warn, 2 fail, 3 could not judge. -n: tokens of an answer, 0: no answers.\n"
+     "       --suite: lines of JSON with question, paraphrases, answer, anchor, distractor, contexts",
+     "awq guard SmolLM2-135M SmolLM2-awq --text wiki.test.txt --report guard.html"},
+    {"inspect", "MODEL | FILE.safetensors\n       with --device: how many layers go where, and in how much memory",
+     "awq inspect SmolLM2-awq"},
     {"tokenize", "MODEL --text T | --file F | --ids 1,2,3 [--no-special]", "awq tokenize SmolLM2-135M --text 'Hello'"},
     {"template", "MODEL --messages FILE.json [--generation-prompt] [--template FILE]\n"
      "       FILE.json: a list of messages, or {\"messages\": [...], \"tools\": [...], other variables}",
      "awq template SmolLM2-135M --messages chat.json"},
     {"logits", "MODEL --tokens 1,2,3 -o FILE.safetensors", "awq logits SmolLM2-awq --tokens 1,2,3 -o logits.safetensors"},
     {"bench", "MODEL [-n N]", "awq bench SmolLM2-awq"},
-    {"doctor", "\n       what this machine has: processor, CUDA driver and device, NVRTC, and what is missing", "awq doctor"},
+    {"doctor", "[--device cuda:1]\n       what this machine has: processor, CUDA driver and device, NVRTC, and what is missing",
+     "awq doctor"},
 };
 #define N_COMMANDS ((int)(sizeof commands / sizeof commands[0]))
 
@@ -188,6 +198,10 @@ static int help(const char *which)
     }
     printf("\ncommon: --json (one object on stdout)  --threads N  -q  --memory-limit BYTES\n"
            "models: --exact | --deterministic  --head-bits 8  --kv-bits 8|16|32  --believe-tensors (where its config contradicts them)\n"
+           "run, eval, logits, bench, inspect: --device cpu | cuda | cuda:1 | cuda:0,cuda:1,...  which GPUs compute the model, its first\n"
+           "        layers the first of them; without --device no GPU is looked for, with it none is a failure\n"
+           "        --device-layers 20,12: how many layers each gets (else as many as it has room for)\n"
+           "        --rest-on-cpu: the CPU computes layers that are left (else they are a failure)\n"
            "exit:   0 success, 1 the answer is no, 2 refused or failed, 130 interrupted\n");
     return 0;
 }
@@ -218,12 +232,15 @@ static int parse(app *a, int argc, char **argv)
         {"--messages", TEXT, &o->messages}, {"--generation-prompt", FLAG, &o->generation_prompt},
         {"--ctx", LONG, &o->ctx_len}, {"--sessions", LONG, &o->sessions},
         {"--schema", TEXT, &o->schema}, {"--grammar", TEXT, &o->grammar}, {"--choice", LIST, &o->choice}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
+        {"--layers", FLAG, &o->layers}, {"--suite", TEXT, &o->suite}, {"--report", TEXT, &o->report},
         {"--rtn", LONG, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
         {"--deterministic", FLAG, &o->deterministic}, {"--believe-tensors", FLAG, &o->believe_tensors}, {"--head-bits", LONG, &o->head_bits},
         {"--kv-bits", LONG, &o->kv_bits},
+        {"--device", TEXT, &o->device}, {"--device-layers", TEXT, &o->device_layers}, {"--rest-on-cpu", FLAG, &o->rest_on_cpu},
         {"--threads", LONG, &o->threads}, {"-q", FLAG, &o->quiet}, {"--quiet", FLAG, &o->quiet},
     };
     int i, k, n = (int)(sizeof table / sizeof table[0]);
+    o->n = -1; /* not given */
     for (i = 1; i < argc; i++) /* first, so that any refusal below is JSON too */
         if (!strcmp(argv[i], "--json")) o->json = 1;
     for (i = 1; i < argc; i++) {
@@ -277,6 +294,11 @@ static awq_model_desc model_desc(const app *a, int rtn)
     d.head_bits = (int)a->o.head_bits;
     d.kv_bits = (int)a->o.kv_bits;
     d.believe_tensors = a->o.believe_tensors;
+    d.devices = a->devices;
+    d.n_devices = a->n_devices;
+    d.device_layers = a->o.device_layers ? a->device_layers : NULL;
+    d.rest_on_cpu = a->o.rest_on_cpu;
+    d.device_tokens = AWQ__MAX(a->o.sessions, 1) * (a->o.ctx_len > 0 ? a->o.ctx_len : 4096); /* as sessions of awq run */
     if (rtn) {
         d.rtn_bits = (int)a->o.rtn;
         d.rtn_group_size = a->o.group_size;
@@ -285,9 +307,102 @@ static awq_model_desc model_desc(const app *a, int rtn)
     return d;
 }
 
+/* the number of a list that is behind `before`, which may be all there is of it: 0 then; -1: something else is there.
+   *s goes on behind it and its ',' */
+static int list_number(const char **s, const char *before, int optional)
+{
+    size_t n = strlen(before);
+    const char *p = *s + n;
+    char *end;
+    long v = 0;
+    if (strncmp(*s, before, n)) return -1;
+    if (!optional || *p == ':') {
+        p += optional;
+        v = strtol(p, &end, 10);
+        if (*p < '0' || *p > '9' || v > INT32_MAX) return -1;
+        p = end;
+    }
+    if (*p && (*p != ',' || !p[1])) return -1;
+    *s = p + (*p != 0);
+    return (int)v;
+}
+
+/* --device, --device-layers and --rest-on-cpu, as far as they can be looked at without a device */
+static int read_devices(app *a)
+{
+    options *o = &a->o;
+    const char *s = o->device && strcmp(o->device, "cpu") ? o->device : NULL;
+    int n, k;
+    for (a->n_devices = 0; s && (*s || !a->n_devices); a->device_index[a->n_devices++] = n) {
+        if (a->n_devices == AWQ_MAX_DEVICES) return refuse(a, "--device %s: at most 8 devices", o->device);
+        if ((n = list_number(&s, "cuda", 1)) < 0)
+            return refuse(a, "--device %s: expected cpu, cuda, cuda:1 or a list such as cuda:0,cuda:1; the CPU takes "
+                          "what is left with --rest-on-cpu", o->device);
+        for (k = 0; k < a->n_devices; k++)
+            if (a->device_index[k] == n) return refuse(a, "--device %s: a device is there twice", o->device);
+    }
+    if (!a->n_devices && o->device_layers) return refuse(a, "--device-layers %s: of which device? --device cuda", o->device_layers);
+    if (!a->n_devices && o->rest_on_cpu) return refuse(a, "--rest-on-cpu wants a device%s", ": --device cuda");
+    for (s = o->device_layers, k = 0; s && k < a->n_devices; k++)
+        if ((a->device_layers[k] = list_number(&s, "", 0)) < 0) break;
+    if (s && (k < a->n_devices || *s))
+        return refuse(a, "--device-layers %s: expected a number of layers for each device, such as 20,12", o->device_layers);
+    return 0;
+}
+
+/* Opens what --device names, once; close_devices at the end. For whatever takes an awq_device: a->devices. */
+static int open_devices(app *a)
+{
+    awq_cuda_desc d;
+    int k;
+    memset(&d, 0, sizeof d);
+    for (k = 0; k < a->n_devices && !a->cuda[k]; k++) {
+        d.index = a->device_index[k];
+        if (awq_cuda_create(&a->ctx, &d, &a->cuda[k])) return failed(a);
+        a->devices[k] = awq_cuda_device(a->cuda[k]);
+    }
+    return 0;
+}
+
+static void close_devices(app *a)
+{
+    int k;
+    for (k = 0; k < a->n_devices; k++) awq_cuda_free(&a->ctx, a->cuda[k]);
+}
+
+static void print_places(const app *a, FILE *f, const char *indent, const awq_memory *m)
+{
+    int k;
+    for (k = 0; k < a->n_devices; k++) {
+        const awq_device_memory *p = &m->device[k];
+        if (!p->layers) fprintf(f, "%s%s: no layers\n", indent, p->name);
+        else fprintf(f, "%s%s: layers %d to %d, %.1f MB needed of %.1f MB there\n", indent, p->name, p->first_layer,
+                     p->first_layer + p->layers - 1, (double)p->needed / 1e6, (double)p->available / 1e6);
+    }
+    if (m->host_layers) fprintf(f, "%sCPU: the last %d layers, ", indent, m->host_layers);
+    else fprintf(f, "%sCPU: no layers, ", indent);
+    fprintf(f, "%.1f MB needed (%.1f MB while it loads)\n", (double)(m->model + m->runner + m->session) / 1e6,
+            (double)m->loading / 1e6);
+}
+
+/* where the layers will be, and in how much memory; refusals come from here, before anything is read */
+static int tell_places(app *a, const char *folder, const awq_model_desc *desc)
+{
+    awq_memory m;
+    awq_status st;
+    a->ctx.log = NULL; /* awq_model_load will say it */
+    st = awq_memory_needed(&a->ctx, folder, desc, NULL, NULL, 1, &m);
+    a->ctx.log = on_log;
+    if (st) return failed(a);
+    if (!a->o.quiet) print_places(a, stderr, "", &m);
+    return 0;
+}
+
 static int load(app *a, const char *folder, int rtn, awq_model **m)
 {
     awq_model_desc d = model_desc(a, rtn);
+    int code;
+    if (a->n_devices && ((code = open_devices(a)) != 0 || (code = tell_places(a, folder, &d)) != 0)) return code;
     return awq_model_load(&a->ctx, folder, &d, m) ? failed(a) : 0;
 }
 
@@ -1098,6 +1213,15 @@ static int cmd_run(app *a)
     return code;
 }
 
+static void print_numbers(const char *key, const double *v, int64_t n) /* of a JSON object; NULL: nothing */
+{
+    int64_t i;
+    if (!v) return;
+    printf(", \"%s\": [", key);
+    for (i = 0; i < n; i++) printf(v[i] - v[i] == 0 ? "%s%.8g" : "%snull", i ? ", " : "", v[i]);
+    printf("]");
+}
+
 static int cmd_eval(app *a)
 {
     options *o = &a->o;
@@ -1105,11 +1229,12 @@ static int cmd_eval(app *a)
     awq_calibration c;
     awq_evaluate_desc d;
     awq_evaluation r;
-    double *each = NULL; /* per window: NLL, the baseline's, KL */
-    int64_t windows = 0, i;
+    double *each = NULL; /* per window: NLL, the baseline's, KL; of each layer its error; by position two entropies */
+    int64_t windows = 0, layers = 0, positions = 0, i;
     int code;
     if (need_model(a)) return EXIT_FAILED;
     if (!o->text) return refuse(a, "awq eval wants a text: --text FILE (.txt, .jsonl or token-id .json)%s", "");
+    if (o->layers && !o->baseline) return refuse(a, "--layers compares with a model: --baseline MODEL%s", "");
     memset(&c, 0, sizeof c);
     if ((code = load(a, o->positional[0], o->rtn != 0, &m)) != 0) return code;
     if (o->baseline) code = load(a, o->baseline, 0, &base);
@@ -1122,32 +1247,148 @@ static int cmd_eval(app *a)
         d.stride = o->stride;
         d.baseline = base;
         windows = awq_evaluate_windows(d.n_ids, d.window, d.stride);
-        each = (double *)calloc((size_t)(3 * windows + 1), sizeof *each);
+        layers = awq_model_config(m)->num_hidden_layers;
+        positions = AWQ__MIN(d.window, d.n_ids) - 1;
+        each = (double *)calloc((size_t)(3 * windows + layers + 2 * d.window), sizeof *each);
         if (!each) code = refuse(a, "out of memory%s", "");
     }
     if (!code) {
         d.window_nll = each;
         d.baseline_nll = base ? each + windows : NULL;
         d.window_kl = base ? each + 2 * windows : NULL;
+        d.layer_error = o->layers ? each + 3 * windows : NULL;
+        d.position_entropy = each + 3 * windows + layers;
+        d.baseline_position_entropy = base ? d.position_entropy + d.window : NULL;
         if (awq_evaluate(&a->ctx, m, &d, &r)) code = failed(a);
     }
     if (!code && o->json) {
-        printf("{\"ppl\": %.6g, \"nll\": %.8g, \"tokens\": %lld, \"windows\": %lld, \"seconds\": %.2f", r.ppl, r.nll,
-               (long long)r.tokens, (long long)r.windows, r.seconds);
-        if (base) printf(", \"kl_mean\": %.6g, \"top1_agreement\": %.6g, \"baseline_ppl\": %.6g, \"nll_diff\": %.6g, "
-                         "\"nll_diff_se\": %.3g", r.kl_mean, r.top1_agreement, r.baseline_ppl, r.nll_diff, r.nll_diff_se);
-        for (i = 0; i < (base ? 3 : 1) * windows; i++)
-            printf("%s%.8g%s", i % windows ? ", " : i == 0 ? ", \"window_nll\": [" : i == windows ?
-                   ", \"baseline_window_nll\": [" : ", \"window_kl\": [", each[i], i % windows == windows - 1 ? "]" : "");
+        printf("{\"ppl\": %.6g, \"nll\": %.8g, \"entropy\": %.6g, \"tokens\": %lld, \"not_finite\": %lld, "
+               "\"windows\": %lld, \"seconds\": %.2f", r.ppl, r.nll, r.entropy, (long long)r.tokens,
+               (long long)r.not_finite, (long long)r.windows, r.seconds);
+        if (base) printf(", \"kl_mean\": %.6g, \"kl_median\": %.6g, \"kl_p99\": %.6g, \"kl_max\": %.6g, "
+                         "\"top1_agreement\": %.6g, \"top5_agreement\": %.6g, \"max_logit_error\": %.6g, "
+                         "\"baseline_ppl\": %.6g, \"baseline_entropy\": %.6g, \"nll_diff\": %.6g, \"nll_diff_se\": %.3g",
+                         r.kl_mean, r.kl_median, r.kl_p99, r.kl_max, r.top1_agreement, r.top5_agreement, r.max_logit_error,
+                         r.baseline_ppl, r.baseline_entropy, r.nll_diff, r.nll_diff_se);
+        print_numbers("window_nll", d.window_nll, windows);
+        print_numbers("baseline_window_nll", d.baseline_nll, windows);
+        print_numbers("window_kl", d.window_kl, windows);
+        print_numbers("layer_error", d.layer_error, layers);
+        print_numbers("position_entropy", d.position_entropy, positions);
+        print_numbers("baseline_position_entropy", d.baseline_position_entropy, positions);
         printf("}\n");
     } else if (!code) {
-        printf("perplexity %.4f (%.5f nats per token) over %lld tokens in windows of %lld\n", r.ppl, r.nll,
-               (long long)r.tokens, (long long)d.window);
-        if (base) printf("baseline   %.4f; KL to it %.5f nats, same first choice %.2f %%, NLL %+.5f +- %.5f\n",
-                         r.baseline_ppl, r.kl_mean, 100 * r.top1_agreement, r.nll_diff, r.nll_diff_se);
+        printf("perplexity %.4f (%.5f nats per token) over %lld tokens in windows of %lld, entropy %.4f\n", r.ppl, r.nll,
+               (long long)r.tokens, (long long)d.window, r.entropy);
+        if (base) printf("baseline   %.4f, entropy %.4f; KL to it %.5f nats (median %.5f, 99 %% %.4f), NLL %+.5f +- %.5f\n"
+                         "same       first choice %.2f %%, of the first five %.2f %%; largest difference of logits %.3g\n",
+                         r.baseline_ppl, r.baseline_entropy, r.kl_mean, r.kl_median, r.kl_p99, r.nll_diff, r.nll_diff_se,
+                         100 * r.top1_agreement, 100 * r.top5_agreement, r.max_logit_error);
+        if (r.not_finite) printf("not scored %lld predictions with NaN or Inf\n", (long long)r.not_finite);
+        for (i = 0; d.layer_error && i < layers; i++) printf("layer %3lld  error %.4f\n", (long long)i, d.layer_error[i]);
     }
     free(each);
     awq_calibration_free(&a->ctx, &c);
+    awq_model_free(&a->ctx, base);
+    awq_model_free(&a->ctx, m);
+    return code;
+}
+
+/* bits and group size of a checkpoint's first quantized linear; 0: it has none */
+static int kind_of(app *a, const char *folder, awq_packed *p)
+{
+    awq_checkpoint *ck = NULL;
+    const awq_config *c;
+    int l, id;
+    memset(p, 0, sizeof *p);
+    if (awq_checkpoint_open(&a->ctx, folder, &ck)) return failed(a);
+    c = awq_checkpoint_config(ck);
+    for (l = 0; !p->bits && l < c->num_hidden_layers; l++)
+        for (id = 0; !p->bits && id < AWQ_N_LINEAR_IDS; id++) {
+            awq_linear_info info;
+            if (!awq_linear_count(c, l, (awq_linear_id)id)) continue;
+            if (!awq_checkpoint_linear(&a->ctx, ck, l, (awq_linear_id)id, &info) && info.quantized) *p = info.packed;
+        }
+    awq_checkpoint_close(&a->ctx, ck);
+    return 0;
+}
+
+static int print_guard(app *a, const awq_guard_report *r)
+{
+    char *text = NULL;
+    int i;
+    if (a->o.report) {
+        if (awq_guard_html(&a->ctx, r, a->o.positional[1], &text)
+            || awq__file_save(&a->ctx, a->o.report, text, strlen(text))) {
+            awq_text_free(&a->ctx, text);
+            return failed(a);
+        }
+        awq_text_free(&a->ctx, text);
+        text = NULL;
+    }
+    if (a->o.json) {
+        if (awq_guard_json(&a->ctx, r, &text)) return failed(a);
+        fputs(text, stdout);
+        awq_text_free(&a->ctx, text);
+        return 0;
+    }
+    for (i = 0; i < r->n_gates; i++) {
+        const awq_gate *g = &r->gate[i];
+        printf("%-5s %-14s %10.4g  %s %-8.4g %s\n", awq_severity_name(g->severity), g->id, g->value, g->below ? "<" : ">",
+               g->fail == g->fail ? g->fail : g->warn, g->what);
+        if (g->text[0]) printf("      %s\n", g->text);
+    }
+    printf("verdict: %s\n", awq_severity_name(r->verdict));
+    return 0;
+}
+
+static int cmd_guard(app *a)
+{
+    static const int exits[] = {0, 1, 2, 3};
+    options *o = &a->o;
+    awq_model *m = NULL, *base = NULL, *rtn = NULL;
+    awq_guard_report *r = NULL;
+    awq_calibration c;
+    awq_guard_desc d;
+    awq_packed kind;
+    awq_suite suite;
+    int code;
+    memset(&c, 0, sizeof c);
+    memset(&d, 0, sizeof d);
+    memset(&suite, 0, sizeof suite);
+    if (o->n_positional < 2) code = refuse(a, "awq guard wants two model folders, the original and the quantized one%s", "");
+    else if (!o->text && !o->suite) code = refuse(a, "awq guard wants --text FILE or --suite FILE or both%s", "");
+    else if (!(code = kind_of(a, o->positional[1], &kind))) code = load(a, o->positional[0], 0, &base);
+    if (!code) code = load(a, o->positional[1], o->rtn != 0, &m);
+    if (!code && kind.bits && o->text) { /* what plain rounding to as many bits would have given */
+        awq_model_desc plain = model_desc(a, 0);
+        plain.rtn_bits = kind.bits;
+        plain.rtn_group_size = kind.group_size;
+        plain.rtn_symmetric = kind.symmetric;
+        if (awq_model_load(&a->ctx, o->positional[0], &plain, &rtn)) code = failed(a);
+    }
+    if (!code && o->text) code = read_eval_ids(a, base, o->text, &c);
+    if (!code && o->suite && awq_suite_load(&a->ctx, o->suite, &suite)) code = failed(a);
+    if (!code) {
+        d.model = m;
+        d.baseline = base;
+        d.rtn = rtn;
+        if (o->suite) d.suite = &suite;
+        if (o->text) {
+            d.ids = c.ids;
+            d.n_ids = c.start[c.n_blocks];
+            d.window = o->ctx_len > 0 ? o->ctx_len : c.start[1] - c.start[0];
+        }
+        d.answer_tokens = o->n < 0 ? 0 : o->n == 0 ? -1 : o->n;
+        if (awq_guard(&a->ctx, &d, &r)) code = failed(a);
+        else code = print_guard(a, r);
+        if (!code) code = exits[r->verdict];
+        else if (code == EXIT_FAILED) code = 3;
+    } else if (code == EXIT_FAILED) code = 3;
+    awq_guard_free(&a->ctx, r);
+    awq_suite_free(&a->ctx, &suite);
+    awq_calibration_free(&a->ctx, &c);
+    awq_model_free(&a->ctx, rtn);
     awq_model_free(&a->ctx, base);
     awq_model_free(&a->ctx, m);
     return code;
@@ -1239,7 +1480,8 @@ static int cmd_inspect(app *a)
     int64_t i;
     const char *path;
     size_t n;
-    if (need_model(a)) return EXIT_FAILED;
+    int k;
+    if (need_model(a) || open_devices(a)) return EXIT_FAILED;
     path = a->o.positional[0];
     n = strlen(path);
     if (n > 12 && !strcmp(path + n - 12, ".safetensors")) {
@@ -1287,6 +1529,15 @@ static int cmd_inspect(app *a)
         if (!st) printf(", \"memory\": {\"model\": %llu, \"loading\": %llu, \"runner\": %llu, \"session\": %llu}",
                         (unsigned long long)memory.model, (unsigned long long)memory.loading,
                         (unsigned long long)memory.runner, (unsigned long long)memory.session);
+        if (!st && a->n_devices) printf(", \"host_layers\": %d, \"devices\": [", memory.host_layers);
+        for (k = 0; !st && k < a->n_devices; k++) {
+            const awq_device_memory *p = &memory.device[k];
+            printf(k ? ", {\"name\": " : "{\"name\": ");
+            json_string(p->name, strlen(p->name));
+            printf(", \"first_layer\": %d, \"layers\": %d, \"needed\": %llu, \"available\": %llu}", p->first_layer, p->layers,
+                   (unsigned long long)p->needed, (unsigned long long)p->available);
+        }
+        if (!st && a->n_devices) printf("]");
         if (q->present) print_kinds(a, ck);
         printf(", ");
         print_problems(a);
@@ -1305,6 +1556,7 @@ static int cmd_inspect(app *a)
         if (!st) printf("to run       %.1f MB (%.1f MB while it loads), %.1f MB for the runner, %.1f MB for each session of "
                         "%lld tokens\n", (double)memory.model / 1e6, (double)memory.loading / 1e6, (double)memory.runner / 1e6,
                         (double)memory.session / 1e6, (long long)AWQ__MIN(c->max_position_embeddings, (int64_t)4096));
+        if (!st && a->n_devices) print_places(a, stdout, "  ", &memory);
         print_problems(a);
         if (!a->o.quiet) print_tensors(ts);
     }
@@ -1532,9 +1784,19 @@ static int cmd_bench(app *a)
     if (!code) {
         p = median(pre, 3);
         d = median(dec, 3);
-        bw = read_bandwidth(a, (size_t)512 << 20);
         gbs = d * (double)awq_model_linear_bytes(m) / 1e9;
-        if (a->o.json) printf("{\"decode_tokens_per_s\": %.2f, \"prefill_tokens_per_s\": %.2f, \"bandwidth_gbs\": %.2f, "
+        bw = a->n_devices ? 0 : read_bandwidth(a, (size_t)512 << 20); /* of a GPU's memory nothing is known here */
+        if (a->n_devices && a->o.json) {
+            printf("{\"decode_tokens_per_s\": %.2f, \"prefill_tokens_per_s\": %.2f, \"weights_gbs\": %.2f, \"devices\": [",
+                   d, p, gbs);
+            for (i = 0; i < a->n_devices; i++) {
+                printf(i ? ", " : "");
+                json_string(a->devices[i]->name, strlen(a->devices[i]->name));
+            }
+            printf("]}\n");
+        } else if (a->n_devices)
+            printf("prefill %.1f tokens/s (%d tokens), decode %.1f tokens/s: %.1f GB/s of weights\n", p, prompt, d, gbs);
+        else if (a->o.json) printf("{\"decode_tokens_per_s\": %.2f, \"prefill_tokens_per_s\": %.2f, \"bandwidth_gbs\": %.2f, "
                               "\"bandwidth_share\": %.3f, \"isa\": \"%s\", \"threads\": %d}\n", d, p, bw,
                               bw > 0 ? gbs / bw : 0, awq_isa_name(awq_best_isa()), awq_pool_threads(a->pool));
         else printf("prefill %.1f tokens/s (%d tokens), decode %.1f tokens/s: %.1f GB/s of weights, %.0f %% of the %.1f GB/s "
@@ -1579,7 +1841,11 @@ static int cmd_doctor(app *a)
 {
     double bw = read_bandwidth(a, (size_t)256 << 20);
     awq_cuda_report r;
-    if (awq_cuda_doctor(&a->ctx, NULL, &r)) return failed(a);
+    awq_cuda_desc d;
+    memset(&d, 0, sizeof d);
+    if (a->n_devices > 1) return refuse(a, "awq doctor looks at one device, not at %s", a->o.device);
+    if (a->n_devices) d.index = a->device_index[0];
+    if (awq_cuda_doctor(&a->ctx, &d, &r)) return failed(a);
     if (a->o.json) {
         printf("{\"version\": \"%s\", \"isa\": \"%s\", \"cores\": %d, \"threads\": %d, \"bandwidth_gbs\": %.2f, \"cuda\": ",
                awq_version(), awq_isa_name(awq_best_isa()), awq_cpu_cores(), awq_pool_threads(a->pool), bw);
@@ -1597,9 +1863,10 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         int (*fn)(app *a);
-    } table[] = {{"quantize", cmd_quantize}, {"convert", cmd_convert}, {"run", cmd_run}, {"eval", cmd_eval},
-                 {"inspect", cmd_inspect}, {"tokenize", cmd_tokenize}, {"template", cmd_template},
-                 {"logits", cmd_logits}, {"bench", cmd_bench}, {"doctor", cmd_doctor}};
+        int devices; /* --device means something to it */
+    } table[] = {{"quantize", cmd_quantize, 0}, {"convert", cmd_convert, 0}, {"run", cmd_run, 1}, {"eval", cmd_eval, 1},
+                 {"guard", cmd_guard, 0}, {"inspect", cmd_inspect, 1}, {"tokenize", cmd_tokenize, 0},
+                 {"template", cmd_template, 0}, {"logits", cmd_logits, 1}, {"bench", cmd_bench, 1}, {"doctor", cmd_doctor, 1}};
     app a;
     int i, code;
     memset(&a, 0, sizeof a);
@@ -1616,7 +1883,12 @@ int main(int argc, char **argv)
     a.ctx.jobs = awq_pool_jobs(a.pool);
     for (i = 0; i < (int)(sizeof table / sizeof table[0]); i++)
         if (!strcmp(a.o.command, table[i].name)) {
-            code = table[i].fn(&a);
+            code = read_devices(&a);
+            if (!code && a.n_devices && !table[i].devices)
+                code = refuse(&a, "awq %s computes on the CPU, not where --device says", a.o.command);
+            if (code && table[i].fn == cmd_guard) code = 3; /* could not judge */
+            if (!code) code = table[i].fn(&a);
+            close_devices(&a);
             awq_pool_free(&a.ctx, a.pool);
             return code;
         }
