@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.." || exit 1
 B=${BUILD:-build} PYTHON=${PYTHON:-python3}
 program=$1 passed=0 failed=0 skipped=0
 
-for what in 12.1.105:75,90a 12.9.86:86,90a,120a; do
+for what in 12.1.105:75,90a 12.9.86:120a; do
     version=${what%%:*} folder=$B/cuda/nvrtc-${what%%:*}
     lib=$folder/nvidia/cuda_nvrtc/lib/libnvrtc.so.12
     if [ ! -f "$lib" ]; then

@@ -56,14 +56,13 @@ run $CC $CFLAGS -Wall -Wextra -o "$B/cuda/compile" tests/cuda/compile.c ${LDFLAG
 stage "$B/cuda/compile"
 stage sh tests/cuda/nvrtc.sh "$B/cuda/compile"
 if [ -z "${1:-}" ]; then
-    for arch in 750 800 900; do # what cards of these generations get
+    for arch in 750 900; do # what cards of these generations get; those between have the text of 900 without wgmma
         if [ -z "$cxx" ]; then
             echo "skipped: kernels in the emulator; no C++ compiler is here"
             echo "0 passed, 0 failed, 1 skipped" >> "$B/cuda/sums"
             break
         fi
         for test in kernels rows attention moe; do
-            [ $arch = 800 ] && [ $test != kernels ] && continue # the same as 900 there
             run "$cxx" -std=c++17 -O2 $f16c -DAWQ_ARCH=$arch -o "$B/cuda/${test}_$arch" tests/cuda/test_$test.cpp
             stage "$B/cuda/${test}_$arch"
         done
@@ -79,11 +78,11 @@ if [ -z "${1:-}" ]; then
     fi
     emulator
     export AWQ_CUDA_EMULATOR="$B/libcuda_emulator.so"
-    run $CC $CFLAGS -Wall -Wextra -Wno-unused-function -o "$B/cuda/host" tests/test_cuda.c ${LDFLAGS-} $LIBS
+    run $CC $CFLAGS -O1 -Wall -Wextra -Wno-unused-function -o "$B/cuda/host" tests/test_cuda.c ${LDFLAGS-} $LIBS
     stage "$B/cuda/host"
-    run $CC $CFLAGS -Wall -Wextra -Wno-unused-function -o "$B/cuda/model" tests/test_cuda_model.c ${LDFLAGS-} $LIBS
+    run $CC $CFLAGS -O1 -Wall -Wextra -Wno-unused-function -o "$B/cuda/model" tests/test_cuda_model.c ${LDFLAGS-} $LIBS
     stage "$B/cuda/model"
-    run $CC $CFLAGS -Wall -Wextra -Wno-unused-function -o "$B/cuda/load" tests/test_cuda_load.c ${LDFLAGS-} $LIBS
+    run $CC $CFLAGS -O1 -Wall -Wextra -Wno-unused-function -o "$B/cuda/load" tests/test_cuda_load.c ${LDFLAGS-} $LIBS
     stage "$B/cuda/load"
 fi
 awk '{ p += $1; f += $3; s += $5 }
