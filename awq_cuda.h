@@ -4166,10 +4166,10 @@ typedef struct awq__cuda_function {
 
 /* Families are compiled in parts, since a model needs one of each: for activations in F16 or in BF16, attention
    for heads up to a size. A kernel whose name ends so is in that part alone, any other in each. */
-enum { AWQ__CUDA_PARTS = 4 };
+enum { AWQ__CUDA_FAMILY_PARTS = 4 };
 static const struct {
     const char *end, *define;
-} awq__cuda_parts[2][AWQ__CUDA_PARTS] = {
+} awq__cuda_family_parts[2][AWQ__CUDA_FAMILY_PARTS] = {
     {{"_f16", "AWQ_NO_BF16"}, {"_bf16", "AWQ_NO_F16"}, {NULL, NULL}, {NULL, NULL}},
     {{"_64", "AWQ_ATTEND 64"},
      {"_128", "AWQ_ATTEND 128"},
@@ -4199,7 +4199,7 @@ struct awq_cuda {
     int programmatic;       /* launches may overlap */
     int shared_limit;       /* bytes of shared memory that a block can ask for */
     void *context, *stream;
-    void *module[AWQ__CUDA_FAMILIES][AWQ__CUDA_PARTS];
+    void *module[AWQ__CUDA_FAMILIES][AWQ__CUDA_FAMILY_PARTS];
     const char *last_kernel; /* launched last: for messages */
     awq__cuda_block *blocks;
     void *stage[2], *stage_free[2]; /* pinned memory for uploads, the event behind its last use */
@@ -4671,9 +4671,9 @@ static int awq__cuda_part_of(int family, const char *kernel)
     size_t n = strlen(kernel), k;
     int i;
     if (!strncmp(kernel, "awq_embed_", 10)) return -1; /* its end tells the table's type */
-    for (i = 0; i < AWQ__CUDA_PARTS && awq__cuda_parts[attends][i].end; i++) {
-        k = strlen(awq__cuda_parts[attends][i].end);
-        if (n > k && !strcmp(kernel + n - k, awq__cuda_parts[attends][i].end)) return i;
+    for (i = 0; i < AWQ__CUDA_FAMILY_PARTS && awq__cuda_family_parts[attends][i].end; i++) {
+        k = strlen(awq__cuda_family_parts[attends][i].end);
+        if (n > k && !strcmp(kernel + n - k, awq__cuda_family_parts[attends][i].end)) return i;
     }
     return -1;
 }
@@ -4683,7 +4683,8 @@ static awq_status awq__cuda_join(awq_ctx *ctx, awq__cuda_unit *u)
 {
     const char *const *const *shared;
     awq__text t = {NULL, 0, 0, 0};
-    awq__textf(ctx, &t, "#define %s\n", awq__cuda_parts[u->family == AWQ__CUDA_ATTENTION][u->part].define);
+    awq__textf(ctx, &t, "#define %s\n",
+               awq__cuda_family_parts[u->family == AWQ__CUDA_ATTENTION][u->part].define);
     for (shared = awq__cuda_prelude; *shared; shared++) awq__cuda_add_text(ctx, &t, *shared);
     awq__textf(ctx, &t, "#line 1 \"%s.cuh\"\n", awq__cuda_family[u->family].name);
     awq__cuda_add_text(ctx, &t, awq__cuda_family[u->family].text);
@@ -4774,8 +4775,8 @@ static awq_status awq__cuda_compiled(awq_ctx *ctx, awq_cuda *c, awq__cuda_unit *
     }
     c->info.compiled++;
     awq__log(ctx, AWQ_LOG_DEBUG, "compiled %s (%s) for %s in %.0f ms, %.0f KB", name,
-             awq__cuda_parts[u->family == AWQ__CUDA_ATTENTION][u->part].define, c->info.arch, u->seconds * 1e3,
-             (double)n / 1e3);
+             awq__cuda_family_parts[u->family == AWQ__CUDA_ATTENTION][u->part].define, c->info.arch,
+             u->seconds * 1e3, (double)n / 1e3);
     *image = data;
     *bytes = n;
     return AWQ_OK;
@@ -5315,7 +5316,7 @@ static awq_status awq__cuda_module(awq_ctx *ctx, awq_cuda *c, int family, const 
     memset(&u, 0, sizeof u);
     u.family = family;
     u.part = awq__cuda_part_of(family, kernel);
-    for (i = 0; u.part < 0 && i < AWQ__CUDA_PARTS; i++)
+    for (i = 0; u.part < 0 && i < AWQ__CUDA_FAMILY_PARTS; i++)
         if (c->module[family][i]) u.part = i;
     if (u.part < 0) u.part = 0;
     if (!c->module[family][u.part]) AWQ__TRY(awq__cuda_modules(ctx, c, &u, 1));
@@ -8437,7 +8438,7 @@ static void awq__cuda_probe_moe(awq_ctx *ctx, awq__cuda_probe *p)
 /* The context is current. Bits of `which` are AWQ__CUDA_TEST_.. */
 static awq_status awq__cuda_probes(awq_ctx *ctx, awq_cuda *c, uint32_t which, awq__cuda_probe *p)
 {
-    static const int dims[AWQ__CUDA_PARTS][2] = {{64, 64}, {128, 128}, {192, 128}, {256, 256}};
+    static const int dims[AWQ__CUDA_FAMILY_PARTS][2] = {{64, 64}, {128, 128}, {192, 128}, {256, 256}};
     awq__cuda_probe_rows rows;
     int i;
     for (i = 0; i < 4 && !p->st; i++)
@@ -8451,7 +8452,7 @@ static awq_status awq__cuda_probes(awq_ctx *ctx, awq_cuda *c, uint32_t which, aw
         }
         if (!p->st && (which >> (AWQ__CUDA_TEST_MOE_AT + p->bf16) & 1)) awq__cuda_probe_moe(ctx, p);
     }
-    for (i = 0; i < AWQ__CUDA_PARTS && !p->st; i++)
+    for (i = 0; i < AWQ__CUDA_FAMILY_PARTS && !p->st; i++)
         if (which >> (AWQ__CUDA_TEST_ATTEND_AT + i) & 1) awq__cuda_probe_attend(ctx, p, dims[i][0], dims[i][1]);
     return p->st;
 }
@@ -8631,9 +8632,9 @@ AWQ_API void awq_cuda_free(awq_ctx *ctx, awq_cuda *c)
         if (c->stage_free[i]) c->cu.EventDestroy(c->stage_free[i]);
         if (c->stage[i]) c->cu.MemFreeHost(c->stage[i]);
     }
-    for (i = 0; i < AWQ__CUDA_FAMILIES * AWQ__CUDA_PARTS; i++)
-        if (c->module[i / AWQ__CUDA_PARTS][i % AWQ__CUDA_PARTS])
-            c->cu.ModuleUnload(c->module[i / AWQ__CUDA_PARTS][i % AWQ__CUDA_PARTS]);
+    for (i = 0; i < AWQ__CUDA_FAMILIES * AWQ__CUDA_FAMILY_PARTS; i++)
+        if (c->module[i / AWQ__CUDA_FAMILY_PARTS][i % AWQ__CUDA_FAMILY_PARTS])
+            c->cu.ModuleUnload(c->module[i / AWQ__CUDA_FAMILY_PARTS][i % AWQ__CUDA_FAMILY_PARTS]);
     if (c->own_stream) c->cu.StreamDestroy(c->stream);
     if (entered) awq__cuda_leave(c);
     if (c->own_context) c->cu.DevicePrimaryCtxRelease(c->device);

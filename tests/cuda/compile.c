@@ -208,7 +208,7 @@ static int compile(const char *family, const char *text, const char *arch)
     return spilled || warnings;
 }
 
-/* awq__cuda_part of awq_cuda.h: what is defined for each part, and how its kernels end */
+/* awq__cuda_family_parts of awq_cuda.h: what is defined for each part, and how its kernels end */
 static const struct {
     const char *family, *part, *define;
 } parts[] = {{"attention", "_64", "AWQ_ATTEND 64"},
