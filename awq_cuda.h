@@ -1287,8 +1287,9 @@ static const char *const awq__cuda_text_common[] = {
 "   the weights, private to the warp: no barrier of the block until the sums are added. */\n",
 "enum { GEMV_WARPS = 8, GEMV_ROWS = 4 };\n",
 "\n",
-"// FORMAT: Bits4 or Bits8; FINE: groups of 32, two in a tile\n",
-"template <class FORMAT, bool FINE, class T> DEVICE void linear_gemv(T dtype, const Linear &p)\n",
+"// FORMAT: Bits4 or Bits8; FINE: groups of 32, two in a tile; block: of 16 outputs\n",
+"template <class FORMAT, bool FINE, class T>\n",
+"DEVICE void linear_gemv(T dtype, const Linear &p, int block = blockIdx.x, int split = blockIdx.y)\n",
 "{\n",
 "    DYN_SMEM(smem);\n",
 "    const int LOADS = FORMAT::BYTES / 2048;        // of 16 bytes for a tile\n",
@@ -1297,7 +1298,7 @@ static const char *const awq__cuda_text_common[] = {
 "    // the warp's number as the compiler sees that it is the same for all lanes: branches without divergenc"
 "e\n",
 "    const int lane = threadIdx.x & 31, warp = __shfl_sync(~0u, (int)threadIdx.x >> 5, 0), rows = p.rows;\n",
-"    const int first = split_begin(p, blockIdx.y) + warp, last = split_begin(p, blockIdx.y + 1);\n",
+"    const int first = split_begin(p, split) + warp, last = split_begin(p, split + 1);\n",
 "    const u64 policy = evict_first_policy();\n",
 "    const int x_row = (lane & 7) < rows ? lane & 7 : 0; // that ldmatrix asks of this lane\n",
 "    const bool x_lane = lane < rows * 8;\n",
@@ -1305,8 +1306,8 @@ static const char *const awq__cuda_text_common[] = {
 "    const u32 x_to = keep(x_chunk(x_ring, lane >> 3, lane & 7)),\n",
 "              x_from = keep(x_chunk(x_ring, x_row, lane >> 3));\n",
 "    const u32 sz_row = p.n_pad * 4;\n",
-"    const u8 *sz = keep((const u8 *)(p.sz + (blockIdx.x * 16 + (lane >> 2))));\n",
-"    const uint4 *w = p.w + ((size_t)(blockIdx.x / 4) * p.k_tiles * 4 + blockIdx.x % 4) * 32 * LOADS + lane\n",
+"    const u8 *sz = keep((const u8 *)(p.sz + (block * 16 + (lane >> 2))));\n",
+"    const uint4 *w = p.w + ((size_t)(block / 4) * p.k_tiles * 4 + block % 4) * 32 * LOADS + lane\n",
 "                     + first * FORMAT::NEXT;\n",
 "    const u16 *x = p.x + (size_t)(lane >> 3) * p.x_stride + (lane & 7) * 8 + first * 64;\n",
 "    uint4 q[GEMV_DEPTH][LOADS];\n",
@@ -1373,14 +1374,14 @@ static const char *const awq__cuda_text_common[] = {
 "    __syncthreads();\n",
 "    sums_put<16>(sums + warp * Sums<8, 16>::BYTES, 0, 0, sum);\n",
 "    __syncthreads();\n",
-"    sums_store<8, 16, GEMV_WARPS>(dtype, p, sums, 0, blockIdx.x * 16, blockIdx.x, blockIdx.y, threadIdx.x,\n",
+"    sums_store<8, 16, GEMV_WARPS>(dtype, p, sums, 0, block * 16, block, split, threadIdx.x,\n",
 "                                  32 * GEMV_WARPS, sums - 16);\n",
 "}\n",
 "\n",
 "/* ---- some rows, many rows: weights and x through shared memory\n",
 "\n",
-"   A block is NB x 64 outputs by ROWS = 8 NT WT rows of x (blockIdx.x: which rows; blockIdx.z: which\n",
-"   outputs, so that blocks with the same weights run at the same time), k over blockIdx.y. Its warps are\n",
+"   A block is NB x 64 outputs by ROWS = 8 NT WT rows of x (x_block: which rows; w_block: which\n",
+"   outputs, so that blocks with the same weights run at the same time), k over splits. Its warps are\n",
 "   arranged [WK along k][WT along rows][the rest along outputs]; a warp has MT x NT mma tiles. A step takes"
 " WK\n",
 "   tiles of k, one for each group of warps, through STAGES buffers filled by cp.async STAGES - 1 steps ahea"
@@ -1410,7 +1411,8 @@ static const char *const awq__cuda_text_common[] = {
 "};\n",
 "\n",
 "template <class FORMAT, int NB, int MT, int NT, int WT, int WK, bool EXACT, class T>\n",
-"DEVICE void linear_mma(T dtype, const Linear &p)\n",
+"DEVICE void linear_mma(T dtype, const Linear &p, int x_block = blockIdx.x, int split = blockIdx.y,\n",
+"                       int w_block = blockIdx.z)\n",
 "{\n",
 "    typedef Stage<FORMAT, NB, NT, WT, WK> S;\n",
 "    const int WO = NB * 4 / MT, THREADS = 32 * WO * WT * WK; // warps along outputs\n",
@@ -1418,8 +1420,8 @@ static const char *const awq__cuda_text_common[] = {
 "    const u32 base = smem_address(smem);\n",
 "    const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5, g = lane >> 2;\n",
 "    const int wo = warp % WO, wt = warp / WO % WT, wk = warp / (WO * WT);\n",
-"    const int row0 = blockIdx.x * S::ROWS;\n",
-"    const int first = split_begin(p, blockIdx.y), last = split_begin(p, blockIdx.y + 1);\n",
+"    const int row0 = x_block * S::ROWS;\n",
+"    const int first = split_begin(p, split), last = split_begin(p, split + 1);\n",
 "    const int blocks = p.n_pad / 64;\n",
 "    const int fine = FORMAT::SCALED && p.group == 32; // two groups a tile\n",
 "    const u64 policy = evict_first_policy();\n",
@@ -1451,7 +1453,7 @@ static const char *const awq__cuda_text_common[] = {
 "    for (int j = 0; j < W_CHUNKS; j++) {\n",
 "        const int i = thread + j * THREADS, b = i % TILE_CHUNKS / (TILE_CHUNKS / NB);\n",
 "        w[j] = p.w\n",
-"               + FORMAT::source(p, min((int)blockIdx.z * NB + b, blocks - 1), first + i / TILE_CHUNKS,\n",
+"               + FORMAT::source(p, min(w_block * NB + b, blocks - 1), first + i / TILE_CHUNKS,\n",
 "                                i % (TILE_CHUNKS / NB));\n",
 "    }\n",
 "#pragma unroll\n",
@@ -1467,7 +1469,7 @@ static const char *const awq__cuda_text_common[] = {
 "    const u32 sz_to =\n",
 "        keep(base + S::W + thread / (NB * 32) * S::TILE + (sz_half * NB + sz_b) * 256 + thread % 16 * 16);\n",
 "    const u8 *sz =\n",
-"        keep((const u8 *)(p.sz + min((int)blockIdx.z * NB + sz_b, blocks - 1) * 64 + thread % 16 * 4));\n",
+"        keep((const u8 *)(p.sz + min(w_block * NB + sz_b, blocks - 1) * 64 + thread % 16 * 4));\n",
 "    const u32 sz_row = p.n_pad * 4;\n",
 "    // group of a tile: times this >> 20, plus the half\n",
 "    const u32 sz_factor = fine ? 2u << 20 : p.group_reciprocal, sz_tile = sz_k + first,\n",
@@ -1593,9 +1595,9 @@ static const char *const awq__cuda_text_common[] = {
 "                    sums_put<OUTS>(sums + wk * Sums<ROWS, OUTS>::BYTES, n * 8, (wo * MT + m) * 16, sum[m][n"
 "]);\n",
 "        __syncthreads();\n",
-"        sums_store<ROWS, OUTS, WK>(dtype, p, sums, row0 + pass * ROWS, blockIdx.z * OUTS,\n",
-"                                   (blockIdx.z * gridDim.x + blockIdx.x) * WT + pass, blockIdx.y, thread,\n",
-"                                   THREADS, base);\n",
+"        sums_store<ROWS, OUTS, WK>(dtype, p, sums, row0 + pass * ROWS, w_block * OUTS,\n",
+"                                   (w_block * gridDim.x + x_block) * WT + pass, split, thread, THREADS, bas"
+"e);\n",
 "    }\n",
 "}\n",
 NULL};
@@ -1671,6 +1673,116 @@ static const char *const awq__cuda_text_dense[] = {
 "KERNEL_2(awq_dense_mma16_bf16, 256, Linear p) { linear_mma<Dense, 1, 1, 2, 1, 2, false>(BF16(), p); }\n",
 "KERNEL(awq_dense_mma64_bf16, 256, Linear p) { linear_mma<Dense, 1, 1, 8, 1, 2, false>(BF16(), p); }\n",
 "KERNEL(awq_dense_mma128_bf16, 256, Linear p) { linear_mma<Dense, 2, 2, 8, 2, 1, false>(BF16(), p); }\n",
+"#endif\n",
+NULL};
+static const char *const awq__cuda_text_experts[] = {
+"/* experts.cuh - a linear of all experts of a layer in one launch\n",
+"\n",
+"   Rows of x and y are slots (moe.cuh): those of an expert lie together, start [experts + 1] says where, on"
+" the\n",
+"   device only. So the grid has room for the most tiles of rows that there can be; a block finds the expert"
+" of\n",
+"   its tile by a sum over tiles of the experts before it, in one round of loads for 128 of them, and leaves"
+" when\n",
+"   there are no more tiles. Then it is a block of the linear of that expert, whose weights a table names.\n",
+"   Sums are never split over blocks. awq__cuda_experts_plan (plan.h) chooses kernel and grid.\n",
+"\n",
+"   gemv: for passes of at most 4 rows, so that an expert has no more. mma16: weights exact, one order of su"
+"ms\n",
+"   whatever the number of rows. mma64: for many rows. */\n",
+"struct Experts { // awq__cuda_experts of plan.h\n",
+"    Linear linear;\n",
+"    const u64 *table;\n",
+"    const int *start;\n",
+"    int experts;\n",
+"};\n",
+"\n",
+"// l: the linear of the expert that has tile `tile` of ROWS rows; returns which of its tiles it is, -1: non"
+"e\n",
+"template <int ROWS> DEVICE int expert_of(const Experts &p, int tile, Linear &l)\n",
+"{\n",
+"    const int lane = threadIdx.x & 31;\n",
+"    int before = 0; // tiles of experts before\n",
+"#pragma unroll 1\n",
+"    for (int base = 0; base < p.experts; base += 128) {\n",
+"        int first[4], rows[4];\n",
+"#pragma unroll\n",
+"        for (int k = 0; k < 4; k++) {\n",
+"            const int e = base + 32 * k + lane;\n",
+"            first[k] = load_fresh(p.start + min(e, p.experts));\n",
+"            rows[k] = load_fresh(p.start + min(e + 1, p.experts)) - first[k];\n",
+"        }\n",
+"#pragma unroll\n",
+"        for (int k = 0; k < 4; k++) {\n",
+"            const int tiles = (rows[k] + ROWS - 1) / ROWS;\n",
+"            int to = tiles; // with those of the lanes before\n",
+"#pragma unroll\n",
+"            for (int m = 1; m < 32; m *= 2) {\n",
+"                const int v = __shfl_up_sync(~0u, to, m);\n",
+"                if (lane >= m) to += v;\n",
+"            }\n",
+"            const u32 beyond = __ballot_sync(~0u, before + to > tile);\n",
+"            if (beyond) {\n",
+"                const int at = __ffs((int)beyond) - 1;\n",
+"                const int row = __shfl_sync(~0u, first[k], at);\n",
+"                const u64 *entry = p.table + (size_t)(base + 32 * k + at) * 4;\n",
+"                l = p.linear;\n",
+"                l.w = (const uint4 *)load_constant(entry);\n",
+"                l.sz = (const u32 *)load_constant(entry + 1);\n",
+"                l.bias = (const float *)load_constant(entry + 2);\n",
+"                l.rows = __shfl_sync(~0u, rows[k], at);\n",
+"                l.x += (size_t)row * l.x_stride;\n",
+"                l.y = (char *)l.y + (size_t)row * l.y_stride * (l.flags & LINEAR_Y_F32 ? 4 : 2);\n",
+"                return tile - __shfl_sync(~0u, before + to - tiles, at);\n",
+"            }\n",
+"            before += __shfl_sync(~0u, to, 31);\n",
+"        }\n",
+"    }\n",
+"    return -1;\n",
+"}\n",
+"// grid (blocks of 16 outputs, tiles)\n",
+"template <class FORMAT, bool FINE, class T> DEVICE void experts_gemv(T dtype, const Experts &p)\n",
+"{\n",
+"    Linear l;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    if (expert_of<GEMV_ROWS>(p, blockIdx.y, l) < 0) return;\n",
+"    linear_gemv<FORMAT, FINE>(dtype, l, blockIdx.x, 0);\n",
+"}\n",
+"// grid (tiles, 1, blocks of outputs)\n",
+"template <class FORMAT, int NT, bool EXACT, class T> DEVICE void experts_mma(T dtype, const Experts &p)\n",
+"{\n",
+"    Linear l;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    const int tile = expert_of<8 * NT>(p, blockIdx.x, l);\n",
+"    if (tile < 0) return;\n",
+"    linear_mma<FORMAT, 1, 1, NT, 1, 2, EXACT>(dtype, l, tile, 0, blockIdx.z);\n",
+"}\n",
+"\n",
+"#ifndef AWQ_NO_F16\n",
+"KERNEL_2(awq_experts4_gemv_f16, 256, Experts p) { experts_gemv<Bits4, false>(F16(), p); }\n",
+"KERNEL_2(awq_experts4_gemv32_f16, 256, Experts p) { experts_gemv<Bits4, true>(F16(), p); }\n",
+"KERNEL_2(awq_experts4_mma16_f16, 256, Experts p) { experts_mma<Bits4, 2, true>(F16(), p); }\n",
+"KERNEL_2(awq_experts4_mma64_f16, 256, Experts p) { experts_mma<Bits4, 8, false>(F16(), p); }\n",
+"KERNEL_2(awq_experts8_gemv_f16, 256, Experts p) { experts_gemv<Bits8, false>(F16(), p); }\n",
+"KERNEL_2(awq_experts8_gemv32_f16, 256, Experts p) { experts_gemv<Bits8, true>(F16(), p); }\n",
+"KERNEL_2(awq_experts8_mma16_f16, 256, Experts p) { experts_mma<Bits8, 2, true>(F16(), p); }\n",
+"KERNEL_2(awq_experts8_mma64_f16, 256, Experts p) { experts_mma<Bits8, 8, false>(F16(), p); }\n",
+"KERNEL_2(awq_experts16_mma16_f16, 256, Experts p) { experts_mma<Dense, 2, false>(F16(), p); }\n",
+"KERNEL(awq_experts16_mma64_f16, 256, Experts p) { experts_mma<Dense, 8, false>(F16(), p); }\n",
+"#endif\n",
+"#if AWQ_HAS_BF16 && !defined(AWQ_NO_BF16)\n",
+"KERNEL_2(awq_experts4_gemv_bf16, 256, Experts p) { experts_gemv<Bits4, false>(BF16(), p); }\n",
+"KERNEL_2(awq_experts4_gemv32_bf16, 256, Experts p) { experts_gemv<Bits4, true>(BF16(), p); }\n",
+"KERNEL_2(awq_experts4_mma16_bf16, 256, Experts p) { experts_mma<Bits4, 2, true>(BF16(), p); }\n",
+"KERNEL_2(awq_experts4_mma64_bf16, 256, Experts p) { experts_mma<Bits4, 8, false>(BF16(), p); }\n",
+"KERNEL_2(awq_experts8_gemv_bf16, 256, Experts p) { experts_gemv<Bits8, false>(BF16(), p); }\n",
+"KERNEL_2(awq_experts8_gemv32_bf16, 256, Experts p) { experts_gemv<Bits8, true>(BF16(), p); }\n",
+"KERNEL_2(awq_experts8_mma16_bf16, 256, Experts p) { experts_mma<Bits8, 2, true>(BF16(), p); }\n",
+"KERNEL_2(awq_experts8_mma64_bf16, 256, Experts p) { experts_mma<Bits8, 8, false>(BF16(), p); }\n",
+"KERNEL_2(awq_experts16_mma16_bf16, 256, Experts p) { experts_mma<Dense, 2, false>(BF16(), p); }\n",
+"KERNEL(awq_experts16_mma64_bf16, 256, Experts p) { experts_mma<Dense, 8, false>(BF16(), p); }\n",
 "#endif\n",
 NULL};
 static const char *const awq__cuda_text_linear[] = {
@@ -3845,6 +3957,7 @@ static const char *const *const awq__cuda_prelude[] = {
 enum {
     AWQ__CUDA_ATTENTION,
     AWQ__CUDA_DENSE,
+    AWQ__CUDA_EXPERTS,
     AWQ__CUDA_LINEAR,
     AWQ__CUDA_LINEAR8,
     AWQ__CUDA_MOE,
@@ -3861,6 +3974,7 @@ static const struct {
 } awq__cuda_family[] = {
     {"attention", awq__cuda_text_attention},
     {"dense", awq__cuda_text_dense},
+    {"experts", awq__cuda_text_experts},
     {"linear", awq__cuda_text_linear},
     {"linear8", awq__cuda_text_linear8},
     {"moe", awq__cuda_text_moe},
@@ -5262,6 +5376,14 @@ enum {
     AWQ__CUDA_ADD = 2    /* y += */
 };
 
+/* The argument, by value, of the kernels of experts.cuh, `Experts` there: rows of x and y are slots. */
+typedef struct awq__cuda_experts {
+    awq__cuda_linear linear; /* w, sz, bias, rows: of no meaning; splits 1 */
+    uint64_t table;          /* [experts][4] u64: w, sz, bias, 0; the experts' linears are of one kind */
+    uint64_t start;          /* [experts + 1] int32 of the slots */
+    int32_t experts;
+} awq__cuda_experts;
+
 /* The argument, by value, of the kernels of repack.cuh, `Repack` there.
      awq_repack_codes    grid (k_tiles, n_pad / 64), 128 threads
      awq_repack_params   grid (n_pad / 256 rounded up, 64 k_tiles / group rounded up), 256 threads
@@ -5382,6 +5504,30 @@ static int awq__cuda_linear_plan(const awq__cuda_device *d, int bits, int rows, 
     if (out->grid[1] == 1) out->partial = out->counters = 0;
     return 1;
 }
+
+/* Likewise a linear of all experts, of `rows` rows with `top` experts each, all of them different */
+static int awq__cuda_experts_plan(const awq__cuda_device *d, int bits, int rows, int experts, int top, int n,
+                                  int k, int group, int bf16, int same_bits, awq__cuda_launch *out)
+{
+    const int64_t slots = (int64_t)rows * top, used = slots < experts ? slots : experts;
+    const int stages = d->arch < 80 ? 2 : d->arch == 86 || d->arch == 89 || d->arch >= 120 ? 3 : 4;
+    const int gemv = rows <= 4 && bits < 16 && !same_bits;
+    const int tile = gemv ? 4 : same_bits || slots <= 32 * used ? 16 : 64;
+    const uint32_t blocks = ((uint32_t)n + 63) / 64, tiles = (uint32_t)((slots + (tile - 1) * used) / tile);
+    if (!awq__cuda_linear_plan(d, bits, 1, n, k, group, bf16, same_bits, out)) return 0;
+    if (gemv) snprintf(out->kernel, sizeof out->kernel, "awq_experts%d_gemv%s", bits, group == 32 ? "32" : "");
+    else snprintf(out->kernel, sizeof out->kernel, "awq_experts%d_mma%d", bits, tile);
+    strcat(out->kernel, bf16 ? "_bf16" : "_f16");
+    out->grid[0] = gemv ? 4 * blocks : tiles;
+    out->grid[1] = gemv ? tiles : 1;
+    out->grid[2] = gemv ? 1 : blocks;
+    out->threads = 256;
+    if (!gemv)
+        out->smem = 2 * (uint32_t)stages
+                    * ((uint32_t)(bits == 16 ? 8192 : 512 * bits + 512) + (uint32_t)tile * 128);
+    out->partial = out->counters = 0;
+    return out->grid[2] <= 65535;
+}
 /* --- end of the copy --- */
 /* clang-format on */
 
@@ -5414,6 +5560,7 @@ static int awq__cuda_family_of(const char *kernel)
     return strstr(kernel, "_wgmma")                ? AWQ__CUDA_WGMMA
            : !strncmp(kernel, "awq_linear8_", 12) ? AWQ__CUDA_LINEAR8
            : !strncmp(kernel, "awq_dense_", 10)   ? AWQ__CUDA_DENSE
+           : !strncmp(kernel, "awq_experts", 11)  ? AWQ__CUDA_EXPERTS
                                                   : AWQ__CUDA_LINEAR;
 }
 
@@ -5620,20 +5767,24 @@ AWQ_API void awq_cuda_linear_free(awq_ctx *ctx, awq_cuda *c, awq_cuda_linear *l)
     memset(l, 0, sizeof *l);
 }
 
-/* The context is current. As if the device had so many multiprocessors; *plan: what was queued. */
-static awq_status awq__cuda_linear_queue(awq_ctx *ctx, awq_cuda *c, const awq_cuda_linear *l, uint64_t x,
-                                         int64_t x_stride, int64_t rows, awq_dtype y_dtype, uint64_t y,
-                                         int64_t y_stride, int flags, int multiprocessors,
-                                         awq__cuda_launch *plan)
+/* What plans are made for, as if the device had so many multiprocessors. */
+static awq__cuda_device awq__cuda_plan_device(const awq_cuda *c, int multiprocessors)
 {
     awq__cuda_device d;
-    awq__cuda_linear p;
-    awq__cuda_kernel k;
-    void *params[1];
     d.arch = c->compute;
     d.wgmma = !strcmp(c->info.arch, "sm_90a");
     d.sms = multiprocessors;
+    return d;
+}
+
+/* The shape and weights of a linear as its kernels want them. */
+static awq__cuda_linear awq__cuda_linear_argument(const awq_cuda_linear *l)
+{
+    awq__cuda_linear p;
     memset(&p, 0, sizeof p);
+    p.w = l->weights;
+    p.sz = l->params;
+    p.bias = l->bias;
     p.n = (int32_t)l->out_features;
     p.n_pad = (int32_t)AWQ__CUDA_PAD(l->out_features);
     p.k_tiles = (int32_t)(AWQ__CUDA_PAD(l->in_features) / 64);
@@ -5641,6 +5792,19 @@ static awq_status awq__cuda_linear_queue(awq_ctx *ctx, awq_cuda *c, const awq_cu
                         : l->group_size % 64            ? 32
                                                         : l->group_size);
     p.group_reciprocal = awq__cuda_group_reciprocal(p.group);
+    return p;
+}
+
+/* The context is current. As if the device had so many multiprocessors; *plan: what was queued. */
+static awq_status awq__cuda_linear_queue(awq_ctx *ctx, awq_cuda *c, const awq_cuda_linear *l, uint64_t x,
+                                         int64_t x_stride, int64_t rows, awq_dtype y_dtype, uint64_t y,
+                                         int64_t y_stride, int flags, int multiprocessors,
+                                         awq__cuda_launch *plan)
+{
+    awq__cuda_device d = awq__cuda_plan_device(c, multiprocessors);
+    awq__cuda_linear p = awq__cuda_linear_argument(l);
+    awq__cuda_kernel k;
+    void *params[1];
     if (!awq__cuda_linear_plan(&d, l->bits, (int)rows, p.n, (int)l->in_features, p.group, l->dtype == AWQ_BF16,
                                flags & AWQ_CUDA_SAME_BITS, plan))
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "no CUDA kernel for %lld rows of %lld x %lld", (long long)rows,
@@ -5649,9 +5813,6 @@ static awq_status awq__cuda_linear_queue(awq_ctx *ctx, awq_cuda *c, const awq_cu
     AWQ__TRY(awq__cuda_workspace(ctx, c, plan->partial, plan->counters));
     p.y = y;
     p.x = x;
-    p.w = l->weights;
-    p.sz = l->params;
-    p.bias = l->bias;
     p.partial = c->partial ? c->partial->ptr : 0;
     p.counters = c->counters ? c->counters->ptr : 0;
     p.rows = (int32_t)rows;
@@ -6145,7 +6306,8 @@ typedef struct awq__cuda_top {
 typedef struct awq__cuda_layer {
     awq_cuda_linear
         linear[AWQ_EXPERT_GATE]; /* q of q, k, v that are joined has the rows of all; likewise gate */
-    awq_cuda_linear *expert;     /* [3][num_experts] gate, up, down */
+    awq_cuda_linear *expert;     /* [3][num_experts] gate, up, down; those of one row are of one kind */
+    uint64_t table[3];           /* their weights, as awq__cuda_experts wants them; 0: joined, or none */
     uint64_t vec[AWQ_N_VECTORS]; /* fp32; 0: it has none */
 } awq__cuda_layer;
 
@@ -6176,7 +6338,6 @@ typedef struct awq__cuda_work {
     uint64_t scores, weight, pick, slot, from, start, shared, shared_gate; /* experts, as awq__work has them */
     uint64_t xe, ge, ae, oe;         /* [slots] T [H padded]; fp32 [2 E]; T [E padded]; fp32 [H] */
     uint64_t bad, head_rows, logits; /* [rows]; [AWQ__HEAD_ROWS]; fp32 [AWQ__HEAD_ROWS][vocab] */
-    int32_t *host_start;             /* [num_experts + 1] */
     int32_t *pos;                    /* [rows] as on the device; -1: the row has left */
     awq__cuda_stretch *stretch;      /* [rows] */
     awq__cuda_block *pass;           /* what changes with each pass, and where in it: */
@@ -6263,6 +6424,7 @@ static awq_status awq__cuda_model_layer_size(awq_ctx *ctx, const awq_checkpoint 
             *most = AWQ__MAX(*most, beside);
         }
     for (k = 0; k < AWQ_N_VECTORS; k++) *bytes += (uint64_t)awq__vector_size(c, layer, k) * 8;
+    if (c->layer_has_experts[layer]) *bytes += (uint64_t)c->num_experts * 3 * 32;
     return AWQ_OK;
 }
 
@@ -6496,6 +6658,33 @@ static awq_status awq__cuda_model_vector(awq_ctx *ctx, awq__cuda_share *s, const
     return awq__cuda_upload(ctx, s->c, *out, v, (size_t)n * sizeof *v);
 }
 
+/* Where the experts of a layer are, for kernels that take all of them at once. */
+static awq_status awq__cuda_model_expert_tables(awq_ctx *ctx, awq__cuda_share *s, awq__cuda_layer *l, int i)
+{
+    const int E = s->m->config.num_experts;
+    uint64_t *table = AWQ__NEW(ctx, uint64_t, 4 * E);
+    awq_status st = table ? AWQ_OK : AWQ_E_MEMORY;
+    int k, e;
+    for (k = 0; !st && k < 3; k++) {
+        const awq_cuda_linear *x = l->expert + k * E;
+        if (!x->weights) continue;
+        for (e = 0; !st && e < E; e++) {
+            table[4 * e] = x[e].weights;
+            table[4 * e + 1] = x[e].params;
+            table[4 * e + 2] = x[e].bias;
+            if (x[e].bits != x->bits || x[e].group_size != x->group_size
+                || x[e].out_features != x->out_features || x[e].in_features != x->in_features)
+                st = awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                               "%s: experts of layer %d are quantized in several ways, not supported on CUDA",
+                               awq_checkpoint_folder(s->m->checkpoint), i);
+        }
+        if (!st) st = awq__cuda_arena_alloc(ctx, s->c, &s->memory, (size_t)E * 32, &l->table[k]);
+        if (!st) st = awq__cuda_upload(ctx, s->c, l->table[k], table, (size_t)E * 32);
+    }
+    awq__free(ctx, table);
+    return st;
+}
+
 static awq_status awq__cuda_model_layer(awq_ctx *ctx, awq__cuda_share *s, awq__cuda_loader *o, int i,
                                         uint64_t *bytes, uint64_t *a_token)
 {
@@ -6525,7 +6714,7 @@ static awq_status awq__cuda_model_layer(awq_ctx *ctx, awq__cuda_share *s, awq__c
             if (k < AWQ_EXPERT_GATE || e < c->experts_per_token) *a_token += to->bytes;
         }
     }
-    return AWQ_OK;
+    return l->expert ? awq__cuda_model_expert_tables(ctx, s, l, i) : AWQ_OK;
 }
 
 /* A table [vocab, H] as it is stored, on the device. */
@@ -6785,7 +6974,6 @@ static void awq__cuda_model_work_free(awq_ctx *ctx, void *work)
     awq__free(&c->own, w->room);
     if (entered) awq__cuda_leave(c);
     awq__unlock(&c->lock);
-    awq__free(ctx, w->host_start);
     awq__free(ctx, w->pos);
     awq__free(ctx, w->stretch);
     awq__free(ctx, w);
@@ -6805,8 +6993,7 @@ static awq_status awq__cuda_model_work(awq_ctx *ctx, void *share, int64_t rows, 
     w->rows = rows;
     w->pos = AWQ__NEW(ctx, int32_t, rows);
     w->stretch = w->pos ? AWQ__NEW(ctx, awq__cuda_stretch, rows) : NULL;
-    w->host_start = w->stretch ? AWQ__NEW(ctx, int32_t, c->num_experts + 1) : NULL;
-    if (w->host_start) st = awq__cuda_model_enter(ctx, s->c);
+    if (w->stretch) st = awq__cuda_model_enter(ctx, s->c);
     if (!st) {
         bytes = awq__cuda_work_place(c, rows, w, 0);
         st = awq__cuda_arena_reserve(ctx, s->c, &w->memory, bytes);
@@ -7186,20 +7373,51 @@ static awq_status awq__cuda_model_mlp(awq_ctx *ctx, awq__cuda_work *w, const awq
     return awq__cuda_model_mm(ctx, s, &l->linear[down], w->act, w->n, y, c->hidden_size, 0);
 }
 
-/* Which experts take which rows, and what they make of them: xn -> oe. Waits once, for the number of rows of
-   each. */
+/* Gate (0), up (1) or down (2) of all experts: y [slots][y_stride] fp32 from column `column` on; one that there
+   is not does nothing */
+static awq_status awq__cuda_model_experts_mm(awq_ctx *ctx, awq__cuda_work *w, const awq__cuda_layer *l,
+                                             int which, uint64_t x, uint64_t y, int64_t y_stride,
+                                             int64_t column)
+{
+    awq__cuda_share *s = w->s;
+    const awq_config *c = &s->m->config;
+    const awq_cuda_linear *first = l->expert + which * c->num_experts;
+    awq__cuda_device d = awq__cuda_plan_device(s->c, s->c->info.multiprocessors);
+    awq__cuda_experts p;
+    awq__cuda_launch plan;
+    if (!l->table[which]) return AWQ_OK;
+    memset(&p, 0, sizeof p);
+    p.linear = awq__cuda_linear_argument(first);
+    p.linear.x = x;
+    p.linear.y = y + (uint64_t)column * 4;
+    p.linear.x_stride = (int32_t)AWQ__CUDA_PAD(first->in_features);
+    p.linear.y_stride = (int32_t)y_stride;
+    p.linear.splits = 1;
+    p.linear.flags = AWQ__CUDA_Y_F32;
+    p.table = l->table[which];
+    p.start = w->start;
+    p.experts = c->num_experts;
+    if (!awq__cuda_experts_plan(&d, first->bits, (int)w->n, c->num_experts, c->experts_per_token, p.linear.n,
+                                (int)first->in_features, p.linear.group, s->dtype == AWQ_BF16,
+                                s->flags & AWQ_CUDA_SAME_BITS, &plan))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "no CUDA kernel for %d experts of %lld x %lld", c->num_experts,
+                         (long long)first->out_features, (long long)first->in_features);
+    return awq__cuda_model_queue(ctx, s, AWQ__CUDA_EXPERTS, plan.kernel, 0, plan.grid[0], plan.grid[1],
+                                 plan.grid[2], plan.threads, plan.smem, &p);
+}
+
+/* Which experts take which rows, and what they make of them: xn -> oe. How many rows each has is known on the
+   device alone. */
 static awq_status awq__cuda_model_experts(awq_ctx *ctx, awq__cuda_work *w, const awq__cuda_layer *l)
 {
     awq__cuda_share *s = w->s;
     const awq_config *c = &s->m->config;
     const int E = c->num_experts, T = c->experts_per_token;
-    const int64_t H = c->hidden_size, S = w->n * T, n = c->expert_size, x_row = AWQ__CUDA_PAD(H),
-                  a_row = AWQ__CUDA_PAD(n);
+    const int64_t H = c->hidden_size, S = w->n * T, n = c->expert_size, x_row = AWQ__CUDA_PAD(H);
     const uint64_t count = w->start + (uint64_t)E * 4;
     awq__cuda_route route;
     awq__cuda_slots slots;
     awq__cuda_gather gather;
-    int pass, e;
     memset(&route, 0, sizeof route);
     memset(&slots, 0, sizeof slots);
     memset(&gather, 0, sizeof gather);
@@ -7230,27 +7448,11 @@ static awq_status awq__cuda_model_experts(awq_ctx *ctx, awq__cuda_work *w, const
     gather.count = count;
     gather.columns = gather.xn_stride = gather.xe_stride = (int32_t)x_row;
     AWQ__TRY(awq__cuda_model_queue(ctx, s, AWQ__CUDA_MOE, "awq_gather", 0, S, 1, 1, 256, 0, &gather));
-    AWQ__TRY(awq__cuda_download(ctx, s->c, w->host_start, w->start, (size_t)(E + 1) * 4));
-    for (pass = 0; pass < 3; pass++) { /* gate, up, down */
-        const awq_cuda_linear *x = l->expert + pass * E;
-        if (pass == 2)
-            AWQ__TRY(awq__cuda_model_act(ctx, w, l, w->ge, n, c->family->linear[AWQ_EXPERT_UP] != NULL, S,
-                                         count, w->ae));
-        for (e = 0; e < E; e++) {
-            int64_t first = w->host_start[e], rows = w->host_start[e + 1] - first;
-            if (first < 0 || rows < 0 || first + rows > S)
-                return awq__fail(ctx, AWQ_E_DEVICE, "%s: expert %d has slots %lld to %lld of %lld",
-                                 s->c->as_device.name, e, (long long)first, (long long)(first + rows),
-                                 (long long)S);
-            if (pass < 2)
-                AWQ__TRY(awq__cuda_model_mm(ctx, s, &x[e], w->xe + (uint64_t)(first * x_row) * 2, rows,
-                                            w->ge + (uint64_t)(first * 2 * n) * 4, 2 * n, pass * n));
-            else
-                AWQ__TRY(awq__cuda_model_mm(ctx, s, &x[e], w->ae + (uint64_t)(first * a_row) * 2, rows,
-                                            w->oe + (uint64_t)(first * H) * 4, H, 0));
-        }
-    }
-    return AWQ_OK;
+    AWQ__TRY(awq__cuda_model_experts_mm(ctx, w, l, 0, w->xe, w->ge, 2 * n, 0));
+    AWQ__TRY(awq__cuda_model_experts_mm(ctx, w, l, 1, w->xe, w->ge, 2 * n, n));
+    AWQ__TRY(awq__cuda_model_act(ctx, w, l, w->ge, n, c->family->linear[AWQ_EXPERT_UP] != NULL, S, count,
+                                 w->ae));
+    return awq__cuda_model_experts_mm(ctx, w, l, 2, w->ae, w->oe, H, 0);
 }
 
 static awq_status awq__cuda_model_combine(awq_ctx *ctx, awq__cuda_work *w, const awq__cuda_layer *l)

@@ -45,6 +45,8 @@ struct Family {
 static Family attention_family("attention");
 #include "../../tools/cuda/dense.cuh"
 static Family dense_family("dense");
+#include "../../tools/cuda/experts.cuh"
+static Family experts_family("experts");
 #include "../../tools/cuda/linear.cuh"
 static Family linear_family("linear");
 #include "../../tools/cuda/linear8.cuh"
