@@ -20583,7 +20583,8 @@ struct awq_device {
     awq_status (*page_read)(awq_ctx *ctx, void *share, uint64_t page, void *to);
     awq_status (*page_write)(awq_ctx *ctx, void *share, uint64_t page, const void *from);
     /* A pass over the n rows of w, whose pages on the device are kv->remote[i_share], and whose rope is in w:
-       their ids, or where the share does not begin with layer 0 their x [n, H] */
+       their ids, or where the share does not begin with layer 0 their x [n, H]. w->head are the rows that `head`
+       will be asked for. */
     awq_status (*begin)(awq_ctx *ctx, void *work, const struct awq__work *w, int i_share, int64_t n,
                         const int32_t *ids, const float *x);
     /* n of the model's layers. A row of w whose kv is NULL by now writes to its pages no more. */
@@ -20591,9 +20592,12 @@ struct awq_device {
     /* Wait. x [n, H] of rows first, ...: of the last layer queued, or with norm after the final norm; NULL: not
        wanted. bad [n of begin]: as awq__row has it; NULL likewise */
     awq_status (*result)(awq_ctx *ctx, void *work, int norm, int64_t first, int64_t n, float *x, int *bad);
-    /* logits [n, vocab] of rows rows[n] after the last layer, as the head's linear leaves them */
-    awq_status (*head)(awq_ctx *ctx, void *work, const int32_t *rows, int64_t n, float *logits);
+    /* logits [n, vocab] of rows rows[n] after the last layer, as they are meant. best NULL, or [n]: of rows
+       where it is AWQ__WANT_BEST the lowest id of the largest logit, AWQ__NOT_FINITE if one is NaN or Inf, and
+       the row's logits stay as they are. */
+    awq_status (*head)(awq_ctx *ctx, void *work, const int32_t *rows, int64_t n, float *logits, int32_t *best);
 };
+enum { AWQ__WANT_BEST = 0, AWQ__WANT_LOGITS = -1, AWQ__NOT_FINITE = -2 };
 
 #define AWQ__MAX_SHARES 8
 
@@ -20657,6 +20661,8 @@ typedef struct awq__work {
     const awq_model *model;
     void *remote[AWQ__MAX_SHARES]; /* buffers on its devices */
     int *bad;                      /* [rows] what a device says */
+    const int32_t *head;           /* [n_head] rows that logits will be asked of, if that is known; of the */
+    int64_t n_head;                /* device that has the head */
     float *x, *xn, *out;     /* [rows, H] */
     float *q, *att;          /* [rows, Q], [rows, A] */
     float *k, *v;            /* [rows, K], [rows, V] */
@@ -21770,6 +21776,7 @@ static awq_status awq__device_forward(awq_ctx *ctx, const awq_model *m, awq__wor
 {
     int64_t H = m->config.hidden_size, r;
     int i, done;
+    w->n_head = 0;
     if (tap) {
         AWQ__TRY(awq__device_layers(ctx, m, w, ids, n, 0, 0, &done));
         AWQ__TRY(awq__device_result(ctx, m, w, 0, 0, n, w->x));
@@ -21840,12 +21847,12 @@ static awq_status awq__head_rows(awq_ctx *ctx, const awq_model *m, awq__work *w,
         int32_t rows[AWQ__HEAD_ROWS];
         int k = m->n_shares - 1;
         for (r = 0; r < n; r++) rows[r] = (int32_t)(first + r);
-        AWQ__TRY(m->share[k].device->head(ctx, w->remote[k], rows, n, logits));
+        AWQ__TRY(m->share[k].device->head(ctx, w->remote[k], rows, n, logits, NULL));
     } else {
         awq__mm_arg a = awq__head_plan(ctx, m, w, w->xn + first * m->config.hidden_size, n, logits);
         awq__run(ctx, a.jobs, awq__mm_job, &a);
     }
-    for (r = 0; r < n; r++) awq__logits_finish(ops, &m->config, logits + r * m->config.vocab_size);
+    for (r = 0; r < n && !awq__head_remote(m); r++) awq__logits_finish(ops, &m->config, logits + r * m->config.vocab_size);
     return AWQ_OK;
 }
 
@@ -23040,8 +23047,9 @@ struct awq_runner {
     int inside;                   /* a callback is running */
     awq__work work;
     int32_t *row_ids;             /* [max_rows] */
-    int32_t *head_rows;           /* [max_rows] those that wait for logits of a device */
+    int32_t *head_rows;           /* [n_waiting] those that wait for logits, also of who left */
     float *logits;                /* [AWQ__HEAD_ROWS, vocab] */
+    int32_t best[AWQ__HEAD_ROWS]; /* where a device has chosen; else AWQ__WANT_LOGITS */
     awq__candidate *candidates;   /* [vocab] */
     uint32_t *bits;               /* [(vocab + 31) / 32] */
     awq__gr_vocab *vocab;         /* for grammars, made when one comes */
@@ -23682,23 +23690,32 @@ static void awq__answer_take(awq_ctx *ctx, awq_session *s, int32_t id)
         awq__answer_finish(ctx, s, AWQ_STOP_GRAMMAR);
 }
 
-/* the next token of an answer from its logits [vocab] */
-static void awq__answer_next(awq_ctx *ctx, awq_session *s, float *logits)
+/* the next token of an answer can be no other than that with the largest logit */
+static int awq__answer_is_best(const awq_session *s)
+{
+    const awq_sampling *d = &s->d.sampling;
+    return !s->state && (d->temperature == 0 || d->top_k == 1)
+           && (d->repetition_penalty == 0 || d->repetition_penalty == 1);
+}
+
+/* the next token of an answer: `best`, or where that is AWQ__WANT_LOGITS from its logits [vocab] */
+static void awq__answer_next(awq_ctx *ctx, awq_session *s, float *logits, int32_t best)
 {
     awq_runner *r = s->runner;
     int64_t vocab = r->model->config.vocab_size, n;
     const awq_sampling *d = &s->d.sampling;
     int none = 0;
-    int32_t id;
-    awq__logits_finish(awq__ops_for(ctx), &r->model->config, logits);
-    if (!awq__all_finite(logits, vocab)) {
+    int32_t id = best;
+    if (id == AWQ__WANT_LOGITS && !awq__head_remote(r->model))
+        awq__logits_finish(awq__ops_for(ctx), &r->model->config, logits);
+    if (id == AWQ__NOT_FINITE || (id == AWQ__WANT_LOGITS && !awq__all_finite(logits, vocab))) {
         awq__answer_fail(ctx, s, awq__fail(ctx, AWQ_E_NUMERIC, "the logits have NaN or Inf"));
         return;
     }
     s->reading = 0;
-    if (d->repetition_penalty > 0 && d->repetition_penalty != 1)
+    if (id == AWQ__WANT_LOGITS && d->repetition_penalty > 0 && d->repetition_penalty != 1)
         awq__penalize(d, logits, vocab, s->ids, s->n_ids, r->bits);
-    if (s->state) {
+    if (id == AWQ__WANT_LOGITS && s->state) {
         awq_status st = awq__answer_refuse(ctx, s, logits, &none);
         if (st) {
             awq__answer_fail(ctx, s, st);
@@ -23714,7 +23731,7 @@ static void awq__answer_next(awq_ctx *ctx, awq_session *s, float *logits)
             return;
         }
     }
-    id = awq__draw(ctx, d, logits, vocab, r->candidates, &s->random);
+    if (id == AWQ__WANT_LOGITS) id = awq__draw(ctx, d, logits, vocab, r->candidates, &s->random);
     if (!s->d.ignore_eos && awq__is_end(s, id)) {
         awq__answer_finish(ctx, s, AWQ_STOP_EOS);
         return;
@@ -23824,7 +23841,8 @@ static int awq__pass_build(awq_runner *r)
     }
     awq__join_answers(r, r->desc.max_rows);
     r->n_waiting = 0;
-    for (i = 0; i < r->n_members; i++) r->n_waiting += r->member[i].waits;
+    for (i = 0; i < r->n_members; i++)
+        if (r->member[i].waits) r->head_rows[r->n_waiting++] = (int32_t)(r->member[i].row + r->member[i].n - 1);
     r->op = r->done = r->count = 0;
     r->n_ops = !r->n_members ? 0
                              : 2 + (int64_t)AWQ__N_STEPS * r->model->config.num_hidden_layers
@@ -23847,8 +23865,8 @@ static void awq__final_row(void *arg, int64_t i)
     awq__norm(r->task.ops, &r->model->config, r->work.x + i * H, r->model->final_norm, r->work.xn + i * H, H);
 }
 
-/* All layers are done: the caches are longer, and rows that wait for a token are put together in work.out, or
-   listed for the device that has the head. */
+/* All layers are done: the caches are longer, and rows that wait for a token are put together in work.out where
+   the CPU has the head. */
 static void awq__pass_commit(awq_ctx *ctx, awq_runner *r)
 {
     int64_t H = r->model->config.hidden_size, i, k, h, waiting = 0, left = 0;
@@ -23858,8 +23876,7 @@ static void awq__pass_commit(awq_ctx *ctx, awq_runner *r)
         awq_session *s = m->s;
         int bad = 0;
         const float *last = r->work.xn + (m->row + m->n - 1) * H;
-        if (m->waits && remote) r->head_rows[waiting++] = (int32_t)(m->row + m->n - 1); /* also of who left */
-        else if (m->waits) memcpy(r->work.out + waiting++ * H, last, (size_t)H * sizeof(float));
+        if (m->waits && !remote) memcpy(r->work.out + waiting++ * H, last, (size_t)H * sizeof(float));
         if (!s) continue;
         for (k = m->row; k < m->row + m->n; k++)
             if (r->work.row[k].bad && (!bad || r->work.row[k].bad < bad)) bad = r->work.row[k].bad;
@@ -24017,7 +24034,9 @@ static int awq__pass_cut(awq_ctx *ctx, awq_runner *r, double room, int must)
     part.first = r->done;
     if (r->kind == AWQ__SAMPLE) {
         awq_session *s = awq__waiting(r, awq__head_first(r) + r->done);
-        if (s) awq__answer_next(ctx, s, r->logits + r->done * r->model->config.vocab_size);
+        if (s)
+            awq__answer_next(ctx, s, r->logits + r->done * r->model->config.vocab_size,
+                             awq__head_remote(r->model) ? r->best[r->done] : AWQ__WANT_LOGITS);
     } else if (work < AWQ__ALONE) {
         for (i = 0; i < k; i++) part.job(part.arg, r->done + i);
     } else if (r->done) {
@@ -24048,8 +24067,12 @@ static awq_status awq__pass_device(awq_ctx *ctx, awq_runner *r, double room, int
     }
     if (r->op > L * AWQ__N_STEPS) {
         int64_t first = awq__head_first(r);
-        return m->share[last].device->head(ctx, w->remote[last], r->head_rows + first,
-                                           AWQ__MIN(r->n_waiting - first, (int64_t)AWQ__HEAD_ROWS), r->logits);
+        int64_t n = AWQ__MIN(r->n_waiting - first, (int64_t)AWQ__HEAD_ROWS);
+        for (i = 0; i < n; i++) {
+            const awq_session *s = awq__waiting(r, first + i);
+            r->best[i] = !s || awq__answer_is_best(s) ? AWQ__WANT_BEST : AWQ__WANT_LOGITS;
+        }
+        return m->share[last].device->head(ctx, w->remote[last], r->head_rows + first, n, r->logits, r->best);
     }
     while (bucket < 7 && r->n_rows > ((int64_t)4 << bucket)) bucket++;
     cost = &r->cost[AWQ__DEVICE][bucket];
@@ -24060,6 +24083,8 @@ static awq_status awq__pass_device(awq_ctx *ctx, awq_runner *r, double room, int
             return AWQ_OK;
         }
     }
+    w->head = r->head_rows;
+    w->n_head = awq__head_remote(m) ? r->n_waiting : 0;
     AWQ__TRY(awq__device_layers(ctx, m, w, r->row_ids, r->n_rows, (int)layer, AWQ__MAX(count, 1), &count));
     r->op += (int64_t)(count - 1) * AWQ__N_STEPS;
     if (room < 0) return AWQ_OK;

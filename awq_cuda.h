@@ -860,12 +860,10 @@ static const char *const awq__cuda_text_block[] = {
 "}\n",
 "DEVICE int padded(int n) { return (n + 63) & ~63; } // columns of what linears read\n",
 "\n",
-"// ---- the best of many logits: as u64, above the logit as an integer of the same order, below ~index, so\n",
-"// that equals go to the lower index. A first logit that is NaN is best, any other NaN is 0 and last, as in\n",
-"// awq__argmax.\n",
+"// ---- the best of many logits, which are finite: as u64, above the logit as an integer of the same order,\n",
+"// below ~index, so that equals go to the lower index\n",
 "DEVICE u64 logit_key(float x, int index)\n",
 "{\n",
-"    if (x != x) return index ? 0 : ~0ull;\n",
 "    const u32 bits = __float_as_uint(x + 0.0f); // -0 is 0\n",
 "    return (u64)(bits & 0x80000000u ? ~bits : bits | 0x80000000u) << 32 | (u32)~index;\n",
 "}\n",
@@ -3558,10 +3556,10 @@ static const char *const awq__cuda_text_rows[] = {
 "\n",
 "/* ---- logits as they are meant, and the best of each row\n",
 "\n",
-"   Finishing is bit for bit the CPU's, so ties are too: the lowest index of equals; a first logit that is N"
-"aN\n",
-"   wins, any other NaN never does. blockIdx.x is a part of the row, blockIdx.y the row. Each block leaves i"
-"ts\n",
+"   Finishing is bit for bit the CPU's, so ties are too: the lowest index of equals. NaN and Inf win over al"
+"l,\n",
+"   with a key that no number has, and the best of such a row is -2. blockIdx.x is a part of the row, blockI"
+"dx.y the row. Each block leaves its\n",
 "   best; the last one by counters [rows] (zero, left zero) compares them. */\n",
 "struct Logits {\n",
 "    float *logits;\n",
@@ -3600,7 +3598,7 @@ static const char *const awq__cuda_text_rows[] = {
 "#pragma unroll\n",
 "        for (int k = 0; k < 4; k++)\n",
 "            if (i + k < n) {\n",
-"                const u64 key = logit_key(v[k], i + k);\n",
+"                const u64 key = is_finite(v[k]) ? logit_key(v[k], i + k) : ~0ull;\n",
 "                best = key > best ? key : best;\n",
 "            }\n",
 "    }\n",
@@ -3629,7 +3627,7 @@ static const char *const awq__cuda_text_rows[] = {
 "        best = warp_max64(best);\n",
 "        if (lane == 0) store_global(p.counters + row, 0u);\n",
 "    }\n",
-"    if (lane == 0) store_global(p.best + row, (int)~(u32)best); // the first logit is never 0\n",
+"    if (lane == 0) store_global(p.best + row, best == ~0ull ? -2 : (int)~(u32)best);\n",
 "}\n",
 "KERNEL(awq_logits, 1024, const Logits p) { logits(p); }\n",
 NULL};
@@ -6004,9 +6002,19 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *c)
    act -> down, add, norm of the next layer. What linears read is T (F16 or BF16), what they write fp32.
    Memory: a share has its weights, vectors and pages, a work one block of buffers and one of what changes with
    each pass (ids, positions, rope, tiles, lists of pages), which goes there in one copy. Pages lie in blocks of
-   some MB and come back to a list, blocks when the model is freed.
+   some MB and come back to a list, blocks when the model is freed. A work is made with room for all its passes,
+   so that steps ask the driver for nothing.
+   Launches: a layer is 9 (qkv, place, attend, o, norm, gate and up, act, down, norm), one with experts 14 (qkv,
+   place, attend, o, norm, router, route, slots, gather, gate and up, act, down, combine, norm; the shared expert
+   4 or 5 more), whatever number of experts is taken; a token has embeddings, a norm and 3 of the head besides.
+   One by one that is 2 to 3 us each by the driver's usual cost (not measured here): 293 for 32 layers, 0.7 ms of
+   host time, as much as an H200 needs to read 4 GB of weights. So a pass that comes again, with the same rows
+   and plans of attention, is recorded: then a token is one copy to the device, one launch, and one copy back of
+   what is said of its rows and of the best tokens, which is all that is waited for; 4 bytes a row where that
+   token is taken, as with temperature 0, else its logits.
    Invariants: one stream, so nothing that is queued is overtaken; c->lock is held in each call, the context
-   current; numbers behind in_features in rows that linears read are zero.
+   current; numbers behind in_features in rows that linears read are zero; what kernels of a pass are given by
+   value is the same when n, n_head and the plans are.
    Tests: tests/test_cuda_model.c */
 
 /* clang-format off */
@@ -6092,11 +6100,11 @@ typedef struct awq__cuda_logits {
     uint64_t logits;   /* [rows][stride] fp32 */
     uint64_t partial;  /* [rows][parts] u64 if parts > 1 */
     uint64_t counters; /* [rows] u32, zero before the first launch; each launch leaves zeros */
-    uint64_t best;     /* [rows] int32, or 0 */
+    uint64_t best;     /* [rows] int32: lowest index of the largest, -2: one is NaN or Inf; or 0 */
     int32_t n, stride;
     float scale, cap; /* cap 0: not capped */
 } awq__cuda_logits;
-AWQ__UNUSED static uint32_t awq__cuda_logits_parts(int64_t n) { return (uint32_t)((n + 16383) / 16384); }
+static uint32_t awq__cuda_logits_parts(int64_t n) { return (uint32_t)((n + 16383) / 16384); }
 /* ---- attention
    Rows of one sequence at consecutive positions, as few stretches as they can be */
 typedef struct awq__cuda_stretch {
@@ -6160,6 +6168,15 @@ static void awq__cuda_attend_pages(const awq__cuda_stretch *s, int group, int64_
     page[1] = (s->pos + last / group) / 32;
 }
 
+/* Pages rounded up, to four numbers an octave, so that a text may grow for a while and have the same plan:
+   a recorded pass serves as long as that. Blocks that find nothing to do leave at once. */
+static int64_t awq__cuda_attend_rounded(int64_t pages)
+{
+    int64_t step = 4;
+    while (pages > 8 * step) step *= 2;
+    return (pages + step - 1) / step * step;
+}
+
 /* Which kernel attends which rows: tile [awq__cuda_attend_tiles][4] and *p. shared: bytes of shared memory a
    block may have (65536 on sm_75, 166912 on 80, 101376 on 86, 89 and 120, 232448 on 90 and 100). Stretches of
    at least 64 queries a kv head go to attend_many, unless same_bits: then a row's result has the same bits
@@ -6214,16 +6231,13 @@ static int awq__cuda_attend_plan_for(const awq__cuda_device *d, uint32_t shared,
     }
     p->at_once = p->tiles[0];
     if (!p->tiles[0]) return 1;
+    most = awq__cuda_attend_rounded(most);
     splits = 2 * d->sms / ((int64_t)p->tiles[0] * kv_heads); /* two blocks on each SM */
     splits = splits < 1 ? 1 : splits;
     p->split_pages = (int32_t)((most + splits - 1) / splits + warps - 1) / warps * warps;
+    if (splits == 1) p->split_pages = 1 << 25; /* none has more */
     if (same_bits) p->split_pages = 16;
-    for (splits = 1, i = 0, k = 0; i < p->tiles[0]; i++) { /* tiles are in the order of stretches */
-        while (stretch[k].row != tile[i][0]) k++;
-        awq__cuda_attend_pages(&stretch[k], group, tile[i][2], window, see);
-        most = see[1] / p->split_pages - see[0] / p->split_pages + 1;
-        splits = most > splits ? most : splits;
-    }
+    splits = (most + p->split_pages - 1) / p->split_pages + (window > 0 && p->split_pages < 1 << 25);
     p->grid[0][2] = (uint32_t)splits;
     if (splits > 1) {
         size_t of_tile = (size_t)kv_heads * (size_t)splits * 16 * (size_t)(v_dim + 2) * sizeof(float);
@@ -6233,6 +6247,20 @@ static int awq__cuda_attend_plan_for(const awq__cuda_device *d, uint32_t shared,
         p->counters = (size_t)kv_heads * (size_t)p->at_once;
     }
     return splits < 65536;
+}
+
+/* What plans for up to so many rows, of texts of so many pages, can want: bytes and words */
+static void awq__cuda_attend_most(int sms, int heads, int kv_heads, int v_dim, int64_t rows, int64_t pages,
+                                  int same_bits, size_t *partial, size_t *counters)
+{
+    const size_t of_split = 16 * (size_t)(v_dim + 2) * sizeof(float);
+    const size_t of_tile = (size_t)kv_heads * of_split * (size_t)(awq__cuda_attend_rounded(pages) / 16 + 2);
+    const size_t tiles = awq__cuda_attend_tiles(rows, heads / kv_heads), most = AWQ__CUDA_ATTEND_PARTIAL;
+    *partial = 3 * (size_t)sms * of_split; /* 2 blocks on each SM, and one more a tile where there is a window */
+    *counters = 2 * (size_t)sms;
+    if (!same_bits) return;
+    *partial = tiles * of_tile < most ? tiles * of_tile : of_tile > most ? of_tile : most;
+    *counters = (size_t)kv_heads * tiles;
 }
 
 /* ---- experts awq_route: the experts of rows. 32 warps threads, warps 1 to 4 rows a block, grid ((rows +
@@ -6327,6 +6355,16 @@ typedef struct awq__cuda_share {
     size_t n_pages, all_pages, cap_pages;
 } awq__cuda_share;
 
+/* A pass of all the layers of a share, recorded when one like it comes again: kernels, grids and addresses are
+   what follows. */
+typedef struct awq__cuda_graph {
+    void *ready;
+    uint64_t used; /* awq__cuda_work.passes then; 0: never */
+    int64_t n, n_head;
+    uint64_t pass, partial, counters;
+    awq__cuda_attend_plan plan[2];
+} awq__cuda_graph;
+
 typedef struct awq__cuda_work {
     awq__cuda_share *s;
     awq__cuda_arena memory;
@@ -6337,15 +6375,21 @@ typedef struct awq__cuda_work {
     uint64_t q_a, kv_a, q_an, kv_an, kv_b; /* latent attention: fp32, fp32; T, T; fp32 */
     uint64_t scores, weight, pick, slot, from, start, shared, shared_gate; /* experts, as awq__work has them */
     uint64_t xe, ge, ae, oe;         /* [slots] T [H padded]; fp32 [2 E]; T [E padded]; fp32 [H] */
-    uint64_t bad, head_rows, logits; /* [rows]; [AWQ__HEAD_ROWS]; fp32 [AWQ__HEAD_ROWS][vocab] */
+    uint64_t logits;                 /* fp32 [AWQ__HEAD_ROWS][vocab] */
     int32_t *pos;                    /* [rows] as on the device; -1: the row has left */
     awq__cuda_stretch *stretch;      /* [rows] */
     awq__cuda_block *pass;           /* what changes with each pass, and where in it: */
-    uint64_t pos_at, slot_at, cos_at, sin_at, tile_at[2], page_at;
+    uint64_t ids_at, pos_at, slot_at, said_at, head_at, cos_at, sin_at, tile_at[2], page_at;
+    uint8_t *room;                 /* the pass, before it is sent: as much as there is */
     awq__cuda_attend_plan plan[2]; /* of layers with full attention, of sliding ones */
-    uint8_t *room;                 /* the pass, before it is sent */
-    size_t cap_room;
-    int page_stride;
+    /* rows whose logits are wanted, if that is known when the pass begins; what has come of them: */
+    int32_t head[AWQ__HEAD_ROWS], n_head;
+    int headed, said;         /* they are queued; `answer` is here */
+    int32_t *answer;          /* [rows + AWQ__HEAD_ROWS] as at said_at: of rows what awq__row.bad wants, then the
+                                 best tokens of the head's rows */
+    awq__cuda_graph graph[8]; /* recorded passes, and such as have been once */
+    uint64_t passes;
+    int plain;                /* the driver does not record */
 } awq__cuda_work;
 
 /* --- the lock, the context, and what an earlier call left */
@@ -6479,8 +6523,6 @@ static size_t awq__cuda_work_place(const awq_config *c, int64_t rows, awq__cuda_
     AWQ__PLACE_AT(ge, S * (size_t)(2 * c->expert_size), 4);
     AWQ__PLACE_AT(ae, S * (size_t)AWQ__CUDA_PAD(c->expert_size), 2);
     AWQ__PLACE_AT(oe, S * (size_t)H, 4);
-    AWQ__PLACE_AT(bad, r, 4);
-    AWQ__PLACE_AT(head_rows, (size_t)AWQ__HEAD_ROWS, 4);
     AWQ__PLACE_AT(logits, (size_t)(AWQ__HEAD_ROWS * c->vocab_size), 4);
 #undef AWQ__PLACE_AT
     return at;
@@ -6513,6 +6555,7 @@ static awq_status awq__cuda_model_fit(awq_ctx *ctx, awq_device *d, const awq_che
     awq__cuda_work none;
     awq_cuda_info info;
     uint64_t room, bytes, page, all = 0, later, loading = 0, needs = 0;
+    size_t partial, counters;
     awq_status st;
     int i, L = config->num_hidden_layers, most = 0;
     AWQ__TRY(awq__cuda_model_check(ctx, d, ck));
@@ -6522,7 +6565,11 @@ static awq_status awq__cuda_model_fit(awq_ctx *ctx, awq_device *d, const awq_che
     room = info.memory_limit > info.memory_used ? info.memory_limit - info.memory_used : 0;
     if (!c->desc.alloc) room = AWQ__MIN(room, (uint64_t)info.memory_free);
     page = awq__page_bytes(config, 16, 1) * (uint64_t)(AWQ__CUDA_MODEL_TOKENS / AWQ__PAGE);
-    later = awq__cuda_work_place(config, AWQ__CUDA_MODEL_ROWS, &none, 0);
+    awq__cuda_attend_most(info.multiprocessors, config->num_attention_heads, config->num_key_value_heads,
+                          config->v_head_dim, AWQ__CUDA_MODEL_ROWS,
+                          config->max_position_embeddings / AWQ__PAGE + 1, desc->mode == AWQ_MODE_DETERMINISTIC,
+                          &partial, &counters);
+    later = awq__cuda_work_place(config, AWQ__CUDA_MODEL_ROWS, &none, 0) + partial + 4 * counters;
     if (!first) all = awq__cuda_model_tables_size(config, desc, 1, 0);
     for (i = first; i < L; i++) {
         AWQ__TRY(awq__cuda_model_layer_size(ctx, ck, desc, i, &bytes, &loading));
@@ -6961,6 +7008,115 @@ static awq_status awq__cuda_model_page_write(awq_ctx *ctx, void *share, uint64_t
 }
 
 /* --- buffers */
+/* The stream is past all recorded passes, which go. */
+static void awq__cuda_model_forget(awq__cuda_work *w)
+{
+    int i;
+    for (i = 0; i < (int)(sizeof w->graph / sizeof w->graph[0]); i++)
+        awq__cuda_graph_free(w->s->c, w->graph[i].ready);
+    memset(w->graph, 0, sizeof w->graph);
+}
+
+/* Room for a pass of so many bytes, here and on the device. */
+static awq_status awq__cuda_model_pass_room(awq_ctx *ctx, awq__cuda_work *w, size_t bytes)
+{
+    awq_cuda *c = w->s->c;
+    awq__cuda_block *b = NULL;
+    uint8_t *room;
+    if (w->pass && bytes <= w->pass->bytes) return AWQ_OK;
+    room = AWQ__NEW_RAW(&c->own, uint8_t, bytes);
+    if (!room) {
+        ctx->err = c->own.err;
+        return AWQ_E_MEMORY;
+    }
+    awq__free(&c->own, w->room);
+    w->room = room;
+    if (w->pass) awq_cuda_release(ctx, c, w->pass->ptr); /* waits */
+    w->pass = NULL;
+    awq__cuda_model_forget(w);
+    AWQ__TRY(awq__cuda_block_new(ctx, c, bytes, &b));
+    w->pass = b;
+    return AWQ_OK;
+}
+
+/* The parts of a pass over n rows, with `pages` addresses of pages: where they begin. Returns their size. */
+enum {
+    AWQ__CUDA_IDS,
+    AWQ__CUDA_POS,
+    AWQ__CUDA_SLOT,
+    AWQ__CUDA_SAID,
+    AWQ__CUDA_HEAD,
+    AWQ__CUDA_COS,
+    AWQ__CUDA_SIN,
+    AWQ__CUDA_TILE,
+    AWQ__CUDA_TILE_SLIDING,
+    AWQ__CUDA_PAGE,
+    AWQ__CUDA_PARTS
+};
+static size_t awq__cuda_model_parts(const awq_config *c, int64_t n, size_t pages, size_t at[AWQ__CUDA_PARTS])
+{
+    const size_t rows = (size_t)n, half = (size_t)c->rope_dim / 2;
+    size_t size[AWQ__CUDA_PARTS], all = 0;
+    int i;
+    size[AWQ__CUDA_IDS] = size[AWQ__CUDA_POS] = size[AWQ__CUDA_SLOT] = rows * 4;
+    size[AWQ__CUDA_SAID] = (rows + AWQ__HEAD_ROWS) * 4;
+    size[AWQ__CUDA_HEAD] = AWQ__HEAD_ROWS * 4;
+    size[AWQ__CUDA_COS] = size[AWQ__CUDA_SIN] = rows * 2 * half * 4;
+    size[AWQ__CUDA_TILE] = size[AWQ__CUDA_TILE_SLIDING] =
+        awq__cuda_attend_tiles(n, c->num_attention_heads / c->num_key_value_heads) * 16;
+    size[AWQ__CUDA_PAGE] = pages * 8;
+    for (i = 0; i < AWQ__CUDA_PARTS; i++) {
+        at[i] = all;
+        all += (size[i] + 255) / 256 * 256;
+    }
+    return all;
+}
+
+/* More working memory than what a linear of passes of up to `rows` rows wants: *partial and *counters grow. */
+static void awq__cuda_model_linear_room(const awq__cuda_share *s, const awq_cuda_linear *l, int64_t rows,
+                                        size_t *partial, size_t *counters)
+{
+    awq__cuda_device d = awq__cuda_plan_device(s->c, s->c->info.multiprocessors);
+    awq__cuda_linear p = awq__cuda_linear_argument(l);
+    awq__cuda_launch plan;
+    int64_t r;
+    for (r = 1; l->weights && r <= rows; r = r < 64 || r == rows ? r + 1 : AWQ__MIN(r + 32, rows)) {
+        /* plans change with the multiples of 32 */
+        if (!awq__cuda_linear_plan(&d, l->bits, (int)r, p.n, (int)l->in_features, p.group, l->dtype == AWQ_BF16,
+                                   s->flags & AWQ_CUDA_SAME_BITS, &plan))
+            continue;
+        *partial = AWQ__MAX(*partial, plan.partial);
+        *counters = AWQ__MAX(*counters, plan.counters);
+    }
+}
+
+/* All that passes of the work will need of the driver is asked for here. */
+static awq_status awq__cuda_model_work_room(awq_ctx *ctx, awq__cuda_work *w)
+{
+    const awq__cuda_share *s = w->s;
+    const awq_config *c = &s->m->config;
+    const size_t of_text = (size_t)(c->max_position_embeddings + AWQ__PAGE - 1) / AWQ__PAGE;
+    size_t at[AWQ__CUDA_PARTS], partial, counters, pages = (size_t)w->rows * of_text, i, k;
+    awq__cuda_attend_most(s->c->info.multiprocessors, c->num_attention_heads, c->num_key_value_heads,
+                          c->v_head_dim, w->rows, (int64_t)of_text, s->flags & AWQ_CUDA_SAME_BITS, &partial,
+                          &counters);
+    for (i = 0; i < (size_t)s->n; i++)
+        for (k = 0; k < AWQ_EXPERT_GATE; k++) {
+            const awq_cuda_linear *l = &s->layer[i].linear[k], *before = i ? &s->layer[i - 1].linear[k] : NULL;
+            if (before && l->out_features == before->out_features && l->in_features == before->in_features
+                && l->bits == before->bits && l->group_size == before->group_size) continue;
+            awq__cuda_model_linear_room(s, l, w->rows, &partial, &counters);
+        }
+    awq__cuda_model_linear_room(s, &s->head, AWQ__HEAD_ROWS, &partial, &counters);
+    i = awq__cuda_logits_parts(c->vocab_size) * AWQ__HEAD_ROWS * sizeof(uint64_t);
+    partial = AWQ__MAX(partial, i);
+    counters = AWQ__MAX(counters, (size_t)AWQ__HEAD_ROWS);
+    AWQ__TRY(awq__cuda_workspace(ctx, s->c, partial, counters));
+    /* sessions hold as many pages as their texts may want, so lists have no more than the device has room for */
+    pages = AWQ__MIN(pages, s->c->info.memory_limit / s->page_bytes);
+    return awq__cuda_model_pass_room(ctx, w, awq__cuda_model_parts(c, w->rows, pages, at));
+}
+
 static void awq__cuda_model_work_free(awq_ctx *ctx, void *work)
 {
     awq__cuda_work *w = (awq__cuda_work *)work;
@@ -6969,11 +7125,13 @@ static void awq__cuda_model_work_free(awq_ctx *ctx, void *work)
     int entered;
     awq__lock(&c->lock);
     entered = !awq__cuda_enter(ctx, c);
-    awq__cuda_arena_free(ctx, c, &w->memory);
+    awq__cuda_arena_free(ctx, c, &w->memory); /* waits, if there is any: so for graphs too */
+    awq__cuda_model_forget(w);
     if (w->pass) awq_cuda_release(ctx, c, w->pass->ptr);
     awq__free(&c->own, w->room);
     if (entered) awq__cuda_leave(c);
     awq__unlock(&c->lock);
+    awq__free(ctx, w->answer);
     awq__free(ctx, w->pos);
     awq__free(ctx, w->stretch);
     awq__free(ctx, w);
@@ -6993,7 +7151,8 @@ static awq_status awq__cuda_model_work(awq_ctx *ctx, void *share, int64_t rows, 
     w->rows = rows;
     w->pos = AWQ__NEW(ctx, int32_t, rows);
     w->stretch = w->pos ? AWQ__NEW(ctx, awq__cuda_stretch, rows) : NULL;
-    if (w->stretch) st = awq__cuda_model_enter(ctx, s->c);
+    w->answer = w->stretch ? AWQ__NEW(ctx, int32_t, rows + AWQ__HEAD_ROWS) : NULL;
+    if (w->answer) st = awq__cuda_model_enter(ctx, s->c);
     if (!st) {
         bytes = awq__cuda_work_place(c, rows, w, 0);
         st = awq__cuda_arena_reserve(ctx, s->c, &w->memory, bytes);
@@ -7002,6 +7161,7 @@ static awq_status awq__cuda_model_work(awq_ctx *ctx, void *share, int64_t rows, 
             awq__cuda_work_place(c, rows, w, at);
             st = AWQ__CU(ctx, s->c, MemsetD8Async, (at, 0, bytes, s->c->stream));
         }
+        if (!st) st = awq__cuda_model_work_room(ctx, w);
         awq__cuda_model_leave(s->c, st);
     }
     if (st) awq__cuda_model_work_free(ctx, w);
@@ -7078,7 +7238,7 @@ static awq_status awq__cuda_model_latent_norm(awq_ctx *ctx, const awq__cuda_work
     return awq__cuda_model_norm_run(ctx, w->s, w->n, &p);
 }
 
-static awq_status awq__cuda_model_embed(awq_ctx *ctx, awq__cuda_work *w, uint64_t ids)
+static awq_status awq__cuda_model_embed(awq_ctx *ctx, awq__cuda_work *w)
 {
     awq__cuda_share *s = w->s;
     const awq_config *c = &s->m->config;
@@ -7087,7 +7247,7 @@ static awq_status awq__cuda_model_embed(awq_ctx *ctx, awq__cuda_work *w, uint64_
     const char *name;
     awq__cuda_embed p;
     memset(&p, 0, sizeof p);
-    p.ids = ids;
+    p.ids = w->ids_at;
     p.x = w->x;
     p.h = (int32_t)c->hidden_size;
     p.scale = (float)c->embedding_scale;
@@ -7110,12 +7270,12 @@ static awq_status awq__cuda_model_embed(awq_ctx *ctx, awq__cuda_work *w, uint64_
                                  &p);
 }
 
-/* stretches of the pass; returns how many, and the pages of the longest */
-static int awq__cuda_model_stretches(awq__cuda_work *w, const awq__work *from, int *pages)
+/* stretches of the pass; returns how many, and how many pages they have together */
+static int awq__cuda_model_stretches(awq__cuda_work *w, const awq__work *from, size_t *pages)
 {
     int64_t r;
     int n = 0;
-    *pages = 1;
+    *pages = 0;
     for (r = 0; r < w->n; r++) {
         const awq__row *row = &from->row[r];
         awq__cuda_stretch *last = &w->stretch[n - (n > 0)];
@@ -7127,8 +7287,8 @@ static int awq__cuda_model_stretches(awq__cuda_work *w, const awq__work *from, i
             last->rows = 1;
             last->pos = row->kv ? row->pos : 0;
         }
-        *pages = AWQ__MAX(*pages, (int)(row->pos / AWQ__PAGE) + 1);
     }
+    for (r = 0; r < n; r++) *pages += (size_t)((w->stretch[r].pos + w->stretch[r].rows - 1) / AWQ__PAGE) + 1;
     return n;
 }
 
@@ -7138,62 +7298,47 @@ static awq_status awq__cuda_model_send(awq_ctx *ctx, awq__cuda_work *w, const aw
 {
     awq__cuda_share *s = w->s;
     const awq_config *c = &s->m->config;
-    const int group = c->num_attention_heads / c->num_key_value_heads;
-    size_t n = (size_t)w->n, tiles = awq__cuda_attend_tiles(w->n, group), half = (size_t)c->rope_dim / 2, at[9],
-           all = 0;
-    size_t size[8];
-    awq__cuda_device d;
-    int i, k, pages, stretches = awq__cuda_model_stretches(w, from, &pages);
-    w->page_stride = pages;
-    size[0] = size[1] = size[2] = n * 4;
-    size[3] = size[4] = n * 2 * half * 4;
-    size[5] = size[6] = tiles * 16;
-    size[7] = (size_t)stretches * (size_t)pages * 8;
-    for (i = 0; i < 8; i++) {
-        at[i] = all;
-        all += (size[i] + 255) / 256 * 256;
-    }
-    if (!awq__grow(&s->c->own, (void **)&w->room, &w->cap_room, all, 1)) {
-        ctx->err = s->c->own.err;
-        return AWQ_E_MEMORY;
-    }
-    if (!w->pass || w->pass->bytes < all) {
-        awq__cuda_block *b = NULL;
-        if (w->pass) awq_cuda_release(ctx, s->c, w->pass->ptr);
-        w->pass = NULL;
-        AWQ__TRY(awq__cuda_block_new(ctx, s->c, all + all / 2, &b));
-        w->pass = b;
-    }
-    if (ids) memcpy(w->room + at[0], ids, size[0]);
-    memcpy(w->room + at[1], w->pos, size[1]);
-    if (half) memcpy(w->room + at[3], from->cos_, size[3]);
-    if (half) memcpy(w->room + at[4], from->sin_, size[4]);
-    d.arch = s->c->compute;
-    d.wgmma = 0;
-    d.sms = s->c->info.multiprocessors;
+    const awq__cuda_device d = awq__cuda_plan_device(s->c, s->c->info.multiprocessors);
+    const size_t n = (size_t)w->n, rope = n * (size_t)c->rope_dim * sizeof(float);
+    size_t at[AWQ__CUDA_PARTS], all, pages, used = 0;
+    int32_t *slot;
+    uint64_t *page;
+    int i, k, stretches = awq__cuda_model_stretches(w, from, &pages);
+    all = awq__cuda_model_parts(c, w->n, pages, at);
+    AWQ__TRY(awq__cuda_model_pass_room(ctx, w, all));
+    slot = (int32_t *)(void *)(w->room + at[AWQ__CUDA_SLOT]);
+    page = (uint64_t *)(void *)(w->room + at[AWQ__CUDA_PAGE]);
+    if (ids) memcpy(w->room + at[AWQ__CUDA_IDS], ids, n * sizeof *ids);
+    memcpy(w->room + at[AWQ__CUDA_POS], w->pos, n * sizeof *w->pos);
+    memset(w->room + at[AWQ__CUDA_SAID], 0, (n + AWQ__HEAD_ROWS) * 4);
+    memcpy(w->room + at[AWQ__CUDA_HEAD], w->head, sizeof w->head);
+    if (rope) memcpy(w->room + at[AWQ__CUDA_COS], from->cos_, rope);
+    if (rope) memcpy(w->room + at[AWQ__CUDA_SIN], from->sin_, rope);
     for (k = 0; k < 2; k++)
         if (!awq__cuda_attend_plan_for(
                 &d, (uint32_t)s->c->shared_limit, c->num_attention_heads, c->num_key_value_heads, c->head_dim,
                 c->v_head_dim, k ? c->sliding_window : 0, w->stretch, stretches, s->flags & AWQ_CUDA_SAME_BITS,
-                (int32_t(*)[4])(void *)(w->room + at[5 + k]), &w->plan[k]))
-            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: no kernel attends to %lld rows of %d pages",
-                             s->c->as_device.name, (long long)w->n, pages);
-    for (i = 0; i < stretches; i++) {
+                (int32_t(*)[4])(void *)(w->room + at[AWQ__CUDA_TILE + k]), &w->plan[k]))
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: no kernel attends to %lld rows of %llu pages",
+                             s->c->as_device.name, (long long)w->n, (unsigned long long)pages);
+    for (i = 0; i < stretches; i++) { /* a sequence's slot is where its pages begin in the list of all */
         const awq__cuda_stretch *some = &w->stretch[i];
         const awq__kv *kv = from->row[some->row].kv;
-        int64_t last = (some->pos + some->rows - 1) / AWQ__PAGE;
-        for (k = 0; k < some->rows; k++) ((int32_t *)(void *)(w->room + at[2]))[some->row + k] = i;
-        if (kv)
-            memcpy(w->room + at[7] + (size_t)i * (size_t)pages * 8, kv->remote[i_share],
-                   (size_t)(last + 1) * 8);
+        size_t count = (size_t)((some->pos + some->rows - 1) / AWQ__PAGE) + 1;
+        for (k = 0; k < some->rows; k++) slot[some->row + k] = (int32_t)used;
+        if (kv) memcpy(page + used, kv->remote[i_share], count * sizeof *page);
+        used += count;
     }
-    w->pos_at = w->pass->ptr + at[1];
-    w->slot_at = w->pass->ptr + at[2];
-    w->cos_at = w->pass->ptr + at[3];
-    w->sin_at = w->pass->ptr + at[4];
-    w->tile_at[0] = w->pass->ptr + at[5];
-    w->tile_at[1] = w->pass->ptr + at[6];
-    w->page_at = w->pass->ptr + at[7];
+    w->ids_at = w->pass->ptr + at[AWQ__CUDA_IDS];
+    w->pos_at = w->pass->ptr + at[AWQ__CUDA_POS];
+    w->slot_at = w->pass->ptr + at[AWQ__CUDA_SLOT];
+    w->said_at = w->pass->ptr + at[AWQ__CUDA_SAID];
+    w->head_at = w->pass->ptr + at[AWQ__CUDA_HEAD];
+    w->cos_at = w->pass->ptr + at[AWQ__CUDA_COS];
+    w->sin_at = w->pass->ptr + at[AWQ__CUDA_SIN];
+    w->tile_at[0] = w->pass->ptr + at[AWQ__CUDA_TILE];
+    w->tile_at[1] = w->pass->ptr + at[AWQ__CUDA_TILE_SLIDING];
+    w->page_at = w->pass->ptr + at[AWQ__CUDA_PAGE];
     return awq__cuda_upload(ctx, s->c, w->pass->ptr, w->room, all);
 }
 
@@ -7205,10 +7350,13 @@ static awq_status awq__cuda_model_begin(awq_ctx *ctx, void *work, const awq__wor
     awq_status st;
     AWQ__TRY(awq__cuda_model_enter(ctx, c));
     w->n = n;
+    w->n_head = w->headed = w->said = 0;
+    if (awq__cuda_model_last(w->s) && from->n_head <= AWQ__HEAD_ROWS) {
+        w->n_head = (int32_t)from->n_head;
+        memcpy(w->head, from->head, (size_t)w->n_head * sizeof *w->head);
+    }
     st = awq__cuda_model_send(ctx, w, from, i_share, ids);
-    if (!st) st = AWQ__CU(ctx, c, MemsetD8Async, (w->bad, 0, (size_t)n * 4, c->stream));
-    if (!st && ids) st = awq__cuda_model_embed(ctx, w, w->pass->ptr);
-    else if (!st) st = awq__cuda_upload(ctx, c, w->x, x, (size_t)(n * w->s->m->config.hidden_size) * sizeof *x);
+    if (!st && x) st = awq__cuda_upload(ctx, c, w->x, x, (size_t)(n * w->s->m->config.hidden_size) * sizeof *x);
     return awq__cuda_model_leave(c, st);
 }
 
@@ -7258,7 +7406,7 @@ static awq_status awq__cuda_model_attend(awq_ctx *ctx, awq__cuda_work *w, const 
     p.v_dim = c->v_head_dim;
     p.v_row = (int32_t)cache->v_row;
     p.out_stride = (int32_t)AWQ__CUDA_PAD((int64_t)c->num_attention_heads * c->v_head_dim);
-    p.page_stride = w->page_stride;
+    p.page_stride = 1;
     p.window = sliding ? (int32_t)AWQ__MIN(c->sliding_window, (int64_t)INT32_MAX) : 0;
     p.split_pages = plan->split_pages;
     p.bf16 = s->dtype == AWQ_BF16;
@@ -7315,7 +7463,7 @@ static awq_status awq__cuda_model_attention(awq_ctx *ctx, awq__cuda_work *w, con
     p.q_out = w->q;
     p.cache_at = (uint64_t)(layer - s->first) * (uint64_t)cache->heads * cache->head;
     p.head_bytes = cache->head;
-    p.page_stride = w->page_stride;
+    p.page_stride = 1;
     p.heads = c->num_attention_heads;
     p.kv_heads = c->num_key_value_heads;
     p.k_dim = c->head_dim;
@@ -7499,19 +7647,108 @@ static awq_status awq__cuda_model_block(awq_ctx *ctx, awq__cuda_work *w, int lay
     p.out_norm = l->vec[AWQ_MLP_OUT_NORM];
     p.in_norm = next ? l[1].vec[AWQ_INPUT_NORM] : 0;
     p.xn = next ? w->xn : 0;
-    p.bad = w->bad;
+    p.bad = w->said_at;
     p.mark = 1 + layer;
     return awq__cuda_model_norm_run(ctx, s, w->n, &p);
+}
+
+/* logits of the first n rows at head_at, and the best of each */
+static awq_status awq__cuda_model_head_run(awq_ctx *ctx, awq__cuda_work *w, int64_t n)
+{
+    awq__cuda_share *s = w->s;
+    const awq_config *c = &s->m->config;
+    const uint32_t parts = awq__cuda_logits_parts(c->vocab_size);
+    awq__cuda_norm p = awq__cuda_model_norm(w);
+    awq__cuda_logits g;
+    p.rows = w->head_at;
+    p.in_norm = s->final_norm;
+    p.xn = w->xn;
+    AWQ__TRY(awq__cuda_model_norm_run(ctx, s, n, &p));
+    AWQ__TRY(awq__cuda_model_mm(ctx, s, &s->head, w->xn, n, w->logits, c->vocab_size, 0));
+    memset(&g, 0, sizeof g);
+    g.logits = w->logits;
+    g.partial = s->c->partial->ptr; /* there is room, and zeros, since the work was made */
+    g.counters = s->c->counters->ptr;
+    g.best = w->said_at + (uint64_t)w->n * 4;
+    g.n = g.stride = (int32_t)c->vocab_size;
+    g.scale = (float)c->logit_scale;
+    g.cap = (float)c->logit_cap;
+    return awq__cuda_model_queue(ctx, s, AWQ__CUDA_ROWS, "awq_logits", 0, parts, n, 1, 1024, 256, &g);
+}
+
+/* Layers first to first + n, behind embeddings if they are a model's first; with `head` the head too */
+static awq_status awq__cuda_model_some(awq_ctx *ctx, awq__cuda_work *w, int first, int n, int head)
+{
+    awq__cuda_share *s = w->s;
+    awq__cuda_norm p = awq__cuda_model_norm(w);
+    int i;
+    if (!first) AWQ__TRY(awq__cuda_model_embed(ctx, w));
+    p.in_norm = n ? s->layer[first - s->first].vec[AWQ_INPUT_NORM] : 0;
+    p.xn = w->xn;
+    if (n) AWQ__TRY(awq__cuda_model_norm_run(ctx, s, w->n, &p));
+    for (i = first; i < first + n; i++) AWQ__TRY(awq__cuda_model_block(ctx, w, i, i + 1 < first + n));
+    return head ? awq__cuda_model_head_run(ctx, w, w->n_head) : AWQ_OK;
+}
+
+/* The recorded pass like this one, or a place for it: NULL the first time that it comes. */
+static awq__cuda_graph *awq__cuda_model_graph(awq__cuda_work *w)
+{
+    awq_cuda *c = w->s->c;
+    awq__cuda_graph *g, *oldest = w->graph, *end = w->graph + sizeof w->graph / sizeof w->graph[0];
+    w->passes++;
+    for (g = w->graph; g < end; g++) {
+        if (g->used < oldest->used) oldest = g;
+        if (!g->used || g->n != w->n || g->n_head != w->n_head || g->pass != w->pass->ptr
+            || g->partial != c->partial->ptr || g->counters != c->counters->ptr
+            || memcmp(g->plan, w->plan, sizeof g->plan)) continue;
+        g->used = w->passes;
+        return g;
+    }
+    if (oldest->ready) {
+        if (!c->lost) c->cu.StreamSynchronize(c->stream);
+        awq__cuda_graph_free(c, oldest->ready);
+    }
+    oldest->ready = NULL;
+    oldest->used = w->passes;
+    oldest->n = w->n;
+    oldest->n_head = w->n_head;
+    oldest->pass = w->pass->ptr;
+    oldest->partial = c->partial->ptr;
+    oldest->counters = c->counters->ptr;
+    memcpy(oldest->plan, w->plan, sizeof oldest->plan);
+    return NULL;
+}
+
+/* All layers of the share. A pass that comes again is recorded, so that every kernel has been asked for by then;
+   from the third time on it is one launch. */
+static awq_status awq__cuda_model_whole(awq_ctx *ctx, awq__cuda_work *w)
+{
+    awq__cuda_share *s = w->s;
+    awq__cuda_graph *g = w->plain ? NULL : awq__cuda_model_graph(w);
+    awq_error err = ctx->err;
+    if (g && !g->ready) {
+        awq_status st = awq__cuda_record_begin(ctx, s->c);
+        if (!st)
+            st = awq__cuda_record_end(ctx, s->c, awq__cuda_model_some(ctx, w, s->first, s->n, w->n_head > 0),
+                                      &g->ready);
+        if (s->c->lost) return st;
+        if (st) { /* whatever it was, plain launches say so too, or do it */
+            awq__log(ctx, AWQ_LOG_INFO, "passes are not recorded: %s", ctx->err.text);
+            ctx->err = err;
+            w->plain = 1;
+        }
+    }
+    if (g && g->ready) return awq__cuda_graph_run(ctx, s->c, g->ready);
+    return awq__cuda_model_some(ctx, w, s->first, s->n, w->n_head > 0);
 }
 
 static awq_status awq__cuda_model_layers(awq_ctx *ctx, void *work, const awq__work *from, int first, int n)
 {
     awq__cuda_work *w = (awq__cuda_work *)work;
     awq__cuda_share *s = w->s;
-    awq__cuda_norm p = awq__cuda_model_norm(w);
     awq_status st = AWQ_OK;
     int64_t r;
-    int i, left = 0;
+    int left = 0;
     AWQ__TRY(awq__cuda_model_enter(ctx, s->c));
     for (r = 0; r < w->n; r++)
         if (!from->row[r].kv && w->pos[r] >= 0) {
@@ -7519,11 +7756,21 @@ static awq_status awq__cuda_model_layers(awq_ctx *ctx, void *work, const awq__wo
             left = 1;
         }
     if (left) st = awq__cuda_upload(ctx, s->c, w->pos_at, w->pos, (size_t)w->n * 4);
-    p.in_norm = n ? s->layer[first - s->first].vec[AWQ_INPUT_NORM] : 0;
-    p.xn = w->xn;
-    if (!st && n) st = awq__cuda_model_norm_run(ctx, s, w->n, &p);
-    for (i = first; !st && i < first + n; i++) st = awq__cuda_model_block(ctx, w, i, i + 1 < first + n);
+    w->said = 0;
+    if (!st && n == s->n) {
+        st = awq__cuda_model_whole(ctx, w);
+        w->headed = w->n_head > 0;
+    } else if (!st) st = awq__cuda_model_some(ctx, w, first, n, 0);
     return awq__cuda_model_leave(s->c, st);
+}
+
+/* What was said of rows and by the head comes here; waits. */
+static awq_status awq__cuda_model_listen(awq_ctx *ctx, awq__cuda_work *w)
+{
+    if (w->said) return AWQ_OK;
+    AWQ__TRY(awq__cuda_download(ctx, w->s->c, w->answer, w->said_at, (size_t)(w->n + AWQ__HEAD_ROWS) * 4));
+    w->said = 1;
+    return AWQ_OK;
 }
 
 static awq_status awq__cuda_model_result(awq_ctx *ctx, void *work, int norm, int64_t first, int64_t n, float *x,
@@ -7543,28 +7790,37 @@ static awq_status awq__cuda_model_result(awq_ctx *ctx, void *work, int norm, int
         st = awq__cuda_model_norm_run(ctx, w->s, n, &p);
     }
     if (!st && x) st = awq__cuda_download(ctx, c, x, from, (size_t)(n * H) * sizeof *x);
-    if (!st && bad) st = awq__cuda_download(ctx, c, bad, w->bad, (size_t)w->n * sizeof *bad);
-    if (!st) st = AWQ__CU(ctx, c, StreamSynchronize, (c->stream));
+    if (!st && bad) st = awq__cuda_model_listen(ctx, w);
+    if (!st && bad) memcpy(bad, w->answer, (size_t)w->n * sizeof *bad);
+    if (!st && !x && !bad) st = AWQ__CU(ctx, c, StreamSynchronize, (c->stream));
     return awq__cuda_model_leave(c, st);
 }
 
 static awq_status awq__cuda_model_logits(awq_ctx *ctx, void *work, const int32_t *rows, int64_t n,
-                                         float *logits)
+                                         float *logits, int32_t *best)
 {
     awq__cuda_work *w = (awq__cuda_work *)work;
     awq__cuda_share *s = w->s;
-    const awq_config *c = &s->m->config;
-    awq__cuda_norm p = awq__cuda_model_norm(w);
-    awq_status st;
+    const size_t vocab = (size_t)s->m->config.vocab_size;
+    awq_status st = AWQ_OK;
+    int64_t r, some;
     AWQ__TRY(awq__cuda_model_enter(ctx, s->c));
-    p.rows = w->head_rows;
-    p.in_norm = s->final_norm;
-    p.xn = w->xn;
-    st = awq__cuda_upload(ctx, s->c, w->head_rows, rows, (size_t)n * sizeof *rows);
-    if (!st) st = awq__cuda_model_norm_run(ctx, s, n, &p);
-    if (!st) st = awq__cuda_model_mm(ctx, s, &s->head, w->xn, n, w->logits, c->vocab_size, 0);
-    if (!st)
-        st = awq__cuda_download(ctx, s->c, logits, w->logits, (size_t)(n * c->vocab_size) * sizeof *logits);
+    if (!w->headed || n != w->n_head || memcmp(rows, w->head, (size_t)n * sizeof *rows)) {
+        w->headed = w->said = 0;
+        st = awq__cuda_upload(ctx, s->c, w->head_at, rows, (size_t)n * sizeof *rows);
+        if (!st) st = awq__cuda_model_head_run(ctx, w, n);
+    }
+    if (!st && best) st = awq__cuda_model_listen(ctx, w);
+    for (r = 0; !st && r < n; r += some) { /* rows side by side come at once */
+        some = 1;
+        if (best && best[r] != AWQ__WANT_LOGITS) {
+            best[r] = w->answer[w->n + r];
+            continue;
+        }
+        while (r + some < n && (!best || best[r + some] == AWQ__WANT_LOGITS)) some++;
+        st = awq__cuda_download(ctx, s->c, logits + (size_t)r * vocab, w->logits + (uint64_t)r * vocab * 4,
+                                (size_t)some * vocab * sizeof *logits);
+    }
     return awq__cuda_model_leave(s->c, st);
 }
 

@@ -186,17 +186,24 @@ static awq_status cpu_result(awq_ctx *ctx, void *work, int norm, int64_t first, 
     return AWQ_OK;
 }
 
-static awq_status cpu_head(awq_ctx *ctx, void *work, const int32_t *rows, int64_t n, float *logits)
+static awq_status cpu_head(awq_ctx *ctx, void *work, const int32_t *rows, int64_t n, float *logits, int32_t *best)
 {
     cpu_work *k = (cpu_work *)work;
     const awq_config *c = &k->s->m->config;
-    int64_t r, H = c->hidden_size;
+    int64_t r, H = c->hidden_size, vocab = c->vocab_size;
     awq__mm_arg a;
     AWQ__TRY(cpu_step(ctx, k->s->d));
     for (r = 0; r < n; r++)
         awq__norm(awq__ops_for(ctx), c, k->w.x + rows[r] * H, k->s->m->final_norm, k->w.xn + r * H, H);
     a = awq__head_plan(ctx, k->s->m, &k->w, k->w.xn, n, logits);
     awq__run(ctx, a.jobs, awq__mm_job, &a);
+    for (r = 0; r < n; r++) {
+        float *row = logits + r * vocab;
+        awq__logits_finish(awq__ops_for(ctx), c, row);
+        if (!best || best[r] != AWQ__WANT_BEST) continue;
+        best[r] = awq__all_finite(row, vocab) ? awq__argmax(row, vocab) : AWQ__NOT_FINITE;
+        memset(row, 0xff, (size_t)vocab * sizeof *row); /* nobody may look at them */
+    }
     return AWQ_OK;
 }
 
