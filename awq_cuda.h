@@ -6005,13 +6005,14 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *c)
    some MB and come back to a list, blocks when the model is freed. A work is made with room for all its passes,
    so that steps ask the driver for nothing.
    Launches: a layer is 9 (qkv, place, attend, o, norm, gate and up, act, down, norm), one with experts 14 (qkv,
-   place, attend, o, norm, router, route, slots, gather, gate and up, act, down, combine, norm; the shared expert
-   4 or 5 more), whatever number of experts is taken; a token has embeddings, a norm and 3 of the head besides.
-   One by one that is 2 to 3 us each by the driver's usual cost (not measured here): 293 for 32 layers, 0.7 ms of
-   host time, as much as an H200 needs to read 4 GB of weights. So a pass that comes again, with the same rows
-   and plans of attention, is recorded: then a token is one copy to the device, one launch, and one copy back of
-   what is said of its rows and of the best tokens, which is all that is waited for; 4 bytes a row where that
-   token is taken, as with temperature 0, else its logits.
+   place, attend, o, norm, router, route, slots, gather, gate and up, act, down, combine, norm) and 3 or 4 for a
+   shared expert, where linears launched one by one, after a wait, would be 3 for each expert that is taken; a
+   token has embeddings, a norm and 3 or 4 of the head besides. One by one that is 2 to 3 us each by the driver's
+   usual cost (not measured here): 293 for 32 layers, 0.7 ms of host time, in which an H200 reads 3 GB of
+   weights. So a pass that comes again, with the same rows and plans of attention, is recorded: then a token is
+   one copy to the device, one launch, and one copy back of what is said of its rows, their best tokens, and
+   where top_k is below AWQ__TOP the most probable ones, which is all that is waited for. Only where more is
+   wanted (top_k 0, penalties, grammars) all logits come too.
    Invariants: one stream, so nothing that is queued is overtaken; c->lock is held in each call, the context
    current; numbers behind in_features in rows that linears read are zero; what kernels of a pass are given by
    value is the same when n, n_head and the plans are.
@@ -6256,7 +6257,7 @@ static void awq__cuda_attend_most(int sms, int heads, int kv_heads, int v_dim, i
     const size_t of_split = 16 * (size_t)(v_dim + 2) * sizeof(float);
     const size_t of_tile = (size_t)kv_heads * of_split * (size_t)(awq__cuda_attend_rounded(pages) / 16 + 2);
     const size_t tiles = awq__cuda_attend_tiles(rows, heads / kv_heads), most = AWQ__CUDA_ATTEND_PARTIAL;
-    *partial = 3 * (size_t)sms * of_split; /* 2 blocks on each SM, and one more a tile where there is a window */
+    *partial = 3 * (size_t)sms * of_split; /* 2 blocks on each SM, one more for each tile of a window */
     *counters = 2 * (size_t)sms;
     if (!same_bits) return;
     *partial = tiles * of_tile < most ? tiles * of_tile : of_tile > most ? of_tile : most;
@@ -6360,7 +6361,7 @@ typedef struct awq__cuda_share {
 typedef struct awq__cuda_graph {
     void *ready;
     uint64_t used; /* awq__cuda_work.passes then; 0: never */
-    int64_t n, n_head;
+    int64_t n, n_head, top;
     uint64_t pass, partial, counters;
     awq__cuda_attend_plan plan[2];
 } awq__cuda_graph;
@@ -6383,10 +6384,11 @@ typedef struct awq__cuda_work {
     uint8_t *room;                 /* the pass, before it is sent: as much as there is */
     awq__cuda_attend_plan plan[2]; /* of layers with full attention, of sliding ones */
     /* rows whose logits are wanted, if that is known when the pass begins; what has come of them: */
-    int32_t head[AWQ__HEAD_ROWS], n_head;
+    int32_t head[AWQ__HEAD_ROWS], n_head, top;
     int headed, said;         /* they are queued; `answer` is here */
-    int32_t *answer;          /* [rows + AWQ__HEAD_ROWS] as at said_at: of rows what awq__row.bad wants, then the
-                                 best tokens of the head's rows */
+    int32_t *answer;          /* as at said_at, [rows] what awq__row.bad wants, then of the head's rows: best
+                                 tokens [AWQ__HEAD_ROWS], flags [..], ids of the largest logits [..][top], and
+                                 these */
     awq__cuda_graph graph[8]; /* recorded passes, and such as have been once */
     uint64_t passes;
     int plain;                /* the driver does not record */
@@ -7053,13 +7055,14 @@ enum {
     AWQ__CUDA_PAGE,
     AWQ__CUDA_PARTS
 };
+#define AWQ__CUDA_SAYS (AWQ__HEAD_ROWS * (2 + 2 * AWQ__TOP)) /* words of a head */
 static size_t awq__cuda_model_parts(const awq_config *c, int64_t n, size_t pages, size_t at[AWQ__CUDA_PARTS])
 {
     const size_t rows = (size_t)n, half = (size_t)c->rope_dim / 2;
     size_t size[AWQ__CUDA_PARTS], all = 0;
     int i;
     size[AWQ__CUDA_IDS] = size[AWQ__CUDA_POS] = size[AWQ__CUDA_SLOT] = rows * 4;
-    size[AWQ__CUDA_SAID] = (rows + AWQ__HEAD_ROWS) * 4;
+    size[AWQ__CUDA_SAID] = (rows + AWQ__CUDA_SAYS) * 4;
     size[AWQ__CUDA_HEAD] = AWQ__HEAD_ROWS * 4;
     size[AWQ__CUDA_COS] = size[AWQ__CUDA_SIN] = rows * 2 * half * 4;
     size[AWQ__CUDA_TILE] = size[AWQ__CUDA_TILE_SLIDING] =
@@ -7108,11 +7111,11 @@ static awq_status awq__cuda_model_work_room(awq_ctx *ctx, awq__cuda_work *w)
             awq__cuda_model_linear_room(s, l, w->rows, &partial, &counters);
         }
     awq__cuda_model_linear_room(s, &s->head, AWQ__HEAD_ROWS, &partial, &counters);
-    i = awq__cuda_logits_parts(c->vocab_size) * AWQ__HEAD_ROWS * sizeof(uint64_t);
+    i = awq__cuda_logits_parts(c->vocab_size) * AWQ__HEAD_ROWS * (AWQ__TOP + 1) * sizeof(uint64_t);
     partial = AWQ__MAX(partial, i);
     counters = AWQ__MAX(counters, (size_t)AWQ__HEAD_ROWS);
     AWQ__TRY(awq__cuda_workspace(ctx, s->c, partial, counters));
-    /* sessions hold as many pages as their texts may want, so lists have no more than the device has room for */
+    /* sessions hold as many pages as their texts may want: lists have no more than the device has room for */
     pages = AWQ__MIN(pages, s->c->info.memory_limit / s->page_bytes);
     return awq__cuda_model_pass_room(ctx, w, awq__cuda_model_parts(c, w->rows, pages, at));
 }
@@ -7151,7 +7154,7 @@ static awq_status awq__cuda_model_work(awq_ctx *ctx, void *share, int64_t rows, 
     w->rows = rows;
     w->pos = AWQ__NEW(ctx, int32_t, rows);
     w->stretch = w->pos ? AWQ__NEW(ctx, awq__cuda_stretch, rows) : NULL;
-    w->answer = w->stretch ? AWQ__NEW(ctx, int32_t, rows + AWQ__HEAD_ROWS) : NULL;
+    w->answer = w->stretch ? AWQ__NEW(ctx, int32_t, rows + AWQ__CUDA_SAYS) : NULL;
     if (w->answer) st = awq__cuda_model_enter(ctx, s->c);
     if (!st) {
         bytes = awq__cuda_work_place(c, rows, w, 0);
@@ -7310,7 +7313,7 @@ static awq_status awq__cuda_model_send(awq_ctx *ctx, awq__cuda_work *w, const aw
     page = (uint64_t *)(void *)(w->room + at[AWQ__CUDA_PAGE]);
     if (ids) memcpy(w->room + at[AWQ__CUDA_IDS], ids, n * sizeof *ids);
     memcpy(w->room + at[AWQ__CUDA_POS], w->pos, n * sizeof *w->pos);
-    memset(w->room + at[AWQ__CUDA_SAID], 0, (n + AWQ__HEAD_ROWS) * 4);
+    memset(w->room + at[AWQ__CUDA_SAID], 0, (n + AWQ__CUDA_SAYS) * 4);
     memcpy(w->room + at[AWQ__CUDA_HEAD], w->head, sizeof w->head);
     if (rope) memcpy(w->room + at[AWQ__CUDA_COS], from->cos_, rope);
     if (rope) memcpy(w->room + at[AWQ__CUDA_SIN], from->sin_, rope);
@@ -7350,9 +7353,10 @@ static awq_status awq__cuda_model_begin(awq_ctx *ctx, void *work, const awq__wor
     awq_status st;
     AWQ__TRY(awq__cuda_model_enter(ctx, c));
     w->n = n;
-    w->n_head = w->headed = w->said = 0;
+    w->n_head = w->top = w->headed = w->said = 0;
     if (awq__cuda_model_last(w->s) && from->n_head <= AWQ__HEAD_ROWS) {
         w->n_head = (int32_t)from->n_head;
+        w->top = from->n_head ? from->top : 0;
         memcpy(w->head, from->head, (size_t)w->n_head * sizeof *w->head);
     }
     st = awq__cuda_model_send(ctx, w, from, i_share, ids);
@@ -7652,7 +7656,7 @@ static awq_status awq__cuda_model_block(awq_ctx *ctx, awq__cuda_work *w, int lay
     return awq__cuda_model_norm_run(ctx, s, w->n, &p);
 }
 
-/* logits of the first n rows at head_at, and the best of each */
+/* logits of the first n rows at head_at, and the best of each, w->top of them if that is not 0 */
 static awq_status awq__cuda_model_head_run(awq_ctx *ctx, awq__cuda_work *w, int64_t n)
 {
     awq__cuda_share *s = w->s;
@@ -7660,6 +7664,7 @@ static awq_status awq__cuda_model_head_run(awq_ctx *ctx, awq__cuda_work *w, int6
     const uint32_t parts = awq__cuda_logits_parts(c->vocab_size);
     awq__cuda_norm p = awq__cuda_model_norm(w);
     awq__cuda_logits g;
+    awq__cuda_top t;
     p.rows = w->head_at;
     p.in_norm = s->final_norm;
     p.xn = w->xn;
@@ -7673,7 +7678,19 @@ static awq_status awq__cuda_model_head_run(awq_ctx *ctx, awq__cuda_work *w, int6
     g.n = g.stride = (int32_t)c->vocab_size;
     g.scale = (float)c->logit_scale;
     g.cap = (float)c->logit_cap;
-    return awq__cuda_model_queue(ctx, s, AWQ__CUDA_ROWS, "awq_logits", 0, parts, n, 1, 1024, 256, &g);
+    AWQ__TRY(awq__cuda_model_queue(ctx, s, AWQ__CUDA_ROWS, "awq_logits", 0, parts, n, 1, 1024, 256, &g));
+    if (!w->top) return AWQ_OK;
+    memset(&t, 0, sizeof t);
+    t.logits = g.logits;
+    t.partial = g.partial;
+    t.counters = g.counters;
+    t.bad = g.best + 4 * AWQ__HEAD_ROWS;
+    t.id = t.bad + 4 * AWQ__HEAD_ROWS;
+    t.value = t.id + 4 * AWQ__HEAD_ROWS * (uint64_t)w->top;
+    t.n = g.n;
+    t.stride = g.stride;
+    t.k = w->top;
+    return awq__cuda_model_queue(ctx, s, AWQ__CUDA_SAMPLE, "awq_top", 0, parts, n, 1, 1024, 512, &t);
 }
 
 /* Layers first to first + n, behind embeddings if they are a model's first; with `head` the head too */
@@ -7698,7 +7715,7 @@ static awq__cuda_graph *awq__cuda_model_graph(awq__cuda_work *w)
     w->passes++;
     for (g = w->graph; g < end; g++) {
         if (g->used < oldest->used) oldest = g;
-        if (!g->used || g->n != w->n || g->n_head != w->n_head || g->pass != w->pass->ptr
+        if (!g->used || g->n != w->n || g->n_head != w->n_head || g->top != w->top || g->pass != w->pass->ptr
             || g->partial != c->partial->ptr || g->counters != c->counters->ptr
             || memcmp(g->plan, w->plan, sizeof g->plan)) continue;
         g->used = w->passes;
@@ -7712,6 +7729,7 @@ static awq__cuda_graph *awq__cuda_model_graph(awq__cuda_work *w)
     oldest->used = w->passes;
     oldest->n = w->n;
     oldest->n_head = w->n_head;
+    oldest->top = w->top;
     oldest->pass = w->pass->ptr;
     oldest->partial = c->partial->ptr;
     oldest->counters = c->counters->ptr;
@@ -7719,8 +7737,8 @@ static awq__cuda_graph *awq__cuda_model_graph(awq__cuda_work *w)
     return NULL;
 }
 
-/* All layers of the share. A pass that comes again is recorded, so that every kernel has been asked for by then;
-   from the third time on it is one launch. */
+/* All layers of the share. A pass that comes again is recorded, so that every kernel has been asked for by
+   then, and from then on it is one launch. */
 static awq_status awq__cuda_model_whole(awq_ctx *ctx, awq__cuda_work *w)
 {
     awq__cuda_share *s = w->s;
@@ -7768,7 +7786,8 @@ static awq_status awq__cuda_model_layers(awq_ctx *ctx, void *work, const awq__wo
 static awq_status awq__cuda_model_listen(awq_ctx *ctx, awq__cuda_work *w)
 {
     if (w->said) return AWQ_OK;
-    AWQ__TRY(awq__cuda_download(ctx, w->s->c, w->answer, w->said_at, (size_t)(w->n + AWQ__HEAD_ROWS) * 4));
+    AWQ__TRY(awq__cuda_download(ctx, w->s->c, w->answer, w->said_at,
+                                (size_t)(w->n + AWQ__HEAD_ROWS * (2 + 2 * w->top)) * 4));
     w->said = 1;
     return AWQ_OK;
 }
@@ -7802,11 +7821,15 @@ static awq_status awq__cuda_model_logits(awq_ctx *ctx, void *work, const int32_t
     awq__cuda_work *w = (awq__cuda_work *)work;
     awq__cuda_share *s = w->s;
     const size_t vocab = (size_t)s->m->config.vocab_size;
+    const int32_t *says = w->answer + w->n + 2 * AWQ__HEAD_ROWS;
     awq_status st = AWQ_OK;
     int64_t r, some;
+    int32_t top = 0;
+    for (r = 0; best && r < n; r++) top = AWQ__MAX(top, best[r]);
     AWQ__TRY(awq__cuda_model_enter(ctx, s->c));
-    if (!w->headed || n != w->n_head || memcmp(rows, w->head, (size_t)n * sizeof *rows)) {
+    if (!w->headed || n != w->n_head || top > w->top || memcmp(rows, w->head, (size_t)n * sizeof *rows)) {
         w->headed = w->said = 0;
+        w->top = top;
         st = awq__cuda_upload(ctx, s->c, w->head_at, rows, (size_t)n * sizeof *rows);
         if (!st) st = awq__cuda_model_head_run(ctx, w, n);
     }
@@ -7814,6 +7837,10 @@ static awq_status awq__cuda_model_logits(awq_ctx *ctx, void *work, const int32_t
     for (r = 0; !st && r < n; r += some) { /* rows side by side come at once */
         some = 1;
         if (best && best[r] != AWQ__WANT_LOGITS) {
+            float *to = logits + (size_t)r * vocab;
+            const size_t k = (size_t)best[r];
+            memcpy(to, says + (AWQ__HEAD_ROWS + r) * w->top, k * sizeof *to);
+            memcpy(to + k, says + r * w->top, k * sizeof *to);
             best[r] = w->answer[w->n + r];
             continue;
         }

@@ -141,9 +141,11 @@ mutant "place: a sequence that left" rows.cuh place 's/if (pos < 0) return;/if (
 mutant "act: limit of up on one side" rows.cuh act 's/u < -p.limit ? -p.limit : u/u/'
 mutant "act: rows beyond the slots" rows.cuh act 's/row >= load_fresh(p.count)/row > load_fresh(p.count)/'
 mutant "logits: the highest of equals" rows.cuh logits 's/(u32)~index/(u32)index/; s/(int)~(u32)best/(int)(u32)best/' short
-mutant "logits: -0 below 0" rows.cuh logits 's/x + 0.0f/x/'
+mutant "logits: -0 below 0" block.cuh logits 's/x + 0.0f/x/'
 mutant "logits: counter is not reset" rows.cuh logits 's/store_global(p.counters + row, 0u)/(void)0/'
 mutant "logits: the last block but one" rows.cuh logits 's/(u32)parts - 1/(u32)parts - 2/'
+
+mutant "logits: NaN is the worst" rows.cuh logits 's/is_finite(v\[k\]) ? logit_key(v\[k\], i + k) : ~0ull/is_finite(v[k]) ? logit_key(v[k], i + k) : 0/'
 
 mutant "top: the best one again" sample.cuh top 's/v < limit/v <= limit/' short
 mutant "top: one maximum over the last" sample.cuh top 's/memory + (i \& 1) \* 256/memory/'

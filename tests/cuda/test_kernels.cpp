@@ -297,10 +297,10 @@ static void test_dense()
                 check_linear({r, n, k, 64, bf16 != 0, count % 4, count % 3 == 0, NULL, count % 5 ? 0 : 2}, w);
             }
 }
-// Experts: slots in the order of experts, some of which have none; each slot against the reference. same_bits: a
-// slot alone has the same bits.
-static void check_experts(int bits, int rows, int experts, int top, int n, int k, int group, bool bf16, int flags,
-                          bool has_bias, bool same_bits)
+// Experts: slots in the order of experts, some of which have none; each slot against the reference. same_bits:
+// a slot alone has the same bits.
+static void check_experts(int bits, int rows, int experts, int top, int n, int k, int group, bool bf16,
+                          int flags, bool has_bias, bool same_bits)
 {
     const int slots = rows * top, x_stride = (k + 63) / 64 * 64 + 8, y_stride = n + (n % 3 == 0 ? 1 : 4);
     const bool f32 = flags & AWQ__CUDA_Y_F32;
@@ -308,7 +308,8 @@ static void check_experts(int bits, int rows, int experts, int top, int n, int k
     std::vector<std::unique_ptr<Weights>> w;
     std::vector<int> of;
     Buffer<float> bias((size_t)experts * n), y32((size_t)slots * y_stride, 77.0f);
-    Buffer<u16> x((size_t)slots * x_stride, to_half(bf16, 100)), y16((size_t)slots * y_stride, to_half(bf16, 77));
+    Buffer<u16> x((size_t)slots * x_stride, to_half(bf16, 100)),
+        y16((size_t)slots * y_stride, to_half(bf16, 77));
     Buffer<u64> table((size_t)experts * 4);
     Buffer<int> start(experts + 1);
     awq__cuda_launch plan;
@@ -340,8 +341,11 @@ static void check_experts(int bits, int rows, int experts, int top, int n, int k
     a.linear.x_stride = x_stride, a.linear.y_stride = y_stride, a.linear.group = group, a.linear.splits = 1;
     a.linear.flags = flags, a.linear.group_reciprocal = awq__cuda_group_reciprocal(group);
     a.table = table.address(), a.start = start.address(), a.experts = experts;
-    next_mode();
-    if (!launch(plan.kernel, dim3(plan.grid[0], plan.grid[1], plan.grid[2]), plan.threads, plan.smem, a)) return;
+    auto run_plan = [&]() {
+        next_mode();
+        return launch(plan.kernel, dim3(plan.grid[0], plan.grid[1], plan.grid[2]), plan.threads, plan.smem, a);
+    };
+    if (!run_plan()) return;
     auto y = [&](size_t at) { return f32 ? y32[at] : from_half(bf16, y16[at]); };
     const bool rounds = bits < 16 && rounds_weights(plan.kernel);
     const double chain = rounds || bits == 16 ? k + 16 : 64 + k / 64 + 16;
@@ -362,8 +366,8 @@ static void check_experts(int bits, int rows, int experts, int top, int n, int k
             double bound = (chain * 0x1p-24 + weight) * total + 2 * 0x1p-24 * (std::fabs(sum) + 3);
             bound += stored * (std::fabs(sum + more) + bound);
             if (!(std::fabs(y(at) - (sum + more)) <= bound))
-                return fail("%s rows %d experts %d top %d n %d k %d group %d (%s): slot %d of expert %d, output %d "
-                            "is %g, not %g +- %g",
+                return fail("%s rows %d experts %d top %d n %d k %d group %d (%s): slot %d of expert %d, "
+                            "output %d is %g, not %g +- %g",
                             plan.kernel, rows, experts, top, n, k, group, mode_name(), s, of[s], o, y(at),
                             sum + more, bound);
         }
@@ -373,8 +377,7 @@ static void check_experts(int bits, int rows, int experts, int top, int n, int k
     for (int e = 0; e <= experts; e++) start[e] = e > of[s];
     memmove(x.p, x.p + s * x_stride, (size_t)x_stride * 2);
     awq__cuda_experts_plan(&device, bits, 1, experts, top, n, k, group, bf16, same_bits, &plan);
-    next_mode();
-    if (!launch(plan.kernel, dim3(plan.grid[0], plan.grid[1], plan.grid[2]), plan.threads, plan.smem, a)) return;
+    if (!run_plan()) return;
     if (memcmp(among.data(), y32.p, (size_t)n * 4)) fail("%s: a slot alone has other bits", plan.kernel);
 }
 static void test_experts()
@@ -386,8 +389,8 @@ static void test_experts()
                 for (int group : {32, 64}) {
                     const int many = rows == 150, experts = many ? 3 : count % 3 ? 9 : 40;
                     if (bits == 16 && group == 32) continue;
-                    check_experts(bits, rows, experts, 1 + count % 3, count % 2 ? 72 : 130, count % 4 ? 192 : 576,
-                                  group, bf16 != 0, count % 3 ? AWQ__CUDA_Y_F32 : 0, count % 5 != 0,
+                    check_experts(bits, rows, experts, 1 + count % 3, count % 2 ? 72 : 130,
+                                  count % 4 ? 192 : 576, group, bf16 != 0, count % 3 ? AWQ__CUDA_Y_F32 : 0, count % 5 != 0,
                                   count % 4 == 1 && count % 3 && !many);
                     count++;
                 }

@@ -248,7 +248,7 @@ static void awq__cuda_attend_most(int sms, int heads, int kv_heads, int v_dim, i
     const size_t of_split = 16 * (size_t)(v_dim + 2) * sizeof(float);
     const size_t of_tile = (size_t)kv_heads * of_split * (size_t)(awq__cuda_attend_rounded(pages) / 16 + 2);
     const size_t tiles = awq__cuda_attend_tiles(rows, heads / kv_heads), most = AWQ__CUDA_ATTEND_PARTIAL;
-    *partial = 3 * (size_t)sms * of_split; /* 2 blocks on each SM, and one more a tile where there is a window */
+    *partial = 3 * (size_t)sms * of_split; /* 2 blocks on each SM, one more for each tile of a window */
     *counters = 2 * (size_t)sms;
     if (!same_bits) return;
     *partial = tiles * of_tile < most ? tiles * of_tile : of_tile > most ? of_tile : most;
