@@ -183,7 +183,8 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *cuda);
 
    It is a part of the awq_cuda, which must outlive the models on it; the awq_cuda is theirs alone while calls
    of theirs run. Activations are BF16 where the checkpoint is and the device can, otherwise F16; the residual
-   stream and all sums are fp32. In deterministic mode a sequence has the same bits alone and among others. */
+   stream and all sums are fp32. In deterministic mode a sequence has the same bits alone and among others. The
+   first steps compile kernels and record passes; those that follow ask the driver for no memory. */
 AWQ_API awq_device *awq_cuda_device(awq_cuda *cuda);
 
 #endif /* AWQ_CUDA_H */
@@ -7354,9 +7355,9 @@ static awq_status awq__cuda_model_begin(awq_ctx *ctx, void *work, const awq__wor
     AWQ__TRY(awq__cuda_model_enter(ctx, c));
     w->n = n;
     w->n_head = w->top = w->headed = w->said = 0;
-    if (awq__cuda_model_last(w->s) && from->n_head <= AWQ__HEAD_ROWS) {
+    if (awq__cuda_model_last(w->s) && from->n_head > 0 && from->n_head <= AWQ__HEAD_ROWS) {
         w->n_head = (int32_t)from->n_head;
-        w->top = from->n_head ? from->top : 0;
+        w->top = from->top;
         memcpy(w->head, from->head, (size_t)w->n_head * sizeof *w->head);
     }
     st = awq__cuda_model_send(ctx, w, from, i_share, ids);

@@ -600,6 +600,29 @@ static void test_plan()
                                 fail("%s: workspace", l.kernel);
                             if (l.grid[1] > 1 && l.counters < row_blocks * out_blocks)
                                 fail("%s: counters", l.kernel);
+                            if (!awq__cuda_experts_plan(&d, bits, r, 128, 8, n, k, 64, bf16, flags >> 1, &l)) {
+                                fail("no plan of experts: arch %d bits %d rows %d n %d k %d", g.arch, bits, r, n,
+                                     k);
+                                continue;
+                            }
+                            gemv = strstr(l.kernel, "gemv") != NULL;
+                            tile = gemv ? 4 : strstr(l.kernel, "mma64") ? 64 : 16;
+                            outs = gemv ? 16 : 64;
+                            row_blocks = gemv ? l.grid[1] : l.grid[0];
+                            out_blocks = gemv ? l.grid[0] : l.grid[2];
+                            if (l.smem > g.smem * 1024 || l.partial
+                                || (AWQ_HAS_WGMMA && !emu::kernels().count(l.kernel)))
+                                fail("%s on %d", l.kernel, g.arch);
+                            /* one row of each expert, and the rest of the last */
+                            const int64_t slots = (int64_t)r * 8, used = std::min<int64_t>(slots, 128);
+                            int64_t most = 0;
+                            for (int64_t e = 0, left = slots; e < used; e++) {
+                                const int64_t mine = e + 1 < used ? std::min<int64_t>(1, left) : left;
+                                most += (mine + tile - 1) / tile, left -= mine;
+                            }
+                            if ((int64_t)row_blocks < most || (gemv && r > tile)
+                                || out_blocks * outs < (uint64_t)n)
+                                fail("%s rows %d: %d tiles of %d", l.kernel, r, (int)row_blocks, (int)most);
                         }
 }
 static void test_arguments()
