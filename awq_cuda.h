@@ -5307,13 +5307,13 @@ AWQ__UNUSED static void awq__cuda_timer_free(awq_cuda *c, awq__cuda_timer *t)
 
 /* --- a recorded sequence. Between begin and end launches and fills are recorded, not run; copies to and from
    the host are not allowed there. */
-AWQ__UNUSED static awq_status awq__cuda_record_begin(awq_ctx *ctx, awq_cuda *c)
+static awq_status awq__cuda_record_begin(awq_ctx *ctx, awq_cuda *c)
 {
     return AWQ__CU(ctx, c, StreamBeginCapture, (c->stream, AWQ__CU_CAPTURE_THREAD));
 }
 
 /* Ends the recording in any case; st: the status of what was recorded. *graph is ready if all went well. */
-AWQ__UNUSED static awq_status awq__cuda_record_end(awq_ctx *ctx, awq_cuda *c, awq_status st, void **graph)
+static awq_status awq__cuda_record_end(awq_ctx *ctx, awq_cuda *c, awq_status st, void **graph)
 {
     void *recorded = NULL, *ready = NULL;
     int code = c->cu.StreamEndCapture(c->stream, &recorded);
@@ -5324,12 +5324,12 @@ AWQ__UNUSED static awq_status awq__cuda_record_end(awq_ctx *ctx, awq_cuda *c, aw
     return st;
 }
 
-AWQ__UNUSED static awq_status awq__cuda_graph_run(awq_ctx *ctx, awq_cuda *c, void *graph)
+static awq_status awq__cuda_graph_run(awq_ctx *ctx, awq_cuda *c, void *graph)
 {
     return AWQ__CU(ctx, c, GraphLaunch, (graph, c->stream));
 }
 
-AWQ__UNUSED static void awq__cuda_graph_free(awq_cuda *c, void *graph)
+static void awq__cuda_graph_free(awq_cuda *c, void *graph)
 {
     if (graph) c->cu.GraphExecDestroy(graph);
 }
@@ -6008,10 +6008,10 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *c)
    Launches: a layer is 9 (qkv, place, attend, o, norm, gate and up, act, down, norm), one with experts 14 (qkv,
    place, attend, o, norm, router, route, slots, gather, gate and up, act, down, combine, norm) and 3 or 4 for a
    shared expert, where linears launched one by one, after a wait, would be 3 for each expert that is taken; a
-   token has embeddings, a norm and 3 or 4 of the head besides. One by one that is 2 to 3 us each by the driver's
-   usual cost (not measured here): 293 for 32 layers, 0.7 ms of host time, in which an H200 reads 3 GB of
-   weights. So a pass that comes again, with the same rows and plans of attention, is recorded: then a token is
-   one copy to the device, one launch, and one copy back of what is said of its rows, their best tokens, and
+   token has embeddings, a norm and 3 or 4 of the head besides. One by one that is 2 to 3 us each, by what is
+   usual of the driver (not measured here): 293 for 32 layers, 0.7 ms of host time, in which an H200 reads 3 GB
+   of weights. So a pass that comes again, with the same rows and plans of attention, is recorded: then a token
+   is one copy to the device, one launch, and one copy back of what is said of its rows, their best tokens, and
    where top_k is below AWQ__TOP the most probable ones, which is all that is waited for. Only where more is
    wanted (top_k 0, penalties, grammars) all logits come too.
    Invariants: one stream, so nothing that is queued is overtaken; c->lock is held in each call, the context
