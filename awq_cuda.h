@@ -6531,6 +6531,40 @@ static size_t awq__cuda_work_place(const awq_config *c, int64_t rows, awq__cuda_
     return at;
 }
 
+/* The parts of a pass over n rows, with `pages` addresses of pages: where they begin. Returns their size. */
+enum {
+    AWQ__CUDA_IDS,
+    AWQ__CUDA_POS,
+    AWQ__CUDA_SLOT,
+    AWQ__CUDA_SAID,
+    AWQ__CUDA_HEAD,
+    AWQ__CUDA_COS,
+    AWQ__CUDA_SIN,
+    AWQ__CUDA_TILE,
+    AWQ__CUDA_TILE_SLIDING,
+    AWQ__CUDA_PAGE,
+    AWQ__CUDA_PARTS
+};
+#define AWQ__CUDA_SAYS (AWQ__HEAD_ROWS * (2 + 2 * AWQ__TOP)) /* words of a head */
+static size_t awq__cuda_model_parts(const awq_config *c, int64_t n, size_t pages, size_t at[AWQ__CUDA_PARTS])
+{
+    const size_t rows = (size_t)n, half = (size_t)c->rope_dim / 2;
+    size_t size[AWQ__CUDA_PARTS], all = 0;
+    int i;
+    size[AWQ__CUDA_IDS] = size[AWQ__CUDA_POS] = size[AWQ__CUDA_SLOT] = rows * 4;
+    size[AWQ__CUDA_SAID] = (rows + AWQ__CUDA_SAYS) * 4;
+    size[AWQ__CUDA_HEAD] = AWQ__HEAD_ROWS * 4;
+    size[AWQ__CUDA_COS] = size[AWQ__CUDA_SIN] = rows * 2 * half * 4;
+    size[AWQ__CUDA_TILE] = size[AWQ__CUDA_TILE_SLIDING] =
+        awq__cuda_attend_tiles(n, c->num_attention_heads / c->num_key_value_heads) * 16;
+    size[AWQ__CUDA_PAGE] = pages * 8;
+    for (i = 0; i < AWQ__CUDA_PARTS; i++) {
+        at[i] = all;
+        all += (size[i] + 255) / 256 * 256;
+    }
+    return all;
+}
+
 /* What no kernel does. */
 static awq_status awq__cuda_model_check(awq_ctx *ctx, const awq_device *d, const awq_checkpoint *ck)
 {
@@ -6558,7 +6592,8 @@ static awq_status awq__cuda_model_fit(awq_ctx *ctx, awq_device *d, const awq_che
     awq__cuda_work none;
     awq_cuda_info info;
     uint64_t room, bytes, page, all = 0, later, loading = 0, needs = 0;
-    size_t partial, counters;
+    size_t partial, counters, at[AWQ__CUDA_PARTS],
+        texts = (size_t)awq__pages(config->max_position_embeddings); /* of pages */
     awq_status st;
     int i, L = config->num_hidden_layers, most = 0;
     AWQ__TRY(awq__cuda_model_check(ctx, d, ck));
@@ -6567,12 +6602,14 @@ static awq_status awq__cuda_model_fit(awq_ctx *ctx, awq_device *d, const awq_che
     AWQ__TRY(st);
     room = info.memory_limit > info.memory_used ? info.memory_limit - info.memory_used : 0;
     if (!c->desc.alloc) room = AWQ__MIN(room, (uint64_t)info.memory_free);
-    page = awq__page_bytes(config, 16, 1) * (uint64_t)(AWQ__CUDA_MODEL_TOKENS / AWQ__PAGE);
+    page = awq__page_bytes(config, 16, 1);
     awq__cuda_attend_most(info.multiprocessors, config->num_attention_heads, config->num_key_value_heads,
-                          config->v_head_dim, AWQ__CUDA_MODEL_ROWS,
-                          config->max_position_embeddings / AWQ__PAGE + 1, desc->mode == AWQ_MODE_DETERMINISTIC,
-                          &partial, &counters);
+                          config->v_head_dim, AWQ__CUDA_MODEL_ROWS, (int64_t)texts,
+                          desc->mode == AWQ_MODE_DETERMINISTIC, &partial, &counters);
     later = awq__cuda_work_place(config, AWQ__CUDA_MODEL_ROWS, &none, 0) + partial + 4 * counters;
+    later += awq__cuda_model_parts(config, AWQ__CUDA_MODEL_ROWS,
+                                   AWQ__MIN(AWQ__CUDA_MODEL_ROWS * texts, (size_t)(room / page)), at);
+    page *= (uint64_t)(AWQ__CUDA_MODEL_TOKENS / AWQ__PAGE);
     if (!first) all = awq__cuda_model_tables_size(config, desc, 1, 0);
     for (i = first; i < L; i++) {
         AWQ__TRY(awq__cuda_model_layer_size(ctx, ck, desc, i, &bytes, &loading));
@@ -7042,40 +7079,6 @@ static awq_status awq__cuda_model_pass_room(awq_ctx *ctx, awq__cuda_work *w, siz
     return AWQ_OK;
 }
 
-/* The parts of a pass over n rows, with `pages` addresses of pages: where they begin. Returns their size. */
-enum {
-    AWQ__CUDA_IDS,
-    AWQ__CUDA_POS,
-    AWQ__CUDA_SLOT,
-    AWQ__CUDA_SAID,
-    AWQ__CUDA_HEAD,
-    AWQ__CUDA_COS,
-    AWQ__CUDA_SIN,
-    AWQ__CUDA_TILE,
-    AWQ__CUDA_TILE_SLIDING,
-    AWQ__CUDA_PAGE,
-    AWQ__CUDA_PARTS
-};
-#define AWQ__CUDA_SAYS (AWQ__HEAD_ROWS * (2 + 2 * AWQ__TOP)) /* words of a head */
-static size_t awq__cuda_model_parts(const awq_config *c, int64_t n, size_t pages, size_t at[AWQ__CUDA_PARTS])
-{
-    const size_t rows = (size_t)n, half = (size_t)c->rope_dim / 2;
-    size_t size[AWQ__CUDA_PARTS], all = 0;
-    int i;
-    size[AWQ__CUDA_IDS] = size[AWQ__CUDA_POS] = size[AWQ__CUDA_SLOT] = rows * 4;
-    size[AWQ__CUDA_SAID] = (rows + AWQ__CUDA_SAYS) * 4;
-    size[AWQ__CUDA_HEAD] = AWQ__HEAD_ROWS * 4;
-    size[AWQ__CUDA_COS] = size[AWQ__CUDA_SIN] = rows * 2 * half * 4;
-    size[AWQ__CUDA_TILE] = size[AWQ__CUDA_TILE_SLIDING] =
-        awq__cuda_attend_tiles(n, c->num_attention_heads / c->num_key_value_heads) * 16;
-    size[AWQ__CUDA_PAGE] = pages * 8;
-    for (i = 0; i < AWQ__CUDA_PARTS; i++) {
-        at[i] = all;
-        all += (size[i] + 255) / 256 * 256;
-    }
-    return all;
-}
-
 /* More working memory than what a linear of passes of up to `rows` rows wants: *partial and *counters grow. */
 static void awq__cuda_model_linear_room(const awq__cuda_share *s, const awq_cuda_linear *l, int64_t rows,
                                         size_t *partial, size_t *counters)
@@ -7099,7 +7102,7 @@ static awq_status awq__cuda_model_work_room(awq_ctx *ctx, awq__cuda_work *w)
 {
     const awq__cuda_share *s = w->s;
     const awq_config *c = &s->m->config;
-    const size_t of_text = (size_t)(c->max_position_embeddings + AWQ__PAGE - 1) / AWQ__PAGE;
+    const size_t of_text = (size_t)awq__pages(c->max_position_embeddings);
     size_t at[AWQ__CUDA_PARTS], partial, counters, pages = (size_t)w->rows * of_text, i, k;
     awq__cuda_attend_most(s->c->info.multiprocessors, c->num_attention_heads, c->num_key_value_heads,
                           c->v_head_dim, w->rows, (int64_t)of_text, s->flags & AWQ_CUDA_SAME_BITS, &partial,
