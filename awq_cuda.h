@@ -5308,13 +5308,13 @@ AWQ__UNUSED static void awq__cuda_timer_free(awq_cuda *c, awq__cuda_timer *t)
 
 /* --- a recorded sequence. Between begin and end launches and fills are recorded, not run; copies to and from
    the host are not allowed there. */
-AWQ__UNUSED static awq_status awq__cuda_record_begin(awq_ctx *ctx, awq_cuda *c)
+static awq_status awq__cuda_record_begin(awq_ctx *ctx, awq_cuda *c)
 {
     return AWQ__CU(ctx, c, StreamBeginCapture, (c->stream, AWQ__CU_CAPTURE_THREAD));
 }
 
 /* Ends the recording in any case; st: the status of what was recorded. *graph is ready if all went well. */
-AWQ__UNUSED static awq_status awq__cuda_record_end(awq_ctx *ctx, awq_cuda *c, awq_status st, void **graph)
+static awq_status awq__cuda_record_end(awq_ctx *ctx, awq_cuda *c, awq_status st, void **graph)
 {
     void *recorded = NULL, *ready = NULL;
     int code = c->cu.StreamEndCapture(c->stream, &recorded);
@@ -5325,12 +5325,12 @@ AWQ__UNUSED static awq_status awq__cuda_record_end(awq_ctx *ctx, awq_cuda *c, aw
     return st;
 }
 
-AWQ__UNUSED static awq_status awq__cuda_graph_run(awq_ctx *ctx, awq_cuda *c, void *graph)
+static awq_status awq__cuda_graph_run(awq_ctx *ctx, awq_cuda *c, void *graph)
 {
     return AWQ__CU(ctx, c, GraphLaunch, (graph, c->stream));
 }
 
-AWQ__UNUSED static void awq__cuda_graph_free(awq_cuda *c, void *graph)
+static void awq__cuda_graph_free(awq_cuda *c, void *graph)
 {
     if (graph) c->cu.GraphExecDestroy(graph);
 }
@@ -6009,10 +6009,10 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *c)
    Launches: a layer is 9 (qkv, place, attend, o, norm, gate and up, act, down, norm), one with experts 14 (qkv,
    place, attend, o, norm, router, route, slots, gather, gate and up, act, down, combine, norm) and 3 or 4 for a
    shared expert, where linears launched one by one, after a wait, would be 3 for each expert that is taken; a
-   token has embeddings, a norm and 3 or 4 of the head besides. One by one that is 2 to 3 us each by the driver's
-   usual cost (not measured here): 293 for 32 layers, 0.7 ms of host time, in which an H200 reads 3 GB of
-   weights. So a pass that comes again, with the same rows and plans of attention, is recorded: then a token is
-   one copy to the device, one launch, and one copy back of what is said of its rows, their best tokens, and
+   token has embeddings, a norm and 3 or 4 of the head besides. One by one that is 2 to 3 us each, by what is
+   usual of the driver (not measured here): 293 for 32 layers, 0.7 ms of host time, in which an H200 reads 3 GB
+   of weights. So a pass that comes again, with the same rows and plans of attention, is recorded: then a token
+   is one copy to the device, one launch, and one copy back of what is said of its rows, their best tokens, and
    where top_k is below AWQ__TOP the most probable ones, which is all that is waited for. Only where more is
    wanted (top_k 0, penalties, grammars) all logits come too.
    Invariants: one stream, so nothing that is queued is overtaken; c->lock is held in each call, the context
@@ -6548,24 +6548,6 @@ static size_t awq__cuda_work_place(const awq_config *c, int64_t rows, awq__cuda_
     return at;
 }
 
-/* What no kernel does. */
-static awq_status awq__cuda_model_check(awq_ctx *ctx, const awq_device *d, const awq_checkpoint *ck)
-{
-    const awq_config *c = awq_checkpoint_config(ck);
-    const char *folder = awq_checkpoint_folder(ck);
-    if (c->head_dim % 8 || c->v_head_dim % 8 || c->head_dim > 256 || c->v_head_dim > 256
-        || (c->kv_lora_rank && c->rope_first % 8))
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED,
-                         "%s: heads of %d and %d numbers; %s computes multiples of 8 up to 256", folder,
-                         c->head_dim, c->v_head_dim, d->name);
-    if (AWQ__MAX(AWQ__MAX(c->hidden_size, c->intermediate_size),
-                 (int64_t)c->num_attention_heads * c->v_head_dim)
-        > 65536)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED,
-                         "%s: linears of more than 65536 inputs; %s computes at most these", folder, d->name);
-    return AWQ_OK;
-}
-
 /* The parts of a pass over n rows, with `pages` addresses of pages: where they begin. Returns their size. */
 enum {
     AWQ__CUDA_IDS,
@@ -6598,6 +6580,24 @@ static size_t awq__cuda_model_parts(const awq_config *c, int64_t n, size_t pages
         all += (size[i] + 255) / 256 * 256;
     }
     return all;
+}
+
+/* What no kernel does. */
+static awq_status awq__cuda_model_check(awq_ctx *ctx, const awq_device *d, const awq_checkpoint *ck)
+{
+    const awq_config *c = awq_checkpoint_config(ck);
+    const char *folder = awq_checkpoint_folder(ck);
+    if (c->head_dim % 8 || c->v_head_dim % 8 || c->head_dim > 256 || c->v_head_dim > 256
+        || (c->kv_lora_rank && c->rope_first % 8))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                         "%s: heads of %d and %d numbers; %s computes multiples of 8 up to 256", folder,
+                         c->head_dim, c->v_head_dim, d->name);
+    if (AWQ__MAX(AWQ__MAX(c->hidden_size, c->intermediate_size),
+                 (int64_t)c->num_attention_heads * c->v_head_dim)
+        > 65536)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                         "%s: linears of more than 65536 inputs; %s computes at most these", folder, d->name);
+    return AWQ_OK;
 }
 
 /* what a work wants beside its buffers: working memory of linears and attention, see the plans, and a pass */
@@ -7137,7 +7137,7 @@ static awq_status awq__cuda_model_work_room(awq_ctx *ctx, awq__cuda_work *w)
 {
     const awq__cuda_share *s = w->s;
     const awq_config *c = &s->m->config;
-    const size_t of_text = (size_t)(c->max_position_embeddings + AWQ__PAGE - 1) / AWQ__PAGE;
+    const size_t of_text = (size_t)awq__pages(c->max_position_embeddings);
     size_t at[AWQ__CUDA_PARTS], partial, counters, pages = (size_t)w->rows * of_text, i, k;
     awq__cuda_attend_most(s->c->info.multiprocessors, c->num_attention_heads, c->num_key_value_heads,
                           c->v_head_dim, w->rows, (int64_t)of_text, s->flags & AWQ_CUDA_SAME_BITS, &partial,
