@@ -20708,7 +20708,8 @@ struct awq_device {
     awq_status (*page_read)(awq_ctx *ctx, void *share, uint64_t page, void *to);
     awq_status (*page_write)(awq_ctx *ctx, void *share, uint64_t page, const void *from);
     /* A pass over the n rows of w, whose pages on the device are kv->remote[i_share], and whose rope is in w:
-       their ids, or where the share does not begin with layer 0 their x [n, H] */
+       their ids, or where the share does not begin with layer 0 their x [n, H]. w->head are the rows that
+       `head` will be asked for, of w->top largest logits at most. */
     awq_status (*begin)(awq_ctx *ctx, void *work, const struct awq__work *w, int i_share, int64_t n,
                         const int32_t *ids, const float *x);
     /* n of the model's layers. A row of w whose kv is NULL by now writes to its pages no more. */
@@ -20716,9 +20717,14 @@ struct awq_device {
     /* Wait. x [n, H] of rows first, ...: of the last layer queued, or with norm after the final norm; NULL: not
        wanted. bad [n of begin]: as awq__row has it; NULL likewise */
     awq_status (*result)(awq_ctx *ctx, void *work, int norm, int64_t first, int64_t n, float *x, int *bad);
-    /* logits [n, vocab] of rows rows[n] after the last layer, as the head's linear leaves them */
-    awq_status (*head)(awq_ctx *ctx, void *work, const int32_t *rows, int64_t n, float *logits);
+    /* logits [n, vocab] of rows rows[n] after the last layer, as they are meant. best NULL, or [n]: of rows
+       where it is not AWQ__WANT_LOGITS it becomes the lowest id of the largest logit, AWQ__NOT_FINITE if one is
+       NaN or Inf. Of those, k = 1 .. AWQ__TOP asks for the k largest too, in this order, equals by id: in the
+       place of logits come the k, then as int32 their ids. What comes with AWQ__WANT_BEST is of no meaning. */
+    awq_status (*head)(awq_ctx *ctx, void *work, const int32_t *rows, int64_t n, float *logits, int32_t *best);
 };
+enum { AWQ__WANT_BEST = 0, AWQ__WANT_LOGITS = -1, AWQ__NOT_FINITE = -2 };
+#define AWQ__TOP 64
 
 typedef struct awq__share { /* layers of a model on a device */
     awq_device *device;
@@ -20780,6 +20786,9 @@ typedef struct awq__work {
     const awq_model *model;
     void *remote[AWQ_MAX_DEVICES]; /* buffers on its devices */
     int *bad;                      /* [rows] what a device says */
+    const int32_t *head;           /* [n_head] rows that logits will be asked of, if that is known; of the */
+    int64_t n_head;                /* device that has the head */
+    int32_t top;
     float *x, *xn, *out;     /* [rows, H] */
     float *q, *att;          /* [rows, Q], [rows, A] */
     float *k, *v;            /* [rows, K], [rows, V] */
@@ -21893,6 +21902,7 @@ static awq_status awq__device_forward(awq_ctx *ctx, const awq_model *m, awq__wor
 {
     int64_t H = m->config.hidden_size, r;
     int i, done;
+    w->n_head = 0;
     if (tap) {
         AWQ__TRY(awq__device_layers(ctx, m, w, ids, n, 0, 0, &done));
         AWQ__TRY(awq__device_result(ctx, m, w, 0, 0, n, w->x));
@@ -21963,12 +21973,13 @@ static awq_status awq__head_rows(awq_ctx *ctx, const awq_model *m, awq__work *w,
         int32_t rows[AWQ__HEAD_ROWS];
         int k = m->n_shares - 1;
         for (r = 0; r < n; r++) rows[r] = (int32_t)(first + r);
-        AWQ__TRY(m->share[k].device->head(ctx, w->remote[k], rows, n, logits));
+        AWQ__TRY(m->share[k].device->head(ctx, w->remote[k], rows, n, logits, NULL));
     } else {
         awq__mm_arg a = awq__head_plan(ctx, m, w, w->xn + first * m->config.hidden_size, n, logits);
         awq__run(ctx, a.jobs, awq__mm_job, &a);
     }
-    for (r = 0; r < n; r++) awq__logits_finish(ops, &m->config, logits + r * m->config.vocab_size);
+    for (r = 0; r < n && !awq__head_remote(m); r++)
+        awq__logits_finish(ops, &m->config, logits + r * m->config.vocab_size);
     return AWQ_OK;
 }
 
@@ -22951,6 +22962,44 @@ static awq_status awq__sampling_check(awq_ctx *ctx, const awq_sampling *s)
     return AWQ_OK;
 }
 
+/* One of the most probable tokens c[limit], in order, that are all there is to choose from; u from 0 to 1 */
+static int32_t awq__draw_of(const awq_sampling *s, awq__candidate *c, int64_t limit, double u)
+{
+    int64_t i, keep = limit;
+    double total = 0, sum = 0;
+    for (i = 0; i < limit; i++) total += c[i].p = awq__expf(c[i].logit);
+    if (s->top_p > 0 && s->top_p < 1)
+        for (keep = 0; keep < limit && sum < s->top_p * total; keep++) sum += c[keep].p;
+    if (keep < 1) keep = 1;
+    while (s->min_p > 0 && keep > 1 && c[keep - 1].p < s->min_p * c[0].p) keep--;
+    for (i = 0, total = 0; i < keep; i++) total += c[i].p;
+    u *= total;
+    for (i = 0; i < keep - 1 && u >= c[i].p; i++) u -= c[i].p;
+    return c[i].id;
+}
+
+/* The logit x of a token as the sampler takes it, 0 for the largest */
+static float awq__scaled(const awq_sampling *s, float x, float best)
+{
+    float d = (x - best) / s->temperature;
+    return x <= AWQ__REFUSED ? AWQ__REFUSED : d > -1000.0f ? d : -1000.0f;
+}
+
+/* What awq__draw says, from the top_k + 1 largest logits and their ids alone; -1, and nothing has been drawn,
+   when they do not tell which the first top_k are. */
+static int32_t awq__draw_top(const awq_sampling *s, const float *x, awq__candidate *c, uint64_t *state)
+{
+    const int k = s->top_k;
+    int i;
+    for (i = 0; i <= k; i++) {
+        c[i].logit = i ? awq__scaled(s, x[i], x[0]) : 0;
+        memcpy(&c[i].id, x + k + 1 + i, sizeof c[i].id);
+    }
+    if (!(c[k].logit < c[k - 1].logit) || c[k - 1].logit <= AWQ__REFUSED) return -1;
+    qsort(c, (size_t)k, sizeof *c, awq__by_logit); /* some may be equal by now */
+    return awq__draw_of(s, c, k, (double)awq__random_unit(state));
+}
+
 /* One token. Some logits may be AWQ__REFUSED, not all; they are changed. c: room for n. */
 static int32_t awq__draw(awq_ctx *ctx, const awq_sampling *s, float *x, int64_t n, awq__candidate *c,
                          uint64_t *state)
@@ -22961,27 +23010,24 @@ static int32_t awq__draw(awq_ctx *ctx, const awq_sampling *s, float *x, int64_t 
     float best = x[top];
     if (s->temperature == 0 || s->top_k == 1) return top;
     u = (double)awq__random_unit(state);
-    for (i = 0; i < n; i++) {
-        float d = (x[i] - best) / s->temperature;
-        x[i] = x[i] <= AWQ__REFUSED ? AWQ__REFUSED : d > -1000.0f ? d : -1000.0f;
-    }
+    for (i = 0; i < n; i++) x[i] = awq__scaled(s, x[i], best);
     x[top] = 0; /* one is left whatever the logits and the penalty are */
-    if (!s->top_k) total = exp(awq__ops_for(ctx)->logsum(x, n, &best));
-    for (want = s->top_k ? s->top_k : 128;; want *= 4) {
-        int64_t limit;
-        have = awq__gather(x, n, want, c);
-        limit = s->top_k ? AWQ__MIN((int64_t)s->top_k, have) : have;
-        for (i = 0, sum = 0; i < limit; i++) sum += c[i].p = awq__expf(c[i].logit);
-        if (s->top_k) total = sum;
-        target = s->top_p > 0 && s->top_p < 1 ? s->top_p * total : s->min_p > 0 ? 2 * total : u * total;
-        for (keep = 0, sum = 0; keep < limit && sum < target; keep++) sum += c[keep].p;
-        if (s->top_k || sum >= target || want >= n) break;
-        if (s->min_p > 0 && c[limit - 1].p < s->min_p * c[0].p) break;
+    if (s->top_k) {
+        have = awq__gather(x, n, s->top_k, c);
+        return awq__draw_of(s, c, AWQ__MIN((int64_t)s->top_k, have), u);
     }
-    if (s->top_k && !(s->top_p > 0 && s->top_p < 1)) keep = AWQ__MIN((int64_t)s->top_k, have);
+    total = exp(awq__ops_for(ctx)->logsum(x, n, &best));
+    for (want = 128;; want *= 4) {
+        have = awq__gather(x, n, want, c);
+        for (i = 0; i < have; i++) c[i].p = awq__expf(c[i].logit);
+        target = s->top_p > 0 && s->top_p < 1 ? s->top_p * total : s->min_p > 0 ? 2 * total : u * total;
+        for (keep = 0, sum = 0; keep < have && sum < target; keep++) sum += c[keep].p;
+        if (sum >= target || want >= n) break;
+        if (s->min_p > 0 && c[have - 1].p < s->min_p * c[0].p) break;
+    }
     if (keep < 1) keep = 1;
     while (s->min_p > 0 && keep > 1 && c[keep - 1].p < s->min_p * c[0].p) keep--;
-    if (s->top_k || s->min_p > 0 || (s->top_p > 0 && s->top_p < 1))
+    if (s->min_p > 0 || (s->top_p > 0 && s->top_p < 1))
         for (i = 0, total = 0; i < keep; i++) total += c[i].p;
     u *= total;
     for (i = 0; i < keep - 1 && u >= c[i].p; i++) u -= c[i].p;
@@ -23180,8 +23226,9 @@ struct awq_runner {
     int inside;                   /* a callback is running */
     awq__work work;
     int32_t *row_ids;             /* [max_rows] */
-    int32_t *head_rows;           /* [max_rows] those that wait for logits of a device */
+    int32_t *head_rows;           /* [n_waiting] those that wait for logits, also of who left */
     float *logits;                /* [AWQ__HEAD_ROWS, vocab] */
+    int32_t best[AWQ__HEAD_ROWS]; /* what a device says of them; AWQ__WANT_LOGITS: they are here */
     awq__candidate *candidates;   /* [vocab] */
     uint32_t *bits;               /* [(vocab + 31) / 32] */
     awq__gr_vocab *vocab;         /* for grammars, made when one comes */
@@ -23822,23 +23869,55 @@ static void awq__answer_take(awq_ctx *ctx, awq_session *s, int32_t id)
         awq__answer_finish(ctx, s, AWQ_STOP_GRAMMAR);
 }
 
-/* the next token of an answer from its logits [vocab] */
-static void awq__answer_next(awq_ctx *ctx, awq_session *s, float *logits)
+/* the first of the waiting rows that HEAD and SAMPLE operation r->op take */
+static int64_t awq__head_first(const awq_runner *r)
+{
+    return (r->op - AWQ__N_STEPS * r->model->config.num_hidden_layers - 2) / 2 * AWQ__HEAD_ROWS;
+}
+
+/* What the next token of an answer is chosen from: as awq_device's head is asked for it. */
+static int32_t awq__answer_wants(const awq_session *s)
+{
+    const awq_sampling *d = &s->d.sampling;
+    if (!awq__head_remote(s->runner->model) || s->state
+        || (d->repetition_penalty > 0 && d->repetition_penalty != 1)) return AWQ__WANT_LOGITS;
+    if (d->temperature == 0 || d->top_k == 1) return AWQ__WANT_BEST;
+    return d->top_k && d->top_k < AWQ__TOP && 2 * (d->top_k + 1) <= s->runner->model->config.vocab_size
+               ? d->top_k + 1
+               : AWQ__WANT_LOGITS;
+}
+
+/* the next token of the answer whose logits, or what it wanted of them, are row i of the runner's */
+static void awq__answer_next(awq_ctx *ctx, awq_session *s, int64_t i)
 {
     awq_runner *r = s->runner;
+    float *logits = r->logits + i * r->model->config.vocab_size;
     int64_t vocab = r->model->config.vocab_size, n;
     const awq_sampling *d = &s->d.sampling;
     int none = 0;
-    int32_t id;
-    awq__logits_finish(awq__ops_for(ctx), &r->model->config, logits);
-    if (!awq__all_finite(logits, vocab)) {
+    int32_t wants = awq__answer_wants(s), id = wants == AWQ__WANT_LOGITS ? wants : r->best[i];
+    if (id >= 0 && wants > 0) {
+        id = awq__draw_top(d, logits, r->candidates, &s->random);
+        if (id < 0) { /* AWQ__WANT_LOGITS */
+            awq_status st = r->model->share[r->model->n_shares - 1].device->head(
+                ctx, r->work.remote[r->model->n_shares - 1], r->head_rows + awq__head_first(r) + i, 1, logits,
+                NULL);
+            if (st) {
+                awq__answer_fail(ctx, s, st);
+                return;
+            }
+        }
+    }
+    if (id == AWQ__WANT_LOGITS && !awq__head_remote(r->model))
+        awq__logits_finish(awq__ops_for(ctx), &r->model->config, logits);
+    if (id == AWQ__NOT_FINITE || (id == AWQ__WANT_LOGITS && !awq__all_finite(logits, vocab))) {
         awq__answer_fail(ctx, s, awq__fail(ctx, AWQ_E_NUMERIC, "the logits have NaN or Inf"));
         return;
     }
     s->reading = 0;
-    if (d->repetition_penalty > 0 && d->repetition_penalty != 1)
+    if (id == AWQ__WANT_LOGITS && d->repetition_penalty > 0 && d->repetition_penalty != 1)
         awq__penalize(d, logits, vocab, s->ids, s->n_ids, r->bits);
-    if (s->state) {
+    if (id == AWQ__WANT_LOGITS && s->state) {
         awq_status st = awq__answer_refuse(ctx, s, logits, &none);
         if (st) {
             awq__answer_fail(ctx, s, st);
@@ -23854,7 +23933,7 @@ static void awq__answer_next(awq_ctx *ctx, awq_session *s, float *logits)
             return;
         }
     }
-    id = awq__draw(ctx, d, logits, vocab, r->candidates, &s->random);
+    if (id == AWQ__WANT_LOGITS) id = awq__draw(ctx, d, logits, vocab, r->candidates, &s->random);
     if (!s->d.ignore_eos && awq__is_end(s, id)) {
         awq__answer_finish(ctx, s, AWQ_STOP_EOS);
         return;
@@ -23964,7 +24043,8 @@ static int awq__pass_build(awq_runner *r)
     }
     awq__join_answers(r, r->desc.max_rows);
     r->n_waiting = 0;
-    for (i = 0; i < r->n_members; i++) r->n_waiting += r->member[i].waits;
+    for (i = 0; i < r->n_members; i++)
+        if (r->member[i].waits) r->head_rows[r->n_waiting++] = (int32_t)(r->member[i].row + r->member[i].n - 1);
     r->op = r->done = r->count = 0;
     r->n_ops = !r->n_members ? 0
                              : 2 + (int64_t)AWQ__N_STEPS * r->model->config.num_hidden_layers
@@ -23987,8 +24067,8 @@ static void awq__final_row(void *arg, int64_t i)
     awq__norm(r->task.ops, &r->model->config, r->work.x + i * H, r->model->final_norm, r->work.xn + i * H, H);
 }
 
-/* All layers are done: the caches are longer, and rows that wait for a token are put together in work.out, or
-   listed for the device that has the head. */
+/* All layers are done: the caches are longer, and rows that wait for a token are put together in work.out where
+   the CPU has the head. */
 static void awq__pass_commit(awq_ctx *ctx, awq_runner *r)
 {
     int64_t H = r->model->config.hidden_size, i, k, h, waiting = 0, left = 0;
@@ -23998,8 +24078,7 @@ static void awq__pass_commit(awq_ctx *ctx, awq_runner *r)
         awq_session *s = m->s;
         int bad = 0;
         const float *last = r->work.xn + (m->row + m->n - 1) * H;
-        if (m->waits && remote) r->head_rows[waiting++] = (int32_t)(m->row + m->n - 1); /* also of who left */
-        else if (m->waits) memcpy(r->work.out + waiting++ * H, last, (size_t)H * sizeof(float));
+        if (m->waits && !remote) memcpy(r->work.out + waiting++ * H, last, (size_t)H * sizeof(float));
         if (!s) continue;
         for (k = m->row; k < m->row + m->n; k++)
             if (r->work.row[k].bad && (!bad || r->work.row[k].bad < bad)) bad = r->work.row[k].bad;
@@ -24033,12 +24112,6 @@ static awq_session *awq__waiting(const awq_runner *r, int64_t k) /* who waits fo
     for (i = 0; i < r->n_members; i++)
         if (r->member[i].waits && k-- == 0) return r->member[i].s;
     return NULL;
-}
-
-/* the first of the waiting rows that HEAD and SAMPLE operation r->op take */
-static int64_t awq__head_first(const awq_runner *r)
-{
-    return (r->op - AWQ__N_STEPS * r->model->config.num_hidden_layers - 2) / 2 * AWQ__HEAD_ROWS;
 }
 
 /* the operation r->op, ready to run */
@@ -24157,7 +24230,7 @@ static int awq__pass_cut(awq_ctx *ctx, awq_runner *r, double room, int must)
     part.first = r->done;
     if (r->kind == AWQ__SAMPLE) {
         awq_session *s = awq__waiting(r, awq__head_first(r) + r->done);
-        if (s) awq__answer_next(ctx, s, r->logits + r->done * r->model->config.vocab_size);
+        if (s) awq__answer_next(ctx, s, r->done);
     } else if (work < AWQ__ALONE) {
         for (i = 0; i < k; i++) part.job(part.arg, r->done + i);
     } else if (r->done) {
@@ -24188,8 +24261,12 @@ static awq_status awq__pass_device(awq_ctx *ctx, awq_runner *r, double room, int
     }
     if (r->op > L * AWQ__N_STEPS) {
         int64_t first = awq__head_first(r);
-        return m->share[last].device->head(ctx, w->remote[last], r->head_rows + first,
-                                           AWQ__MIN(r->n_waiting - first, (int64_t)AWQ__HEAD_ROWS), r->logits);
+        int64_t n = AWQ__MIN(r->n_waiting - first, (int64_t)AWQ__HEAD_ROWS);
+        for (i = 0; i < n; i++) {
+            const awq_session *s = awq__waiting(r, first + i);
+            r->best[i] = s ? awq__answer_wants(s) : AWQ__WANT_BEST;
+        }
+        return m->share[last].device->head(ctx, w->remote[last], r->head_rows + first, n, r->logits, r->best);
     }
     while (bucket < 7 && r->n_rows > ((int64_t)4 << bucket)) bucket++;
     cost = &r->cost[AWQ__DEVICE][bucket];
@@ -24199,6 +24276,12 @@ static awq_status awq__pass_device(awq_ctx *ctx, awq_runner *r, double room, int
             *done = 0;
             return AWQ_OK;
         }
+    }
+    w->head = r->head_rows;
+    w->n_head = awq__head_remote(m) ? r->n_waiting : 0;
+    for (w->top = 0, i = 0; i < r->n_members; i++) {
+        const awq__member *b = &r->member[i];
+        if (b->s && b->waits) w->top = AWQ__MAX(w->top, awq__answer_wants(b->s));
     }
     AWQ__TRY(awq__device_layers(ctx, m, w, r->row_ids, r->n_rows, (int)layer, AWQ__MAX(count, 1), &count));
     r->op += (int64_t)(count - 1) * AWQ__N_STEPS;
@@ -24997,7 +25080,7 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
             awq__work_bytes(c, rd.max_rows) + sizeof(awq_runner) + 8 * AWQ__ALIGN
             + (uint64_t)rd.max_rows * (sizeof(awq__row) + sizeof(awq__stretch) + sizeof(awq__member) + 12)
             + (uint64_t)c->vocab_size * (4 * AWQ__HEAD_ROWS + sizeof(awq__candidate) + 1)
-            + (uint64_t)n_shares * (32 * (uint64_t)rd.max_rows + 4096) /* lists of rows for the devices */
+            + (uint64_t)n_shares * (32 * (uint64_t)rd.max_rows + 16384) /* lists of rows for the devices */
             + (uint64_t)awq__pages(rd.cache_tokens) * page;
         m.session = sizeof(awq_session) + 5 * AWQ__ALIGN + (uint64_t)sd.max_tokens * (sd.on_full ? 8 : 4)
                     + (uint64_t)awq__pages(sd.max_tokens) * (page + (2 + (uint64_t)n_shares) * sizeof(void *))

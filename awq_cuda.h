@@ -187,7 +187,8 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *cuda);
    awq_memory_needed tells what a device will take before anything is loaded.
    It is a part of the awq_cuda, which must outlive the models on it; the awq_cuda is theirs alone while calls
    of theirs run. Activations are BF16 where the checkpoint is and the device can, otherwise F16; the residual
-   stream and all sums are fp32. In deterministic mode a sequence has the same bits alone and among others.
+   stream and all sums are fp32. In deterministic mode a sequence has the same bits alone and among others. The
+   first steps record passes; those that follow ask the driver for no memory.
    Weights come from the files in pieces, through 8 MB of pinned memory, and are unpacked, converted and padded
    on the device; in the host's memory there is besides, of linears in the layouts gemv, gemv_fast, marlin and
    int8 or of 2, 3, 5, 6 or 7 bits, one at a time, and of those that are rounded 30 MB. */
@@ -867,12 +868,10 @@ static const char *const awq__cuda_text_block[] = {
 "}\n",
 "DEVICE int padded(int n) { return (n + 63) & ~63; } // columns of what linears read\n",
 "\n",
-"// ---- the best of many logits: as u64, above the logit as an integer of the same order, below ~index, so\n",
-"// that equals go to the lower index. A first logit that is NaN is best, any other NaN is 0 and last, as in\n",
-"// awq__argmax.\n",
+"// ---- the best of many logits, which are finite: as u64, above the logit as an integer of the same order,\n",
+"// below ~index, so that equals go to the lower index\n",
 "DEVICE u64 logit_key(float x, int index)\n",
 "{\n",
-"    if (x != x) return index ? 0 : ~0ull;\n",
 "    const u32 bits = __float_as_uint(x + 0.0f); // -0 is 0\n",
 "    return (u64)(bits & 0x80000000u ? ~bits : bits | 0x80000000u) << 32 | (u32)~index;\n",
 "}\n",
@@ -1294,8 +1293,9 @@ static const char *const awq__cuda_text_common[] = {
 "   the weights, private to the warp: no barrier of the block until the sums are added. */\n",
 "enum { GEMV_WARPS = 8, GEMV_ROWS = 4 };\n",
 "\n",
-"// FORMAT: Bits4 or Bits8; FINE: groups of 32, two in a tile\n",
-"template <class FORMAT, bool FINE, class T> DEVICE void linear_gemv(T dtype, const Linear &p)\n",
+"// FORMAT: Bits4 or Bits8; FINE: groups of 32, two in a tile; block: of 16 outputs\n",
+"template <class FORMAT, bool FINE, class T>\n",
+"DEVICE void linear_gemv(T dtype, const Linear &p, int block = blockIdx.x, int split = blockIdx.y)\n",
 "{\n",
 "    DYN_SMEM(smem);\n",
 "    const int LOADS = FORMAT::BYTES / 2048;        // of 16 bytes for a tile\n",
@@ -1304,7 +1304,7 @@ static const char *const awq__cuda_text_common[] = {
 "    // the warp's number as the compiler sees that it is the same for all lanes: branches without divergenc"
 "e\n",
 "    const int lane = threadIdx.x & 31, warp = __shfl_sync(~0u, (int)threadIdx.x >> 5, 0), rows = p.rows;\n",
-"    const int first = split_begin(p, blockIdx.y) + warp, last = split_begin(p, blockIdx.y + 1);\n",
+"    const int first = split_begin(p, split) + warp, last = split_begin(p, split + 1);\n",
 "    const u64 policy = evict_first_policy();\n",
 "    const int x_row = (lane & 7) < rows ? lane & 7 : 0; // that ldmatrix asks of this lane\n",
 "    const bool x_lane = lane < rows * 8;\n",
@@ -1312,8 +1312,8 @@ static const char *const awq__cuda_text_common[] = {
 "    const u32 x_to = keep(x_chunk(x_ring, lane >> 3, lane & 7)),\n",
 "              x_from = keep(x_chunk(x_ring, x_row, lane >> 3));\n",
 "    const u32 sz_row = p.n_pad * 4;\n",
-"    const u8 *sz = keep((const u8 *)(p.sz + (blockIdx.x * 16 + (lane >> 2))));\n",
-"    const uint4 *w = p.w + ((size_t)(blockIdx.x / 4) * p.k_tiles * 4 + blockIdx.x % 4) * 32 * LOADS + lane\n",
+"    const u8 *sz = keep((const u8 *)(p.sz + (block * 16 + (lane >> 2))));\n",
+"    const uint4 *w = p.w + ((size_t)(block / 4) * p.k_tiles * 4 + block % 4) * 32 * LOADS + lane\n",
 "                     + first * FORMAT::NEXT;\n",
 "    const u16 *x = p.x + (size_t)(lane >> 3) * p.x_stride + (lane & 7) * 8 + first * 64;\n",
 "    uint4 q[GEMV_DEPTH][LOADS];\n",
@@ -1380,14 +1380,14 @@ static const char *const awq__cuda_text_common[] = {
 "    __syncthreads();\n",
 "    sums_put<16>(sums + warp * Sums<8, 16>::BYTES, 0, 0, sum);\n",
 "    __syncthreads();\n",
-"    sums_store<8, 16, GEMV_WARPS>(dtype, p, sums, 0, blockIdx.x * 16, blockIdx.x, blockIdx.y, threadIdx.x,\n",
+"    sums_store<8, 16, GEMV_WARPS>(dtype, p, sums, 0, block * 16, block, split, threadIdx.x,\n",
 "                                  32 * GEMV_WARPS, sums - 16);\n",
 "}\n",
 "\n",
 "/* ---- some rows, many rows: weights and x through shared memory\n",
 "\n",
-"   A block is NB x 64 outputs by ROWS = 8 NT WT rows of x (blockIdx.x: which rows; blockIdx.z: which\n",
-"   outputs, so that blocks with the same weights run at the same time), k over blockIdx.y. Its warps are\n",
+"   A block is NB x 64 outputs by ROWS = 8 NT WT rows of x (x_block: which rows; w_block: which\n",
+"   outputs, so that blocks with the same weights run at the same time), k over splits. Its warps are\n",
 "   arranged [WK along k][WT along rows][the rest along outputs]; a warp has MT x NT mma tiles. A step takes"
 " WK\n",
 "   tiles of k, one for each group of warps, through STAGES buffers filled by cp.async STAGES - 1 steps ahea"
@@ -1417,7 +1417,8 @@ static const char *const awq__cuda_text_common[] = {
 "};\n",
 "\n",
 "template <class FORMAT, int NB, int MT, int NT, int WT, int WK, bool EXACT, class T>\n",
-"DEVICE void linear_mma(T dtype, const Linear &p)\n",
+"DEVICE void linear_mma(T dtype, const Linear &p, int x_block = blockIdx.x, int split = blockIdx.y,\n",
+"                       int w_block = blockIdx.z)\n",
 "{\n",
 "    typedef Stage<FORMAT, NB, NT, WT, WK> S;\n",
 "    const int WO = NB * 4 / MT, THREADS = 32 * WO * WT * WK; // warps along outputs\n",
@@ -1425,8 +1426,8 @@ static const char *const awq__cuda_text_common[] = {
 "    const u32 base = smem_address(smem);\n",
 "    const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5, g = lane >> 2;\n",
 "    const int wo = warp % WO, wt = warp / WO % WT, wk = warp / (WO * WT);\n",
-"    const int row0 = blockIdx.x * S::ROWS;\n",
-"    const int first = split_begin(p, blockIdx.y), last = split_begin(p, blockIdx.y + 1);\n",
+"    const int row0 = x_block * S::ROWS;\n",
+"    const int first = split_begin(p, split), last = split_begin(p, split + 1);\n",
 "    const int blocks = p.n_pad / 64;\n",
 "    const int fine = FORMAT::SCALED && p.group == 32; // two groups a tile\n",
 "    const u64 policy = evict_first_policy();\n",
@@ -1458,7 +1459,7 @@ static const char *const awq__cuda_text_common[] = {
 "    for (int j = 0; j < W_CHUNKS; j++) {\n",
 "        const int i = thread + j * THREADS, b = i % TILE_CHUNKS / (TILE_CHUNKS / NB);\n",
 "        w[j] = p.w\n",
-"               + FORMAT::source(p, min((int)blockIdx.z * NB + b, blocks - 1), first + i / TILE_CHUNKS,\n",
+"               + FORMAT::source(p, min(w_block * NB + b, blocks - 1), first + i / TILE_CHUNKS,\n",
 "                                i % (TILE_CHUNKS / NB));\n",
 "    }\n",
 "#pragma unroll\n",
@@ -1474,7 +1475,7 @@ static const char *const awq__cuda_text_common[] = {
 "    const u32 sz_to =\n",
 "        keep(base + S::W + thread / (NB * 32) * S::TILE + (sz_half * NB + sz_b) * 256 + thread % 16 * 16);\n",
 "    const u8 *sz =\n",
-"        keep((const u8 *)(p.sz + min((int)blockIdx.z * NB + sz_b, blocks - 1) * 64 + thread % 16 * 4));\n",
+"        keep((const u8 *)(p.sz + min(w_block * NB + sz_b, blocks - 1) * 64 + thread % 16 * 4));\n",
 "    const u32 sz_row = p.n_pad * 4;\n",
 "    // group of a tile: times this >> 20, plus the half\n",
 "    const u32 sz_factor = fine ? 2u << 20 : p.group_reciprocal, sz_tile = sz_k + first,\n",
@@ -1600,9 +1601,9 @@ static const char *const awq__cuda_text_common[] = {
 "                    sums_put<OUTS>(sums + wk * Sums<ROWS, OUTS>::BYTES, n * 8, (wo * MT + m) * 16, sum[m][n"
 "]);\n",
 "        __syncthreads();\n",
-"        sums_store<ROWS, OUTS, WK>(dtype, p, sums, row0 + pass * ROWS, blockIdx.z * OUTS,\n",
-"                                   (blockIdx.z * gridDim.x + blockIdx.x) * WT + pass, blockIdx.y, thread,\n",
-"                                   THREADS, base);\n",
+"        sums_store<ROWS, OUTS, WK>(dtype, p, sums, row0 + pass * ROWS, w_block * OUTS,\n",
+"                                   (w_block * gridDim.x + x_block) * WT + pass, split, thread, THREADS, bas"
+"e);\n",
 "    }\n",
 "}\n",
 NULL};
@@ -1678,6 +1679,116 @@ static const char *const awq__cuda_text_dense[] = {
 "KERNEL_2(awq_dense_mma16_bf16, 256, Linear p) { linear_mma<Dense, 1, 1, 2, 1, 2, false>(BF16(), p); }\n",
 "KERNEL(awq_dense_mma64_bf16, 256, Linear p) { linear_mma<Dense, 1, 1, 8, 1, 2, false>(BF16(), p); }\n",
 "KERNEL(awq_dense_mma128_bf16, 256, Linear p) { linear_mma<Dense, 2, 2, 8, 2, 1, false>(BF16(), p); }\n",
+"#endif\n",
+NULL};
+static const char *const awq__cuda_text_experts[] = {
+"/* experts.cuh - a linear of all experts of a layer in one launch\n",
+"\n",
+"   Rows of x and y are slots (moe.cuh): those of an expert lie together, start [experts + 1] says where, on"
+" the\n",
+"   device only. So the grid has room for the most tiles of rows that there can be; a block finds the expert"
+" of\n",
+"   its tile by a sum over tiles of the experts before it, in one round of loads for 128 of them, and leaves"
+" when\n",
+"   there are no more tiles. Then it is a block of the linear of that expert, whose weights a table names.\n",
+"   Sums are never split over blocks. awq__cuda_experts_plan (plan.h) chooses kernel and grid.\n",
+"\n",
+"   gemv: for passes of at most 4 rows, so that an expert has no more. mma16: weights exact, one order of su"
+"ms\n",
+"   whatever the number of rows. mma64: for many rows. */\n",
+"struct Experts { // awq__cuda_experts of plan.h\n",
+"    Linear linear;\n",
+"    const u64 *table;\n",
+"    const int *start;\n",
+"    int experts;\n",
+"};\n",
+"\n",
+"// l: the linear of the expert that has tile `tile` of ROWS rows; returns which of its tiles it is, -1: non"
+"e\n",
+"template <int ROWS> DEVICE int expert_of(const Experts &p, int tile, Linear &l)\n",
+"{\n",
+"    const int lane = threadIdx.x & 31;\n",
+"    int before = 0; // tiles of experts before\n",
+"#pragma unroll 1\n",
+"    for (int base = 0; base < p.experts; base += 128) {\n",
+"        int first[4], rows[4];\n",
+"#pragma unroll\n",
+"        for (int k = 0; k < 4; k++) {\n",
+"            const int e = base + 32 * k + lane;\n",
+"            first[k] = load_fresh(p.start + min(e, p.experts));\n",
+"            rows[k] = load_fresh(p.start + min(e + 1, p.experts)) - first[k];\n",
+"        }\n",
+"#pragma unroll\n",
+"        for (int k = 0; k < 4; k++) {\n",
+"            const int tiles = (rows[k] + ROWS - 1) / ROWS;\n",
+"            int to = tiles; // with those of the lanes before\n",
+"#pragma unroll\n",
+"            for (int m = 1; m < 32; m *= 2) {\n",
+"                const int v = __shfl_up_sync(~0u, to, m);\n",
+"                if (lane >= m) to += v;\n",
+"            }\n",
+"            const u32 beyond = __ballot_sync(~0u, before + to > tile);\n",
+"            if (beyond) {\n",
+"                const int at = __ffs((int)beyond) - 1;\n",
+"                const int row = __shfl_sync(~0u, first[k], at);\n",
+"                const u64 *entry = p.table + (size_t)(base + 32 * k + at) * 4;\n",
+"                l = p.linear;\n",
+"                l.w = (const uint4 *)load_constant(entry);\n",
+"                l.sz = (const u32 *)load_constant(entry + 1);\n",
+"                l.bias = (const float *)load_constant(entry + 2);\n",
+"                l.rows = __shfl_sync(~0u, rows[k], at);\n",
+"                l.x += (size_t)row * l.x_stride;\n",
+"                l.y = (char *)l.y + (size_t)row * l.y_stride * (l.flags & LINEAR_Y_F32 ? 4 : 2);\n",
+"                return tile - __shfl_sync(~0u, before + to - tiles, at);\n",
+"            }\n",
+"            before += __shfl_sync(~0u, to, 31);\n",
+"        }\n",
+"    }\n",
+"    return -1;\n",
+"}\n",
+"// grid (blocks of 16 outputs, tiles)\n",
+"template <class FORMAT, bool FINE, class T> DEVICE void experts_gemv(T dtype, const Experts &p)\n",
+"{\n",
+"    Linear l;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    if (expert_of<GEMV_ROWS>(p, blockIdx.y, l) < 0) return;\n",
+"    linear_gemv<FORMAT, FINE>(dtype, l, blockIdx.x, 0);\n",
+"}\n",
+"// grid (tiles, 1, blocks of outputs)\n",
+"template <class FORMAT, int NT, bool EXACT, class T> DEVICE void experts_mma(T dtype, const Experts &p)\n",
+"{\n",
+"    Linear l;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    const int tile = expert_of<8 * NT>(p, blockIdx.x, l);\n",
+"    if (tile < 0) return;\n",
+"    linear_mma<FORMAT, 1, 1, NT, 1, 2, EXACT>(dtype, l, tile, 0, blockIdx.z);\n",
+"}\n",
+"\n",
+"#ifndef AWQ_NO_F16\n",
+"KERNEL_2(awq_experts4_gemv_f16, 256, Experts p) { experts_gemv<Bits4, false>(F16(), p); }\n",
+"KERNEL_2(awq_experts4_gemv32_f16, 256, Experts p) { experts_gemv<Bits4, true>(F16(), p); }\n",
+"KERNEL_2(awq_experts4_mma16_f16, 256, Experts p) { experts_mma<Bits4, 2, true>(F16(), p); }\n",
+"KERNEL_2(awq_experts4_mma64_f16, 256, Experts p) { experts_mma<Bits4, 8, false>(F16(), p); }\n",
+"KERNEL_2(awq_experts8_gemv_f16, 256, Experts p) { experts_gemv<Bits8, false>(F16(), p); }\n",
+"KERNEL_2(awq_experts8_gemv32_f16, 256, Experts p) { experts_gemv<Bits8, true>(F16(), p); }\n",
+"KERNEL_2(awq_experts8_mma16_f16, 256, Experts p) { experts_mma<Bits8, 2, true>(F16(), p); }\n",
+"KERNEL_2(awq_experts8_mma64_f16, 256, Experts p) { experts_mma<Bits8, 8, false>(F16(), p); }\n",
+"KERNEL_2(awq_experts16_mma16_f16, 256, Experts p) { experts_mma<Dense, 2, false>(F16(), p); }\n",
+"KERNEL(awq_experts16_mma64_f16, 256, Experts p) { experts_mma<Dense, 8, false>(F16(), p); }\n",
+"#endif\n",
+"#if AWQ_HAS_BF16 && !defined(AWQ_NO_BF16)\n",
+"KERNEL_2(awq_experts4_gemv_bf16, 256, Experts p) { experts_gemv<Bits4, false>(BF16(), p); }\n",
+"KERNEL_2(awq_experts4_gemv32_bf16, 256, Experts p) { experts_gemv<Bits4, true>(BF16(), p); }\n",
+"KERNEL_2(awq_experts4_mma16_bf16, 256, Experts p) { experts_mma<Bits4, 2, true>(BF16(), p); }\n",
+"KERNEL_2(awq_experts4_mma64_bf16, 256, Experts p) { experts_mma<Bits4, 8, false>(BF16(), p); }\n",
+"KERNEL_2(awq_experts8_gemv_bf16, 256, Experts p) { experts_gemv<Bits8, false>(BF16(), p); }\n",
+"KERNEL_2(awq_experts8_gemv32_bf16, 256, Experts p) { experts_gemv<Bits8, true>(BF16(), p); }\n",
+"KERNEL_2(awq_experts8_mma16_bf16, 256, Experts p) { experts_mma<Bits8, 2, true>(BF16(), p); }\n",
+"KERNEL_2(awq_experts8_mma64_bf16, 256, Experts p) { experts_mma<Bits8, 8, false>(BF16(), p); }\n",
+"KERNEL_2(awq_experts16_mma16_bf16, 256, Experts p) { experts_mma<Dense, 2, false>(BF16(), p); }\n",
+"KERNEL(awq_experts16_mma64_bf16, 256, Experts p) { experts_mma<Dense, 8, false>(BF16(), p); }\n",
 "#endif\n",
 NULL};
 static const char *const awq__cuda_text_linear[] = {
@@ -3571,10 +3682,10 @@ static const char *const awq__cuda_text_rows[] = {
 "\n",
 "/* ---- logits as they are meant, and the best of each row\n",
 "\n",
-"   Finishing is bit for bit the CPU's, so ties are too: the lowest index of equals; a first logit that is N"
-"aN\n",
-"   wins, any other NaN never does. blockIdx.x is a part of the row, blockIdx.y the row. Each block leaves i"
-"ts\n",
+"   Finishing is bit for bit the CPU's, so ties are too: the lowest index of equals. NaN and Inf win over al"
+"l,\n",
+"   with a key that no number has, and the best of such a row is -2. blockIdx.x is a part of the row, blockI"
+"dx.y the row. Each block leaves its\n",
 "   best; the last one by counters [rows] (zero, left zero) compares them. */\n",
 "struct Logits {\n",
 "    float *logits;\n",
@@ -3613,7 +3724,7 @@ static const char *const awq__cuda_text_rows[] = {
 "#pragma unroll\n",
 "        for (int k = 0; k < 4; k++)\n",
 "            if (i + k < n) {\n",
-"                const u64 key = logit_key(v[k], i + k);\n",
+"                const u64 key = is_finite(v[k]) ? logit_key(v[k], i + k) : ~0ull;\n",
 "                best = key > best ? key : best;\n",
 "            }\n",
 "    }\n",
@@ -3642,7 +3753,7 @@ static const char *const awq__cuda_text_rows[] = {
 "        best = warp_max64(best);\n",
 "        if (lane == 0) store_global(p.counters + row, 0u);\n",
 "    }\n",
-"    if (lane == 0) store_global(p.best + row, (int)~(u32)best); // the first logit is never 0\n",
+"    if (lane == 0) store_global(p.best + row, best == ~0ull ? -2 : (int)~(u32)best);\n",
 "}\n",
 "KERNEL(awq_logits, 1024, const Logits p) { logits(p); }\n",
 NULL};
@@ -3970,6 +4081,7 @@ static const char *const *const awq__cuda_prelude[] = {
 enum {
     AWQ__CUDA_ATTENTION,
     AWQ__CUDA_DENSE,
+    AWQ__CUDA_EXPERTS,
     AWQ__CUDA_LINEAR,
     AWQ__CUDA_LINEAR8,
     AWQ__CUDA_MOE,
@@ -3986,6 +4098,7 @@ static const struct {
 } awq__cuda_family[] = {
     {"attention", awq__cuda_text_attention},
     {"dense", awq__cuda_text_dense},
+    {"experts", awq__cuda_text_experts},
     {"linear", awq__cuda_text_linear},
     {"linear8", awq__cuda_text_linear8},
     {"moe", awq__cuda_text_moe},
@@ -5426,13 +5539,13 @@ AWQ__UNUSED static void awq__cuda_timer_free(awq_cuda *c, awq__cuda_timer *t)
 
 /* --- a recorded sequence. Between begin and end launches and fills are recorded, not run; copies to and from
    the host are not allowed there. */
-AWQ__UNUSED static awq_status awq__cuda_record_begin(awq_ctx *ctx, awq_cuda *c)
+static awq_status awq__cuda_record_begin(awq_ctx *ctx, awq_cuda *c)
 {
     return AWQ__CU(ctx, c, StreamBeginCapture, (c->stream, AWQ__CU_CAPTURE_THREAD));
 }
 
 /* Ends the recording in any case; st: the status of what was recorded. *graph is ready if all went well. */
-AWQ__UNUSED static awq_status awq__cuda_record_end(awq_ctx *ctx, awq_cuda *c, awq_status st, void **graph)
+static awq_status awq__cuda_record_end(awq_ctx *ctx, awq_cuda *c, awq_status st, void **graph)
 {
     void *recorded = NULL, *ready = NULL;
     int code = c->cu.StreamEndCapture(c->stream, &recorded);
@@ -5443,12 +5556,12 @@ AWQ__UNUSED static awq_status awq__cuda_record_end(awq_ctx *ctx, awq_cuda *c, aw
     return st;
 }
 
-AWQ__UNUSED static awq_status awq__cuda_graph_run(awq_ctx *ctx, awq_cuda *c, void *graph)
+static awq_status awq__cuda_graph_run(awq_ctx *ctx, awq_cuda *c, void *graph)
 {
     return AWQ__CU(ctx, c, GraphLaunch, (graph, c->stream));
 }
 
-AWQ__UNUSED static void awq__cuda_graph_free(awq_cuda *c, void *graph)
+static void awq__cuda_graph_free(awq_cuda *c, void *graph)
 {
     if (graph) c->cu.GraphExecDestroy(graph);
 }
@@ -5493,6 +5606,14 @@ enum {
     AWQ__CUDA_Y_F32 = 1, /* y is fp32 */
     AWQ__CUDA_ADD = 2    /* y += */
 };
+
+/* The argument, by value, of the kernels of experts.cuh, `Experts` there: rows of x and y are slots. */
+typedef struct awq__cuda_experts {
+    awq__cuda_linear linear; /* w, sz, bias, rows: of no meaning; splits 1 */
+    uint64_t table;          /* [experts][4] u64: w, sz, bias, 0; the experts' linears are of one kind */
+    uint64_t start;          /* [experts + 1] int32 of the slots */
+    int32_t experts;
+} awq__cuda_experts;
 
 /* The argument, by value, of the kernels of repack.cuh, `Repack` there.
      awq_repack_codes    grid (k_tiles, (skip + write) / 64 rounded up), 128 threads
@@ -5626,6 +5747,30 @@ static int awq__cuda_linear_plan(const awq__cuda_device *d, int bits, int rows, 
     if (out->grid[1] == 1) out->partial = out->counters = 0;
     return 1;
 }
+
+/* Likewise a linear of all experts, of `rows` rows with `top` experts each, all of them different */
+static int awq__cuda_experts_plan(const awq__cuda_device *d, int bits, int rows, int experts, int top, int n,
+                                  int k, int group, int bf16, int same_bits, awq__cuda_launch *out)
+{
+    const int64_t slots = (int64_t)rows * top, used = slots < experts ? slots : experts;
+    const int stages = d->arch < 80 ? 2 : d->arch == 86 || d->arch == 89 || d->arch >= 120 ? 3 : 4;
+    const int gemv = rows <= 4 && bits < 16 && !same_bits;
+    const int tile = gemv ? 4 : same_bits || slots <= 32 * used ? 16 : 64;
+    const uint32_t blocks = ((uint32_t)n + 63) / 64, tiles = (uint32_t)((slots + (tile - 1) * used) / tile);
+    if (!awq__cuda_linear_plan(d, bits, 1, n, k, group, bf16, same_bits, out)) return 0;
+    if (gemv) snprintf(out->kernel, sizeof out->kernel, "awq_experts%d_gemv%s", bits, group == 32 ? "32" : "");
+    else snprintf(out->kernel, sizeof out->kernel, "awq_experts%d_mma%d", bits, tile);
+    strcat(out->kernel, bf16 ? "_bf16" : "_f16");
+    out->grid[0] = gemv ? 4 * blocks : tiles;
+    out->grid[1] = gemv ? tiles : 1;
+    out->grid[2] = gemv ? 1 : blocks;
+    out->threads = 256;
+    if (!gemv)
+        out->smem = 2 * (uint32_t)stages
+                    * ((uint32_t)(bits == 16 ? 8192 : 512 * bits + 512) + (uint32_t)tile * 128);
+    out->partial = out->counters = 0;
+    return out->grid[2] <= 65535;
+}
 /* --- end of the copy --- */
 /* clang-format on */
 
@@ -5658,6 +5803,7 @@ static int awq__cuda_family_of(const char *kernel)
     return strstr(kernel, "_wgmma")                ? AWQ__CUDA_WGMMA
            : !strncmp(kernel, "awq_linear8_", 12) ? AWQ__CUDA_LINEAR8
            : !strncmp(kernel, "awq_dense_", 10)   ? AWQ__CUDA_DENSE
+           : !strncmp(kernel, "awq_experts", 11)  ? AWQ__CUDA_EXPERTS
                                                   : AWQ__CUDA_LINEAR;
 }
 
@@ -5905,20 +6051,24 @@ AWQ_API void awq_cuda_linear_free(awq_ctx *ctx, awq_cuda *c, awq_cuda_linear *l)
     memset(l, 0, sizeof *l);
 }
 
-/* The context is current. As if the device had so many multiprocessors; *plan: what was queued. */
-static awq_status awq__cuda_linear_queue(awq_ctx *ctx, awq_cuda *c, const awq_cuda_linear *l, uint64_t x,
-                                         int64_t x_stride, int64_t rows, awq_dtype y_dtype, uint64_t y,
-                                         int64_t y_stride, int flags, int multiprocessors,
-                                         awq__cuda_launch *plan)
+/* What plans are made for, as if the device had so many multiprocessors. */
+static awq__cuda_device awq__cuda_plan_device(const awq_cuda *c, int multiprocessors)
 {
     awq__cuda_device d;
-    awq__cuda_linear p;
-    awq__cuda_kernel k;
-    void *params[1];
     d.arch = c->compute;
     d.wgmma = !strcmp(c->info.arch, "sm_90a");
     d.sms = multiprocessors;
+    return d;
+}
+
+/* The shape and weights of a linear as its kernels want them. */
+static awq__cuda_linear awq__cuda_linear_argument(const awq_cuda_linear *l)
+{
+    awq__cuda_linear p;
     memset(&p, 0, sizeof p);
+    p.w = l->weights;
+    p.sz = l->params;
+    p.bias = l->bias;
     p.n = (int32_t)l->out_features;
     p.n_pad = (int32_t)AWQ__CUDA_PAD(l->out_features);
     p.k_tiles = (int32_t)(AWQ__CUDA_PAD(l->in_features) / 64);
@@ -5926,6 +6076,19 @@ static awq_status awq__cuda_linear_queue(awq_ctx *ctx, awq_cuda *c, const awq_cu
                         : l->group_size % 64            ? 32
                                                         : l->group_size);
     p.group_reciprocal = awq__cuda_group_reciprocal(p.group);
+    return p;
+}
+
+/* The context is current. As if the device had so many multiprocessors; *plan: what was queued. */
+static awq_status awq__cuda_linear_queue(awq_ctx *ctx, awq_cuda *c, const awq_cuda_linear *l, uint64_t x,
+                                         int64_t x_stride, int64_t rows, awq_dtype y_dtype, uint64_t y,
+                                         int64_t y_stride, int flags, int multiprocessors,
+                                         awq__cuda_launch *plan)
+{
+    awq__cuda_device d = awq__cuda_plan_device(c, multiprocessors);
+    awq__cuda_linear p = awq__cuda_linear_argument(l);
+    awq__cuda_kernel k;
+    void *params[1];
     if (!awq__cuda_linear_plan(&d, l->bits, (int)rows, p.n, (int)l->in_features, p.group, l->dtype == AWQ_BF16,
                                flags & AWQ_CUDA_SAME_BITS, plan))
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "no CUDA kernel for %lld rows of %lld x %lld", (long long)rows,
@@ -5934,9 +6097,6 @@ static awq_status awq__cuda_linear_queue(awq_ctx *ctx, awq_cuda *c, const awq_cu
     AWQ__TRY(awq__cuda_workspace(ctx, c, plan->partial, plan->counters));
     p.y = y;
     p.x = x;
-    p.w = l->weights;
-    p.sz = l->params;
-    p.bias = l->bias;
     p.partial = c->partial ? c->partial->ptr : 0;
     p.counters = c->counters ? c->counters->ptr : 0;
     p.rows = (int32_t)rows;
@@ -6130,9 +6290,20 @@ static awq_status awq__cuda_test_linears(awq_ctx *ctx, awq_cuda *c, int64_t n, i
    act -> down, add, norm of the next layer. What linears read is T (F16 or BF16), what they write fp32.
    Memory: a share has its weights, vectors and pages, a work one block of buffers and one of what changes with
    each pass (ids, positions, rope, tiles, lists of pages), which goes there in one copy. Pages lie in blocks of
-   some MB and come back to a list, blocks when the model is freed.
+   some MB and come back to a list, blocks when the model is freed. A work is made with room for all its passes,
+   so that steps ask the driver for nothing.
+   Launches: a layer is 9 (qkv, place, attend, o, norm, gate and up, act, down, norm), one with experts 14 (qkv,
+   place, attend, o, norm, router, route, slots, gather, gate and up, act, down, combine, norm) and 3 or 4 for a
+   shared expert, where linears launched one by one, after a wait, would be 3 for each expert that is taken; a
+   token has embeddings, a norm and 3 or 4 of the head besides. One by one that is 2 to 3 us each, by what is
+   usual of the driver (not measured here): 293 for 32 layers, 0.7 ms of host time, in which an H200 reads 3 GB
+   of weights. So a pass that comes again, with the same rows and plans of attention, is recorded: then a token
+   is one copy to the device, one launch, and one copy back of what is said of its rows, their best tokens, and
+   where top_k is below AWQ__TOP the most probable ones, which is all that is waited for. Only where more is
+   wanted (top_k 0, penalties, grammars) all logits come too.
    Invariants: one stream, so nothing that is queued is overtaken; c->lock is held in each call, the context
-   current; numbers behind in_features in rows that linears read are zero.
+   current; numbers behind in_features in rows that linears read are zero; what kernels of a pass are given by
+   value is the same when n, n_head and the plans are.
    Tests: tests/test_cuda_model.c */
 
 /* clang-format off */
@@ -6218,11 +6389,11 @@ typedef struct awq__cuda_logits {
     uint64_t logits;   /* [rows][stride] fp32 */
     uint64_t partial;  /* [rows][parts] u64 if parts > 1 */
     uint64_t counters; /* [rows] u32, zero before the first launch; each launch leaves zeros */
-    uint64_t best;     /* [rows] int32, or 0 */
+    uint64_t best;     /* [rows] int32: lowest index of the largest, -2: one is NaN or Inf; or 0 */
     int32_t n, stride;
     float scale, cap; /* cap 0: not capped */
 } awq__cuda_logits;
-AWQ__UNUSED static uint32_t awq__cuda_logits_parts(int64_t n) { return (uint32_t)((n + 16383) / 16384); }
+static uint32_t awq__cuda_logits_parts(int64_t n) { return (uint32_t)((n + 16383) / 16384); }
 /* ---- attention
    Rows of one sequence at consecutive positions, as few stretches as they can be */
 typedef struct awq__cuda_stretch {
@@ -6286,6 +6457,15 @@ static void awq__cuda_attend_pages(const awq__cuda_stretch *s, int group, int64_
     page[1] = (s->pos + last / group) / 32;
 }
 
+/* Pages rounded up, to four numbers an octave, so that a text may grow for a while and have the same plan:
+   a recorded pass serves as long as that. Blocks that find nothing to do leave at once. */
+static int64_t awq__cuda_attend_rounded(int64_t pages)
+{
+    int64_t step = 4;
+    while (pages > 8 * step) step *= 2;
+    return (pages + step - 1) / step * step;
+}
+
 /* Which kernel attends which rows: tile [awq__cuda_attend_tiles][4] and *p. shared: bytes of shared memory a
    block may have (65536 on sm_75, 166912 on 80, 101376 on 86, 89 and 120, 232448 on 90 and 100). Stretches of
    at least 64 queries a kv head go to attend_many, unless same_bits: then a row's result has the same bits
@@ -6340,16 +6520,13 @@ static int awq__cuda_attend_plan_for(const awq__cuda_device *d, uint32_t shared,
     }
     p->at_once = p->tiles[0];
     if (!p->tiles[0]) return 1;
+    most = awq__cuda_attend_rounded(most);
     splits = 2 * d->sms / ((int64_t)p->tiles[0] * kv_heads); /* two blocks on each SM */
     splits = splits < 1 ? 1 : splits;
     p->split_pages = (int32_t)((most + splits - 1) / splits + warps - 1) / warps * warps;
+    if (splits == 1) p->split_pages = 1 << 25; /* none has more */
     if (same_bits) p->split_pages = 16;
-    for (splits = 1, i = 0, k = 0; i < p->tiles[0]; i++) { /* tiles are in the order of stretches */
-        while (stretch[k].row != tile[i][0]) k++;
-        awq__cuda_attend_pages(&stretch[k], group, tile[i][2], window, see);
-        most = see[1] / p->split_pages - see[0] / p->split_pages + 1;
-        splits = most > splits ? most : splits;
-    }
+    splits = (most + p->split_pages - 1) / p->split_pages + (window > 0 && p->split_pages < 1 << 25);
     p->grid[0][2] = (uint32_t)splits;
     if (splits > 1) {
         size_t of_tile = (size_t)kv_heads * (size_t)splits * 16 * (size_t)(v_dim + 2) * sizeof(float);
@@ -6359,6 +6536,20 @@ static int awq__cuda_attend_plan_for(const awq__cuda_device *d, uint32_t shared,
         p->counters = (size_t)kv_heads * (size_t)p->at_once;
     }
     return splits < 65536;
+}
+
+/* What plans for up to so many rows, of texts of so many pages, can want: bytes and words */
+static void awq__cuda_attend_most(int sms, int heads, int kv_heads, int v_dim, int64_t rows, int64_t pages,
+                                  int same_bits, size_t *partial, size_t *counters)
+{
+    const size_t of_split = 16 * (size_t)(v_dim + 2) * sizeof(float);
+    const size_t of_tile = (size_t)kv_heads * of_split * (size_t)(awq__cuda_attend_rounded(pages) / 16 + 2);
+    const size_t tiles = awq__cuda_attend_tiles(rows, heads / kv_heads), most = AWQ__CUDA_ATTEND_PARTIAL;
+    *partial = 3 * (size_t)sms * of_split; /* 2 blocks on each SM, one more for each tile of a window */
+    *counters = 2 * (size_t)sms;
+    if (!same_bits) return;
+    *partial = tiles * of_tile < most ? tiles * of_tile : of_tile > most ? of_tile : most;
+    *counters = (size_t)kv_heads * tiles;
 }
 
 /* ---- experts awq_route: the experts of rows. 32 warps threads, warps 1 to 4 rows a block, grid ((rows +
@@ -6433,7 +6624,8 @@ typedef struct awq__cuda_top {
 typedef struct awq__cuda_layer {
     awq_cuda_linear
         linear[AWQ_EXPERT_GATE]; /* q of q, k, v that are joined has the rows of all; likewise gate */
-    awq_cuda_linear *expert;     /* [3][num_experts] gate, up, down */
+    awq_cuda_linear *expert;     /* [3][num_experts] gate, up, down; those of one row are of one kind */
+    uint64_t table[3];           /* their weights, as awq__cuda_experts wants them; 0: joined, or none */
     uint64_t vec[AWQ_N_VECTORS]; /* fp32; 0: it has none */
 } awq__cuda_layer;
 
@@ -6453,6 +6645,16 @@ typedef struct awq__cuda_share {
     size_t n_pages, all_pages, cap_pages;
 } awq__cuda_share;
 
+/* A pass of all the layers of a share, recorded when one like it comes again: kernels, grids and addresses are
+   what follows. */
+typedef struct awq__cuda_graph {
+    void *ready;
+    uint64_t used; /* awq__cuda_work.passes then; 0: never */
+    int64_t n, n_head, top;
+    uint64_t pass, partial, counters;
+    awq__cuda_attend_plan plan[2];
+} awq__cuda_graph;
+
 typedef struct awq__cuda_work {
     awq__cuda_share *s;
     awq__cuda_arena memory;
@@ -6463,16 +6665,22 @@ typedef struct awq__cuda_work {
     uint64_t q_a, kv_a, q_an, kv_an, kv_b; /* latent attention: fp32, fp32; T, T; fp32 */
     uint64_t scores, weight, pick, slot, from, start, shared, shared_gate; /* experts, as awq__work has them */
     uint64_t xe, ge, ae, oe;         /* [slots] T [H padded]; fp32 [2 E]; T [E padded]; fp32 [H] */
-    uint64_t bad, head_rows, logits; /* [rows]; [AWQ__HEAD_ROWS]; fp32 [AWQ__HEAD_ROWS][vocab] */
-    int32_t *host_start;             /* [num_experts + 1] */
+    uint64_t logits;                 /* fp32 [AWQ__HEAD_ROWS][vocab] */
     int32_t *pos;                    /* [rows] as on the device; -1: the row has left */
     awq__cuda_stretch *stretch;      /* [rows] */
     awq__cuda_block *pass;           /* what changes with each pass, and where in it: */
-    uint64_t pos_at, slot_at, cos_at, sin_at, tile_at[2], page_at;
+    uint64_t ids_at, pos_at, slot_at, said_at, head_at, cos_at, sin_at, tile_at[2], page_at;
+    uint8_t *room;                 /* the pass, before it is sent: as much as there is */
     awq__cuda_attend_plan plan[2]; /* of layers with full attention, of sliding ones */
-    uint8_t *room;                 /* the pass, before it is sent */
-    size_t cap_room;
-    int page_stride;
+    /* rows whose logits are wanted, if that is known when the pass begins; what has come of them: */
+    int32_t head[AWQ__HEAD_ROWS], n_head, top;
+    int headed, said;         /* they are queued; `answer` is here */
+    int32_t *answer;          /* as at said_at, [rows] what awq__row.bad wants, then of the head's rows: best
+                                 tokens [AWQ__HEAD_ROWS], flags [..], ids of the largest logits [..][top], and
+                                 these */
+    awq__cuda_graph graph[8]; /* recorded passes, and such as have been once */
+    uint64_t passes;
+    int plain;                /* the driver does not record */
 } awq__cuda_work;
 
 /* --- the lock, the context, and what an earlier call left */
@@ -6612,6 +6820,7 @@ static awq_status awq__cuda_model_layer_size(awq_ctx *ctx, const awq_checkpoint 
             *host = AWQ__MAX(*host, here);
         }
     for (k = 0; k < AWQ_N_VECTORS; k++) *bytes += (uint64_t)awq__vector_size(c, layer, k) * 8 + AWQ__CUDA_ALIGN;
+    if (c->layer_has_experts[layer]) *bytes += (uint64_t)c->num_experts * 3 * 32 + 3 * AWQ__CUDA_ALIGN;
     return AWQ_OK;
 }
 
@@ -6666,11 +6875,43 @@ static size_t awq__cuda_work_place(const awq_config *c, int64_t rows, awq__cuda_
     AWQ__PLACE_AT(ge, S * (size_t)(2 * c->expert_size), 4);
     AWQ__PLACE_AT(ae, S * (size_t)AWQ__CUDA_PAD(c->expert_size), 2);
     AWQ__PLACE_AT(oe, S * (size_t)H, 4);
-    AWQ__PLACE_AT(bad, r, 4);
-    AWQ__PLACE_AT(head_rows, (size_t)AWQ__HEAD_ROWS, 4);
     AWQ__PLACE_AT(logits, (size_t)(AWQ__HEAD_ROWS * c->vocab_size), 4);
 #undef AWQ__PLACE_AT
     return at;
+}
+
+/* The parts of a pass over n rows, with `pages` addresses of pages: where they begin. Returns their size. */
+enum {
+    AWQ__CUDA_IDS,
+    AWQ__CUDA_POS,
+    AWQ__CUDA_SLOT,
+    AWQ__CUDA_SAID,
+    AWQ__CUDA_HEAD,
+    AWQ__CUDA_COS,
+    AWQ__CUDA_SIN,
+    AWQ__CUDA_TILE,
+    AWQ__CUDA_TILE_SLIDING,
+    AWQ__CUDA_PAGE,
+    AWQ__CUDA_PARTS
+};
+#define AWQ__CUDA_SAYS (AWQ__HEAD_ROWS * (2 + 2 * AWQ__TOP)) /* words of a head */
+static size_t awq__cuda_model_parts(const awq_config *c, int64_t n, size_t pages, size_t at[AWQ__CUDA_PARTS])
+{
+    const size_t rows = (size_t)n, half = (size_t)c->rope_dim / 2;
+    size_t size[AWQ__CUDA_PARTS], all = 0;
+    int i;
+    size[AWQ__CUDA_IDS] = size[AWQ__CUDA_POS] = size[AWQ__CUDA_SLOT] = rows * 4;
+    size[AWQ__CUDA_SAID] = (rows + AWQ__CUDA_SAYS) * 4;
+    size[AWQ__CUDA_HEAD] = AWQ__HEAD_ROWS * 4;
+    size[AWQ__CUDA_COS] = size[AWQ__CUDA_SIN] = rows * 2 * half * 4;
+    size[AWQ__CUDA_TILE] = size[AWQ__CUDA_TILE_SLIDING] =
+        awq__cuda_attend_tiles(n, c->num_attention_heads / c->num_key_value_heads) * 16;
+    size[AWQ__CUDA_PAGE] = pages * 8;
+    for (i = 0; i < AWQ__CUDA_PARTS; i++) {
+        at[i] = all;
+        all += (size[i] + 255) / 256 * 256;
+    }
+    return all;
 }
 
 /* What no kernel does. */
@@ -6691,12 +6932,19 @@ static awq_status awq__cuda_model_check(awq_ctx *ctx, const awq_device *d, const
     return AWQ_OK;
 }
 
-/* working memory of linears and attention, at most: see the plans */
-static uint64_t awq__cuda_model_workspace(const awq_cuda *c, const awq_model_desc *desc)
+/* what a work wants beside its buffers: working memory of linears and attention, see the plans, and a pass */
+static uint64_t awq__cuda_model_workspace(const awq_cuda *c, const awq_config *config,
+                                          const awq_model_desc *desc)
 {
+    const size_t of_text = (size_t)(config->max_position_embeddings + AWQ__PAGE - 1) / AWQ__PAGE;
     uint64_t linear = (uint64_t)c->info.multiprocessors * 131072;
-    if (desc->mode == AWQ_MODE_DETERMINISTIC) linear = AWQ__MAX(linear, AWQ__CUDA_ATTEND_PARTIAL);
-    return linear + linear / 4;
+    size_t partial, counters, at[AWQ__CUDA_PARTS],
+        pages = AWQ__MIN(AWQ__CUDA_MODEL_ROWS * of_text, c->info.memory_limit / awq__page_bytes(config, 16, 1));
+    awq__cuda_attend_most(c->info.multiprocessors, config->num_attention_heads, config->num_key_value_heads,
+                          config->v_head_dim, AWQ__CUDA_MODEL_ROWS, (int64_t)of_text,
+                          desc->mode == AWQ_MODE_DETERMINISTIC, &partial, &counters);
+    linear = AWQ__MAX(linear, (uint64_t)partial + 4 * counters);
+    return linear + linear / 4 + awq__cuda_model_parts(config, AWQ__CUDA_MODEL_ROWS, pages, at);
 }
 
 static awq_status awq__cuda_model_fit(awq_ctx *ctx, awq_device *d, const awq_checkpoint *ck,
@@ -6719,7 +6967,8 @@ static awq_status awq__cuda_model_fit(awq_ctx *ctx, awq_device *d, const awq_che
     if (!c->desc.alloc) room = AWQ__MIN(room, (uint64_t)info.memory_free);
     page = awq__page_bytes(config, 16, 1);
     page *= (uint64_t)awq__pages(desc->device_tokens ? desc->device_tokens : AWQ__CUDA_MODEL_TOKENS);
-    later = awq__cuda_work_place(config, AWQ__CUDA_MODEL_ROWS, &none, 0) + awq__cuda_model_workspace(c, desc);
+    later = awq__cuda_work_place(config, AWQ__CUDA_MODEL_ROWS, &none, 0)
+            + awq__cuda_model_workspace(c, config, desc);
     later += AWQ__MIN(AWQ__CUDA_MODEL_PART, room / 4); /* the last block of pages */
     all = (uint64_t)1 << 20;                           /* what the kernels find, the self-test */
     if (!first) all += awq__cuda_model_tables_size(config, desc, 1, 0);
@@ -7009,6 +7258,33 @@ static awq_status awq__cuda_model_vector(awq_ctx *ctx, awq__cuda_share *s, const
     return awq__cuda_upload(ctx, s->c, *out, v, (size_t)n * sizeof *v);
 }
 
+/* Where the experts of a layer are, for kernels that take all of them at once. */
+static awq_status awq__cuda_model_expert_tables(awq_ctx *ctx, awq__cuda_share *s, awq__cuda_layer *l, int i)
+{
+    const int E = s->m->config.num_experts;
+    uint64_t *table = AWQ__NEW(ctx, uint64_t, 4 * E);
+    awq_status st = table ? AWQ_OK : AWQ_E_MEMORY;
+    int k, e;
+    for (k = 0; !st && k < 3; k++) {
+        const awq_cuda_linear *x = l->expert + k * E;
+        if (!x->weights) continue;
+        for (e = 0; !st && e < E; e++) {
+            table[4 * e] = x[e].weights;
+            table[4 * e + 1] = x[e].params;
+            table[4 * e + 2] = x[e].bias;
+            if (x[e].bits != x->bits || x[e].group_size != x->group_size
+                || x[e].out_features != x->out_features || x[e].in_features != x->in_features)
+                st = awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                               "%s: experts of layer %d are quantized in several ways, not supported on CUDA",
+                               awq_checkpoint_folder(s->m->checkpoint), i);
+        }
+        if (!st) st = awq__cuda_arena_alloc(ctx, s->c, &s->memory, (size_t)E * 32, &l->table[k]);
+        if (!st) st = awq__cuda_upload(ctx, s->c, l->table[k], table, (size_t)E * 32);
+    }
+    awq__free(ctx, table);
+    return st;
+}
+
 static awq_status awq__cuda_model_layer(awq_ctx *ctx, awq__cuda_share *s, awq__cuda_loader *o, int i,
                                         uint64_t *bytes, uint64_t *a_token)
 {
@@ -7038,7 +7314,7 @@ static awq_status awq__cuda_model_layer(awq_ctx *ctx, awq__cuda_share *s, awq__c
             if (k < AWQ_EXPERT_GATE || e < c->experts_per_token) *a_token += to->bytes;
         }
     }
-    return AWQ_OK;
+    return l->expert ? awq__cuda_model_expert_tables(ctx, s, l, i) : AWQ_OK;
 }
 
 /* A table [vocab, H] as it is stored, on the device. */
@@ -7161,6 +7437,7 @@ static awq_status awq__cuda_model_kernels(awq_ctx *ctx, const awq__cuda_share *s
     has[AWQ__CUDA_REPACK] = has[AWQ__CUDA_ROWS] = has[AWQ__CUDA_ATTENTION] = 1;
     for (i = s->first; i < s->first + s->n; i++) {
         has[AWQ__CUDA_MOE] |= c->layer_has_experts[i] != 0;
+        has[AWQ__CUDA_EXPERTS] = has[AWQ__CUDA_MOE];
         for (k = 0; k < AWQ_N_LINEAR_IDS; k++) {
             awq_linear_info info;
             int bits;
@@ -7345,6 +7622,82 @@ static awq_status awq__cuda_model_page_write(awq_ctx *ctx, void *share, uint64_t
 }
 
 /* --- buffers */
+/* The stream is past all recorded passes, which go. */
+static void awq__cuda_model_forget(awq__cuda_work *w)
+{
+    int i;
+    for (i = 0; i < (int)(sizeof w->graph / sizeof w->graph[0]); i++)
+        awq__cuda_graph_free(w->s->c, w->graph[i].ready);
+    memset(w->graph, 0, sizeof w->graph);
+}
+
+/* Room for a pass of so many bytes, here and on the device. */
+static awq_status awq__cuda_model_pass_room(awq_ctx *ctx, awq__cuda_work *w, size_t bytes)
+{
+    awq_cuda *c = w->s->c;
+    awq__cuda_block *b = NULL;
+    uint8_t *room;
+    if (w->pass && bytes <= w->pass->bytes) return AWQ_OK;
+    room = AWQ__NEW_RAW(&c->own, uint8_t, bytes);
+    if (!room) {
+        ctx->err = c->own.err;
+        return AWQ_E_MEMORY;
+    }
+    awq__free(&c->own, w->room);
+    w->room = room;
+    if (w->pass) awq_cuda_release(ctx, c, w->pass->ptr); /* waits */
+    w->pass = NULL;
+    awq__cuda_model_forget(w);
+    AWQ__TRY(awq__cuda_block_new(ctx, c, bytes, &b));
+    w->pass = b;
+    return AWQ_OK;
+}
+
+/* More working memory than what a linear of passes of up to `rows` rows wants: *partial and *counters grow. */
+static void awq__cuda_model_linear_room(const awq__cuda_share *s, const awq_cuda_linear *l, int64_t rows,
+                                        size_t *partial, size_t *counters)
+{
+    awq__cuda_device d = awq__cuda_plan_device(s->c, s->c->info.multiprocessors);
+    awq__cuda_linear p = awq__cuda_linear_argument(l);
+    awq__cuda_launch plan;
+    int64_t r;
+    for (r = 1; l->weights && r <= rows; r = r < 64 || r == rows ? r + 1 : AWQ__MIN(r + 32, rows)) {
+        /* plans change with the multiples of 32 */
+        if (!awq__cuda_linear_plan(&d, l->bits, (int)r, p.n, (int)l->in_features, p.group, l->dtype == AWQ_BF16,
+                                   s->flags & AWQ_CUDA_SAME_BITS, &plan))
+            continue;
+        *partial = AWQ__MAX(*partial, plan.partial);
+        *counters = AWQ__MAX(*counters, plan.counters);
+    }
+}
+
+/* All that passes of the work will need of the driver is asked for here. */
+static awq_status awq__cuda_model_work_room(awq_ctx *ctx, awq__cuda_work *w)
+{
+    const awq__cuda_share *s = w->s;
+    const awq_config *c = &s->m->config;
+    const size_t of_text = (size_t)awq__pages(c->max_position_embeddings);
+    size_t at[AWQ__CUDA_PARTS], partial, counters, pages = (size_t)w->rows * of_text, i, k;
+    awq__cuda_attend_most(s->c->info.multiprocessors, c->num_attention_heads, c->num_key_value_heads,
+                          c->v_head_dim, w->rows, (int64_t)of_text, s->flags & AWQ_CUDA_SAME_BITS, &partial,
+                          &counters);
+    for (i = 0; i < (size_t)s->n; i++)
+        for (k = 0; k < AWQ_EXPERT_GATE; k++) {
+            const awq_cuda_linear *l = &s->layer[i].linear[k], *before = i ? &s->layer[i - 1].linear[k] : NULL;
+            if (before && l->out_features == before->out_features && l->in_features == before->in_features
+                && l->bits == before->bits && l->group_size == before->group_size) continue;
+            awq__cuda_model_linear_room(s, l, w->rows, &partial, &counters);
+        }
+    awq__cuda_model_linear_room(s, &s->head, AWQ__HEAD_ROWS, &partial, &counters);
+    i = awq__cuda_logits_parts(c->vocab_size) * AWQ__HEAD_ROWS * (AWQ__TOP + 1) * sizeof(uint64_t);
+    partial = AWQ__MAX(partial, i);
+    counters = AWQ__MAX(counters, (size_t)AWQ__HEAD_ROWS);
+    AWQ__TRY(awq__cuda_workspace(ctx, s->c, partial, counters));
+    /* sessions hold as many pages as their texts may want: lists have no more than the device has room for */
+    pages = AWQ__MIN(pages, s->c->info.memory_limit / s->page_bytes);
+    return awq__cuda_model_pass_room(ctx, w, awq__cuda_model_parts(c, w->rows, pages, at));
+}
+
 static void awq__cuda_model_work_free(awq_ctx *ctx, void *work)
 {
     awq__cuda_work *w = (awq__cuda_work *)work;
@@ -7353,12 +7706,13 @@ static void awq__cuda_model_work_free(awq_ctx *ctx, void *work)
     int entered;
     awq__lock(&c->lock);
     entered = !awq__cuda_enter(ctx, c);
-    awq__cuda_arena_free(ctx, c, &w->memory);
+    awq__cuda_arena_free(ctx, c, &w->memory); /* waits, if there is any: so for graphs too */
+    awq__cuda_model_forget(w);
     if (w->pass) awq_cuda_release(ctx, c, w->pass->ptr);
     awq__free(&c->own, w->room);
     if (entered) awq__cuda_leave(c);
     awq__unlock(&c->lock);
-    awq__free(ctx, w->host_start);
+    awq__free(ctx, w->answer);
     awq__free(ctx, w->pos);
     awq__free(ctx, w->stretch);
     awq__free(ctx, w);
@@ -7378,8 +7732,8 @@ static awq_status awq__cuda_model_work(awq_ctx *ctx, void *share, int64_t rows, 
     w->rows = rows;
     w->pos = AWQ__NEW(ctx, int32_t, rows);
     w->stretch = w->pos ? AWQ__NEW(ctx, awq__cuda_stretch, rows) : NULL;
-    w->host_start = w->stretch ? AWQ__NEW(ctx, int32_t, c->num_experts + 1) : NULL;
-    if (w->host_start) st = awq__cuda_model_enter(ctx, s->c);
+    w->answer = w->stretch ? AWQ__NEW(ctx, int32_t, rows + AWQ__CUDA_SAYS) : NULL;
+    if (w->answer) st = awq__cuda_model_enter(ctx, s->c);
     if (!st) {
         bytes = awq__cuda_work_place(c, rows, w, 0);
         st = awq__cuda_arena_reserve(ctx, s->c, &w->memory, bytes);
@@ -7388,6 +7742,7 @@ static awq_status awq__cuda_model_work(awq_ctx *ctx, void *share, int64_t rows, 
             awq__cuda_work_place(c, rows, w, at);
             st = AWQ__CU(ctx, s->c, MemsetD8Async, (at, 0, bytes, s->c->stream));
         }
+        if (!st) st = awq__cuda_model_work_room(ctx, w);
         awq__cuda_model_leave(s->c, st);
     }
     if (st) awq__cuda_model_work_free(ctx, w);
@@ -7464,7 +7819,7 @@ static awq_status awq__cuda_model_latent_norm(awq_ctx *ctx, const awq__cuda_work
     return awq__cuda_model_norm_run(ctx, w->s, w->n, &p);
 }
 
-static awq_status awq__cuda_model_embed(awq_ctx *ctx, awq__cuda_work *w, uint64_t ids)
+static awq_status awq__cuda_model_embed(awq_ctx *ctx, awq__cuda_work *w)
 {
     awq__cuda_share *s = w->s;
     const awq_config *c = &s->m->config;
@@ -7473,7 +7828,7 @@ static awq_status awq__cuda_model_embed(awq_ctx *ctx, awq__cuda_work *w, uint64_
     const char *name;
     awq__cuda_embed p;
     memset(&p, 0, sizeof p);
-    p.ids = ids;
+    p.ids = w->ids_at;
     p.x = w->x;
     p.h = (int32_t)c->hidden_size;
     p.scale = (float)c->embedding_scale;
@@ -7496,12 +7851,12 @@ static awq_status awq__cuda_model_embed(awq_ctx *ctx, awq__cuda_work *w, uint64_
                                  &p);
 }
 
-/* stretches of the pass; returns how many, and the pages of the longest */
-static int awq__cuda_model_stretches(awq__cuda_work *w, const awq__work *from, int *pages)
+/* stretches of the pass; returns how many, and how many pages they have together */
+static int awq__cuda_model_stretches(awq__cuda_work *w, const awq__work *from, size_t *pages)
 {
     int64_t r;
     int n = 0;
-    *pages = 1;
+    *pages = 0;
     for (r = 0; r < w->n; r++) {
         const awq__row *row = &from->row[r];
         awq__cuda_stretch *last = &w->stretch[n - (n > 0)];
@@ -7513,8 +7868,8 @@ static int awq__cuda_model_stretches(awq__cuda_work *w, const awq__work *from, i
             last->rows = 1;
             last->pos = row->kv ? row->pos : 0;
         }
-        *pages = AWQ__MAX(*pages, (int)(row->pos / AWQ__PAGE) + 1);
     }
+    for (r = 0; r < n; r++) *pages += (size_t)((w->stretch[r].pos + w->stretch[r].rows - 1) / AWQ__PAGE) + 1;
     return n;
 }
 
@@ -7524,62 +7879,47 @@ static awq_status awq__cuda_model_send(awq_ctx *ctx, awq__cuda_work *w, const aw
 {
     awq__cuda_share *s = w->s;
     const awq_config *c = &s->m->config;
-    const int group = c->num_attention_heads / c->num_key_value_heads;
-    size_t n = (size_t)w->n, tiles = awq__cuda_attend_tiles(w->n, group), half = (size_t)c->rope_dim / 2, at[9],
-           all = 0;
-    size_t size[8];
-    awq__cuda_device d;
-    int i, k, pages, stretches = awq__cuda_model_stretches(w, from, &pages);
-    w->page_stride = pages;
-    size[0] = size[1] = size[2] = n * 4;
-    size[3] = size[4] = n * 2 * half * 4;
-    size[5] = size[6] = tiles * 16;
-    size[7] = (size_t)stretches * (size_t)pages * 8;
-    for (i = 0; i < 8; i++) {
-        at[i] = all;
-        all += (size[i] + 255) / 256 * 256;
-    }
-    if (!awq__grow(&s->c->own, (void **)&w->room, &w->cap_room, all, 1)) {
-        ctx->err = s->c->own.err;
-        return AWQ_E_MEMORY;
-    }
-    if (!w->pass || w->pass->bytes < all) {
-        awq__cuda_block *b = NULL;
-        if (w->pass) awq_cuda_release(ctx, s->c, w->pass->ptr);
-        w->pass = NULL;
-        AWQ__TRY(awq__cuda_block_new(ctx, s->c, all + all / 2, &b));
-        w->pass = b;
-    }
-    if (ids) memcpy(w->room + at[0], ids, size[0]);
-    memcpy(w->room + at[1], w->pos, size[1]);
-    if (half) memcpy(w->room + at[3], from->cos_, size[3]);
-    if (half) memcpy(w->room + at[4], from->sin_, size[4]);
-    d.arch = s->c->compute;
-    d.wgmma = 0;
-    d.sms = s->c->info.multiprocessors;
+    const awq__cuda_device d = awq__cuda_plan_device(s->c, s->c->info.multiprocessors);
+    const size_t n = (size_t)w->n, rope = n * (size_t)c->rope_dim * sizeof(float);
+    size_t at[AWQ__CUDA_PARTS], all, pages, used = 0;
+    int32_t *slot;
+    uint64_t *page;
+    int i, k, stretches = awq__cuda_model_stretches(w, from, &pages);
+    all = awq__cuda_model_parts(c, w->n, pages, at);
+    AWQ__TRY(awq__cuda_model_pass_room(ctx, w, all));
+    slot = (int32_t *)(void *)(w->room + at[AWQ__CUDA_SLOT]);
+    page = (uint64_t *)(void *)(w->room + at[AWQ__CUDA_PAGE]);
+    if (ids) memcpy(w->room + at[AWQ__CUDA_IDS], ids, n * sizeof *ids);
+    memcpy(w->room + at[AWQ__CUDA_POS], w->pos, n * sizeof *w->pos);
+    memset(w->room + at[AWQ__CUDA_SAID], 0, (n + AWQ__CUDA_SAYS) * 4);
+    memcpy(w->room + at[AWQ__CUDA_HEAD], w->head, sizeof w->head);
+    if (rope) memcpy(w->room + at[AWQ__CUDA_COS], from->cos_, rope);
+    if (rope) memcpy(w->room + at[AWQ__CUDA_SIN], from->sin_, rope);
     for (k = 0; k < 2; k++)
         if (!awq__cuda_attend_plan_for(
                 &d, (uint32_t)s->c->shared_limit, c->num_attention_heads, c->num_key_value_heads, c->head_dim,
                 c->v_head_dim, k ? c->sliding_window : 0, w->stretch, stretches, s->flags & AWQ_CUDA_SAME_BITS,
-                (int32_t(*)[4])(void *)(w->room + at[5 + k]), &w->plan[k]))
-            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: no kernel attends to %lld rows of %d pages",
-                             s->c->as_device.name, (long long)w->n, pages);
-    for (i = 0; i < stretches; i++) {
+                (int32_t(*)[4])(void *)(w->room + at[AWQ__CUDA_TILE + k]), &w->plan[k]))
+            return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: no kernel attends to %lld rows of %llu pages",
+                             s->c->as_device.name, (long long)w->n, (unsigned long long)pages);
+    for (i = 0; i < stretches; i++) { /* a sequence's slot is where its pages begin in the list of all */
         const awq__cuda_stretch *some = &w->stretch[i];
         const awq__kv *kv = from->row[some->row].kv;
-        int64_t last = (some->pos + some->rows - 1) / AWQ__PAGE;
-        for (k = 0; k < some->rows; k++) ((int32_t *)(void *)(w->room + at[2]))[some->row + k] = i;
-        if (kv)
-            memcpy(w->room + at[7] + (size_t)i * (size_t)pages * 8, kv->remote[i_share],
-                   (size_t)(last + 1) * 8);
+        size_t count = (size_t)((some->pos + some->rows - 1) / AWQ__PAGE) + 1;
+        for (k = 0; k < some->rows; k++) slot[some->row + k] = (int32_t)used;
+        if (kv) memcpy(page + used, kv->remote[i_share], count * sizeof *page);
+        used += count;
     }
-    w->pos_at = w->pass->ptr + at[1];
-    w->slot_at = w->pass->ptr + at[2];
-    w->cos_at = w->pass->ptr + at[3];
-    w->sin_at = w->pass->ptr + at[4];
-    w->tile_at[0] = w->pass->ptr + at[5];
-    w->tile_at[1] = w->pass->ptr + at[6];
-    w->page_at = w->pass->ptr + at[7];
+    w->ids_at = w->pass->ptr + at[AWQ__CUDA_IDS];
+    w->pos_at = w->pass->ptr + at[AWQ__CUDA_POS];
+    w->slot_at = w->pass->ptr + at[AWQ__CUDA_SLOT];
+    w->said_at = w->pass->ptr + at[AWQ__CUDA_SAID];
+    w->head_at = w->pass->ptr + at[AWQ__CUDA_HEAD];
+    w->cos_at = w->pass->ptr + at[AWQ__CUDA_COS];
+    w->sin_at = w->pass->ptr + at[AWQ__CUDA_SIN];
+    w->tile_at[0] = w->pass->ptr + at[AWQ__CUDA_TILE];
+    w->tile_at[1] = w->pass->ptr + at[AWQ__CUDA_TILE_SLIDING];
+    w->page_at = w->pass->ptr + at[AWQ__CUDA_PAGE];
     return awq__cuda_upload(ctx, s->c, w->pass->ptr, w->room, all);
 }
 
@@ -7591,10 +7931,14 @@ static awq_status awq__cuda_model_begin(awq_ctx *ctx, void *work, const awq__wor
     awq_status st;
     AWQ__TRY(awq__cuda_model_enter(ctx, c));
     w->n = n;
+    w->n_head = w->top = w->headed = w->said = 0;
+    if (awq__cuda_model_last(w->s) && from->n_head > 0 && from->n_head <= AWQ__HEAD_ROWS) {
+        w->n_head = (int32_t)from->n_head;
+        w->top = from->top;
+        memcpy(w->head, from->head, (size_t)w->n_head * sizeof *w->head);
+    }
     st = awq__cuda_model_send(ctx, w, from, i_share, ids);
-    if (!st) st = AWQ__CU(ctx, c, MemsetD8Async, (w->bad, 0, (size_t)n * 4, c->stream));
-    if (!st && ids) st = awq__cuda_model_embed(ctx, w, w->pass->ptr);
-    else if (!st) st = awq__cuda_upload(ctx, c, w->x, x, (size_t)(n * w->s->m->config.hidden_size) * sizeof *x);
+    if (!st && x) st = awq__cuda_upload(ctx, c, w->x, x, (size_t)(n * w->s->m->config.hidden_size) * sizeof *x);
     return awq__cuda_model_leave(c, st);
 }
 
@@ -7644,7 +7988,7 @@ static awq_status awq__cuda_model_attend(awq_ctx *ctx, awq__cuda_work *w, const 
     p.v_dim = c->v_head_dim;
     p.v_row = (int32_t)cache->v_row;
     p.out_stride = (int32_t)AWQ__CUDA_PAD((int64_t)c->num_attention_heads * c->v_head_dim);
-    p.page_stride = w->page_stride;
+    p.page_stride = 1;
     p.window = sliding ? (int32_t)AWQ__MIN(c->sliding_window, (int64_t)INT32_MAX) : 0;
     p.split_pages = plan->split_pages;
     p.bf16 = s->dtype == AWQ_BF16;
@@ -7701,7 +8045,7 @@ static awq_status awq__cuda_model_attention(awq_ctx *ctx, awq__cuda_work *w, con
     p.q_out = w->q;
     p.cache_at = (uint64_t)(layer - s->first) * (uint64_t)cache->heads * cache->head;
     p.head_bytes = cache->head;
-    p.page_stride = w->page_stride;
+    p.page_stride = 1;
     p.heads = c->num_attention_heads;
     p.kv_heads = c->num_key_value_heads;
     p.k_dim = c->head_dim;
@@ -7759,20 +8103,51 @@ static awq_status awq__cuda_model_mlp(awq_ctx *ctx, awq__cuda_work *w, const awq
     return awq__cuda_model_mm(ctx, s, &l->linear[down], w->act, w->n, y, c->hidden_size, 0);
 }
 
-/* Which experts take which rows, and what they make of them: xn -> oe. Waits once, for the number of rows of
-   each. */
+/* Gate (0), up (1) or down (2) of all experts: y [slots][y_stride] fp32 from column `column` on; one that there
+   is not does nothing */
+static awq_status awq__cuda_model_experts_mm(awq_ctx *ctx, awq__cuda_work *w, const awq__cuda_layer *l,
+                                             int which, uint64_t x, uint64_t y, int64_t y_stride,
+                                             int64_t column)
+{
+    awq__cuda_share *s = w->s;
+    const awq_config *c = &s->m->config;
+    const awq_cuda_linear *first = l->expert + which * c->num_experts;
+    awq__cuda_device d = awq__cuda_plan_device(s->c, s->c->info.multiprocessors);
+    awq__cuda_experts p;
+    awq__cuda_launch plan;
+    if (!l->table[which]) return AWQ_OK;
+    memset(&p, 0, sizeof p);
+    p.linear = awq__cuda_linear_argument(first);
+    p.linear.x = x;
+    p.linear.y = y + (uint64_t)column * 4;
+    p.linear.x_stride = (int32_t)AWQ__CUDA_PAD(first->in_features);
+    p.linear.y_stride = (int32_t)y_stride;
+    p.linear.splits = 1;
+    p.linear.flags = AWQ__CUDA_Y_F32;
+    p.table = l->table[which];
+    p.start = w->start;
+    p.experts = c->num_experts;
+    if (!awq__cuda_experts_plan(&d, first->bits, (int)w->n, c->num_experts, c->experts_per_token, p.linear.n,
+                                (int)first->in_features, p.linear.group, s->dtype == AWQ_BF16,
+                                s->flags & AWQ_CUDA_SAME_BITS, &plan))
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "no CUDA kernel for %d experts of %lld x %lld", c->num_experts,
+                         (long long)first->out_features, (long long)first->in_features);
+    return awq__cuda_model_queue(ctx, s, AWQ__CUDA_EXPERTS, plan.kernel, 0, plan.grid[0], plan.grid[1],
+                                 plan.grid[2], plan.threads, plan.smem, &p);
+}
+
+/* Which experts take which rows, and what they make of them: xn -> oe. How many rows each has is known on the
+   device alone. */
 static awq_status awq__cuda_model_experts(awq_ctx *ctx, awq__cuda_work *w, const awq__cuda_layer *l)
 {
     awq__cuda_share *s = w->s;
     const awq_config *c = &s->m->config;
     const int E = c->num_experts, T = c->experts_per_token;
-    const int64_t H = c->hidden_size, S = w->n * T, n = c->expert_size, x_row = AWQ__CUDA_PAD(H),
-                  a_row = AWQ__CUDA_PAD(n);
+    const int64_t H = c->hidden_size, S = w->n * T, n = c->expert_size, x_row = AWQ__CUDA_PAD(H);
     const uint64_t count = w->start + (uint64_t)E * 4;
     awq__cuda_route route;
     awq__cuda_slots slots;
     awq__cuda_gather gather;
-    int pass, e;
     memset(&route, 0, sizeof route);
     memset(&slots, 0, sizeof slots);
     memset(&gather, 0, sizeof gather);
@@ -7803,27 +8178,11 @@ static awq_status awq__cuda_model_experts(awq_ctx *ctx, awq__cuda_work *w, const
     gather.count = count;
     gather.columns = gather.xn_stride = gather.xe_stride = (int32_t)x_row;
     AWQ__TRY(awq__cuda_model_queue(ctx, s, AWQ__CUDA_MOE, "awq_gather", 0, S, 1, 1, 256, 0, &gather));
-    AWQ__TRY(awq__cuda_download(ctx, s->c, w->host_start, w->start, (size_t)(E + 1) * 4));
-    for (pass = 0; pass < 3; pass++) { /* gate, up, down */
-        const awq_cuda_linear *x = l->expert + pass * E;
-        if (pass == 2)
-            AWQ__TRY(awq__cuda_model_act(ctx, w, l, w->ge, n, c->family->linear[AWQ_EXPERT_UP] != NULL, S,
-                                         count, w->ae));
-        for (e = 0; e < E; e++) {
-            int64_t first = w->host_start[e], rows = w->host_start[e + 1] - first;
-            if (first < 0 || rows < 0 || first + rows > S)
-                return awq__fail(ctx, AWQ_E_DEVICE, "%s: expert %d has slots %lld to %lld of %lld",
-                                 s->c->as_device.name, e, (long long)first, (long long)(first + rows),
-                                 (long long)S);
-            if (pass < 2)
-                AWQ__TRY(awq__cuda_model_mm(ctx, s, &x[e], w->xe + (uint64_t)(first * x_row) * 2, rows,
-                                            w->ge + (uint64_t)(first * 2 * n) * 4, 2 * n, pass * n));
-            else
-                AWQ__TRY(awq__cuda_model_mm(ctx, s, &x[e], w->ae + (uint64_t)(first * a_row) * 2, rows,
-                                            w->oe + (uint64_t)(first * H) * 4, H, 0));
-        }
-    }
-    return AWQ_OK;
+    AWQ__TRY(awq__cuda_model_experts_mm(ctx, w, l, 0, w->xe, w->ge, 2 * n, 0));
+    AWQ__TRY(awq__cuda_model_experts_mm(ctx, w, l, 1, w->xe, w->ge, 2 * n, n));
+    AWQ__TRY(awq__cuda_model_act(ctx, w, l, w->ge, n, c->family->linear[AWQ_EXPERT_UP] != NULL, S, count,
+                                 w->ae));
+    return awq__cuda_model_experts_mm(ctx, w, l, 2, w->ae, w->oe, H, 0);
 }
 
 static awq_status awq__cuda_model_combine(awq_ctx *ctx, awq__cuda_work *w, const awq__cuda_layer *l)
@@ -7870,19 +8229,122 @@ static awq_status awq__cuda_model_block(awq_ctx *ctx, awq__cuda_work *w, int lay
     p.out_norm = l->vec[AWQ_MLP_OUT_NORM];
     p.in_norm = next ? l[1].vec[AWQ_INPUT_NORM] : 0;
     p.xn = next ? w->xn : 0;
-    p.bad = w->bad;
+    p.bad = w->said_at;
     p.mark = 1 + layer;
     return awq__cuda_model_norm_run(ctx, s, w->n, &p);
+}
+
+/* logits of the first n rows at head_at, and the best of each, w->top of them if that is not 0 */
+static awq_status awq__cuda_model_head_run(awq_ctx *ctx, awq__cuda_work *w, int64_t n)
+{
+    awq__cuda_share *s = w->s;
+    const awq_config *c = &s->m->config;
+    const uint32_t parts = awq__cuda_logits_parts(c->vocab_size);
+    awq__cuda_norm p = awq__cuda_model_norm(w);
+    awq__cuda_logits g;
+    awq__cuda_top t;
+    p.rows = w->head_at;
+    p.in_norm = s->final_norm;
+    p.xn = w->xn;
+    AWQ__TRY(awq__cuda_model_norm_run(ctx, s, n, &p));
+    AWQ__TRY(awq__cuda_model_mm(ctx, s, &s->head, w->xn, n, w->logits, c->vocab_size, 0));
+    memset(&g, 0, sizeof g);
+    g.logits = w->logits;
+    g.partial = s->c->partial->ptr; /* there is room, and zeros, since the work was made */
+    g.counters = s->c->counters->ptr;
+    g.best = w->said_at + (uint64_t)w->n * 4;
+    g.n = g.stride = (int32_t)c->vocab_size;
+    g.scale = (float)c->logit_scale;
+    g.cap = (float)c->logit_cap;
+    AWQ__TRY(awq__cuda_model_queue(ctx, s, AWQ__CUDA_ROWS, "awq_logits", 0, parts, n, 1, 1024, 256, &g));
+    if (!w->top) return AWQ_OK;
+    memset(&t, 0, sizeof t);
+    t.logits = g.logits;
+    t.partial = g.partial;
+    t.counters = g.counters;
+    t.bad = g.best + 4 * AWQ__HEAD_ROWS;
+    t.id = t.bad + 4 * AWQ__HEAD_ROWS;
+    t.value = t.id + 4 * AWQ__HEAD_ROWS * (uint64_t)w->top;
+    t.n = g.n;
+    t.stride = g.stride;
+    t.k = w->top;
+    return awq__cuda_model_queue(ctx, s, AWQ__CUDA_SAMPLE, "awq_top", 0, parts, n, 1, 1024, 512, &t);
+}
+
+/* Layers first to first + n, behind embeddings if they are a model's first; with `head` the head too */
+static awq_status awq__cuda_model_some(awq_ctx *ctx, awq__cuda_work *w, int first, int n, int head)
+{
+    awq__cuda_share *s = w->s;
+    awq__cuda_norm p = awq__cuda_model_norm(w);
+    int i;
+    if (!first) AWQ__TRY(awq__cuda_model_embed(ctx, w));
+    p.in_norm = n ? s->layer[first - s->first].vec[AWQ_INPUT_NORM] : 0;
+    p.xn = w->xn;
+    if (n) AWQ__TRY(awq__cuda_model_norm_run(ctx, s, w->n, &p));
+    for (i = first; i < first + n; i++) AWQ__TRY(awq__cuda_model_block(ctx, w, i, i + 1 < first + n));
+    return head ? awq__cuda_model_head_run(ctx, w, w->n_head) : AWQ_OK;
+}
+
+/* The recorded pass like this one, or a place for it: NULL the first time that it comes. */
+static awq__cuda_graph *awq__cuda_model_graph(awq__cuda_work *w)
+{
+    awq_cuda *c = w->s->c;
+    awq__cuda_graph *g, *oldest = w->graph, *end = w->graph + sizeof w->graph / sizeof w->graph[0];
+    w->passes++;
+    for (g = w->graph; g < end; g++) {
+        if (g->used < oldest->used) oldest = g;
+        if (!g->used || g->n != w->n || g->n_head != w->n_head || g->top != w->top || g->pass != w->pass->ptr
+            || g->partial != c->partial->ptr || g->counters != c->counters->ptr
+            || memcmp(g->plan, w->plan, sizeof g->plan)) continue;
+        g->used = w->passes;
+        return g;
+    }
+    if (oldest->ready) {
+        if (!c->lost) c->cu.StreamSynchronize(c->stream);
+        awq__cuda_graph_free(c, oldest->ready);
+    }
+    oldest->ready = NULL;
+    oldest->used = w->passes;
+    oldest->n = w->n;
+    oldest->n_head = w->n_head;
+    oldest->top = w->top;
+    oldest->pass = w->pass->ptr;
+    oldest->partial = c->partial->ptr;
+    oldest->counters = c->counters->ptr;
+    memcpy(oldest->plan, w->plan, sizeof oldest->plan);
+    return NULL;
+}
+
+/* All layers of the share. A pass that comes again is recorded, so that every kernel has been asked for by
+   then, and from then on it is one launch. */
+static awq_status awq__cuda_model_whole(awq_ctx *ctx, awq__cuda_work *w)
+{
+    awq__cuda_share *s = w->s;
+    awq__cuda_graph *g = w->plain ? NULL : awq__cuda_model_graph(w);
+    awq_error err = ctx->err;
+    if (g && !g->ready) {
+        awq_status st = awq__cuda_record_begin(ctx, s->c);
+        if (!st)
+            st = awq__cuda_record_end(ctx, s->c, awq__cuda_model_some(ctx, w, s->first, s->n, w->n_head > 0),
+                                      &g->ready);
+        if (s->c->lost) return st;
+        if (st) { /* whatever it was, plain launches say so too, or do it */
+            awq__log(ctx, AWQ_LOG_INFO, "passes are not recorded: %s", ctx->err.text);
+            ctx->err = err;
+            w->plain = 1;
+        }
+    }
+    if (g && g->ready) return awq__cuda_graph_run(ctx, s->c, g->ready);
+    return awq__cuda_model_some(ctx, w, s->first, s->n, w->n_head > 0);
 }
 
 static awq_status awq__cuda_model_layers(awq_ctx *ctx, void *work, const awq__work *from, int first, int n)
 {
     awq__cuda_work *w = (awq__cuda_work *)work;
     awq__cuda_share *s = w->s;
-    awq__cuda_norm p = awq__cuda_model_norm(w);
     awq_status st = AWQ_OK;
     int64_t r;
-    int i, left = 0;
+    int left = 0;
     AWQ__TRY(awq__cuda_model_enter(ctx, s->c));
     for (r = 0; r < w->n; r++)
         if (!from->row[r].kv && w->pos[r] >= 0) {
@@ -7890,11 +8352,22 @@ static awq_status awq__cuda_model_layers(awq_ctx *ctx, void *work, const awq__wo
             left = 1;
         }
     if (left) st = awq__cuda_upload(ctx, s->c, w->pos_at, w->pos, (size_t)w->n * 4);
-    p.in_norm = n ? s->layer[first - s->first].vec[AWQ_INPUT_NORM] : 0;
-    p.xn = w->xn;
-    if (!st && n) st = awq__cuda_model_norm_run(ctx, s, w->n, &p);
-    for (i = first; !st && i < first + n; i++) st = awq__cuda_model_block(ctx, w, i, i + 1 < first + n);
+    w->said = 0;
+    if (!st && n == s->n) {
+        st = awq__cuda_model_whole(ctx, w);
+        w->headed = w->n_head > 0;
+    } else if (!st) st = awq__cuda_model_some(ctx, w, first, n, 0);
     return awq__cuda_model_leave(s->c, st);
+}
+
+/* What was said of rows and by the head comes here; waits. */
+static awq_status awq__cuda_model_listen(awq_ctx *ctx, awq__cuda_work *w)
+{
+    if (w->said) return AWQ_OK;
+    AWQ__TRY(awq__cuda_download(ctx, w->s->c, w->answer, w->said_at,
+                                (size_t)(w->n + AWQ__HEAD_ROWS * (2 + 2 * w->top)) * 4));
+    w->said = 1;
+    return AWQ_OK;
 }
 
 static awq_status awq__cuda_model_result(awq_ctx *ctx, void *work, int norm, int64_t first, int64_t n, float *x,
@@ -7914,28 +8387,45 @@ static awq_status awq__cuda_model_result(awq_ctx *ctx, void *work, int norm, int
         st = awq__cuda_model_norm_run(ctx, w->s, n, &p);
     }
     if (!st && x) st = awq__cuda_download(ctx, c, x, from, (size_t)(n * H) * sizeof *x);
-    if (!st && bad) st = awq__cuda_download(ctx, c, bad, w->bad, (size_t)w->n * sizeof *bad);
-    if (!st) st = AWQ__CU(ctx, c, StreamSynchronize, (c->stream));
+    if (!st && bad) st = awq__cuda_model_listen(ctx, w);
+    if (!st && bad) memcpy(bad, w->answer, (size_t)w->n * sizeof *bad);
+    if (!st && !x && !bad) st = AWQ__CU(ctx, c, StreamSynchronize, (c->stream));
     return awq__cuda_model_leave(c, st);
 }
 
 static awq_status awq__cuda_model_logits(awq_ctx *ctx, void *work, const int32_t *rows, int64_t n,
-                                         float *logits)
+                                         float *logits, int32_t *best)
 {
     awq__cuda_work *w = (awq__cuda_work *)work;
     awq__cuda_share *s = w->s;
-    const awq_config *c = &s->m->config;
-    awq__cuda_norm p = awq__cuda_model_norm(w);
-    awq_status st;
+    const size_t vocab = (size_t)s->m->config.vocab_size;
+    const int32_t *says = w->answer + w->n + 2 * AWQ__HEAD_ROWS;
+    awq_status st = AWQ_OK;
+    int64_t r, some;
+    int32_t top = 0;
+    for (r = 0; best && r < n; r++) top = AWQ__MAX(top, best[r]);
     AWQ__TRY(awq__cuda_model_enter(ctx, s->c));
-    p.rows = w->head_rows;
-    p.in_norm = s->final_norm;
-    p.xn = w->xn;
-    st = awq__cuda_upload(ctx, s->c, w->head_rows, rows, (size_t)n * sizeof *rows);
-    if (!st) st = awq__cuda_model_norm_run(ctx, s, n, &p);
-    if (!st) st = awq__cuda_model_mm(ctx, s, &s->head, w->xn, n, w->logits, c->vocab_size, 0);
-    if (!st)
-        st = awq__cuda_download(ctx, s->c, logits, w->logits, (size_t)(n * c->vocab_size) * sizeof *logits);
+    if (!w->headed || n != w->n_head || top > w->top || memcmp(rows, w->head, (size_t)n * sizeof *rows)) {
+        w->headed = w->said = 0;
+        w->top = top;
+        st = awq__cuda_upload(ctx, s->c, w->head_at, rows, (size_t)n * sizeof *rows);
+        if (!st) st = awq__cuda_model_head_run(ctx, w, n);
+    }
+    if (!st && best) st = awq__cuda_model_listen(ctx, w);
+    for (r = 0; !st && r < n; r += some) { /* rows side by side come at once */
+        some = 1;
+        if (best && best[r] != AWQ__WANT_LOGITS) {
+            float *to = logits + (size_t)r * vocab;
+            const size_t k = (size_t)best[r];
+            memcpy(to, says + (AWQ__HEAD_ROWS + r) * w->top, k * sizeof *to);
+            memcpy(to + k, says + r * w->top, k * sizeof *to);
+            best[r] = w->answer[w->n + r];
+            continue;
+        }
+        while (r + some < n && (!best || best[r + some] == AWQ__WANT_LOGITS)) some++;
+        st = awq__cuda_download(ctx, s->c, logits + (size_t)r * vocab, w->logits + (uint64_t)r * vocab * 4,
+                                (size_t)some * vocab * sizeof *logits);
+    }
     return awq__cuda_model_leave(s->c, st);
 }
 

@@ -187,17 +187,39 @@ static awq_status cpu_result(awq_ctx *ctx, void *work, int norm, int64_t first, 
     return AWQ_OK;
 }
 
-static awq_status cpu_head(awq_ctx *ctx, void *work, const int32_t *rows, int64_t n, float *logits)
+/* what head says of a row of finished logits, as *best asks */
+static void cpu_choose(float *row, int64_t vocab, int32_t *best)
+{
+    float top[2 * AWQ__TOP];
+    int32_t want = *best, i;
+    if (want == AWQ__WANT_LOGITS) return;
+    *best = awq__all_finite(row, vocab) ? awq__argmax(row, vocab) : AWQ__NOT_FINITE;
+    for (i = 0; i < want; i++) {
+        int32_t id = awq__argmax(row, vocab);
+        top[i] = row[id];
+        memcpy(top + want + i, &id, sizeof id);
+        row[id] = -INFINITY;
+    }
+    memset(row, 0xff, (size_t)vocab * sizeof *row); /* nobody may look at what was not wanted */
+    memcpy(row, top, (size_t)(2 * want) * sizeof *row);
+}
+
+static awq_status cpu_head(awq_ctx *ctx, void *work, const int32_t *rows, int64_t n, float *logits,
+                           int32_t *best)
 {
     cpu_work *k = (cpu_work *)work;
     const awq_config *c = &k->s->m->config;
-    int64_t r, H = c->hidden_size;
+    int64_t r, H = c->hidden_size, vocab = c->vocab_size;
     awq__mm_arg a;
     AWQ__TRY(cpu_step(ctx, k->s->d));
     for (r = 0; r < n; r++)
         awq__norm(awq__ops_for(ctx), c, k->w.x + rows[r] * H, k->s->m->final_norm, k->w.xn + r * H, H);
     a = awq__head_plan(ctx, k->s->m, &k->w, k->w.xn, n, logits);
     awq__run(ctx, a.jobs, awq__mm_job, &a);
+    for (r = 0; r < n; r++) {
+        awq__logits_finish(awq__ops_for(ctx), c, logits + r * vocab);
+        if (best) cpu_choose(logits + r * vocab, vocab, &best[r]);
+    }
     return AWQ_OK;
 }
 

@@ -7,6 +7,7 @@
 #undef main
 #define AWQ_CUDA_IMPLEMENTATION
 #include "../awq_cuda.h"
+#include "cpu_device.h"
 #include "cuda_emulator.h"
 #include <pthread.h>
 
@@ -341,6 +342,142 @@ static void test_sessions_divided(void)
     sessions(1);
 }
 
+/* --- steps: what a token costs the driver */
+
+enum { STEPPED = 3, STEPS = 56, ASKED = 90 }; /* from 3 pages to 5 */
+
+static long launches(void) { return calls("cuLaunchKernel") + calls("cuLaunchKernelEx"); }
+static long allocations(void)
+{
+    return calls("cuMemAlloc_v2") + calls("cuMemAllocHost_v2") + calls("cuModuleLoadDataEx");
+}
+
+/* the head that the device has, whose choices are made here */
+static awq_status (*head_of_device)(awq_ctx *, void *, const int32_t *, int64_t, float *, int32_t *);
+static int64_t head_vocab;
+static awq_status head_of_cpu(awq_ctx *ctx, void *work, const int32_t *rows, int64_t n, float *logits,
+                              int32_t *best)
+{
+    awq_status st = head_of_device(ctx, work, rows, n, logits, NULL);
+    int64_t r;
+    for (r = 0; !st && best && r < n; r++) cpu_choose(logits + r * head_vocab, head_vocab, &best[r]);
+    return st;
+}
+
+/* STEPPED answers of STEPS tokens side by side, greedy but for the last, to ids. With `check`: nearly all
+   steps repeat one of `check` recorded passes or more, which is one launch and, if nobody wants all logits, one
+   wait, and only the first few allocate. */
+static void step_through(const awq_model *m, int32_t *ids, int top_k, int64_t budget, int check)
+{
+    awq_session *s[STEPPED] = {NULL, NULL, NULL};
+    awq_runner *r = NULL;
+    awq_runner_desc rd;
+    awq_session_desc sd;
+    awq_generate_desc d;
+    awq_ctx ctx;
+    int32_t prompt[ASKED];
+    uint64_t seed = 31;
+    long repeated = 0;
+    int i, k, busy = 1;
+    memset(&ctx, 0, sizeof ctx);
+    memset(&rd, 0, sizeof rd);
+    memset(&sd, 0, sizeof sd);
+    memset(&d, 0, sizeof d);
+    rd.max_rows = rd.prompt_rows = 96;
+    sd.max_tokens = ASKED + 1 + STEPS;
+    d.max_tokens = STEPS;
+    d.ignore_eos = 1;
+    CHECK_MSG(awq_runner_create(&ctx, m, &rd, &r) == AWQ_OK, "%s", ctx.err.text);
+    for (i = 0; i < STEPPED; i++) {
+        CHECK_MSG(awq_session_create(&ctx, r, &sd, &s[i]) == AWQ_OK, "%s", ctx.err.text);
+        some_ids(&seed, prompt, ASKED);
+        d.ids = prompt;
+        d.n_ids = ASKED;
+        d.out_ids = ids + i * STEPS;
+        d.sampling.temperature = i == STEPPED - 1 ? 1.0f : 0;
+        d.sampling.top_k = top_k;
+        CHECK_MSG(awq_ask(&ctx, s[i], &d) == AWQ_OK, "%s", ctx.err.text);
+    }
+    for (k = 0; busy; k++) {
+        awq_step_info info;
+        long launched = launches(), repeats = calls("cuGraphLaunch"), waits = calls("cuStreamSynchronize"),
+             recordings = calls("cuStreamBeginCapture_v2"), taken = allocations();
+        CHECK_MSG(awq_step(&ctx, r, NULL, 0, budget, &info) == AWQ_OK, "%s", ctx.err.text);
+        for (busy = i = 0; i < STEPPED; i++) busy |= awq_session_busy(s[i]);
+        if (!check) continue;
+        CHECK_MSG(k < 4 || allocations() == taken, "step %d: %ld allocations", k, allocations() - taken);
+        if (calls("cuGraphLaunch") == repeats || calls("cuStreamBeginCapture_v2") > recordings) continue;
+        repeated++;
+        CHECK_MSG(calls("cuGraphLaunch") == repeats + 1 && launches() == launched, "step %d: %ld kernels", k,
+                  launches() - launched);
+        CHECK_MSG(calls("cuStreamSynchronize") <= waits + 1 + !top_k, "step %d waits %ld times", k,
+                  calls("cuStreamSynchronize") - waits);
+    }
+    if (check) {
+        long recordings = calls("cuGraphInstantiateWithFlags");
+        printf("    %ld of %d steps repeat %ld recorded passes\n", repeated, k, recordings);
+        CHECK(recordings >= check && repeated >= k - 6 - 2 * recordings);
+    }
+    for (i = 0; i < STEPPED; i++) {
+        CHECK(awq_session_answer(&ctx, s[i], NULL) == AWQ_OK);
+        awq_session_free(&ctx, s[i]);
+    }
+    CHECK(awq_runner_free(&ctx, r) == AWQ_OK && ctx.memory_used == 0);
+}
+
+/* a step is one launch, allocates nothing and says what plain launches say */
+static void test_steps(void)
+{
+    static const int kinds[] = {GEMM_4, WINDOW, EXPERTS};
+    awq_ctx gpu;
+    awq_cuda *c;
+    size_t k;
+    int mode;
+    NEED_EMULATOR;
+    setenv("AWQ_EMULATOR_MULTIPROCESSORS", "24", 1); /* keys and values are split over blocks */
+    c = need(&gpu, 0);
+    for (k = 0; c && k < sizeof kinds / sizeof kinds[0]; k++)
+        for (mode = 0; mode < 1 + (kinds[k] == GEMM_4); mode++) {
+            static int32_t ids[4][STEPPED * STEPS];
+            const int top_k = mode ? 5 : 0;
+            awq_device *list[1];
+            awq_model_desc d;
+            awq_model *m = NULL;
+            awq_ctx ctx;
+            tiny t;
+            make_kind(&t, kinds[k], &d);
+            ctx = tiny_ctx(&t);
+            list[0] = awq_cuda_device(c);
+            d.devices = list;
+            d.n_devices = 1;
+            d.mode = mode ? AWQ_MODE_DETERMINISTIC : AWQ_MODE_FAST;
+            CHECK_MSG(awq_model_load(&ctx, "m", &d, &m) == AWQ_OK, "%s", ctx.err.text);
+            reset();
+            step_through(m, ids[0], top_k, AWQ_NO_BUDGET, mode ? 1 : 2); /* splits of one size, of some */
+            setenv("AWQ_EMULATOR_FAIL", "cuStreamBeginCapture_v2:1=900", 1); /* the driver does not record */
+            reset();
+            step_through(m, ids[1], top_k, AWQ_NO_BUDGET, 0);
+            unsetenv("AWQ_EMULATOR_FAIL");
+            CHECK(calls("cuStreamBeginCapture_v2") == 1 && calls("cuGraphLaunch") == 0);
+            CHECK_MSG(!memcmp(ids[0], ids[1], sizeof ids[0]), "%s: recorded passes say something else",
+                      kind_names[kinds[k]]);
+            if (mode) { /* also a layer at a time, and with tokens chosen by the CPU */
+                step_through(m, ids[2], top_k, 2000, 0);
+                CHECK_MSG(!memcmp(ids[0], ids[2], sizeof ids[0]), "%s: with a budget", kind_names[kinds[k]]);
+                head_of_device = list[0]->head;
+                head_vocab = awq_model_config(m)->vocab_size;
+                list[0]->head = head_of_cpu;
+                step_through(m, ids[3], top_k, AWQ_NO_BUDGET, 0);
+                list[0]->head = head_of_device;
+                CHECK_MSG(!memcmp(ids[0], ids[3], sizeof ids[0]), "%s: choices", kind_names[kinds[k]]);
+            }
+            CHECK(awq_model_free(&ctx, m) == AWQ_OK && ctx.memory_used == 0);
+            tiny_free(&t);
+        }
+    done(&gpu, c);
+    unsetenv("AWQ_EMULATOR_MULTIPROCESSORS");
+}
+
 /* two models on one GPU, whose threads step at the same time, say what each says alone */
 typedef struct talker {
     const awq_model *m;
@@ -434,7 +571,7 @@ static awq_status whole_life(awq_ctx *gpu, awq_ctx *ctx)
     st = awq_model_load(ctx, "m", &md, &m);
     if (!st) st = open_session(ctx, m, 64, &s);
     if (!st) st = awq_session_feed(ctx, s, ids, 39, NULL, last);
-    if (!st) st = awq_session_feed(ctx, s, ids + 39, 1, NULL, last);
+    for (i = 0; !st && i < 4; i++) st = awq_session_feed(ctx, s, ids + 39, 1, NULL, last); /* recorded */
     if (s) close_session(ctx, s);
     CHECK(awq_model_free(ctx, m) == AWQ_OK);
     awq_cuda_free(gpu, c);
@@ -921,6 +1058,7 @@ int main(int argc, char **argv)
     find_emulator();
     RUN(test_logits);
     RUN(test_same_bits);
+    RUN(test_steps);
     RUN(test_demo);
     RUN(test_sessions);
     RUN(test_sessions_divided);

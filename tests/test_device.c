@@ -256,6 +256,35 @@ static void test_failing_device(void)
     memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
 }
 
+/* a device chooses tokens, or sends what they are drawn from: they are those of the CPU's logits */
+static void test_choices(void)
+{
+    int32_t ids[20], said[2][6][24];
+    uint64_t seed = 17;
+    int k, i;
+    some_ids(&seed, ids, 20);
+    for (k = 0; k < 2; k++) {
+        world w;
+        devices(2, 0);
+        if (k) memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+        world_open(&w, 0);
+        for (i = 0; i < 6; i++) {
+            awq_generate_desc d;
+            memset(&d, 0, sizeof d);
+            d.max_tokens = 24;
+            d.ignore_eos = 1;
+            d.sampling.seed = 3;
+            d.sampling.temperature = i == 0 ? 0 : i == 4 ? 1e-4f : 3; /* 1e-4: most are as unlikely as can be */
+            d.sampling.top_k = i == 1 ? 1 : i == 2 ? 7 : i == 3 ? 30 : i == 4 ? 20 : 0;
+            d.sampling.top_p = i == 3 ? 0.8f : 0;
+            alone(&w, &d, ids, 20, said[k][i], NULL);
+        }
+        world_close(&w);
+    }
+    for (i = 0; i < 6; i++) CHECK_MSG(!memcmp(said[0][i], said[1][i], sizeof said[0][i]), "way %d", i);
+    memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+}
+
 int main(int argc, char **argv)
 {
     setenv("AWQ_SOAK_SECONDS", "3", 0);
@@ -266,6 +295,7 @@ int main(int argc, char **argv)
     RUN(test_device_and_cpu);
     RUN(test_places);
     RUN(test_places_told);
+    RUN(test_choices);
     RUN(test_failing_device);
     return TEST_END();
 }

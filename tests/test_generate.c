@@ -95,6 +95,46 @@ static void test_draws(void)
     CHECK(n[1] == 20000);
 }
 
+/* the largest logits alone give the same token and leave the same state, or say that they cannot tell */
+static void test_top(void)
+{
+    enum { N = 300 };
+    static awq__candidate c[N];
+    static const float temperatures[] = {0.7f, 1, 5, 0.01f};
+    uint64_t seed = 5;
+    int i, j, k, unsure = 0;
+    for (i = 0; i < 4000; i++) {
+        awq_sampling s;
+        awq_ctx ctx;
+        float x[N], top[2 * AWQ__TOP], rest[N];
+        uint64_t a = (uint64_t)i, b = a;
+        int32_t want, got;
+        memset(&ctx, 0, sizeof ctx);
+        memset(&s, 0, sizeof s);
+        s.temperature = temperatures[i % 4];
+        s.top_k = 2 + (int)(awq__random(&seed) % (AWQ__TOP - 2));
+        s.top_p = i % 3 ? 0 : 0.9f;
+        s.min_p = i % 5 ? 0 : 0.05f;
+        for (j = 0; j < N; j++) {
+            x[j] = awq__random_unit(&seed) * 20;
+            if (i % 7 == 0) x[j] = floorf(x[j] * 4) / 4; /* equals */
+            rest[j] = x[j];
+        }
+        for (k = 0; k <= s.top_k; k++) {
+            int32_t id = awq__argmax(rest, N);
+            top[k] = rest[id];
+            memcpy(top + s.top_k + 1 + k, &id, sizeof id);
+            rest[id] = -INFINITY;
+        }
+        got = awq__draw_top(&s, top, c, &a);
+        unsure += got < 0;
+        if (got < 0) CHECK(a == b);
+        want = awq__draw(&ctx, &s, x, N, c, &b);
+        CHECK_MSG(got < 0 || (got == want && a == b), "case %d: %d, not %d", i, (int)got, (int)want);
+    }
+    CHECK_MSG(unsure > 100 && unsure < 2000, "%d", unsure);
+}
+
 static void test_seed(void)
 {
     awq_sampling s;
@@ -488,6 +528,7 @@ int main(int argc, char **argv)
     TEST_BEGIN(argc, argv);
     RUN(test_greedy);
     RUN(test_draws);
+    RUN(test_top);
     RUN(test_seed);
     RUN(test_penalty);
     RUN(test_sample_errors);

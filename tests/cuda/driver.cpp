@@ -18,6 +18,7 @@
    From the environment, read at each call:
      AWQ_EMULATOR_COMPUTE=90       compute capability     AWQ_EMULATOR_DRIVER=13000   CUDA version of the driver
      AWQ_EMULATOR_DEVICES=1        how many               AWQ_EMULATOR_MEMORY=BYTES   of each, 8 GB
+     AWQ_EMULATOR_MULTIPROCESSORS=2   of each
      AWQ_EMULATOR_USED=BYTES       by other programs      AWQ_EMULATOR_NVRTC=13.0     version; else that of the file's name,
                                                           libnvrtc.so.12; a path with "nobuiltins" cannot compile
      AWQ_EMULATOR_FAIL=cuMemAlloc_v2:3=2    the third call of it fails with code 2; *:7 the seventh call of all
@@ -31,6 +32,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <thread>
 
 static std::map<std::string, std::string> family_of; // kernel -> family
 struct Family {
@@ -48,6 +50,8 @@ struct Family {
 static Family attention_family("attention");
 #include "../../tools/cuda/dense.cuh"
 static Family dense_family("dense");
+#include "../../tools/cuda/experts.cuh"
+static Family experts_family("experts");
 #include "../../tools/cuda/linear.cuh"
 static Family linear_family("linear");
 #include "../../tools/cuda/linear8.cuh"
@@ -137,6 +141,7 @@ struct Stream {
     uint64_t queued = 0, done = 0;
     std::unique_ptr<Graph> recording;
     bool spoiled = false; // the recording
+    std::thread::id recorder;
 };
 struct Event {
     Stream *stream = nullptr;
@@ -258,6 +263,19 @@ static Stream *stream_of(void *handle)
     return none;
 }
 
+// what a thread may not do while it records: allocate, load, wait; its recordings are spoiled
+static bool recording()
+{
+    bool any = false;
+    for (Stream *s : streams)
+        if (s->recording && s->recorder == std::this_thread::get_id()) any = s->spoiled = true;
+    return any;
+}
+#define NOT_RECORDING                                 \
+    do {                                              \
+        if (recording()) return CAPTURE_UNSUPPORTED;  \
+    } while (0)
+
 static size_t total_memory() { return (size_t)number("AWQ_EMULATOR_MEMORY", (long long)8 << 30); }
 static size_t free_memory()
 {
@@ -366,7 +384,7 @@ int cuDeviceGetAttribute(int *value, int attribute, int device)
     int compute = (int)number("AWQ_EMULATOR_COMPUTE", 90);
     if (device < 0) return INVALID_DEVICE;
     switch (attribute) {
-    case 16: *value = 2; return OK; // multiprocessors
+    case 16: *value = (int)number("AWQ_EMULATOR_MULTIPROCESSORS", 2); return OK;
     case 75: *value = compute / 10; return OK;
     case 76: *value = compute % 10; return OK;
     case 97: *value = shared_of_block(); return OK;
@@ -453,6 +471,7 @@ int cuMemGetInfo_v2(size_t *available, size_t *total)
 int cuMemAlloc_v2(CUdeviceptr *ptr, size_t bytes)
 {
     CALL_IN_CONTEXT(OUT_OF_MEMORY);
+    NOT_RECORDING;
     if (!bytes) return INVALID_VALUE;
     if (bytes > free_memory()) return OUT_OF_MEMORY;
     void *p = aligned_alloc(512, (bytes + 511) / 512 * 512);
@@ -466,6 +485,7 @@ int cuMemAlloc_v2(CUdeviceptr *ptr, size_t bytes)
 int cuMemFree_v2(CUdeviceptr ptr)
 {
     auto b = device_memory.find((uintptr_t)ptr);
+    NOT_RECORDING;
     if (b == device_memory.end()) return INVALID_VALUE;
     run_all();
     emu::remove_buffer((void *)b->first);
@@ -476,6 +496,7 @@ int cuMemFree_v2(CUdeviceptr ptr)
 int cuMemAllocHost_v2(void **ptr, size_t bytes)
 {
     CALL_IN_CONTEXT(OUT_OF_MEMORY);
+    NOT_RECORDING;
     *ptr = aligned_alloc(512, (bytes + 511) / 512 * 512);
     if (!*ptr) return OUT_OF_MEMORY;
     pinned[(uintptr_t)*ptr] = bytes;
@@ -571,6 +592,7 @@ int cuStreamBeginCapture_v2(void *stream, int)
     if (!stream || !s || s->recording) return INVALID_VALUE;
     s->recording.reset(new Graph);
     s->spoiled = false;
+    s->recorder = std::this_thread::get_id();
     return OK;
 }
 int cuStreamEndCapture(void *stream, void **graph)
@@ -644,6 +666,7 @@ int cuEventSynchronize(void *event)
 {
     CALL_IN_CONTEXT(INVALID_VALUE);
     Event *e = (Event *)event;
+    NOT_RECORDING;
     if (!events.count(e)) return INVALID_HANDLE;
     return e->stream ? run(e->stream, e->at) : OK;
 }
@@ -686,6 +709,7 @@ static int read_image(const char *image, std::string *family, std::string *defin
 int cuModuleLoadDataEx(void **module, const void *image, unsigned n, int *options, void **values)
 {
     CALL_IN_CONTEXT(INVALID_IMAGE);
+    NOT_RECORDING;
     Module m;
     const unsigned char *p = (const unsigned char *)image;
     if (!memcmp(p, "\177ELF", 4)) { // of a real NVRTC: as long as its table of sections says, which is its end

@@ -74,7 +74,7 @@ mutant "mma: stage refilled while it is read" common.cuh linear_modes \
 mutant "mma: x fragment of the wrong half" common.cuh linear_shapes 's/lane >> 3 : lane >> 3 & 1/lane >> 3 : lane >> 4 \& 1/'
 mutant "mma8: x of kk twice" common.cuh linear_shapes 's/b\[NT == 1 ? kk % 2 : n\]/b[NT == 1 ? 0 : n]/'
 mutant "rows past the last one are read" common.cuh linear_shapes 's/min(row0 + i \/ 8 % S::ROWS, p.rows - 1)/row0 + i \/ 8 % S::ROWS/'
-mutant "outputs past the last one are read" common.cuh linear_many_rows 's/min((int)blockIdx.z \* NB + b, blocks - 1)/(int)blockIdx.z * NB + b/'
+mutant "outputs past the last one are read" common.cuh linear_many_rows 's/min(w_block \* NB + b, blocks - 1)/w_block * NB + b/'
 mutant "a group of warps is not added" common.cuh linear_shapes 's/k < PARTS; k++/k < (PARTS > 1 ? PARTS - 1 : 1); k++/'
 mutant "sums of rows swapped" common.cuh linear_shapes 's/sts_f32(at, d\[0\]), sts_f32(at + (OUTS + 4) \* 4, d\[1\])/sts_f32(at, d[1]), sts_f32(at + (OUTS + 4) * 4, d[0])/'
 
@@ -82,7 +82,7 @@ mutant "sums of rows swapped" common.cuh linear_shapes 's/sts_f32(at, d\[0\]), s
 mutant "the counter is left" common.cuh linear_modes 's/if (thread == 0) store_global(p.counters + tile, 0u);//' short
 mutant "the last but one adds" common.cuh linear_modes 's/!= (u32)p.splits - 1) return/!= (u32)p.splits - 2) return/'
 mutant "one block's sum is added for all" common.cuh linear_modes 's/(all + (size_t)s \* ROWS \* OUTS)/(all + (size_t)split * ROWS * OUTS)/'
-mutant "tiles share a counter" common.cuh linear_modes 's/(blockIdx.z \* gridDim.x + blockIdx.x) \* WT + pass/blockIdx.x * WT + pass/'
+mutant "tiles share a counter" common.cuh linear_modes 's/(w_block \* gridDim.x + x_block) \* WT + pass/x_block * WT + pass/'
 mutant "an output too many" common.cuh linear_shapes 's/const int both = out + 1 < p.n;/const int both = out + 1 <= p.n;/'
 mutant "bias of the output before" common.cuh linear_shapes 's/load_constant(p.bias + out + 1)/load_constant(p.bias + out)/'
 mutant "y is overwritten, not added to" common.cuh linear_shapes 's/v.y += load_fresh((const float \*)y + 1)/v.y += 0/'
@@ -145,9 +145,11 @@ mutant "place: a sequence that left" rows.cuh place 's/if (pos < 0) return;/if (
 mutant "act: limit of up on one side" rows.cuh act 's/u < -p.limit ? -p.limit : u/u/'
 mutant "act: rows beyond the slots" rows.cuh act 's/row >= load_fresh(p.count)/row > load_fresh(p.count)/'
 mutant "logits: the highest of equals" rows.cuh logits 's/(u32)~index/(u32)index/; s/(int)~(u32)best/(int)(u32)best/' short
-mutant "logits: -0 below 0" rows.cuh logits 's/x + 0.0f/x/'
+mutant "logits: -0 below 0" block.cuh logits 's/x + 0.0f/x/'
 mutant "logits: counter is not reset" rows.cuh logits 's/store_global(p.counters + row, 0u)/(void)0/'
 mutant "logits: the last block but one" rows.cuh logits 's/(u32)parts - 1/(u32)parts - 2/'
+
+mutant "logits: NaN is the worst" rows.cuh logits 's/is_finite(v\[k\]) ? logit_key(v\[k\], i + k) : ~0ull/is_finite(v[k]) ? logit_key(v[k], i + k) : 0/'
 
 mutant "top: the best one again" sample.cuh top 's/v < limit/v <= limit/' short
 mutant "top: one maximum over the last" sample.cuh top 's/memory + (i \& 1) \* 256/memory/'
@@ -198,6 +200,11 @@ mutant "slots: row of a slot" moe.cuh slots 's/i \/ p.top/i/'
 mutant "gather: slots beyond the last one" moe.cuh combine 's/if (s >= load_fresh(p.count)) return;//'
 mutant "combine: rows that left" moe.cuh combine 's/if (s < 0) continue;//'
 mutant "combine: the shared expert is not gated" moe.cuh combine 's/if (p.shared_gate)/if (0)/'
+
+mutant "experts: tiles of those before" experts.cuh experts 's/before += __shfl_sync(~0u, to, 31);//' short
+mutant "experts: the next one's weights" experts.cuh experts 's/__ffs((int)beyond) - 1/__ffs((int)beyond) \& 31/'
+mutant "experts: rows of x begin with the first slot" experts.cuh experts 's/l.x += (size_t)row \* l.x_stride;//'
+mutant "experts: tiles beyond the last one" experts.cuh experts 's/before + to > tile/before + to >= tile/'
 
 echo "$passed passed, $failed failed, 0 skipped"
 [ $failed = 0 ]

@@ -18,6 +18,7 @@
 #include "../../tools/cuda/linear.cuh"
 #include "../../tools/cuda/linear8.cuh"
 #include "../../tools/cuda/dense.cuh"
+#include "../../tools/cuda/experts.cuh"
 #include "../../tools/cuda/repack.cuh"
 #include "../../tools/cuda/wgmma.cuh"
 #include "../../tools/cuda/plan.h"
@@ -296,6 +297,107 @@ static void test_dense()
                 check_linear({r, n, k, 64, bf16 != 0, count % 4, count % 3 == 0, NULL, count % 5 ? 0 : 2}, w);
             }
 }
+// Experts: slots in the order of experts, some of which have none; each slot against the reference. same_bits:
+// a slot alone has the same bits.
+static void check_experts(int bits, int rows, int experts, int top, int n, int k, int group, bool bf16,
+                          int flags, bool has_bias, bool same_bits)
+{
+    const int slots = rows * top, x_stride = (k + 63) / 64 * 64 + 8, y_stride = n + (n % 3 == 0 ? 1 : 4);
+    const bool f32 = flags & AWQ__CUDA_Y_F32;
+    const int spare = slots % 3; // places that nobody has, as when a sequence has left
+    std::vector<std::unique_ptr<Weights>> w;
+    std::vector<int> of;
+    Buffer<float> bias((size_t)experts * n), y32((size_t)slots * y_stride, 77.0f);
+    Buffer<u16> x((size_t)slots * x_stride, to_half(bf16, 100)),
+        y16((size_t)slots * y_stride, to_half(bf16, 77));
+    Buffer<u64> table((size_t)experts * 4);
+    Buffer<int> start(experts + 1);
+    awq__cuda_launch plan;
+    if (!awq__cuda_experts_plan(&device, bits, rows, experts, top, n, k, group, bf16, same_bits, &plan))
+        return fail("no plan for experts of %d bits", bits);
+    for (int e = 0; e < experts; e++) {
+        w.emplace_back(new Weights(bits, n, k, group, bf16));
+        table[e * 4] = (uint64_t)(uintptr_t)(bits == 16 ? (void *)w[e]->dense.p : w[e]->tile.p);
+        table[e * 4 + 1] = w[e]->sz.address();
+        table[e * 4 + 2] = has_bias ? bias.address() + (uint64_t)e * n * 4 : 0;
+    }
+    for (size_t i = 0; i < bias.n; i++) bias[i] = (float)uniform(-1, 1);
+    for (int r = 0; r < rows; r++) { // `top` different ones, low numbers more often
+        std::set<int> mine;
+        while ((int)mine.size() < top) mine.insert((int)(random32() % (1 + random32() % (u32)experts)));
+        of.insert(of.end(), mine.begin(), mine.end());
+    }
+    std::sort(of.begin(), of.end());
+    of.resize(slots - spare);
+    for (int e = 0; e <= experts; e++)
+        start[e] = (int)(std::lower_bound(of.begin(), of.end(), e) - of.begin());
+    for (size_t s = 0; s < of.size(); s++)
+        for (int i = 0; i < x_stride - 8; i++)
+            x[s * x_stride + i] = i < k ? to_half(bf16, (float)uniform(-1, 1)) : 0;
+    awq__cuda_experts a;
+    memset(&a, 0, sizeof a);
+    a.linear.x = x.address(), a.linear.y = f32 ? y32.address() : y16.address();
+    a.linear.n = n, a.linear.n_pad = w[0]->n_pad, a.linear.k_tiles = w[0]->k_tiles;
+    a.linear.x_stride = x_stride, a.linear.y_stride = y_stride, a.linear.group = group, a.linear.splits = 1;
+    a.linear.flags = flags, a.linear.group_reciprocal = awq__cuda_group_reciprocal(group);
+    a.table = table.address(), a.start = start.address(), a.experts = experts;
+    auto run_plan = [&]() {
+        next_mode();
+        return launch(plan.kernel, dim3(plan.grid[0], plan.grid[1], plan.grid[2]), plan.threads, plan.smem, a);
+    };
+    if (!run_plan()) return;
+    auto y = [&](size_t at) { return f32 ? y32[at] : from_half(bf16, y16[at]); };
+    const bool rounds = bits < 16 && rounds_weights(plan.kernel);
+    const double chain = rounds || bits == 16 ? k + 16 : 64 + k / 64 + 16;
+    const double weight = rounds ? (bf16 ? 0x1p-7 : 0x1p-11) : 0, stored = f32 ? 0 : bf16 ? 0x1p-8 : 0x1p-11;
+    for (int s = 0; s < slots; s++)
+        for (int o = 0; o < y_stride; o++) {
+            const size_t at = (size_t)s * y_stride + o;
+            double sum = 0, total = 0, more;
+            if (s >= (int)of.size() || o >= n) {
+                if (y(at) != 77) return fail("%s: slot %d output %d was written", plan.kernel, s, o);
+                continue;
+            }
+            for (int i = 0; i < k; i++) {
+                double term = w[of[s]]->w(o, i) * from_half(bf16, x[(size_t)s * x_stride + i]);
+                sum += term, total += std::fabs(term);
+            }
+            more = has_bias ? bias[(size_t)of[s] * n + o] : 0;
+            double bound = (chain * 0x1p-24 + weight) * total + 2 * 0x1p-24 * (std::fabs(sum) + 3);
+            bound += stored * (std::fabs(sum + more) + bound);
+            if (!(std::fabs(y(at) - (sum + more)) <= bound))
+                return fail("%s rows %d experts %d top %d n %d k %d group %d (%s): slot %d of expert %d, "
+                            "output %d is %g, not %g +- %g",
+                            plan.kernel, rows, experts, top, n, k, group, mode_name(), s, of[s], o, y(at),
+                            sum + more, bound);
+        }
+    if (!same_bits || !f32 || of.empty()) return;
+    const size_t s = of.size() / 2; // alone
+    std::vector<float> among(y32.p + s * y_stride, y32.p + s * y_stride + n);
+    for (int e = 0; e <= experts; e++) start[e] = e > of[s];
+    memmove(x.p, x.p + s * x_stride, (size_t)x_stride * 2);
+    awq__cuda_experts_plan(&device, bits, 1, experts, top, n, k, group, bf16, same_bits, &plan);
+    if (!run_plan()) return;
+    if (memcmp(among.data(), y32.p, (size_t)n * 4)) fail("%s: a slot alone has other bits", plan.kernel);
+}
+static void test_experts()
+{
+    int count = 0;
+    for (int bits : {4, 8, 16})
+        for (int bf16 = 0; bf16 < (AWQ_HAS_BF16 ? 2 : 1); bf16++)
+            for (int rows : {1, 3, 4, 5, 40, 150})
+                for (int group : {32, 64}) {
+                    const int many = rows == 150, experts = many ? 3 : count % 3 ? 9 : 40;
+                    if (bits == 16 && group == 32) continue;
+                    check_experts(bits, rows, experts, 1 + count % 3, count % 2 ? 72 : 130,
+                                  count % 4 ? 192 : 576, group, bf16 != 0, count % 3 ? AWQ__CUDA_Y_F32 : 0, count % 5 != 0,
+                                  count % 4 == 1 && count % 3 && !many);
+                    count++;
+                }
+    check_experts(4, 6, 300, 20, 20, 64, 64, false, AWQ__CUDA_Y_F32, true, false); // several rounds of loads
+    for (int m = 0; m < MODES; m++)
+        check_experts(m & 1 ? 4 : 8, 1 + m, 10, 4, 70, 704, 64, false, AWQ__CUDA_Y_F32, false, m % 3 == 0);
+}
 // rows of a matrix as a file has them, in its layout
 struct Stored {
     Buffer<u8> codes8, zeros8;
@@ -559,12 +661,37 @@ static void test_plan()
                                 fail("%s: workspace", l.kernel);
                             if (l.grid[1] > 1 && l.counters < row_blocks * out_blocks)
                                 fail("%s: counters", l.kernel);
+                            if (!awq__cuda_experts_plan(&d, bits, r, 128, 8, n, k, 64, bf16, flags >> 1, &l)) {
+                                fail("no plan of experts: arch %d bits %d rows %d n %d k %d", g.arch, bits, r, n,
+                                     k);
+                                continue;
+                            }
+                            gemv = strstr(l.kernel, "gemv") != NULL;
+                            tile = gemv ? 4 : strstr(l.kernel, "mma64") ? 64 : 16;
+                            outs = gemv ? 16 : 64;
+                            row_blocks = gemv ? l.grid[1] : l.grid[0];
+                            out_blocks = gemv ? l.grid[0] : l.grid[2];
+                            if (l.smem > g.smem * 1024 || l.partial
+                                || (AWQ_HAS_WGMMA && !emu::kernels().count(l.kernel)))
+                                fail("%s on %d", l.kernel, g.arch);
+                            /* one row of each expert, and the rest of the last */
+                            const int64_t slots = (int64_t)r * 8, used = std::min<int64_t>(slots, 128);
+                            int64_t most = 0;
+                            for (int64_t e = 0, left = slots; e < used; e++) {
+                                const int64_t mine = e + 1 < used ? std::min<int64_t>(1, left) : left;
+                                most += (mine + tile - 1) / tile, left -= mine;
+                            }
+                            if ((int64_t)row_blocks < most || (gemv && r > tile)
+                                || out_blocks * outs < (uint64_t)n)
+                                fail("%s rows %d: %d tiles of %d", l.kernel, r, (int)row_blocks, (int)most);
                         }
 }
 static void test_arguments()
 {
     static_assert(sizeof(Linear) == sizeof(awq__cuda_linear), "the host's struct is the kernels'");
     static_assert(sizeof(Repack) == sizeof(awq__cuda_repack), "likewise");
+    static_assert(sizeof(Experts) == sizeof(awq__cuda_experts), "likewise");
+    static_assert(offsetof(Experts, experts) == offsetof(awq__cuda_experts, experts), "likewise");
     static_assert(offsetof(Repack, bf16) == offsetof(awq__cuda_repack, bf16), "likewise");
     static_assert(offsetof(Repack, mark) == offsetof(awq__cuda_repack, mark), "likewise");
     static_assert(sizeof(RepackSum) == sizeof(awq__cuda_sum), "likewise");
@@ -641,6 +768,7 @@ int main(int argc, char **argv)
     run("linear8, deep", test_deep8);
     run("dense", test_dense);
     run("dense, deep", test_deep_dense);
+    run("experts", test_experts);
     run("repack", test_repack);
     run("repack_dense", test_repack_dense);
     run("repack_sum", test_repack_sum);

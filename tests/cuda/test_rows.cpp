@@ -466,6 +466,8 @@ static void check_logits(int rows, int n, int parts, float scale, float cap, int
         int at = 0;
         for (int i = 1; i < n; i++)
             if (w[i] > w[at]) at = i;
+        for (int i = 0; i < n; i++)
+            if (!std::isfinite(w[i])) at = -2;
         for (int i = 0; i < stride; i++)
             if (!near(g[i], w[i], 0, 0)) return fail("logit %d of %d: %.9g, not %.9g", i, n, g[i], w[i]);
         if (best && (top[r] != at || counters[r]))

@@ -123,12 +123,10 @@ DEVICE void sts_f32x4(u32 a, float4 v)
 }
 DEVICE int padded(int n) { return (n + 63) & ~63; } // columns of what linears read
 
-// ---- the best of many logits: as u64, above the logit as an integer of the same order, below ~index, so
-// that equals go to the lower index. A first logit that is NaN is best, any other NaN is 0 and last, as in
-// awq__argmax.
+// ---- the best of many logits, which are finite: as u64, above the logit as an integer of the same order,
+// below ~index, so that equals go to the lower index
 DEVICE u64 logit_key(float x, int index)
 {
-    if (x != x) return index ? 0 : ~0ull;
     const u32 bits = __float_as_uint(x + 0.0f); // -0 is 0
     return (u64)(bits & 0x80000000u ? ~bits : bits | 0x80000000u) << 32 | (u32)~index;
 }

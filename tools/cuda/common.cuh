@@ -370,8 +370,9 @@ DEVICE int split_begin(const Linear &p, int split) { return (int)((u32)(p.k_tile
    the weights, private to the warp: no barrier of the block until the sums are added. */
 enum { GEMV_WARPS = 8, GEMV_ROWS = 4 };
 
-// FORMAT: Bits4 or Bits8; FINE: groups of 32, two in a tile
-template <class FORMAT, bool FINE, class T> DEVICE void linear_gemv(T dtype, const Linear &p)
+// FORMAT: Bits4 or Bits8; FINE: groups of 32, two in a tile; block: of 16 outputs
+template <class FORMAT, bool FINE, class T>
+DEVICE void linear_gemv(T dtype, const Linear &p, int block = blockIdx.x, int split = blockIdx.y)
 {
     DYN_SMEM(smem);
     const int LOADS = FORMAT::BYTES / 2048;        // of 16 bytes for a tile
@@ -379,7 +380,7 @@ template <class FORMAT, bool FINE, class T> DEVICE void linear_gemv(T dtype, con
     const int SLOT = GEMV_ROWS * 128, TURN = GEMV_DEPTH * GEMV_WARPS;
     // the warp's number as the compiler sees that it is the same for all lanes: branches without divergence
     const int lane = threadIdx.x & 31, warp = __shfl_sync(~0u, (int)threadIdx.x >> 5, 0), rows = p.rows;
-    const int first = split_begin(p, blockIdx.y) + warp, last = split_begin(p, blockIdx.y + 1);
+    const int first = split_begin(p, split) + warp, last = split_begin(p, split + 1);
     const u64 policy = evict_first_policy();
     const int x_row = (lane & 7) < rows ? lane & 7 : 0; // that ldmatrix asks of this lane
     const bool x_lane = lane < rows * 8;
@@ -387,8 +388,8 @@ template <class FORMAT, bool FINE, class T> DEVICE void linear_gemv(T dtype, con
     const u32 x_to = keep(x_chunk(x_ring, lane >> 3, lane & 7)),
               x_from = keep(x_chunk(x_ring, x_row, lane >> 3));
     const u32 sz_row = p.n_pad * 4;
-    const u8 *sz = keep((const u8 *)(p.sz + (blockIdx.x * 16 + (lane >> 2))));
-    const uint4 *w = p.w + ((size_t)(blockIdx.x / 4) * p.k_tiles * 4 + blockIdx.x % 4) * 32 * LOADS + lane
+    const u8 *sz = keep((const u8 *)(p.sz + (block * 16 + (lane >> 2))));
+    const uint4 *w = p.w + ((size_t)(block / 4) * p.k_tiles * 4 + block % 4) * 32 * LOADS + lane
                      + first * FORMAT::NEXT;
     const u16 *x = p.x + (size_t)(lane >> 3) * p.x_stride + (lane & 7) * 8 + first * 64;
     uint4 q[GEMV_DEPTH][LOADS];
@@ -455,14 +456,14 @@ template <class FORMAT, bool FINE, class T> DEVICE void linear_gemv(T dtype, con
     __syncthreads();
     sums_put<16>(sums + warp * Sums<8, 16>::BYTES, 0, 0, sum);
     __syncthreads();
-    sums_store<8, 16, GEMV_WARPS>(dtype, p, sums, 0, blockIdx.x * 16, blockIdx.x, blockIdx.y, threadIdx.x,
+    sums_store<8, 16, GEMV_WARPS>(dtype, p, sums, 0, block * 16, block, split, threadIdx.x,
                                   32 * GEMV_WARPS, sums - 16);
 }
 
 /* ---- some rows, many rows: weights and x through shared memory
 
-   A block is NB x 64 outputs by ROWS = 8 NT WT rows of x (blockIdx.x: which rows; blockIdx.z: which
-   outputs, so that blocks with the same weights run at the same time), k over blockIdx.y. Its warps are
+   A block is NB x 64 outputs by ROWS = 8 NT WT rows of x (x_block: which rows; w_block: which
+   outputs, so that blocks with the same weights run at the same time), k over splits. Its warps are
    arranged [WK along k][WT along rows][the rest along outputs]; a warp has MT x NT mma tiles. A step takes WK
    tiles of k, one for each group of warps, through STAGES buffers filled by cp.async STAGES - 1 steps ahead.
 
@@ -488,7 +489,8 @@ template <class FORMAT, int NB, int NT, int WT, int WK> struct Stage {
 };
 
 template <class FORMAT, int NB, int MT, int NT, int WT, int WK, bool EXACT, class T>
-DEVICE void linear_mma(T dtype, const Linear &p)
+DEVICE void linear_mma(T dtype, const Linear &p, int x_block = blockIdx.x, int split = blockIdx.y,
+                       int w_block = blockIdx.z)
 {
     typedef Stage<FORMAT, NB, NT, WT, WK> S;
     const int WO = NB * 4 / MT, THREADS = 32 * WO * WT * WK; // warps along outputs
@@ -496,8 +498,8 @@ DEVICE void linear_mma(T dtype, const Linear &p)
     const u32 base = smem_address(smem);
     const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5, g = lane >> 2;
     const int wo = warp % WO, wt = warp / WO % WT, wk = warp / (WO * WT);
-    const int row0 = blockIdx.x * S::ROWS;
-    const int first = split_begin(p, blockIdx.y), last = split_begin(p, blockIdx.y + 1);
+    const int row0 = x_block * S::ROWS;
+    const int first = split_begin(p, split), last = split_begin(p, split + 1);
     const int blocks = p.n_pad / 64;
     const int fine = FORMAT::SCALED && p.group == 32; // two groups a tile
     const u64 policy = evict_first_policy();
@@ -524,7 +526,7 @@ DEVICE void linear_mma(T dtype, const Linear &p)
     for (int j = 0; j < W_CHUNKS; j++) {
         const int i = thread + j * THREADS, b = i % TILE_CHUNKS / (TILE_CHUNKS / NB);
         w[j] = p.w
-               + FORMAT::source(p, min((int)blockIdx.z * NB + b, blocks - 1), first + i / TILE_CHUNKS,
+               + FORMAT::source(p, min(w_block * NB + b, blocks - 1), first + i / TILE_CHUNKS,
                                 i % (TILE_CHUNKS / NB));
     }
 #pragma unroll
@@ -539,7 +541,7 @@ DEVICE void linear_mma(T dtype, const Linear &p)
     const u32 sz_to =
         keep(base + S::W + thread / (NB * 32) * S::TILE + (sz_half * NB + sz_b) * 256 + thread % 16 * 16);
     const u8 *sz =
-        keep((const u8 *)(p.sz + min((int)blockIdx.z * NB + sz_b, blocks - 1) * 64 + thread % 16 * 4));
+        keep((const u8 *)(p.sz + min(w_block * NB + sz_b, blocks - 1) * 64 + thread % 16 * 4));
     const u32 sz_row = p.n_pad * 4;
     // group of a tile: times this >> 20, plus the half
     const u32 sz_factor = fine ? 2u << 20 : p.group_reciprocal, sz_tile = sz_k + first,
@@ -662,8 +664,7 @@ DEVICE void linear_mma(T dtype, const Linear &p)
                 for (int n = 0; n < NT; n++)
                     sums_put<OUTS>(sums + wk * Sums<ROWS, OUTS>::BYTES, n * 8, (wo * MT + m) * 16, sum[m][n]);
         __syncthreads();
-        sums_store<ROWS, OUTS, WK>(dtype, p, sums, row0 + pass * ROWS, blockIdx.z * OUTS,
-                                   (blockIdx.z * gridDim.x + blockIdx.x) * WT + pass, blockIdx.y, thread,
-                                   THREADS, base);
+        sums_store<ROWS, OUTS, WK>(dtype, p, sums, row0 + pass * ROWS, w_block * OUTS,
+                                   (w_block * gridDim.x + x_block) * WT + pass, split, thread, THREADS, base);
     }
 }

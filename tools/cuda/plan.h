@@ -38,6 +38,14 @@ enum {
     AWQ__CUDA_ADD = 2    /* y += */
 };
 
+/* The argument, by value, of the kernels of experts.cuh, `Experts` there: rows of x and y are slots. */
+typedef struct awq__cuda_experts {
+    awq__cuda_linear linear; /* w, sz, bias, rows: of no meaning; splits 1 */
+    uint64_t table;          /* [experts][4] u64: w, sz, bias, 0; the experts' linears are of one kind */
+    uint64_t start;          /* [experts + 1] int32 of the slots */
+    int32_t experts;
+} awq__cuda_experts;
+
 /* The argument, by value, of the kernels of repack.cuh, `Repack` there.
      awq_repack_codes    grid (k_tiles, (skip + write) / 64 rounded up), 128 threads
      awq_repack_params   grid (write / 256 rounded up, 64 k_tiles / group rounded up), 256 threads
@@ -169,5 +177,29 @@ static int awq__cuda_linear_plan(const awq__cuda_device *d, int bits, int rows, 
     if (out->grid[2] > 65535) return 0;
     if (out->grid[1] == 1) out->partial = out->counters = 0;
     return 1;
+}
+
+/* Likewise a linear of all experts, of `rows` rows with `top` experts each, all of them different */
+static int awq__cuda_experts_plan(const awq__cuda_device *d, int bits, int rows, int experts, int top, int n,
+                                  int k, int group, int bf16, int same_bits, awq__cuda_launch *out)
+{
+    const int64_t slots = (int64_t)rows * top, used = slots < experts ? slots : experts;
+    const int stages = d->arch < 80 ? 2 : d->arch == 86 || d->arch == 89 || d->arch >= 120 ? 3 : 4;
+    const int gemv = rows <= 4 && bits < 16 && !same_bits;
+    const int tile = gemv ? 4 : same_bits || slots <= 32 * used ? 16 : 64;
+    const uint32_t blocks = ((uint32_t)n + 63) / 64, tiles = (uint32_t)((slots + (tile - 1) * used) / tile);
+    if (!awq__cuda_linear_plan(d, bits, 1, n, k, group, bf16, same_bits, out)) return 0;
+    if (gemv) snprintf(out->kernel, sizeof out->kernel, "awq_experts%d_gemv%s", bits, group == 32 ? "32" : "");
+    else snprintf(out->kernel, sizeof out->kernel, "awq_experts%d_mma%d", bits, tile);
+    strcat(out->kernel, bf16 ? "_bf16" : "_f16");
+    out->grid[0] = gemv ? 4 * blocks : tiles;
+    out->grid[1] = gemv ? tiles : 1;
+    out->grid[2] = gemv ? 1 : blocks;
+    out->threads = 256;
+    if (!gemv)
+        out->smem = 2 * (uint32_t)stages
+                    * ((uint32_t)(bits == 16 ? 8192 : 512 * bits + 512) + (uint32_t)tile * 128);
+    out->partial = out->counters = 0;
+    return out->grid[2] <= 65535;
 }
 #endif

@@ -406,8 +406,8 @@ KERNEL(awq_act_bf16, 256, const Act p) { act(BF16(), p); }
 
 /* ---- logits as they are meant, and the best of each row
 
-   Finishing is bit for bit the CPU's, so ties are too: the lowest index of equals; a first logit that is NaN
-   wins, any other NaN never does. blockIdx.x is a part of the row, blockIdx.y the row. Each block leaves its
+   Finishing is bit for bit the CPU's, so ties are too: the lowest index of equals. NaN and Inf win over all,
+   with a key that no number has, and the best of such a row is -2. blockIdx.x is a part of the row, blockIdx.y the row. Each block leaves its
    best; the last one by counters [rows] (zero, left zero) compares them. */
 struct Logits {
     float *logits;
@@ -446,7 +446,7 @@ DEVICE void logits(const Logits &p)
 #pragma unroll
         for (int k = 0; k < 4; k++)
             if (i + k < n) {
-                const u64 key = logit_key(v[k], i + k);
+                const u64 key = is_finite(v[k]) ? logit_key(v[k], i + k) : ~0ull;
                 best = key > best ? key : best;
             }
     }
@@ -475,6 +475,6 @@ DEVICE void logits(const Logits &p)
         best = warp_max64(best);
         if (lane == 0) store_global(p.counters + row, 0u);
     }
-    if (lane == 0) store_global(p.best + row, (int)~(u32)best); // the first logit is never 0
+    if (lane == 0) store_global(p.best + row, best == ~0ull ? -2 : (int)~(u32)best);
 }
 KERNEL(awq_logits, 1024, const Logits p) { logits(p); }

@@ -92,11 +92,11 @@ typedef struct awq__cuda_logits {
     uint64_t logits;   /* [rows][stride] fp32 */
     uint64_t partial;  /* [rows][parts] u64 if parts > 1 */
     uint64_t counters; /* [rows] u32, zero before the first launch; each launch leaves zeros */
-    uint64_t best;     /* [rows] int32, or 0 */
+    uint64_t best;     /* [rows] int32: lowest index of the largest, -2: one is NaN or Inf; or 0 */
     int32_t n, stride;
     float scale, cap; /* cap 0: not capped */
 } awq__cuda_logits;
-AWQ__UNUSED static uint32_t awq__cuda_logits_parts(int64_t n) { return (uint32_t)((n + 16383) / 16384); }
+static uint32_t awq__cuda_logits_parts(int64_t n) { return (uint32_t)((n + 16383) / 16384); }
 /* ---- attention
    Rows of one sequence at consecutive positions, as few stretches as they can be */
 typedef struct awq__cuda_stretch {
@@ -160,6 +160,15 @@ static void awq__cuda_attend_pages(const awq__cuda_stretch *s, int group, int64_
     page[1] = (s->pos + last / group) / 32;
 }
 
+/* Pages rounded up, to four numbers an octave, so that a text may grow for a while and have the same plan:
+   a recorded pass serves as long as that. Blocks that find nothing to do leave at once. */
+static int64_t awq__cuda_attend_rounded(int64_t pages)
+{
+    int64_t step = 4;
+    while (pages > 8 * step) step *= 2;
+    return (pages + step - 1) / step * step;
+}
+
 /* Which kernel attends which rows: tile [awq__cuda_attend_tiles][4] and *p. shared: bytes of shared memory a
    block may have (65536 on sm_75, 166912 on 80, 101376 on 86, 89 and 120, 232448 on 90 and 100). Stretches of
    at least 64 queries a kv head go to attend_many, unless same_bits: then a row's result has the same bits
@@ -214,16 +223,13 @@ static int awq__cuda_attend_plan_for(const awq__cuda_device *d, uint32_t shared,
     }
     p->at_once = p->tiles[0];
     if (!p->tiles[0]) return 1;
+    most = awq__cuda_attend_rounded(most);
     splits = 2 * d->sms / ((int64_t)p->tiles[0] * kv_heads); /* two blocks on each SM */
     splits = splits < 1 ? 1 : splits;
     p->split_pages = (int32_t)((most + splits - 1) / splits + warps - 1) / warps * warps;
+    if (splits == 1) p->split_pages = 1 << 25; /* none has more */
     if (same_bits) p->split_pages = 16;
-    for (splits = 1, i = 0, k = 0; i < p->tiles[0]; i++) { /* tiles are in the order of stretches */
-        while (stretch[k].row != tile[i][0]) k++;
-        awq__cuda_attend_pages(&stretch[k], group, tile[i][2], window, see);
-        most = see[1] / p->split_pages - see[0] / p->split_pages + 1;
-        splits = most > splits ? most : splits;
-    }
+    splits = (most + p->split_pages - 1) / p->split_pages + (window > 0 && p->split_pages < 1 << 25);
     p->grid[0][2] = (uint32_t)splits;
     if (splits > 1) {
         size_t of_tile = (size_t)kv_heads * (size_t)splits * 16 * (size_t)(v_dim + 2) * sizeof(float);
@@ -233,6 +239,20 @@ static int awq__cuda_attend_plan_for(const awq__cuda_device *d, uint32_t shared,
         p->counters = (size_t)kv_heads * (size_t)p->at_once;
     }
     return splits < 65536;
+}
+
+/* What plans for up to so many rows, of texts of so many pages, can want: bytes and words */
+static void awq__cuda_attend_most(int sms, int heads, int kv_heads, int v_dim, int64_t rows, int64_t pages,
+                                  int same_bits, size_t *partial, size_t *counters)
+{
+    const size_t of_split = 16 * (size_t)(v_dim + 2) * sizeof(float);
+    const size_t of_tile = (size_t)kv_heads * of_split * (size_t)(awq__cuda_attend_rounded(pages) / 16 + 2);
+    const size_t tiles = awq__cuda_attend_tiles(rows, heads / kv_heads), most = AWQ__CUDA_ATTEND_PARTIAL;
+    *partial = 3 * (size_t)sms * of_split; /* 2 blocks on each SM, one more for each tile of a window */
+    *counters = 2 * (size_t)sms;
+    if (!same_bits) return;
+    *partial = tiles * of_tile < most ? tiles * of_tile : of_tile > most ? of_tile : most;
+    *counters = (size_t)kv_heads * tiles;
 }
 
 /* ---- experts awq_route: the experts of rows. 32 warps threads, warps 1 to 4 rows a block, grid ((rows +
