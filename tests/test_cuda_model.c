@@ -974,6 +974,8 @@ static void test_lost_model(void)
         awq_model_desc md;
         world w, cpu;
         uint8_t state[65536];
+        uint64_t at;
+        awq__cuda_block *block;
         int steps = 0;
         memset(&d, 0, sizeof d);
         memset(&md, 0, sizeof md);
@@ -991,8 +993,10 @@ static void test_lost_model(void)
         s = session(&w.ctx, run, 128);
         ask(&w.ctx, s, &d, ids, 40);
         while (s->reading) CHECK(awq_step(&w.ctx, run, NULL, 0, AWQ_NO_BUDGET, NULL) == AWQ_OK);
-        if (round % 2) CHECK(!c->cu.MemFree(((awq__cuda_share *)w.m->share[0].data)->memory.slab->ptr)); /* a layer */
-        else setenv("AWQ_EMULATOR_FAIL", "cuLaunchKernelEx:5=719", 1);
+        at = ((awq__cuda_share *)w.m->share[0].data)->layer[0].linear[AWQ_O_PROJ].weights;
+        for (block = c->blocks; block && (at < block->ptr || at >= block->ptr + block->bytes); block = block->next) {}
+        if (round % 2) CHECK(block && !c->cu.MemFree(block->ptr));
+        else setenv("AWQ_EMULATOR_FAIL", "cuLaunchKernelEx:5=719,cuGraphLaunch:1=719", 1);
         while (steps++ < 100 && awq_step(&w.ctx, run, NULL, 0, AWQ_NO_BUDGET, NULL) == AWQ_OK) {}
         CHECK_MSG(steps < 100 && w.ctx.err.status == AWQ_E_DEVICE && strstr(w.ctx.err.text, sentence), "%s", w.ctx.err.text);
         CHECK_MSG(strstr(w.ctx.err.text, round % 2 ? "CUDA_ERROR_ILLEGAL_ADDRESS (700)" : "CUDA_ERROR_LAUNCH_FAILED (719)")
