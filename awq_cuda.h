@@ -6675,9 +6675,9 @@ typedef struct awq__cuda_work {
     /* rows whose logits are wanted, if that is known when the pass begins; what has come of them: */
     int32_t head[AWQ__HEAD_ROWS], n_head, top;
     int headed, said;         /* they are queued; `answer` is here */
-    int32_t *answer;          /* as at said_at, [rows] what awq__row.bad wants, then of the head's rows: best
-                                 tokens [AWQ__HEAD_ROWS], flags [..], ids of the largest logits [..][top], and
-                                 these */
+    int32_t *answer;          /* in `room`, as at said_at: [rows] what awq__row.bad wants, then of the head's
+                                 rows: best tokens [AWQ__HEAD_ROWS], flags [..], ids of the largest logits
+                                 [..][top], and these */
     awq__cuda_graph graph[8]; /* recorded passes, and such as have been once */
     uint64_t passes;
     int plain;                /* the driver does not record */
@@ -7712,7 +7712,6 @@ static void awq__cuda_model_work_free(awq_ctx *ctx, void *work)
     awq__free(&c->own, w->room);
     if (entered) awq__cuda_leave(c);
     awq__unlock(&c->lock);
-    awq__free(ctx, w->answer);
     awq__free(ctx, w->pos);
     awq__free(ctx, w->stretch);
     awq__free(ctx, w);
@@ -7732,8 +7731,7 @@ static awq_status awq__cuda_model_work(awq_ctx *ctx, void *share, int64_t rows, 
     w->rows = rows;
     w->pos = AWQ__NEW(ctx, int32_t, rows);
     w->stretch = w->pos ? AWQ__NEW(ctx, awq__cuda_stretch, rows) : NULL;
-    w->answer = w->stretch ? AWQ__NEW(ctx, int32_t, rows + AWQ__CUDA_SAYS) : NULL;
-    if (w->answer) st = awq__cuda_model_enter(ctx, s->c);
+    if (w->stretch) st = awq__cuda_model_enter(ctx, s->c);
     if (!st) {
         bytes = awq__cuda_work_place(c, rows, w, 0);
         st = awq__cuda_arena_reserve(ctx, s->c, &w->memory, bytes);
@@ -7914,6 +7912,7 @@ static awq_status awq__cuda_model_send(awq_ctx *ctx, awq__cuda_work *w, const aw
     w->pos_at = w->pass->ptr + at[AWQ__CUDA_POS];
     w->slot_at = w->pass->ptr + at[AWQ__CUDA_SLOT];
     w->said_at = w->pass->ptr + at[AWQ__CUDA_SAID];
+    w->answer = (int32_t *)(void *)(w->room + at[AWQ__CUDA_SAID]);
     w->head_at = w->pass->ptr + at[AWQ__CUDA_HEAD];
     w->cos_at = w->pass->ptr + at[AWQ__CUDA_COS];
     w->sin_at = w->pass->ptr + at[AWQ__CUDA_SIN];
