@@ -54,6 +54,7 @@
        >>launch
        >>linear
        >>model
+       >>lab
        >>device
 
    WHAT IT DOES NOT DO
@@ -2904,6 +2905,251 @@ static const char *const awq__cuda_text_prims[] = {
 "}\n",
 "#endif\n",
 NULL};
+static const char *const awq__cuda_text_quantize[] = {
+"/* quantize.cuh - what quantizing a model multiplies and searches: fp32 matrices as two of bf16 for the mma\n",
+"   kernels of dense.cuh, candidates of the scale search, losses, clips, gated activations in fp32\n",
+"\n",
+"   A product in fp32, nearly: x = hi + lo with both in bf16 keeps 16 bits of x, and\n",
+"       sum a b = sum hi_a hi_b + sum hi_a lo_b + sum lo_a hi_b\n",
+"   leaves out lo_a lo_b and what lo has lost: 3 2^-18 of |a b| each, half of the time of either sign.\n",
+"\n",
+"   Candidates and clips are rounded as awq__fake_group does, bit for bit. */\n",
+"\n",
+"// ---- fp32 to two of bf16\n",
+"struct Split { // awq__cuda_split of steps.h says what each member is, likewise below\n",
+"    const float *x, *weight;\n",
+"    u16 *hi, *lo;\n",
+"    int rows, cols, x_stride, y_stride;\n",
+"};\n",
+"DEVICE void split_store(const Split &p, size_t at, float a, float b) // at: even\n",
+"{\n",
+"    const u32 h = f32_to_bf16x2(a, b);\n",
+"    const float2 f = bf16x2_to_f32(h);\n",
+"    store_global((u32 *)(p.hi + at), h);\n",
+"    store_global((u32 *)(p.lo + at), f32_to_bf16x2(a - f.x, b - f.y));\n",
+"}\n",
+"// blockIdx.x: 512 columns, a pair for each thread; blockIdx.y: row\n",
+"KERNEL(awq_split, 256, const Split p)\n",
+"{\n",
+"    const int i = (blockIdx.x * 256 + threadIdx.x) * 2;\n",
+"    const float *x = p.x + (size_t)blockIdx.y * p.x_stride + i;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    if (i >= padded(p.cols)) return;\n",
+"    split_store(p, (size_t)blockIdx.y * p.y_stride + i, i < p.cols ? load_fresh(x) : 0,\n",
+"                i + 1 < p.cols ? load_fresh(x + 1) : 0);\n",
+"}\n",
+"// Transposed, through shared memory: blockIdx.x: 64 rows, blockIdx.y: 32 columns, [64][33] fp32.\n",
+"KERNEL(awq_split_transposed, 256, const Split p)\n",
+"{\n",
+"    DYN_SMEM(smem);\n",
+"    const u32 tile = smem_address(smem);\n",
+"    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row = blockIdx.x * 64, col = blockIdx.y * 3"
+"2;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"#pragma unroll\n",
+"    for (int r = warp; r < 64; r += 8) {\n",
+"        float v = 0;\n",
+"        if (row + r < p.rows && col + lane < p.cols) {\n",
+"            v = load_fresh(p.x + (size_t)(row + r) * p.x_stride + col + lane);\n",
+"            if (p.weight) v = __fmul_rn(v, load_fresh(p.weight + row + r));\n",
+"        }\n",
+"        sts_f32(tile + (r * 33 + lane) * 4, v);\n",
+"    }\n",
+"    __syncthreads();\n",
+"#pragma unroll\n",
+"    for (int c = warp; c < 32; c += 8)\n",
+"        if (col + c < p.cols)\n",
+"            split_store(p, (size_t)(col + c) * p.y_stride + row + 2 * lane,\n",
+"                        lds_f32(tile + (2 * lane * 33 + c) * 4), lds_f32(tile + ((2 * lane + 1) * 33 + c) *"
+" 4));\n",
+"}\n",
+"\n",
+"// ---- rounding, awq__grid_f32 and awq__fake_group\n",
+"DEVICE float warp_min(float v)\n",
+"{\n",
+"#pragma unroll\n",
+"    for (int m = 16; m; m >>= 1) {\n",
+"        const float other = __shfl_xor_sync(~0u, v, m);\n",
+"        v = other < v ? other : v;\n",
+"    }\n",
+"    return v;\n",
+"}\n",
+"DEVICE float warp_max(float v) { return -warp_min(-v); }\n",
+"DEVICE float round_even(float x)\n",
+"{\n",
+"    const float m = x < 0 ? -8388608.0f : 8388608.0f;\n",
+"    return fabsf(x) < 8388608.0f ? __fadd_rn(__fadd_rn(x, m), -m) : x;\n",
+"}\n",
+"struct Steps {\n",
+"    float scale, zero, top;\n",
+"};\n",
+"DEVICE Steps steps_of(float mn, float mx, int bits, int symmetric)\n",
+"{\n",
+"    Steps s;\n",
+"    s.top = (float)((1 << bits) - 1);\n",
+"    if (symmetric) {\n",
+"        const float half = (float)(1 << (bits - 1)), lo = fabsf(mn), hi = fabsf(mx), most = lo > hi ? lo : "
+"hi;\n",
+"        s.scale = (most > 1e-5f ? most : 1e-5f) / (half - 1);\n",
+"        s.zero = half;\n",
+"        return s;\n",
+"    }\n",
+"    const float span = __fadd_rn(mx, -mn);\n",
+"    s.scale = (span > 1e-5f ? span : 1e-5f) / s.top;\n",
+"    const float z = -round_even(mn / s.scale);\n",
+"    s.zero = z < 0 ? 0 : z > s.top ? s.top : z + 0.0f;\n",
+"    return s;\n",
+"}\n",
+"DEVICE float stepped(const Steps &s, float w)\n",
+"{\n",
+"    float q = __fadd_rn(round_even(w / s.scale), s.zero);\n",
+"    q = q < 0 ? 0 : q > s.top ? s.top : q;\n",
+"    return __fmul_rn(__fadd_rn(q, -s.zero), s.scale);\n",
+"}\n",
+"\n",
+"// ---- a candidate: the weights, scaled by their columns, rounded, scaled back; a warp takes a group\n",
+"struct Rounding {\n",
+"    const float *w, *scales;\n",
+"    float *to;\n",
+"    int in, group, bits, symmetric, difference;\n",
+"};\n",
+"// blockIdx.x: 8 groups, blockIdx.y: row\n",
+"KERNEL(awq_candidate, 256, const Rounding p)\n",
+"{\n",
+"    const int lane = threadIdx.x & 31, first = (blockIdx.x * 8 + (threadIdx.x >> 5)) * p.group;\n",
+"    const float *w = p.w + (size_t)blockIdx.y * p.in + first, *scales = p.scales + first;\n",
+"    float *to = p.to + (size_t)blockIdx.y * p.in + first;\n",
+"    float mn = 3e38f, mx = -3e38f;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    if (first >= p.in) return;\n",
+"#pragma unroll 4\n",
+"    for (int i = lane; i < p.group; i += 32) {\n",
+"        float v = load_fresh(w + i);\n",
+"        if (p.scales) v = __fmul_rn(v, load_fresh(scales + i));\n",
+"        mn = v < mn ? v : mn;\n",
+"        mx = v > mx ? v : mx;\n",
+"    }\n",
+"    const Steps s = steps_of(warp_min(mn), warp_max(mx), p.bits, p.symmetric);\n",
+"#pragma unroll 4\n",
+"    for (int i = lane; i < p.group; i += 32) {\n",
+"        const float x = load_fresh(w + i), scale = p.scales ? load_fresh(scales + i) : 1.0f;\n",
+"        const float v = stepped(s, __fmul_rn(x, scale)) / scale;\n",
+"        store_global(to + i, p.difference ? __fadd_rn(v, -x) : v);\n",
+"    }\n",
+"}\n",
+"\n",
+"// ---- out [row] = sum of a b over the row, in a tree: blockIdx.x: row\n",
+"struct Dots {\n",
+"    const float *a, *b;\n",
+"    float *out;\n",
+"    int n;\n",
+"};\n",
+"KERNEL(awq_row_dots, 256, const Dots p)\n",
+"{\n",
+"    DYN_SMEM(smem);\n",
+"    const size_t row = (size_t)blockIdx.x * p.n;\n",
+"    float sum = 0;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"#pragma unroll 4\n",
+"    for (int i = threadIdx.x; i < p.n; i += 256)\n",
+"        sum = fused(load_fresh(p.a + row + i), load_fresh(p.b + row + i), sum);\n",
+"    sum = block_sum(sum, smem_address(smem));\n",
+"    if (threadIdx.x == 0) store_global(p.out + blockIdx.x, sum);\n",
+"}\n",
+"\n",
+"// ---- clips: the limit of a group whose rounding costs least, sum d_i (M d)_i with d = rounded(clamped w)"
+" - w\n",
+"struct Clips {\n",
+"    const float *w, *moments;\n",
+"    float *clip;\n",
+"    int out, in, group, bits, symmetric;\n",
+"};\n",
+"DEVICE float clamped(float v, float limit) { return v < -limit ? -limit : v > limit ? limit : v; }\n",
+"// A warp takes a group of a row: blockIdx.x: group, blockIdx.y: 8 rows, so that they read the same moments"
+";\n",
+"// [8][group] fp32 of shared memory.\n",
+"KERNEL(awq_clips, 256, const Clips p)\n",
+"{\n",
+"    DYN_SMEM(smem);\n",
+"    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row = blockIdx.y * 8 + warp, n = p.group;\n",
+"    const u32 d = smem_address(smem) + warp * n * 4;\n",
+"    const float *w = p.w + (size_t)row * p.in + (size_t)blockIdx.x * n;\n",
+"    const float *m = p.moments + (size_t)blockIdx.x * n * n;\n",
+"    float top = 0, best = 1e9f, found;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    if (row >= p.out) return;\n",
+"    for (int i = lane; i < n; i += 32) {\n",
+"        const float v = fabsf(load_fresh(w + i));\n",
+"        top = v > top ? v : top;\n",
+"    }\n",
+"    found = top = warp_max(top);\n",
+"#pragma unroll 1\n",
+"    for (int k = 0; k < 10; k++) {\n",
+"        const float limit = __fmul_rn(top, (float)(1.0 - k / 20.0));\n",
+"        float mn = 3e38f, mx = -3e38f, err = 0;\n",
+"        for (int i = lane; i < n; i += 32) {\n",
+"            const float v = clamped(load_fresh(w + i), limit);\n",
+"            mn = v < mn ? v : mn;\n",
+"            mx = v > mx ? v : mx;\n",
+"        }\n",
+"        const Steps s = steps_of(warp_min(mn), warp_max(mx), p.bits, p.symmetric);\n",
+"        __syncwarp(); // the last candidate's d has been read\n",
+"        for (int i = lane; i < n; i += 32) {\n",
+"            const float v = load_fresh(w + i);\n",
+"            sts_f32(d + i * 4, __fadd_rn(stepped(s, clamped(v, limit)), -v));\n",
+"        }\n",
+"        __syncwarp();\n",
+"        for (int i = lane; i < n; i += 32) {\n",
+"            float y = 0;\n",
+"#pragma unroll 8\n",
+"            for (int j = 0; j < n; j++) y = fused(load_constant(m + (size_t)j * n + i), lds_f32(d + j * 4),"
+" y);\n",
+"            err = fused(y, lds_f32(d + i * 4), err);\n",
+"        }\n",
+"        err = warp_sum(err);\n",
+"        if (err < best) best = err, found = limit;\n",
+"    }\n",
+"    if (lane == 0) store_global(p.clip + (size_t)row * (p.in / n) + blockIdx.x, found);\n",
+"}\n",
+"\n",
+"// ---- y = act(gate) * up, fp32, all of a stretch of memory\n",
+"struct Gated {\n",
+"    const float *gate, *up;\n",
+"    float *y;\n",
+"    u64 n;\n",
+"    int kind;\n",
+"    float alpha, limit;\n",
+"};\n",
+"enum { GATED_SILU, GATED_GELU_TANH, GATED_SWIGLU };\n",
+"DEVICE float gated(const Gated &p, float g, float u)\n",
+"{\n",
+"    float z = g;\n",
+"    if (p.kind == GATED_SWIGLU) {\n",
+"        g = g > p.limit ? p.limit : g;\n",
+"        u = u > p.limit ? p.limit : u < -p.limit ? -p.limit : u;\n",
+"        z = __fmul_rn(p.alpha, g);\n",
+"        u = __fadd_rn(u, 1.0f);\n",
+"    } else if (p.kind == GATED_GELU_TANH) z = 1.5957691216057308f * (g + 0.044715f * g * g * g);\n",
+"    g = g / __fadd_rn(1.0f, exact_exp(-z));\n",
+"    return p.up ? __fmul_rn(g, u) : g;\n",
+"}\n",
+"KERNEL(awq_gated, 256, const Gated p)\n",
+"{\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"#pragma unroll 4\n",
+"    for (int k = 0; k < 4; k++) {\n",
+"        const u64 i = (u64)blockIdx.x * 1024 + k * 256 + threadIdx.x;\n",
+"        if (i < p.n) store_global(p.y + i, gated(p, load_fresh(p.gate + i), p.up ? load_fresh(p.up + i) : 0"
+"));\n",
+"    }\n",
+"}\n",
+NULL};
 static const char *const awq__cuda_text_repack[] = {
 "/* repack.cuh - weights as files have them to weights as the kernels want them, on the GPU, when a model is\n",
 "   loaded\n",
@@ -3848,6 +4094,7 @@ enum {
     AWQ__CUDA_LINEAR,
     AWQ__CUDA_LINEAR8,
     AWQ__CUDA_MOE,
+    AWQ__CUDA_QUANTIZE,
     AWQ__CUDA_REPACK,
     AWQ__CUDA_ROWS,
     AWQ__CUDA_SAMPLE,
@@ -3864,6 +4111,7 @@ static const struct {
     {"linear", awq__cuda_text_linear},
     {"linear8", awq__cuda_text_linear8},
     {"moe", awq__cuda_text_moe},
+    {"quantize", awq__cuda_text_quantize},
     {"repack", awq__cuda_text_repack},
     {"rows", awq__cuda_text_rows},
     {"sample", awq__cuda_text_sample},
@@ -6134,6 +6382,49 @@ typedef struct awq__cuda_top {
     uint64_t value;    /* [rows][k] fp32 */
     int32_t n, stride, k;
 } awq__cuda_top;
+/* ---- quantizing
+
+   awq_split: hi + lo = x, both bf16, [rows][y_stride], columns up to a multiple of 64 zero. grid ((padded
+   columns + 511) / 512, rows), 256 threads. awq_split_transposed: of weight x, [cols][y_stride], rows up to a
+   multiple of 64 zero. grid (padded rows / 64, (cols + 31) / 32), 256 threads, 8448 bytes */
+typedef struct awq__cuda_split {
+    uint64_t x;      /* [rows][x_stride] fp32 */
+    uint64_t weight; /* transposed: [rows] fp32, or 0 */
+    uint64_t hi, lo;
+    int32_t rows, cols, x_stride, y_stride; /* y_stride: even */
+} awq__cuda_split;
+
+/* awq_candidate: to = Q(w scales) / scales. grid ((in / group + 7) / 8, rows), 256 threads */
+typedef struct awq__cuda_rounding {
+    uint64_t w;      /* [rows][in] fp32 */
+    uint64_t scales; /* [in] fp32, or 0 */
+    uint64_t to;     /* [rows][in] fp32 */
+    int32_t in, group, bits, symmetric;
+    int32_t difference; /* to is what rounding has added */
+} awq__cuda_rounding;
+
+/* awq_row_dots: out [rows] = sum of a b, both [rows][n] fp32. grid (rows), 256 threads, 128 bytes */
+typedef struct awq__cuda_dots {
+    uint64_t a, b, out;
+    int32_t n, pad;
+} awq__cuda_dots;
+
+/* awq_clips: as awq__clip_row. grid (in / group, (out + 7) / 8), 256 threads, 32 group bytes */
+typedef struct awq__cuda_clips {
+    uint64_t w;       /* [out][in] fp32 */
+    uint64_t moments; /* [in / group][group][group] fp32, symmetric */
+    uint64_t clip;    /* [out][in / group] fp32 */
+    int32_t out, in, group, bits, symmetric;
+} awq__cuda_clips;
+
+/* awq_gated: y = act(gate) * up, n fp32 numbers each. grid ((n + 1023) / 1024), 256 threads */
+typedef struct awq__cuda_gated {
+    uint64_t gate, up; /* up 0: there is none */
+    uint64_t y;
+    uint64_t n;
+    int32_t kind; /* awq_act */
+    float alpha, limit;
+} awq__cuda_gated;
 /* --- end of the copy --- */
 /* clang-format on */
 
@@ -7389,6 +7680,430 @@ static void awq__cuda_model_device(awq_cuda *c)
 AWQ_API awq_device *awq_cuda_device(awq_cuda *c) { return c ? &c->as_device : NULL; }
 
 /* -------------------------------------------------------------------------------------------------------------
+   MARK: >>lab
+   What a quantizer has computed here (lab of struct awq_device): each factor in two parts of bf16, so that a
+   product is three of dense.cuh; the rest in kernels of quantize.cuh. Linears stay, of the first half in fp32
+   too; all else travels.
+   Memory: one block, sized when the lab opens; nothing is allocated later but what split sums of products need.
+   Invariants: order of sums by shapes alone; c->lock is held in each call, the context current.
+   Tests: tests/test_cuda_quantize.c; the kernels in tests/cuda/test_quantize.cpp */
+
+#define AWQ__CUDA_LAB_SPARE ((uint64_t)64 << 20) /* for split sums */
+
+typedef struct awq__cuda_lab {
+    awq_cuda *c;
+    awq__lab_desc d;
+    awq__cuda_arena memory;
+    uint64_t weight[AWQ__LAB_LINEARS];                           /* fp32, or 0 */
+    uint64_t parts[AWQ__LAB_LINEARS], bias[AWQ__LAB_LINEARS];    /* hi [out][in padded], lo behind it */
+    int biased[AWQ__LAB_LINEARS];
+    uint64_t sum[AWQ__LAB_SUMS];
+    int64_t wa[AWQ__LAB_SUMS], wb[AWQ__LAB_SUMS];
+    uint64_t a, b;    /* factors: hi and lo of a row side by side, hi and lo one behind the other */
+    uint64_t x[2];    /* [rows][wide] fp32 that has come */
+    uint64_t w, y;    /* [largest], and y [2 rows][wide], fp32 */
+    uint64_t hidden;  /* [rows][wide] fp32 */
+    uint64_t scales;  /* [most_in] fp32 */
+    uint64_t vector;  /* [wide], [rows] fp32 */
+} awq__cuda_lab;
+
+static uint64_t awq__cuda_lab_place(awq__cuda_lab *l, uint64_t base)
+{
+    const awq__lab_desc *d = &l->d;
+    uint64_t at = base, rows = (uint64_t)d->rows, wide = (uint64_t)d->wide, in = (uint64_t)d->most_in;
+    uint64_t square = in * AWQ__CUDA_PAD(in), piece = AWQ__CUDA_PAD(rows) * wide;
+    uint64_t x = AWQ__MAX(piece, rows * AWQ__CUDA_PAD(wide));
+    int i;
+#define AWQ__PLACE_AT(p, numbers, bytes)                                                 \
+    do {                                                                                     \
+        (p) = at;                                                                            \
+        at += ((uint64_t)(numbers) * (bytes) + AWQ__CUDA_ALIGN - 1) / AWQ__CUDA_ALIGN * AWQ__CUDA_ALIGN; \
+    } while (0)
+    for (i = 0; i < AWQ__LAB_LINEARS; i++) {
+        uint64_t n = (uint64_t)(d->out[i] * d->in[i]);
+        l->weight[i] = l->parts[i] = l->bias[i] = 0;
+        if (!n) continue;
+        if (i < AWQ__LAB_LINEARS / 2) AWQ__PLACE_AT(l->weight[i], n, 4);
+        AWQ__PLACE_AT(l->parts[i], d->out[i] * AWQ__CUDA_PAD(d->in[i]), 4);
+        AWQ__PLACE_AT(l->bias[i], d->out[i], 4);
+    }
+    for (i = 0; i < AWQ__LAB_SUMS; i++) AWQ__PLACE_AT(l->sum[i], d->sum[i], 4);
+    AWQ__PLACE_AT(l->a, AWQ__MAX((uint64_t)d->largest, x), 4);
+    AWQ__PLACE_AT(l->b, AWQ__MAX(square, piece), 4);
+    AWQ__PLACE_AT(l->x[0], rows * wide, 4);
+    AWQ__PLACE_AT(l->x[1], rows * wide, 4);
+    AWQ__PLACE_AT(l->w, d->largest, 4);
+    AWQ__PLACE_AT(l->y, AWQ__MAX((uint64_t)d->largest, 2 * rows * wide), 4);
+    AWQ__PLACE_AT(l->hidden, AWQ__MAX((uint64_t)d->largest, rows * wide), 4);
+    AWQ__PLACE_AT(l->scales, in, 4);
+    AWQ__PLACE_AT(l->vector, AWQ__MAX(rows, wide), 4);
+#undef AWQ__PLACE_AT
+    return at - base;
+}
+
+static void awq__cuda_lab_free(awq_ctx *ctx, void *lab)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    awq_cuda *c = l->c;
+    awq_error err = ctx->err;
+    int entered;
+    awq__lock(&c->lock);
+    entered = !awq__cuda_enter(ctx, c);
+    awq__cuda_arena_free(ctx, c, &l->memory);
+    if (entered) awq__cuda_leave(c);
+    awq__unlock(&c->lock);
+    awq__free(ctx, l);
+    ctx->err = err;
+}
+
+static awq_status awq__cuda_lab_open(awq_ctx *ctx, awq_device *device, const awq__lab_desc *d, void **lab)
+{
+    awq_cuda *c = (awq_cuda *)device;
+    awq__cuda_lab *l;
+    awq_cuda_info info;
+    uint64_t bytes, room, at = 0;
+    awq_status st;
+    if (c->compute < 80)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                         "%s: quantizing wants compute capability 8.0 (BF16), this is %d.%d", device->name,
+                         c->info.compute_major, c->info.compute_minor);
+    if (d->wide > 65535)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                         "%s: linears of %lld inputs or outputs, at most 65535 can be quantized here",
+                         device->name, (long long)d->wide);
+    l = AWQ__NEW(ctx, awq__cuda_lab, 1);
+    if (!l) return AWQ_E_MEMORY;
+    l->c = c;
+    l->d = *d;
+    bytes = awq__cuda_lab_place(l, 0);
+    st = awq__cuda_model_enter(ctx, c);
+    if (st) {
+        awq__free(ctx, l);
+        return st;
+    }
+    st = awq_cuda_get_info(ctx, c, &info);
+    room = info.memory_limit > info.memory_used ? info.memory_limit - info.memory_used : 0;
+    if (!c->desc.alloc) room = AWQ__MIN(room, (uint64_t)info.memory_free);
+    if (!st && bytes + AWQ__CUDA_LAB_SPARE > room)
+        st = awq__fail(ctx, AWQ_E_MEMORY, "%s: quantizing needs %.0f MB of its memory and there are %.0f MB",
+                       device->name, (double)(bytes + AWQ__CUDA_LAB_SPARE) / 1e6, (double)room / 1e6);
+    if (!st) st = awq__cuda_arena_reserve(ctx, c, &l->memory, bytes);
+    if (!st) st = awq__cuda_arena_alloc(ctx, c, &l->memory, bytes, &at);
+    awq__cuda_model_leave(c, st);
+    if (st) {
+        awq__cuda_lab_free(ctx, l);
+        return st;
+    }
+    awq__cuda_lab_place(l, at);
+    *lab = l;
+    return AWQ_OK;
+}
+
+/* --- the context is current */
+static awq_status awq__cuda_lab_queue(awq_ctx *ctx, awq_cuda *c, const char *name, int64_t x, int64_t y,
+                                      size_t shared, void *arg)
+{
+    awq__cuda_kernel k;
+    unsigned grid[3];
+    void *params[1];
+    grid[0] = (unsigned)x;
+    grid[1] = (unsigned)y;
+    grid[2] = 1;
+    params[0] = arg;
+    AWQ__TRY(awq__cuda_find(ctx, c, AWQ__CUDA_QUANTIZE, name, shared, &k));
+    return awq__cuda_queue(ctx, c, &k, grid, 256, 1, params);
+}
+
+/* x [rows][cols] fp32 to hi and lo, rows y_stride apart */
+static awq_status awq__cuda_lab_split(awq_ctx *ctx, awq_cuda *c, uint64_t x, int64_t rows, int64_t cols,
+                                      uint64_t hi, uint64_t lo, int64_t y_stride)
+{
+    awq__cuda_split p;
+    memset(&p, 0, sizeof p);
+    p.x = x;
+    p.hi = hi;
+    p.lo = lo;
+    p.rows = (int32_t)rows;
+    p.cols = p.x_stride = (int32_t)cols;
+    p.y_stride = (int32_t)y_stride;
+    return awq__cuda_lab_queue(ctx, c, "awq_split", (AWQ__CUDA_PAD(cols) + 511) / 512, rows, 0, &p);
+}
+
+/* factor a: rows of x; factor b, at `parts`: likewise, rows first, first + 1, ... of n */
+static awq_status awq__cuda_lab_left(awq_ctx *ctx, awq__cuda_lab *l, uint64_t x, int64_t rows, int64_t k)
+{
+    int64_t pad = AWQ__CUDA_PAD(k);
+    return awq__cuda_lab_split(ctx, l->c, x, rows, k, l->a, l->a + (uint64_t)pad * 2, 2 * pad);
+}
+static awq_status awq__cuda_lab_right(awq_ctx *ctx, awq__cuda_lab *l, uint64_t x, int64_t first, int64_t rows,
+                                      int64_t n, int64_t k, uint64_t parts)
+{
+    int64_t pad = AWQ__CUDA_PAD(k);
+    uint64_t hi = parts + (uint64_t)(first * pad) * 2;
+    return awq__cuda_lab_split(ctx, l->c, x, rows, k, hi, hi + (uint64_t)(n * pad) * 2, pad);
+}
+
+/* the same of columns of x [rows][cols], each row times its weight */
+static awq_status awq__cuda_lab_columns(awq_ctx *ctx, awq__cuda_lab *l, uint64_t x, uint64_t weight,
+                                        int64_t rows, int64_t cols, int left)
+{
+    awq__cuda_split p;
+    int64_t pad = AWQ__CUDA_PAD(rows);
+    memset(&p, 0, sizeof p);
+    p.x = x;
+    p.weight = weight;
+    p.hi = left ? l->a : l->b;
+    p.lo = p.hi + (uint64_t)(left ? pad : cols * pad) * 2;
+    p.rows = (int32_t)rows;
+    p.cols = p.x_stride = (int32_t)cols;
+    p.y_stride = (int32_t)(left ? 2 * pad : pad);
+    return awq__cuda_lab_queue(ctx, l->c, "awq_split_transposed", pad / 64, (cols + 31) / 32, 8448, &p);
+}
+
+/* y [rows][n] (+)= factor a [rows][k] times factor b [n][k], transposed, at `parts` */
+static awq_status awq__cuda_lab_product(awq_ctx *ctx, awq__cuda_lab *l, int64_t rows, int64_t n, int64_t k,
+                                        uint64_t parts, uint64_t bias, uint64_t y, int add)
+{
+    awq_cuda_linear w;
+    int64_t pad = AWQ__CUDA_PAD(k);
+    int i;
+    memset(&w, 0, sizeof w);
+    w.out_features = n;
+    w.in_features = w.group_size = k;
+    w.bits = 16;
+    w.dtype = AWQ_BF16;
+    for (i = 0; i < 3; i++) { /* hi hi, hi lo, lo hi */
+        w.weights = parts + (uint64_t)(i == 1 ? n * pad : 0) * 2;
+        w.bias = i ? 0 : bias;
+        AWQ__TRY(awq_cuda_linear_run(ctx, l->c, &w, l->a + (uint64_t)(i == 2 ? pad : 0) * 2, 2 * pad, rows,
+                                     AWQ_F32, y, n, i || add ? AWQ_CUDA_ADD : 0));
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__cuda_lab_linear(awq_ctx *ctx, void *lab, int i, const float *weight, const float *bias)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    int64_t out = l->d.out[i], in = l->d.in[i];
+    uint64_t at = l->weight[i] ? l->weight[i] : l->w;
+    awq_status st;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    st = awq__cuda_upload(ctx, l->c, at, weight, (size_t)(out * in) * 4);
+    if (!st) st = awq__cuda_lab_right(ctx, l, at, 0, out, out, in, l->parts[i]);
+    if (!st && bias) st = awq__cuda_upload(ctx, l->c, l->bias[i], bias, (size_t)out * 4);
+    l->biased[i] = bias != NULL;
+    return awq__cuda_model_leave(l->c, st);
+}
+
+/* to [out, in] = the weights at w rounded as d and scales say, or what that adds to them */
+static awq_status awq__cuda_lab_round(awq_ctx *ctx, awq__cuda_lab *l, uint64_t w, int64_t out, int64_t in,
+                                      const awq_search_desc *d, const float *scales, int difference,
+                                      uint64_t to)
+{
+    awq__cuda_rounding p;
+    memset(&p, 0, sizeof p);
+    if (scales) AWQ__TRY(awq__cuda_upload(ctx, l->c, l->scales, scales, (size_t)in * 4));
+    p.w = w;
+    p.scales = scales ? l->scales : 0;
+    p.to = to;
+    p.in = (int32_t)in;
+    p.group = (int32_t)d->group_size;
+    p.bits = d->bits;
+    p.symmetric = d->symmetric;
+    p.difference = difference;
+    return awq__cuda_lab_queue(ctx, l->c, "awq_candidate", (in / d->group_size + 7) / 8, out, 0, &p);
+}
+
+static awq_status awq__cuda_lab_candidate(awq_ctx *ctx, void *lab, int i, int to, const awq_search_desc *d,
+                                          const float *scales)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    int64_t out = l->d.out[i], in = l->d.in[i];
+    awq_status st;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    st = awq__cuda_lab_round(ctx, l, l->weight[i], out, in, d, scales, 0, l->w);
+    if (!st) st = awq__cuda_lab_right(ctx, l, l->w, 0, out, out, in, l->parts[to]);
+    if (!st && l->biased[i])
+        st = AWQ__CU(ctx, l->c, MemcpyDtoDAsync, (l->bias[to], l->bias[i], (size_t)out * 4, l->c->stream));
+    l->biased[to] = l->biased[i];
+    return awq__cuda_model_leave(l->c, st);
+}
+
+/* y = linear i of what is factor a */
+static awq_status awq__cuda_lab_apply(awq_ctx *ctx, awq__cuda_lab *l, int i, int64_t n, uint64_t y)
+{
+    return awq__cuda_lab_product(ctx, l, n, l->d.out[i], l->d.in[i], l->parts[i],
+                                 l->biased[i] ? l->bias[i] : 0, y, 0);
+}
+
+static awq_status awq__cuda_lab_take(awq_ctx *ctx, awq__cuda_lab *l, const float *x, int64_t n, int64_t k)
+{
+    if (x) AWQ__TRY(awq__cuda_upload(ctx, l->c, l->x[0], x, (size_t)(n * k) * 4));
+    return awq__cuda_lab_left(ctx, l, x ? l->x[0] : l->hidden, n, k);
+}
+
+static awq_status awq__cuda_lab_run(awq_ctx *ctx, void *lab, const int *i, int n_i, const float *x, int64_t n,
+                                    float *const *y)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    awq_status st;
+    int k;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    st = awq__cuda_lab_take(ctx, l, x, n, l->d.in[i[0]]);
+    for (k = 0; !st && k < n_i; k++) {
+        st = awq__cuda_lab_apply(ctx, l, i[k], n, l->y);
+        if (!st) st = awq__cuda_download(ctx, l->c, y[k], l->y, (size_t)(n * l->d.out[i[k]]) * 4);
+    }
+    return awq__cuda_model_leave(l->c, st);
+}
+
+static awq_status awq__cuda_lab_hidden(awq_ctx *ctx, void *lab, const awq_config *c, int gate, int up,
+                                       const float *x, int64_t n, float *y)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    int64_t all = n * l->d.out[gate];
+    awq__cuda_gated p;
+    awq_status st;
+    memset(&p, 0, sizeof p);
+    p.gate = l->y;
+    p.up = up < 0 ? 0 : l->y + (uint64_t)all * 4;
+    p.y = l->hidden;
+    p.n = (uint64_t)all;
+    p.kind = (int32_t)c->act;
+    p.alpha = (float)c->act_alpha;
+    p.limit = (float)c->act_limit;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    st = awq__cuda_lab_take(ctx, l, x, n, l->d.in[gate]);
+    if (!st) st = awq__cuda_lab_apply(ctx, l, gate, n, p.gate);
+    if (!st && up >= 0) st = awq__cuda_lab_apply(ctx, l, up, n, p.up);
+    if (!st) st = awq__cuda_lab_queue(ctx, l->c, "awq_gated", (all + 1023) / 1024, 1, 0, &p);
+    if (!st && y) st = awq__cuda_download(ctx, l->c, y, l->hidden, (size_t)all * 4);
+    return awq__cuda_model_leave(l->c, st);
+}
+
+/* --- sums */
+static awq_status awq__cuda_lab_zero(awq_ctx *ctx, void *lab, int i, int64_t wa, int64_t wb)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    awq_status st;
+    l->wa[i] = wa;
+    l->wb[i] = wb;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    st = AWQ__CU(ctx, l->c, MemsetD8Async, (l->sum[i], 0, (size_t)(wa * wb) * 4, l->c->stream));
+    return awq__cuda_model_leave(l->c, st);
+}
+
+static awq_status awq__cuda_lab_add(awq_ctx *ctx, void *lab, int i, const float *a, const float *b,
+                                    const float *weight, int64_t n)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    int64_t wa = l->wa[i], wb = l->wb[i];
+    uint64_t from = b == a ? l->x[0] : l->x[1];
+    awq_status st;
+    if (!n) return AWQ_OK;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    st = awq__cuda_upload(ctx, l->c, l->x[0], a, (size_t)(n * wa) * 4);
+    if (!st && b != a) st = awq__cuda_upload(ctx, l->c, from, b, (size_t)(n * wb) * 4);
+    if (!st && weight) st = awq__cuda_upload(ctx, l->c, l->vector, weight, (size_t)n * 4);
+    if (!st) st = awq__cuda_lab_columns(ctx, l, l->x[0], 0, n, wa, 1);
+    if (!st) st = awq__cuda_lab_columns(ctx, l, from, weight ? l->vector : 0, n, wb, 0);
+    if (!st) st = awq__cuda_lab_product(ctx, l, wa, wb, n, l->b, 0, l->sum[i], 1);
+    return awq__cuda_model_leave(l->c, st);
+}
+
+static awq_status awq__cuda_lab_read(awq_ctx *ctx, void *lab, int i, float *sum)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    return awq__cuda_model_leave(
+        l->c, awq__cuda_download(ctx, l->c, sum, l->sum[i], (size_t)(l->wa[i] * l->wb[i]) * 4));
+}
+
+/* --- searches */
+static awq_status awq__cuda_lab_losses_of(awq_ctx *ctx, awq__cuda_lab *l, int64_t out, int64_t in,
+                                          const float *moments, const awq_search_desc *d, const float *scales,
+                                          int n, float *row, double *losses)
+{
+    int64_t piece = AWQ__MIN(l->d.largest / in, AWQ__CUDA_GRID_Y), at, o;
+    awq__cuda_dots p;
+    int r;
+    memset(&p, 0, sizeof p);
+    for (at = 0; moments && at < in; at += piece) { /* symmetric: rows are columns */
+        int64_t rows = AWQ__MIN(piece, in - at);
+        AWQ__TRY(awq__cuda_upload(ctx, l->c, l->y, moments + at * in, (size_t)(rows * in) * 4));
+        AWQ__TRY(awq__cuda_lab_right(ctx, l, l->y, at, rows, in, in, l->b));
+    }
+    p.a = l->hidden;
+    p.b = l->y;
+    p.out = l->vector;
+    p.n = (int32_t)in;
+    for (r = 0; r <= n; r++) {
+        AWQ__TRY(awq__cuda_lab_round(ctx, l, l->w, out, in, d, r < n ? scales + r * in : NULL, 1, p.a));
+        AWQ__TRY(awq__cuda_lab_left(ctx, l, p.a, out, in));
+        AWQ__TRY(awq__cuda_lab_product(ctx, l, out, in, in, l->b, 0, p.b, 0));
+        AWQ__TRY(awq__cuda_lab_queue(ctx, l->c, "awq_row_dots", out, 1, 128, &p));
+        AWQ__TRY(awq__cuda_download(ctx, l->c, row, p.out, (size_t)out * 4));
+        for (o = 0; o < out; o++) losses[r] += row[o];
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__cuda_lab_losses(awq_ctx *ctx, void *lab, const float *w, int64_t out, int64_t in,
+                                       const float *moments, const awq_search_desc *d, const float *scales,
+                                       int n, double *losses)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    float *row = AWQ__NEW_RAW(ctx, float, out);
+    awq_status st = row ? awq__cuda_model_enter(ctx, l->c) : AWQ_E_MEMORY;
+    if (!st) {
+        st = awq__cuda_upload(ctx, l->c, l->w, w, (size_t)(out * in) * 4);
+        if (!st) st = awq__cuda_lab_losses_of(ctx, l, out, in, moments, d, scales, n, row, losses);
+        awq__cuda_model_leave(l->c, st);
+    }
+    awq__free(ctx, row);
+    return st;
+}
+
+static awq_status awq__cuda_lab_clips(awq_ctx *ctx, void *lab, const float *w, int64_t out, int64_t in,
+                                      const float *moments, const awq_search_desc *d, float *clip)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    int64_t g = d->group_size;
+    awq__cuda_clips p;
+    awq_status st;
+    memset(&p, 0, sizeof p);
+    p.w = l->w;
+    p.moments = l->b;
+    p.clip = l->hidden;
+    p.out = (int32_t)out;
+    p.in = (int32_t)in;
+    p.group = (int32_t)g;
+    p.bits = d->bits;
+    p.symmetric = d->symmetric;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    st = awq__cuda_upload(ctx, l->c, l->w, w, (size_t)(out * in) * 4);
+    if (!st) st = awq__cuda_upload(ctx, l->c, l->b, moments, (size_t)(in * g) * 4);
+    if (!st) st = awq__cuda_lab_queue(ctx, l->c, "awq_clips", in / g, (out + 7) / 8, (size_t)g * 32, &p);
+    if (!st) st = awq__cuda_download(ctx, l->c, clip, l->hidden, (size_t)(out * (in / g)) * 4);
+    return awq__cuda_model_leave(l->c, st);
+}
+
+static void awq__cuda_lab_device(awq_device *d)
+{
+    d->lab = awq__cuda_lab_open;
+    d->lab_free = awq__cuda_lab_free;
+    d->lab_linear = awq__cuda_lab_linear;
+    d->lab_candidate = awq__cuda_lab_candidate;
+    d->lab_run = awq__cuda_lab_run;
+    d->lab_hidden = awq__cuda_lab_hidden;
+    d->lab_zero = awq__cuda_lab_zero;
+    d->lab_add = awq__cuda_lab_add;
+    d->lab_read = awq__cuda_lab_read;
+    d->lab_losses = awq__cuda_lab_losses;
+    d->lab_clips = awq__cuda_lab_clips;
+}
+
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>device
    One device from driver to self-test, and the same told in words.
    Invariants: checks come in the order of their cost, all before anything is loaded to the device; whatever was
@@ -7476,6 +8191,7 @@ static awq_status awq__cuda_start(awq_ctx *ctx, awq_cuda *c)
     }
     if (!st) st = awq__cuda_first_kernel(ctx, c);
     awq__cuda_model_device(c);
+    awq__cuda_lab_device(&c->as_device);
     awq__cuda_leave(c);
     return st;
 }

@@ -54,7 +54,7 @@ typedef struct options {
     int n_positional;
     list calib, keep, stop, choice;
     const char *output, *layout, *method, *prompt, *text, *file, *ids, *tokens, *baseline, *messages, *dequantize, *shape, *schema, *grammar;
-    const char *system, *think, *chat_template;
+    const char *system, *think, *chat_template, *device;
     long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, head_bits, kv_bits, sessions;
     double temp, top_p, min_p, repeat_penalty;
     int symmetric, no_clip, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos;
@@ -148,7 +148,9 @@ static const struct {
     {"quantize", "SRC -o DST [--calib FILE ...] [--samples 128] [--seq-len 512] [--bits 4] [--group-size N] [--symmetric]\n"
      "       [--layout gemm|gemv|gemv_fast|marlin|gptq|compressed-tensors|native|scaled-fp16]\n"
      "       [--method best|awq|rtn] [--no-clip] [--keep NAME ...] [--mask-answers] [--memory-limit BYTES] [--resume]\n"
-     "       scaled-fp16: FP16 weights with scales (and clips of awq) folded in, for another quantizer to round",
+     "       [--device cpu|cuda|cuda:1]\n"
+     "       scaled-fp16: FP16 weights with scales (and clips of awq) folded in, for another quantizer to round\n"
+     "       --device cuda: a GPU computes linears, second moments and losses; the CPU attention, norms and rounding",
      "awq quantize SmolLM2-135M -o SmolLM2-135M-awq --calib wiki.txt"},
     {"convert", "SRC -o DST --layout L [--head-bits 8] | --dequantize fp16|bf16|fp32\n"
      "       native: as the kernels here read it; loads at once, processes share its memory. --head-bits 8 adds the\n"
@@ -221,6 +223,7 @@ static int parse(app *a, int argc, char **argv)
         {"--rtn", LONG, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
         {"--deterministic", FLAG, &o->deterministic}, {"--believe-tensors", FLAG, &o->believe_tensors}, {"--head-bits", LONG, &o->head_bits},
         {"--kv-bits", LONG, &o->kv_bits},
+        {"--device", TEXT, &o->device},
         {"--threads", LONG, &o->threads}, {"-q", FLAG, &o->quiet}, {"--quiet", FLAG, &o->quiet},
     };
     int i, k, n = (int)(sizeof table / sizeof table[0]);
@@ -329,6 +332,23 @@ static int read_eval_ids(app *a, const awq_model *m, const char *path, awq_calib
 }
 
 /* --- commands */
+/* --device of awq quantize; *gpu NULL: the CPU */
+static int quantize_device(app *a, awq_cuda **gpu)
+{
+    const char *name = a->o.device;
+    awq_cuda_desc d;
+    char *end = NULL;
+    long i = 0;
+    *gpu = NULL;
+    if (!name || !strcmp(name, "cpu")) return 0;
+    memset(&d, 0, sizeof d);
+    if (!strncmp(name, "cuda:", 5)) i = strtol(name + 5, &end, 10);
+    if (end ? !name[5] || *end || i < 0 || i > 1023 : strcmp(name, "cuda"))
+        return refuse(a, "--device %s: expected cpu, cuda or cuda:1", name);
+    d.index = (int)i;
+    return awq_cuda_create(&a->ctx, &d, gpu) ? failed(a) : 0;
+}
+
 static int cmd_quantize(app *a)
 {
     options *o = &a->o;
@@ -339,6 +359,7 @@ static int cmd_quantize(app *a)
     awq_calibration_source src[MAX_LIST];
     awq_tokenizer *t = NULL;
     awq_status st = AWQ_OK;
+    awq_cuda *gpu;
     int i;
     if (need_model(a)) return EXIT_FAILED;
     if (!o->output) return refuse(a, "awq quantize wants a target folder: -o DST%s", "");
@@ -393,8 +414,14 @@ static int cmd_quantize(app *a)
         if (st) return failed(a);
         d.calibration = &cal;
     }
-    st = awq_quantize_model(&a->ctx, &d, &r);
+    i = quantize_device(a, &gpu);
+    if (!i) {
+        d.device = awq_cuda_device(gpu);
+        st = awq_quantize_model(&a->ctx, &d, &r);
+    }
     awq_calibration_free(&a->ctx, &cal);
+    awq_cuda_free(&a->ctx, gpu);
+    if (i) return i;
     if (st) {
         int code = failed(a);
         char part[1024];

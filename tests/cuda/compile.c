@@ -188,7 +188,7 @@ static int compile(const char *family, const char *text, const char *arch)
 int main(int argc, char **argv)
 {
     static const char *all[] = {"linear", "wgmma",     "linear8", "dense", "repack",
-                                "rows",   "attention", "moe",     "sample"};
+                                "rows",   "attention", "moe",     "sample", "quantize"};
     const char *wanted = "75,80,86,89,90a,100a,103a,120a", *families[32];
     int n = 0, bad = 0, done = 0, major = 0, minor = 0, known[128], count = 0;
     for (int i = 1; i < argc; i++)

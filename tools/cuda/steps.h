@@ -295,4 +295,47 @@ typedef struct awq__cuda_top {
     uint64_t value;    /* [rows][k] fp32 */
     int32_t n, stride, k;
 } awq__cuda_top;
+/* ---- quantizing
+
+   awq_split: hi + lo = x, both bf16, [rows][y_stride], columns up to a multiple of 64 zero. grid ((padded
+   columns + 511) / 512, rows), 256 threads. awq_split_transposed: of weight x, [cols][y_stride], rows up to a
+   multiple of 64 zero. grid (padded rows / 64, (cols + 31) / 32), 256 threads, 8448 bytes */
+typedef struct awq__cuda_split {
+    uint64_t x;      /* [rows][x_stride] fp32 */
+    uint64_t weight; /* transposed: [rows] fp32, or 0 */
+    uint64_t hi, lo;
+    int32_t rows, cols, x_stride, y_stride; /* y_stride: even */
+} awq__cuda_split;
+
+/* awq_candidate: to = Q(w scales) / scales. grid ((in / group + 7) / 8, rows), 256 threads */
+typedef struct awq__cuda_rounding {
+    uint64_t w;      /* [rows][in] fp32 */
+    uint64_t scales; /* [in] fp32, or 0 */
+    uint64_t to;     /* [rows][in] fp32 */
+    int32_t in, group, bits, symmetric;
+    int32_t difference; /* to is what rounding has added */
+} awq__cuda_rounding;
+
+/* awq_row_dots: out [rows] = sum of a b, both [rows][n] fp32. grid (rows), 256 threads, 128 bytes */
+typedef struct awq__cuda_dots {
+    uint64_t a, b, out;
+    int32_t n, pad;
+} awq__cuda_dots;
+
+/* awq_clips: as awq__clip_row. grid (in / group, (out + 7) / 8), 256 threads, 32 group bytes */
+typedef struct awq__cuda_clips {
+    uint64_t w;       /* [out][in] fp32 */
+    uint64_t moments; /* [in / group][group][group] fp32, symmetric */
+    uint64_t clip;    /* [out][in / group] fp32 */
+    int32_t out, in, group, bits, symmetric;
+} awq__cuda_clips;
+
+/* awq_gated: y = act(gate) * up, n fp32 numbers each. grid ((n + 1023) / 1024), 256 threads */
+typedef struct awq__cuda_gated {
+    uint64_t gate, up; /* up 0: there is none */
+    uint64_t y;
+    uint64_t n;
+    int32_t kind; /* awq_act */
+    float alpha, limit;
+} awq__cuda_gated;
 #endif
