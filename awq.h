@@ -1157,8 +1157,8 @@ typedef struct awq_quantize_desc {
     int scaled;
     awq_mode mode; /* of running the model over the calibration and of the search; exact: on every machine the
                       same file, and slower where there is AMX */
-    /* Computes linears over the calibration, second moments, and the losses of scales and clips; NULL: the CPU
-       does. Not exact, but the same file in every run. Attention, norms, rounding with error feedback and
+    /* Computes linears and attention over the calibration, second moments, and the losses of scales and clips;
+       NULL: the CPU does. Not exact, but the same file in every run. Norms, rounding with error feedback and
        experts' linears stay with the CPU. */
     awq_device *device;
 } awq_quantize_desc;
@@ -20579,6 +20579,7 @@ typedef struct awq__lab_desc {
     int64_t out[AWQ__LAB_LINEARS], in[AWQ__LAB_LINEARS];
     int64_t sum[AWQ__LAB_SUMS]; /* numbers */
     int64_t rows;               /* of activations, at once */
+    int64_t tokens, hidden;     /* rows [hidden] to be kept, twice */
     int64_t wide, most_in;      /* inputs or outputs; inputs */
     int64_t largest;            /* outputs times inputs, these padded to 64 */
 } awq__lab_desc;
@@ -20628,12 +20629,23 @@ struct awq_device {
     /* linear `to`: linear i, of the first half, as awq_fake_quantize rounds it; scales [in] or NULL */
     awq_status (*lab_candidate)(awq_ctx *ctx, void *lab, int i, int to, const awq_search_desc *d,
                                 const float *scales);
-    /* y[k] [n, out] = linear i[k] of x [n, in], which they share; x NULL: of what lab_hidden left */
-    awq_status (*lab_run)(awq_ctx *ctx, void *lab, const int *i, int n_i, const float *x, int64_t n,
-                          float *const *y);
-    /* y [n, out] = act(gate x) * up x, up -1: there is none; y NULL: it stays there */
-    awq_status (*lab_hidden)(awq_ctx *ctx, void *lab, const awq_config *c, int gate, int up, const float *x,
-                             int64_t n, float *y);
+    /* rows first .. first + n - 1 of [tokens, hidden] to be kept */
+    awq_status (*lab_keep)(awq_ctx *ctx, void *lab, int64_t first, int64_t n, const float *x);
+    /* what is computed with: n rows x [n, width]; x NULL: kept ones */
+    awq_status (*lab_take)(awq_ctx *ctx, void *lab, const float *x, int64_t first, int64_t n, int64_t width);
+    /* y[k] [n, out] = linear i[k] of the n rows taken */
+    awq_status (*lab_run)(awq_ctx *ctx, void *lab, const int *i, int n_i, int64_t n, float *const *y);
+    /* y [n, out] = act(gate) * up of the n rows taken, up -1: there is none; y NULL: not wanted. Then it is
+       what is taken. */
+    awq_status (*lab_hidden)(awq_ctx *ctx, void *lab, const awq_config *c, int gate, int up, int64_t n,
+                             float *y);
+    /* Likewise y [n, heads v_head_dim] = attention of a sequence whose n rows are taken, with rope as in
+       awq__work. No latents, sinks, caps, clamps; norms of q and k: of heads or none; dimensions to 256. */
+    awq_status (*lab_attend)(awq_ctx *ctx, void *lab, const awq_config *c, const awq__layer *l,
+                             const float *cos_, const float *sin_, int64_t n, float *y);
+    /* sum = squares of what linear i of the n rows taken differs from rows first, ... of [tokens, hidden]; sum
+       NULL: it becomes these */
+    awq_status (*lab_judge)(awq_ctx *ctx, void *lab, int i, int64_t first, int64_t n, double *sum);
     /* sum i [wa, wb] = 0; += a^T diag(weight) b of n rows, weight NULL: ones; to the host */
     awq_status (*lab_zero)(awq_ctx *ctx, void *lab, int i, int64_t wa, int64_t wb);
     awq_status (*lab_add)(awq_ctx *ctx, void *lab, int i, const float *a, const float *b, const float *weight,
@@ -21185,6 +21197,15 @@ static int awq__remote_at(const awq__layer *l, int id)
     return l->remote && id < AWQ_N_LINEARS && l->linear[id].out_features ? l->remote->at[id] : -1;
 }
 
+/* does a lab attend? */
+static int awq__remote_attends(const awq_config *c, const awq__layer *l)
+{
+    return awq__remote_at(l, AWQ_Q_PROJ) >= 0 && awq__remote_at(l, AWQ_K_PROJ) >= 0
+           && awq__remote_at(l, AWQ_V_PROJ) >= 0 && !c->kv_lora_rank && !(c->clip_qkv > 0)
+           && !(c->attention_cap > 0) && !l->vec[AWQ_SINKS] && c->head_dim <= 256 && c->v_head_dim <= 256
+           && (c->qk_norm == AWQ_QK_HEAD || (!l->vec[AWQ_Q_NORM] && !l->vec[AWQ_K_NORM]));
+}
+
 static void awq__task_linear(awq_ctx *ctx, awq__task *t, awq_linear_id id, const float *x, float *y)
 {
     const awq_linear *l = &t->layer->linear[id];
@@ -21615,7 +21636,7 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
         return;
     case AWQ__ATTEND:
         t->job = awq__task_attend_exact;
-        t->count = n * c->num_attention_heads;
+        t->count = awq__remote_attends(c, l) ? 0 : n * c->num_attention_heads;
         if (w->cache.bits == 32) return;
         awq__attend_stretches(ctx, t);
         t->job = awq__task_attend;
@@ -21636,8 +21657,10 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
         t->job = awq__task_act;
         t->job_work = 16.0 * (double)(l->experts ? c->expert_size : c->intermediate_size);
         return;
-    case AWQ__NORM:
     case AWQ__PLACE:
+        if (awq__remote_attends(c, l)) t->count = 0;
+        return;
+    case AWQ__NORM:
     case AWQ__ADD_NORM:
     case AWQ__ADD: return;
     default: break;
@@ -21738,25 +21761,29 @@ static awq_status awq__tap_step(const awq_config *c, const awq__layer *l, awq__w
     }
 }
 
-/* What a device does of a step. hidden: what gate and up gave is there, and is not wanted here. */
+/* What a device does of a step. stays: what attention, or gate and up, give is used there and not here. */
 static awq_status awq__remote_step(awq_ctx *ctx, const awq_config *c, const awq__layer *l, awq__work *w,
-                                   int64_t n, awq__step_id step, int hidden)
+                                   int64_t n, awq__step_id step, int stays)
 {
-    const awq__remote *r = l->remote;
-    float *y[3];
-    int at[3], n_at = 0, k;
-    for (k = AWQ_Q_PROJ; step == AWQ__QKV && k <= AWQ_V_PROJ; k++)
+    awq_device *d = l->remote->device;
+    void *lab = l->remote->lab;
+    float *y[3], *x = step == AWQ__O ? w->att : step == AWQ__DOWN ? w->gate : w->xn;
+    int at[3], n_at = 0, k, from = AWQ_Q_PROJ, to = AWQ_V_PROJ;
+    if (step != AWQ__QKV) from = to = step == AWQ__O      ? AWQ_O_PROJ
+                                      : step == AWQ__DOWN ? AWQ_DOWN_PROJ
+                                                          : AWQ_GATE_PROJ;
+    if (step != AWQ__QKV && step != AWQ__O && step != AWQ__GATE_UP && step != AWQ__DOWN) return AWQ_OK;
+    for (k = from; k <= to; k++)
         if ((at[n_at] = awq__remote_at(l, k)) >= 0)
-            y[n_at++] = k == AWQ_Q_PROJ ? w->q : k == AWQ_K_PROJ ? w->k : w->v;
-    if (n_at) return r->device->lab_run(ctx, r->lab, at, n_at, w->xn, n, y);
-    at[0] = awq__remote_at(l, step == AWQ__O ? AWQ_O_PROJ : step == AWQ__DOWN ? AWQ_DOWN_PROJ : AWQ_GATE_PROJ);
-    if (at[0] < 0) return AWQ_OK;
-    y[0] = w->out;
-    if (step == AWQ__O) return r->device->lab_run(ctx, r->lab, at, 1, w->att, n, y);
-    if (step == AWQ__DOWN) return r->device->lab_run(ctx, r->lab, at, 1, hidden ? NULL : w->gate, n, y);
-    if (step != AWQ__GATE_UP) return AWQ_OK;
-    return r->device->lab_hidden(ctx, r->lab, c, at[0], awq__remote_at(l, AWQ_UP_PROJ), w->xn, n,
-                                 hidden ? NULL : w->gate);
+            y[n_at++] = k == AWQ_Q_PROJ ? w->q : k == AWQ_K_PROJ ? w->k : k == AWQ_V_PROJ ? w->v : w->out;
+    if (!n_at) return AWQ_OK;
+    if (step == AWQ__QKV || step == AWQ__GATE_UP || !stays)
+        AWQ__TRY(d->lab_take(ctx, lab, x, 0, n, l->linear[from].in_features));
+    if (step == AWQ__QKV && awq__remote_attends(c, l))
+        return d->lab_attend(ctx, lab, c, l, w->cos_, w->sin_, n, stays ? NULL : w->att);
+    if (step == AWQ__GATE_UP)
+        return d->lab_hidden(ctx, lab, c, at[0], awq__remote_at(l, AWQ_UP_PROJ), n, stays ? NULL : w->gate);
+    return d->lab_run(ctx, lab, at, n_at, n, y);
 }
 
 /* is its input packed for nobody? */
@@ -21775,9 +21802,11 @@ static awq_status awq__steps(awq_ctx *ctx, const awq_config *c, const awq__layer
     awq__task t;
     int s;
     for (s = first; s <= (int)last; s++) {
-        int hidden = !tap && first <= AWQ__GATE_UP && last >= AWQ__DOWN;
+        int stays = !tap
+                    && (s <= AWQ__O ? first <= AWQ__QKV && last >= AWQ__O && awq__remote_attends(c, l)
+                                    : first <= AWQ__GATE_UP && last >= AWQ__DOWN);
         if (tap) AWQ__TRY(awq__tap_step(c, l, w, n, (awq__step_id)s, tap, user));
-        if (l->remote) AWQ__TRY(awq__remote_step(ctx, c, l, w, n, (awq__step_id)s, hidden));
+        if (l->remote) AWQ__TRY(awq__remote_step(ctx, c, l, w, n, (awq__step_id)s, stays));
         if (l->remote && awq__remote_packs(l, (awq__step_id)s)) continue;
         awq__task_set(ctx, c, l, cache_layer, w, n, (awq__step_id)s, &t);
         if (t.count) awq__run(ctx, t.count, t.job, &t);
@@ -27194,6 +27223,8 @@ static awq_status awq__qm_lab(awq_ctx *ctx, awq__qm *m)
             d.largest = AWQ__MAX(d.largest, m->out[k] * ((m->in[k] + 63) / 64 * 64));
         }
     d.wide = AWQ__MAX(d.wide, H);
+    d.hidden = H;
+    if (!best) d.tokens = m->tokens;
     d.most_in = most;
     d.rows = AWQ__MAX(m->longest, (int64_t)AWQ__MOMENT_ROWS);
     for (k = 0; k < AWQ__N_IN && !best; k++) d.sum[k] = m->cap[k] * m->cap[k];
@@ -27422,28 +27453,53 @@ typedef struct awq__qm_listener {
     awq__qm *m;
 } awq__qm_listener;
 
+/* some rows of an input: a job takes a group of columns */
+typedef struct awq__hear_job {
+    const float *x, *weight; /* [n, width]; NULL: ones */
+    double *x_abs;
+    float *sampled;          /* NULL: not wanted */
+    const uint8_t *sample;   /* [n] rows that count there */
+    int64_t n, width, group;
+} awq__hear_job;
+
+static void awq__qm_hear_job(void *arg, int64_t index)
+{
+    const awq__hear_job *j = (const awq__hear_job *)arg;
+    int64_t first = index * j->group, end = AWQ__MIN(first + j->group, j->width), r, a, b;
+    for (r = 0; r < j->n; r++) {
+        const float *x = j->x + r * j->width;
+        float v = j->weight ? j->weight[r] : 1.0f;
+        for (a = first; a < end; a++) j->x_abs[a] += v * fabsf(x[a]);
+        for (a = first; j->sampled && j->sample[r] && a < end; a++)
+            for (b = first; b < end; b++) j->sampled[a * j->group + b - first] += v * x[a] * x[b];
+    }
+}
+
 /* n rows [stride] of input p, each `weight` times (NULL: once) */
 static awq_status awq__qm_hear(awq_ctx *ctx, awq__qm *m, awq__tap_in p, const float *data, int64_t n,
                                int64_t stride, const float *weight)
 {
-    int64_t at, r, i, width = m->width[p], g = m->sd.group_size > 0 ? m->sd.group_size : width, a, b;
+    int64_t at, r, width = m->width[p], g = m->sd.group_size > 0 ? m->sd.group_size : width;
+    uint8_t sample[AWQ__MOMENT_ROWS];
+    awq__hear_job job;
+    job.x = m->rows;
+    job.x_abs = m->x_abs[p];
+    job.sampled = width % g == 0 ? m->sampled[p] : NULL;
+    job.sample = sample;
+    job.width = width;
+    job.group = g;
     for (at = 0; at < n; at += AWQ__MOMENT_ROWS) {
         int64_t end = AWQ__MIN(at + AWQ__MOMENT_ROWS, n), kept = 0;
         for (r = at; r < end; r++) {
-            const float *x = data + r * stride;
-            float v = weight ? weight[r] : 1.0f;
             if (m->counted && !m->counted[r]) continue;
-            for (i = 0; i < width; i++) m->x_abs[p][i] += v * fabsf(x[i]);
-            if (m->sampled[p] && width % g == 0 && m->seen[p] % m->stride == 0) {
-                for (a = 0; a < width; a++)
-                    for (b = a / g * g; b < (a / g + 1) * g; b++)
-                        m->sampled[p][a * g + b % g] += v * x[a] * x[b];
-                m->n_sampled[p]++;
-            }
-            m->seen[p]++;
-            m->x_total[p] += v;
-            memcpy(m->rows + kept++ * width, x, (size_t)width * sizeof *x);
+            sample[kept] = m->seen[p]++ % m->stride == 0;
+            m->n_sampled[p] += job.sampled && sample[kept];
+            m->x_total[p] += weight ? weight[r] : 1.0f;
+            memcpy(m->rows + kept++ * width, data + r * stride, (size_t)width * sizeof *data);
         }
+        job.weight = weight ? weight + at : NULL;
+        job.n = kept;
+        awq__run(ctx, (width + job.group - 1) / job.group, awq__qm_hear_job, &job);
         AWQ__TRY(awq__qm_cross(ctx, m, m->rows, width, m->rows, width, weight ? weight + at : NULL, kept,
                                m->moments[p]));
     }
@@ -27610,6 +27666,28 @@ static awq_status awq__qm_w_mean(awq_ctx *ctx, awq__qm *m, const awq__stage *s, 
     return AWQ_OK;
 }
 
+/* is all of a module on a device, from its inputs to the loss? */
+static int awq__qm_module_remote(const awq__qm *m, int mlp)
+{
+    if (!m->lab || m->c->parallel) return 0;
+    if (!mlp && !awq__remote_attends(m->c, &m->layer)) return 0;
+    if (mlp && awq__remote_at(&m->layer, AWQ_GATE_PROJ) < 0) return 0;
+    return awq__remote_at(&m->layer, mlp ? AWQ_DOWN_PROJ : AWQ_O_PROJ) >= 0;
+}
+
+/* of n rows of the calibration from `at` on, m->w set for them */
+static awq_status awq__qm_judge(awq_ctx *ctx, awq__qm *m, int mlp, const awq__layer *l, int64_t at, int64_t n,
+                                double *sum)
+{
+    awq_device *d = m->d->device;
+    AWQ__TRY(d->lab_take(ctx, m->lab, NULL, at, n, m->c->hidden_size));
+    if (mlp)
+        AWQ__TRY(d->lab_hidden(ctx, m->lab, m->c, awq__remote_at(l, AWQ_GATE_PROJ),
+                               awq__remote_at(l, AWQ_UP_PROJ), n, NULL));
+    else AWQ__TRY(d->lab_attend(ctx, m->lab, m->c, l, m->w.cos_, m->w.sin_, n, NULL));
+    return d->lab_judge(ctx, m->lab, awq__remote_at(l, mlp ? AWQ_DOWN_PROJ : AWQ_O_PROJ), at, n, sum);
+}
+
 /* mean squared difference of a module's output from ref over all calibration tokens, or NaN as soon as it is
    known to be above `limit`; make_ref: fill ref instead. Of a parallel block both modules are one. */
 static awq_status awq__qm_module(awq_ctx *ctx, awq__qm *m, int mlp, const awq__layer *layer, int make_ref,
@@ -27621,6 +27699,12 @@ static awq_status awq__qm_module(awq_ctx *ctx, awq__qm *m, int mlp, const awq__l
     double sum = 0, scale = 1 / (double)(m->tokens * H);
     for (b = 0; b < m->cal->n_blocks && !(sum * scale > limit); b++) {
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b), r;
+        if (awq__qm_module_remote(m, mlp)) {
+            double part = 0;
+            AWQ__TRY(awq__qm_judge(ctx, m, mlp, layer, at, n, make_ref ? NULL : &part));
+            sum += part;
+            continue;
+        }
         memcpy(m->w.xn, m->xn + at * H, (size_t)(n * H) * sizeof(float));
         if (m->c->parallel) memset(m->w.x, 0, (size_t)(n * H) * sizeof(float));
         AWQ__TRY(awq__steps(ctx, m->c, layer, 0, &m->w, n, mlp ? AWQ__PACK_MLP : AWQ__PACK_QKV,
@@ -27650,6 +27734,7 @@ static awq_status awq__qm_module_inputs(awq_ctx *ctx, awq__qm *m, int mlp)
         AWQ__TRY(awq__steps(ctx, m->c, &m->layer, 0, &m->w, n, AWQ__NORM, mlp ? AWQ__ADD_NORM : AWQ__NORM, NULL,
                             NULL));
         memcpy(m->xn + at * H, m->w.xn, (size_t)(n * H) * sizeof(float));
+        if (awq__qm_module_remote(m, mlp)) AWQ__TRY(m->d->device->lab_keep(ctx, m->lab, at, n, m->w.xn));
     }
     return AWQ_OK;
 }
@@ -28337,8 +28422,9 @@ static awq_status awq__qm_input(awq_ctx *ctx, awq__qm *m, awq__tap_in p, const a
 static awq_status awq__qm_output(awq_ctx *ctx, const awq__layer *l, int id, const float *x, int64_t n, float *y)
 {
     int at = awq__remote_at(l, id);
-    if (at >= 0) return l->remote->device->lab_run(ctx, l->remote->lab, &at, 1, x, n, &y);
-    return awq_linear_run(ctx, &l->linear[id], x, n, y);
+    if (at < 0) return awq_linear_run(ctx, &l->linear[id], x, n, y);
+    AWQ__TRY(l->remote->device->lab_take(ctx, l->remote->lab, x, 0, n, l->linear[id].in_features));
+    return l->remote->device->lab_run(ctx, l->remote->lab, &at, 1, n, &y);
 }
 
 /* h += what n rows of w.out add to it */

@@ -3041,11 +3041,11 @@ static const char *const awq__cuda_text_quantize[] = {
 "    }\n",
 "}\n",
 "\n",
-"// ---- out [row] = sum of a b over the row, in a tree: blockIdx.x: row\n",
+"// ---- out [row] = sum of a b over the row, or of (a - b)^2, in a tree: blockIdx.x: row\n",
 "struct Dots {\n",
 "    const float *a, *b;\n",
 "    float *out;\n",
-"    int n;\n",
+"    int n, difference;\n",
 "};\n",
 "KERNEL(awq_row_dots, 256, const Dots p)\n",
 "{\n",
@@ -3055,8 +3055,11 @@ static const char *const awq__cuda_text_quantize[] = {
 "    pdl_launch();\n",
 "    pdl_wait();\n",
 "#pragma unroll 4\n",
-"    for (int i = threadIdx.x; i < p.n; i += 256)\n",
-"        sum = fused(load_fresh(p.a + row + i), load_fresh(p.b + row + i), sum);\n",
+"    for (int i = threadIdx.x; i < p.n; i += 256) {\n",
+"        float a = load_fresh(p.a + row + i), b = load_fresh(p.b + row + i);\n",
+"        if (p.difference) a = b = a - b;\n",
+"        sum = fused(a, b, sum);\n",
+"    }\n",
 "    sum = block_sum(sum, smem_address(smem));\n",
 "    if (threadIdx.x == 0) store_global(p.out + blockIdx.x, sum);\n",
 "}\n",
@@ -3147,6 +3150,142 @@ static const char *const awq__cuda_text_quantize[] = {
 "        const u64 i = (u64)blockIdx.x * 1024 + k * 256 + threadIdx.x;\n",
 "        if (i < p.n) store_global(p.y + i, gated(p, load_fresh(p.gate + i), p.up ? load_fresh(p.up + i) : 0"
 "));\n",
+"    }\n",
+"}\n",
+"\n",
+"// ---- attention of one sequence from its beginning, all in fp32: norm and rope of a head's row in place, "
+"a\n",
+"// warp each; then 32 queries of a head and 32 keys at a time, a lane has a key, then every 32nd output\n",
+"struct Turn {\n",
+"    float *x;\n",
+"    const float *norm, *cos_, *sin_;\n",
+"    int heads, dim, rope_dim, rope_first, rope_pairs, rope_table;\n",
+"    float eps;\n",
+"};\n",
+"// blockIdx.x: row, blockIdx.y: 8 heads; [8][dim] fp32 of shared memory\n",
+"KERNEL(awq_turn, 256, const Turn p)\n",
+"{\n",
+"    DYN_SMEM(smem);\n",
+"    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, h = blockIdx.y * 8 + warp, d = p.dim;\n",
+"    const u32 head = smem_address(smem) + warp * d * 4;\n",
+"    float *x = p.x + ((size_t)blockIdx.x * p.heads + h) * d, sum = 0;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    if (h >= p.heads) return;\n",
+"    for (int i = lane; i < d; i += 32) {\n",
+"        const float v = load_fresh(x + i);\n",
+"        sum = fused(v, v, sum);\n",
+"        sts_f32(head + i * 4, v);\n",
+"    }\n",
+"    sum = 1.0f / sqrtf(warp_sum(sum) / (float)d + p.eps);\n",
+"    __syncwarp();\n",
+"    if (p.norm) {\n",
+"        for (int i = lane; i < d; i += 32)\n",
+"            sts_f32(head + i * 4, __fmul_rn(__fmul_rn(lds_f32(head + i * 4), sum), load_fresh(p.norm + i)))"
+";\n",
+"        __syncwarp();\n",
+"    }\n",
+"    if (p.cos_) {\n",
+"        const int half = p.rope_dim / 2;\n",
+"        const size_t at = ((size_t)blockIdx.x * 2 + p.rope_table) * half;\n",
+"        for (int i = lane; i < half; i += 32) {\n",
+"            const u32 a = head + (p.rope_first + (p.rope_pairs ? 2 * i : i)) * 4,\n",
+"                      b = a + (p.rope_pairs ? 4 : half * 4);\n",
+"            const float u = lds_f32(a), v = lds_f32(b), c = load_fresh(p.cos_ + at + i),\n",
+"                        s = load_fresh(p.sin_ + at + i);\n",
+"            sts_f32(a, __fadd_rn(__fmul_rn(u, c), -__fmul_rn(v, s)));\n",
+"            sts_f32(b, __fadd_rn(__fmul_rn(v, c), __fmul_rn(u, s)));\n",
+"        }\n",
+"        __syncwarp();\n",
+"    }\n",
+"    for (int i = lane; i < d; i += 32) store_global(x + i, lds_f32(head + i * 4));\n",
+"}\n",
+"\n",
+"struct Attention {\n",
+"    const float *q, *k, *v;\n",
+"    float *out;\n",
+"    int n, heads, group, k_dim, v_dim, window;\n",
+"    float scale;\n",
+"};\n",
+"// blockIdx.x: 32 queries, blockIdx.y: head; of shared memory q [32][k_dim], k [32][k_dim + 1], v [32][v_di"
+"m]\n",
+"KERNEL(awq_sequence, 256, const Attention p)\n",
+"{\n",
+"    DYN_SMEM(smem);\n",
+"    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, K = p.k_dim, V = p.v_dim, head = blockIdx.y"
+";\n",
+"    const int first = blockIdx.x * 32, mine = first + warp * 4;\n",
+"    const int kv = head / p.group, kv_heads = p.heads / p.group;\n",
+"    const u32 q = smem_address(smem), k = q + 128 * K, v = k + 128 * (K + 1);\n",
+"    float out[4][8], most[4], sum[4];\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    for (int r = warp; r < 32; r += 8)\n",
+"        for (int i = lane; i < K; i += 32)\n",
+"            sts_f32(q + (r * K + i) * 4,\n",
+"                    first + r < p.n ? load_fresh(p.q + ((size_t)(first + r) * p.heads + head) * K + i) : 0)"
+";\n",
+"#pragma unroll\n",
+"    for (int j = 0; j < 4; j++) {\n",
+"        most[j] = -3e38f, sum[j] = 0;\n",
+"#pragma unroll\n",
+"        for (int i = 0; i < 8; i++) out[j][i] = 0;\n",
+"    }\n",
+"    const int begin = p.window > 0 && first >= p.window ? (first - p.window + 1) / 32 * 32 : 0;\n",
+"#pragma unroll 1\n",
+"    for (int key = begin; key < first + 32 && key < p.n; key += 32) {\n",
+"        __syncthreads(); // the last tile has been read\n",
+"        for (int r = warp; r < 32; r += 8) {\n",
+"            const size_t row = (size_t)(key + r) * kv_heads + kv;\n",
+"            for (int i = lane; i < K; i += 32)\n",
+"                sts_f32(k + (r * (K + 1) + i) * 4, key + r < p.n ? load_fresh(p.k + row * K + i) : 0);\n",
+"            for (int i = lane; i < V; i += 32)\n",
+"                sts_f32(v + (r * V + i) * 4, key + r < p.n ? load_fresh(p.v + row * V + i) : 0);\n",
+"        }\n",
+"        __syncthreads();\n",
+"        if (mine >= p.n) continue;\n",
+"        float s[4] = {0, 0, 0, 0};\n",
+"#pragma unroll 4\n",
+"        for (int i = 0; i < K; i++) {\n",
+"            const float x = lds_f32(k + (lane * (K + 1) + i) * 4);\n",
+"#pragma unroll\n",
+"            for (int j = 0; j < 4; j++) s[j] = fused(x, lds_f32(q + ((warp * 4 + j) * K + i) * 4), s[j]);\n",
+"        }\n",
+"#pragma unroll\n",
+"        for (int j = 0; j < 4; j++) {\n",
+"            const int behind = mine + j - key - lane; // of the query\n",
+"            const bool seen = behind >= 0 && (p.window <= 0 || behind < p.window);\n",
+"            s[j] = seen ? s[j] * p.scale : -3e38f;\n",
+"            const float top = warp_max(s[j]), now = top > most[j] ? top : most[j];\n",
+"            const float keep = exact_exp(most[j] - now);\n",
+"            s[j] = seen ? exact_exp(s[j] - now) : 0;\n",
+"            most[j] = now;\n",
+"            sum[j] = fused(sum[j], keep, s[j]);\n",
+"#pragma unroll\n",
+"            for (int i = 0; i < 8; i++) out[j][i] *= keep;\n",
+"        }\n",
+"#pragma unroll 4\n",
+"        for (int r = 0; r < 32; r++) {\n",
+"            float weight[4];\n",
+"#pragma unroll\n",
+"            for (int j = 0; j < 4; j++) weight[j] = __shfl_sync(~0u, s[j], r);\n",
+"#pragma unroll\n",
+"            for (int i = 0; i < 8; i++)\n",
+"                if (lane + 32 * i < V) {\n",
+"                    const float x = lds_f32(v + (r * V + lane + 32 * i) * 4);\n",
+"#pragma unroll\n",
+"                    for (int j = 0; j < 4; j++) out[j][i] = fused(weight[j], x, out[j][i]);\n",
+"                }\n",
+"        }\n",
+"    }\n",
+"#pragma unroll\n",
+"    for (int j = 0; j < 4; j++) {\n",
+"        const float all = warp_sum(sum[j]);\n",
+"        float *to = p.out + ((size_t)(mine + j) * p.heads + head) * V;\n",
+"        if (mine + j >= p.n) break;\n",
+"#pragma unroll\n",
+"        for (int i = 0; i < 8; i++)\n",
+"            if (lane + 32 * i < V) store_global(to + lane + 32 * i, out[j][i] / all);\n",
 "    }\n",
 "}\n",
 NULL};
@@ -6406,7 +6545,8 @@ typedef struct awq__cuda_rounding {
 /* awq_row_dots: out [rows] = sum of a b, both [rows][n] fp32. grid (rows), 256 threads, 128 bytes */
 typedef struct awq__cuda_dots {
     uint64_t a, b, out;
-    int32_t n, pad;
+    int32_t n;
+    int32_t difference; /* sum of (a - b)^2 instead */
 } awq__cuda_dots;
 
 /* awq_clips: as awq__clip_row. grid (in / group, (out + 7) / 8), 256 threads, 32 group bytes */
@@ -6425,6 +6565,26 @@ typedef struct awq__cuda_gated {
     int32_t kind; /* awq_act */
     float alpha, limit;
 } awq__cuda_gated;
+
+/* awq_turn: norm and rope of heads in place. grid (rows, (heads + 7) / 8), 256 threads, 32 dim bytes */
+typedef struct awq__cuda_turn {
+    uint64_t x;          /* [rows][heads][dim] fp32 */
+    uint64_t norm;       /* [dim] fp32, RMS; or 0 */
+    uint64_t cos_, sin_; /* [rows][2][rope_dim / 2] fp32; 0: no rope */
+    int32_t heads, dim, rope_dim, rope_first, rope_pairs;
+    int32_t rope_table; /* 0: full attention, 1: sliding */
+    float eps;
+} awq__cuda_turn;
+
+/* awq_sequence: attention of n rows, which are a sequence from its beginning; k_dim and v_dim to 256. grid
+   ((n + 31) / 32, heads), 256 threads, 128 (2 k_dim + 1 + v_dim) bytes */
+typedef struct awq__cuda_attention {
+    uint64_t q, k, v;     /* [n][heads][k_dim], [n][heads / group][k_dim], [..][v_dim] fp32 */
+    uint64_t out;         /* [n][heads][v_dim] fp32 */
+    int32_t n, heads, group, k_dim, v_dim;
+    int32_t window; /* keys that a query sees; 0: all up to its own */
+    float scale;
+} awq__cuda_attention;
 /* --- end of the copy --- */
 /* clang-format on */
 
@@ -7701,7 +7861,9 @@ typedef struct awq__cuda_lab {
     int64_t wa[AWQ__LAB_SUMS], wb[AWQ__LAB_SUMS];
     uint64_t a, b;    /* factors: hi and lo of a row side by side, hi and lo one behind the other */
     uint64_t x[2];    /* [rows][wide] fp32 that has come */
-    uint64_t w, y;    /* [largest], and y [2 rows][wide], fp32 */
+    uint64_t w, y;    /* [largest], and y [3 rows][wide], fp32 */
+    uint64_t kept, judged; /* [tokens][hidden] fp32 */
+    uint64_t norms;   /* [2][256] fp32, of q and k */
     uint64_t hidden;  /* [rows][wide] fp32 */
     uint64_t scales;  /* [most_in] fp32 */
     uint64_t vector;  /* [wide], [rows] fp32 */
@@ -7733,7 +7895,10 @@ static uint64_t awq__cuda_lab_place(awq__cuda_lab *l, uint64_t base)
     AWQ__PLACE_AT(l->x[0], rows * wide, 4);
     AWQ__PLACE_AT(l->x[1], rows * wide, 4);
     AWQ__PLACE_AT(l->w, d->largest, 4);
-    AWQ__PLACE_AT(l->y, AWQ__MAX((uint64_t)d->largest, 2 * rows * wide), 4);
+    AWQ__PLACE_AT(l->y, AWQ__MAX((uint64_t)d->largest, 3 * rows * wide), 4);
+    AWQ__PLACE_AT(l->kept, d->tokens * d->hidden, 4);
+    AWQ__PLACE_AT(l->judged, d->tokens * d->hidden, 4);
+    AWQ__PLACE_AT(l->norms, 512, 4);
     AWQ__PLACE_AT(l->hidden, AWQ__MAX((uint64_t)d->largest, rows * wide), 4);
     AWQ__PLACE_AT(l->scales, in, 4);
     AWQ__PLACE_AT(l->vector, AWQ__MAX(rows, wide), 4);
@@ -7799,7 +7964,67 @@ static awq_status awq__cuda_lab_open(awq_ctx *ctx, awq_device *device, const awq
     return AWQ_OK;
 }
 
-/* --- the context is current */
+/* --- copies, the context current as in all below: the caller's threads fill and empty the pinned buffers */
+#define AWQ__CUDA_LAB_PIECE ((size_t)256 << 10)
+
+typedef struct awq__cuda_copy {
+    char *to;
+    const char *from;
+    size_t bytes;
+} awq__cuda_copy;
+
+static void awq__cuda_copy_job(void *arg, int64_t i)
+{
+    const awq__cuda_copy *c = (const awq__cuda_copy *)arg;
+    size_t at = (size_t)i * AWQ__CUDA_LAB_PIECE;
+    memcpy(c->to + at, c->from + at, AWQ__MIN(AWQ__CUDA_LAB_PIECE, c->bytes - at));
+}
+
+static void awq__cuda_lab_copy(awq_ctx *ctx, void *to, const void *from, size_t bytes)
+{
+    awq__cuda_copy c;
+    c.to = (char *)to;
+    c.from = (const char *)from;
+    c.bytes = bytes;
+    awq__run(ctx, (int64_t)((bytes + AWQ__CUDA_LAB_PIECE - 1) / AWQ__CUDA_LAB_PIECE), awq__cuda_copy_job, &c);
+}
+
+static awq_status awq__cuda_lab_up(awq_ctx *ctx, awq_cuda *c, uint64_t dst, const void *src, size_t bytes)
+{
+    size_t at, n;
+    void *room;
+    for (at = 0; at < bytes; at += n) {
+        n = AWQ__MIN(bytes - at, AWQ__CUDA_STAGE);
+        AWQ__TRY(awq__cuda_stage(ctx, c, &room));
+        awq__cuda_lab_copy(ctx, room, (const char *)src + at, n);
+        AWQ__TRY(awq__cuda_stage_send(ctx, c, dst + at, n));
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__cuda_lab_down(awq_ctx *ctx, awq_cuda *c, void *dst, uint64_t src, size_t bytes)
+{
+    size_t queued = 0, at = 0, n;
+    int first = c->stage_next; /* the buffer of what was queued first */
+    void *room;
+    while (at < bytes) { /* one buffer is filled while the other is emptied */
+        while (queued < bytes && queued < at + 2 * AWQ__CUDA_STAGE) {
+            n = AWQ__MIN(bytes - queued, AWQ__CUDA_STAGE);
+            AWQ__TRY(awq__cuda_stage(ctx, c, &room));
+            AWQ__TRY(AWQ__CU(ctx, c, MemcpyDtoHAsync, (room, src + queued, n, c->stream)));
+            AWQ__TRY(AWQ__CU(ctx, c, EventRecord, (c->stage_free[c->stage_next], c->stream)));
+            c->stage_next = !c->stage_next;
+            queued += n;
+        }
+        n = AWQ__MIN(bytes - at, AWQ__CUDA_STAGE);
+        AWQ__TRY(AWQ__CU(ctx, c, EventSynchronize, (c->stage_free[first])));
+        awq__cuda_lab_copy(ctx, (char *)dst + at, c->stage[first], n);
+        first = !first;
+        at += n;
+    }
+    return AWQ_OK;
+}
+
 static awq_status awq__cuda_lab_queue(awq_ctx *ctx, awq_cuda *c, const char *name, int64_t x, int64_t y,
                                       size_t shared, void *arg)
 {
@@ -7888,9 +8113,9 @@ static awq_status awq__cuda_lab_linear(awq_ctx *ctx, void *lab, int i, const flo
     uint64_t at = l->weight[i] ? l->weight[i] : l->w;
     awq_status st;
     AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
-    st = awq__cuda_upload(ctx, l->c, at, weight, (size_t)(out * in) * 4);
+    st = awq__cuda_lab_up(ctx, l->c, at, weight, (size_t)(out * in) * 4);
     if (!st) st = awq__cuda_lab_right(ctx, l, at, 0, out, out, in, l->parts[i]);
-    if (!st && bias) st = awq__cuda_upload(ctx, l->c, l->bias[i], bias, (size_t)out * 4);
+    if (!st && bias) st = awq__cuda_lab_up(ctx, l->c, l->bias[i], bias, (size_t)out * 4);
     l->biased[i] = bias != NULL;
     return awq__cuda_model_leave(l->c, st);
 }
@@ -7902,7 +8127,7 @@ static awq_status awq__cuda_lab_round(awq_ctx *ctx, awq__cuda_lab *l, uint64_t w
 {
     awq__cuda_rounding p;
     memset(&p, 0, sizeof p);
-    if (scales) AWQ__TRY(awq__cuda_upload(ctx, l->c, l->scales, scales, (size_t)in * 4));
+    if (scales) AWQ__TRY(awq__cuda_lab_up(ctx, l->c, l->scales, scales, (size_t)in * 4));
     p.w = w;
     p.scales = scales ? l->scales : 0;
     p.to = to;
@@ -7936,29 +8161,49 @@ static awq_status awq__cuda_lab_apply(awq_ctx *ctx, awq__cuda_lab *l, int i, int
                                  l->biased[i] ? l->bias[i] : 0, y, 0);
 }
 
-static awq_status awq__cuda_lab_take(awq_ctx *ctx, awq__cuda_lab *l, const float *x, int64_t n, int64_t k)
-{
-    if (x) AWQ__TRY(awq__cuda_upload(ctx, l->c, l->x[0], x, (size_t)(n * k) * 4));
-    return awq__cuda_lab_left(ctx, l, x ? l->x[0] : l->hidden, n, k);
-}
-
-static awq_status awq__cuda_lab_run(awq_ctx *ctx, void *lab, const int *i, int n_i, const float *x, int64_t n,
-                                    float *const *y)
+static awq_status awq__cuda_lab_keep(awq_ctx *ctx, void *lab, int64_t first, int64_t n, const float *x)
 {
     awq__cuda_lab *l = (awq__cuda_lab *)lab;
-    awq_status st;
+    int64_t H = l->d.hidden;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    return awq__cuda_model_leave(l->c, awq__cuda_lab_up(ctx, l->c, l->kept + (uint64_t)(first * H) * 4, x,
+                                                        (size_t)(n * H) * 4));
+}
+
+static awq_status awq__cuda_lab_take(awq_ctx *ctx, void *lab, const float *x, int64_t first, int64_t n,
+                                     int64_t width)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    awq_status st = AWQ_OK;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    if (x) st = awq__cuda_lab_up(ctx, l->c, l->x[0], x, (size_t)(n * width) * 4);
+    if (!st)
+        st = awq__cuda_lab_left(ctx, l, x ? l->x[0] : l->kept + (uint64_t)(first * width) * 4, n, width);
+    return awq__cuda_model_leave(l->c, st);
+}
+
+static awq_status awq__cuda_lab_run(awq_ctx *ctx, void *lab, const int *i, int n_i, int64_t n, float *const *y)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    awq_status st = AWQ_OK;
     int k;
     AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
-    st = awq__cuda_lab_take(ctx, l, x, n, l->d.in[i[0]]);
     for (k = 0; !st && k < n_i; k++) {
         st = awq__cuda_lab_apply(ctx, l, i[k], n, l->y);
-        if (!st) st = awq__cuda_download(ctx, l->c, y[k], l->y, (size_t)(n * l->d.out[i[k]]) * 4);
+        if (!st) st = awq__cuda_lab_down(ctx, l->c, y[k], l->y, (size_t)(n * l->d.out[i[k]]) * 4);
     }
     return awq__cuda_model_leave(l->c, st);
 }
 
+/* l->hidden [n][width] goes to y, if that is wanted, and is taken */
+static awq_status awq__cuda_lab_hand_on(awq_ctx *ctx, awq__cuda_lab *l, int64_t n, int64_t width, float *y)
+{
+    if (y) AWQ__TRY(awq__cuda_lab_down(ctx, l->c, y, l->hidden, (size_t)(n * width) * 4));
+    return awq__cuda_lab_left(ctx, l, l->hidden, n, width);
+}
+
 static awq_status awq__cuda_lab_hidden(awq_ctx *ctx, void *lab, const awq_config *c, int gate, int up,
-                                       const float *x, int64_t n, float *y)
+                                       int64_t n, float *y)
 {
     awq__cuda_lab *l = (awq__cuda_lab *)lab;
     int64_t all = n * l->d.out[gate];
@@ -7973,12 +8218,99 @@ static awq_status awq__cuda_lab_hidden(awq_ctx *ctx, void *lab, const awq_config
     p.alpha = (float)c->act_alpha;
     p.limit = (float)c->act_limit;
     AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
-    st = awq__cuda_lab_take(ctx, l, x, n, l->d.in[gate]);
-    if (!st) st = awq__cuda_lab_apply(ctx, l, gate, n, p.gate);
+    st = awq__cuda_lab_apply(ctx, l, gate, n, p.gate);
     if (!st && up >= 0) st = awq__cuda_lab_apply(ctx, l, up, n, p.up);
     if (!st) st = awq__cuda_lab_queue(ctx, l->c, "awq_gated", (all + 1023) / 1024, 1, 0, &p);
-    if (!st && y) st = awq__cuda_download(ctx, l->c, y, l->hidden, (size_t)all * 4);
+    if (!st) st = awq__cuda_lab_hand_on(ctx, l, n, l->d.out[gate], y);
     return awq__cuda_model_leave(l->c, st);
+}
+
+/* norm (NULL: none) and rope (at x[0] and x[1]) of heads at x, in place */
+static awq_status awq__cuda_lab_turn(awq_ctx *ctx, awq__cuda_lab *l, const awq_config *c,
+                                     const awq__layer *layer, uint64_t x, int64_t n, int heads,
+                                     const float *norm, uint64_t room)
+{
+    awq__cuda_turn p;
+    memset(&p, 0, sizeof p);
+    if (norm) AWQ__TRY(awq__cuda_lab_up(ctx, l->c, room, norm, (size_t)c->head_dim * 4));
+    p.x = x;
+    p.norm = norm ? room : 0;
+    if (layer->rope && c->rope_dim) p.cos_ = l->x[0], p.sin_ = l->x[1];
+    p.heads = heads;
+    p.dim = c->head_dim;
+    p.rope_dim = c->rope_dim;
+    p.rope_first = c->rope_first;
+    p.rope_pairs = c->rope_pairs;
+    p.rope_table = layer->sliding;
+    p.eps = (float)c->rms_norm_eps;
+    return awq__cuda_lab_queue(ctx, l->c, "awq_turn", n, (heads + 7) / 8, (size_t)c->head_dim * 32, &p);
+}
+
+static awq_status awq__cuda_lab_attend_of(awq_ctx *ctx, awq__cuda_lab *l, const awq_config *c,
+                                          const awq__layer *layer, const float *cos_, const float *sin_,
+                                          int64_t n, float *y)
+{
+    const int *at = layer->remote->at;
+    size_t rope = (size_t)(n * (c->rope_dim / 2 * 2)) * 4;
+    awq__cuda_attention p;
+    memset(&p, 0, sizeof p);
+    p.q = l->y;
+    p.k = p.q + (uint64_t)(n * l->d.out[at[AWQ_Q_PROJ]]) * 4;
+    p.v = p.k + (uint64_t)(n * l->d.out[at[AWQ_K_PROJ]]) * 4;
+    p.out = l->hidden;
+    p.n = (int32_t)n;
+    p.heads = c->num_attention_heads;
+    p.group = c->num_attention_heads / c->num_key_value_heads;
+    p.k_dim = c->head_dim;
+    p.v_dim = c->v_head_dim;
+    p.window = layer->sliding ? (int32_t)AWQ__MIN(c->sliding_window, (int64_t)INT32_MAX) : 0;
+    p.scale = (float)c->attention_scale;
+    AWQ__TRY(awq__cuda_lab_apply(ctx, l, at[AWQ_Q_PROJ], n, p.q));
+    AWQ__TRY(awq__cuda_lab_apply(ctx, l, at[AWQ_K_PROJ], n, p.k));
+    AWQ__TRY(awq__cuda_lab_apply(ctx, l, at[AWQ_V_PROJ], n, p.v));
+    if (layer->rope && rope) {
+        AWQ__TRY(awq__cuda_lab_up(ctx, l->c, l->x[0], cos_, rope));
+        AWQ__TRY(awq__cuda_lab_up(ctx, l->c, l->x[1], sin_, rope));
+    }
+    AWQ__TRY(awq__cuda_lab_turn(ctx, l, c, layer, p.q, n, p.heads, layer->vec[AWQ_Q_NORM], l->norms));
+    AWQ__TRY(awq__cuda_lab_turn(ctx, l, c, layer, p.k, n, c->num_key_value_heads, layer->vec[AWQ_K_NORM],
+                                l->norms + 1024));
+    AWQ__TRY(awq__cuda_lab_queue(ctx, l->c, "awq_sequence", (n + 31) / 32, p.heads,
+                                 (size_t)(2 * p.k_dim + 1 + p.v_dim) * 128, &p));
+    return awq__cuda_lab_hand_on(ctx, l, n, (int64_t)p.heads * p.v_dim, y);
+}
+
+static awq_status awq__cuda_lab_attend(awq_ctx *ctx, void *lab, const awq_config *c, const awq__layer *layer,
+                                       const float *cos_, const float *sin_, int64_t n, float *y)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    return awq__cuda_model_leave(l->c, awq__cuda_lab_attend_of(ctx, l, c, layer, cos_, sin_, n, y));
+}
+
+static awq_status awq__cuda_lab_judge(awq_ctx *ctx, void *lab, int i, int64_t first, int64_t n, double *sum)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    uint64_t judged = l->judged + (uint64_t)(first * l->d.hidden) * 4;
+    float *row = sum ? AWQ__NEW_RAW(ctx, float, n) : NULL;
+    awq__cuda_dots p;
+    awq_status st = sum && !row ? AWQ_E_MEMORY : awq__cuda_model_enter(ctx, l->c);
+    int64_t r;
+    if (!st) {
+        memset(&p, 0, sizeof p);
+        p.a = l->y;
+        p.b = judged;
+        p.out = l->vector;
+        p.n = (int32_t)l->d.hidden;
+        p.difference = 1;
+        st = awq__cuda_lab_apply(ctx, l, i, n, sum ? l->y : judged);
+        if (!st && sum) st = awq__cuda_lab_queue(ctx, l->c, "awq_row_dots", n, 1, 128, &p);
+        if (!st && sum) st = awq__cuda_lab_down(ctx, l->c, row, p.out, (size_t)n * 4);
+        awq__cuda_model_leave(l->c, st);
+    }
+    for (r = 0; !st && sum && r < n; r++) *sum += row[r];
+    awq__free(ctx, row);
+    return st;
 }
 
 /* --- sums */
@@ -8002,9 +8334,9 @@ static awq_status awq__cuda_lab_add(awq_ctx *ctx, void *lab, int i, const float 
     awq_status st;
     if (!n) return AWQ_OK;
     AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
-    st = awq__cuda_upload(ctx, l->c, l->x[0], a, (size_t)(n * wa) * 4);
-    if (!st && b != a) st = awq__cuda_upload(ctx, l->c, from, b, (size_t)(n * wb) * 4);
-    if (!st && weight) st = awq__cuda_upload(ctx, l->c, l->vector, weight, (size_t)n * 4);
+    st = awq__cuda_lab_up(ctx, l->c, l->x[0], a, (size_t)(n * wa) * 4);
+    if (!st && b != a) st = awq__cuda_lab_up(ctx, l->c, from, b, (size_t)(n * wb) * 4);
+    if (!st && weight) st = awq__cuda_lab_up(ctx, l->c, l->vector, weight, (size_t)n * 4);
     if (!st) st = awq__cuda_lab_columns(ctx, l, l->x[0], 0, n, wa, 1);
     if (!st) st = awq__cuda_lab_columns(ctx, l, from, weight ? l->vector : 0, n, wb, 0);
     if (!st) st = awq__cuda_lab_product(ctx, l, wa, wb, n, l->b, 0, l->sum[i], 1);
@@ -8016,7 +8348,7 @@ static awq_status awq__cuda_lab_read(awq_ctx *ctx, void *lab, int i, float *sum)
     awq__cuda_lab *l = (awq__cuda_lab *)lab;
     AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
     return awq__cuda_model_leave(
-        l->c, awq__cuda_download(ctx, l->c, sum, l->sum[i], (size_t)(l->wa[i] * l->wb[i]) * 4));
+        l->c, awq__cuda_lab_down(ctx, l->c, sum, l->sum[i], (size_t)(l->wa[i] * l->wb[i]) * 4));
 }
 
 /* --- searches */
@@ -8030,7 +8362,7 @@ static awq_status awq__cuda_lab_losses_of(awq_ctx *ctx, awq__cuda_lab *l, int64_
     memset(&p, 0, sizeof p);
     for (at = 0; moments && at < in; at += piece) { /* symmetric: rows are columns */
         int64_t rows = AWQ__MIN(piece, in - at);
-        AWQ__TRY(awq__cuda_upload(ctx, l->c, l->y, moments + at * in, (size_t)(rows * in) * 4));
+        AWQ__TRY(awq__cuda_lab_up(ctx, l->c, l->y, moments + at * in, (size_t)(rows * in) * 4));
         AWQ__TRY(awq__cuda_lab_right(ctx, l, l->y, at, rows, in, in, l->b));
     }
     p.a = l->hidden;
@@ -8042,7 +8374,7 @@ static awq_status awq__cuda_lab_losses_of(awq_ctx *ctx, awq__cuda_lab *l, int64_
         AWQ__TRY(awq__cuda_lab_left(ctx, l, p.a, out, in));
         AWQ__TRY(awq__cuda_lab_product(ctx, l, out, in, in, l->b, 0, p.b, 0));
         AWQ__TRY(awq__cuda_lab_queue(ctx, l->c, "awq_row_dots", out, 1, 128, &p));
-        AWQ__TRY(awq__cuda_download(ctx, l->c, row, p.out, (size_t)out * 4));
+        AWQ__TRY(awq__cuda_lab_down(ctx, l->c, row, p.out, (size_t)out * 4));
         for (o = 0; o < out; o++) losses[r] += row[o];
     }
     return AWQ_OK;
@@ -8056,7 +8388,7 @@ static awq_status awq__cuda_lab_losses(awq_ctx *ctx, void *lab, const float *w, 
     float *row = AWQ__NEW_RAW(ctx, float, out);
     awq_status st = row ? awq__cuda_model_enter(ctx, l->c) : AWQ_E_MEMORY;
     if (!st) {
-        st = awq__cuda_upload(ctx, l->c, l->w, w, (size_t)(out * in) * 4);
+        st = awq__cuda_lab_up(ctx, l->c, l->w, w, (size_t)(out * in) * 4);
         if (!st) st = awq__cuda_lab_losses_of(ctx, l, out, in, moments, d, scales, n, row, losses);
         awq__cuda_model_leave(l->c, st);
     }
@@ -8081,10 +8413,10 @@ static awq_status awq__cuda_lab_clips(awq_ctx *ctx, void *lab, const float *w, i
     p.bits = d->bits;
     p.symmetric = d->symmetric;
     AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
-    st = awq__cuda_upload(ctx, l->c, l->w, w, (size_t)(out * in) * 4);
-    if (!st) st = awq__cuda_upload(ctx, l->c, l->b, moments, (size_t)(in * g) * 4);
+    st = awq__cuda_lab_up(ctx, l->c, l->w, w, (size_t)(out * in) * 4);
+    if (!st) st = awq__cuda_lab_up(ctx, l->c, l->b, moments, (size_t)(in * g) * 4);
     if (!st) st = awq__cuda_lab_queue(ctx, l->c, "awq_clips", in / g, (out + 7) / 8, (size_t)g * 32, &p);
-    if (!st) st = awq__cuda_download(ctx, l->c, clip, l->hidden, (size_t)(out * (in / g)) * 4);
+    if (!st) st = awq__cuda_lab_down(ctx, l->c, clip, l->hidden, (size_t)(out * (in / g)) * 4);
     return awq__cuda_model_leave(l->c, st);
 }
 
@@ -8094,8 +8426,12 @@ static void awq__cuda_lab_device(awq_device *d)
     d->lab_free = awq__cuda_lab_free;
     d->lab_linear = awq__cuda_lab_linear;
     d->lab_candidate = awq__cuda_lab_candidate;
+    d->lab_keep = awq__cuda_lab_keep;
+    d->lab_take = awq__cuda_lab_take;
     d->lab_run = awq__cuda_lab_run;
     d->lab_hidden = awq__cuda_lab_hidden;
+    d->lab_attend = awq__cuda_lab_attend;
+    d->lab_judge = awq__cuda_lab_judge;
     d->lab_zero = awq__cuda_lab_zero;
     d->lab_add = awq__cuda_lab_add;
     d->lab_read = awq__cuda_lab_read;

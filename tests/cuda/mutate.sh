@@ -207,6 +207,13 @@ mutant "clips: the last candidate is read" quantize.cuh clips 's/__syncwarp(); \
 mutant "clips: not all are written" quantize.cuh clips '/sts_f32(d + i/{n;n;s/__syncwarp();//}' short
 mutant "clips: the last of equals" quantize.cuh clips 's/if (err < best) best/if (err >= best) best/'
 mutant "gated: up is not clamped below" quantize.cuh gated 's/u < -p.limit ? -p.limit : u/u/'
+mutant "turn: rope of the other table" quantize.cuh turn 's/blockIdx.x \* 2 + p.rope_table/blockIdx.x * 2/'
+mutant "turn: heads as pairs" quantize.cuh turn 's/(p.rope_pairs ? 4 : half \* 4)/half * 4/'
+mutant "sequence: the next key is seen" quantize.cuh sequence 's/behind >= 0 \&\&/behind >= -1 \&\&/' short
+mutant "sequence: one key more in the window" quantize.cuh sequence 's/behind < p.window/behind <= p.window/'
+mutant "sequence: a tile of the window is left out" quantize.cuh sequence 's/(first - p.window + 1)/(first - p.window + 33)/'
+mutant "sequence: tiles overwritten while they are read" quantize.cuh sequence 's/__syncthreads(); \/\/ the last tile.*//' short
+mutant "sequence: sums keep their scale" quantize.cuh sequence 's/fused(sum\[j\], keep, s\[j\])/sum[j] + s[j]/'
 
 echo "$passed passed, $failed failed, 0 skipped"
 [ $failed = 0 ]

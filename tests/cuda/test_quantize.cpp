@@ -22,7 +22,13 @@ static void test_arguments()
     SAME(Split, awq__cuda_split, y_stride);
     SAME(Rounding, awq__cuda_rounding, in);
     SAME(Rounding, awq__cuda_rounding, difference);
-    SAME(Dots, awq__cuda_dots, n);
+    SAME(Dots, awq__cuda_dots, difference);
+    static_assert(sizeof(Turn) == sizeof(awq__cuda_turn) && sizeof(Attention) == sizeof(awq__cuda_attention),
+                  "structs");
+    SAME(Turn, awq__cuda_turn, heads);
+    SAME(Turn, awq__cuda_turn, eps);
+    SAME(Attention, awq__cuda_attention, n);
+    SAME(Attention, awq__cuda_attention, scale);
     SAME(Clips, awq__cuda_clips, out);
     SAME(Clips, awq__cuda_clips, symmetric);
     SAME(Gated, awq__cuda_gated, n);
@@ -157,11 +163,15 @@ static void test_row_dots()
         p.a = a.address(), p.b = b.address(), p.out = out.address(), p.n = n;
         for (int m = 0; m < MODES; m++) {
             next_mode();
+            p.difference = m & 1;
             if (!launch("awq_row_dots", rows, 256, 128, p)) return;
             for (int r = 0; r < rows; r++) {
                 double sum = 0, size = 0;
-                for (int i = r * n; i < (r + 1) * n; i++) sum += (double)a[i] * b[i], size += std::fabs(a[i] * b[i]);
-                if (!(std::fabs(out[r] - sum) <= (n / 256 + 12) * 0x1p-24 * size))
+                for (int i = r * n; i < (r + 1) * n; i++) {
+                    const double d = (double)a[i] - b[i], x = p.difference ? d * d : (double)a[i] * b[i];
+                    sum += x, size += std::fabs(x);
+                }
+                if (!(std::fabs(out[r] - sum) <= (n / 256 + 14) * 0x1p-24 * size))
                     return fail("n %d row %d: %g, not %g", n, r, out[r], sum);
             }
         }
@@ -253,6 +263,96 @@ static void test_gated()
         }
 }
 
+// ---- norm and rope: in double, but for the products of rope
+static void check_turn(int heads, int d, int rope, int rope_first, bool pairs, bool norm, int table)
+{
+    const int rows = 3, half = rope / 2;
+    Buffer<float> x((size_t)rows * heads * d), w(d), c(rows * 2 * half + 1), s(rows * 2 * half + 1);
+    std::vector<float> old;
+    for (size_t i = 0; i < x.n; i++) x[i] = (float)uniform(-3, 3);
+    for (int i = 0; i < d; i++) w[i] = (float)uniform(0.5, 2);
+    for (int i = 0; i < rows * 2 * half; i++) c[i] = (float)uniform(-1, 1), s[i] = (float)uniform(-1, 1);
+    old.assign(x.p, x.p + x.n);
+    awq__cuda_turn a = {};
+    a.x = x.address(), a.norm = norm ? w.address() : 0, a.heads = heads, a.dim = d, a.eps = 1e-5f;
+    if (rope) a.cos_ = c.address(), a.sin_ = s.address();
+    a.rope_dim = rope, a.rope_first = rope_first, a.rope_pairs = pairs, a.rope_table = table;
+    next_mode();
+    if (!launch("awq_turn", dim3(rows, (heads + 7) / 8), 256, 32 * d, a)) return;
+    for (int r = 0; r < rows; r++)
+        for (int h = 0; h < heads; h++) {
+            const float *from = old.data() + ((size_t)r * heads + h) * d, *got = x.p + ((size_t)r * heads + h) * d;
+            std::vector<double> v(from, from + d);
+            double squares = 0;
+            for (int i = 0; i < d; i++) squares += v[i] * v[i];
+            for (int i = 0; norm && i < d; i++) v[i] *= w[i] / std::sqrt(squares / d + (double)1e-5f);
+            for (int i = 0; i < half; i++) {
+                const int at = rope_first + (pairs ? 2 * i : i), to = at + (pairs ? 1 : half);
+                const double cs = c[(r * 2 + table) * half + i], sn = s[(r * 2 + table) * half + i];
+                const double u = v[at], y = v[to];
+                v[at] = u * cs - y * sn, v[to] = y * cs + u * sn;
+            }
+            for (int i = 0; i < d; i++)
+                if (!near(got[i], v[i], 1e-6, 2e-6))
+                    return fail("heads %d dim %d: row %d head %d: [%d] is %g, not %g", heads, d, r, h, i, got[i], v[i]);
+        }
+}
+static void test_turn()
+{
+    check_turn(4, 64, 64, 0, false, false, 0);
+    check_turn(9, 128, 128, 0, false, true, 1);
+    check_turn(3, 40, 20, 8, true, true, 0);
+    check_turn(8, 256, 0, 0, false, true, 0);
+    for (int m = 0; m < MODES; m++) check_turn(2, 32, 32, 0, false, true, 0);
+}
+
+// ---- attention in double
+static void check_sequence(int n, int heads, int group, int k_dim, int v_dim, int window)
+{
+    const int kv_heads = heads / group;
+    Buffer<float> q((size_t)n * heads * k_dim), k((size_t)n * kv_heads * k_dim), v((size_t)n * kv_heads * v_dim);
+    Buffer<float> out((size_t)n * heads * v_dim, NAN);
+    std::vector<double> w(n);
+    for (size_t i = 0; i < q.n; i++) q[i] = (float)uniform(-2, 2);
+    for (size_t i = 0; i < k.n; i++) k[i] = (float)uniform(-2, 2);
+    for (size_t i = 0; i < v.n; i++) v[i] = (float)uniform(-1, 1);
+    awq__cuda_attention a = {};
+    a.q = q.address(), a.k = k.address(), a.v = v.address(), a.out = out.address(), a.n = n, a.heads = heads;
+    a.group = group, a.k_dim = k_dim, a.v_dim = v_dim, a.window = window, a.scale = 0.3f;
+    next_mode();
+    if (!launch("awq_sequence", dim3((n + 31) / 32, heads), 256, 128 * (2 * k_dim + 1 + v_dim), a)) return;
+    for (int r = 0; r < n; r++)
+        for (int h = 0; h < heads; h++) {
+            double most = -1e300, sum = 0;
+            const int first = window > 0 && r >= window ? r - window + 1 : 0;
+            for (int j = first; j <= r; j++) {
+                w[j] = 0;
+                for (int i = 0; i < k_dim; i++)
+                    w[j] += (double)q[((size_t)r * heads + h) * k_dim + i]
+                            * k[((size_t)j * kv_heads + h / group) * k_dim + i];
+                w[j] *= (double)0.3f;
+                most = std::max(most, w[j]);
+            }
+            for (int j = first; j <= r; j++) sum += w[j] = std::exp(w[j] - most);
+            for (int i = 0; i < v_dim; i++) {
+                double want = 0;
+                for (int j = first; j <= r; j++) want += w[j] * v[((size_t)j * kv_heads + h / group) * v_dim + i] / sum;
+                const float got = out[((size_t)r * heads + h) * v_dim + i];
+                if (!near(got, want, 0, 2e-5))
+                    return fail("n %d heads %d dim %d window %d: row %d head %d: [%d] is %g, not %g", n, heads, k_dim,
+                                window, r, h, i, got, want);
+            }
+        }
+}
+static void test_sequence()
+{
+    check_sequence(1, 2, 1, 32, 32, 0);
+    check_sequence(70, 4, 2, 64, 64, 0);
+    check_sequence(100, 2, 2, 40, 24, 7);
+    check_sequence(130, 1, 1, 128, 256, 33);
+    for (int m = 0; m < MODES; m++) check_sequence(40, 2, 1, 32, 32, m % 3 * 20);
+}
+
 int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -263,5 +363,7 @@ int main(int argc, char **argv)
     run("row_dots", test_row_dots);
     run("clips", test_clips);
     run("gated", test_gated);
+    run("turn", test_turn);
+    run("sequence", test_sequence);
     return report();
 }

@@ -130,11 +130,11 @@ KERNEL(awq_candidate, 256, const Rounding p)
     }
 }
 
-// ---- out [row] = sum of a b over the row, in a tree: blockIdx.x: row
+// ---- out [row] = sum of a b over the row, or of (a - b)^2, in a tree: blockIdx.x: row
 struct Dots {
     const float *a, *b;
     float *out;
-    int n;
+    int n, difference;
 };
 KERNEL(awq_row_dots, 256, const Dots p)
 {
@@ -144,8 +144,11 @@ KERNEL(awq_row_dots, 256, const Dots p)
     pdl_launch();
     pdl_wait();
 #pragma unroll 4
-    for (int i = threadIdx.x; i < p.n; i += 256)
-        sum = fused(load_fresh(p.a + row + i), load_fresh(p.b + row + i), sum);
+    for (int i = threadIdx.x; i < p.n; i += 256) {
+        float a = load_fresh(p.a + row + i), b = load_fresh(p.b + row + i);
+        if (p.difference) a = b = a - b;
+        sum = fused(a, b, sum);
+    }
     sum = block_sum(sum, smem_address(smem));
     if (threadIdx.x == 0) store_global(p.out + blockIdx.x, sum);
 }
@@ -232,5 +235,136 @@ KERNEL(awq_gated, 256, const Gated p)
     for (int k = 0; k < 4; k++) {
         const u64 i = (u64)blockIdx.x * 1024 + k * 256 + threadIdx.x;
         if (i < p.n) store_global(p.y + i, gated(p, load_fresh(p.gate + i), p.up ? load_fresh(p.up + i) : 0));
+    }
+}
+
+// ---- attention of one sequence from its beginning, all in fp32: norm and rope of a head's row in place, a
+// warp each; then 32 queries of a head and 32 keys at a time, a lane has a key, then every 32nd output
+struct Turn {
+    float *x;
+    const float *norm, *cos_, *sin_;
+    int heads, dim, rope_dim, rope_first, rope_pairs, rope_table;
+    float eps;
+};
+// blockIdx.x: row, blockIdx.y: 8 heads; [8][dim] fp32 of shared memory
+KERNEL(awq_turn, 256, const Turn p)
+{
+    DYN_SMEM(smem);
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, h = blockIdx.y * 8 + warp, d = p.dim;
+    const u32 head = smem_address(smem) + warp * d * 4;
+    float *x = p.x + ((size_t)blockIdx.x * p.heads + h) * d, sum = 0;
+    pdl_launch();
+    pdl_wait();
+    if (h >= p.heads) return;
+    for (int i = lane; i < d; i += 32) {
+        const float v = load_fresh(x + i);
+        sum = fused(v, v, sum);
+        sts_f32(head + i * 4, v);
+    }
+    sum = 1.0f / sqrtf(warp_sum(sum) / (float)d + p.eps);
+    __syncwarp();
+    if (p.norm) {
+        for (int i = lane; i < d; i += 32)
+            sts_f32(head + i * 4, __fmul_rn(__fmul_rn(lds_f32(head + i * 4), sum), load_fresh(p.norm + i)));
+        __syncwarp();
+    }
+    if (p.cos_) {
+        const int half = p.rope_dim / 2;
+        const size_t at = ((size_t)blockIdx.x * 2 + p.rope_table) * half;
+        for (int i = lane; i < half; i += 32) {
+            const u32 a = head + (p.rope_first + (p.rope_pairs ? 2 * i : i)) * 4,
+                      b = a + (p.rope_pairs ? 4 : half * 4);
+            const float u = lds_f32(a), v = lds_f32(b), c = load_fresh(p.cos_ + at + i),
+                        s = load_fresh(p.sin_ + at + i);
+            sts_f32(a, __fadd_rn(__fmul_rn(u, c), -__fmul_rn(v, s)));
+            sts_f32(b, __fadd_rn(__fmul_rn(v, c), __fmul_rn(u, s)));
+        }
+        __syncwarp();
+    }
+    for (int i = lane; i < d; i += 32) store_global(x + i, lds_f32(head + i * 4));
+}
+
+struct Attention {
+    const float *q, *k, *v;
+    float *out;
+    int n, heads, group, k_dim, v_dim, window;
+    float scale;
+};
+// blockIdx.x: 32 queries, blockIdx.y: head; of shared memory q [32][k_dim], k [32][k_dim + 1], v [32][v_dim]
+KERNEL(awq_sequence, 256, const Attention p)
+{
+    DYN_SMEM(smem);
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, K = p.k_dim, V = p.v_dim, head = blockIdx.y;
+    const int first = blockIdx.x * 32, mine = first + warp * 4;
+    const int kv = head / p.group, kv_heads = p.heads / p.group;
+    const u32 q = smem_address(smem), k = q + 128 * K, v = k + 128 * (K + 1);
+    float out[4][8], most[4], sum[4];
+    pdl_launch();
+    pdl_wait();
+    for (int r = warp; r < 32; r += 8)
+        for (int i = lane; i < K; i += 32)
+            sts_f32(q + (r * K + i) * 4,
+                    first + r < p.n ? load_fresh(p.q + ((size_t)(first + r) * p.heads + head) * K + i) : 0);
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        most[j] = -3e38f, sum[j] = 0;
+#pragma unroll
+        for (int i = 0; i < 8; i++) out[j][i] = 0;
+    }
+    const int begin = p.window > 0 && first >= p.window ? (first - p.window + 1) / 32 * 32 : 0;
+#pragma unroll 1
+    for (int key = begin; key < first + 32 && key < p.n; key += 32) {
+        __syncthreads(); // the last tile has been read
+        for (int r = warp; r < 32; r += 8) {
+            const size_t row = (size_t)(key + r) * kv_heads + kv;
+            for (int i = lane; i < K; i += 32)
+                sts_f32(k + (r * (K + 1) + i) * 4, key + r < p.n ? load_fresh(p.k + row * K + i) : 0);
+            for (int i = lane; i < V; i += 32)
+                sts_f32(v + (r * V + i) * 4, key + r < p.n ? load_fresh(p.v + row * V + i) : 0);
+        }
+        __syncthreads();
+        if (mine >= p.n) continue;
+        float s[4] = {0, 0, 0, 0};
+#pragma unroll 4
+        for (int i = 0; i < K; i++) {
+            const float x = lds_f32(k + (lane * (K + 1) + i) * 4);
+#pragma unroll
+            for (int j = 0; j < 4; j++) s[j] = fused(x, lds_f32(q + ((warp * 4 + j) * K + i) * 4), s[j]);
+        }
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int behind = mine + j - key - lane; // of the query
+            const bool seen = behind >= 0 && (p.window <= 0 || behind < p.window);
+            s[j] = seen ? s[j] * p.scale : -3e38f;
+            const float top = warp_max(s[j]), now = top > most[j] ? top : most[j];
+            const float keep = exact_exp(most[j] - now);
+            s[j] = seen ? exact_exp(s[j] - now) : 0;
+            most[j] = now;
+            sum[j] = fused(sum[j], keep, s[j]);
+#pragma unroll
+            for (int i = 0; i < 8; i++) out[j][i] *= keep;
+        }
+#pragma unroll 4
+        for (int r = 0; r < 32; r++) {
+            float weight[4];
+#pragma unroll
+            for (int j = 0; j < 4; j++) weight[j] = __shfl_sync(~0u, s[j], r);
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                if (lane + 32 * i < V) {
+                    const float x = lds_f32(v + (r * V + lane + 32 * i) * 4);
+#pragma unroll
+                    for (int j = 0; j < 4; j++) out[j][i] = fused(weight[j], x, out[j][i]);
+                }
+        }
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        const float all = warp_sum(sum[j]);
+        float *to = p.out + ((size_t)(mine + j) * p.heads + head) * V;
+        if (mine + j >= p.n) break;
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            if (lane + 32 * i < V) store_global(to + lane + 32 * i, out[j][i] / all);
     }
 }
