@@ -21167,6 +21167,12 @@ static void awq__task_mm(awq_ctx *ctx, awq__task *t, const awq_linear *l, const 
     t->job = awq__task_linears;
 }
 
+/* place of a linear in the lab of a device; -1: it is the CPU's, or there is none */
+static int awq__remote_at(const awq__layer *l, int id)
+{
+    return l->remote && id < AWQ_N_LINEARS && l->linear[id].out_features ? l->remote->at[id] : -1;
+}
+
 /* Linears that read one x: those of a set in tiles have chunks of one size. */
 static const uint8_t awq__linear_set[AWQ_N_LINEAR_IDS] = {
     1, 1, 1, 2 /* o */, 3, 3, 4 /* down */, 1 /* q_a */, 5 /* q_b */, 1 /* kv_a */, 6 /* kv_b */,
@@ -21187,14 +21193,9 @@ static const awq_linear *awq__packed_of(const awq__layer *l, int set)
     const awq_linear *tiled = awq__tiled_of(l, set);
     int id;
     for (id = 0; !tiled && id < AWQ_EXPERT_GATE; id++)
-        if (awq__linear_set[id] == set && l->linear[id].out_features) return &l->linear[id];
+        if (awq__linear_set[id] == set && l->linear[id].out_features && awq__remote_at(l, id) < 0)
+            return &l->linear[id];
     return tiled;
-}
-
-/* place of a linear in the lab of a device; -1: it is the CPU's, or there is none */
-static int awq__remote_at(const awq__layer *l, int id)
-{
-    return l->remote && id < AWQ_N_LINEARS && l->linear[id].out_features ? l->remote->at[id] : -1;
 }
 
 /* does a lab attend? */
@@ -21786,14 +21787,6 @@ static awq_status awq__remote_step(awq_ctx *ctx, const awq_config *c, const awq_
     return d->lab_run(ctx, lab, at, n_at, n, y);
 }
 
-/* is its input packed for nobody? */
-static int awq__remote_packs(const awq__layer *l, awq__step_id step)
-{
-    static const int id[4] = {AWQ_Q_PROJ, AWQ_O_PROJ, AWQ_GATE_PROJ, AWQ_DOWN_PROJ};
-    int k = step == AWQ__PACK_QKV ? 0 : step == AWQ__PACK_O ? 1 : step == AWQ__PACK_MLP ? 2 : 3;
-    return (k < 3 || step == AWQ__PACK_DOWN) && awq__remote_at(l, id[k]) >= 0;
-}
-
 /* Steps first .. last of a decoder block, in w. tap may be NULL. */
 static awq_status awq__steps(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer,
                              awq__work *w, int64_t n, awq__step_id first, awq__step_id last, awq__block_tap tap,
@@ -21807,7 +21800,6 @@ static awq_status awq__steps(awq_ctx *ctx, const awq_config *c, const awq__layer
                                     : first <= AWQ__GATE_UP && last >= AWQ__DOWN);
         if (tap) AWQ__TRY(awq__tap_step(c, l, w, n, (awq__step_id)s, tap, user));
         if (l->remote) AWQ__TRY(awq__remote_step(ctx, c, l, w, n, (awq__step_id)s, stays));
-        if (l->remote && awq__remote_packs(l, (awq__step_id)s)) continue;
         awq__task_set(ctx, c, l, cache_layer, w, n, (awq__step_id)s, &t);
         if (t.count) awq__run(ctx, t.count, t.job, &t);
     }

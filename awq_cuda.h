@@ -7844,6 +7844,10 @@ AWQ_API awq_device *awq_cuda_device(awq_cuda *c) { return c ? &c->as_device : NU
    What a quantizer has computed here (lab of struct awq_device): each factor in two parts of bf16, so that a
    product is three of dense.cuh; the rest in kernels of quantize.cuh. Linears stay, of the first half in fp32
    too; all else travels.
+   Where the time goes, a layer of 7B (4096, 11008) and 65536 tokens, in 10^12 operations: method awq 584 in the
+   candidates of attention and MLP, 27 for the layer's own pass, 24 for losses by moments, 11 for these; method
+   best 71 for passes, 42 for moments and their like, and 6, which are the CPU's, for factors and rounding. Here
+   it is three times that, of moments six times.
    Memory: one block, sized when the lab opens; nothing is allocated later but what split sums of products need.
    Invariants: order of sums by shapes alone; c->lock is held in each call, the context current.
    Tests: tests/test_cuda_quantize.c; the kernels in tests/cuda/test_quantize.cpp */

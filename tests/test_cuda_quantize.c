@@ -1,6 +1,7 @@
 /* cuda_quantize: quantizing with a device, on the emulated driver of tests/cuda/driver.cpp, against the CPU: losses of
    each candidate, codes and perplexity of small models of several families and of the demo's model; the same bytes in
    another run and after a failure; calls of the driver and allocations failing; what is refused. */
+#define DIR "build/test_cuda_quantize"
 #define main quantize_main
 #include "test_quantize_model.c"
 #undef main
@@ -207,6 +208,28 @@ static void test_on_text(void)
     CHECK(ctx.memory_used == 0);
 }
 
+/* other families, where their files are: latents, sinks, parallel blocks, norms of q and k of all kinds */
+static void test_more_families(void)
+{
+    static const char *const names[] = {"deepseek_v2", "gpt_oss",   "cohere",     "glm4",    "qwen3",
+                                        "qwen2_swa",   "qwen2_moe", "llama_gqa",  "gemma3",  "hunyuan_dense",
+                                        "exaone4",     "stablelm",  "deepseek_v3", "olmo2"};
+    awq_calibration few = f_text;
+    int k;
+    if (!TEST_DATA()) TEST_SKIP("AWQ_TEST_DATA names no folder");
+    NEED_EMULATOR;
+    few.n_blocks = 1;
+    for (k = 0; k < (int)(sizeof names / sizeof names[0]); k++) {
+        char folder[600];
+        run q;
+        snprintf(folder, sizeof folder, "%s/fixtures/models/%s", TEST_DATA(), names[k]);
+        q = prepare(folder, fresh("cpu"), k % 2 ? AWQ_METHOD_AWQ : AWQ_METHOD_BEST);
+        q.d.calibration = &few;
+        q.d.group_size = 0;
+        both(names[k], q, 1, 0.1);
+    }
+}
+
 /* --- what goes wrong: a layer, two blocks */
 static const char *one_layer(void)
 {
@@ -346,6 +369,11 @@ int main(int argc, char **argv)
     text.n_blocks = BLOCKS;
     text.start = text_start;
     text.ids = text_ids;
+    for (i = 0; i < F_BLOCKS * F_LENGTH; i++) f_ids[i] = 3 + (int32_t)(awq__random_unit(&seed) * (F_VOCAB - 3));
+    for (i = 0; i <= F_BLOCKS; i++) f_start[i] = i * F_LENGTH;
+    f_text.n_blocks = F_BLOCKS;
+    f_text.start = f_start;
+    f_text.ids = f_ids;
     awq__os_make_folder(NULL, "build");
     awq__os_make_folder(NULL, DIR);
     TEST_BEGIN(argc, argv);
@@ -353,6 +381,7 @@ int main(int argc, char **argv)
     RUN(test_methods);
     RUN(test_own);
     RUN(test_on_text);
+    RUN(test_more_families);
     RUN(test_every_call);
     RUN(test_every_allocation);
     RUN(test_refused);
