@@ -1184,6 +1184,10 @@ typedef struct awq_quantize_desc {
     int scaled;
     awq_mode mode; /* of running the model over the calibration and of the search; exact: on every machine the
                       same file, and slower where there is AMX */
+    /* Computes linears and attention over the calibration, second moments, and the losses of scales and clips;
+       NULL: the CPU does. Not exact, but the same file in every run. Norms, rounding with error feedback and
+       experts' linears stay with the CPU. */
+    awq_device *device;
 } awq_quantize_desc;
 
 typedef struct awq_quantize_result {
@@ -20677,12 +20681,33 @@ AWQ_API awq_status awq_grammar_match(awq_ctx *ctx, awq_grammar *grammar, const c
    computed on or not, and read by nobody.
    Tests: tests/test_model.c against transformers' logits and hidden states */
 
+/* Linears that a device computes for a quantizer: their places in its lab, see struct awq_device */
+typedef struct awq__remote {
+    awq_device *device;
+    void *lab;
+    int at[AWQ_N_LINEARS]; /* -1: the CPU's, as all others are */
+} awq__remote;
+
 typedef struct awq__layer {
     awq_linear linear[AWQ_EXPERT_GATE];
     awq_linear *expert;          /* [3][num_experts] gate, up, down */
     float *vec[AWQ_N_VECTORS];   /* NULL: it has none; a norm's bias follows its weight */
     int sliding, rope, experts;  /* has a window, rope, experts */
+    const awq__remote *remote;   /* NULL: all of it is the CPU's */
 } awq__layer;
+
+/* What a lab has room for: linears (0 outputs: there is none there), of which the first half can be rounded;
+   sums; and how large a matrix can be. */
+#define AWQ__LAB_LINEARS (2 * AWQ_N_LINEARS)
+#define AWQ__LAB_SUMS 8
+typedef struct awq__lab_desc {
+    int64_t out[AWQ__LAB_LINEARS], in[AWQ__LAB_LINEARS];
+    int64_t sum[AWQ__LAB_SUMS]; /* numbers */
+    int64_t rows;               /* of activations, at once */
+    int64_t tokens, hidden;     /* rows [hidden] to be kept, twice */
+    int64_t wide, most_in;      /* inputs or outputs; inputs */
+    int64_t largest;            /* outputs times inputs, these padded to 64 */
+} awq__lab_desc;
 
 /* What a device does with its layers. Calls with one work come from one thread at a time, others at any time. x
    and logits are fp32. begin, layers and page_copy only queue what is to be done, in their order; their
@@ -20722,6 +20747,47 @@ struct awq_device {
        NaN or Inf. Of those, k = 1 .. AWQ__TOP asks for the k largest too, in this order, equals by id: in the
        place of logits come the k, then as int32 their ids. What comes with AWQ__WANT_BEST is of no meaning. */
     awq_status (*head)(awq_ctx *ctx, void *work, const int32_t *rows, int64_t n, float *logits, int32_t *best);
+
+    /* --- A lab is where a quantizer has its products made; lab NULL: the device has none. It is one caller's.
+       Matrices come and go in fp32; of each factor 16 bits count, sums are fp32; the same bits in every run. */
+    /* Room for all of it, or a refusal that says what is needed and there. */
+    awq_status (*lab)(awq_ctx *ctx, awq_device *d, const awq__lab_desc *desc, void **lab);
+    void (*lab_free)(awq_ctx *ctx, void *lab);
+    /* linear i: weight [out, in], bias [out] or NULL */
+    awq_status (*lab_linear)(awq_ctx *ctx, void *lab, int i, const float *weight, const float *bias);
+    /* linear `to`: linear i, of the first half, as awq_fake_quantize rounds it; scales [in] or NULL */
+    awq_status (*lab_candidate)(awq_ctx *ctx, void *lab, int i, int to, const awq_search_desc *d,
+                                const float *scales);
+    /* rows first .. first + n - 1 of [tokens, hidden] to be kept */
+    awq_status (*lab_keep)(awq_ctx *ctx, void *lab, int64_t first, int64_t n, const float *x);
+    /* what is computed with: n rows x [n, width]; x NULL: kept ones */
+    awq_status (*lab_take)(awq_ctx *ctx, void *lab, const float *x, int64_t first, int64_t n, int64_t width);
+    /* y[k] [n, out] = linear i[k] of the n rows taken */
+    awq_status (*lab_run)(awq_ctx *ctx, void *lab, const int *i, int n_i, int64_t n, float *const *y);
+    /* y [n, out] = act(gate) * up of the n rows taken, up -1: there is none; y NULL: not wanted. Then it is
+       what is taken. */
+    awq_status (*lab_hidden)(awq_ctx *ctx, void *lab, const awq_config *c, int gate, int up, int64_t n,
+                             float *y);
+    /* Likewise y [n, heads v_head_dim] = attention of a sequence whose n rows are taken, with rope as in
+       awq__work. No latents, sinks, caps, clamps; norms of q and k: of heads or none; dimensions to 256. */
+    awq_status (*lab_attend)(awq_ctx *ctx, void *lab, const awq_config *c, const awq__layer *l,
+                             const float *cos_, const float *sin_, int64_t n, float *y);
+    /* sum = squares of what linear i of the n rows taken differs from rows first, ... of [tokens, hidden]; sum
+       NULL: it becomes these */
+    awq_status (*lab_judge)(awq_ctx *ctx, void *lab, int i, int64_t first, int64_t n, double *sum);
+    /* sum i [wa, wb] = 0; += a^T diag(weight) b of n rows, weight NULL: ones; to the host */
+    awq_status (*lab_zero)(awq_ctx *ctx, void *lab, int i, int64_t wa, int64_t wb);
+    awq_status (*lab_add)(awq_ctx *ctx, void *lab, int i, const float *a, const float *b, const float *weight,
+                          int64_t n);
+    awq_status (*lab_read)(awq_ctx *ctx, void *lab, int i, float *sum);
+    /* losses [n + 1] += trace(D M D^T) for D what rounding adds to w [out, in] with scales [n][in], in the end
+       without; moments NULL: those of the last call */
+    awq_status (*lab_losses)(awq_ctx *ctx, void *lab, const float *w, int64_t out, int64_t in,
+                             const float *moments, const awq_search_desc *d, const float *scales, int n,
+                             double *losses);
+    /* as awq_search_clips */
+    awq_status (*lab_clips)(awq_ctx *ctx, void *lab, const float *w, int64_t out, int64_t in,
+                            const float *group_moments, const awq_search_desc *d, float *clip);
 };
 enum { AWQ__WANT_BEST = 0, AWQ__WANT_LOGITS = -1, AWQ__NOT_FINITE = -2 };
 #define AWQ__TOP 64
@@ -21233,6 +21299,12 @@ static void awq__task_mm(awq_ctx *ctx, awq__task *t, const awq_linear *l, const 
     t->job = awq__task_linears;
 }
 
+/* place of a linear in the lab of a device; -1: it is the CPU's, or there is none */
+static int awq__remote_at(const awq__layer *l, int id)
+{
+    return l->remote && id < AWQ_N_LINEARS && l->linear[id].out_features ? l->remote->at[id] : -1;
+}
+
 /* Linears that read one x: those of a set in tiles have chunks of one size. */
 static const uint8_t awq__linear_set[AWQ_N_LINEAR_IDS] = {
     1, 1, 1, 2 /* o */, 3, 3, 4 /* down */, 1 /* q_a */, 5 /* q_b */, 1 /* kv_a */, 6 /* kv_b */,
@@ -21253,15 +21325,26 @@ static const awq_linear *awq__packed_of(const awq__layer *l, int set)
     const awq_linear *tiled = awq__tiled_of(l, set);
     int id;
     for (id = 0; !tiled && id < AWQ_EXPERT_GATE; id++)
-        if (awq__linear_set[id] == set && l->linear[id].out_features) return &l->linear[id];
+        if (awq__linear_set[id] == set && l->linear[id].out_features && awq__remote_at(l, id) < 0)
+            return &l->linear[id];
     return tiled;
+}
+
+/* does a lab attend? */
+static int awq__remote_attends(const awq_config *c, const awq__layer *l)
+{
+    return awq__remote_at(l, AWQ_Q_PROJ) >= 0 && awq__remote_at(l, AWQ_K_PROJ) >= 0
+           && awq__remote_at(l, AWQ_V_PROJ) >= 0 && !c->kv_lora_rank && !(c->clip_qkv > 0)
+           && !(c->attention_cap > 0) && !l->vec[AWQ_SINKS] && c->head_dim <= 256 && c->v_head_dim <= 256
+           && (c->qk_norm == AWQ_QK_HEAD || (!l->vec[AWQ_Q_NORM] && !l->vec[AWQ_K_NORM]));
 }
 
 static void awq__task_linear(awq_ctx *ctx, awq__task *t, awq_linear_id id, const float *x, float *y)
 {
     const awq_linear *l = &t->layer->linear[id];
     int packed = !awq__tiled_of(t->layer, awq__linear_set[id]);
-    if (l->out_features) awq__task_mm(ctx, t, l, x, 0, 0, packed, 0, t->n, y);
+    if (l->out_features && awq__remote_at(t->layer, id) < 0)
+        awq__task_mm(ctx, t, l, x, 0, 0, packed, 0, t->n, y);
 }
 
 /* Where an expert's rows begin in w->xt[1]; those packed for panels take whole tiles. Dense experts are not. */
@@ -21656,9 +21739,9 @@ static int awq__paired(awq_ctx *ctx, const awq__work *w, const awq__layer *l, in
 {
     const awq_linear *gate = &l->linear[AWQ_GATE_PROJ], *up = &l->linear[AWQ_UP_PROJ];
     const awq_linear *down = &l->linear[AWQ_DOWN_PROJ];
-    return w->fast && !l->experts && !l->vec[AWQ_ACT_SCALES] && gate->chunk && up->chunk == gate->chunk
-           && up->bits == gate->bits && down->chunk && awq__panel_parts(ctx, gate, n)
-           && awq__panel_parts(ctx, up, n) && awq__panel_parts(ctx, down, n);
+    return w->fast && !l->remote && !l->experts && !l->vec[AWQ_ACT_SCALES] && gate->chunk
+           && up->chunk == gate->chunk && up->bits == gate->bits && down->chunk
+           && awq__panel_parts(ctx, gate, n) && awq__panel_parts(ctx, up, n) && awq__panel_parts(ctx, down, n);
 }
 
 /* cache_layer: the layer's place in a page, w->host_first being the first. Steps must be set in their order:
@@ -21686,7 +21769,7 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
         return;
     case AWQ__ATTEND:
         t->job = awq__task_attend_exact;
-        t->count = n * c->num_attention_heads;
+        t->count = awq__remote_attends(c, l) ? 0 : n * c->num_attention_heads;
         if (w->cache.bits == 32) return;
         awq__attend_stretches(ctx, t);
         t->job = awq__task_attend;
@@ -21702,13 +21785,15 @@ static void awq__task_set(awq_ctx *ctx, const awq_config *c, const awq__layer *l
         return;
     case AWQ__ACT:
         t->count = 0;
-        if (awq__paired(ctx, w, l, n)) return;
+        if (awq__paired(ctx, w, l, n) || awq__remote_at(l, AWQ_GATE_PROJ) >= 0) return;
         t->count = t->slots + (!l->experts || c->shared_size ? n : 0);
         t->job = awq__task_act;
         t->job_work = 16.0 * (double)(l->experts ? c->expert_size : c->intermediate_size);
         return;
-    case AWQ__NORM:
     case AWQ__PLACE:
+        if (awq__remote_attends(c, l)) t->count = 0;
+        return;
+    case AWQ__NORM:
     case AWQ__ADD_NORM:
     case AWQ__ADD: return;
     default: break;
@@ -21809,6 +21894,31 @@ static awq_status awq__tap_step(const awq_config *c, const awq__layer *l, awq__w
     }
 }
 
+/* What a device does of a step. stays: what attention, or gate and up, give is used there and not here. */
+static awq_status awq__remote_step(awq_ctx *ctx, const awq_config *c, const awq__layer *l, awq__work *w,
+                                   int64_t n, awq__step_id step, int stays)
+{
+    awq_device *d = l->remote->device;
+    void *lab = l->remote->lab;
+    float *y[3], *x = step == AWQ__O ? w->att : step == AWQ__DOWN ? w->gate : w->xn;
+    int at[3], n_at = 0, k, from = AWQ_Q_PROJ, to = AWQ_V_PROJ;
+    if (step != AWQ__QKV) from = to = step == AWQ__O      ? AWQ_O_PROJ
+                                      : step == AWQ__DOWN ? AWQ_DOWN_PROJ
+                                                          : AWQ_GATE_PROJ;
+    if (step != AWQ__QKV && step != AWQ__O && step != AWQ__GATE_UP && step != AWQ__DOWN) return AWQ_OK;
+    for (k = from; k <= to; k++)
+        if ((at[n_at] = awq__remote_at(l, k)) >= 0)
+            y[n_at++] = k == AWQ_Q_PROJ ? w->q : k == AWQ_K_PROJ ? w->k : k == AWQ_V_PROJ ? w->v : w->out;
+    if (!n_at) return AWQ_OK;
+    if (step == AWQ__QKV || step == AWQ__GATE_UP || !stays)
+        AWQ__TRY(d->lab_take(ctx, lab, x, 0, n, l->linear[from].in_features));
+    if (step == AWQ__QKV && awq__remote_attends(c, l))
+        return d->lab_attend(ctx, lab, c, l, w->cos_, w->sin_, n, stays ? NULL : w->att);
+    if (step == AWQ__GATE_UP)
+        return d->lab_hidden(ctx, lab, c, at[0], awq__remote_at(l, AWQ_UP_PROJ), n, stays ? NULL : w->gate);
+    return d->lab_run(ctx, lab, at, n_at, n, y);
+}
+
 /* Steps first .. last of a decoder block, in w. tap may be NULL. */
 static awq_status awq__steps(awq_ctx *ctx, const awq_config *c, const awq__layer *l, int cache_layer,
                              awq__work *w, int64_t n, awq__step_id first, awq__step_id last, awq__block_tap tap,
@@ -21817,7 +21927,11 @@ static awq_status awq__steps(awq_ctx *ctx, const awq_config *c, const awq__layer
     awq__task t;
     int s;
     for (s = first; s <= (int)last; s++) {
+        int stays = !tap
+                    && (s <= AWQ__O ? first <= AWQ__QKV && last >= AWQ__O && awq__remote_attends(c, l)
+                                    : first <= AWQ__GATE_UP && last >= AWQ__DOWN);
         if (tap) AWQ__TRY(awq__tap_step(c, l, w, n, (awq__step_id)s, tap, user));
+        if (l->remote) AWQ__TRY(awq__remote_step(ctx, c, l, w, n, (awq__step_id)s, stays));
         awq__task_set(ctx, c, l, cache_layer, w, n, (awq__step_id)s, &t);
         if (t.count) awq__run(ctx, t.count, t.job, &t);
     }
@@ -26915,6 +27029,8 @@ typedef struct awq__qm {
     float *wq[AWQ_N_LINEAR_IDS], *bq[AWQ_N_LINEAR_IDS];
     awq__kv kv;                /* one layer */
     awq__work w;
+    void *lab;                 /* of d->device; NULL: the CPU does all */
+    awq__remote remote[2];     /* linears of `layer` and of `lq` there */
     float *weights;            /* one block, fp32, and the three matrices of the expert at work */
     float *wt[AWQ_N_LINEAR_IDS], *bias[AWQ_N_LINEAR_IDS];
     awq__layer layer;
@@ -26949,11 +27065,36 @@ static int64_t awq__most(const int64_t *v, int n)
     return m;
 }
 
-/* out [wa, wb] += a^T diag(weight) b over n rows */
-static awq_status awq__qm_cross(awq_ctx *ctx, awq__qm *m, const float *a, int64_t wa, const float *b,
-                                int64_t wb, const float *weight, int64_t n, float *out)
+/* which sum of the lab stands for this one of ours */
+static int awq__qm_sum(const awq__qm *m, const float *sum)
 {
-    return awq__cross_add(ctx, m->sd.mode, a, wa, b, wb, weight, n, m->xt, m->bt, m->block, out);
+    int p = 0;
+    if (sum == m->cross) return 1; /* method best has one of the moments at a time */
+    if (sum == m->drift) return 2;
+    while (m->moments[p] != sum) p++;
+    return p;
+}
+
+/* sum [wa, wb] = 0 */
+static awq_status awq__qm_cross_begin(awq_ctx *ctx, awq__qm *m, float *sum, int64_t wa, int64_t wb)
+{
+    if (m->lab) return m->d->device->lab_zero(ctx, m->lab, awq__qm_sum(m, sum), wa, wb);
+    memset(sum, 0, (size_t)(wa * wb) * sizeof *sum);
+    return AWQ_OK;
+}
+
+/* sum [wa, wb] += a^T diag(weight) b over n rows */
+static awq_status awq__qm_cross(awq_ctx *ctx, awq__qm *m, const float *a, int64_t wa, const float *b,
+                                int64_t wb, const float *weight, int64_t n, float *sum)
+{
+    if (m->lab) return m->d->device->lab_add(ctx, m->lab, awq__qm_sum(m, sum), a, b, weight, n);
+    return awq__cross_add(ctx, m->sd.mode, a, wa, b, wb, weight, n, m->xt, m->bt, m->block, sum);
+}
+
+/* sum is complete: of moments the upper triangle is right */
+static awq_status awq__qm_cross_end(awq_ctx *ctx, awq__qm *m, float *sum)
+{
+    return m->lab ? m->d->device->lab_read(ctx, m->lab, awq__qm_sum(m, sum), sum) : AWQ_OK;
 }
 
 /* --- rounding with error feedback (GPTQ, arXiv 2210.17323, as Babai's nearest plane). With moments = R R^T, R
@@ -27366,6 +27507,13 @@ static awq_status awq__qm_check(awq_ctx *ctx, awq__qm *m)
         return awq__fail(ctx, AWQ_E_ARG, "the marlin layout holds symmetric weights only; ask for symmetric");
     if (d->scaled && d->method == AWQ_METHOD_RTN)
         return awq__fail(ctx, AWQ_E_ARG, "scaled weights come from a search; method rtn has none");
+    if (d->device && d->method == AWQ_METHOD_RTN)
+        return awq__fail(ctx, AWQ_E_ARG, "method rtn computes nothing that a device would help with");
+    if (d->device && d->mode == AWQ_MODE_EXACT)
+        return awq__fail(ctx, AWQ_E_ARG, "%s does not compute exactly; leave out exact mode or the device",
+                         d->device->name);
+    if (d->device && !d->device->lab)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s has nothing to quantize with", d->device->name);
     for (k = 0; k < AWQ_N_LINEAR_IDS; k++) {
         awq__tap_in p = AWQ__IN_ATTN;
         if (!awq__qm_count(c, k, &l)) continue;
@@ -27477,6 +27625,43 @@ static size_t awq__qm_bytes(const awq__qm *m)
 static int awq__qm_held(const awq__qm *m, int64_t b)
 {
     return m->hold_every && b % m->hold_every == m->hold_every / 2;
+}
+
+/* m->lab. Where the activation has scales the MLP stays here. */
+static awq_status awq__qm_lab(awq_ctx *ctx, awq__qm *m)
+{
+    int k, i, l, best = m->d->method == AWQ_METHOD_BEST;
+    int64_t H = m->c->hidden_size, most = awq__most(m->cap, AWQ__N_IN);
+    awq__lab_desc d;
+    memset(&d, 0, sizeof d);
+    for (k = 0; k < AWQ_N_LINEARS; k++)
+        for (i = 0; i < 2; i++) {
+            int at = i * AWQ_N_LINEARS + k;
+            m->remote[i].at[k] = -1;
+            if (!awq__qm_count(m->c, k, &l) || (m->c->act_scales && k >= AWQ_GATE_PROJ)) continue;
+            m->remote[i].at[k] = at;
+            d.out[at] = m->out[k];
+            d.in[at] = m->in[k];
+        }
+    for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
+        if (awq__qm_count(m->c, k, &l)) {
+            d.wide = AWQ__MAX(d.wide, AWQ__MAX(m->out[k], m->in[k]));
+            d.largest = AWQ__MAX(d.largest, m->out[k] * ((m->in[k] + 63) / 64 * 64));
+        }
+    d.wide = AWQ__MAX(d.wide, H);
+    d.hidden = H;
+    if (!best) d.tokens = m->tokens;
+    d.most_in = most;
+    d.rows = AWQ__MAX(m->longest, (int64_t)AWQ__MOMENT_ROWS);
+    for (k = 0; k < AWQ__N_IN && !best; k++) d.sum[k] = m->cap[k] * m->cap[k];
+    if (best) d.sum[0] = d.sum[1] = most * most;
+    if (best) d.sum[2] = H * most;
+    AWQ__TRY(m->d->device->lab(ctx, m->d->device, &d, &m->lab));
+    for (i = 0; i < 2; i++) {
+        m->remote[i].device = m->d->device;
+        m->remote[i].lab = m->lab;
+    }
+    return AWQ_OK;
 }
 
 static awq_status awq__qm_alloc(awq_ctx *ctx, awq__qm *m)
@@ -27611,6 +27796,7 @@ static awq_status awq__qm_load(awq_ctx *ctx, awq__qm *m, int l, int with)
     awq__arena_free(ctx, &m->norms);
     memset(&m->layer, 0, sizeof m->layer);
     m->layer.expert = expert;
+    if (m->lab) m->layer.remote = &m->remote[0];
     AWQ__TRY(awq__layer_norms(ctx, m->ck, &m->norms, l, &m->layer));
     for (k = 0; k < AWQ_EXPERT_GATE; k++) {
         m->bias[k] = m->bq[k] = m->wq[k] = NULL;
@@ -27632,6 +27818,8 @@ static awq_status awq__qm_load(awq_ctx *ctx, awq__qm *m, int l, int with)
         AWQ__TRY(
             awq_linear_dense(ctx, AWQ_F32, m->wt[k], m->out[k], m->in[k], m->bias[k], &m->layer.linear[k]));
         m->layer.linear[k].mode = m->sd.mode;
+        if (awq__remote_at(&m->layer, k) >= 0)
+            AWQ__TRY(m->d->device->lab_linear(ctx, m->lab, m->remote[0].at[k], m->wt[k], m->bias[k]));
     }
     for (k = AWQ_EXPERT_GATE; with && k < AWQ_N_LINEAR_IDS; k++)
         for (x = 0; x < awq_linear_count(m->c, l, (awq_linear_id)k); x++) {
@@ -27691,28 +27879,53 @@ typedef struct awq__qm_listener {
     awq__qm *m;
 } awq__qm_listener;
 
+/* some rows of an input: a job takes a group of columns */
+typedef struct awq__hear_job {
+    const float *x, *weight; /* [n, width]; NULL: ones */
+    double *x_abs;
+    float *sampled;          /* NULL: not wanted */
+    const uint8_t *sample;   /* [n] rows that count there */
+    int64_t n, width, group;
+} awq__hear_job;
+
+static void awq__qm_hear_job(void *arg, int64_t index)
+{
+    const awq__hear_job *j = (const awq__hear_job *)arg;
+    int64_t first = index * j->group, end = AWQ__MIN(first + j->group, j->width), r, a, b;
+    for (r = 0; r < j->n; r++) {
+        const float *x = j->x + r * j->width;
+        float v = j->weight ? j->weight[r] : 1.0f;
+        for (a = first; a < end; a++) j->x_abs[a] += v * fabsf(x[a]);
+        for (a = first; j->sampled && j->sample[r] && a < end; a++)
+            for (b = first; b < end; b++) j->sampled[a * j->group + b - first] += v * x[a] * x[b];
+    }
+}
+
 /* n rows [stride] of input p, each `weight` times (NULL: once) */
 static awq_status awq__qm_hear(awq_ctx *ctx, awq__qm *m, awq__tap_in p, const float *data, int64_t n,
                                int64_t stride, const float *weight)
 {
-    int64_t at, r, i, width = m->width[p], g = m->sd.group_size > 0 ? m->sd.group_size : width, a, b;
+    int64_t at, r, width = m->width[p], g = m->sd.group_size > 0 ? m->sd.group_size : width;
+    uint8_t sample[AWQ__MOMENT_ROWS];
+    awq__hear_job job;
+    job.x = m->rows;
+    job.x_abs = m->x_abs[p];
+    job.sampled = width % g == 0 ? m->sampled[p] : NULL;
+    job.sample = sample;
+    job.width = width;
+    job.group = g;
     for (at = 0; at < n; at += AWQ__MOMENT_ROWS) {
         int64_t end = AWQ__MIN(at + AWQ__MOMENT_ROWS, n), kept = 0;
         for (r = at; r < end; r++) {
-            const float *x = data + r * stride;
-            float v = weight ? weight[r] : 1.0f;
             if (m->counted && !m->counted[r]) continue;
-            for (i = 0; i < width; i++) m->x_abs[p][i] += v * fabsf(x[i]);
-            if (m->sampled[p] && width % g == 0 && m->seen[p] % m->stride == 0) {
-                for (a = 0; a < width; a++)
-                    for (b = a / g * g; b < (a / g + 1) * g; b++)
-                        m->sampled[p][a * g + b % g] += v * x[a] * x[b];
-                m->n_sampled[p]++;
-            }
-            m->seen[p]++;
-            m->x_total[p] += v;
-            memcpy(m->rows + kept++ * width, x, (size_t)width * sizeof *x);
+            sample[kept] = m->seen[p]++ % m->stride == 0;
+            m->n_sampled[p] += job.sampled && sample[kept];
+            m->x_total[p] += weight ? weight[r] : 1.0f;
+            memcpy(m->rows + kept++ * width, data + r * stride, (size_t)width * sizeof *data);
         }
+        job.weight = weight ? weight + at : NULL;
+        job.n = kept;
+        awq__run(ctx, (width + job.group - 1) / job.group, awq__qm_hear_job, &job);
         AWQ__TRY(awq__qm_cross(ctx, m, m->rows, width, m->rows, width, weight ? weight + at : NULL, kept,
                                m->moments[p]));
     }
@@ -27726,14 +27939,14 @@ static awq_status awq__qm_tap(void *user, awq__tap_in p, const float *data, int6
     return awq__qm_hear(l->ctx, l->m, p, data, n, stride, NULL);
 }
 
-static void awq__qm_hear_begin(awq__qm *m, awq__tap_in p)
+static awq_status awq__qm_hear_begin(awq_ctx *ctx, awq__qm *m, awq__tap_in p)
 {
     size_t w = (size_t)m->width[p], g = m->sd.group_size > 0 ? (size_t)m->sd.group_size : w;
-    memset(m->moments[p], 0, w * w * sizeof(float));
     memset(m->x_abs[p], 0, w * sizeof(double));
     if (m->sampled[p]) memset(m->sampled[p], 0, w * g * sizeof(float));
     m->seen[p] = m->n_sampled[p] = 0;
     m->x_total[p] = 0;
+    return awq__qm_cross_begin(ctx, m, m->moments[p], m->width[p], m->width[p]);
 }
 
 static awq_status awq__qm_hear_end(awq_ctx *ctx, awq__qm *m, awq__tap_in p)
@@ -27741,6 +27954,7 @@ static awq_status awq__qm_hear_end(awq_ctx *ctx, awq__qm *m, awq__tap_in p)
     int64_t w = m->width[p], g = m->sd.group_size > 0 ? m->sd.group_size : w, i;
     if (!(m->x_total[p] > 0))
         return awq__fail(ctx, AWQ_E_ARG, "no token of the calibration text counts (answers masked?)");
+    AWQ__TRY(awq__qm_cross_end(ctx, m, m->moments[p]));
     awq__moments_finish(m->moments[p], w, m->x_total[p]);
     for (i = 0; m->sampled[p] && i < w * g; i++) m->sampled[p][i] /= (float)m->n_sampled[p];
     return AWQ_OK;
@@ -27775,7 +27989,7 @@ static awq_status awq__qm_listen(awq_ctx *ctx, awq__qm *m, int l)
     listener.ctx = ctx;
     listener.m = m;
     for (p = 0; p < AWQ__IN_EXPERT; p++)
-        if (m->width[p]) awq__qm_hear_begin(m, (awq__tap_in)p);
+        if (m->width[p]) AWQ__TRY(awq__qm_hear_begin(ctx, m, (awq__tap_in)p));
     for (b = 0; b < m->cal->n_blocks; b++) {
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b);
         memcpy(m->w.x, m->x + at * H, (size_t)(n * H) * sizeof(float));
@@ -27878,6 +28092,28 @@ static awq_status awq__qm_w_mean(awq_ctx *ctx, awq__qm *m, const awq__stage *s, 
     return AWQ_OK;
 }
 
+/* is all of a module on a device, from its inputs to the loss? */
+static int awq__qm_module_remote(const awq__qm *m, int mlp)
+{
+    if (!m->lab || m->c->parallel) return 0;
+    if (!mlp && !awq__remote_attends(m->c, &m->layer)) return 0;
+    if (mlp && awq__remote_at(&m->layer, AWQ_GATE_PROJ) < 0) return 0;
+    return awq__remote_at(&m->layer, mlp ? AWQ_DOWN_PROJ : AWQ_O_PROJ) >= 0;
+}
+
+/* of n rows of the calibration from `at` on, m->w set for them */
+static awq_status awq__qm_judge(awq_ctx *ctx, awq__qm *m, int mlp, const awq__layer *l, int64_t at, int64_t n,
+                                double *sum)
+{
+    awq_device *d = m->d->device;
+    AWQ__TRY(d->lab_take(ctx, m->lab, NULL, at, n, m->c->hidden_size));
+    if (mlp)
+        AWQ__TRY(d->lab_hidden(ctx, m->lab, m->c, awq__remote_at(l, AWQ_GATE_PROJ),
+                               awq__remote_at(l, AWQ_UP_PROJ), n, NULL));
+    else AWQ__TRY(d->lab_attend(ctx, m->lab, m->c, l, m->w.cos_, m->w.sin_, n, NULL));
+    return d->lab_judge(ctx, m->lab, awq__remote_at(l, mlp ? AWQ_DOWN_PROJ : AWQ_O_PROJ), at, n, sum);
+}
+
 /* mean squared difference of a module's output from ref over all calibration tokens, or NaN as soon as it is
    known to be above `limit`; make_ref: fill ref instead. Of a parallel block both modules are one. */
 static awq_status awq__qm_module(awq_ctx *ctx, awq__qm *m, int mlp, const awq__layer *layer, int make_ref,
@@ -27889,6 +28125,12 @@ static awq_status awq__qm_module(awq_ctx *ctx, awq__qm *m, int mlp, const awq__l
     double sum = 0, scale = 1 / (double)(m->tokens * H);
     for (b = 0; b < m->cal->n_blocks && !(sum * scale > limit); b++) {
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b), r;
+        if (awq__qm_module_remote(m, mlp)) {
+            double part = 0;
+            AWQ__TRY(awq__qm_judge(ctx, m, mlp, layer, at, n, make_ref ? NULL : &part));
+            sum += part;
+            continue;
+        }
         memcpy(m->w.xn, m->xn + at * H, (size_t)(n * H) * sizeof(float));
         if (m->c->parallel) memset(m->w.x, 0, (size_t)(n * H) * sizeof(float));
         AWQ__TRY(awq__steps(ctx, m->c, layer, 0, &m->w, n, mlp ? AWQ__PACK_MLP : AWQ__PACK_QKV,
@@ -27918,6 +28160,7 @@ static awq_status awq__qm_module_inputs(awq_ctx *ctx, awq__qm *m, int mlp)
         AWQ__TRY(awq__steps(ctx, m->c, &m->layer, 0, &m->w, n, AWQ__NORM, mlp ? AWQ__ADD_NORM : AWQ__NORM, NULL,
                             NULL));
         memcpy(m->xn + at * H, m->w.xn, (size_t)(n * H) * sizeof(float));
+        if (awq__qm_module_remote(m, mlp)) AWQ__TRY(m->d->device->lab_keep(ctx, m->lab, at, n, m->w.xn));
     }
     return AWQ_OK;
 }
@@ -27934,14 +28177,20 @@ static awq_status awq__qm_search_module(awq_ctx *ctx, awq__qm *m, int g)
     float *x_mean = AWQ__NEW_RAW(ctx, float, width), *w_mean = AWQ__NEW_RAW(ctx, float, width);
     float *cand[MOST], *s = m->scales[g];
     awq__layer layer = m->layer;
+    awq__remote remote = m->remote[0];
     double *losses = m->report.losses[g], ignored;
     awq_status st = x_mean && w_mean ? AWQ_OK : AWQ_E_MEMORY;
     int best = -1, i;
     memset(cand, 0, sizeof cand);
     for (k = 0; k < stage->n; k++)
         if (awq__qm_joins(m, stage->id[k])) id[n++] = stage->id[k];
+    if (m->lab) layer.remote = &remote;
     for (k = 0; k < n; k++) {
         int64_t out = m->out[id[k]];
+        if (awq__remote_at(&m->layer, id[k]) >= 0) {
+            remote.at[id[k]] = m->remote[1].at[id[k]];
+            continue;
+        }
         if (!st && !(cand[k] = AWQ__NEW_RAW(ctx, float, out * width))) st = AWQ_E_MEMORY;
         if (!st)
             st = awq_linear_dense(ctx, AWQ_F32, cand[k], out, width, m->bias[id[k]], &layer.linear[id[k]]);
@@ -27955,9 +28204,13 @@ static awq_status awq__qm_search_module(awq_ctx *ctx, awq__qm *m, int g)
         r = i == AWQ_SCALE_GRID ? i : i < 2 * middle ? middle + (i % 2 ? -(i + 1) / 2 : i / 2) : i;
         if (r < AWQ_SCALE_GRID)
             st = awq_scale_candidate(ctx, x_mean, w_mean, width, (double)r / AWQ_SCALE_GRID, sd.no_duo, s);
-        for (k = 0; !st && k < n; k++)
-            st = awq_fake_quantize(ctx, m->wt[id[k]], m->out[id[k]], width, &sd, r < AWQ_SCALE_GRID ? s : NULL,
-                                   NULL, cand[k]);
+        for (k = 0; !st && k < n; k++) {
+            const float *by = r < AWQ_SCALE_GRID ? s : NULL;
+            if (!cand[k])
+                st = m->d->device->lab_candidate(ctx, m->lab, m->remote[0].at[id[k]], remote.at[id[k]], &sd,
+                                                 by);
+            else st = awq_fake_quantize(ctx, m->wt[id[k]], m->out[id[k]], width, &sd, by, NULL, cand[k]);
+        }
         if (!st) /* round to nearest is measured whole, for the report */
             st = awq__qm_module(ctx, m, mlp, &layer, 0,
                                 best < 0 || r == AWQ_SCALE_GRID ? INFINITY : losses[best], &losses[r]);
@@ -27990,18 +28243,25 @@ static awq_status awq__qm_search_linear(awq_ctx *ctx, awq__qm *m, int g, float *
     awq_status st = x_mean && w_mean ? AWQ_OK : AWQ_E_MEMORY;
     for (k = 0; k < stage->n; k++) most = AWQ__MAX(most, m->out[stage->id[k]]);
     if (stage->experts) most = AWQ__MAX(most, m->out[AWQ_EXPERT_UP]);
-    d = AWQ__NEW_RAW(ctx, float, most * width);
-    y = AWQ__NEW_RAW(ctx, float, most * width);
+    d = AWQ__NEW_RAW(ctx, float, (m->lab ? AWQ_SCALE_GRID : most) * width); /* of a lab: the grid's scales */
+    y = AWQ__NEW_RAW(ctx, float, (m->lab ? 1 : most) * width);
     if (!d || !y) st = AWQ_E_MEMORY;
     for (r = 0; r <= AWQ_SCALE_GRID; r++) losses[r] = 0;
     if (!st) awq__qm_x_mean(m, p, x_mean);
     if (!st) st = awq__qm_w_mean(ctx, m, stage, w_mean);
+    for (r = 0; !st && m->lab && r < AWQ_SCALE_GRID; r++)
+        st = awq_scale_candidate(ctx, x_mean, w_mean, width, (double)r / AWQ_SCALE_GRID, sd.no_duo,
+                                 d + r * width);
     for (k = 0; !st && k < awq__qm_members(m, stage); k++) {
         int id = awq__qm_member(m, stage, k);
         if (!awq__qm_joins(m, id)) continue;
+        if (m->lab)
+            st = m->d->device->lab_losses(ctx, m->lab, m->wt[id], m->out[id], width,
+                                          elements ? NULL : m->moments[p], &sd, d, AWQ_SCALE_GRID, losses);
+        else
+            st = awq__search_add(ctx, m->wt[id], m->out[id], width, x_mean, w_mean, m->moments[p], &sd, s, d, y,
+                                 losses);
         elements += m->out[id];
-        st = awq__search_add(ctx, m->wt[id], m->out[id], width, x_mean, w_mean, m->moments[p], &sd, s, d, y,
-                             losses);
     }
     for (r = 0; !st && r <= AWQ_SCALE_GRID; r++) losses[r] /= (double)elements;
     for (r = 1; !st && r < AWQ_SCALE_GRID; r++) /* the reference has no identity */
@@ -28088,7 +28348,9 @@ static awq_status awq__qm_clip(awq_ctx *ctx, awq__qm *m, awq__tap_in p, int k)
     awq__free(ctx, m->clip[k]);
     m->clip[k] = AWQ__NEW_RAW(ctx, float, m->out[k] * ng);
     if (!m->clip[k]) return AWQ_E_MEMORY;
-    AWQ__TRY(awq_search_clips(ctx, m->wt[k], m->out[k], in, m->sampled[p], &sd, m->clip[k]));
+    if (m->lab && gs <= AWQ__MAX_CLIP_GROUP)
+        AWQ__TRY(m->d->device->lab_clips(ctx, m->lab, m->wt[k], m->out[k], in, m->sampled[p], &sd, m->clip[k]));
+    else AWQ__TRY(awq_search_clips(ctx, m->wt[k], m->out[k], in, m->sampled[p], &sd, m->clip[k]));
     for (o = 0; o < m->out[k]; o++)
         for (g = 0; g < ng; g++) {
             float c = m->clip[k][o * ng + g], *w = m->wt[k] + o * in + g * gs;
@@ -28213,8 +28475,8 @@ static awq_status awq__qm_awq_expert(awq_ctx *ctx, awq__qm *m, int l, int x)
     AWQ__TRY(awq__qm_load_expert(ctx, m, l, x));
     n = awq__qm_expert_tokens(m, &chosen);
     m->stride = AWQ__MAX(n / 512, (int64_t)1);
-    awq__qm_hear_begin(m, AWQ__IN_MLP);
-    awq__qm_hear_begin(m, AWQ__IN_EXPERT);
+    AWQ__TRY(awq__qm_hear_begin(ctx, m, AWQ__IN_MLP));
+    AWQ__TRY(awq__qm_hear_begin(ctx, m, AWQ__IN_EXPERT));
     for (first = 0; first < n; first += step) {
         int64_t rows = AWQ__MIN(step, n - first);
         awq__qm_gather(m, m->xn, first, rows, m->w.xn);
@@ -28443,6 +28705,11 @@ static awq_status awq__qm_use(awq_ctx *ctx, awq__qm *m, int id)
     void *own;
     awq_linear_free(ctx, l);
     for (i = 0; m->bq[id] && i < m->out[id]; i++) m->bq[id][i] = awq__qm_stored(m, m->bq[id][i]);
+    if (!m->kept[id] && m->lab && id < AWQ_N_LINEARS && m->remote[1].at[id] >= 0) {
+        AWQ__TRY(awq_dequantize(ctx, &m->q[id], m->tmp));
+        AWQ__TRY(awq_linear_dense(ctx, AWQ_F32, m->tmp, m->out[id], m->in[id], m->bq[id], l)); /* its shape */
+        return m->d->device->lab_linear(ctx, m->lab, m->remote[1].at[id], m->tmp, m->bq[id]);
+    }
     if (!m->kept[id]) { /* not fast: activations of 12 bits, however many rows */
         awq_mode mode = m->sd.mode == AWQ_MODE_EXACT ? AWQ_MODE_EXACT : AWQ_MODE_DETERMINISTIC;
         return awq_linear_prepare(ctx, &m->q[id], mode, 0, m->bq[id], l);
@@ -28451,6 +28718,8 @@ static awq_status awq__qm_use(awq_ctx *ctx, awq__qm *m, int id)
     if (id < AWQ_EXPERT_GATE) {
         AWQ__TRY(awq_linear_dense(ctx, AWQ_F32, m->wq[id], m->out[id], m->in[id], m->bq[id], l));
         l->mode = m->sd.mode;
+        if (awq__remote_at(&m->lq, id) >= 0)
+            return m->d->device->lab_linear(ctx, m->lab, m->remote[1].at[id], m->wq[id], m->bq[id]);
         return AWQ_OK;
     }
     own = awq__alloc_raw(ctx, (size_t)n, awq_dtype_size(type));
@@ -28488,6 +28757,9 @@ static awq_status awq__qm_means(awq_ctx *ctx, awq__qm *m, awq__tap_in p, int id,
 {
     int64_t width = m->width[p], H = m->c->hidden_size, i, j;
     float f = (float)(1 / total), r = (float)(1 / m->c->residual_scale);
+    AWQ__TRY(awq__qm_cross_end(ctx, m, m->moments[p]));
+    AWQ__TRY(awq__qm_cross_end(ctx, m, m->cross));
+    AWQ__TRY(awq__qm_cross_end(ctx, m, m->drift));
     awq__moments_finish(m->moments[p], width, total);
     for (i = 0; i < width * width; i++) m->cross[i] = m->cross[i] * f;
     for (i = 0; i < H * width; i++) m->drift[i] = m->drift[i] * f * r;
@@ -28572,6 +28844,15 @@ static awq_status awq__qm_input(awq_ctx *ctx, awq__qm *m, awq__tap_in p, const a
     return awq__steps(ctx, m->c, l, 0, w, n, AWQ__ACT, AWQ__ACT, NULL, NULL);
 }
 
+/* y = linear id of a layer, its own or the quantized one's, on n rows */
+static awq_status awq__qm_output(awq_ctx *ctx, const awq__layer *l, int id, const float *x, int64_t n, float *y)
+{
+    int at = awq__remote_at(l, id);
+    if (at < 0) return awq_linear_run(ctx, &l->linear[id], x, n, y);
+    AWQ__TRY(l->remote->device->lab_take(ctx, l->remote->lab, x, 0, n, l->linear[id].in_features));
+    return l->remote->device->lab_run(ctx, l->remote->lab, &at, 1, n, &y);
+}
+
 /* h += what n rows of w.out add to it */
 static void awq__qm_add(awq_ctx *ctx, awq__qm *m, const float *norm, float *h, int64_t n)
 {
@@ -28609,9 +28890,9 @@ static awq_status awq__qm_stage(awq_ctx *ctx, awq__qm *m, int g)
         for (i = 0; i < s->n; i++) AWQ__TRY(awq__qm_use(ctx, m, s->id[i]));
         return AWQ_OK;
     }
-    memset(m->moments[p], 0, (size_t)(width * width) * sizeof(float));
-    memset(m->cross, 0, (size_t)(width * width) * sizeof(float));
-    memset(m->drift, 0, (size_t)(H * width) * sizeof(float));
+    AWQ__TRY(awq__qm_cross_begin(ctx, m, m->moments[p], width, width));
+    AWQ__TRY(awq__qm_cross_begin(ctx, m, m->cross, width, width));
+    AWQ__TRY(awq__qm_cross_begin(ctx, m, m->drift, H, width));
     memset(m->x_abs[p], 0, (size_t)width * sizeof(double));
     for (b = 0; b < m->cal->n_blocks; b++) {
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b);
@@ -28619,7 +28900,7 @@ static awq_status awq__qm_stage(awq_ctx *ctx, awq__qm *m, int g)
         const uint8_t *counted = m->cal->counted ? m->cal->counted + at : NULL;
         AWQ__TRY(awq__qm_input(ctx, m, p, &m->layer, h, n, &x));
         memcpy(m->xf, x, (size_t)(n * width) * sizeof(float));
-        if (adds) AWQ__TRY(awq_linear_run(ctx, &m->layer.linear[id], m->xf, n, m->w.out));
+        if (adds) AWQ__TRY(awq__qm_output(ctx, &m->layer, id, m->xf, n, m->w.out));
         if (!awq__qm_held(m, b)) {
             AWQ__TRY(awq__qm_input(ctx, m, p, &m->lq, hq, n, &x));
             for (r = 0; r < n; r++) {
@@ -28655,7 +28936,7 @@ static awq_status awq__qm_stage(awq_ctx *ctx, awq__qm *m, int g)
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b);
         float *hq = m->xq + at * H;
         AWQ__TRY(awq__qm_input(ctx, m, p, &m->lq, hq, n, &x));
-        AWQ__TRY(awq_linear_run(ctx, &m->lq.linear[id], x, n, m->w.out));
+        AWQ__TRY(awq__qm_output(ctx, &m->lq, id, x, n, m->w.out));
         awq__qm_add(ctx, m, m->lq.vec[norm], hq, n);
     }
     return AWQ_OK;
@@ -28670,6 +28951,7 @@ static awq_status awq__qm_route(awq_ctx *ctx, awq__qm *m)
     int k;
     for (k = 0; k < AWQ_EXPERT_GATE; k++)
         if (k != AWQ_ROUTER) memset(&router.linear[k], 0, sizeof router.linear[k]);
+    router.remote = NULL;
     for (b = 0; b < m->cal->n_blocks; b++) {
         int64_t at = m->cal->start[b], n = awq__qm_rows(m, b);
         AWQ__TRY(awq__qm_input(ctx, m, AWQ__IN_MLP, &router, m->xq + at * H, n, &x));
@@ -28686,9 +28968,9 @@ static awq_status awq__qm_expert_moments(awq_ctx *ctx, awq__qm *m, awq__tap_in p
     int down = p == AWQ__IN_EXPERT;
     float part = 1.0f / (float)(m->c->experts_per_token + (m->c->shared_size > 0));
     double total = 0;
-    memset(m->moments[p], 0, (size_t)(width * width) * sizeof(float));
-    memset(m->cross, 0, (size_t)(width * width) * sizeof(float));
-    memset(m->drift, 0, (size_t)(H * width) * sizeof(float));
+    AWQ__TRY(awq__qm_cross_begin(ctx, m, m->moments[p], width, width));
+    AWQ__TRY(awq__qm_cross_begin(ctx, m, m->cross, width, width));
+    AWQ__TRY(awq__qm_cross_begin(ctx, m, m->drift, H, width));
     memset(m->x_abs[p], 0, (size_t)width * sizeof(double));
     for (at = 0; at < n; at += step) {
         int64_t rows = AWQ__MIN(step, n - at);
@@ -28841,6 +29123,7 @@ static awq_status awq__qm_load_pair(awq_ctx *ctx, awq__qm *m, int l)
     m->lq = m->layer;
     memcpy(m->lq.linear, keep, sizeof keep);
     m->lq.expert = expert;
+    if (m->lab) m->lq.remote = &m->remote[1];
     for (k = 0; k < AWQ_EXPERT_GATE; k++) {
         n = (size_t)m->out[k];
         if (m->bias[k]) {
@@ -29307,6 +29590,7 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
                            (double)r.estimated_bytes / 1e6,
                            (double)(ctx->memory_limit - AWQ__MIN(base, ctx->memory_limit)) / 1e6);
     }
+    if (!st && d->device) st = awq__qm_lab(ctx, &m);
     if (!st) {
         memset(&ed, 0, sizeof ed);
         ed.target = d->target;
@@ -29348,6 +29632,8 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
     awq__free(ctx, m.ref);
     awq__free(ctx, m.xq);
     m.x = m.y = m.xn = m.ref = m.xq = NULL;
+    if (m.lab) d->device->lab_free(ctx, m.lab);
+    m.lab = NULL;
     r.peak_bytes = ctx->memory_peak - base;
     r.seconds = awq__now() - began;
     if (finished && m.cal) {

@@ -55,6 +55,7 @@
        >>linear
        >>model
        >>selftest
+       >>lab
        >>device
 
    WHAT IT DOES NOT DO
@@ -3041,6 +3042,390 @@ static const char *const awq__cuda_text_prims[] = {
 "}\n",
 "#endif\n",
 NULL};
+static const char *const awq__cuda_text_quantize[] = {
+"/* quantize.cuh - what quantizing a model multiplies and searches: fp32 matrices as two of bf16 for the mma\n",
+"   kernels of dense.cuh, candidates of the scale search, losses, clips, gated activations in fp32\n",
+"\n",
+"   A product in fp32, nearly: x = hi + lo with both in bf16 keeps 16 bits of x, and\n",
+"       sum a b = sum hi_a hi_b + sum hi_a lo_b + sum lo_a hi_b\n",
+"   leaves out lo_a lo_b and what lo has lost: 3 2^-18 of |a b| each, half of the time of either sign.\n",
+"\n",
+"   Candidates and clips are rounded as awq__fake_group does, bit for bit. */\n",
+"\n",
+"// ---- fp32 to two of bf16\n",
+"struct Split { // awq__cuda_split of steps.h says what each member is, likewise below\n",
+"    const float *x, *weight;\n",
+"    u16 *hi, *lo;\n",
+"    int rows, cols, x_stride, y_stride;\n",
+"};\n",
+"DEVICE void split_store(const Split &p, size_t at, float a, float b) // at: even\n",
+"{\n",
+"    const u32 h = f32_to_bf16x2(a, b);\n",
+"    const float2 f = bf16x2_to_f32(h);\n",
+"    store_global((u32 *)(p.hi + at), h);\n",
+"    store_global((u32 *)(p.lo + at), f32_to_bf16x2(a - f.x, b - f.y));\n",
+"}\n",
+"// blockIdx.x: 512 columns, a pair for each thread; blockIdx.y: row\n",
+"KERNEL(awq_split, 256, const Split p)\n",
+"{\n",
+"    const int i = (blockIdx.x * 256 + threadIdx.x) * 2;\n",
+"    const float *x = p.x + (size_t)blockIdx.y * p.x_stride + i;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    if (i >= padded(p.cols)) return;\n",
+"    split_store(p, (size_t)blockIdx.y * p.y_stride + i, i < p.cols ? load_fresh(x) : 0,\n",
+"                i + 1 < p.cols ? load_fresh(x + 1) : 0);\n",
+"}\n",
+"// Transposed, through shared memory: blockIdx.x: 64 rows, blockIdx.y: 32 columns, [64][33] fp32.\n",
+"KERNEL(awq_split_transposed, 256, const Split p)\n",
+"{\n",
+"    DYN_SMEM(smem);\n",
+"    const u32 tile = smem_address(smem);\n",
+"    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row = blockIdx.x * 64, col = blockIdx.y * 3"
+"2;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"#pragma unroll\n",
+"    for (int r = warp; r < 64; r += 8) {\n",
+"        float v = 0;\n",
+"        if (row + r < p.rows && col + lane < p.cols) {\n",
+"            v = load_fresh(p.x + (size_t)(row + r) * p.x_stride + col + lane);\n",
+"            if (p.weight) v = __fmul_rn(v, load_fresh(p.weight + row + r));\n",
+"        }\n",
+"        sts_f32(tile + (r * 33 + lane) * 4, v);\n",
+"    }\n",
+"    __syncthreads();\n",
+"#pragma unroll\n",
+"    for (int c = warp; c < 32; c += 8)\n",
+"        if (col + c < p.cols)\n",
+"            split_store(p, (size_t)(col + c) * p.y_stride + row + 2 * lane,\n",
+"                        lds_f32(tile + (2 * lane * 33 + c) * 4), lds_f32(tile + ((2 * lane + 1) * 33 + c) *"
+" 4));\n",
+"}\n",
+"\n",
+"// ---- rounding, awq__grid_f32 and awq__fake_group\n",
+"DEVICE float warp_min(float v)\n",
+"{\n",
+"#pragma unroll\n",
+"    for (int m = 16; m; m >>= 1) {\n",
+"        const float other = __shfl_xor_sync(~0u, v, m);\n",
+"        v = other < v ? other : v;\n",
+"    }\n",
+"    return v;\n",
+"}\n",
+"DEVICE float warp_max(float v) { return -warp_min(-v); }\n",
+"DEVICE float round_even(float x)\n",
+"{\n",
+"    const float m = x < 0 ? -8388608.0f : 8388608.0f;\n",
+"    return fabsf(x) < 8388608.0f ? __fadd_rn(__fadd_rn(x, m), -m) : x;\n",
+"}\n",
+"struct Steps {\n",
+"    float scale, zero, top;\n",
+"};\n",
+"DEVICE Steps steps_of(float mn, float mx, int bits, int symmetric)\n",
+"{\n",
+"    Steps s;\n",
+"    s.top = (float)((1 << bits) - 1);\n",
+"    if (symmetric) {\n",
+"        const float half = (float)(1 << (bits - 1)), lo = fabsf(mn), hi = fabsf(mx), most = lo > hi ? lo : "
+"hi;\n",
+"        s.scale = (most > 1e-5f ? most : 1e-5f) / (half - 1);\n",
+"        s.zero = half;\n",
+"        return s;\n",
+"    }\n",
+"    const float span = __fadd_rn(mx, -mn);\n",
+"    s.scale = (span > 1e-5f ? span : 1e-5f) / s.top;\n",
+"    const float z = -round_even(mn / s.scale);\n",
+"    s.zero = z < 0 ? 0 : z > s.top ? s.top : z + 0.0f;\n",
+"    return s;\n",
+"}\n",
+"DEVICE float stepped(const Steps &s, float w)\n",
+"{\n",
+"    float q = __fadd_rn(round_even(w / s.scale), s.zero);\n",
+"    q = q < 0 ? 0 : q > s.top ? s.top : q;\n",
+"    return __fmul_rn(__fadd_rn(q, -s.zero), s.scale);\n",
+"}\n",
+"\n",
+"// ---- a candidate: the weights, scaled by their columns, rounded, scaled back; a warp takes a group\n",
+"struct Rounding {\n",
+"    const float *w, *scales;\n",
+"    float *to;\n",
+"    int in, group, bits, symmetric, difference;\n",
+"};\n",
+"// blockIdx.x: 8 groups, blockIdx.y: row\n",
+"KERNEL(awq_candidate, 256, const Rounding p)\n",
+"{\n",
+"    const int lane = threadIdx.x & 31, first = (blockIdx.x * 8 + (threadIdx.x >> 5)) * p.group;\n",
+"    const float *w = p.w + (size_t)blockIdx.y * p.in + first, *scales = p.scales + first;\n",
+"    float *to = p.to + (size_t)blockIdx.y * p.in + first;\n",
+"    float mn = 3e38f, mx = -3e38f;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    if (first >= p.in) return;\n",
+"#pragma unroll 4\n",
+"    for (int i = lane; i < p.group; i += 32) {\n",
+"        float v = load_fresh(w + i);\n",
+"        if (p.scales) v = __fmul_rn(v, load_fresh(scales + i));\n",
+"        mn = v < mn ? v : mn;\n",
+"        mx = v > mx ? v : mx;\n",
+"    }\n",
+"    const Steps s = steps_of(warp_min(mn), warp_max(mx), p.bits, p.symmetric);\n",
+"#pragma unroll 4\n",
+"    for (int i = lane; i < p.group; i += 32) {\n",
+"        const float x = load_fresh(w + i), scale = p.scales ? load_fresh(scales + i) : 1.0f;\n",
+"        const float v = stepped(s, __fmul_rn(x, scale)) / scale;\n",
+"        store_global(to + i, p.difference ? __fadd_rn(v, -x) : v);\n",
+"    }\n",
+"}\n",
+"\n",
+"// ---- out [row] = sum of a b over the row, or of (a - b)^2, in a tree: blockIdx.x: row\n",
+"struct Dots {\n",
+"    const float *a, *b;\n",
+"    float *out;\n",
+"    int n, difference;\n",
+"};\n",
+"KERNEL(awq_row_dots, 256, const Dots p)\n",
+"{\n",
+"    DYN_SMEM(smem);\n",
+"    const size_t row = (size_t)blockIdx.x * p.n;\n",
+"    float sum = 0;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"#pragma unroll 4\n",
+"    for (int i = threadIdx.x; i < p.n; i += 256) {\n",
+"        float a = load_fresh(p.a + row + i), b = load_fresh(p.b + row + i);\n",
+"        if (p.difference) a = b = a - b;\n",
+"        sum = fused(a, b, sum);\n",
+"    }\n",
+"    sum = block_sum(sum, smem_address(smem));\n",
+"    if (threadIdx.x == 0) store_global(p.out + blockIdx.x, sum);\n",
+"}\n",
+"\n",
+"// ---- clips: the limit of a group whose rounding costs least, sum d_i (M d)_i with d = rounded(clamped w)"
+" - w\n",
+"struct Clips {\n",
+"    const float *w, *moments;\n",
+"    float *clip;\n",
+"    int out, in, group, bits, symmetric;\n",
+"};\n",
+"DEVICE float clamped(float v, float limit) { return v < -limit ? -limit : v > limit ? limit : v; }\n",
+"// A warp takes a group of a row: blockIdx.x: group, blockIdx.y: 8 rows, so that they read the same moments"
+";\n",
+"// [8][group] fp32 of shared memory.\n",
+"KERNEL(awq_clips, 256, const Clips p)\n",
+"{\n",
+"    DYN_SMEM(smem);\n",
+"    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row = blockIdx.y * 8 + warp, n = p.group;\n",
+"    const u32 d = smem_address(smem) + warp * n * 4;\n",
+"    const float *w = p.w + (size_t)row * p.in + (size_t)blockIdx.x * n;\n",
+"    const float *m = p.moments + (size_t)blockIdx.x * n * n;\n",
+"    float top = 0, best = 1e9f, found;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    if (row >= p.out) return;\n",
+"    for (int i = lane; i < n; i += 32) {\n",
+"        const float v = fabsf(load_fresh(w + i));\n",
+"        top = v > top ? v : top;\n",
+"    }\n",
+"    found = top = warp_max(top);\n",
+"#pragma unroll 1\n",
+"    for (int k = 0; k < 10; k++) {\n",
+"        const float limit = __fmul_rn(top, (float)(1.0 - k / 20.0));\n",
+"        float mn = 3e38f, mx = -3e38f, err = 0;\n",
+"        for (int i = lane; i < n; i += 32) {\n",
+"            const float v = clamped(load_fresh(w + i), limit);\n",
+"            mn = v < mn ? v : mn;\n",
+"            mx = v > mx ? v : mx;\n",
+"        }\n",
+"        const Steps s = steps_of(warp_min(mn), warp_max(mx), p.bits, p.symmetric);\n",
+"        __syncwarp(); // the last candidate's d has been read\n",
+"        for (int i = lane; i < n; i += 32) {\n",
+"            const float v = load_fresh(w + i);\n",
+"            sts_f32(d + i * 4, __fadd_rn(stepped(s, clamped(v, limit)), -v));\n",
+"        }\n",
+"        __syncwarp();\n",
+"        for (int i = lane; i < n; i += 32) {\n",
+"            float y = 0;\n",
+"#pragma unroll 8\n",
+"            for (int j = 0; j < n; j++) y = fused(load_constant(m + (size_t)j * n + i), lds_f32(d + j * 4),"
+" y);\n",
+"            err = fused(y, lds_f32(d + i * 4), err);\n",
+"        }\n",
+"        err = warp_sum(err);\n",
+"        if (err < best) best = err, found = limit;\n",
+"    }\n",
+"    if (lane == 0) store_global(p.clip + (size_t)row * (p.in / n) + blockIdx.x, found);\n",
+"}\n",
+"\n",
+"// ---- y = act(gate) * up, fp32, all of a stretch of memory\n",
+"struct Gated {\n",
+"    const float *gate, *up;\n",
+"    float *y;\n",
+"    u64 n;\n",
+"    int kind;\n",
+"    float alpha, limit;\n",
+"};\n",
+"enum { GATED_SILU, GATED_GELU_TANH, GATED_SWIGLU };\n",
+"DEVICE float gated(const Gated &p, float g, float u)\n",
+"{\n",
+"    float z = g;\n",
+"    if (p.kind == GATED_SWIGLU) {\n",
+"        g = g > p.limit ? p.limit : g;\n",
+"        u = u > p.limit ? p.limit : u < -p.limit ? -p.limit : u;\n",
+"        z = __fmul_rn(p.alpha, g);\n",
+"        u = __fadd_rn(u, 1.0f);\n",
+"    } else if (p.kind == GATED_GELU_TANH) z = 1.5957691216057308f * (g + 0.044715f * g * g * g);\n",
+"    g = g / __fadd_rn(1.0f, exact_exp(-z));\n",
+"    return p.up ? __fmul_rn(g, u) : g;\n",
+"}\n",
+"KERNEL(awq_gated, 256, const Gated p)\n",
+"{\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"#pragma unroll 4\n",
+"    for (int k = 0; k < 4; k++) {\n",
+"        const u64 i = (u64)blockIdx.x * 1024 + k * 256 + threadIdx.x;\n",
+"        if (i < p.n) store_global(p.y + i, gated(p, load_fresh(p.gate + i), p.up ? load_fresh(p.up + i) : 0"
+"));\n",
+"    }\n",
+"}\n",
+"\n",
+"// ---- attention of one sequence from its beginning, all in fp32: norm and rope of a head's row in place, "
+"a\n",
+"// warp each; then 32 queries of a head and 32 keys at a time, a lane has a key, then every 32nd output\n",
+"struct Turn {\n",
+"    float *x;\n",
+"    const float *norm, *cos_, *sin_;\n",
+"    int heads, dim, rope_dim, rope_first, rope_pairs, rope_table;\n",
+"    float eps;\n",
+"};\n",
+"// blockIdx.x: row, blockIdx.y: 8 heads; [8][dim] fp32 of shared memory\n",
+"KERNEL(awq_turn, 256, const Turn p)\n",
+"{\n",
+"    DYN_SMEM(smem);\n",
+"    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, h = blockIdx.y * 8 + warp, d = p.dim;\n",
+"    const u32 head = smem_address(smem) + warp * d * 4;\n",
+"    float *x = p.x + ((size_t)blockIdx.x * p.heads + h) * d, sum = 0;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    if (h >= p.heads) return;\n",
+"    for (int i = lane; i < d; i += 32) {\n",
+"        const float v = load_fresh(x + i);\n",
+"        sum = fused(v, v, sum);\n",
+"        sts_f32(head + i * 4, v);\n",
+"    }\n",
+"    sum = 1.0f / sqrtf(warp_sum(sum) / (float)d + p.eps);\n",
+"    __syncwarp();\n",
+"    if (p.norm) {\n",
+"        for (int i = lane; i < d; i += 32)\n",
+"            sts_f32(head + i * 4, __fmul_rn(__fmul_rn(lds_f32(head + i * 4), sum), load_fresh(p.norm + i)))"
+";\n",
+"        __syncwarp();\n",
+"    }\n",
+"    if (p.cos_) {\n",
+"        const int half = p.rope_dim / 2;\n",
+"        const size_t at = ((size_t)blockIdx.x * 2 + p.rope_table) * half;\n",
+"        for (int i = lane; i < half; i += 32) {\n",
+"            const u32 a = head + (p.rope_first + (p.rope_pairs ? 2 * i : i)) * 4,\n",
+"                      b = a + (p.rope_pairs ? 4 : half * 4);\n",
+"            const float u = lds_f32(a), v = lds_f32(b), c = load_fresh(p.cos_ + at + i),\n",
+"                        s = load_fresh(p.sin_ + at + i);\n",
+"            sts_f32(a, __fadd_rn(__fmul_rn(u, c), -__fmul_rn(v, s)));\n",
+"            sts_f32(b, __fadd_rn(__fmul_rn(v, c), __fmul_rn(u, s)));\n",
+"        }\n",
+"        __syncwarp();\n",
+"    }\n",
+"    for (int i = lane; i < d; i += 32) store_global(x + i, lds_f32(head + i * 4));\n",
+"}\n",
+"\n",
+"struct Attention {\n",
+"    const float *q, *k, *v;\n",
+"    float *out;\n",
+"    int n, heads, group, k_dim, v_dim, window;\n",
+"    float scale;\n",
+"};\n",
+"// blockIdx.x: 32 queries, blockIdx.y: head; of shared memory q [32][k_dim], k [32][k_dim + 1], v [32][v_di"
+"m]\n",
+"KERNEL(awq_sequence, 256, const Attention p)\n",
+"{\n",
+"    DYN_SMEM(smem);\n",
+"    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, K = p.k_dim, V = p.v_dim, head = blockIdx.y"
+";\n",
+"    const int first = blockIdx.x * 32, mine = first + warp * 4;\n",
+"    const int kv = head / p.group, kv_heads = p.heads / p.group;\n",
+"    const u32 q = smem_address(smem), k = q + 128 * K, v = k + 128 * (K + 1);\n",
+"    float out[4][8], most[4], sum[4];\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    for (int r = warp; r < 32; r += 8)\n",
+"        for (int i = lane; i < K; i += 32)\n",
+"            sts_f32(q + (r * K + i) * 4,\n",
+"                    first + r < p.n ? load_fresh(p.q + ((size_t)(first + r) * p.heads + head) * K + i) : 0)"
+";\n",
+"#pragma unroll\n",
+"    for (int j = 0; j < 4; j++) {\n",
+"        most[j] = -3e38f, sum[j] = 0;\n",
+"#pragma unroll\n",
+"        for (int i = 0; i < 8; i++) out[j][i] = 0;\n",
+"    }\n",
+"    const int begin = p.window > 0 && first >= p.window ? (first - p.window + 1) / 32 * 32 : 0;\n",
+"#pragma unroll 1\n",
+"    for (int key = begin; key < first + 32 && key < p.n; key += 32) {\n",
+"        __syncthreads(); // the last tile has been read\n",
+"        for (int r = warp; r < 32; r += 8) {\n",
+"            const size_t row = (size_t)(key + r) * kv_heads + kv;\n",
+"            for (int i = lane; i < K; i += 32)\n",
+"                sts_f32(k + (r * (K + 1) + i) * 4, key + r < p.n ? load_fresh(p.k + row * K + i) : 0);\n",
+"            for (int i = lane; i < V; i += 32)\n",
+"                sts_f32(v + (r * V + i) * 4, key + r < p.n ? load_fresh(p.v + row * V + i) : 0);\n",
+"        }\n",
+"        __syncthreads();\n",
+"        if (mine >= p.n) continue;\n",
+"        float s[4] = {0, 0, 0, 0};\n",
+"#pragma unroll 4\n",
+"        for (int i = 0; i < K; i++) {\n",
+"            const float x = lds_f32(k + (lane * (K + 1) + i) * 4);\n",
+"#pragma unroll\n",
+"            for (int j = 0; j < 4; j++) s[j] = fused(x, lds_f32(q + ((warp * 4 + j) * K + i) * 4), s[j]);\n",
+"        }\n",
+"#pragma unroll\n",
+"        for (int j = 0; j < 4; j++) {\n",
+"            const int behind = mine + j - key - lane; // of the query\n",
+"            const bool seen = behind >= 0 && (p.window <= 0 || behind < p.window);\n",
+"            s[j] = seen ? s[j] * p.scale : -3e38f;\n",
+"            const float top = warp_max(s[j]), now = top > most[j] ? top : most[j];\n",
+"            const float keep = exact_exp(most[j] - now);\n",
+"            s[j] = seen ? exact_exp(s[j] - now) : 0;\n",
+"            most[j] = now;\n",
+"            sum[j] = fused(sum[j], keep, s[j]);\n",
+"#pragma unroll\n",
+"            for (int i = 0; i < 8; i++) out[j][i] *= keep;\n",
+"        }\n",
+"#pragma unroll 4\n",
+"        for (int r = 0; r < 32; r++) {\n",
+"            float weight[4];\n",
+"#pragma unroll\n",
+"            for (int j = 0; j < 4; j++) weight[j] = __shfl_sync(~0u, s[j], r);\n",
+"#pragma unroll\n",
+"            for (int i = 0; i < 8; i++)\n",
+"                if (lane + 32 * i < V) {\n",
+"                    const float x = lds_f32(v + (r * V + lane + 32 * i) * 4);\n",
+"#pragma unroll\n",
+"                    for (int j = 0; j < 4; j++) out[j][i] = fused(weight[j], x, out[j][i]);\n",
+"                }\n",
+"        }\n",
+"    }\n",
+"#pragma unroll\n",
+"    for (int j = 0; j < 4; j++) {\n",
+"        const float all = warp_sum(sum[j]);\n",
+"        float *to = p.out + ((size_t)(mine + j) * p.heads + head) * V;\n",
+"        if (mine + j >= p.n) break;\n",
+"#pragma unroll\n",
+"        for (int i = 0; i < 8; i++)\n",
+"            if (lane + 32 * i < V) store_global(to + lane + 32 * i, out[j][i] / all);\n",
+"    }\n",
+"}\n",
+NULL};
 static const char *const awq__cuda_text_repack[] = {
 "/* repack.cuh - weights as files have them to weights as the kernels want them, on the GPU, when a model is\n",
 "   loaded\n",
@@ -4085,6 +4470,7 @@ enum {
     AWQ__CUDA_LINEAR,
     AWQ__CUDA_LINEAR8,
     AWQ__CUDA_MOE,
+    AWQ__CUDA_QUANTIZE,
     AWQ__CUDA_REPACK,
     AWQ__CUDA_ROWS,
     AWQ__CUDA_SAMPLE,
@@ -4102,6 +4488,7 @@ static const struct {
     {"linear", awq__cuda_text_linear},
     {"linear8", awq__cuda_text_linear8},
     {"moe", awq__cuda_text_moe},
+    {"quantize", awq__cuda_text_quantize},
     {"repack", awq__cuda_text_repack},
     {"rows", awq__cuda_text_rows},
     {"sample", awq__cuda_text_sample},
@@ -6612,6 +6999,70 @@ typedef struct awq__cuda_top {
     uint64_t value;    /* [rows][k] fp32 */
     int32_t n, stride, k;
 } awq__cuda_top;
+/* ---- quantizing
+
+   awq_split: hi + lo = x, both bf16, [rows][y_stride], columns up to a multiple of 64 zero. grid ((padded
+   columns + 511) / 512, rows), 256 threads. awq_split_transposed: of weight x, [cols][y_stride], rows up to a
+   multiple of 64 zero. grid (padded rows / 64, (cols + 31) / 32), 256 threads, 8448 bytes */
+typedef struct awq__cuda_split {
+    uint64_t x;      /* [rows][x_stride] fp32 */
+    uint64_t weight; /* transposed: [rows] fp32, or 0 */
+    uint64_t hi, lo;
+    int32_t rows, cols, x_stride, y_stride; /* y_stride: even */
+} awq__cuda_split;
+
+/* awq_candidate: to = Q(w scales) / scales. grid ((in / group + 7) / 8, rows), 256 threads */
+typedef struct awq__cuda_rounding {
+    uint64_t w;      /* [rows][in] fp32 */
+    uint64_t scales; /* [in] fp32, or 0 */
+    uint64_t to;     /* [rows][in] fp32 */
+    int32_t in, group, bits, symmetric;
+    int32_t difference; /* to is what rounding has added */
+} awq__cuda_rounding;
+
+/* awq_row_dots: out [rows] = sum of a b, both [rows][n] fp32. grid (rows), 256 threads, 128 bytes */
+typedef struct awq__cuda_dots {
+    uint64_t a, b, out;
+    int32_t n;
+    int32_t difference; /* sum of (a - b)^2 instead */
+} awq__cuda_dots;
+
+/* awq_clips: as awq__clip_row. grid (in / group, (out + 7) / 8), 256 threads, 32 group bytes */
+typedef struct awq__cuda_clips {
+    uint64_t w;       /* [out][in] fp32 */
+    uint64_t moments; /* [in / group][group][group] fp32, symmetric */
+    uint64_t clip;    /* [out][in / group] fp32 */
+    int32_t out, in, group, bits, symmetric;
+} awq__cuda_clips;
+
+/* awq_gated: y = act(gate) * up, n fp32 numbers each. grid ((n + 1023) / 1024), 256 threads */
+typedef struct awq__cuda_gated {
+    uint64_t gate, up; /* up 0: there is none */
+    uint64_t y;
+    uint64_t n;
+    int32_t kind; /* awq_act */
+    float alpha, limit;
+} awq__cuda_gated;
+
+/* awq_turn: norm and rope of heads in place. grid (rows, (heads + 7) / 8), 256 threads, 32 dim bytes */
+typedef struct awq__cuda_turn {
+    uint64_t x;          /* [rows][heads][dim] fp32 */
+    uint64_t norm;       /* [dim] fp32, RMS; or 0 */
+    uint64_t cos_, sin_; /* [rows][2][rope_dim / 2] fp32; 0: no rope */
+    int32_t heads, dim, rope_dim, rope_first, rope_pairs;
+    int32_t rope_table; /* 0: full attention, 1: sliding */
+    float eps;
+} awq__cuda_turn;
+
+/* awq_sequence: attention of n rows, which are a sequence from its beginning; k_dim and v_dim to 256. grid
+   ((n + 31) / 32, heads), 256 threads, 128 (2 k_dim + 1 + v_dim) bytes */
+typedef struct awq__cuda_attention {
+    uint64_t q, k, v;     /* [n][heads][k_dim], [n][heads / group][k_dim], [..][v_dim] fp32 */
+    uint64_t out;         /* [n][heads][v_dim] fp32 */
+    int32_t n, heads, group, k_dim, v_dim;
+    int32_t window; /* keys that a query sees; 0: all up to its own */
+    float scale;
+} awq__cuda_attention;
 /* --- end of the copy --- */
 /* clang-format on */
 
@@ -8988,6 +9439,610 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *c)
 }
 
 /* -------------------------------------------------------------------------------------------------------------
+   MARK: >>lab
+   What a quantizer has computed here (lab of struct awq_device): each factor in two parts of bf16, so that a
+   product is three of dense.cuh; the rest in kernels of quantize.cuh. Linears stay, of the first half in fp32
+   too; all else travels.
+   Where the time goes, a layer of 7B (4096, 11008) and 65536 tokens, in 10^12 operations: method awq 584 in the
+   candidates of attention and MLP, 27 for the layer's own pass, 24 for losses by moments, 11 for these; method
+   best 71 for passes, 42 for moments and their like, and 6, which are the CPU's, for factors and rounding. Here
+   it is three times that, of moments six times.
+   Memory: one block, sized when the lab opens; nothing is allocated later but what split sums of products need.
+   Invariants: order of sums by shapes alone; c->lock is held in each call, the context current.
+   Tests: tests/test_cuda_quantize.c; the kernels in tests/cuda/test_quantize.cpp */
+
+#define AWQ__CUDA_LAB_SPARE ((uint64_t)64 << 20) /* for split sums */
+
+typedef struct awq__cuda_lab {
+    awq_cuda *c;
+    awq__lab_desc d;
+    awq__cuda_arena memory;
+    uint64_t weight[AWQ__LAB_LINEARS];                           /* fp32, or 0 */
+    uint64_t parts[AWQ__LAB_LINEARS], bias[AWQ__LAB_LINEARS];    /* hi [out][in padded], lo behind it */
+    int biased[AWQ__LAB_LINEARS];
+    uint64_t sum[AWQ__LAB_SUMS];
+    int64_t wa[AWQ__LAB_SUMS], wb[AWQ__LAB_SUMS];
+    uint64_t a, b;    /* factors: hi and lo of a row side by side, hi and lo one behind the other */
+    uint64_t x[2];    /* [rows][wide] fp32 that has come */
+    uint64_t w, y;    /* [largest], and y [3 rows][wide], fp32 */
+    uint64_t kept, judged; /* [tokens][hidden] fp32 */
+    uint64_t norms;   /* [2][256] fp32, of q and k */
+    uint64_t hidden;  /* [rows][wide] fp32 */
+    uint64_t scales;  /* [most_in] fp32 */
+    uint64_t vector;  /* [wide], [rows] fp32 */
+} awq__cuda_lab;
+
+static uint64_t awq__cuda_lab_place(awq__cuda_lab *l, uint64_t base)
+{
+    const awq__lab_desc *d = &l->d;
+    uint64_t at = base, rows = (uint64_t)d->rows, wide = (uint64_t)d->wide, in = (uint64_t)d->most_in;
+    uint64_t square = in * AWQ__CUDA_PAD(in), piece = AWQ__CUDA_PAD(rows) * wide;
+    uint64_t x = AWQ__MAX(piece, rows * AWQ__CUDA_PAD(wide));
+    int i;
+#define AWQ__PLACE_AT(p, numbers, bytes)                                                 \
+    do {                                                                                     \
+        (p) = at;                                                                            \
+        at += ((uint64_t)(numbers) * (bytes) + AWQ__CUDA_ALIGN - 1) / AWQ__CUDA_ALIGN * AWQ__CUDA_ALIGN; \
+    } while (0)
+    for (i = 0; i < AWQ__LAB_LINEARS; i++) {
+        uint64_t n = (uint64_t)(d->out[i] * d->in[i]);
+        l->weight[i] = l->parts[i] = l->bias[i] = 0;
+        if (!n) continue;
+        if (i < AWQ__LAB_LINEARS / 2) AWQ__PLACE_AT(l->weight[i], n, 4);
+        AWQ__PLACE_AT(l->parts[i], d->out[i] * AWQ__CUDA_PAD(d->in[i]), 4);
+        AWQ__PLACE_AT(l->bias[i], d->out[i], 4);
+    }
+    for (i = 0; i < AWQ__LAB_SUMS; i++) AWQ__PLACE_AT(l->sum[i], d->sum[i], 4);
+    AWQ__PLACE_AT(l->a, AWQ__MAX((uint64_t)d->largest, x), 4);
+    AWQ__PLACE_AT(l->b, AWQ__MAX(square, piece), 4);
+    AWQ__PLACE_AT(l->x[0], rows * wide, 4);
+    AWQ__PLACE_AT(l->x[1], rows * wide, 4);
+    AWQ__PLACE_AT(l->w, d->largest, 4);
+    AWQ__PLACE_AT(l->y, AWQ__MAX((uint64_t)d->largest, 3 * rows * wide), 4);
+    AWQ__PLACE_AT(l->kept, d->tokens * d->hidden, 4);
+    AWQ__PLACE_AT(l->judged, d->tokens * d->hidden, 4);
+    AWQ__PLACE_AT(l->norms, 512, 4);
+    AWQ__PLACE_AT(l->hidden, AWQ__MAX((uint64_t)d->largest, rows * wide), 4);
+    AWQ__PLACE_AT(l->scales, in, 4);
+    AWQ__PLACE_AT(l->vector, AWQ__MAX(rows, wide), 4);
+#undef AWQ__PLACE_AT
+    return at - base;
+}
+
+static void awq__cuda_lab_free(awq_ctx *ctx, void *lab)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    awq_cuda *c = l->c;
+    awq_error err = ctx->err;
+    int entered;
+    awq__lock(&c->lock);
+    entered = !awq__cuda_enter(ctx, c);
+    awq__cuda_arena_free(ctx, c, &l->memory);
+    if (entered) awq__cuda_leave(c);
+    awq__unlock(&c->lock);
+    awq__free(ctx, l);
+    ctx->err = err;
+}
+
+static awq_status awq__cuda_lab_open(awq_ctx *ctx, awq_device *device, const awq__lab_desc *d, void **lab)
+{
+    awq_cuda *c = (awq_cuda *)device;
+    awq__cuda_lab *l;
+    awq_cuda_info info;
+    uint64_t bytes, room, at = 0;
+    awq_status st;
+    if (c->compute < 80)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                         "%s: quantizing wants compute capability 8.0 (BF16), this is %d.%d", device->name,
+                         c->info.compute_major, c->info.compute_minor);
+    if (d->wide > 65535)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED,
+                         "%s: linears of %lld inputs or outputs, at most 65535 can be quantized here",
+                         device->name, (long long)d->wide);
+    l = AWQ__NEW(ctx, awq__cuda_lab, 1);
+    if (!l) return AWQ_E_MEMORY;
+    l->c = c;
+    l->d = *d;
+    bytes = awq__cuda_lab_place(l, 0);
+    st = awq__cuda_model_enter(ctx, c);
+    if (st) {
+        awq__free(ctx, l);
+        return st;
+    }
+    st = awq_cuda_get_info(ctx, c, &info);
+    room = info.memory_limit > info.memory_used ? info.memory_limit - info.memory_used : 0;
+    if (!c->desc.alloc) room = AWQ__MIN(room, (uint64_t)info.memory_free);
+    if (!st && bytes + AWQ__CUDA_LAB_SPARE > room)
+        st = awq__fail(ctx, AWQ_E_MEMORY, "%s: quantizing needs %.0f MB of its memory and there are %.0f MB",
+                       device->name, (double)(bytes + AWQ__CUDA_LAB_SPARE) / 1e6, (double)room / 1e6);
+    if (!st) st = awq__cuda_arena_reserve(ctx, c, &l->memory, bytes);
+    if (!st) st = awq__cuda_arena_alloc(ctx, c, &l->memory, bytes, &at);
+    awq__cuda_model_leave(c, st);
+    if (st) {
+        awq__cuda_lab_free(ctx, l);
+        return st;
+    }
+    awq__cuda_lab_place(l, at);
+    *lab = l;
+    return AWQ_OK;
+}
+
+/* --- copies, the context current as in all below: the caller's threads fill and empty the pinned buffers */
+#define AWQ__CUDA_LAB_PIECE ((size_t)256 << 10)
+
+typedef struct awq__cuda_copy {
+    char *to;
+    const char *from;
+    size_t bytes;
+} awq__cuda_copy;
+
+static void awq__cuda_copy_job(void *arg, int64_t i)
+{
+    const awq__cuda_copy *c = (const awq__cuda_copy *)arg;
+    size_t at = (size_t)i * AWQ__CUDA_LAB_PIECE;
+    memcpy(c->to + at, c->from + at, AWQ__MIN(AWQ__CUDA_LAB_PIECE, c->bytes - at));
+}
+
+static void awq__cuda_lab_copy(awq_ctx *ctx, void *to, const void *from, size_t bytes)
+{
+    awq__cuda_copy c;
+    c.to = (char *)to;
+    c.from = (const char *)from;
+    c.bytes = bytes;
+    awq__run(ctx, (int64_t)((bytes + AWQ__CUDA_LAB_PIECE - 1) / AWQ__CUDA_LAB_PIECE), awq__cuda_copy_job, &c);
+}
+
+static awq_status awq__cuda_lab_up(awq_ctx *ctx, awq_cuda *c, uint64_t dst, const void *src, size_t bytes)
+{
+    size_t at, n;
+    void *room;
+    for (at = 0; at < bytes; at += n) {
+        n = AWQ__MIN(bytes - at, AWQ__CUDA_STAGE);
+        AWQ__TRY(awq__cuda_stage(ctx, c, &room));
+        awq__cuda_lab_copy(ctx, room, (const char *)src + at, n);
+        AWQ__TRY(awq__cuda_stage_send(ctx, c, dst + at, n));
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__cuda_lab_down(awq_ctx *ctx, awq_cuda *c, void *dst, uint64_t src, size_t bytes)
+{
+    size_t queued = 0, at = 0, n;
+    int first = c->stage_next; /* the buffer of what was queued first */
+    void *room;
+    while (at < bytes) { /* one buffer is filled while the other is emptied */
+        while (queued < bytes && queued < at + 2 * AWQ__CUDA_STAGE) {
+            n = AWQ__MIN(bytes - queued, AWQ__CUDA_STAGE);
+            AWQ__TRY(awq__cuda_stage(ctx, c, &room));
+            AWQ__TRY(AWQ__CU(ctx, c, MemcpyDtoHAsync, (room, src + queued, n, c->stream)));
+            AWQ__TRY(AWQ__CU(ctx, c, EventRecord, (c->stage_free[c->stage_next], c->stream)));
+            c->stage_next = !c->stage_next;
+            queued += n;
+        }
+        n = AWQ__MIN(bytes - at, AWQ__CUDA_STAGE);
+        AWQ__TRY(AWQ__CU(ctx, c, EventSynchronize, (c->stage_free[first])));
+        awq__cuda_lab_copy(ctx, (char *)dst + at, c->stage[first], n);
+        first = !first;
+        at += n;
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__cuda_lab_queue(awq_ctx *ctx, awq_cuda *c, const char *name, int64_t x, int64_t y,
+                                      size_t shared, void *arg)
+{
+    awq__cuda_kernel k;
+    unsigned grid[3];
+    void *params[1];
+    grid[0] = (unsigned)x;
+    grid[1] = (unsigned)y;
+    grid[2] = 1;
+    params[0] = arg;
+    AWQ__TRY(awq__cuda_find(ctx, c, AWQ__CUDA_QUANTIZE, name, shared, &k));
+    return awq__cuda_queue(ctx, c, &k, grid, 256, 1, params);
+}
+
+/* x [rows][cols] fp32 to hi and lo, rows y_stride apart */
+static awq_status awq__cuda_lab_split(awq_ctx *ctx, awq_cuda *c, uint64_t x, int64_t rows, int64_t cols,
+                                      uint64_t hi, uint64_t lo, int64_t y_stride)
+{
+    awq__cuda_split p;
+    memset(&p, 0, sizeof p);
+    p.x = x;
+    p.hi = hi;
+    p.lo = lo;
+    p.rows = (int32_t)rows;
+    p.cols = p.x_stride = (int32_t)cols;
+    p.y_stride = (int32_t)y_stride;
+    return awq__cuda_lab_queue(ctx, c, "awq_split", (AWQ__CUDA_PAD(cols) + 511) / 512, rows, 0, &p);
+}
+
+/* factor a: rows of x; factor b, at `parts`: likewise, rows first, first + 1, ... of n */
+static awq_status awq__cuda_lab_left(awq_ctx *ctx, awq__cuda_lab *l, uint64_t x, int64_t rows, int64_t k)
+{
+    int64_t pad = AWQ__CUDA_PAD(k);
+    return awq__cuda_lab_split(ctx, l->c, x, rows, k, l->a, l->a + (uint64_t)pad * 2, 2 * pad);
+}
+static awq_status awq__cuda_lab_right(awq_ctx *ctx, awq__cuda_lab *l, uint64_t x, int64_t first, int64_t rows,
+                                      int64_t n, int64_t k, uint64_t parts)
+{
+    int64_t pad = AWQ__CUDA_PAD(k);
+    uint64_t hi = parts + (uint64_t)(first * pad) * 2;
+    return awq__cuda_lab_split(ctx, l->c, x, rows, k, hi, hi + (uint64_t)(n * pad) * 2, pad);
+}
+
+/* the same of columns of x [rows][cols], each row times its weight */
+static awq_status awq__cuda_lab_columns(awq_ctx *ctx, awq__cuda_lab *l, uint64_t x, uint64_t weight,
+                                        int64_t rows, int64_t cols, int left)
+{
+    awq__cuda_split p;
+    int64_t pad = AWQ__CUDA_PAD(rows);
+    memset(&p, 0, sizeof p);
+    p.x = x;
+    p.weight = weight;
+    p.hi = left ? l->a : l->b;
+    p.lo = p.hi + (uint64_t)(left ? pad : cols * pad) * 2;
+    p.rows = (int32_t)rows;
+    p.cols = p.x_stride = (int32_t)cols;
+    p.y_stride = (int32_t)(left ? 2 * pad : pad);
+    return awq__cuda_lab_queue(ctx, l->c, "awq_split_transposed", pad / 64, (cols + 31) / 32, 8448, &p);
+}
+
+/* y [rows][n] (+)= factor a [rows][k] times factor b [n][k], transposed, at `parts` */
+static awq_status awq__cuda_lab_product(awq_ctx *ctx, awq__cuda_lab *l, int64_t rows, int64_t n, int64_t k,
+                                        uint64_t parts, uint64_t bias, uint64_t y, int add)
+{
+    awq_cuda_linear w;
+    int64_t pad = AWQ__CUDA_PAD(k);
+    int i;
+    memset(&w, 0, sizeof w);
+    w.out_features = n;
+    w.in_features = w.group_size = k;
+    w.bits = 16;
+    w.dtype = AWQ_BF16;
+    for (i = 0; i < 3; i++) { /* hi hi, hi lo, lo hi */
+        w.weights = parts + (uint64_t)(i == 1 ? n * pad : 0) * 2;
+        w.bias = i ? 0 : bias;
+        AWQ__TRY(awq_cuda_linear_run(ctx, l->c, &w, l->a + (uint64_t)(i == 2 ? pad : 0) * 2, 2 * pad, rows,
+                                     AWQ_F32, y, n, i || add ? AWQ_CUDA_ADD : 0));
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__cuda_lab_linear(awq_ctx *ctx, void *lab, int i, const float *weight, const float *bias)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    int64_t out = l->d.out[i], in = l->d.in[i];
+    uint64_t at = l->weight[i] ? l->weight[i] : l->w;
+    awq_status st;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    st = awq__cuda_lab_up(ctx, l->c, at, weight, (size_t)(out * in) * 4);
+    if (!st) st = awq__cuda_lab_right(ctx, l, at, 0, out, out, in, l->parts[i]);
+    if (!st && bias) st = awq__cuda_lab_up(ctx, l->c, l->bias[i], bias, (size_t)out * 4);
+    l->biased[i] = bias != NULL;
+    return awq__cuda_model_leave(l->c, st);
+}
+
+/* to [out, in] = the weights at w rounded as d and scales say, or what that adds to them */
+static awq_status awq__cuda_lab_round(awq_ctx *ctx, awq__cuda_lab *l, uint64_t w, int64_t out, int64_t in,
+                                      const awq_search_desc *d, const float *scales, int difference,
+                                      uint64_t to)
+{
+    awq__cuda_rounding p;
+    memset(&p, 0, sizeof p);
+    if (scales) AWQ__TRY(awq__cuda_lab_up(ctx, l->c, l->scales, scales, (size_t)in * 4));
+    p.w = w;
+    p.scales = scales ? l->scales : 0;
+    p.to = to;
+    p.in = (int32_t)in;
+    p.group = (int32_t)d->group_size;
+    p.bits = d->bits;
+    p.symmetric = d->symmetric;
+    p.difference = difference;
+    return awq__cuda_lab_queue(ctx, l->c, "awq_candidate", (in / d->group_size + 7) / 8, out, 0, &p);
+}
+
+static awq_status awq__cuda_lab_candidate(awq_ctx *ctx, void *lab, int i, int to, const awq_search_desc *d,
+                                          const float *scales)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    int64_t out = l->d.out[i], in = l->d.in[i];
+    awq_status st;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    st = awq__cuda_lab_round(ctx, l, l->weight[i], out, in, d, scales, 0, l->w);
+    if (!st) st = awq__cuda_lab_right(ctx, l, l->w, 0, out, out, in, l->parts[to]);
+    if (!st && l->biased[i])
+        st = AWQ__CU(ctx, l->c, MemcpyDtoDAsync, (l->bias[to], l->bias[i], (size_t)out * 4, l->c->stream));
+    l->biased[to] = l->biased[i];
+    return awq__cuda_model_leave(l->c, st);
+}
+
+/* y = linear i of what is factor a */
+static awq_status awq__cuda_lab_apply(awq_ctx *ctx, awq__cuda_lab *l, int i, int64_t n, uint64_t y)
+{
+    return awq__cuda_lab_product(ctx, l, n, l->d.out[i], l->d.in[i], l->parts[i],
+                                 l->biased[i] ? l->bias[i] : 0, y, 0);
+}
+
+static awq_status awq__cuda_lab_keep(awq_ctx *ctx, void *lab, int64_t first, int64_t n, const float *x)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    int64_t H = l->d.hidden;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    return awq__cuda_model_leave(l->c, awq__cuda_lab_up(ctx, l->c, l->kept + (uint64_t)(first * H) * 4, x,
+                                                        (size_t)(n * H) * 4));
+}
+
+static awq_status awq__cuda_lab_take(awq_ctx *ctx, void *lab, const float *x, int64_t first, int64_t n,
+                                     int64_t width)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    awq_status st = AWQ_OK;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    if (x) st = awq__cuda_lab_up(ctx, l->c, l->x[0], x, (size_t)(n * width) * 4);
+    if (!st)
+        st = awq__cuda_lab_left(ctx, l, x ? l->x[0] : l->kept + (uint64_t)(first * width) * 4, n, width);
+    return awq__cuda_model_leave(l->c, st);
+}
+
+static awq_status awq__cuda_lab_run(awq_ctx *ctx, void *lab, const int *i, int n_i, int64_t n, float *const *y)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    awq_status st = AWQ_OK;
+    int k;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    for (k = 0; !st && k < n_i; k++) {
+        st = awq__cuda_lab_apply(ctx, l, i[k], n, l->y);
+        if (!st) st = awq__cuda_lab_down(ctx, l->c, y[k], l->y, (size_t)(n * l->d.out[i[k]]) * 4);
+    }
+    return awq__cuda_model_leave(l->c, st);
+}
+
+/* l->hidden [n][width] goes to y, if that is wanted, and is taken */
+static awq_status awq__cuda_lab_hand_on(awq_ctx *ctx, awq__cuda_lab *l, int64_t n, int64_t width, float *y)
+{
+    if (y) AWQ__TRY(awq__cuda_lab_down(ctx, l->c, y, l->hidden, (size_t)(n * width) * 4));
+    return awq__cuda_lab_left(ctx, l, l->hidden, n, width);
+}
+
+static awq_status awq__cuda_lab_hidden(awq_ctx *ctx, void *lab, const awq_config *c, int gate, int up,
+                                       int64_t n, float *y)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    int64_t all = n * l->d.out[gate];
+    awq__cuda_gated p;
+    awq_status st;
+    memset(&p, 0, sizeof p);
+    p.gate = l->y;
+    p.up = up < 0 ? 0 : l->y + (uint64_t)all * 4;
+    p.y = l->hidden;
+    p.n = (uint64_t)all;
+    p.kind = (int32_t)c->act;
+    p.alpha = (float)c->act_alpha;
+    p.limit = (float)c->act_limit;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    st = awq__cuda_lab_apply(ctx, l, gate, n, p.gate);
+    if (!st && up >= 0) st = awq__cuda_lab_apply(ctx, l, up, n, p.up);
+    if (!st) st = awq__cuda_lab_queue(ctx, l->c, "awq_gated", (all + 1023) / 1024, 1, 0, &p);
+    if (!st) st = awq__cuda_lab_hand_on(ctx, l, n, l->d.out[gate], y);
+    return awq__cuda_model_leave(l->c, st);
+}
+
+/* norm (NULL: none) and rope (at x[0] and x[1]) of heads at x, in place */
+static awq_status awq__cuda_lab_turn(awq_ctx *ctx, awq__cuda_lab *l, const awq_config *c,
+                                     const awq__layer *layer, uint64_t x, int64_t n, int heads,
+                                     const float *norm, uint64_t room)
+{
+    awq__cuda_turn p;
+    memset(&p, 0, sizeof p);
+    if (norm) AWQ__TRY(awq__cuda_lab_up(ctx, l->c, room, norm, (size_t)c->head_dim * 4));
+    p.x = x;
+    p.norm = norm ? room : 0;
+    if (layer->rope && c->rope_dim) p.cos_ = l->x[0], p.sin_ = l->x[1];
+    p.heads = heads;
+    p.dim = c->head_dim;
+    p.rope_dim = c->rope_dim;
+    p.rope_first = c->rope_first;
+    p.rope_pairs = c->rope_pairs;
+    p.rope_table = layer->sliding;
+    p.eps = (float)c->rms_norm_eps;
+    return awq__cuda_lab_queue(ctx, l->c, "awq_turn", n, (heads + 7) / 8, (size_t)c->head_dim * 32, &p);
+}
+
+static awq_status awq__cuda_lab_attend_of(awq_ctx *ctx, awq__cuda_lab *l, const awq_config *c,
+                                          const awq__layer *layer, const float *cos_, const float *sin_,
+                                          int64_t n, float *y)
+{
+    const int *at = layer->remote->at;
+    size_t rope = (size_t)(n * (c->rope_dim / 2 * 2)) * 4;
+    awq__cuda_attention p;
+    memset(&p, 0, sizeof p);
+    p.q = l->y;
+    p.k = p.q + (uint64_t)(n * l->d.out[at[AWQ_Q_PROJ]]) * 4;
+    p.v = p.k + (uint64_t)(n * l->d.out[at[AWQ_K_PROJ]]) * 4;
+    p.out = l->hidden;
+    p.n = (int32_t)n;
+    p.heads = c->num_attention_heads;
+    p.group = c->num_attention_heads / c->num_key_value_heads;
+    p.k_dim = c->head_dim;
+    p.v_dim = c->v_head_dim;
+    p.window = layer->sliding ? (int32_t)AWQ__MIN(c->sliding_window, (int64_t)INT32_MAX) : 0;
+    p.scale = (float)c->attention_scale;
+    AWQ__TRY(awq__cuda_lab_apply(ctx, l, at[AWQ_Q_PROJ], n, p.q));
+    AWQ__TRY(awq__cuda_lab_apply(ctx, l, at[AWQ_K_PROJ], n, p.k));
+    AWQ__TRY(awq__cuda_lab_apply(ctx, l, at[AWQ_V_PROJ], n, p.v));
+    if (layer->rope && rope) {
+        AWQ__TRY(awq__cuda_lab_up(ctx, l->c, l->x[0], cos_, rope));
+        AWQ__TRY(awq__cuda_lab_up(ctx, l->c, l->x[1], sin_, rope));
+    }
+    AWQ__TRY(awq__cuda_lab_turn(ctx, l, c, layer, p.q, n, p.heads, layer->vec[AWQ_Q_NORM], l->norms));
+    AWQ__TRY(awq__cuda_lab_turn(ctx, l, c, layer, p.k, n, c->num_key_value_heads, layer->vec[AWQ_K_NORM],
+                                l->norms + 1024));
+    AWQ__TRY(awq__cuda_lab_queue(ctx, l->c, "awq_sequence", (n + 31) / 32, p.heads,
+                                 (size_t)(2 * p.k_dim + 1 + p.v_dim) * 128, &p));
+    return awq__cuda_lab_hand_on(ctx, l, n, (int64_t)p.heads * p.v_dim, y);
+}
+
+static awq_status awq__cuda_lab_attend(awq_ctx *ctx, void *lab, const awq_config *c, const awq__layer *layer,
+                                       const float *cos_, const float *sin_, int64_t n, float *y)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    return awq__cuda_model_leave(l->c, awq__cuda_lab_attend_of(ctx, l, c, layer, cos_, sin_, n, y));
+}
+
+static awq_status awq__cuda_lab_judge(awq_ctx *ctx, void *lab, int i, int64_t first, int64_t n, double *sum)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    uint64_t judged = l->judged + (uint64_t)(first * l->d.hidden) * 4;
+    float *row = sum ? AWQ__NEW_RAW(ctx, float, n) : NULL;
+    awq__cuda_dots p;
+    awq_status st = sum && !row ? AWQ_E_MEMORY : awq__cuda_model_enter(ctx, l->c);
+    int64_t r;
+    if (!st) {
+        memset(&p, 0, sizeof p);
+        p.a = l->y;
+        p.b = judged;
+        p.out = l->vector;
+        p.n = (int32_t)l->d.hidden;
+        p.difference = 1;
+        st = awq__cuda_lab_apply(ctx, l, i, n, sum ? l->y : judged);
+        if (!st && sum) st = awq__cuda_lab_queue(ctx, l->c, "awq_row_dots", n, 1, 128, &p);
+        if (!st && sum) st = awq__cuda_lab_down(ctx, l->c, row, p.out, (size_t)n * 4);
+        awq__cuda_model_leave(l->c, st);
+    }
+    for (r = 0; !st && sum && r < n; r++) *sum += row[r];
+    awq__free(ctx, row);
+    return st;
+}
+
+/* --- sums */
+static awq_status awq__cuda_lab_zero(awq_ctx *ctx, void *lab, int i, int64_t wa, int64_t wb)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    awq_status st;
+    l->wa[i] = wa;
+    l->wb[i] = wb;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    st = AWQ__CU(ctx, l->c, MemsetD8Async, (l->sum[i], 0, (size_t)(wa * wb) * 4, l->c->stream));
+    return awq__cuda_model_leave(l->c, st);
+}
+
+static awq_status awq__cuda_lab_add(awq_ctx *ctx, void *lab, int i, const float *a, const float *b,
+                                    const float *weight, int64_t n)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    int64_t wa = l->wa[i], wb = l->wb[i];
+    uint64_t from = b == a ? l->x[0] : l->x[1];
+    awq_status st;
+    if (!n) return AWQ_OK;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    st = awq__cuda_lab_up(ctx, l->c, l->x[0], a, (size_t)(n * wa) * 4);
+    if (!st && b != a) st = awq__cuda_lab_up(ctx, l->c, from, b, (size_t)(n * wb) * 4);
+    if (!st && weight) st = awq__cuda_lab_up(ctx, l->c, l->vector, weight, (size_t)n * 4);
+    if (!st) st = awq__cuda_lab_columns(ctx, l, l->x[0], 0, n, wa, 1);
+    if (!st) st = awq__cuda_lab_columns(ctx, l, from, weight ? l->vector : 0, n, wb, 0);
+    if (!st) st = awq__cuda_lab_product(ctx, l, wa, wb, n, l->b, 0, l->sum[i], 1);
+    return awq__cuda_model_leave(l->c, st);
+}
+
+static awq_status awq__cuda_lab_read(awq_ctx *ctx, void *lab, int i, float *sum)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    return awq__cuda_model_leave(
+        l->c, awq__cuda_lab_down(ctx, l->c, sum, l->sum[i], (size_t)(l->wa[i] * l->wb[i]) * 4));
+}
+
+/* --- searches */
+static awq_status awq__cuda_lab_losses_of(awq_ctx *ctx, awq__cuda_lab *l, int64_t out, int64_t in,
+                                          const float *moments, const awq_search_desc *d, const float *scales,
+                                          int n, float *row, double *losses)
+{
+    int64_t piece = AWQ__MIN(l->d.largest / in, AWQ__CUDA_GRID_Y), at, o;
+    awq__cuda_dots p;
+    int r;
+    memset(&p, 0, sizeof p);
+    for (at = 0; moments && at < in; at += piece) { /* symmetric: rows are columns */
+        int64_t rows = AWQ__MIN(piece, in - at);
+        AWQ__TRY(awq__cuda_lab_up(ctx, l->c, l->y, moments + at * in, (size_t)(rows * in) * 4));
+        AWQ__TRY(awq__cuda_lab_right(ctx, l, l->y, at, rows, in, in, l->b));
+    }
+    p.a = l->hidden;
+    p.b = l->y;
+    p.out = l->vector;
+    p.n = (int32_t)in;
+    for (r = 0; r <= n; r++) {
+        AWQ__TRY(awq__cuda_lab_round(ctx, l, l->w, out, in, d, r < n ? scales + r * in : NULL, 1, p.a));
+        AWQ__TRY(awq__cuda_lab_left(ctx, l, p.a, out, in));
+        AWQ__TRY(awq__cuda_lab_product(ctx, l, out, in, in, l->b, 0, p.b, 0));
+        AWQ__TRY(awq__cuda_lab_queue(ctx, l->c, "awq_row_dots", out, 1, 128, &p));
+        AWQ__TRY(awq__cuda_lab_down(ctx, l->c, row, p.out, (size_t)out * 4));
+        for (o = 0; o < out; o++) losses[r] += row[o];
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__cuda_lab_losses(awq_ctx *ctx, void *lab, const float *w, int64_t out, int64_t in,
+                                       const float *moments, const awq_search_desc *d, const float *scales,
+                                       int n, double *losses)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    float *row = AWQ__NEW_RAW(ctx, float, out);
+    awq_status st = row ? awq__cuda_model_enter(ctx, l->c) : AWQ_E_MEMORY;
+    if (!st) {
+        st = awq__cuda_lab_up(ctx, l->c, l->w, w, (size_t)(out * in) * 4);
+        if (!st) st = awq__cuda_lab_losses_of(ctx, l, out, in, moments, d, scales, n, row, losses);
+        awq__cuda_model_leave(l->c, st);
+    }
+    awq__free(ctx, row);
+    return st;
+}
+
+static awq_status awq__cuda_lab_clips(awq_ctx *ctx, void *lab, const float *w, int64_t out, int64_t in,
+                                      const float *moments, const awq_search_desc *d, float *clip)
+{
+    awq__cuda_lab *l = (awq__cuda_lab *)lab;
+    int64_t g = d->group_size;
+    awq__cuda_clips p;
+    awq_status st;
+    memset(&p, 0, sizeof p);
+    p.w = l->w;
+    p.moments = l->b;
+    p.clip = l->hidden;
+    p.out = (int32_t)out;
+    p.in = (int32_t)in;
+    p.group = (int32_t)g;
+    p.bits = d->bits;
+    p.symmetric = d->symmetric;
+    AWQ__TRY(awq__cuda_model_enter(ctx, l->c));
+    st = awq__cuda_lab_up(ctx, l->c, l->w, w, (size_t)(out * in) * 4);
+    if (!st) st = awq__cuda_lab_up(ctx, l->c, l->b, moments, (size_t)(in * g) * 4);
+    if (!st) st = awq__cuda_lab_queue(ctx, l->c, "awq_clips", in / g, (out + 7) / 8, (size_t)g * 32, &p);
+    if (!st) st = awq__cuda_lab_down(ctx, l->c, clip, l->hidden, (size_t)(out * (in / g)) * 4);
+    return awq__cuda_model_leave(l->c, st);
+}
+
+static void awq__cuda_lab_device(awq_device *d)
+{
+    d->lab = awq__cuda_lab_open;
+    d->lab_free = awq__cuda_lab_free;
+    d->lab_linear = awq__cuda_lab_linear;
+    d->lab_candidate = awq__cuda_lab_candidate;
+    d->lab_keep = awq__cuda_lab_keep;
+    d->lab_take = awq__cuda_lab_take;
+    d->lab_run = awq__cuda_lab_run;
+    d->lab_hidden = awq__cuda_lab_hidden;
+    d->lab_attend = awq__cuda_lab_attend;
+    d->lab_judge = awq__cuda_lab_judge;
+    d->lab_zero = awq__cuda_lab_zero;
+    d->lab_add = awq__cuda_lab_add;
+    d->lab_read = awq__cuda_lab_read;
+    d->lab_losses = awq__cuda_lab_losses;
+    d->lab_clips = awq__cuda_lab_clips;
+}
+
+/* -------------------------------------------------------------------------------------------------------------
    MARK: >>device
    One device from driver to self-test, and the same told in words.
    Invariants: checks come in the order of their cost, all before anything is loaded to the device; whatever was
@@ -9075,6 +10130,7 @@ static awq_status awq__cuda_start(awq_ctx *ctx, awq_cuda *c)
     }
     if (!st) st = awq__cuda_first_kernel(ctx, c);
     awq__cuda_model_device(c);
+    awq__cuda_lab_device(&c->as_device);
     awq__cuda_leave(c);
     return st;
 }

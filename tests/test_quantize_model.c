@@ -14,7 +14,9 @@
 #  include <sys/wait.h>
 #endif
 
-#define DIR "build/test_quantize_model"
+#ifndef DIR
+#  define DIR "build/test_quantize_model"
+#endif
 #define DEMO "tools/demo/model"
 
 /* --- folders */

@@ -151,7 +151,9 @@ static const struct {
     {"quantize", "SRC -o DST [--calib FILE ...] [--samples 128] [--seq-len 512] [--bits 4] [--group-size N] [--symmetric]\n"
      "       [--layout gemm|gemv|gemv_fast|marlin|gptq|compressed-tensors|native|scaled-fp16]\n"
      "       [--method best|awq|rtn] [--no-clip] [--keep NAME ...] [--mask-answers] [--memory-limit BYTES] [--resume]\n"
-     "       scaled-fp16: FP16 weights with scales (and clips of awq) folded in, for another quantizer to round",
+     "       [--device cpu|cuda|cuda:1]\n"
+     "       scaled-fp16: FP16 weights with scales (and clips of awq) folded in, for another quantizer to round\n"
+     "       --device cuda: a GPU computes linears, second moments and losses; the CPU attention, norms and rounding",
      "awq quantize SmolLM2-135M -o SmolLM2-135M-awq --calib wiki.txt"},
     {"convert", "SRC -o DST --layout L [--head-bits 8] | --dequantize fp16|bf16|fp32\n"
      "       native: as the kernels here read it; loads at once, processes share its memory. --head-bits 8 adds the\n"
@@ -198,7 +200,7 @@ static int help(const char *which)
     }
     printf("\ncommon: --json (one object on stdout)  --threads N  -q  --memory-limit BYTES\n"
            "models: --exact | --deterministic  --head-bits 8  --kv-bits 8|16|32  --believe-tensors (where its config contradicts them)\n"
-           "run, eval, logits, bench, inspect: --device cpu | cuda | cuda:1 | cuda:0,cuda:1,...  which GPUs compute the model, its first\n"
+           "run, eval, logits, bench, inspect, and one device for quantize: --device cpu | cuda | cuda:1 | cuda:0,cuda:1,...  which GPUs compute the model, its first\n"
            "        layers the first of them; without --device no GPU is looked for, with it none is a failure\n"
            "        --device-layers 20,12: how many layers each gets (else as many as it has room for)\n"
            "        --rest-on-cpu: the CPU computes layers that are left (else they are a failure)\n"
@@ -508,8 +510,16 @@ static int cmd_quantize(app *a)
         if (st) return failed(a);
         d.calibration = &cal;
     }
-    st = awq_quantize_model(&a->ctx, &d, &r);
+    i = 0;
+    if (a->n_devices > 1 || o->device_layers || o->rest_on_cpu)
+        i = refuse(a, "awq quantize computes on one device: --device %s alone", "cuda:1");
+    if (!i) i = open_devices(a);
+    if (!i) {
+        d.device = a->n_devices ? a->devices[0] : NULL;
+        st = awq_quantize_model(&a->ctx, &d, &r);
+    }
     awq_calibration_free(&a->ctx, &cal);
+    if (i) return i;
     if (st) {
         int code = failed(a);
         char part[1024];
@@ -1350,7 +1360,7 @@ static int cmd_guard(app *a)
     awq_guard_report *r = NULL;
     awq_calibration c;
     awq_guard_desc d;
-    awq_packed kind;
+    awq_packed packed;
     awq_suite suite;
     int code;
     memset(&c, 0, sizeof c);
@@ -1358,13 +1368,13 @@ static int cmd_guard(app *a)
     memset(&suite, 0, sizeof suite);
     if (o->n_positional < 2) code = refuse(a, "awq guard wants two model folders, the original and the quantized one%s", "");
     else if (!o->text && !o->suite) code = refuse(a, "awq guard wants --text FILE or --suite FILE or both%s", "");
-    else if (!(code = kind_of(a, o->positional[1], &kind))) code = load(a, o->positional[0], 0, &base);
+    else if (!(code = kind_of(a, o->positional[1], &packed))) code = load(a, o->positional[0], 0, &base);
     if (!code) code = load(a, o->positional[1], o->rtn != 0, &m);
-    if (!code && kind.bits && o->text) { /* what plain rounding to as many bits would have given */
+    if (!code && packed.bits && o->text) { /* what plain rounding to as many bits would have given */
         awq_model_desc plain = model_desc(a, 0);
-        plain.rtn_bits = kind.bits;
-        plain.rtn_group_size = kind.group_size;
-        plain.rtn_symmetric = kind.symmetric;
+        plain.rtn_bits = packed.bits;
+        plain.rtn_group_size = packed.group_size;
+        plain.rtn_symmetric = packed.symmetric;
         if (awq_model_load(&a->ctx, o->positional[0], &plain, &rtn)) code = failed(a);
     }
     if (!code && o->text) code = read_eval_ids(a, base, o->text, &c);
@@ -1864,7 +1874,7 @@ int main(int argc, char **argv)
         const char *name;
         int (*fn)(app *a);
         int devices; /* --device means something to it */
-    } table[] = {{"quantize", cmd_quantize, 0}, {"convert", cmd_convert, 0}, {"run", cmd_run, 1}, {"eval", cmd_eval, 1},
+    } table[] = {{"quantize", cmd_quantize, 1}, {"convert", cmd_convert, 0}, {"run", cmd_run, 1}, {"eval", cmd_eval, 1},
                  {"guard", cmd_guard, 0}, {"inspect", cmd_inspect, 1}, {"tokenize", cmd_tokenize, 0},
                  {"template", cmd_template, 0}, {"logits", cmd_logits, 1}, {"bench", cmd_bench, 1}, {"doctor", cmd_doctor, 1}};
     app a;

@@ -222,7 +222,8 @@ static const struct {
     const char *name;
     int typed; /* has parts _f16 and _bf16 */
 } all[] = {{"linear", 1}, {"wgmma", 1},     {"linear8", 1}, {"dense", 1}, {"repack", 0},
-           {"rows", 1},   {"attention", 0}, {"moe", 1},     {"sample", 0}, {"experts", 1}};
+           {"rows", 1},   {"attention", 0}, {"moe", 1},     {"sample", 0}, {"experts", 1},
+           {"quantize", 0}};
 enum { FAMILIES = sizeof all / sizeof *all };
 
 int main(int argc, char **argv)

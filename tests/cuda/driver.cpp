@@ -58,6 +58,8 @@ static Family linear_family("linear");
 static Family linear8_family("linear8");
 #include "../../tools/cuda/moe.cuh"
 static Family moe_family("moe");
+#include "../../tools/cuda/quantize.cuh"
+static Family quantize_family("quantize");
 #include "../../tools/cuda/repack.cuh"
 static Family repack_family("repack");
 #include "../../tools/cuda/rows.cuh"

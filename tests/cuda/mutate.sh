@@ -23,7 +23,7 @@ mutant() {
     esac
     case $2 in # whose test
         rows.cuh|block.cuh|sample.cuh) test=test_rows ;;
-        attention.cuh|moe.cuh) test=test_${2%.cuh} ;;
+        attention.cuh|moe.cuh|quantize.cuh) test=test_${2%.cuh} ;;
         *) test=test_kernels ;;
     esac
     rm -rf "$tmp/t" && mkdir -p "$tmp/t/tools" "$tmp/t/tests"
@@ -205,6 +205,25 @@ mutant "experts: tiles of those before" experts.cuh experts 's/before += __shfl_
 mutant "experts: the next one's weights" experts.cuh experts 's/__ffs((int)beyond) - 1/__ffs((int)beyond) \& 31/'
 mutant "experts: rows of x begin with the first slot" experts.cuh experts 's/l.x += (size_t)row \* l.x_stride;//'
 mutant "experts: tiles beyond the last one" experts.cuh experts 's/before + to > tile/before + to >= tile/'
+# quantizing
+mutant "split: the rest is not rounded's" quantize.cuh split 's/f32_to_bf16x2(a - f.x, b - f.y)/f32_to_bf16x2(a - f.x, b - f.x)/'
+mutant "split: weights of other rows" quantize.cuh split 's/load_fresh(p.weight + row + r)/load_fresh(p.weight + r)/'
+mutant "split: read before all has come" quantize.cuh split '/sts_f32(tile/{n;n;s/__syncthreads();//}' short
+mutant "candidate: half away from zero" quantize.cuh candidate 's/__fadd_rn(__fadd_rn(x, m), -m)/floorf(x + 0.5f)/' short
+mutant "candidate: range includes zero" quantize.cuh candidate 's/float mn = 3e38f, mx = -3e38f;/float mn = 0, mx = 0;/'
+mutant "candidate: zero is not clamped" quantize.cuh candidate 's/s.zero = z < 0 ? 0 : z > s.top ? s.top : z + 0.0f/s.zero = z/'
+mutant "candidate: one rounding less" quantize.cuh candidate 's/v = __fmul_rn(v, load_fresh(scales + i))/v = (float)((double)v * load_fresh(scales + i) * 1.0000001)/'
+mutant "clips: the last candidate is read" quantize.cuh clips 's/__syncwarp(); \/\/ the last.*//'
+mutant "clips: not all are written" quantize.cuh clips '/sts_f32(d + i/{n;n;s/__syncwarp();//}' short
+mutant "clips: the last of equals" quantize.cuh clips 's/if (err < best) best/if (err >= best) best/'
+mutant "gated: up is not clamped below" quantize.cuh gated 's/u < -p.limit ? -p.limit : u/u/'
+mutant "turn: rope of the other table" quantize.cuh turn 's/blockIdx.x \* 2 + p.rope_table/blockIdx.x * 2/'
+mutant "turn: heads as pairs" quantize.cuh turn 's/(p.rope_pairs ? 4 : half \* 4)/half * 4/'
+mutant "sequence: the next key is seen" quantize.cuh sequence 's/behind >= 0 \&\&/behind >= -1 \&\&/' short
+mutant "sequence: one key more in the window" quantize.cuh sequence 's/behind < p.window/behind <= p.window/'
+mutant "sequence: a tile of the window is left out" quantize.cuh sequence 's/(first - p.window + 1)/(first - p.window + 33)/'
+mutant "sequence: tiles overwritten while they are read" quantize.cuh sequence 's/__syncthreads(); \/\/ the last tile.*//' short
+mutant "sequence: sums keep their scale" quantize.cuh sequence 's/fused(sum\[j\], keep, s\[j\])/sum[j] + s[j]/'
 
 echo "$passed passed, $failed failed, 0 skipped"
 [ $failed = 0 ]

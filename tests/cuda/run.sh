@@ -62,7 +62,7 @@ if [ -z "${1:-}" ]; then
             echo "0 passed, 0 failed, 1 skipped" >> "$B/cuda/sums"
             break
         fi
-        for test in kernels rows attention moe; do
+        for test in kernels rows attention moe quantize; do
             run "$cxx" -std=c++17 -O2 $f16c -DAWQ_ARCH=$arch -o "$B/cuda/${test}_$arch" tests/cuda/test_$test.cpp
             stage "$B/cuda/${test}_$arch"
         done

@@ -315,4 +315,68 @@ typedef struct awq__cuda_top {
     uint64_t value;    /* [rows][k] fp32 */
     int32_t n, stride, k;
 } awq__cuda_top;
+/* ---- quantizing
+
+   awq_split: hi + lo = x, both bf16, [rows][y_stride], columns up to a multiple of 64 zero. grid ((padded
+   columns + 511) / 512, rows), 256 threads. awq_split_transposed: of weight x, [cols][y_stride], rows up to a
+   multiple of 64 zero. grid (padded rows / 64, (cols + 31) / 32), 256 threads, 8448 bytes */
+typedef struct awq__cuda_split {
+    uint64_t x;      /* [rows][x_stride] fp32 */
+    uint64_t weight; /* transposed: [rows] fp32, or 0 */
+    uint64_t hi, lo;
+    int32_t rows, cols, x_stride, y_stride; /* y_stride: even */
+} awq__cuda_split;
+
+/* awq_candidate: to = Q(w scales) / scales. grid ((in / group + 7) / 8, rows), 256 threads */
+typedef struct awq__cuda_rounding {
+    uint64_t w;      /* [rows][in] fp32 */
+    uint64_t scales; /* [in] fp32, or 0 */
+    uint64_t to;     /* [rows][in] fp32 */
+    int32_t in, group, bits, symmetric;
+    int32_t difference; /* to is what rounding has added */
+} awq__cuda_rounding;
+
+/* awq_row_dots: out [rows] = sum of a b, both [rows][n] fp32. grid (rows), 256 threads, 128 bytes */
+typedef struct awq__cuda_dots {
+    uint64_t a, b, out;
+    int32_t n;
+    int32_t difference; /* sum of (a - b)^2 instead */
+} awq__cuda_dots;
+
+/* awq_clips: as awq__clip_row. grid (in / group, (out + 7) / 8), 256 threads, 32 group bytes */
+typedef struct awq__cuda_clips {
+    uint64_t w;       /* [out][in] fp32 */
+    uint64_t moments; /* [in / group][group][group] fp32, symmetric */
+    uint64_t clip;    /* [out][in / group] fp32 */
+    int32_t out, in, group, bits, symmetric;
+} awq__cuda_clips;
+
+/* awq_gated: y = act(gate) * up, n fp32 numbers each. grid ((n + 1023) / 1024), 256 threads */
+typedef struct awq__cuda_gated {
+    uint64_t gate, up; /* up 0: there is none */
+    uint64_t y;
+    uint64_t n;
+    int32_t kind; /* awq_act */
+    float alpha, limit;
+} awq__cuda_gated;
+
+/* awq_turn: norm and rope of heads in place. grid (rows, (heads + 7) / 8), 256 threads, 32 dim bytes */
+typedef struct awq__cuda_turn {
+    uint64_t x;          /* [rows][heads][dim] fp32 */
+    uint64_t norm;       /* [dim] fp32, RMS; or 0 */
+    uint64_t cos_, sin_; /* [rows][2][rope_dim / 2] fp32; 0: no rope */
+    int32_t heads, dim, rope_dim, rope_first, rope_pairs;
+    int32_t rope_table; /* 0: full attention, 1: sliding */
+    float eps;
+} awq__cuda_turn;
+
+/* awq_sequence: attention of n rows, which are a sequence from its beginning; k_dim and v_dim to 256. grid
+   ((n + 31) / 32, heads), 256 threads, 128 (2 k_dim + 1 + v_dim) bytes */
+typedef struct awq__cuda_attention {
+    uint64_t q, k, v;     /* [n][heads][k_dim], [n][heads / group][k_dim], [..][v_dim] fp32 */
+    uint64_t out;         /* [n][heads][v_dim] fp32 */
+    int32_t n, heads, group, k_dim, v_dim;
+    int32_t window; /* keys that a query sees; 0: all up to its own */
+    float scale;
+} awq__cuda_attention;
 #endif

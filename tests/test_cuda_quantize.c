@@ -1,0 +1,389 @@
+/* cuda_quantize: quantizing with a device, on the emulated driver of tests/cuda/driver.cpp, against the CPU: losses of
+   each candidate, codes and perplexity of small models of several families and of the demo's model; the same bytes in
+   another run and after a failure; calls of the driver and allocations failing; what is refused. */
+#define DIR "build/test_cuda_quantize"
+#define main quantize_main
+#include "test_quantize_model.c"
+#undef main
+#define AWQ_CUDA_IMPLEMENTATION
+#include "../awq_cuda.h"
+#include "cuda_emulator.h"
+
+static awq_status open_gpu(awq_ctx *ctx, size_t limit, awq_cuda **c)
+{
+    awq_cuda_desc d;
+    memset(&d, 0, sizeof d);
+    d.driver = d.nvrtc = emulator;
+    d.no_cache = 1;
+    d.memory_limit = limit;
+    return awq_cuda_create(ctx, &d, c);
+}
+
+static awq_cuda *need(awq_ctx *ctx, size_t limit)
+{
+    awq_cuda *c = NULL;
+    unsetenv("AWQ_EMULATOR_FAIL");
+    unsetenv("AWQ_EMULATOR_COMPUTE");
+    reset();
+    memset(ctx, 0, sizeof *ctx);
+    CHECK_MSG(open_gpu(ctx, limit, &c) == AWQ_OK, "%s", ctx->err.text);
+    return c;
+}
+
+static void done(awq_ctx *ctx, awq_cuda *c)
+{
+    char left[256];
+    awq_cuda_free(ctx, c);
+    CHECK(ctx->memory_used == 0);
+    CHECK_MSG(live(left, sizeof left) == 0, "%s", left);
+}
+
+/* --- what a run found */
+typedef struct found {
+    int layers;
+    double losses[8][AWQ_N_GROUPS][AWQ_SCALE_GRID + 1], ratio[8][AWQ_N_GROUPS], loss[8][AWQ_N_GROUPS];
+    double rtn_loss[8][AWQ_N_GROUPS];
+} found;
+
+static void on_found(void *user, const awq_layer_report *r)
+{
+    found *f = (found *)user;
+    int i = f->layers++;
+    memcpy(f->losses[i], r->losses, sizeof r->losses);
+    memcpy(f->ratio[i], r->ratio, sizeof r->ratio);
+    memcpy(f->loss[i], r->loss, sizeof r->loss);
+    memcpy(f->rtn_loss[i], r->rtn_loss, sizeof r->rtn_loss);
+}
+
+static double apart(double a, double b) /* relative; NaN is near to anything: it was not measured whole */
+{
+    double most = fabs(a) > fabs(b) ? fabs(a) : fabs(b);
+    return a != a || b != b || most == 0 ? 0 : fabs(a - b) / most;
+}
+
+/* largest relative difference of losses, and how often another ratio was chosen. Method best goes on from its own
+   results, so that one code that is rounded the other way moves all that follows: of it only the first stage. */
+static double compare(const found *a, const found *b, awq_method method, int *chosen)
+{
+    double worst = 0;
+    int l, g, r;
+    CHECK(a->layers == b->layers && a->layers > 0);
+    for (l = 0; l < a->layers; l++)
+        for (g = 0; g < AWQ_N_GROUPS; g++) {
+            if (method == AWQ_METHOD_BEST && l + g) continue;
+            *chosen += a->ratio[l][g] != b->ratio[l][g];
+            worst = AWQ__MAX(worst, apart(a->loss[l][g], b->loss[l][g]));
+            worst = AWQ__MAX(worst, apart(a->rtn_loss[l][g], b->rtn_loss[l][g]));
+            for (r = 0; r <= AWQ_SCALE_GRID; r++)
+                worst = AWQ__MAX(worst, apart(a->losses[l][g][r], b->losses[l][g][r]));
+        }
+    return worst;
+}
+
+/* share of the bytes of the weights' file that differ */
+static double differing(const char *a, const char *b)
+{
+    awq_ctx ctx;
+    char path[300], *x = NULL, *y = NULL;
+    size_t n = 0, m = 0, i, other = 0;
+    memset(&ctx, 0, sizeof ctx);
+    snprintf(path, sizeof path, "%s/model.safetensors", a);
+    CHECK(awq__file_load(&ctx, path, (size_t)1 << 28, &x, &n) == AWQ_OK);
+    snprintf(path, sizeof path, "%s/model.safetensors", b);
+    CHECK(awq__file_load(&ctx, path, (size_t)1 << 28, &y, &m) == AWQ_OK);
+    CHECK(n == m && n > 0);
+    for (i = 0; i < n && n == m; i++) other += x[i] != y[i];
+    awq__free(&ctx, x);
+    awq__free(&ctx, y);
+    return n ? (double)other / (double)n : 1;
+}
+
+/* q on the CPU and on the device (more than once: the same bytes): of method awq two bytes of a hundred may be
+   others, of a loss two hundredths; perplexity within `bound` */
+static void both(const char *name, run cpu, int times, double bound)
+{
+    static found f[3];
+    int best = cpu.d.method == AWQ_METHOD_BEST, k, chosen = 0;
+    awq_ctx gpu;
+    awq_cuda *c = need(&gpu, 0);
+    run q[2];
+    double worst, share, ppl;
+    memset(f, 0, sizeof f);
+    q[0] = q[1] = cpu;
+    cpu.d.on_layer = on_found;
+    cpu.d.user = &f[2];
+    cpu.d.mode = AWQ_MODE_EXACT;
+    GO(cpu);
+    for (k = 0; k < times; k++) {
+        q[k].d.target = fresh(k ? "gpu_again" : "gpu");
+        q[k].d.device = awq_cuda_device(c);
+        q[k].d.on_layer = on_found;
+        q[k].d.user = &f[k];
+        GO(q[k]);
+    }
+    if (times > 1) CHECK_MSG(same(q[0].d.target, q[1].d.target), "%s: another run, other bytes", name);
+    worst = compare(&f[0], &f[2], cpu.d.method, &chosen);
+    share = differing(q[0].d.target, cpu.d.target);
+    ppl = apart(q[0].r.ppl_result, cpu.r.ppl_result);
+    printf("    %-22s losses within %.1e, %d other ratios, %.2f %% other bytes, perplexity %.5g, CPU's %.5g\n", name,
+           worst, chosen, 100 * share, q[0].r.ppl_result, cpu.r.ppl_result);
+    CHECK_MSG(worst <= 0.02 && chosen <= f[0].layers, "%s: losses differ by %g, %d ratios", name, worst, chosen);
+    CHECK_MSG(best || share <= 0.02, "%s: %.1f %% of the bytes differ", name, 100 * share);
+    CHECK_MSG(ppl <= bound, "%s: perplexity %g, the CPU's %g", name, q[0].r.ppl_result, cpu.r.ppl_result);
+    CHECK_MSG(apart(q[0].r.ppl_source, cpu.r.ppl_source) < 1e-5, "%s: the source's perplexity", name);
+    done(&gpu, c);
+}
+
+static void test_methods(void)
+{
+    awq_calibration few = text;
+    run q;
+    NEED_EMULATOR;
+    few.n_blocks = 3;
+    q = prepare(save_small(1), fresh("cpu"), AWQ_METHOD_AWQ);
+    q.d.calibration = &few;
+    both("awq", q, 2, 0.02);
+    q.d.target = fresh("cpu");
+    q.d.method = AWQ_METHOD_BEST;
+    q.d.keep = jobs_keep;
+    q.d.n_keep = 4;
+    both("best, some kept", q, 2, 0.08);
+    q = prepare(save_small(0), fresh("cpu"), AWQ_METHOD_BEST); /* some blocks held out */
+    both("best", q, 1, 0.08);
+    q = prepare(save_small(0), fresh("cpu"), AWQ_METHOD_AWQ);
+    q.d.calibration = &few;
+    q.d.symmetric = 1;
+    q.d.bits = 3;
+    q.d.group_size = -1;
+    q.d.layout = AWQ_LAYOUT_COMPRESSED_TENSORS;
+    both("awq, symmetric, rows", q, 1, 0.02);
+}
+
+/* experts, fused linears, norms behind, caps, no gate; few blocks, so that none is held out */
+static void test_own(void)
+{
+    static const struct {
+        const char *name;
+        int family;
+        awq_method method;
+    } own[] = {{"mixtral, awq", 0, AWQ_METHOD_AWQ},    {"mixtral, best", 0, AWQ_METHOD_BEST},
+               {"phi3, best", 1, AWQ_METHOD_BEST},     {"olmo2, best", 2, AWQ_METHOD_BEST},
+               {"gemma2, awq", 3, AWQ_METHOD_AWQ},     {"starcoder2, best", 4, AWQ_METHOD_BEST}};
+    awq_calibration few = text;
+    size_t k;
+    NEED_EMULATOR;
+    few.n_blocks = 2;
+    for (k = 0; k < sizeof own / sizeof own[0]; k++) {
+        tiny t;
+        run q = prepare(save_own(own[k].family, &t), fresh("cpu"), own[k].method);
+        tiny_free(&t);
+        q.d.calibration = &few;
+        both(own[k].name, q, 1, 0.1);
+    }
+}
+
+static void test_on_text(void)
+{
+    run q = prepare(DEMO, fresh("cpu"), AWQ_METHOD_BEST);
+    awq_calibration_source src = {"tools/demo/calib.txt", 0};
+    awq_calibration_desc cd;
+    awq_calibration c;
+    awq_tokenizer *tok = NULL;
+    awq_ctx ctx;
+    NEED_EMULATOR;
+    memset(&ctx, 0, sizeof ctx);
+    memset(&cd, 0, sizeof cd);
+    memset(&c, 0, sizeof c);
+    cd.sources = &src;
+    cd.n_sources = 1;
+    cd.samples = 1;
+    cd.seq_len = 64;
+    CHECK_MSG(awq_tokenizer_load(&ctx, DEMO, &tok) == AWQ_OK, "%s", ctx.err.text);
+    CHECK_MSG(awq_calibration_load(&ctx, tok, &cd, &c) == AWQ_OK && c.n_blocks == 1, "%s", ctx.err.text);
+    awq_tokenizer_free(&ctx, tok);
+    q.d.calibration = &c;
+    q.d.group_size = 0;
+    both("demo, best", q, 1, 0.01);
+    awq_calibration_free(&ctx, &c);
+    CHECK(ctx.memory_used == 0);
+}
+
+/* other families, where their files are: latents, sinks, parallel blocks, norms of q and k of all kinds */
+static void test_more_families(void)
+{
+    static const char *const names[] = {"deepseek_v2", "gpt_oss",   "cohere",     "glm4",    "qwen3",
+                                        "qwen2_swa",   "qwen2_moe", "llama_gqa",  "gemma3",  "hunyuan_dense",
+                                        "exaone4",     "stablelm",  "deepseek_v3", "olmo2"};
+    awq_calibration few = f_text;
+    int k;
+    if (!TEST_DATA()) TEST_SKIP("AWQ_TEST_DATA names no folder");
+    NEED_EMULATOR;
+    few.n_blocks = 1;
+    for (k = 0; k < (int)(sizeof names / sizeof names[0]); k++) {
+        char folder[600];
+        run q;
+        snprintf(folder, sizeof folder, "%s/fixtures/models/%s", TEST_DATA(), names[k]);
+        q = prepare(folder, fresh("cpu"), k % 2 ? AWQ_METHOD_AWQ : AWQ_METHOD_BEST);
+        q.d.calibration = &few;
+        q.d.group_size = 0;
+        both(names[k], q, 1, 0.1);
+    }
+}
+
+/* --- what goes wrong: a layer, two blocks */
+static const char *one_layer(void)
+{
+    const char *folder;
+    tiny t;
+    tiny_llama(&t);
+    tiny_file(&t, "m/generation_config.json", "{\"eos_token_id\": 2}");
+    folder = save(&t, "one");
+    tiny_free(&t);
+    return folder;
+}
+
+static awq_status whole_life(awq_ctx *gpu, awq_ctx *ctx, run *q)
+{
+    awq_cuda *c = NULL;
+    awq_status st = open_gpu(gpu, 0, &c);
+    q->d.device = awq_cuda_device(c);
+    q->d.resume = 1;
+    if (!st) st = awq_quantize_model(ctx, &q->d, NULL);
+    awq_cuda_free(gpu, c);
+    return st;
+}
+
+/* a call of the driver fails: nothing is left behind, and what is done by then is gone on from to the same bytes */
+static void test_every_call(void)
+{
+    static const awq_method methods[2] = {AWQ_METHOD_BEST, AWQ_METHOD_AWQ};
+    awq_calibration few = text;
+    awq_ctx gpu, ctx;
+    long all, k, failed;
+    int m;
+    NEED_EMULATOR;
+    few.n_blocks = 2;
+    for (m = 0; m < 2; m++) {
+        const char *source = one_layer();
+        run whole = prepare(source, fresh("whole"), methods[m]), q;
+        whole.d.calibration = &few;
+        awq_cuda_free(&gpu, need(&gpu, 0));
+        memset(&ctx, 0, sizeof ctx);
+        CHECK_MSG(whole_life(&gpu, &ctx, &whole) == AWQ_OK, "%s / %s", gpu.err.text, ctx.err.text);
+        all = calls("*");
+        CHECK_MSG(all > 300, "%ld calls", all);
+        for (failed = 0, k = 1; k <= all; k += 1 + all / 10) {
+            char told[64], left[256];
+            q = whole;
+            q.d.target = fresh("failed");
+            reset();
+            snprintf(told, sizeof told, "*:%ld=1", k);
+            setenv("AWQ_EMULATOR_FAIL", told, 1);
+            failed += whole_life(&gpu, &ctx, &q) != AWQ_OK;
+            unsetenv("AWQ_EMULATOR_FAIL");
+            CHECK_MSG(gpu.memory_used == 0 && ctx.memory_used == 0, "call %ld: %llu and %llu bytes are left", k,
+                      (unsigned long long)gpu.memory_used, (unsigned long long)ctx.memory_used);
+            CHECK_MSG(live(left, sizeof left) <= 1, "call %ld: %s", k, left);
+            if (failed % 4 || exists(q.d.target, "")) continue;
+            reset();
+            CHECK_MSG(whole_life(&gpu, &ctx, &q) == AWQ_OK, "call %ld: %s / %s", k, gpu.err.text, ctx.err.text);
+            CHECK_MSG(same(q.d.target, whole.d.target), "call %ld: other bytes", k);
+        }
+        printf("    %ld calls of the driver, %ld failures\n", all, failed);
+        CHECK(failed > 6);
+    }
+}
+
+/* likewise an allocation of the caller's */
+static void test_every_allocation(void)
+{
+    awq_calibration few = text;
+    fail_alloc f = {-1, 0, 0};
+    awq_ctx gpu, ctx;
+    run q = prepare(one_layer(), fresh("failed"), AWQ_METHOD_AWQ);
+    long at, all, failed = 0;
+    NEED_EMULATOR;
+    few.n_blocks = 1;
+    q.d.calibration = &few;
+    awq_cuda_free(&gpu, need(&gpu, 0));
+    memset(&ctx, 0, sizeof ctx);
+    ctx.allocator = fail_allocator(&f);
+    CHECK_MSG(whole_life(&gpu, &ctx, &q) == AWQ_OK, "%s", ctx.err.text);
+    all = f.calls;
+    for (at = 0; at < all; at += 1 + all / 9) {
+        char left[256];
+        awq_status st;
+        memset(&f, 0, sizeof f);
+        f.fail_at = at;
+        q.d.target = fresh("failed");
+        reset();
+        st = whole_life(&gpu, &ctx, &q);
+        CHECK_MSG(!st || st == AWQ_E_MEMORY, "allocation %ld: %s: %s", at, awq_status_name(st), ctx.err.text);
+        CHECK_MSG(f.live == 0 && gpu.memory_used == 0 && ctx.memory_used == 0, "allocation %ld", at);
+        CHECK_MSG(live(left, sizeof left) == 0, "allocation %ld: %s", at, left);
+        failed += st != AWQ_OK;
+    }
+    printf("    %ld allocations, %ld failures\n", all, failed);
+    CHECK(failed > 4);
+}
+
+static void test_refused(void)
+{
+    run q = prepare(one_layer(), fresh("refused"), AWQ_METHOD_BEST);
+    awq_device nothing;
+    awq_ctx gpu;
+    awq_cuda *c;
+    NEED_EMULATOR;
+    memset(&nothing, 0, sizeof nothing);
+    snprintf(nothing.name, sizeof nothing.name, "a lamp");
+    q.d.device = &nothing;
+    REFUSED(q, AWQ_E_UNSUPPORTED, "a lamp has nothing to quantize with");
+    c = need(&gpu, (size_t)65 << 20);
+    q.d.device = awq_cuda_device(c);
+    q.d.mode = AWQ_MODE_EXACT;
+    REFUSED(q, AWQ_E_ARG, "does not compute exactly");
+    q.d.mode = AWQ_MODE_FAST;
+    q.d.method = AWQ_METHOD_RTN;
+    REFUSED(q, AWQ_E_ARG, "method rtn");
+    q.d.method = AWQ_METHOD_BEST;
+    REFUSED(q, AWQ_E_MEMORY, "MB of its memory and there are");
+    printf("    %s\n", q.ctx.err.text);
+    CHECK(!exists(q.d.target, "") && !exists(q.d.target, ".partial"));
+    done(&gpu, c);
+    setenv("AWQ_EMULATOR_COMPUTE", "75", 1);
+    reset();
+    memset(&gpu, 0, sizeof gpu);
+    CHECK_MSG(open_gpu(&gpu, 0, &c) == AWQ_OK, "%s", gpu.err.text);
+    q.d.device = awq_cuda_device(c);
+    REFUSED(q, AWQ_E_UNSUPPORTED, "compute capability 8.0");
+    done(&gpu, c);
+    unsetenv("AWQ_EMULATOR_COMPUTE");
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = 3;
+    int i;
+    for (i = 0; i < BLOCKS * LENGTH; i++) text_ids[i] = 3 + (int32_t)(awq__random_unit(&seed) * 93);
+    for (i = 0; i <= BLOCKS; i++) text_start[i] = i * LENGTH;
+    text.n_blocks = BLOCKS;
+    text.start = text_start;
+    text.ids = text_ids;
+    for (i = 0; i < F_BLOCKS * F_LENGTH; i++) f_ids[i] = 3 + (int32_t)(awq__random_unit(&seed) * (F_VOCAB - 3));
+    for (i = 0; i <= F_BLOCKS; i++) f_start[i] = i * F_LENGTH;
+    f_text.n_blocks = F_BLOCKS;
+    f_text.start = f_start;
+    f_text.ids = f_ids;
+    awq__os_make_folder(NULL, "build");
+    awq__os_make_folder(NULL, DIR);
+    TEST_BEGIN(argc, argv);
+    find_emulator();
+    RUN(test_methods);
+    RUN(test_own);
+    RUN(test_on_text);
+    RUN(test_more_families);
+    RUN(test_every_call);
+    RUN(test_every_allocation);
+    RUN(test_refused);
+    return TEST_END();
+}
