@@ -2,8 +2,8 @@
 # Tests of awq_cuda.h and its kernels; ./build.sh cuda runs it. The last line is the sum.
 #   run.sh                   kernels compiled by NVRTC for every card, by older ones for some, and run in the emulator
 #                            against a reference; numbers and prototypes against NVIDIA's headers, where they are; changes
-#                            of kernels that the tests must notice; the host side on the emulated driver, and on a GPU
-#                            where one is
+#                            of kernels that the tests must notice; the host side on the emulated driver; on a GPU, where
+#                            one is, its kernels and models, and times beside cuBLAS
 #   run.sh --compile-only    only the first two: as much as a machine without a C++ compiler can
 #   run.sh --emulator        only builds the emulated driver, $BUILD/libcuda_emulator.so
 # From the environment: CC, CFLAGS, LDFLAGS, CXX, BUILD (folder), CUDA_PATH (toolkit, for its headers).
@@ -42,6 +42,15 @@ stage() {
     else
         echo "0 passed, 1 failed, 0 skipped" # it did not come to its last line
     fi >> "$B/cuda/sums"
+}
+
+# PROGRAM: its line of sums, behind which it may print times
+on_gpu() {
+    rm -f "$B/cuda/failed"
+    { run "$@" 2>&1 || touch "$B/cuda/failed"; } | tee "$B/cuda/stage"
+    if [ ! -f "$B/cuda/failed" ] && grep '^[0-9]* passed, 0 failed, [0-9]* skipped$' "$B/cuda/stage"; then :
+    else echo "0 passed, 1 failed, 0 skipped"
+    fi | tail -n 1 >> "$B/cuda/sums"
 }
 
 case ${1:-} in
@@ -84,6 +93,12 @@ if [ -z "${1:-}" ]; then
     stage "$B/cuda/model"
     run $CC $CFLAGS -O1 -Wall -Wextra -Wno-unused-function -o "$B/cuda/load" tests/test_cuda_load.c ${LDFLAGS-} $LIBS
     stage "$B/cuda/load"
+    run $CC $CFLAGS -O1 -Wall -Wextra -Wno-unused-function -o "$B/cuda/gpu" tests/cuda/gpu.c ${LDFLAGS-} $LIBS
+    on_gpu "$B/cuda/gpu"
+    [ -f "$B/libcuda_emulator.so" ] && on_gpu "$B/cuda/gpu" --try
+    if command -v compute-sanitizer > /dev/null 2>&1 && "$B/cuda/gpu" nothing > /dev/null; then
+        on_gpu compute-sanitizer --error-exitcode 9 "$B/cuda/gpu" test_models
+    fi
 fi
 awk '{ p += $1; f += $3; s += $5 }
      END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit f > 0 || p == 0 }' "$B/cuda/sums"

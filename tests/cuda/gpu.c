@@ -1,0 +1,416 @@
+/* gpu.c - awq_cuda.h on a GPU: every kernel against the CPU, models against the CPU's exact mode, then how fast linear
+   layers are beside this GPU's memory and cuBLAS
+
+       gpu           on a GPU, which takes minutes; says so and is done where there is none
+       gpu NAME      only the tests whose name contains it, no times: for compute-sanitizer
+       gpu --try     on the emulated driver ($AWQ_CUDA_EMULATOR), few tokens and small shapes: does this program work?
+
+   Times are of a recorded sequence of at least 100 launches over different weights of more than 200 MB together, so that
+   the second cache does not flatter, median of 7. The limit is read by a kernel that only reads. cuBLAS (AWQ_CUBLAS, or
+   the usual names) computes the same shapes in FP16, likewise. Whole models: awq bench MODEL --device cuda. */
+#define AWQ_IMPLEMENTATION
+#include "../../awq.h"
+#define AWQ_CUDA_IMPLEMENTATION
+#include "../../awq_cuda.h"
+#include "../test.h"
+
+#define DEMO "tools/demo/model"
+enum { MOST_COPIES = 256 };
+
+static awq_ctx ctx;
+static awq_cuda *gpu;
+static int trying;
+static double limit; /* bytes a second */
+
+static int die(const char *what)
+{
+    printf("%s: %s\n", what, ctx.err.text);
+    return 1;
+}
+
+/* --- is it right? */
+static void test_kernels(void)
+{
+    if (trying) TEST_SKIP("every kernel: minutes in the emulator; tests/test_cuda_load.c has them small");
+    CHECK_MSG(awq_cuda_selftest(&ctx, gpu) == AWQ_OK, "%s", ctx.err.text);
+}
+
+/* logits [n][vocab], and greedy tokens after the ids */
+static void ask_model(const awq_model_desc *d, const int32_t *ids, int n, float *logits, int32_t *out, int tokens)
+{
+    awq_model *m = NULL;
+    awq_session *s = NULL;
+    awq_feed_desc f;
+    awq_generate_desc g;
+    memset(&f, 0, sizeof f);
+    memset(&g, 0, sizeof g);
+    f.all_logits = logits;
+    CHECK_MSG(awq_model_load(&ctx, DEMO, d, &m) == AWQ_OK, "%s", ctx.err.text);
+    if (!m) return;
+    CHECK_MSG(open_session(&ctx, m, 512, &s) == AWQ_OK, "%s", ctx.err.text);
+    if (s) CHECK_MSG(awq_session_feed(&ctx, s, ids, n, &f, NULL) == AWQ_OK, "%s", ctx.err.text);
+    if (s) close_session(&ctx, s);
+    g.ids = ids;
+    g.n_ids = n;
+    g.max_tokens = tokens;
+    g.ignore_eos = 1;
+    g.out_ids = out;
+    CHECK_MSG(awq_generate(&ctx, m, &g, NULL) == AWQ_OK, "%s", ctx.err.text);
+    CHECK(awq_model_free(&ctx, m) == AWQ_OK);
+}
+
+static void test_models(void)
+{
+    static const struct {
+        const char *name;
+        int rtn, head;
+        awq_mode mode;
+    } kinds[] = {{"dense", 0, 0, AWQ_MODE_FAST}, {"4 bits", 4, 0, AWQ_MODE_FAST}, {"8 bits, head of 8", 8, 8, AWQ_MODE_FAST},
+                 {"4 bits, same bits", 4, 0, AWQ_MODE_DETERMINISTIC}};
+    const int n = trying ? 20 : 300, tokens = trying ? 8 : 24;
+    awq_device *list[1];
+    size_t k;
+    list[0] = awq_cuda_device(gpu);
+    for (k = 0; k < (trying ? 2 : sizeof kinds / sizeof kinds[0]); k++) {
+        awq_model_desc d;
+        int32_t ids[300], out[2][24];
+        float *logits[2];
+        double worst = 0, most = 0;
+        int i, same = 0;
+        memset(&d, 0, sizeof d);
+        memset(out, 0, sizeof out);
+        for (i = 0; i < n; i++) ids[i] = 300 + i * 37 % 1700;
+        d.rtn_bits = kinds[k].rtn;
+        d.head_bits = kinds[k].head;
+        for (i = 0; i < 2; i++) {
+            logits[i] = (float *)calloc((size_t)n * 2048, sizeof(float));
+            d.mode = i ? kinds[k].mode : AWQ_MODE_EXACT;
+            d.devices = list;
+            d.n_devices = i;
+            ask_model(&d, ids, n, logits[i], out[i], tokens);
+        }
+        for (i = 0; i < n * 2048; i++) {
+            double e = fabs((double)logits[1][i] - logits[0][i]);
+            if (!(e <= worst)) worst = e;
+            if (fabs(logits[0][i]) > most) most = fabs(logits[0][i]);
+        }
+        for (i = 0; i < tokens; i++) same += out[0][i] == out[1][i];
+        printf("    %-20s largest difference %.5f of the largest logit, %d of %d greedy tokens the same\n", kinds[k].name,
+               worst / most, same, tokens);
+        CHECK_MSG(worst <= most / 128, "%s", kinds[k].name);
+        free(logits[0]);
+        free(logits[1]);
+    }
+}
+
+/* --- how fast? */
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* seconds of one launch in a recorded sequence of n that queue(arg, i) queues; < 0: failed, ctx.err says why */
+static double timed(awq_status (*queue)(void *arg, int i), void *arg, int n)
+{
+    awq__cuda_timer t;
+    void *graph = NULL;
+    double s[7];
+    awq_status st = awq__cuda_enter(&ctx, gpu);
+    int i, rounds = trying ? 1 : 7;
+    memset(&t, 0, sizeof t);
+    if (st) return -1;
+    st = queue(arg, 0); /* compiles, and takes its working memory */
+    if (!st) st = AWQ__CU(&ctx, gpu, StreamSynchronize, (gpu->stream));
+    if (!st) st = awq__cuda_record_begin(&ctx, gpu);
+    if (!st) {
+        for (i = 0; !st && i < n; i++) st = queue(arg, i);
+        st = awq__cuda_record_end(&ctx, gpu, st, &graph);
+    }
+    for (i = -1; !st && i < rounds; i++) { /* the first warms up */
+        st = awq__cuda_timer_start(&ctx, gpu, &t);
+        if (!st) st = awq__cuda_graph_run(&ctx, gpu, graph);
+        if (!st) st = awq__cuda_timer_stop(&ctx, gpu, &t, &s[i < 0 ? 0 : i]);
+    }
+    if (graph) gpu->cu.GraphExecDestroy(graph);
+    awq__cuda_timer_free(gpu, &t);
+    awq__cuda_leave(gpu);
+    if (st) return -1;
+    qsort(s, (size_t)rounds, sizeof *s, by_size);
+    return s[rounds / 2] / n;
+}
+
+/* a kernel that reads 256 MB in 16 bytes a thread and adds them up */
+typedef struct reading {
+    void *function;
+    uint64_t data, sum, n;
+    unsigned blocks;
+} reading;
+
+static awq_status queue_reading(void *arg, int i)
+{
+    reading *r = (reading *)arg;
+    uint64_t from = r->data, n = r->n, sum = r->sum;
+    void *params[3];
+    (void)i;
+    params[0] = &from;
+    params[1] = &n;
+    params[2] = &sum;
+    return AWQ__CU(&ctx, gpu, LaunchKernel, (r->function, r->blocks, 1, 1, 512, 1, 1, 0, gpu->stream, params, NULL));
+}
+
+static int measure_limit(void)
+{
+    static const char text[] =
+        "extern \"C\" __global__ void __launch_bounds__(512) reads(const uint4 *p, unsigned long long n, unsigned *sum)\n"
+        "{\n"
+        "    const unsigned long long step = (unsigned long long)gridDim.x * 512;\n"
+        "    unsigned long long i = blockIdx.x * 512ull + threadIdx.x;\n"
+        "    unsigned s = 0;\n"
+        "    for (; i + 7 * step < n; i += 8 * step) {\n"
+        "        uint4 v[8];\n"
+        "#pragma unroll\n"
+        "        for (int k = 0; k < 8; k++)\n"
+        "            asm volatile(\"ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\"\n"
+        "                : \"=r\"(v[k].x), \"=r\"(v[k].y), \"=r\"(v[k].z), \"=r\"(v[k].w) : \"l\"(p + i + k * step));\n"
+        "#pragma unroll\n"
+        "        for (int k = 0; k < 8; k++) s += v[k].x ^ v[k].y ^ v[k].z ^ v[k].w;\n"
+        "    }\n"
+        "    for (; i < n; i += step) s += p[i].x;\n"
+        "    if (s == 0x12345678) *sum = s;\n"
+        "}\n";
+    char arch[64];
+    const char *options[1];
+    void *program = NULL, *module = NULL;
+    char *image = NULL;
+    size_t bytes = 0, all = (size_t)1 << 30;
+    reading r;
+    double t, best = 0;
+    int k;
+    memset(&r, 0, sizeof r);
+    if (trying) return 0; /* the emulator has the header's kernels alone */
+    snprintf(arch, sizeof arch, "--gpu-architecture=%s", gpu->info.arch);
+    options[0] = arch;
+    if (gpu->rtc.CreateProgram(&program, text, "reads.cu", 0, NULL, NULL) || gpu->rtc.CompileProgram(program, 1, options)
+        || gpu->rtc.GetCUBINSize(program, &bytes) || !(image = (char *)malloc(bytes)) || gpu->rtc.GetCUBIN(program, image)) {
+        printf("the kernel that only reads does not compile\n");
+        return 1;
+    }
+    if (awq_cuda_alloc(&ctx, gpu, all, &r.data) || awq_cuda_alloc(&ctx, gpu, 256, &r.sum)
+        || awq_cuda_fill(&ctx, gpu, r.data, 1, all) || awq_cuda_sync(&ctx, gpu) || awq__cuda_enter(&ctx, gpu))
+        return die("reading");
+    k = AWQ__CU(&ctx, gpu, ModuleLoadDataEx, (&module, image, 0, NULL, NULL))
+        || AWQ__CU(&ctx, gpu, ModuleGetFunction, (&r.function, module, "reads"));
+    awq__cuda_leave(gpu);
+    if (k) return die("reading");
+    r.n = all / 16;
+    for (k = 1; k <= 8; k++) {
+        r.blocks = (unsigned)(gpu->info.multiprocessors * k);
+        t = timed(queue_reading, &r, 20);
+        if (t > 0 && (double)all / t > best) best = (double)all / t;
+        printf("reading 1 GB, %d blocks on each multiprocessor: %.0f GB/s\n", k, (double)all / t / 1e9);
+    }
+    awq_cuda_release(&ctx, gpu, r.data);
+    awq_cuda_release(&ctx, gpu, r.sum);
+    gpu->rtc.DestroyProgram(&program);
+    free(image);
+    limit = best;
+    return best > 0 ? 0 : die("reading");
+}
+
+typedef struct cublas {
+    void *handle;
+    int (*gemm)(void *handle, int transa, int transb, int m, int n, int k, const void *alpha, const void *a, int a_type,
+                int lda, const void *b, int b_type, int ldb, const void *beta, void *c, int c_type, int ldc, int compute,
+                int algo);
+} cublas;
+static cublas blas;
+
+static void open_cublas(void)
+{
+    static const char *const names[] = {"libcublas.so.13", "libcublas.so.12", "libcublas.so.11", "libcublas.so"};
+    int (*create)(void **handle) = NULL, (*set_stream)(void *handle, void *stream) = NULL,
+        (*set_workspace)(void *handle, void *at, size_t bytes) = NULL;
+    void *lib = getenv("AWQ_CUBLAS") ? dlopen(getenv("AWQ_CUBLAS"), RTLD_NOW) : NULL;
+    uint64_t work = 0;
+    size_t i;
+    for (i = 0; !lib && !trying && i < sizeof names / sizeof names[0]; i++) lib = dlopen(names[i], RTLD_NOW);
+    if (!lib) {
+        printf("cuBLAS is not here: nothing to compare with (AWQ_CUBLAS)\n");
+        return;
+    }
+    *(void **)&create = dlsym(lib, "cublasCreate_v2");
+    *(void **)&set_stream = dlsym(lib, "cublasSetStream_v2");
+    *(void **)&set_workspace = dlsym(lib, "cublasSetWorkspace_v2");
+    *(void **)&blas.gemm = dlsym(lib, "cublasGemmEx");
+    if (!create || !set_stream || !set_workspace || !blas.gemm || awq_cuda_alloc(&ctx, gpu, (size_t)64 << 20, &work)
+        || awq__cuda_enter(&ctx, gpu)) return;
+    if (create(&blas.handle) || set_stream(blas.handle, gpu->stream)
+        || set_workspace(blas.handle, (void *)(uintptr_t)work, (size_t)64 << 20)) {
+        printf("cuBLAS does not start\n");
+        blas.handle = NULL;
+    }
+    awq__cuda_leave(gpu);
+}
+
+typedef struct layers {
+    awq_cuda_linear copy[MOST_COPIES];
+    uint64_t dense[MOST_COPIES], x, y;
+    int copies, n_dense, flags;
+    int64_t rows;
+} layers;
+
+static awq_status queue_layer(void *arg, int i)
+{
+    layers *l = (layers *)arg;
+    const awq_cuda_linear *w = &l->copy[i % l->copies];
+    return awq_cuda_linear_run(&ctx, gpu, w, l->x, w->in_features, l->rows, AWQ_F16, l->y, w->out_features, l->flags);
+}
+
+static awq_status queue_gemm(void *arg, int i)
+{
+    const float one = 1, zero = 0;
+    layers *l = (layers *)arg;
+    int n = (int)l->copy[0].out_features, k = (int)l->copy[0].in_features;
+    int code = blas.gemm(blas.handle, 1, 0, n, (int)l->rows, k, &one, (const void *)(uintptr_t)l->dense[i % l->n_dense], 2, k,
+                         (const void *)(uintptr_t)l->x, 2, k, &zero, (void *)(uintptr_t)l->y, 2, n, 68, -1);
+    return code ? awq__fail(&ctx, AWQ_E_DEVICE, "cublasGemmEx: status %d", code) : AWQ_OK;
+}
+
+/* 64 MB of random bytes over and over, or f16 numbers near zero */
+static awq_status random_fill(uint64_t to, size_t bytes, int halves)
+{
+    static uint16_t *data;
+    static int had = -1;
+    size_t most = (size_t)(trying ? 1 : 64) << 20, i, at;
+    uint64_t seed = 1;
+    if (!data) data = (uint16_t *)malloc(most);
+    for (i = 0; had != halves && i < most / 2; i++) {
+        uint64_t v = awq__random(&seed);
+        data[i] = halves ? (uint16_t)(0x2000 + (v & 0x87ff)) : (uint16_t)v; /* +- 2^-7 to 2^-5 */
+    }
+    had = halves;
+    for (at = 0; at < bytes; at += i) {
+        i = AWQ__MIN(most, bytes - at);
+        AWQ__TRY(awq_cuda_upload(&ctx, gpu, to + at, data, i));
+    }
+    return AWQ_OK;
+}
+
+static awq_status make_layers(layers *l, int64_t n, int64_t k, int64_t most_rows)
+{
+    const size_t enough = trying ? (size_t)1 << 20 : (size_t)220 << 20;
+    uint64_t size[2];
+    uint32_t *params;
+    size_t i;
+    memset(l, 0, sizeof *l);
+    do {
+        awq_cuda_linear *c = &l->copy[l->copies++];
+        AWQ__TRY(awq__cuda_linear_shape(&ctx, gpu, "gpu", n, k, 4, 128, AWQ_F16, c));
+        AWQ__TRY(awq__cuda_enter(&ctx, gpu));
+        awq__cuda_leave(gpu);
+        awq__cuda_linear_sizes(c, size);
+        AWQ__TRY(awq_cuda_alloc(&ctx, gpu, (size_t)size[0], &c->weights));
+        AWQ__TRY(awq_cuda_alloc(&ctx, gpu, (size_t)size[1], &c->params));
+        c->bytes = (size_t)(size[0] + size[1]);
+        AWQ__TRY(random_fill(c->weights, (size_t)size[0], 0));
+        params = (uint32_t *)malloc((size_t)size[1]);
+        if (!params) return AWQ_E_MEMORY;
+        for (i = 0; i < size[1] / 4; i++) params[i] = (0x6400u + (uint32_t)(i * 7 % 16)) << 16 | awq__float_f16(0.01f);
+        AWQ__TRY(awq_cuda_upload(&ctx, gpu, c->params, params, (size_t)size[1]));
+        free(params);
+    } while (l->copies * l->copy[0].bytes < enough && l->copies < MOST_COPIES);
+    AWQ__TRY(awq_cuda_alloc(&ctx, gpu, (size_t)(most_rows * k) * 2, &l->x));
+    AWQ__TRY(awq_cuda_alloc(&ctx, gpu, (size_t)(most_rows * n) * 2, &l->y));
+    AWQ__TRY(random_fill(l->x, (size_t)(most_rows * k) * 2, 1));
+    while (blas.handle && l->n_dense * (size_t)(n * k) * 2 < enough && l->n_dense < MOST_COPIES) {
+        AWQ__TRY(awq_cuda_alloc(&ctx, gpu, (size_t)(n * k) * 2, &l->dense[l->n_dense]));
+        AWQ__TRY(random_fill(l->dense[l->n_dense++], (size_t)(n * k) * 2, 1));
+    }
+    return AWQ_OK;
+}
+
+static void free_layers(layers *l)
+{
+    int i;
+    for (i = 0; i < l->copies; i++) {
+        awq_cuda_release(&ctx, gpu, l->copy[i].weights);
+        awq_cuda_release(&ctx, gpu, l->copy[i].params);
+    }
+    for (i = 0; i < l->n_dense; i++) awq_cuda_release(&ctx, gpu, l->dense[i]);
+    awq_cuda_release(&ctx, gpu, l->x);
+    awq_cuda_release(&ctx, gpu, l->y);
+}
+
+static int measure_layers(void)
+{
+    static const int64_t shapes[][2] = {{4096, 4096}, {14336, 4096}, {28672, 8192}, {8192, 28672}}, small[][2] = {{192, 256}};
+    static const int64_t rows[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096};
+    const int n_shapes = trying ? 1 : 4, n_rows = trying ? 4 : 11;
+    static layers l;
+    int i, k;
+    for (i = 0; i < n_shapes; i++) {
+        const int64_t *shape = trying ? small[0] : shapes[i];
+        if (make_layers(&l, shape[0], shape[1], rows[n_rows - 1])) return die("layers");
+        printf("\n%lld outputs, %lld inputs, 4 bits, groups of 128: %.1f MB, %d of them in turn\n", (long long)shape[0],
+               (long long)shape[1], (double)l.copy[0].bytes / 1e6, l.copies);
+        printf("| rows | us | GB/s | of the limit | TFLOP/s | same bits, us | cuBLAS FP16, us | ratio |\n|---|---|---|---|---|---|---|---|\n");
+        for (k = 0; k < n_rows; k++) {
+            int n = trying ? 3 : AWQ__MAX(l.copies, rows[k] > 512 ? 20 : 100);
+            double t, same, gemm = 0, bytes;
+            l.rows = rows[k];
+            bytes = (double)l.copy[0].bytes + (double)l.rows * (double)(shape[0] + shape[1]) * 2;
+            t = timed(queue_layer, &l, n);
+            if (t < 0) return die("a layer");
+            l.flags = AWQ_CUDA_SAME_BITS;
+            same = timed(queue_layer, &l, n);
+            l.flags = 0;
+            if (same < 0) return die("a layer, same bits");
+            if (l.n_dense && (gemm = timed(queue_gemm, &l, AWQ__MAX(n, l.n_dense))) < 0) return die("cuBLAS");
+            printf("| %lld | %.2f | %.0f | %.1f %% | %.1f | %.2f | %.2f | %.2f |\n", (long long)l.rows, t * 1e6, bytes / t / 1e9,
+                   limit > 0 ? 100 * bytes / t / limit : 0.0,
+                   2.0 * (double)l.rows * (double)shape[0] * (double)shape[1] / t / 1e12, same * 1e6, gemm * 1e6, gemm / t);
+        }
+        free_layers(&l);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    awq_cuda_desc d;
+    awq_cuda_info info;
+    awq_pool *pool = NULL;
+    int bad;
+    memset(&d, 0, sizeof d);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    trying = argc > 1 && !strcmp(argv[1], "--try");
+    if (trying) {
+        d.driver = d.nvrtc = getenv("AWQ_CUDA_EMULATOR");
+        d.no_cache = 1;
+        argc = 1;
+    }
+    if (awq_cuda_create(&ctx, &d, &gpu)) {
+        printf("no GPU: %s\n0 passed, 0 failed, 1 skipped\n", ctx.err.text);
+        return trying || argc > 1;
+    }
+    if (!awq_pool_create(&ctx, 0, &pool)) ctx.jobs = awq_pool_jobs(pool);
+    CHECK(awq_cuda_get_info(&ctx, gpu, &info) == AWQ_OK);
+    printf("%s, %s, %d multiprocessors, %.1f of %.1f GB free, driver for CUDA %d.%d, NVRTC %d.%d\n", info.name, info.arch,
+           info.multiprocessors, (double)info.memory_free / 1e9, (double)info.memory_total / 1e9, info.driver_version / 1000,
+           info.driver_version % 1000 / 10, info.nvrtc_major, info.nvrtc_minor);
+    {
+        TEST_BEGIN(argc, argv);
+        RUN(test_kernels);
+        RUN(test_models);
+        bad = TEST_END();
+    }
+    if (!bad && argc < 2) {
+        open_cublas();
+        bad = measure_limit() || measure_layers();
+    }
+    awq_cuda_free(&ctx, gpu);
+    memset(&ctx.jobs, 0, sizeof ctx.jobs);
+    awq_pool_free(&ctx, pool);
+    return bad;
+}
