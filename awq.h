@@ -1309,6 +1309,7 @@ typedef struct awq_guard_report {
     double *layer_error, *rtn_error;    /* [n_layers]; NULL: not measured */
     float *token_kl;                    /* [n_kl] */
     double null_distance;               /* of unrelated texts in the baseline: dS is in units of it */
+    char left_out[256];                 /* gates that were not asked, and why; "" */
     void *memory;                       /* the library's */
 } awq_guard_report;
 
@@ -30324,11 +30325,23 @@ static awq_status awq__guard_check(awq_ctx *ctx, const awq_guard_desc *d)
     return AWQ_OK;
 }
 
+static void awq__guard_leave_out(awq_guard_report *r, const char *what)
+{
+    size_t n = strlen(r->left_out);
+    snprintf(r->left_out + n, sizeof r->left_out - n, "%s%s", n ? "; " : "", what);
+}
+
 static awq_status awq__guard_run_all(awq_ctx *ctx, awq__guard *g)
 {
     const awq_guard_desc *d = g->d;
     awq_guard_report *r = g->r;
     int i;
+    if (!d->ids) awq__guard_leave_out(r, "G3, G7, G11: no text");
+    else if (!r->layer_error) awq__guard_leave_out(r, "G11: layers are on a device");
+    if (d->ids && !d->rtn) awq__guard_leave_out(r, "G3.rtn: nothing rounded to nearest to compare with");
+    if (!d->suite) awq__guard_leave_out(r, "G1, G2, G4, G8: no suite");
+    else if (d->answer_tokens < 0) awq__guard_leave_out(r, "G4: no answers wanted");
+    if (d->suite && d->suite->n < 10) awq__guard_leave_out(r, "fewer than 10 questions: chance decides");
     if (d->ids) AWQ__TRY(awq__guard_text(ctx, g));
     if (d->suite) {
         AWQ__TRY(awq__guard_embed(ctx, g));
@@ -30459,6 +30472,8 @@ AWQ_API awq_status awq_guard_json(awq_ctx *ctx, const awq_guard_report *r, char 
                    "\"top1_agreement\": %.6g, \"tokens\": %lld",
                    r->text.ppl, r->text.baseline_ppl, r->text.kl_mean, r->text.kl_p99, r->text.top1_agreement,
                    (long long)r->text.tokens);
+    awq__text_str(ctx, &t, ",\n\"left_out\": ");
+    awq__json_quote(ctx, &t, r->left_out, strlen(r->left_out));
     awq__guard_numbers(ctx, &t, "layer_error", r->layer_error, r->n_layers);
     awq__guard_numbers(ctx, &t, "rtn_error", r->rtn_error, r->n_layers);
     awq__guard_numbers(ctx, &t, "entropy", r->entropy, r->n_positions);
@@ -30675,6 +30690,7 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const
         awq__text_str(ctx, &t, "</tr>\n");
     }
     awq__text_str(ctx, &t, "</table></div>\n");
+    if (r->left_out[0]) awq__textf(ctx, &t, "<p>Left out: %s.</p>\n", r->left_out);
     awq__guard_charts(ctx, &t, r);
     if (r->n_items) {
         awq__text_str(

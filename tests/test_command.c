@@ -397,8 +397,6 @@ static void test_device(void)
     args[7] = "cuda";
     args[8] = NULL;
     refused(args, "awq convert computes on the CPU, not where --device says");
-    args[0] = "guard";
-    CHECK(run("", args) == 3 && said(DIR "/err", "awq guard computes on the CPU"));
     args[0] = "run";
     args[9] = NULL;
     setenv("AWQ_EMULATOR_MEMORY", "300000000", 1); /* less than all layers take */
@@ -425,6 +423,7 @@ static void test_guard(void)
                           "--report", DIR "/guard.html", NULL},
                *rounded[] = {"guard", DEMO, DEMO, "-q", "--text", DIR "/text.txt", "--rtn", "3", "--group-size", "128", "--json",
                              NULL},
+               *on_gpu[] = {"guard", DEMO, DEMO, "-q", "--text", DIR "/text.txt", "--device", "cuda", NULL},
                *one[] = {"guard", DEMO, NULL, NULL, NULL, NULL};
     awq__json j;
     awq_ctx ctx;
@@ -443,6 +442,14 @@ static void test_guard(void)
     CHECK_MSG(awq__json_parse(&ctx, "stdout", out, strlen(out), &j) == AWQ_OK, "%s", ctx.err.text);
     CHECK(awq__json_eq(&j, awq__json_get(&j, 1, "verdict"), "fail"));
     awq__json_free(&ctx, &j);
+    if (emulator[0]) { /* on a GPU: no layers one by one */
+text[500] = 0;
+        put_file(DIR "/text.txt", text);
+        emulate(NULL);
+        CHECK_MSG(run("", on_gpu) == 0 && strstr(out, "pass  G3.kl") && !strstr(out, "G11.layer")
+                      && strstr(out, "\nleft out: G11: layers are"), "[%s]", out);
+        emulate_no_more();
+    }
     CHECK(run("", one) == 3 && said(DIR "/err", "awq guard wants two model folders"));
     one[2] = DEMO;
     CHECK(run("", one) == 3 && said(DIR "/err", "wants --text FILE or --suite FILE"));

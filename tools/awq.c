@@ -200,7 +200,7 @@ static int help(const char *which)
     }
     printf("\ncommon: --json (one object on stdout)  --threads N  -q  --memory-limit BYTES\n"
            "models: --exact | --deterministic  --head-bits 8  --kv-bits 8|16|32  --believe-tensors (where its config contradicts them)\n"
-           "run, eval, logits, bench, inspect, and one device for quantize: --device cpu | cuda | cuda:1 | cuda:0,cuda:1,...  which GPUs compute the model, its first\n"
+           "run, eval, guard, logits, bench, inspect, and one device for quantize: --device cpu | cuda | cuda:1 | cuda:0,cuda:1,...  which GPUs compute the model, its first\n"
            "        layers the first of them; without --device no GPU is looked for, with it none is a failure\n"
            "        --device-layers 20,12: how many layers each gets (else as many as it has room for)\n"
            "        --rest-on-cpu: the CPU computes layers that are left (else they are a failure)\n"
@@ -1348,6 +1348,7 @@ static int print_guard(app *a, const awq_guard_report *r)
                g->fail == g->fail ? g->fail : g->warn, g->what);
         if (g->text[0]) printf("      %s\n", g->text);
     }
+    if (r->left_out[0]) printf("left out: %s\n", r->left_out);
     printf("verdict: %s\n", awq_severity_name(r->verdict));
     return 0;
 }
@@ -1875,7 +1876,7 @@ int main(int argc, char **argv)
         int (*fn)(app *a);
         int devices; /* --device means something to it */
     } table[] = {{"quantize", cmd_quantize, 1}, {"convert", cmd_convert, 0}, {"run", cmd_run, 1}, {"eval", cmd_eval, 1},
-                 {"guard", cmd_guard, 0}, {"inspect", cmd_inspect, 1}, {"tokenize", cmd_tokenize, 0},
+                 {"guard", cmd_guard, 1}, {"inspect", cmd_inspect, 1}, {"tokenize", cmd_tokenize, 0},
                  {"template", cmd_template, 0}, {"logits", cmd_logits, 1}, {"bench", cmd_bench, 1}, {"doctor", cmd_doctor, 1}};
     app a;
     int i, code;
