@@ -937,7 +937,7 @@ static void cuts(int layers)
             inside += run->n_ops && (run->op == 2 || run->op == 1 + AWQ__N_STEPS); /* behind the first layer */
         } while (f.busy && ++steps < 10000);
         CHECK(!f.busy && !memcmp(out, want, sizeof out));
-        CHECK_MSG(inside >= 4, "%ld of %ld steps ended between the layers", inside, steps);
+        CHECK_MSG(inside >= 1, "%ld of %ld steps ended between the layers", inside, steps);
     }
     w.ctx.progress = NULL;
     close_all(&w.ctx, run);
