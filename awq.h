@@ -1296,7 +1296,7 @@ typedef struct awq_guard_item { /* of a suite: dS of both models (0: model, 1: b
     int state[2];         /* awq_guard_state, -1: none */
 } awq_guard_item;
 
-#define AWQ_GUARD_GATES 24
+#define AWQ_GUARD_GATES 64
 
 typedef struct awq_guard_report {
     awq_severity verdict; /* AWQ_VOID: no gate could judge */
@@ -1309,7 +1309,7 @@ typedef struct awq_guard_report {
     double *layer_error, *rtn_error;    /* [n_layers]; NULL: not measured */
     float *token_kl;                    /* [n_kl] */
     double null_distance;               /* of unrelated texts in the baseline: dS is in units of it */
-    char left_out[256];                 /* gates that were not asked, and why; "" */
+    char left_out[1024];                /* gates that were not asked, and why; "" */
     void *memory;                       /* the library's */
 } awq_guard_report;
 
