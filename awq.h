@@ -1158,6 +1158,9 @@ typedef struct awq_layer_report {
     double seconds;
     /* experts that fewer tokens chose than they have inputs, and that none did: see awq_quantize_model */
     int experts_few, experts_unused;
+    /* how much of a group's range clips leave, the mean over a linear's groups (1: all; of experts' linears over
+       all of them); 0: not rounded, or to nearest */
+    double clip[AWQ_N_LINEAR_IDS];
 } awq_layer_report;
 
 typedef struct awq_quantize_desc {
@@ -27228,6 +27231,7 @@ typedef struct awq__feedback_job {
     awq_qweight *q;
     int64_t g;
     int trials;
+    float *kept; /* [out] sum over its groups of the range chosen */
     void (*row)(struct awq__feedback_job *j, int64_t o);
 } awq__feedback_job;
 
@@ -27263,7 +27267,7 @@ AWQ__INLINE void awq__feedback_row_body(awq__feedback_job *job, int64_t o)
     const float *base = job->base + o * n;
     float mn = base[0], mx = base[0], best = 3e38f;
     uint8_t codes[AWQ__MAX_CLIP_GROUP], *out = q->codes + o * in + at;
-    int k;
+    int k, chosen = 0;
     for (j = 1; j < n; j++) {
         mn = base[j] < mn ? base[j] : mn;
         mx = base[j] > mx ? base[j] : mx;
@@ -27275,10 +27279,12 @@ AWQ__INLINE void awq__feedback_row_body(awq__feedback_job *job, int64_t o)
         loss = awq__feedback_group(w, base, job->f, in, at, n, s, z, top, e, codes, best);
         if (!(loss < best)) continue;
         best = loss;
+        chosen = k;
         q->scales[o * ng + g] = s;
         q->zeros[o * ng + g] = (uint8_t)z;
         memcpy(out, codes, (size_t)n);
     }
+    job->kept[o] += (float)(1.0 - 0.07 * chosen);
     for (j = 0; j < n; j++) w[j] = ((float)out[j] - (float)q->zeros[o * ng + g]) * q->scales[o * ng + g] - w[j];
 }
 
@@ -27299,8 +27305,9 @@ static void awq__feedback_job_row(void *arg, int64_t o)
     j->row(j, o);
 }
 
-/* q: allocated; w [out, in] is overwritten with q - w */
-static awq_status awq__feedback_round(awq_ctx *ctx, float *w, const float *f, int no_clip, awq_qweight *q)
+/* q: allocated; w [out, in] is overwritten with q - w. *clip: see awq_layer_report */
+static awq_status awq__feedback_round(awq_ctx *ctx, float *w, const float *f, int no_clip, awq_qweight *q,
+                                      double *clip)
 {
     awq__feedback_job j;
     int64_t in = q->in_features, n = q->group_size, out = q->out_features, at, o;
@@ -27318,11 +27325,17 @@ static awq_status awq__feedback_round(awq_ctx *ctx, float *w, const float *f, in
                          "method awq or rtn",
                          (long long)n, AWQ__MAX_CLIP_GROUP);
     if (!(j.base = AWQ__NEW_RAW(ctx, float, out * n))) return AWQ_E_MEMORY;
+    if (!(j.kept = AWQ__NEW(ctx, float, out))) {
+        awq__free(ctx, j.base);
+        return AWQ_E_MEMORY;
+    }
     for (j.g = 0, at = 0; at < in; j.g++, at += n) {
         for (o = 0; o < out; o++) memcpy(j.base + o * n, w + o * in + at, (size_t)n * sizeof *w);
         if (at) awq__subtract_product(ctx, f + at * in, in, n, at, w, in, out, j.base, n);
         awq__run(ctx, out, awq__feedback_job_row, &j);
     }
+    for (o = 0, *clip = 0; o < out; o++) *clip += j.kept[o] / (double)(out * j.g);
+    awq__free(ctx, j.kept);
     awq__free(ctx, j.base);
     return AWQ_OK;
 }
@@ -28340,9 +28353,15 @@ static awq_status awq__qm_round_plain(awq_ctx *ctx, awq__qm *m, int k)
     return awq_quantize(ctx, m->tmp, &m->q[k]);
 }
 
+static void awq__qm_clipped(awq__qm *m, int k, double clip) /* for the report */
+{
+    m->report.clip[k] += clip / (k >= AWQ_EXPERT_GATE ? m->c->num_experts : 1);
+}
+
 static awq_status awq__qm_clip(awq_ctx *ctx, awq__qm *m, awq__tap_in p, int k)
 {
     int64_t o, g, i, in = m->in[k], gs, ng;
+    double kept = 0;
     awq_search_desc sd = awq__qm_search(m, in);
     gs = sd.group_size;
     ng = in / gs;
@@ -28354,9 +28373,12 @@ static awq_status awq__qm_clip(awq_ctx *ctx, awq__qm *m, awq__tap_in p, int k)
     else AWQ__TRY(awq_search_clips(ctx, m->wt[k], m->out[k], in, m->sampled[p], &sd, m->clip[k]));
     for (o = 0; o < m->out[k]; o++)
         for (g = 0; g < ng; g++) {
-            float c = m->clip[k][o * ng + g], *w = m->wt[k] + o * in + g * gs;
+            float c = m->clip[k][o * ng + g], *w = m->wt[k] + o * in + g * gs, most = 0;
+            for (i = 0; i < gs; i++) most = AWQ__MAX(most, fabsf(w[i]));
             for (i = 0; i < gs; i++) w[i] = w[i] < -c ? -c : w[i] > c ? c : w[i];
+            kept += most > c ? c / most : 1;
         }
+    awq__qm_clipped(m, k, kept / (double)(m->out[k] * ng));
     if (k < AWQ_N_LINEARS) m->report.clip_max[k] = m->clip[k];
     return AWQ_OK;
 }
@@ -28787,7 +28809,7 @@ static awq_status awq__qm_best_round(awq_ctx *ctx, awq__qm *m, awq__tap_in p, co
 {
     int64_t width = m->width[p], i, j;
     float *h = m->moments[p], *lower = NULL, ridge = 0;
-    double mean = 0;
+    double mean = 0, clip = 0;
     awq_status st = AWQ_OK;
     int k, rounds = 0;
     for (k = 0; k < n; k++) rounds |= !m->kept[id[k]];
@@ -28807,7 +28829,8 @@ static awq_status awq__qm_best_round(awq_ctx *ctx, awq__qm *m, awq__tap_in p, co
         if (s) awq__qm_scale_columns(m, id[k], w, s);
         if (!st && !m->kept[id[k]]) st = awq__qm_qweight(ctx, m, id[k]);
         if (!st && !m->kept[id[k]])
-            st = awq__feedback_round(ctx, m->tmp, m->factor, m->d->no_clip, &m->q[id[k]]);
+            st = awq__feedback_round(ctx, m->tmp, m->factor, m->d->no_clip, &m->q[id[k]], &clip);
+        if (!st && !m->kept[id[k]]) awq__qm_clipped(m, id[k], clip);
         if (!st) st = awq__qm_use(ctx, m, id[k]);
     }
     awq__free(ctx, lower);
@@ -29179,6 +29202,7 @@ static awq_status awq__qm_best_layer(awq_ctx *ctx, awq__qm *m, int l)
         if (!(m->report.error <= m->report.rtn_error)) {
             m->report.fell_back = 1;
             m->fell_back++;
+            memset(m->report.clip, 0, sizeof m->report.clip);
             AWQ__TRY(awq__qm_load_pair(ctx, m, l));
             AWQ__TRY(awq__qm_plain(ctx, m, l, 1));
             AWQ__TRY(awq__qm_run_quantized(ctx, m, 0, m->y, m->xq));
@@ -29274,13 +29298,17 @@ static void awq__text_number(awq_ctx *ctx, awq__text *t, const char *key, double
     else awq__textf(ctx, t, "\"%s\": null%s", key, tail);
 }
 
+static const char *const awq__linear_names[AWQ_N_LINEAR_IDS] = {
+    "q", "k", "v", "o", "gate", "up", "down", "q_a", "q_b", "kv_a", "kv_b", "router", "shared_router",
+    "shared_gate", "shared_up", "shared_down", "expert_gate", "expert_up", "expert_down"};
+
 static void awq__qm_layer_line(awq_ctx *ctx, awq__qm *m)
 {
     static const char *const names[AWQ_N_GROUPS] = {"qkv", "o", "gate_up", "down", "q_b", "kv_b", "shared_down",
                                                     "expert_down"};
     const awq_layer_report *r = &m->report;
     awq__text *t = &m->journal;
-    int g, first = 1;
+    int g, k, first = 1;
     awq__textf(ctx, t, "{\"layer\": %d, ", r->layer);
     awq__text_number(ctx, t, "error", r->error < 0 ? NAN : r->error, ", ");
     awq__text_number(ctx, t, "rtn_error", r->rtn_error < 0 ? NAN : r->rtn_error, ", ");
@@ -29303,7 +29331,13 @@ static void awq__qm_layer_line(awq_ctx *ctx, awq__qm *m)
         awq__text_number(ctx, t, "s_max_over_min", lo > 0 ? hi / lo : NAN, "}");
         first = 0;
     }
-    awq__text_str(ctx, t, "]}\n");
+    awq__text_str(ctx, t, "], \"clip\": {");
+    for (k = 0, first = 1; k < AWQ_N_LINEAR_IDS; k++) {
+        if (!(r->clip[k] > 0)) continue;
+        awq__textf(ctx, t, "%s\"%s\": %.4f", first ? "" : ", ", awq__linear_names[k], r->clip[k]);
+        first = 0;
+    }
+    awq__text_str(ctx, t, "}}\n");
 }
 
 /* n numbers at element `first` of tensor i of the plan, as the unfinished run wrote them */
@@ -29434,19 +29468,38 @@ static awq_status awq__qm_embed(awq_ctx *ctx, awq__qm *m)
     return AWQ_OK;
 }
 
+/* as awq_tokenizer_hash, of a folder's tokenizer.json whether it can be used or not; 0: there is none */
+static awq_status awq__tokenizer_of(awq_ctx *ctx, const char *folder, uint64_t *hash)
+{
+    char *path = awq__path_join(ctx, folder, "tokenizer.json"), *data = NULL;
+    size_t bytes = 0;
+    awq_status st = path ? AWQ_OK : AWQ_E_MEMORY;
+    uint64_t h = 0;
+    if (!st && awq__file_exists(ctx, path)) {
+        st = awq__file_load(ctx, path, AWQ__TOK_MAX_FILE, &data, &bytes);
+        if (!st) h = awq__fnv(AWQ__FNV, data, bytes);
+        awq__free(ctx, data);
+    }
+    awq__free(ctx, path);
+    if (!st) *hash = h;
+    return st;
+}
+
 static awq_status awq__qm_report(awq_ctx *ctx, awq__qm *m, const char *folder, const awq_quantize_result *r)
 {
     static const char *const methods[] = {"best", "awq", "rtn"};
     awq__text t = {NULL, 0, 0, 0};
     char *path = awq__path_join(ctx, folder, "awq_report.json");
     const char *line;
-    awq_status st;
+    uint64_t tokenizer = 0;
+    awq_status st = path ? awq__tokenizer_of(ctx, folder, &tokenizer) : AWQ_E_MEMORY;
     awq__textf(
         ctx, &t,
         "{\n\"version\": \"%s\", \"method\": \"%s\", \"bits\": %d, \"group_size\": %lld, \"symmetric\": %s, "
         "\"scaled_only\": %s,\n",
         AWQ_VERSION, methods[m->d->method], m->sd.bits, (long long)m->sd.group_size,
         m->sd.symmetric ? "true" : "false", m->d->scaled ? "true" : "false");
+    if (tokenizer) awq__textf(ctx, &t, "\"tokenizer_hash\": \"%016llx\",\n", (unsigned long long)tokenizer);
     if (m->c->num_experts)
         awq__textf(ctx, &t, "\"experts_few\": %d, \"experts_unused\": %d,\n", m->experts_few,
                    m->experts_unused);
@@ -29467,7 +29520,7 @@ static awq_status awq__qm_report(awq_ctx *ctx, awq__qm *m, const char *folder, c
             if (!*line) break;
         }
     awq__text_str(ctx, &t, "]}\n");
-    st = t.failed || !path ? AWQ_E_MEMORY : awq__file_save(ctx, path, t.data, t.len);
+    if (!st) st = t.failed ? AWQ_E_MEMORY : awq__file_save(ctx, path, t.data, t.len);
     awq__free(ctx, path);
     awq__text_free(ctx, &t);
     return st;
