@@ -216,6 +216,7 @@ AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool)
 AWQ_API void awq_pool_free(awq_ctx *ctx, awq_pool *pool);
 AWQ_API awq_jobs awq_pool_jobs(awq_pool *pool);
 AWQ_API int awq_pool_threads(const awq_pool *pool);
+AWQ_API uint64_t awq_free_memory(void); /* bytes this process may still take; 0: not known */
 AWQ_API int awq_cpu_cores(void); /* that this process may use: on Linux cores, not their threads; at least 1 */
 
 AWQ_API awq_file_system awq_memory_files(awq_memory_list *list);
@@ -1105,6 +1106,9 @@ typedef struct awq_calibration_desc {
     int64_t samples; /* blocks to take, spread evenly over each source; 0: 128. "blocks" are all taken */
     int64_t seq_len; /* tokens of a block; 0: 512 */
     int mask_answers; /* only assistant messages count in the statistics */
+    /* Each text is a block of its own, all of it: a line of .jsonl, what is between empty lines of .txt, a list of
+       .json; samples and seq_len are not used. To look at texts, as awq_guard does, not to quantize. */
+    int whole;
 } awq_calibration_desc;
 
 /* Blocks of tokens, each its own sequence. Zero it or fill it yourself; awq_calibration_free for loaded ones.
@@ -1267,6 +1271,17 @@ typedef enum awq_severity {
     AWQ_VOID /* the baseline itself fails: nothing is said of the model */
 } awq_severity;
 
+/* Where thresholds are from (awq_gate.source):
+     WFGY            as the WFGY project's pages print them: dS 0.40, 0.45 and 0.60, its drift 0.10, a gap of 0.05,
+                     answers convergent in 0.80, coverage 0.70. Made for embeddings of sentences; dS is in units
+                     that bring a language model's own states on their scale
+     ours, measured  between what models lose by rounding to 8 bits, which must pass, and to 4, 3 and 2 bits in
+                     groups of 64 and 128, which must not: a 135M model and the one of tools/demo
+     ours, by size   the same for 4 bits, wider below 0.5 billion parameters, narrower above 3
+     ours            of the order that samples of the same source keep among themselves
+     AutoAWQ         its calibration: 128 samples of 512 tokens
+     llm-compressor  its limit on the spread of scales
+     definition      none can be better: nothing may differ, be missing, or be no number */
 typedef struct awq_gate {
     const char *id, *what;
     double value, baseline; /* NaN: there is none */
@@ -1274,15 +1289,29 @@ typedef struct awq_gate {
     int below;              /* 1: values below them are bad, 0: above */
     awq_severity severity;
     char text[256];         /* what to change; "" when it passes */
+    const char *source;     /* of the thresholds, and a few words on them */
 } awq_gate;
+
+typedef struct awq_guard_report awq_guard_report;
 
 typedef struct awq_guard_desc {
     const awq_model *model, *baseline; /* of one family, vocabulary and tokenizer */
     const awq_model *rtn;   /* the baseline rounded to nearest at the model's bits (awq_model_desc.rtn_bits):
                                quantization must be better than that; NULL: not asked */
+    /* What the model was calibrated on, and what it will see, as whole texts (awq_calibration_desc.whole); NULL:
+       gates of calibration are left out, production NULL: those that compare. */
+    const awq_calibration *calibration, *production;
+    int64_t calibration_window;             /* tokens of a block when it was calibrated; 0: 512 */
+    const awq_guard_report *preflight;      /* of awq_preflight: its gates come first in the report; NULL */
     const awq_suite *suite; /* NULL: gates of questions are left out */
     const int32_t *ids;     /* text of the kind the model will see; NULL: gates of texts are left out */
     int64_t n_ids, window;  /* as awq_evaluate_desc */
+    /* An embedder of sentences for dS of question and passage (G1), in the units of which it is: vector [n],
+       n = embed_size; not 0: it failed, which is a refusal. It does not see the models, so that what compares them
+       (G2, G8) stays with their own states. NULL: these for all. */
+    int (*embed)(void *user, const char *text, float *vector, int64_t n);
+    void *embed_user;
+    int64_t embed_size;
     int64_t answer_tokens;  /* of each answer; 0: 48; -1: no answers are generated */
 } awq_guard_desc;
 
@@ -1299,9 +1328,34 @@ typedef struct awq_guard_item { /* of a suite: dS of both models (0: model, 1: b
     int state[2];         /* awq_guard_state, -1: none */
 } awq_guard_item;
 
-#define AWQ_GUARD_GATES 64
+/* A symptom that the gates show, and what to do about it */
+typedef struct awq_diagnosis {
+    const char *symptom; /* "perplexity is up" */
+    char gates[64];      /* that say so */
+    char text[512];      /* cause and remedy */
+} awq_diagnosis;
 
-typedef struct awq_guard_report {
+#define AWQ_GUARD_LENGTHS 12
+
+typedef struct awq_guard_sample {     /* texts of calibration or production; zero: not given */
+    int64_t texts, tokens;
+    int64_t heard;                    /* tokens that activations were measured on */
+    double length[AWQ_GUARD_LENGTHS]; /* share of the texts with less than 8, 16, 32, ... tokens, but not less than
+                                         half as many; the last: all longer ones */
+} awq_guard_sample;
+
+typedef struct awq_guard_group { /* linears that share an input, as awq_report.json has them */
+    int layer;
+    char linears[16];            /* "qkv" */
+    double ratio;                /* of the scales' grid; -1: none */
+    double loss, rtn_loss;       /* with and without */
+    double spread;               /* largest scale over the smallest */
+} awq_guard_group;
+
+#define AWQ_GUARD_GATES 64
+#define AWQ_GUARD_DIAGNOSES 8
+
+struct awq_guard_report {
     awq_severity verdict; /* AWQ_VOID: no gate could judge */
     int n_gates;
     awq_gate gate[AWQ_GUARD_GATES];
@@ -1314,10 +1368,39 @@ typedef struct awq_guard_report {
     double null_distance;               /* of unrelated texts in the baseline: dS is in units of it */
     char left_out[1024];                /* gates that were not asked, and why; "" */
     void *memory;                       /* the library's */
-} awq_guard_report;
+    int n_diagnoses;
+    awq_diagnosis diagnosis[AWQ_GUARD_DIAGNOSES];
+    awq_guard_sample calibration, production;
+    double *activation; /* [n_activation] layers: correlation of log mean |x| over channels between the two, the
+                           lowest of the layer's inputs; NULL: not measured */
+    int64_t n_activation, n_groups;
+    awq_guard_group *group;       /* [n_groups] */
+    uint64_t bytes[2];            /* weights in memory of model and baseline */
+    double tokens_per_second[2];  /* of one answer alone; 0: not measured */
+    awq_memory needed;            /* of the model, by awq_preflight; zero without */
+    uint64_t available;           /* bytes of the host, likewise */
+};
 
-/* AWQ_E_ARG: models of different vocabularies, tokenizers or shapes; a suite without a tokenizer. Progress:
-   "guard". */
+/* What can be said before a model is loaded. */
+typedef struct awq_preflight_desc {
+    const char *folder;            /* of the model */
+    const char *baseline;          /* of the original, which will be loaded beside it; NULL: none */
+    const awq_model_desc *model;   /* these as for awq_memory_needed */
+    const awq_runner_desc *runner;
+    const awq_session_desc *session;
+    int64_t n_sessions;            /* 0: 1 */
+    uint64_t memory;               /* bytes of the host there are; 0: what ctx->memory_limit leaves, or awq_free_memory */
+} awq_preflight_desc;
+
+/* A report of gates G12: config.json and tensors agree; tokenizer.json is the one it was quantized with, and the
+   baseline's; the chat template renders, as the baseline's does; host and devices have the memory; and of G11: stored
+   scales without NaN, Inf and what fp16 cannot hold, and what awq_report.json says of the search. A model that fails it
+   need not be loaded. The status says what kept it from looking: a folder that cannot be read, memory. awq_guard_free
+   the report. */
+AWQ_API awq_status awq_preflight(awq_ctx *ctx, const awq_preflight_desc *desc, awq_guard_report **report);
+
+/* AWQ_E_ARG: models of different families, vocabularies, tokenizers or shapes; a suite without a tokenizer; what
+   embed refused. Progress: "guard", "calibration". */
 AWQ_API awq_status awq_guard(awq_ctx *ctx, const awq_guard_desc *desc, awq_guard_report **report);
 AWQ_API void awq_guard_free(awq_ctx *ctx, awq_guard_report *report);
 AWQ_API const char *awq_severity_name(awq_severity severity); /* "pass", "warn", "fail", "void" */
@@ -1855,6 +1938,38 @@ static int awq__count_cores(const char *list)
     return n;
 }
 #endif
+
+#ifdef __linux__
+static int awq__kernel_number(const char *path, const char *key, uint64_t *v) /* the one behind key */
+{
+    char text[4096], *p, *end;
+    if (!awq__kernel_text(path, text, sizeof text) || !(p = strstr(text, key))) return 0;
+    p += strlen(key);
+    *v = strtoull(p, &end, 10);
+    return end > p;
+}
+#endif
+
+AWQ_API uint64_t awq_free_memory(void)
+{
+#ifdef _WIN32
+    MEMORYSTATUSEX m;
+    m.dwLength = sizeof m;
+    return GlobalMemoryStatusEx(&m) ? m.ullAvailPhys : 0;
+#elif defined(__linux__)
+    uint64_t there = 0, most, used;
+    if (awq__kernel_number("/proc/meminfo", "MemAvailable:", &there)) there *= 1024;
+    if (awq__kernel_number("/sys/fs/cgroup/memory.max", "", &most)
+        && awq__kernel_number("/sys/fs/cgroup/memory.current", "", &used))
+        there = AWQ__MIN(there, most > used ? most - used : 1);
+    return there;
+#elif defined(_SC_PHYS_PAGES)
+    long pages = sysconf(_SC_PHYS_PAGES), bytes = sysconf(_SC_PAGESIZE);
+    return pages > 0 && bytes > 0 ? (uint64_t)pages * (uint64_t)bytes : 0;
+#else
+    return 0;
+#endif
+}
 
 AWQ_API int awq_cpu_cores(void)
 {
@@ -26649,6 +26764,7 @@ typedef struct awq__ids {
     int32_t *ids;
     uint8_t *counted;
     size_t n, cap, cap_counted;
+    size_t cap_start; /* of the blocks that they are cut into */
 } awq__ids;
 
 static void awq__ids_free(awq_ctx *ctx, awq__ids *s)
@@ -26758,8 +26874,43 @@ static int awq__jsonl_next(const char *data, size_t bytes, size_t *at, const cha
     return 0;
 }
 
+/* what s has is a block; s is empty then */
+static awq_status awq__calib_block(awq_ctx *ctx, awq__ids *s, awq_calibration *out, awq__ids *all)
+{
+    if (!s->n) return AWQ_OK;
+    if (!awq__grow(ctx, (void **)&out->start, &all->cap_start, (size_t)out->n_blocks + 2, sizeof *out->start))
+        return AWQ_E_MEMORY;
+    out->start[out->n_blocks++] = (int64_t)all->n;
+    AWQ__TRY(awq__ids_add(ctx, all, s->ids, s->n, 1));
+    memcpy(all->counted + all->n - s->n, s->counted, s->n);
+    out->start[out->n_blocks] = (int64_t)all->n;
+    s->n = 0;
+    return AWQ_OK;
+}
+
+/* texts between empty lines */
+static awq_status awq__calib_texts(awq_ctx *ctx, const awq_tokenizer *t, const char *data, size_t bytes,
+                                   awq__ids *s, awq_calibration *out, awq__ids *all)
+{
+    size_t begin = 0, at = 0;
+    while (at < bytes) {
+        const char *line = data + at, *end = (const char *)memchr(line, '\n', bytes - at);
+        size_t n = end ? (size_t)(end - line) + 1 : bytes - at, i = 0;
+        while (i < n && strchr(" \t\r\n", line[i])) i++;
+        if (i == n && begin == at) begin += n;
+        else if (i == n || at + n == bytes) { /* an empty line, or the last one, ends a text */
+            AWQ__TRY(awq__ids_text(ctx, t, s, data + begin, at + (i == n ? 0 : n) - begin, 1, 1));
+            AWQ__TRY(awq__calib_block(ctx, s, out, all));
+            begin = at + n;
+        }
+        at += n;
+    }
+    return AWQ_OK;
+}
+
 static awq_status awq__calib_jsonl(awq_ctx *ctx, const awq_tokenizer *t, const awq_calibration_desc *d,
-                                   const char *path, const char *data, size_t bytes, awq__ids *s)
+                                   const char *path, const char *data, size_t bytes, awq__ids *s,
+                                   awq_calibration *out, awq__ids *all)
 {
     const char *line;
     size_t at = 0, n;
@@ -26771,6 +26922,7 @@ static awq_status awq__calib_jsonl(awq_ctx *ctx, const awq_tokenizer *t, const a
         st = awq__calib_line(ctx, t, d, s, &j);
         awq__json_free(ctx, &j);
         if (st) return awq__calib_where(ctx, path, number);
+        if (d->whole) AWQ__TRY(awq__calib_block(ctx, s, out, all));
     }
     return AWQ_OK;
 }
@@ -26795,8 +26947,8 @@ static awq_status awq__json_ids(awq_ctx *ctx, const char *path, const awq__json 
 
 /* Token ids. `blocks`: one block each into out; else joined into s, with the file's own window if it states
    one. */
-static awq_status awq__calib_json(awq_ctx *ctx, const char *path, const char *data, size_t bytes, awq__ids *s,
-                                  awq_calibration *out, awq__ids *all, int64_t *window)
+static awq_status awq__calib_json(awq_ctx *ctx, const char *path, const char *data, size_t bytes, int whole,
+                                  awq__ids *s, awq_calibration *out, awq__ids *all, int64_t *window)
 {
     awq__json j;
     awq_status st;
@@ -26822,6 +26974,7 @@ static awq_status awq__calib_json(awq_ctx *ctx, const char *path, const char *da
             awq__free(ctx, out->start);
             out->start = start;
             out->n_blocks += n;
+            all->cap_start = (size_t)out->n_blocks + 1;
         } else awq__free(ctx, start);
     } else if ((list = awq__json_get(&j, 1, "ids")) != 0) {
         awq__json_int_of(&j, awq__json_get(&j, 1, "window"), window);
@@ -26838,8 +26991,10 @@ static awq_status awq__calib_json(awq_ctx *ctx, const char *path, const char *da
         for (i = awq__json_first(&j, list); !st && i; i = awq__json_next(&j, i)) {
             st = awq__json_ids(ctx, path, &j, i, s);
             if (awq__json_count(&j, i) != *window) *window = 0;
+            if (!st && whole) st = awq__calib_block(ctx, s, out, all);
         }
     }
+    if (!st && whole) st = awq__calib_block(ctx, s, out, all);
     awq__json_free(ctx, &j);
     return st;
 }
@@ -26894,18 +27049,20 @@ static awq_status awq__calib_source(awq_ctx *ctx, const awq_tokenizer *t, const 
         st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is binary (a NUL byte at %llu), expected text", src->path,
                        (unsigned long long)((char *)memchr(data, 0, bytes) - data));
     else if (i == bytes) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is empty; calibration wants text", src->path);
-    else if (json) st = awq__calib_json(ctx, src->path, data, bytes, &s, out, all, &window);
+    else if (json) st = awq__calib_json(ctx, src->path, data, bytes, d->whole, &s, out, all, &window);
     else if (!t)
         st = awq__fail(ctx, AWQ_E_ARG, "%s: text needs a tokenizer, and the model has no tokenizer.json",
                        src->path);
-    else if (awq__ends_with(src->path, ".jsonl")) st = awq__calib_jsonl(ctx, t, d, src->path, data, bytes, &s);
+    else if (awq__ends_with(src->path, ".jsonl"))
+        st = awq__calib_jsonl(ctx, t, d, src->path, data, bytes, &s, out, all);
     else {
-        st = awq__ids_text(ctx, t, &s, data, bytes, 1, 1);
+        st = d->whole ? awq__calib_texts(ctx, t, data, bytes, &s, out, all)
+                      : awq__ids_text(ctx, t, &s, data, bytes, 1, 1);
         if (st) st = awq__calib_where(ctx, src->path, 0);
     }
     awq__free(ctx, data);
     if (!st && out->n_blocks == before) {
-        if (s.n < AWQ__CALIB_MIN_TOKENS)
+        if (s.n < AWQ__CALIB_MIN_TOKENS) /* of whole texts: none had tokens */
             st = awq__fail(ctx, AWQ_E_FORMAT, "%s: only %llu tokens, at least %d are needed", src->path,
                            (unsigned long long)s.n, AWQ__CALIB_MIN_TOKENS);
         else st = awq__calib_cut(ctx, &s, want, window > 0 ? window : seq, out, all);
@@ -29840,6 +29997,9 @@ typedef struct awq__guard {
     int64_t H;
     const char **texts; /* all there are to embed; [item][AWQ__GUARD_TEXTS], NULL: not given */
     float *e[2];        /* [texts][H] of model and baseline, of length 1 */
+    float *x;           /* [texts][embed_size] of desc.embed, likewise; NULL: there is none */
+    int64_t lost[2];    /* texts whose states are no numbers; zero in e */
+    awq_gate spare;     /* what the report has no room for */
 } awq__guard;
 
 enum { AWQ__GUARD_QUESTION, AWQ__GUARD_RETRIEVED, AWQ__GUARD_ANCHOR, AWQ__GUARD_DISTRACTOR, AWQ__GUARD_TEXTS };
@@ -29852,12 +30012,49 @@ static awq_severity awq__guard_judge(const awq_gate *g, double value)
     return g->warn == g->warn && sign * value > sign * g->warn ? AWQ_WARN : AWQ_PASS;
 }
 
+/* the first whose beginning an id has */
+static const struct {
+    const char *id, *source;
+} awq__guard_sources[] = {{"G1.", "WFGY"},
+                          {"G2.finite", "definition"},
+                          {"G2.shift", "ours, measured"},
+                          {"G2.", "WFGY: 0.10; means warn at half of it"},
+                          {"G3.finite", "definition"},
+                          {"G3.rtn", "definition: better than without calibration"},
+                          {"G3.", "ours, by size"},
+                          {"G4.convergent", "WFGY: 0.80"},
+                          {"G4.", "ours"},
+                          {"G5.", "WFGY"},
+                          {"G6.", "WFGY"},
+                          {"G7.", "ours, measured"},
+                          {"G8.", "WFGY: a gap of 0.05; the share is ours"},
+                          {"G9.", "WFGY: 0.70"},
+                          {"G10.tokens", "AutoAWQ: 128 samples of 512 tokens; a quarter of them fails"},
+                          {"G10.template", "definition"},
+                          {"G10.experts", "definition"},
+                          {"G10.", "ours"},
+                          {"G11.finite", "definition"},
+                          {"G11.scales", "llm-compressor: 16"},
+                          {"G11.layer", "ours, measured"},
+                          {"G11.", "ours"},
+                          {"G12.", "definition"},
+                          {"", "ours"}};
+
+static const char *awq__guard_source(const char *id)
+{
+    int k = 0;
+    while (strncmp(id, awq__guard_sources[k].id, strlen(awq__guard_sources[k].id))) k++;
+    return awq__guard_sources[k].source;
+}
+
 /* Adds a gate. absolute: the baseline is judged too, and what it fails is void. remedy: said when it does not
    pass, behind `found`. */
 static awq_gate *awq__guard_gate(awq__guard *g, const char *id, const char *what, double value, double baseline,
                                  double warn, double fail, int below, int absolute, const char *remedy)
 {
-    awq_gate *x = &g->r->gate[g->r->n_gates++];
+    awq_gate *x = g->r->n_gates < AWQ_GUARD_GATES ? &g->r->gate[g->r->n_gates++] : &g->spare;
+    memset(x, 0, sizeof *x);
+    x->source = awq__guard_source(id);
     x->id = id;
     x->what = what;
     x->value = value;
@@ -29871,6 +30068,12 @@ static awq_gate *awq__guard_gate(awq__guard *g, const char *id, const char *what
         snprintf(x->text, sizeof x->text, "the baseline does not pass: choose other questions or passages");
     } else if (x->severity != AWQ_PASS) snprintf(x->text, sizeof x->text, "%s", remedy);
     return x;
+}
+
+static void awq__guard_leave_out(awq_guard_report *r, const char *what)
+{
+    size_t n = strlen(r->left_out);
+    snprintf(r->left_out + n, sizeof r->left_out - n, "%s%s", n ? "; " : "", what);
 }
 
 static double awq__guard_distance(const float *a, const float *b, int64_t n) /* of vectors of length 1 */
@@ -29916,6 +30119,31 @@ static awq_status awq__guard_lengths(awq_ctx *ctx, const awq__guard *g)
     return AWQ_OK;
 }
 
+/* all texts by desc.embed */
+static awq_status awq__guard_embedder(awq_ctx *ctx, awq__guard *g)
+{
+    static const char *const names[] = {"question", "contexts", "anchor", "distractor"};
+    const awq_suite *s = g->d->suite;
+    const int64_t E = g->d->embed_size;
+    int64_t i, x;
+    for (i = 0; i < s->n * AWQ__GUARD_TEXTS; i++) {
+        float *to = g->x + i * E;
+        double norm = 0;
+        int refused;
+        if (!g->texts[i]) continue;
+        if ((refused = g->d->embed(g->d->embed_user, g->texts[i], to, E)) != 0)
+            return awq__fail(ctx, AWQ_E_ARG, "awq_guard: embed failed with %d at the suite's line %lld, \"%s\"", refused,
+                             (long long)s->items[i / AWQ__GUARD_TEXTS].line, names[i % AWQ__GUARD_TEXTS]);
+        for (x = 0; x < E; x++) norm += (double)to[x] * to[x];
+        if (!(norm > 0) || !(norm - norm == 0))
+            return awq__fail(ctx, AWQ_E_ARG, "awq_guard: embed gave a vector of length %g for the suite's line %lld, "
+                             "\"%s\"; one with a direction is expected", sqrt(norm),
+                             (long long)s->items[i / AWQ__GUARD_TEXTS].line, names[i % AWQ__GUARD_TEXTS]);
+        for (x = 0; x < E; x++) to[x] = (float)(to[x] / sqrt(norm));
+    }
+    return AWQ_OK;
+}
+
 static awq_status awq__guard_embed(awq_ctx *ctx, awq__guard *g)
 {
     const awq_suite *s = g->d->suite;
@@ -29946,10 +30174,15 @@ static awq_status awq__guard_embed(awq_ctx *ctx, awq__guard *g)
             if (!g->texts[i]) continue;
             memcpy(to, packed + at++ * g->H, (size_t)g->H * sizeof *to);
             for (x = 0; x < g->H; x++) norm += (double)to[x] * to[x];
+            if (!(norm - norm == 0)) { /* NaN or Inf: as far from all others as unrelated texts */
+                g->lost[k]++;
+                memset(to, 0, (size_t)g->H * sizeof *to);
+            }
             norm = norm > 0 ? 1 / sqrt(norm) : 0;
             for (x = 0; x < g->H; x++) to[x] = (float)(to[x] * norm);
         }
     }
+    if (!st && g->x) st = awq__guard_embedder(ctx, g);
     awq__free(ctx, (void *)list);
     awq__free(ctx, packed);
     return st;
@@ -29991,10 +30224,14 @@ static void awq__guard_questions(awq__guard *g)
     for (i = 0; i < s->n; i++) {
         awq_guard_item *t = &r->item[i];
         const int64_t q = i * AWQ__GUARD_TEXTS + AWQ__GUARD_QUESTION;
-        double gap[2];
+        double gap[2], reads[2];
         for (k = 0; k < 2; k++) {
-            t->question[k] =
+            t->question[k] = reads[k] =
                 awq__guard_raw(g, k, i, AWQ__GUARD_QUESTION, i, AWQ__GUARD_RETRIEVED) / r->null_distance;
+            if (g->x && g->texts[q + AWQ__GUARD_RETRIEVED])
+                t->question[k] = awq__guard_distance(g->x + q * g->d->embed_size,
+                                                     g->x + (q + AWQ__GUARD_RETRIEVED) * g->d->embed_size,
+                                                     g->d->embed_size);
             t->anchor[k] =
                 s->items[i].n_contexts
                     ? awq__guard_raw(g, k, i, AWQ__GUARD_RETRIEVED, i, AWQ__GUARD_ANCHOR) / r->null_distance
@@ -30011,7 +30248,7 @@ static void awq__guard_questions(awq__guard *g)
                 awq__guard_add(&shift,
                                awq__guard_distance(g->e[0] + (q + j) * g->H, g->e[1] + (q + j) * g->H, g->H)
                                    / r->null_distance);
-        awq__guard_add(&drift, fabs(t->question[0] - t->question[1]));
+        awq__guard_add(&drift, fabs(reads[0] - reads[1]));
         awq__guard_add(&drift_anchor, fabs(t->anchor[0] - t->anchor[1]));
         if (gap[1] > 0.05) {
             pass++;
@@ -30019,7 +30256,12 @@ static void awq__guard_questions(awq__guard *g)
             awq__guard_add(&loss, gap[1] - gap[0]);
         }
     }
-    if (!(r->null_distance > 0)) return; /* fewer than two passages: nothing to measure dS by */
+    if (!(r->null_distance > 0)) { /* fewer than two passages, or a baseline without numbers */
+        awq__guard_leave_out(r, "G1, G2, G8: no two unrelated texts to measure dS by");
+        return;
+    }
+    awq__guard_gate(g, "G2.finite", "texts whose states have NaN or Inf", (double)g->lost[0], (double)g->lost[1], 0, 0, 0, 1,
+                    "the model gives no numbers: look for the layer in G11, and quantize it less");
     if (own[0].n) {
         awq__guard_gate(g, "G1.mean", "dS of question and retrieved passage, mean", awq__guard_average(&own[0]),
                         awq__guard_average(&own[1]), 0.40, 0.60, 0, 1,
@@ -30081,7 +30323,8 @@ static void awq__guard_entropy(awq__guard *g)
     }
     awq__guard_gate(
         g, "G7.level", "mean entropy of what is predicted, relative change",
-        fabs(r->text.entropy / r->text.baseline_entropy - 1), NAN, 0.05, 0.10, 0, 0,
+        fabs(r->text.entropy - r->text.baseline_entropy) / AWQ__MAX(r->text.baseline_entropy, 1e-3), NAN, 0.05, 0.10,
+        0, 0,
         "the model is less (or more) certain than the original: calibrate on text like this, use smaller "
         "groups, or sample more calmly");
     if (n < 2 * AWQ__GUARD_EMA) return;
@@ -30111,9 +30354,15 @@ static awq_status awq__guard_layers(awq_ctx *ctx, awq__guard *g)
     int64_t i, at = 0;
     awq_gate *x;
     if (!sorted) return AWQ_E_MEMORY;
+    for (i = 0; i < r->n_layers; i++) { /* no number is the worst there can be */
+        if (!(r->layer_error[i] - r->layer_error[i] == 0)) r->layer_error[i] = 1e9;
+        if (r->rtn_error && !(r->rtn_error[i] - r->rtn_error[i] == 0)) r->rtn_error[i] = 1e9;
+    }
     if (r->rtn_error) {
-        for (i = 0; i < r->n_layers; i++)
-            if (r->layer_error[i] / r->rtn_error[i] > worst) worst = r->layer_error[at = i] / r->rtn_error[i];
+        for (i = 0; i < r->n_layers; i++) {
+            double more = r->layer_error[i] / AWQ__MAX(r->rtn_error[i], 1e-9); /* 0: it keeps the layer dense */
+            if (more > worst) worst = more, at = i;
+        }
         x = awq__guard_gate(g, "G11.layer",
                             "error that a layer adds, over that of rounding to nearest, the worst", worst, NAN,
                             1, 1.5, 0, 0, "");
@@ -30347,12 +30596,793 @@ static awq_status awq__guard_answers(awq_ctx *ctx, awq__guard *g)
     return AWQ_OK;
 }
 
-/* --- all of it */
+/* --- calibration and production: lengths, words, activations */
+#define AWQ__GUARD_HEARD 8192 /* tokens that activations are measured on */
+#define AWQ__GUARD_TEXTS_NEEDED 30 /* fewer have no distribution of lengths */
+
+typedef struct awq__sample { /* texts of one kind, looked at */
+    const awq_calibration *c;
+    int64_t *count;  /* [vocab] of each token */
+    int64_t *length; /* [texts] ascending */
+    uint64_t *hash;  /* [texts] likewise */
+    double *heard;   /* [layers][inputs] sum |x|; NULL: not heard */
+    int64_t *chosen; /* [layers][experts] tokens; likewise */
+    int64_t tokens;  /* heard */
+} awq__sample;
+
+/* where the inputs of a layer's linears are in awq__sample.heard; the width of all together */
+static int64_t awq__sample_inputs(const awq_config *c, int64_t at[AWQ__N_IN + 1])
+{
+    int64_t width[AWQ__N_IN];
+    int p;
+    memset(width, 0, sizeof width);
+    width[AWQ__IN_ATTN] = width[AWQ__IN_MLP] = c->hidden_size;
+    width[AWQ__IN_O] = (int64_t)c->v_head_dim * c->num_attention_heads;
+    width[AWQ__IN_DOWN] = AWQ__MAX(c->intermediate_size, c->shared_size);
+    width[AWQ__IN_Q_B] = c->q_lora_rank;
+    width[AWQ__IN_KV_B] = c->kv_lora_rank;
+    for (p = 0, at[0] = 0; p < AWQ__N_IN; p++) at[p + 1] = at[p] + width[p];
+    return at[AWQ__N_IN];
+}
+
+typedef struct awq__sample_tap {
+    double *to; /* the layer's in heard */
+    int64_t at[AWQ__N_IN + 1];
+} awq__sample_tap;
+
+static awq_status awq__sample_hear(void *user, awq__tap_in p, const float *data, int64_t n, int64_t stride)
+{
+    const awq__sample_tap *t = (const awq__sample_tap *)user;
+    int64_t width = AWQ__MIN(stride, t->at[p + 1] - t->at[p]), r, i;
+    double *to = t->to + t->at[p];
+    for (r = 0; r < n; r++)
+        for (i = 0; i < width; i++) to[i] += fabsf(data[r * stride + i]);
+    return AWQ_OK;
+}
+
+/* the model over n tokens from the beginning of a sequence */
+static awq_status awq__sample_run(awq_ctx *ctx, const awq_model *m, awq__kv *kv, awq__work *w, const int32_t *ids,
+                                  int64_t n, awq__sample *s)
+{
+    const awq_config *c = &m->config;
+    awq__sample_tap tap;
+    int64_t inputs = awq__sample_inputs(c, tap.at), at, i;
+    int l;
+    kv->length = awq__rope_length(c, 0, n, 1);
+    for (at = 0; at < n; at += AWQ__EVAL_ROWS) {
+        int64_t rows = AWQ__MIN((int64_t)AWQ__EVAL_ROWS, n - at);
+        awq__rows_of(c, w, kv, at, rows);
+        awq__embed(m, ids + at, rows, w->x);
+        for (l = 0; l < c->num_hidden_layers; l++) {
+            tap.to = s->heard + l * inputs;
+            AWQ__TRY(awq__steps(ctx, c, &m->layers[l], l, w, rows, AWQ__NORM, AWQ__ADD, awq__sample_hear, &tap));
+            for (i = 0; m->layers[l].experts && i < rows * c->experts_per_token; i++)
+                s->chosen[(int64_t)l * c->num_experts + w->pick[i]]++;
+        }
+    }
+    s->tokens += n;
+    return AWQ_OK;
+}
+
+/* activations over pieces of the texts, evenly spread */
+static awq_status awq__sample_listen(awq_ctx *ctx, const awq__guard *g, awq__sample *s)
+{
+    const awq_model *m = g->d->baseline;
+    const awq_config *c = &m->config;
+    int64_t at[AWQ__N_IN + 1], layers = c->num_hidden_layers, inputs = awq__sample_inputs(c, at);
+    int64_t window = g->d->calibration_window > 0 ? g->d->calibration_window : 512, every, piece = 0, b, k;
+    double began = awq__now();
+    awq__kv kv;
+    awq__work w;
+    awq_status st;
+    memset(&kv, 0, sizeof kv);
+    memset(&w, 0, sizeof w);
+    window = AWQ__MIN(window, c->max_position_embeddings);
+    every = AWQ__MAX(s->c->start[s->c->n_blocks] / AWQ__GUARD_HEARD, (int64_t)1);
+    s->heard = AWQ__NEW(ctx, double, layers *inputs);
+    s->chosen = AWQ__NEW(ctx, int64_t, layers *AWQ__MAX(c->num_experts, 1));
+    st = s->heard && s->chosen ? awq__kv_for(ctx, m, window, &kv) : AWQ_E_MEMORY;
+    if (!st) st = awq__work_for(ctx, m, AWQ__MIN(window, (int64_t)AWQ__EVAL_ROWS), &w);
+    for (b = 0; !st && b < s->c->n_blocks; b++)
+        for (k = s->c->start[b]; !st && k < s->c->start[b + 1]; k += window) {
+            if (piece++ % every) continue;
+            st = awq__sample_run(ctx, m, &kv, &w, s->c->ids + k, AWQ__MIN(window, s->c->start[b + 1] - k), s);
+            if (!st)
+                st = awq__progress(ctx, "calibration", AWQ__MIN(s->tokens, (int64_t)AWQ__GUARD_HEARD), AWQ__GUARD_HEARD,
+                                   began);
+        }
+    awq__kv_free(ctx, &kv);
+    awq__work_free(ctx, &w);
+    return st;
+}
+
+static int awq__sample_order(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static int awq__sample_hashes(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static awq_status awq__sample_look(awq_ctx *ctx, const awq__guard *g, const awq_calibration *c, awq__sample *s,
+                                   awq_guard_sample *told)
+{
+    const awq_model *m = g->d->baseline;
+    int64_t n = c->n_blocks, i;
+    int k;
+    s->c = c;
+    if (n < 1 || c->start[n] < 1) return awq__fail(ctx, AWQ_E_ARG, "awq_guard: calibration or production has no tokens");
+    AWQ__TRY(awq__ids_check(ctx, m, c->ids, c->start[n]));
+    s->count = AWQ__NEW(ctx, int64_t, m->config.vocab_size);
+    s->length = AWQ__NEW_RAW(ctx, int64_t, n);
+    s->hash = AWQ__NEW_RAW(ctx, uint64_t, n);
+    if (!s->count || !s->length || !s->hash) return AWQ_E_MEMORY;
+    for (i = 0; i < c->start[n]; i++) s->count[c->ids[i]]++;
+    for (i = 0; i < n; i++) {
+        s->length[i] = c->start[i + 1] - c->start[i];
+        s->hash[i] = awq__fnv(AWQ__FNV, c->ids + c->start[i], (size_t)s->length[i] * sizeof *c->ids);
+        for (k = 0; k < AWQ_GUARD_LENGTHS - 1 && s->length[i] >= (int64_t)8 << k; k++) {}
+        told->length[k] += 1.0 / (double)n;
+    }
+    qsort(s->length, (size_t)n, sizeof *s->length, awq__sample_order);
+    qsort(s->hash, (size_t)n, sizeof *s->hash, awq__sample_hashes);
+    told->texts = n;
+    told->tokens = c->start[n];
+    if (!g->r->activation) return AWQ_OK;
+    AWQ__TRY(awq__sample_listen(ctx, g, s));
+    told->heard = s->tokens;
+    return AWQ_OK;
+}
+
+static void awq__sample_free(awq_ctx *ctx, awq__sample *s)
+{
+    awq__free(ctx, s->count);
+    awq__free(ctx, s->length);
+    awq__free(ctx, s->hash);
+    awq__free(ctx, s->heard);
+    awq__free(ctx, s->chosen);
+}
+
+/* Kolmogorov-Smirnov distance of two sorted lists */
+static double awq__sample_ks(const int64_t *a, int64_t na, const int64_t *b, int64_t nb)
+{
+    double most = 0, d;
+    int64_t i = 0, j = 0;
+    while (i < na && j < nb) {
+        int64_t v = AWQ__MIN(a[i], b[j]);
+        while (i < na && a[i] <= v) i++;
+        while (j < nb && b[j] <= v) j++;
+        d = fabs((double)i / (double)na - (double)j / (double)nb);
+        most = AWQ__MAX(most, d);
+    }
+    return most;
+}
+
+/* of two channels' sums over na and nb tokens: correlation of the logarithms; channels that both never use do not
+   count */
+static double awq__sample_correlation(const double *a, double na, const double *b, double nb, int64_t n)
+{
+    double floor_a = 0, floor_b = 0, sx = 0, sy = 0, sxx = 0, syy = 0, sxy = 0, k = 0, x, y, var;
+    int64_t i;
+    for (i = 0; i < n; i++) floor_a += a[i] / na, floor_b += b[i] / nb;
+    floor_a *= 1e-6 / (double)n;
+    floor_b *= 1e-6 / (double)n;
+    for (i = 0; i < n; i++) {
+        if (!(a[i] > 0) && !(b[i] > 0)) continue;
+        x = log(AWQ__MAX(a[i] / na, floor_a) + 1e-300);
+        y = log(AWQ__MAX(b[i] / nb, floor_b) + 1e-300);
+        sx += x, sy += y, sxx += x * x, syy += y * y, sxy += x * y, k++;
+    }
+    if (k < 3) return 1;
+    var = (sxx - sx * sx / k) * (syy - sy * sy / k);
+    return var > 0 ? (sxy - sx * sy / k) / sqrt(var) : sxx - sx * sx / k > 0 || syy - sy * sy / k > 0 ? 0 : 1;
+}
+
+/* the correlation of each layer's worst input; the worst layer */
+static int64_t awq__guard_activation(awq__guard *g, const awq__sample *s)
+{
+    awq_guard_report *r = g->r;
+    int64_t at[AWQ__N_IN + 1], inputs = awq__sample_inputs(&g->d->baseline->config, at), l, worst = 0;
+    int p;
+    for (l = 0; l < r->n_activation; l++) {
+        r->activation[l] = 1;
+        for (p = 0; p < AWQ__N_IN; p++) {
+            const double *a = s[0].heard + l * inputs + at[p], *b = s[1].heard + l * inputs + at[p];
+            double v = awq__sample_correlation(a, (double)s[0].tokens, b, (double)s[1].tokens, at[p + 1] - at[p]);
+            if (!(v >= r->activation[l])) r->activation[l] = v;
+        }
+        if (!(r->activation[l] >= r->activation[worst])) worst = l;
+    }
+    return worst;
+}
+
+/* special tokens that the chat template writes: how many of those that production has calibration has not */
+static awq_status awq__guard_template(awq_ctx *ctx, awq__guard *g, const awq__sample *s)
+{
+    static const awq_message said[3] = {{"user", "a", NULL}, {"assistant", "b", NULL}, {"user", "c", NULL}};
+    const awq_tokenizer *t = g->d->baseline->tokenizer;
+    char *text = NULL, missing[64] = "";
+    int32_t *ids = NULL;
+    size_t bytes = 0, n = 0, i, j, used = 0, lost = 0;
+    awq_gate *x;
+    if (!t || !awq_tokenizer_chat_template(t)) return AWQ_OK;
+    AWQ__TRY(awq__render(ctx, t, said, 3, 1, &text, &bytes));
+    if (awq__encode_all(ctx, t, text, bytes, 0, &ids, &n)) {
+        awq_text_free(ctx, text);
+        return ctx->err.status;
+    }
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < i && ids[j] != ids[i]; j++) {}
+        if (j < i || !awq_tokenizer_is_special(t, ids[i]) || ids[i] >= g->d->baseline->config.vocab_size
+            || !s[1].count[ids[i]])
+            continue;
+        used++;
+        if (s[0].count[ids[i]]) continue;
+        if (!lost++) awq_decode(ctx, t, &ids[i], 1, 0, missing, sizeof missing, &j);
+    }
+    awq_text_free(ctx, text);
+    awq__free(ctx, ids);
+    if (!used) {
+        awq__guard_leave_out(g->r, "G10.template: production has no conversations");
+        return AWQ_OK;
+    }
+    x = awq__guard_gate(g, "G10.template", "tokens of the chat template that production has and calibration has not, share",
+                        (double)lost / (double)used, NAN, 0, 0.4, 0, 0, "");
+    if (x->severity != AWQ_PASS)
+        snprintf(x->text, sizeof x->text, "calibration never sees %s: calibrate on conversations (.jsonl with messages)",
+                 missing);
+    return AWQ_OK;
+}
+
+static void awq__guard_words(awq__guard *g, const awq__sample *s)
+{
+    static const char *const like = "calibration has other words than production: calibrate on a sample of production";
+    const double V = (double)g->d->baseline->config.vocab_size, na = (double)s[0].c->start[s[0].c->n_blocks],
+                 nb = (double)s[1].c->start[s[1].c->n_blocks];
+    double js = 0, seen = 0;
+    int64_t i;
+    for (i = 0; i < g->d->baseline->config.vocab_size; i++) {
+        double p = ((double)s[0].count[i] + 1e-4) / (na + 1e-4 * V), q = ((double)s[1].count[i] + 1e-4) / (nb + 1e-4 * V);
+        js += 0.5 * (p * log(2 * p / (p + q)) + q * log(2 * q / (p + q)));
+        if (s[0].count[i]) seen += (double)s[1].count[i];
+    }
+    awq__guard_gate(g, "G10.words", "Jensen-Shannon divergence of the tokens' frequencies, nats", js, NAN, 0.2, 0.4, 0, 0, like);
+    awq__guard_gate(g, "G10.coverage", "tokens of production that calibration has seen, share", seen / nb, NAN, 0.95, 0.8, 1, 0,
+                    like);
+}
+
+static awq_status awq__guard_compare(awq_ctx *ctx, awq__guard *g, const awq__sample *s)
+{
+    const int64_t window = g->d->calibration_window > 0 ? g->d->calibration_window : 512;
+    const int64_t reach = AWQ__MIN(window, s[0].length[s[0].c->n_blocks - 1]);
+    int64_t i, beyond = 0, worst;
+    awq_gate *x;
+    if (AWQ__MIN(s[0].c->n_blocks, s[1].c->n_blocks) < AWQ__GUARD_TEXTS_NEEDED)
+        awq__guard_leave_out(g->r, "G10.length: fewer than 30 texts");
+    else
+        awq__guard_gate(g, "G10.length", "Kolmogorov-Smirnov distance of the texts' lengths",
+                        awq__sample_ks(s[0].length, s[0].c->n_blocks, s[1].length, s[1].c->n_blocks), NAN, 0.3, 0.6, 0, 0,
+                        "calibration has texts of other lengths than production: take whole ones, of the same sources");
+    for (i = 0; i < s[1].c->n_blocks; i++) beyond += AWQ__MAX(s[1].length[i] - reach, (int64_t)0);
+    awq__guard_gate(g, "G10.reach", "tokens of production behind the end of calibration's longest sequence, share",
+                    (double)beyond / (double)s[1].c->start[s[1].c->n_blocks], NAN, 0.10, 0.50, 0, 0,
+                    "production has longer texts than calibration sees: calibrate with longer sequences (--seq-len)");
+    awq__guard_words(g, s);
+    AWQ__TRY(awq__guard_template(ctx, g, s));
+    if (!g->r->activation) return AWQ_OK;
+    worst = awq__guard_activation(g, s);
+    x = awq__guard_gate(g, "G10.activation", "correlation of log mean |x| of channels, lowest of all layers",
+                        g->r->activation[worst], NAN, 0.95, 0.90, 1, 0, "");
+    if (x->severity != AWQ_PASS)
+        snprintf(x->text, sizeof x->text,
+                 "layer %lld is driven otherwise by production than by calibration, from which its scales are: calibrate "
+                 "on a sample of production", (long long)worst);
+    return AWQ_OK;
+}
+
+static awq_status awq__guard_calibration(awq_ctx *ctx, awq__guard *g)
+{
+    const awq_config *c = &g->d->baseline->config;
+    const awq_calibration *both[2];
+    awq_guard_sample *told[2];
+    awq__sample s[2];
+    int64_t i, n, twice = 0, experts = 0, unused = 0;
+    awq_status st = AWQ_OK;
+    int k;
+    both[0] = g->d->calibration, both[1] = g->d->production;
+    told[0] = &g->r->calibration, told[1] = &g->r->production;
+    memset(s, 0, sizeof s);
+    for (k = 0; !st && k < 2 && both[k]; k++) st = awq__sample_look(ctx, g, both[k], &s[k], told[k]);
+    if (!st) {
+        n = both[0]->n_blocks;
+        for (i = 1; i < n; i++) twice += s[0].hash[i] == s[0].hash[i - 1];
+        awq__guard_gate(g, "G10.tokens", "tokens of calibration", (double)told[0]->tokens, NAN, 65536, 16384, 1, 0,
+                        "few tokens: scales follow these texts' chance; calibrate on more");
+        if (n >= AWQ__GUARD_TEXTS_NEEDED)
+            awq__guard_gate(g, "G10.twice", "texts of calibration that are there before, share", (double)twice / (double)n,
+                            NAN, 0.10, 0.50, 0, 0, "calibration says the same again and again: it is smaller than it looks");
+        if (both[1]) st = awq__guard_compare(ctx, g, s);
+    }
+    for (k = 0; !st && s[0].chosen && k < c->num_hidden_layers; k++)
+        for (i = 0; c->layer_has_experts[k] && i < c->num_experts; i++, experts++)
+            unused += !s[0].chosen[(int64_t)k * c->num_experts + i];
+    if (experts)
+        awq__guard_gate(g, "G10.experts", "experts that no token of calibration chooses, share",
+                        (double)unused / (double)experts, NAN, 0, 0.10, 0, 0,
+                        "experts are rounded for texts that are not theirs: calibrate on more, and more kinds of text");
+    for (k = 0; k < 2; k++) awq__sample_free(ctx, &s[k]);
+    return st;
+}
+
+/* --- speed: tokens per second of one answer alone */
+static awq_status awq__guard_speed(awq_ctx *ctx, awq__guard *g)
+{
+    enum { PROMPT = 16, ANSWER = 24, TIMES = 2 };
+    const awq_guard_desc *d = g->d;
+    int32_t *ids = NULL, out[ANSWER];
+    size_t n = 0;
+    const int64_t most = d->baseline->config.max_position_embeddings;
+    awq_status st = AWQ_OK;
+    int k, i;
+    if (d->suite && !d->ids)
+        st = awq__encode_all(ctx, d->baseline->tokenizer, d->suite->items[0].question,
+                             strlen(d->suite->items[0].question), 1, &ids, &n);
+    for (i = 0; !st && i < TIMES; i++)
+        for (k = 0; !st && k < 2; k++) {
+            awq_generate_result got;
+            awq_generate_desc q;
+            memset(&q, 0, sizeof q);
+            q.ids = d->ids ? d->ids : ids;
+            q.n_ids = AWQ__MIN(d->ids ? d->n_ids : (int64_t)n, (int64_t)PROMPT);
+            if (q.n_ids < 1 || q.n_ids + ANSWER > most) break;
+            q.max_tokens = ANSWER;
+            q.ignore_eos = 1;
+            q.out_ids = out;
+            st = awq_generate(ctx, k ? d->baseline : d->model, &q, &got);
+            if (!st && got.decode_seconds > 0)
+                g->r->tokens_per_second[k] =
+                    AWQ__MAX(g->r->tokens_per_second[k], (double)(got.tokens - 1) / got.decode_seconds);
+        }
+    awq__free(ctx, ids);
+    if (st == AWQ_E_NUMERIC) st = AWQ_OK; /* a gate's business */
+    g->r->bytes[0] = awq_model_bytes(d->model);
+    g->r->bytes[1] = awq_model_bytes(d->baseline);
+    return st;
+}
+
+/* --- verdict and diagnosis */
+static awq_severity awq__guard_verdict(const awq_guard_report *r)
+{
+    awq_severity v = AWQ_VOID;
+    int i;
+    for (i = 0; i < r->n_gates; i++)
+        if (r->gate[i].severity != AWQ_VOID && (v == AWQ_VOID || r->gate[i].severity > v)) v = r->gate[i].severity;
+    return v;
+}
+
+/* how many of the gates whose ids begin with one of `ids` (with ' ' between them) count and do not pass; they are
+   added to d->gates */
+static int awq__guard_shows(const awq_guard_report *r, const char *ids, awq_diagnosis *d)
+{
+    int k, n = 0;
+    for (; *ids; ids += *ids == ' ') {
+        size_t len = strcspn(ids, " "), used;
+        for (k = 0; k < r->n_gates; k++) {
+            const awq_gate *g = &r->gate[k];
+            if ((g->severity != AWQ_WARN && g->severity != AWQ_FAIL) || strncmp(g->id, ids, len)) continue;
+            n++;
+            used = d ? strlen(d->gates) : 0;
+            if (d) snprintf(d->gates + used, sizeof d->gates - used, "%s%s", used ? ", " : "", g->id);
+        }
+        ids += len;
+    }
+    return n;
+}
+
+static const awq_gate *awq__guard_find(const awq_guard_report *r, const char *id)
+{
+    int k;
+    for (k = 0; k < r->n_gates; k++)
+        if (!strcmp(r->gate[k].id, id)) return &r->gate[k];
+    return NULL;
+}
+
+/* a symptom, unless none of its gates shows it and `anyway` is 0 */
+static awq_diagnosis *awq__guard_symptom(awq_guard_report *r, const char *symptom, const char *ids, int anyway)
+{
+    awq_diagnosis *d = &r->diagnosis[r->n_diagnoses];
+    if (r->n_diagnoses == AWQ_GUARD_DIAGNOSES) return NULL;
+    memset(d, 0, sizeof *d);
+    if (!awq__guard_shows(r, ids, d) && !anyway) return NULL;
+    d->symptom = symptom;
+    r->n_diagnoses++;
+    return d;
+}
+
+static void awq__guard_diagnose(awq_guard_report *r)
+{
+    const awq_gate *layer = awq__guard_find(r, "G11.layer"), *broken = awq__guard_find(r, "G11.finite");
+    const double *tps = r->tokens_per_second;
+    static const char *const other = "G10.length G10.reach G10.words G10.coverage G10.template G10.activation G10.experts";
+    const int slow = tps[0] > 0 && tps[0] < 0.8 * tps[1], unlike = awq__guard_shows(r, other, NULL);
+    awq_diagnosis *d;
+    int level;
+    if ((d = awq__guard_symptom(r, "it is not the model that it says, or not whole", "G12.tensors G12.token G12.vocab "
+                                "G12.template G11.finite G3.finite G2.finite", 0)) != NULL)
+        snprintf(d->text, sizeof d->text, "%s",
+                 broken && broken->severity == AWQ_FAIL
+                     ? "Stored scales are no numbers: the file is damaged, or a layer overflowed when it was quantized; copy it "
+                       "anew, or quantize it with that layer in FP16 (--keep)."
+                     : "Files of the checkpoint are from different models or versions: copy config.json, tokenizer.json, its "
+                       "config and template from the original, and convert or quantize again.");
+    if ((d = awq__guard_symptom(r, "perplexity is up", "G3.ppl G3.kl G3.top1 G3.rtn", 0)) != NULL) {
+        if (unlike)
+            snprintf(d->text, sizeof d->text, "Calibration is not what the model is used for (G10): calibrate on a sample of "
+                     "production, at least 65536 tokens, with its chat template and its lengths.");
+        else if (layer && layer->severity == AWQ_FAIL)
+            snprintf(d->text, sizeof d->text, "One layer loses most of it: %s.", layer->text);
+        else if (awq__guard_shows(r, "G3.rtn", NULL))
+            snprintf(d->text, sizeof d->text, "Calibration gained nothing over rounding: its text is of another kind than the one "
+                     "tested on, or too short; calibrate on text of this kind.");
+        else
+            snprintf(d->text, sizeof d->text, "All layers lose a little: %s, or groups too large for so small a model; quantize "
+                     "with --method best on a sample of what it is used for, in groups of 64 or 32.",
+                     r->n_groups ? "too few tokens of calibration" : "it was rounded without calibration");
+    }
+    if (awq__guard_shows(r, "G4. G6. G9.", NULL) && !awq__guard_shows(r, "G1. G8.", NULL)
+        && (d = awq__guard_symptom(r, "the right passages, but answers drift", "G4. G6. G9. G2.", 0)) != NULL)
+        snprintf(d->text, sizeof d->text, "Retrieval is not to blame: the model reads the same passages otherwise than the original; "
+                 "calibrate on conversations with passages in them, fix the order of what stands before the question, and "
+                 "sample more calmly.");
+    if ((d = awq__guard_symptom(r, "out of memory, or no throughput", "G12.memory G12.device", slow)) != NULL) {
+        if (slow && !d->gates[0])
+            snprintf(d->text, sizeof d->text, "The model makes %.3g tokens per second where the original makes %.3g: it runs in a "
+                     "layout, mode or device without kernels for it; convert it to layout native, run in mode fast, and look "
+                     "at awq doctor.", tps[0], tps[1]);
+        else
+            snprintf(d->text, sizeof d->text, "Weights, keys and values together are more than there is: fewer or shorter sessions, "
+                     "--kv-bits 8, --head-bits 8, or layers on another device (--device-layers, --rest-on-cpu).");
+    }
+    level = awq__guard_shows(r, "G7.onset G7.slope G7.loops G5.", NULL);
+    if ((d = awq__guard_symptom(r, "long chains collapse early", "G7. G5.", 0)) != NULL)
+        snprintf(d->text, sizeof d->text, "%s", level ? "Entropy rises or answers circle before the original's do: sample calmly (a "
+                 "lower temperature, min_p), roll back to a checkpoint and retry, and calibrate on longer sequences."
+                 : "Predictions are less (or more) certain all along than the original's, so that sampling strays: a lower "
+                 "temperature, smaller groups, or calibration on text like this.");
+    if ((d = awq__guard_symptom(r, "JSON is unstable", "G13.", 0)) != NULL)
+        snprintf(d->text, sizeof d->text, "The schema leaves too much to the model: answer with a grammar or schema (--schema), which "
+                 "makes every answer parse, and calibrate on such answers.");
+    if (unlike && !awq__guard_shows(r, "G3.", NULL)
+        && (d = awq__guard_symptom(r, "calibration is not like production", other, 0)) != NULL)
+        snprintf(d->text, sizeof d->text, "Scales are made for other text than the model will see, which the text tested on does not "
+                 "show yet: calibrate on a sample of production.");
+}
+
+/* --- before loading */
 typedef struct awq__guard_memory { /* awq_guard_report.memory */
     awq_guard_report report;
     awq__arena memory;
 } awq__guard_memory;
 
+typedef struct awq__pre {
+    const awq_preflight_desc *d;
+    awq__guard g;
+    awq__arena *memory;    /* of the report */
+    awq_checkpoint *ck;    /* NULL: it cannot be opened */
+    awq_tokenizer *own, *of; /* of the folder, the baseline; NULL: there is none */
+} awq__pre;
+
+/* a gate of which none may be; `why`, if there is one, is what its text says */
+static awq_gate *awq__pre_gate(awq__pre *p, const char *id, const char *what, double value, const char *why)
+{
+    awq_gate *x = awq__guard_gate(&p->g, id, what, value, NAN, 0, 0, 0, 0, "");
+    if (x->severity != AWQ_PASS) snprintf(x->text, sizeof x->text, "%.255s", why);
+    return x;
+}
+
+/* what a file says that is there but cannot be used; anything else is a refusal */
+static int awq__pre_says(awq_status st) { return st == AWQ_E_FORMAT || st == AWQ_E_UNSUPPORTED || st == AWQ_E_NUMERIC; }
+
+static awq_status awq__pre_tensors(awq_ctx *ctx, awq__pre *p)
+{
+    const char *why;
+    awq_status st = awq_checkpoint_open(ctx, p->d->folder, &p->ck);
+    awq_gate *x;
+    if (st && !awq__pre_says(st)) return st;
+    why = st ? ctx->err.text : awq_checkpoint_disagreement(p->ck);
+    x = awq__pre_gate(p, "G12.tensors", "config.json, and tensors that are not as it says", *why != 0, why);
+    if (!st && *why && p->d->model && p->d->model->believe_tensors) x->fail = NAN, x->severity = AWQ_WARN;
+    return AWQ_OK;
+}
+
+/* tokenizer.json as it was; NULL with a gate's text: there is one, but it cannot be used */
+static awq_status awq__pre_tokenizer(awq_ctx *ctx, const char *folder, awq_tokenizer **t, char why[256])
+{
+    uint64_t hash = 0;
+    awq_status st;
+    AWQ__TRY(awq__tokenizer_of(ctx, folder, &hash));
+    if (!hash) return AWQ_OK;
+    st = awq_tokenizer_load(ctx, folder, t);
+    if (!awq__pre_says(st)) return st;
+    snprintf(why, 256, "%.255s", ctx->err.text);
+    return AWQ_OK;
+}
+
+static awq_status awq__pre_render(awq_ctx *ctx, const awq_tokenizer *t, char **text)
+{
+    static const awq_message said[3] = {{"user", "What is 7 times 6?", NULL}, {"assistant", "It is 42.", NULL},
+                                        {"user", "And 7 times 7?", NULL}};
+    size_t bytes;
+    return awq__render(ctx, t, said, 3, 1, text, &bytes);
+}
+
+static awq_status awq__pre_template(awq_ctx *ctx, awq__pre *p)
+{
+    const int has = p->own && awq_tokenizer_chat_template(p->own), had = p->of && awq_tokenizer_chat_template(p->of);
+    char *now = NULL, *then = NULL, why[256] = "";
+    awq_status st = AWQ_OK;
+    if (!has && !had) {
+        awq__guard_leave_out(p->g.r, "G12.template: the model has no chat template");
+        return AWQ_OK;
+    }
+    if (!has) snprintf(why, sizeof why, "the original has a chat template and this model has none: copy tokenizer_config.json");
+    else {
+        st = awq__pre_render(ctx, p->own, &now);
+        if (awq__pre_says(st) || st == AWQ_E_ARG) { /* the template's own refusal */
+            snprintf(why, sizeof why, "%.255s", ctx->err.text);
+            st = AWQ_OK;
+        } else if (!st && (!strstr(now, "What is 7 times 6?") || !strstr(now, "And 7 times 7?")))
+            snprintf(why, sizeof why, "what the template makes of a conversation has not what the user said in it");
+    }
+    if (!st && had && now) {
+        st = awq__pre_render(ctx, p->of, &then);
+        if (!st && !*why && strcmp(now, then))
+            snprintf(why, sizeof why, "it makes another text of a conversation than the original's: copy tokenizer_config.json "
+                     "and chat_template.jinja from there");
+        if (awq__pre_says(st) || st == AWQ_E_ARG) st = AWQ_OK;
+    }
+    if (!st) awq__pre_gate(p, "G12.template", "chat template that does not render, or not as the baseline's", *why != 0, why);
+    awq_text_free(ctx, now);
+    awq_text_free(ctx, then);
+    return st;
+}
+
+/* tokenizer.json and the template. stored: the hash of awq_report.json, 0: not said */
+static awq_status awq__pre_words(awq_ctx *ctx, awq__pre *p, uint64_t stored)
+{
+    uint64_t now = 0, then = 0;
+    char why[256] = "", other[256] = "";
+    int n, extra;
+    AWQ__TRY(awq__tokenizer_of(ctx, p->d->folder, &now));
+    if (p->d->baseline) AWQ__TRY(awq__tokenizer_of(ctx, p->d->baseline, &then));
+    AWQ__TRY(awq__pre_tokenizer(ctx, p->d->folder, &p->own, why));
+    if (p->d->baseline) AWQ__TRY(awq__pre_tokenizer(ctx, p->d->baseline, &p->of, other));
+    n = *why || (stored && stored != now) || (p->d->baseline && then != now);
+    if (n && !*why)
+        snprintf(why, sizeof why, "%s of the original%s: copy it from there", !now ? "there is no tokenizer.json; take that"
+                 : "it is not that", stored && stored != now ? " at the time it was quantized" : "");
+    if (!n && !stored && !p->d->baseline)
+        awq__guard_leave_out(p->g.r, "G12.tokenizer: neither awq_report.json nor a baseline says which it was");
+    else awq__pre_gate(p, "G12.tokenizer", "tokenizer.json that is not the original's, or cannot be read", n, why);
+    if (p->own && p->ck) {
+        double V = (double)awq_checkpoint_config(p->ck)->vocab_size;
+        extra = (int)(awq_tokenizer_vocab_size(p->own) - awq_checkpoint_config(p->ck)->vocab_size);
+        awq__guard_gate(&p->g, "G12.vocabulary", "tokens of tokenizer.json that the model has no embedding for, share",
+                        AWQ__MAX(extra, 0) / V, NAN, 0, 0.01, 0, 0,
+                        "text with them is refused: it is the tokenizer.json of another model, or has tokens added");
+    }
+    return p->own || !now ? awq__pre_template(ctx, p) : AWQ_OK;
+}
+
+static awq_status awq__pre_memory(awq_ctx *ctx, awq__pre *p)
+{
+    const awq_preflight_desc *d = p->d;
+    awq_guard_report *r = p->g.r;
+    awq_memory base;
+    double need, there = 0;
+    int k, n = d->model ? d->model->n_devices : 0;
+    awq_status st;
+    memset(&base, 0, sizeof base);
+    if (!p->ck) return AWQ_OK;
+    st = awq_memory_needed(ctx, d->folder, d->model, d->runner, d->session, d->n_sessions > 0 ? d->n_sessions : 1, &r->needed);
+    if (!st && d->baseline)
+        st = awq_memory_needed(ctx, d->baseline, d->model, d->runner, d->session, d->n_sessions > 0 ? d->n_sessions : 1, &base);
+    if (n && (st == AWQ_E_MEMORY || st == AWQ_E_DEVICE)) {
+        awq__pre_gate(p, "G12.device_memory", "memory needed of that of the devices", NAN, ctx->err.text);
+        return AWQ_OK;
+    }
+    if (awq__pre_says(st)) return AWQ_OK; /* tensors and tokenizer were told */
+    AWQ__TRY(st);
+    for (k = 0; k < n; k++)
+        if (r->needed.device[k].layers)
+            there = AWQ__MAX(there, (double)(r->needed.device[k].needed + base.device[k].needed)
+                                        / (double)AWQ__MAX(r->needed.device[k].available, (uint64_t)1));
+    if (n)
+        awq__guard_gate(&p->g, "G12.device_memory", "memory needed of that of the devices", there, NAN, 0.95, 1, 0, 0,
+                        "more than a device has: fewer or shorter sessions, or fewer layers there (--device-layers)");
+    r->available = d->memory ? d->memory : ctx->memory_limit ? ctx->memory_limit - AWQ__MIN(ctx->memory_used, ctx->memory_limit)
+                                                             : awq_free_memory();
+    need = (double)AWQ__MAX(r->needed.peak + base.model, base.peak + r->needed.model);
+    if (!r->available) awq__guard_leave_out(r, "G12.memory: it is not known how much there is");
+    else
+        awq__guard_gate(&p->g, "G12.memory", "memory needed of what is available", need / (double)r->available, NAN, 0.9, 1, 0, 0,
+                        "more than there is: fewer or shorter sessions, --kv-bits 8, or another machine");
+    return AWQ_OK;
+}
+
+typedef struct awq__pre_scanned { /* stored scales */
+    int64_t n, bad, out; /* all; with NaN or Inf, tensors of NaN once; beyond fp16, or subnormal there */
+    char first[256];     /* a bad one */
+} awq__pre_scanned;
+
+static awq_status awq__pre_scan(awq_ctx *ctx, awq_tensors *ts, const awq_tensor *t,
+                                   awq__pre_scanned *s)
+{
+    float x[2048];
+    int64_t n = (int64_t)(t->bytes / awq_dtype_size(t->dtype)), at, i, k;
+    for (at = 0; at < n; at += k) {
+        awq_status st;
+        k = AWQ__MIN(n - at, (int64_t)(sizeof x / sizeof x[0]));
+        st = awq_tensors_read_float(ctx, ts, t, at, k, x);
+        if (st == AWQ_E_NUMERIC) { /* it says which element */
+            if (!s->bad++) snprintf(s->first, sizeof s->first, "%.255s", ctx->err.text);
+            break;
+        }
+        AWQ__TRY(st);
+        for (i = 0; i < k; i++) {
+            float v = fabsf(x[i]);
+            if (!(v - v == 0) && !s->bad++)
+                snprintf(s->first, sizeof s->first, "%.180s: element %lld is %g", t->name, (long long)(at + i), (double)x[i]);
+            s->out += v > 65504.0f || (v > 0 && v < 6.1e-5f);
+        }
+    }
+    s->n += n;
+    return AWQ_OK;
+}
+
+static awq_status awq__pre_scales(awq_ctx *ctx, awq__pre *p)
+{
+    const awq_config *c;
+    const awq_tensor *last = NULL;
+    awq__pre_scanned s;
+    int l, id, x, k;
+    memset(&s, 0, sizeof s);
+    if (!p->ck) return AWQ_OK;
+    c = awq_checkpoint_config(p->ck);
+    for (l = 0; l < c->num_hidden_layers; l++)
+        for (id = 0; id < AWQ_N_LINEAR_IDS; id++)
+            for (x = 0; x < awq_linear_count(c, l, (awq_linear_id)id); x++) {
+                awq_linear_info info;
+                AWQ__TRY(awq_checkpoint_expert(ctx, p->ck, l, (awq_linear_id)id, x, &info));
+                for (k = 0; info.quantized && k < info.packed.n_tensors; k++)
+                    if (info.part[k] && info.part[k] != last && strstr(info.packed.tensor[k].suffix, "scale")) {
+                        last = info.part[k];
+                        AWQ__TRY(awq__pre_scan(ctx, awq_checkpoint_tensors(p->ck), last, &s));
+                    }
+            }
+    if (!s.n) {
+        awq__guard_leave_out(p->g.r, "G11.finite, G11.range: no stored scales");
+        return AWQ_OK;
+    }
+    awq__pre_gate(p, "G11.finite", "stored scales with NaN or Inf", (double)s.bad, s.first);
+    awq__guard_gate(&p->g, "G11.range", "stored scales that fp16 cannot hold, or only coarsely, share", (double)s.out / (double)s.n,
+                    NAN, 0.001, 0.05, 0, 0, "engines that compute in fp16 lose these groups: quantize from weights of a "
+                    "healthier range, or keep the layer in FP16");
+    return AWQ_OK;
+}
+
+/* "layers" of awq_report.json */
+static awq_status awq__pre_layers(awq_ctx *ctx, awq__pre *p, const awq__json *j)
+{
+    awq_guard_report *r = p->g.r;
+    uint32_t list = awq__json_get(j, 1, "layers"), l, k;
+    int64_t n = 0, layers = 0, back = 0, number;
+    double worst = 0;
+    const awq_guard_group *at = NULL;
+    awq_gate *x;
+    for (l = awq__json_first(j, list); l; l = awq__json_next(j, l)) n += awq__json_count(j, awq__json_get(j, l, "groups"));
+    r->group = (awq_guard_group *)awq__arena_alloc(ctx, p->memory, (size_t)AWQ__MAX(n, (int64_t)1), sizeof *r->group);
+    if (!r->group) return AWQ_E_MEMORY;
+    for (l = awq__json_first(j, list); l; l = awq__json_next(j, l), layers++) {
+        back += awq__json_bool(j, awq__json_get(j, l, "fell_back")) > 0;
+        number = layers;
+        awq__json_int_of(j, awq__json_get(j, l, "layer"), &number);
+        for (k = awq__json_first(j, awq__json_get(j, l, "groups")); k; k = awq__json_next(j, k)) {
+            awq_guard_group *t = &r->group[r->n_groups++];
+            const char *name = awq__json_str(j, awq__json_get(j, k, "linears"), NULL);
+            t->layer = (int)number;
+            t->ratio = t->loss = t->rtn_loss = t->spread = NAN;
+            snprintf(t->linears, sizeof t->linears, "%.15s", name ? name : "");
+            awq__json_number_of(j, awq__json_get(j, k, "ratio"), &t->ratio);
+            awq__json_number_of(j, awq__json_get(j, k, "loss"), &t->loss);
+            awq__json_number_of(j, awq__json_get(j, k, "rtn_loss"), &t->rtn_loss);
+            awq__json_number_of(j, awq__json_get(j, k, "s_max_over_min"), &t->spread);
+            if (t->spread == t->spread && !(t->loss < 0.5 * t->rtn_loss) && t->spread > worst) worst = t->spread, at = t;
+        }
+    }
+    if (!r->n_groups) return AWQ_OK;
+    x = awq__guard_gate(&p->g, "G11.scales", "largest scale over the smallest, where that has not halved the loss", worst, NAN, 16,
+                        NAN, 0, 0, "");
+    if (x->severity != AWQ_PASS)
+        snprintf(x->text, sizeof x->text, "layer %d, %s: channels far apart and nothing won by it; keep these linears in FP16 "
+                 "(--keep), or calibrate on more", at->layer, at->linears);
+    awq__guard_gate(&p->g, "G11.fell_back", "layers that calibration made worse, which were rounded plainly, share",
+                    (double)back / (double)layers, NAN, 0.25, NAN, 0, 0,
+                    "calibration text says little about text it has not seen: calibrate on more, and more kinds of text");
+    return AWQ_OK;
+}
+
+/* awq_report.json, if there is one; its hash of tokenizer.json */
+static awq_status awq__pre_report(awq_ctx *ctx, awq__pre *p, uint64_t *hash)
+{
+    char *path = awq__path_join(ctx, p->d->folder, "awq_report.json");
+    const char *s;
+    awq__json j;
+    awq_status st = path ? AWQ_OK : AWQ_E_MEMORY;
+    if (!st && awq__file_exists(ctx, path)) {
+        st = awq__json_load(ctx, path, (size_t)256 << 20, &j);
+        if (!st) {
+            if ((s = awq__json_str(&j, awq__json_get(&j, 1, "tokenizer_hash"), NULL)) != NULL) *hash = strtoull(s, NULL, 16);
+            st = awq__pre_layers(ctx, p, &j);
+            awq__json_free(ctx, &j);
+        }
+    } else if (!st) awq__guard_leave_out(p->g.r, "G11.scales: no awq_report.json");
+    awq__free(ctx, path);
+    return st;
+}
+
+AWQ_API awq_status awq_preflight(awq_ctx *ctx, const awq_preflight_desc *d, awq_guard_report **report)
+{
+    awq__guard_memory *m;
+    awq__pre p;
+    awq_status st;
+    uint64_t hash = 0;
+    if (!d || !d->folder || !report) return awq__fail(ctx, AWQ_E_ARG, "awq_preflight: folder or report is NULL");
+    m = AWQ__NEW(ctx, awq__guard_memory, 1);
+    if (!m) return AWQ_E_MEMORY;
+    memset(&p, 0, sizeof p);
+    m->report.memory = m;
+    p.d = d;
+    p.g.r = &m->report;
+    p.memory = &m->memory;
+    st = awq__pre_tensors(ctx, &p);
+    if (!st) st = awq__pre_report(ctx, &p, &hash);
+    if (!st) st = awq__pre_words(ctx, &p, hash);
+    if (!st) st = awq__pre_memory(ctx, &p);
+    if (!st) st = awq__pre_scales(ctx, &p);
+    awq_checkpoint_close(ctx, p.ck);
+    awq_tokenizer_free(ctx, p.own);
+    awq_tokenizer_free(ctx, p.of);
+    if (st) awq_guard_free(ctx, &m->report);
+    else {
+        m->report.verdict = awq__guard_verdict(&m->report);
+        awq__guard_diagnose(&m->report);
+        *report = &m->report;
+    }
+    return st;
+}
+
+/* what a preflight found goes into the report */
+static awq_status awq__guard_preflight(awq_ctx *ctx, awq__arena *a, const awq_guard_report *from, awq_guard_report *r)
+{
+    memcpy(r->gate, from->gate, (size_t)from->n_gates * sizeof *r->gate);
+    r->n_gates = from->n_gates;
+    r->needed = from->needed;
+    r->available = from->available;
+    memcpy(r->left_out, from->left_out, sizeof r->left_out);
+    if (!from->n_groups) return AWQ_OK;
+    r->group = (awq_guard_group *)awq__arena_alloc(ctx, a, (size_t)from->n_groups, sizeof *r->group);
+    if (!r->group) return AWQ_E_MEMORY;
+    memcpy(r->group, from->group, (size_t)from->n_groups * sizeof *r->group);
+    r->n_groups = from->n_groups;
+    return AWQ_OK;
+}
+
+/* --- all of it */
 static awq_status awq__guard_check(awq_ctx *ctx, const awq_guard_desc *d)
 {
     const awq_config *a, *b;
@@ -30360,8 +31390,15 @@ static awq_status awq__guard_check(awq_ctx *ctx, const awq_guard_desc *d)
         return awq__fail(ctx, AWQ_E_ARG, "awq_guard: a model and a baseline are needed");
     a = &d->model->config;
     b = &d->baseline->config;
-    if (!d->suite && !d->ids)
+    if (!d->suite && !d->ids && !d->calibration)
         return awq__fail(ctx, AWQ_E_ARG, "awq_guard: neither a suite nor a text is given");
+    if (strcmp(a->family->model_type, b->family->model_type))
+        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: the model is of the family %s, the baseline of %s",
+                         a->family->model_type, b->family->model_type);
+    if (d->embed && d->embed_size < 1)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: embed wants an embed_size, not %lld", (long long)d->embed_size);
+    if (d->production && !d->calibration)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: production is compared with calibration, which is missing");
     if (a->vocab_size != b->vocab_size || a->hidden_size != b->hidden_size
         || a->num_hidden_layers != b->num_hidden_layers)
         return awq__fail(
@@ -30378,33 +31415,29 @@ static awq_status awq__guard_check(awq_ctx *ctx, const awq_guard_desc *d)
     return AWQ_OK;
 }
 
-static void awq__guard_leave_out(awq_guard_report *r, const char *what)
-{
-    size_t n = strlen(r->left_out);
-    snprintf(r->left_out + n, sizeof r->left_out - n, "%s%s", n ? "; " : "", what);
-}
-
 static awq_status awq__guard_run_all(awq_ctx *ctx, awq__guard *g)
 {
     const awq_guard_desc *d = g->d;
     awq_guard_report *r = g->r;
-    int i;
     if (!d->ids) awq__guard_leave_out(r, "G3, G7, G11: no text");
     else if (!r->layer_error) awq__guard_leave_out(r, "G11: layers are on a device");
     if (d->ids && !d->rtn) awq__guard_leave_out(r, "G3.rtn: nothing rounded to nearest to compare with");
     if (!d->suite) awq__guard_leave_out(r, "G1, G2, G4, G8: no suite");
     else if (d->answer_tokens < 0) awq__guard_leave_out(r, "G4: no answers wanted");
     if (d->suite && d->suite->n < 10) awq__guard_leave_out(r, "fewer than 10 questions: chance decides");
+    if (!d->calibration) awq__guard_leave_out(r, "G10: no calibration text");
+    else if (!d->production) awq__guard_leave_out(r, "G10: nothing of production to compare with");
+    else if (d->baseline->n_shares) awq__guard_leave_out(r, "G10.activation: layers are on a device");
+    if (d->calibration) AWQ__TRY(awq__guard_calibration(ctx, g));
     if (d->ids) AWQ__TRY(awq__guard_text(ctx, g));
     if (d->suite) {
         AWQ__TRY(awq__guard_embed(ctx, g));
         awq__guard_questions(g);
         if (d->answer_tokens >= 0) AWQ__TRY(awq__guard_answers(ctx, g));
     }
-    r->verdict = AWQ_VOID;
-    for (i = 0; i < r->n_gates; i++)
-        if (r->gate[i].severity != AWQ_VOID && (r->verdict == AWQ_VOID || r->gate[i].severity > r->verdict))
-            r->verdict = r->gate[i].severity;
+    AWQ__TRY(awq__guard_speed(ctx, g));
+    r->verdict = awq__guard_verdict(r);
+    awq__guard_diagnose(r);
     return AWQ_OK;
 }
 
@@ -30433,6 +31466,7 @@ AWQ_API awq_status awq_guard(awq_ctx *ctx, const awq_guard_desc *d, awq_guard_re
         if (!st && !(g.texts = AWQ__NEW(ctx, const char *, n))) st = AWQ_E_MEMORY;
         for (k = 0; k < 2; k++)
             if (!st && !(g.e[k] = AWQ__NEW(ctx, float, n *g.H))) st = AWQ_E_MEMORY;
+        if (!st && d->embed && !(g.x = AWQ__NEW(ctx, float, n *d->embed_size))) st = AWQ_E_MEMORY;
         for (i = 0; !st && i < d->suite->n; i++) {
             const awq_suite_item *t = &d->suite->items[i];
             const char *id = t->id ? t->id : t->question;
@@ -30453,9 +31487,15 @@ AWQ_API awq_status awq_guard(awq_ctx *ctx, const awq_guard_desc *d, awq_guard_re
             if (d->rtn && !d->rtn->n_shares) AWQ__GUARD_ROOM(m->report.rtn_error, double, m->report.n_layers);
         }
     }
+    if (!st && d->preflight) st = awq__guard_preflight(ctx, &m->memory, d->preflight, &m->report);
+    if (!st && d->production && !d->baseline->n_shares) {
+        m->report.n_activation = d->baseline->config.num_hidden_layers;
+        AWQ__GUARD_ROOM(m->report.activation, double, m->report.n_activation);
+    }
     if (!st) st = awq__guard_run_all(ctx, &g);
     awq__free(ctx, (void *)g.texts);
     for (k = 0; k < 2; k++) awq__free(ctx, g.e[k]);
+    awq__free(ctx, g.x);
     if (st) awq_guard_free(ctx, &m->report);
     else *report = &m->report;
     return st;
@@ -30498,6 +31538,16 @@ static awq_status awq__guard_done(awq_ctx *ctx, awq__text *t, char **text)
     return AWQ_OK;
 }
 
+static void awq__guard_json_sample(awq_ctx *ctx, awq__text *t, const char *key, const awq_guard_sample *s)
+{
+    int k;
+    if (!s->texts) return;
+    awq__textf(ctx, t, ",\n\"%s\": {\"texts\": %lld, \"tokens\": %lld, \"heard\": %lld, \"length\": [", key,
+               (long long)s->texts, (long long)s->tokens, (long long)s->heard);
+    for (k = 0; k < AWQ_GUARD_LENGTHS; k++) awq__textf(ctx, t, "%s%.4g", k ? ", " : "", s->length[k]);
+    awq__text_str(ctx, t, "]}");
+}
+
 AWQ_API awq_status awq_guard_json(awq_ctx *ctx, const awq_guard_report *r, char **text)
 {
     awq__text t = {NULL, 0, 0, 0};
@@ -30514,17 +31564,52 @@ AWQ_API awq_status awq_guard_json(awq_ctx *ctx, const awq_guard_report *r, char 
         awq__textf(ctx, &t, "\"below\": %s, \"severity\": \"%s\", \"what\": ", g->below ? "true" : "false",
                    awq_severity_name(g->severity));
         awq__json_quote(ctx, &t, g->what, strlen(g->what));
+        awq__text_str(ctx, &t, ", \"source\": ");
+        awq__json_quote(ctx, &t, g->source, strlen(g->source));
         awq__text_str(ctx, &t, ", \"text\": ");
         awq__json_quote(ctx, &t, g->text, strlen(g->text));
         awq__text_str(ctx, &t, k + 1 < r->n_gates ? "},\n" : "}");
     }
+    awq__text_str(ctx, &t, "],\n\"diagnosis\": [");
+    for (k = 0; k < r->n_diagnoses; k++) {
+        const awq_diagnosis *x = &r->diagnosis[k];
+        awq__textf(ctx, &t, "%s\n{\"symptom\": \"%s\", \"gates\": \"%s\", \"text\": ", k ? "," : "", x->symptom, x->gates);
+        awq__json_quote(ctx, &t, x->text, strlen(x->text));
+        awq__text_str(ctx, &t, "}");
+    }
     awq__text_str(ctx, &t, "]");
-    if (r->n_positions)
-        awq__textf(ctx, &t,
-                   ",\n\"ppl\": %.6g, \"baseline_ppl\": %.6g, \"kl_mean\": %.6g, \"kl_p99\": %.6g, "
-                   "\"top1_agreement\": %.6g, \"tokens\": %lld",
-                   r->text.ppl, r->text.baseline_ppl, r->text.kl_mean, r->text.kl_p99, r->text.top1_agreement,
-                   (long long)r->text.tokens);
+    if (r->n_positions) {
+        awq__text_str(ctx, &t, ",\n");
+        awq__guard_number(ctx, &t, "ppl", r->text.ppl);
+        awq__guard_number(ctx, &t, "baseline_ppl", r->text.baseline_ppl);
+        awq__guard_number(ctx, &t, "kl_mean", r->text.kl_mean);
+        awq__guard_number(ctx, &t, "kl_p99", r->text.kl_p99);
+        awq__guard_number(ctx, &t, "top1_agreement", r->text.top1_agreement);
+        awq__textf(ctx, &t, "\"tokens\": %lld", (long long)r->text.tokens);
+    }
+    awq__text_str(ctx, &t, ",\n");
+    awq__guard_number(ctx, &t, "tokens_per_second", r->tokens_per_second[0] > 0 ? r->tokens_per_second[0] : NAN);
+    awq__guard_number(ctx, &t, "baseline_tokens_per_second",
+                      r->tokens_per_second[1] > 0 ? r->tokens_per_second[1] : NAN);
+    awq__guard_number(ctx, &t, "null_distance", r->null_distance > 0 ? r->null_distance : NAN);
+    awq__textf(ctx, &t, "\"bytes\": %llu, \"baseline_bytes\": %llu, \"memory_needed\": %llu, \"memory_available\": %llu",
+               (unsigned long long)r->bytes[0], (unsigned long long)r->bytes[1], (unsigned long long)r->needed.peak,
+               (unsigned long long)r->available);
+    awq__guard_json_sample(ctx, &t, "calibration", &r->calibration);
+    awq__guard_json_sample(ctx, &t, "production", &r->production);
+    awq__guard_numbers(ctx, &t, "activation", r->activation, r->n_activation);
+    if (r->n_groups) awq__text_str(ctx, &t, ",\n\"groups\": [");
+    for (i = 0; i < r->n_groups; i++) {
+        const awq_guard_group *x = &r->group[i];
+        awq__textf(ctx, &t, "%s\n{\"layer\": %d, \"linears\": ", i ? "," : "", x->layer);
+        awq__json_quote(ctx, &t, x->linears, strlen(x->linears));
+        awq__text_str(ctx, &t, ", ");
+        awq__guard_number(ctx, &t, "ratio", x->ratio);
+        awq__guard_number(ctx, &t, "loss", x->loss);
+        awq__guard_number(ctx, &t, "rtn_loss", x->rtn_loss);
+        awq__text_number(ctx, &t, "s_max_over_min", x->spread - x->spread == 0 ? x->spread : NAN, "}");
+    }
+    if (r->n_groups) awq__text_str(ctx, &t, "]");
     awq__text_str(ctx, &t, ",\n\"left_out\": ");
     awq__json_quote(ctx, &t, r->left_out, strlen(r->left_out));
     awq__guard_numbers(ctx, &t, "layer_error", r->layer_error, r->n_layers);
@@ -30541,8 +31626,9 @@ AWQ_API awq_status awq_guard_json(awq_ctx *ctx, const awq_guard_report *r, char 
         awq__guard_number(ctx, &t, "baseline_question", x->question[1]);
         awq__guard_number(ctx, &t, "distractor", x->distractor[0]);
         awq__guard_number(ctx, &t, "baseline_distractor", x->distractor[1]);
-        awq__textf(ctx, &t, "\"shift\": %.5g, \"runs\": %d, \"right\": %d, \"baseline_right\": %d}", x->shift,
-                   x->runs, x->right[0], x->right[1]);
+        awq__guard_number(ctx, &t, "shift", x->shift);
+        awq__textf(ctx, &t, "\"runs\": %d, \"right\": %d, \"baseline_right\": %d}", x->runs, x->right[0],
+                   x->right[1]);
     }
     awq__text_str(ctx, &t, r->n_items ? "]}\n" : "}\n");
     return awq__guard_done(ctx, &t, text);
@@ -30613,7 +31699,7 @@ static void awq__svg_bars(awq_ctx *ctx, awq__text *t, const char *kind, const do
     double slot = (AWQ__SVG_W - 44) / (double)n, wide = slot * 0.8 / parts;
     int64_t i;
     for (i = 0; i < n; i++) {
-        double y = awq__svg_y(AWQ__MIN(v[i], top), top);
+        double y = awq__svg_y(v[i] > 0 ? AWQ__MIN(v[i], top) : 0, top); /* NaN, less than 0: nothing */
         awq__textf(ctx, t,
                    "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"><title>%lld: %.4g"
                    "</title></rect>\n",
@@ -30627,6 +31713,12 @@ static double awq__most_of(const double *v, int64_t n, double most)
     int64_t i;
     for (i = 0; i < n; i++) most = v[i] > most ? v[i] : most;
     return most;
+}
+
+static const char *awq__svg_last(char text[32], int64_t n) /* the number of the last of n, from 0 */
+{
+    snprintf(text, 32, "%lld", (long long)n - 1);
+    return text;
 }
 
 static void awq__guard_charts(awq_ctx *ctx, awq__text *t, const awq_guard_report *r)
@@ -30651,7 +31743,7 @@ static void awq__guard_charts(awq_ctx *ctx, awq__text *t, const awq_guard_report
     if (r->layer_error) {
         top = awq__nice(awq__most_of(r->layer_error, r->n_layers,
                                      r->rtn_error ? awq__most_of(r->rtn_error, r->n_layers, 0) : 0));
-        snprintf(last, sizeof last, "%lld", (long long)r->n_layers - 1);
+        awq__svg_last(last, r->n_layers);
         awq__svg_begin(ctx, t,
                        r->rtn_error
                            ? "Error that each layer adds, of what it changes: <b class=\"q\">model</b>, "
@@ -30674,40 +31766,191 @@ static void awq__guard_charts(awq_ctx *ctx, awq__text *t, const awq_guard_report
         awq__svg_bars(ctx, t, "q", share, 9, top, 0, 1);
         awq__text_str(ctx, t, "</svg></figure>\n");
     }
+    if (r->calibration.texts) {
+        double own[AWQ_GUARD_LENGTHS], other[AWQ_GUARD_LENGTHS];
+        for (k = 0; k < AWQ_GUARD_LENGTHS; k++) {
+            own[k] = 100 * r->calibration.length[k];
+            other[k] = 100 * r->production.length[k];
+        }
+        top = awq__nice(awq__most_of(other, AWQ_GUARD_LENGTHS, awq__most_of(own, AWQ_GUARD_LENGTHS, 0)));
+        awq__svg_begin(ctx, t, r->production.texts ? "Lengths of texts, % of them: <b class=\"q\">calibration</b>, "
+                       "<b class=\"p\">production</b>" : "Lengths of calibration's texts, % of them", top,
+                       "8, 16, 32, ... tokens", "less than", "8192 or more");
+        awq__svg_bars(ctx, t, "q", own, AWQ_GUARD_LENGTHS, top, 0, r->production.texts ? 2 : 1);
+        if (r->production.texts) awq__svg_bars(ctx, t, "p", other, AWQ_GUARD_LENGTHS, top, 1, 2);
+        awq__text_str(ctx, t, "</svg></figure>\n");
+    }
+    if (r->activation) {
+        awq__svg_begin(ctx, t, "Activations of calibration and production: correlation of channels, by layer (0.95 is wanted)", 1,
+                       "layer", "0", awq__svg_last(last, r->n_activation));
+        awq__svg_bars(ctx, t, "p", r->activation, r->n_activation, 1, 0, 1);
+        awq__text_str(ctx, t, "</svg></figure>\n");
+    }
 }
 
-static void awq__html_number(awq_ctx *ctx, awq__text *t, double v)
+/* label: what it is, on a narrow page */
+static void awq__html_number(awq_ctx *ctx, awq__text *t, const char *label, double v)
 {
-    if (v == v) awq__textf(ctx, t, "<td class=\"n\">%.4g</td>", v);
+    if (v == v) awq__textf(ctx, t, "<td class=\"n\" data-l=\"%s\">%.4g</td>", label, v);
     else awq__text_str(ctx, t, "<td></td>");
+}
+
+static const char awq__guard_style[] =
+    "body { font: 16px/1.45 system-ui, sans-serif; margin: 1.2rem auto; max-width: 60rem; padding: 0 1rem; color: #1b1b1b;\n"
+    "  background: #fff } h1 { font-size: 1.4rem; overflow-wrap: anywhere } h2 { font-size: 1.1rem; margin-top: 2rem }\n"
+    ".verdict { padding: .8rem 1rem; border-radius: .4rem; font-size: 1.2rem }\n"
+    ".pass { background: #d8f0dc; color: #0b4a1b } .warn { background: #fdeebf; color: #5c4200 }\n"
+    ".fail { background: #f9d4d0; color: #7a1209 } .void { background: #e4e4e4; color: #333 }\n"
+    ".scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: .9rem }\n"
+    "th, td { text-align: left; padding: .3rem .5rem; border-bottom: 1px solid #ddd; vertical-align: top }\n"
+    "td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } small, .note { color: #555 }\n"
+    ".note { font-size: .9rem } td.s { color: #555; font-size: .8rem; min-width: 6rem }\n"
+    ".tag { padding: 0 .4rem; border-radius: .3rem } figure { margin: 1.5rem 0 } svg { width: 100%; height: auto }\n"
+    "svg text { font-size: 12px; fill: #555 } .axis { stroke: #ccc } polyline { fill: none; stroke-width: 2 }\n"
+    "polyline.q { stroke: #b3400d } polyline.p { stroke: #1d5fa8 } rect.q { fill: #b3400d } rect.p { fill: #1d5fa8 }\n"
+    "b.q { color: #b3400d } b.p { color: #1d5fa8 } summary { cursor: pointer; font-weight: bold }\n"
+    "@media (max-width: 640px) { svg text { font-size: 20px } table.rows tr:first-child { display: none }\n"
+    "  table.rows tr { display: block; padding: .5rem 0; border-bottom: 1px solid #ddd }\n"
+    "  table.rows td { display: inline-block; border: 0; padding: 0 .5rem 0 0 } table.rows td.w { display: block }\n"
+    "  table.rows td:empty { display: none } table.rows td.n::before, table.rows td.s::before { content: attr(data-l) ' ';\n"
+    "    color: #555 } table.rows td.n { text-align: left } }\n";
+
+/* a row of the operations table: a gate's numbers, if there is one whose id begins so */
+static void awq__guard_html_gate(awq_ctx *ctx, awq__text *t, const awq_guard_report *r, const char *what, const char *id)
+{
+    int k;
+    for (k = 0; k < r->n_gates; k++)
+        if (!strncmp(r->gate[k].id, id, strlen(id))) {
+            awq__textf(ctx, t, "<tr><td>%s (%s)</td>", what, r->gate[k].id);
+            awq__html_number(ctx, t, "", r->gate[k].value);
+            awq__html_number(ctx, t, "", r->gate[k].baseline);
+            awq__text_str(ctx, t, "</tr>\n");
+            return;
+        }
+    awq__textf(ctx, t, "<tr><td>%s</td><td class=\"n\"><small>not asked</small></td><td></td></tr>\n", what);
+}
+
+/* memory and throughput beside dS, lambda and coverage */
+static void awq__guard_html_operations(awq_ctx *ctx, awq__text *t, const awq_guard_report *r)
+{
+    int k;
+    awq__text_str(ctx, t, "<h2>In operation</h2><div class=\"scroll\"><table><tr><th></th><th class=\"n\">Model</th>"
+                          "<th>Baseline</th></tr>\n");
+    if (r->bytes[0]) {
+        awq__text_str(ctx, t, "<tr><td>Weights in memory, MB</td>");
+        for (k = 0; k < 2; k++) awq__html_number(ctx, t, "", (double)r->bytes[k] / 1e6);
+        awq__text_str(ctx, t, "</tr>\n");
+    }
+    if (r->tokens_per_second[0] > 0) {
+        awq__text_str(ctx, t, "<tr><td>Tokens per second, one answer alone</td>");
+        for (k = 0; k < 2; k++) awq__html_number(ctx, t, "", r->tokens_per_second[k]);
+        awq__text_str(ctx, t, "</tr>\n");
+    }
+    if (r->needed.peak) {
+        awq__text_str(ctx, t, "<tr><td>Memory at most, with one session, MB</td>");
+        awq__html_number(ctx, t, "", (double)r->needed.peak / 1e6);
+        awq__text_str(ctx, t, "<td></td></tr>\n");
+    }
+    for (k = 0; k < AWQ_MAX_DEVICES; k++)
+        if (r->needed.device[k].layers) {
+            awq__text_str(ctx, t, "<tr><td>Memory of ");
+            awq__html_text(ctx, t, r->needed.device[k].name);
+            awq__text_str(ctx, t, ", MB</td>");
+            awq__html_number(ctx, t, "", (double)r->needed.device[k].needed / 1e6);
+            awq__text_str(ctx, t, "<td></td></tr>\n");
+        }
+    awq__guard_html_gate(ctx, t, r, "dS of question and passage", "G1.mean");
+    awq__guard_html_gate(ctx, t, r, "&lambda;: share of questions whose answers agree", "G4.convergent");
+    awq__guard_html_gate(ctx, t, r, "Coverage of the cited passage", "G9.");
+    awq__text_str(ctx, t, "</table></div>\n");
+}
+
+static void awq__guard_html_gates(awq_ctx *ctx, awq__text *t, const awq_guard_report *r)
+{
+    int k;
+    awq__text_str(ctx, t, "<h2>Gates</h2><div class=\"scroll\"><table class=\"rows\"><tr><th>Gate</th><th></th><th>What</th>"
+                          "<th>Model</th><th>Baseline</th><th>Warn</th><th>Fail</th><th>Thresholds from</th></tr>\n");
+    for (k = 0; k < r->n_gates; k++) {
+        const awq_gate *g = &r->gate[k];
+        awq__textf(ctx, t, "<tr><td>%s</td><td><span class=\"tag %s\">%s</span></td><td class=\"w\">", g->id,
+                   awq_severity_name(g->severity), awq_severity_name(g->severity));
+        awq__html_text(ctx, t, g->what);
+        if (g->text[0]) {
+            awq__text_str(ctx, t, "<br><small>");
+            awq__html_text(ctx, t, g->text);
+            awq__text_str(ctx, t, "</small>");
+        }
+        awq__text_str(ctx, t, "</td>");
+        awq__html_number(ctx, t, "model", g->value);
+        awq__html_number(ctx, t, "baseline", g->baseline);
+        awq__html_number(ctx, t, g->below ? "warns below" : "warns above", g->warn);
+        awq__html_number(ctx, t, g->below ? "fails below" : "fails above", g->fail);
+        awq__text_str(ctx, t, "<td class=\"s\" data-l=\"from\">");
+        awq__html_text(ctx, t, g->source);
+        awq__text_str(ctx, t, "</td></tr>\n");
+    }
+    awq__text_str(ctx, t, "</table></div>\n");
+    if (r->left_out[0]) {
+        awq__text_str(ctx, t, "<p class=\"note\">Left out: ");
+        awq__html_text(ctx, t, r->left_out);
+        awq__text_str(ctx, t, ".</p>\n");
+    }
+}
+
+/* what the search did, linear by linear */
+static void awq__guard_html_groups(awq_ctx *ctx, awq__text *t, const awq_guard_report *r)
+{
+    int64_t i;
+    if (!r->n_groups) return;
+    awq__text_str(ctx, t, "<details><summary>What quantization found, by layer</summary><div class=\"scroll\"><table><tr>"
+                          "<th>Layer</th><th>Linears</th><th>Ratio</th><th>Loss</th><th>Without scales</th>"
+                          "<th>Scales, largest over smallest</th></tr>\n");
+    for (i = 0; i < r->n_groups; i++) {
+        const awq_guard_group *x = &r->group[i];
+        awq__textf(ctx, t, "<tr><td>%d</td><td>", x->layer);
+        awq__html_text(ctx, t, x->linears);
+        awq__text_str(ctx, t, "</td>");
+        awq__html_number(ctx, t, "", x->ratio);
+        awq__html_number(ctx, t, "", x->loss);
+        awq__html_number(ctx, t, "", x->rtn_loss);
+        awq__html_number(ctx, t, "", x->spread);
+        awq__text_str(ctx, t, "</tr>\n");
+    }
+    awq__text_str(ctx, t, "</table></div></details>\n");
+}
+
+static void awq__guard_html_items(awq_ctx *ctx, awq__text *t, const awq_guard_report *r)
+{
+    int64_t i;
+    int k;
+    if (!r->n_items) return;
+    awq__text_str(ctx, t, "<h2>Questions</h2><div class=\"scroll\"><table class=\"rows\"><tr><th>Item</th><th>dS</th>"
+                          "<th>Baseline</th><th>Neighbour</th><th>Baseline</th><th>Shift</th><th>Right</th><th>Baseline</th>"
+                          "</tr>\n");
+    for (i = 0; i < r->n_items; i++) {
+        const awq_guard_item *x = &r->item[i];
+        awq__text_str(ctx, t, "<tr><td class=\"w\">");
+        awq__html_text(ctx, t, x->id);
+        awq__text_str(ctx, t, "</td>");
+        for (k = 0; k < 2; k++) awq__html_number(ctx, t, k ? "baseline" : "dS", x->question[k]);
+        for (k = 0; k < 2; k++) awq__html_number(ctx, t, k ? "baseline" : "neighbour", x->distractor[k]);
+        awq__html_number(ctx, t, "shift", x->shift);
+        if (x->runs)
+            awq__textf(ctx, t, "<td class=\"n\" data-l=\"right\">%d of %d</td><td class=\"n\" data-l=\"baseline\">%d</td></tr>\n",
+                       x->right[0], x->runs, x->right[1]);
+        else awq__text_str(ctx, t, "<td></td><td></td></tr>\n");
+    }
+    awq__text_str(ctx, t, "</table></div>\n");
 }
 
 AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const char *title, char **text)
 {
     awq__text t = {NULL, 0, 0, 0};
-    int64_t i;
     int k;
-    awq__text_str(
-        ctx, &t,
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<style>\n"
-        "body { font: 16px/1.45 system-ui, sans-serif; margin: 1.2rem auto; max-width: 60rem; padding: 0 "
-        "1rem;\n"
-        "  color: #1b1b1b; background: #fff }\n"
-        "h1 { font-size: 1.4rem } .verdict { padding: .8rem 1rem; border-radius: .4rem; font-size: 1.2rem }\n"
-        ".pass { background: #d8f0dc; color: #0b4a1b } .warn { background: #fdeebf; color: #5c4200 }\n"
-        ".fail { background: #f9d4d0; color: #7a1209 } .void { background: #e4e4e4; color: #333 }\n"
-        ".scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: .9rem }\n"
-        "th, td { text-align: left; padding: .3rem .5rem; border-bottom: 1px solid #ddd; vertical-align: top "
-        "}\n"
-        "td.n { text-align: right; font-variant-numeric: tabular-nums } td small { color: #555 }\n"
-        ".tag { padding: 0 .4rem; border-radius: .3rem } figure { margin: 1.5rem 0 } svg { width: 100% }\n"
-        "svg text { font-size: 12px; fill: #555 } .axis { stroke: #ccc } polyline { fill: none; stroke-width: "
-        "2 }\n"
-        "polyline.q { stroke: #b3400d } polyline.p { stroke: #1d5fa8 } rect.q { fill: #b3400d } rect.p { fill: "
-        "#1d5fa8 }\n"
-        "b.q { color: #b3400d } b.p { color: #1d5fa8 }\n"
-        "</style><title>");
+    awq__text_str(ctx, &t, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+                           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<style>\n");
+    awq__text_str(ctx, &t, awq__guard_style);
+    awq__text_str(ctx, &t, "</style><title>");
     awq__html_text(ctx, &t, title ? title : "awq guard");
     awq__text_str(ctx, &t, "</title></head><body>\n<h1>");
     awq__html_text(ctx, &t, title ? title : "awq guard");
@@ -30723,48 +31966,21 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const
             "choice %.2f %%.</p>\n",
             (long long)r->text.tokens, r->text.ppl, r->text.baseline_ppl, r->text.kl_mean, r->text.kl_p99,
             100 * r->text.top1_agreement);
-    awq__text_str(ctx, &t,
-                  "<div class=\"scroll\"><table><tr><th>Gate</th><th></th><th>What</th><th>Model</th>"
-                  "<th>Baseline</th><th>Warn</th><th>Fail</th></tr>\n");
-    for (k = 0; k < r->n_gates; k++) {
-        const awq_gate *g = &r->gate[k];
-        awq__textf(ctx, &t, "<tr><td>%s</td><td><span class=\"tag %s\">%s</span></td><td>%s", g->id,
-                   awq_severity_name(g->severity), awq_severity_name(g->severity), g->what);
-        if (g->text[0]) {
-            awq__text_str(ctx, &t, "<br><small>");
-            awq__html_text(ctx, &t, g->text);
-            awq__text_str(ctx, &t, "</small>");
-        }
-        awq__text_str(ctx, &t, "</td>");
-        awq__html_number(ctx, &t, g->value);
-        awq__html_number(ctx, &t, g->baseline);
-        awq__html_number(ctx, &t, g->warn);
-        awq__html_number(ctx, &t, g->fail);
-        awq__text_str(ctx, &t, "</tr>\n");
+    if (r->n_diagnoses) awq__text_str(ctx, &t, "<h2>What is wrong, and what helps</h2><ul>\n");
+    for (k = 0; k < r->n_diagnoses; k++) {
+        const awq_diagnosis *d = &r->diagnosis[k];
+        awq__textf(ctx, &t, "<li><b>%s</b>", d->symptom);
+        if (d->gates[0]) awq__textf(ctx, &t, " <small>(%s)</small>", d->gates);
+        awq__text_str(ctx, &t, ". ");
+        awq__html_text(ctx, &t, d->text);
+        awq__text_str(ctx, &t, "</li>\n");
     }
-    awq__text_str(ctx, &t, "</table></div>\n");
-    if (r->left_out[0]) awq__textf(ctx, &t, "<p>Left out: %s.</p>\n", r->left_out);
+    if (r->n_diagnoses) awq__text_str(ctx, &t, "</ul>\n");
+    awq__guard_html_operations(ctx, &t, r);
+    awq__guard_html_gates(ctx, &t, r);
     awq__guard_charts(ctx, &t, r);
-    if (r->n_items) {
-        awq__text_str(
-            ctx, &t,
-            "<h2>Questions</h2><div class=\"scroll\"><table><tr><th>Item</th><th>dS</th><th>Baseline</th>"
-            "<th>Neighbour</th><th>Baseline</th><th>Shift</th><th>Right</th><th>Baseline</th></tr>\n");
-        for (i = 0; i < r->n_items; i++) {
-            const awq_guard_item *x = &r->item[i];
-            awq__text_str(ctx, &t, "<tr><td>");
-            awq__html_text(ctx, &t, x->id);
-            awq__text_str(ctx, &t, "</td>");
-            for (k = 0; k < 2; k++) awq__html_number(ctx, &t, x->question[k]);
-            for (k = 0; k < 2; k++) awq__html_number(ctx, &t, x->distractor[k]);
-            awq__html_number(ctx, &t, x->shift);
-            if (x->runs)
-                awq__textf(ctx, &t, "<td class=\"n\">%d of %d</td><td class=\"n\">%d</td></tr>\n", x->right[0],
-                           x->runs, x->right[1]);
-            else awq__text_str(ctx, &t, "<td></td><td></td></tr>\n");
-        }
-        awq__text_str(ctx, &t, "</table></div>\n");
-    }
+    awq__guard_html_groups(ctx, &t, r);
+    awq__guard_html_items(ctx, &t, r);
     awq__text_str(ctx, &t, "</body></html>\n");
     return awq__guard_done(ctx, &t, text);
 }

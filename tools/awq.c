@@ -54,7 +54,7 @@ typedef struct options {
     int n_positional;
     list calib, keep, stop, choice;
     const char *output, *layout, *method, *prompt, *text, *file, *ids, *tokens, *baseline, *messages, *dequantize, *shape, *schema, *grammar;
-    const char *system, *think, *chat_template, *suite, *report, *device, *device_layers;
+    const char *system, *think, *chat_template, *suite, *report, *production, *device, *device_layers;
     long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, head_bits, kv_bits, sessions;
     double temp, top_p, min_p, repeat_penalty;
     int symmetric, no_clip, layers, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos;
@@ -168,8 +168,10 @@ static const struct {
      "       --layers: what each layer adds to the error; with --json entropies by position are in the object too",
      "awq eval SmolLM2-awq --text wiki.test.txt --baseline SmolLM2-135M"},
     {"guard", "BASELINE MODEL [--suite FILE.jsonl] [--text FILE] [--ctx N] [--report FILE.html] [-n N] [--rtn BITS --group-size N]\n"
+     "       [--calib FILE ... [--production FILE] [--seq-len 512]]\n"
      "       is MODEL still BASELINE? exit 0 pass, 1 warn, 2 fail, 3 could not judge. -n: tokens of an answer, 0: no answers.\n"
-     "       --suite: lines of JSON with question, paraphrases, answer, anchor, distractor, contexts",
+     "       --suite: lines of JSON with question, paraphrases, answer, anchor, distractor, contexts\n"
+     "       --calib: what it was calibrated on, --production: a sample of what it will see; are they of one kind?",
      "awq guard SmolLM2-135M SmolLM2-awq --text wiki.test.txt --report guard.html"},
     {"inspect", "MODEL | FILE.safetensors\n       with --device: how many layers go where, and in how much memory",
      "awq inspect SmolLM2-awq"},
@@ -234,7 +236,7 @@ static int parse(app *a, int argc, char **argv)
         {"--messages", TEXT, &o->messages}, {"--generation-prompt", FLAG, &o->generation_prompt},
         {"--ctx", LONG, &o->ctx_len}, {"--sessions", LONG, &o->sessions},
         {"--schema", TEXT, &o->schema}, {"--grammar", TEXT, &o->grammar}, {"--choice", LIST, &o->choice}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
-        {"--layers", FLAG, &o->layers}, {"--suite", TEXT, &o->suite}, {"--report", TEXT, &o->report},
+        {"--layers", FLAG, &o->layers}, {"--suite", TEXT, &o->suite}, {"--report", TEXT, &o->report}, {"--production", TEXT, &o->production},
         {"--rtn", LONG, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
         {"--deterministic", FLAG, &o->deterministic}, {"--believe-tensors", FLAG, &o->believe_tensors}, {"--head-bits", LONG, &o->head_bits},
         {"--kv-bits", LONG, &o->kv_bits},
@@ -1349,8 +1351,45 @@ static int print_guard(app *a, const awq_guard_report *r)
         if (g->text[0]) printf("      %s\n", g->text);
     }
     if (r->left_out[0]) printf("left out: %s\n", r->left_out);
+    if (r->tokens_per_second[0] > 0)
+        printf("weights %.1f MB, baseline %.1f MB; %.4g tokens per second, baseline %.4g\n", (double)r->bytes[0] / 1e6,
+               (double)r->bytes[1] / 1e6, r->tokens_per_second[0], r->tokens_per_second[1]);
+    for (i = 0; i < r->n_diagnoses; i++) {
+        const awq_diagnosis *d = &r->diagnosis[i];
+        printf("diagnosis: %s%s%s%s\n      %s\n", d->symptom, d->gates[0] ? " (" : "", d->gates, d->gates[0] ? ")" : "", d->text);
+    }
     printf("verdict: %s\n", awq_severity_name(r->verdict));
     return 0;
+}
+
+/* texts of files, whole, for awq_guard */
+static int read_texts(app *a, const awq_model *m, const char *const *paths, int n, awq_calibration *c)
+{
+    awq_calibration_source src[MAX_LIST];
+    awq_calibration_desc d;
+    int i;
+    memset(src, 0, sizeof src);
+    memset(&d, 0, sizeof d);
+    for (i = 0; i < n; i++) src[i].path = paths[i];
+    d.sources = src;
+    d.n_sources = n;
+    d.whole = 1;
+    return n && awq_calibration_load(&a->ctx, awq_model_tokenizer(m), &d, c) ? failed(a) : 0;
+}
+
+/* What can be said without loading: *r, whose gates those of awq_guard come behind. */
+static int preflight(app *a, awq_guard_report **r)
+{
+    awq_model_desc md = model_desc(a, 0);
+    awq_preflight_desc d;
+    int code = open_devices(a);
+    if (code) return code;
+    memset(&d, 0, sizeof d);
+    md.devices = a->devices;
+    d.folder = a->o.positional[1];
+    d.baseline = a->o.positional[0];
+    d.model = &md;
+    return awq_preflight(&a->ctx, &d, r) ? failed(a) : 0;
 }
 
 static int cmd_guard(app *a)
@@ -1358,7 +1397,8 @@ static int cmd_guard(app *a)
     static const int exits[] = {0, 1, 2, 3};
     options *o = &a->o;
     awq_model *m = NULL, *base = NULL, *rtn = NULL;
-    awq_guard_report *r = NULL;
+    awq_guard_report *r = NULL, *before = NULL;
+    awq_calibration calib, production;
     awq_calibration c;
     awq_guard_desc d;
     awq_packed packed;
@@ -1367,9 +1407,18 @@ static int cmd_guard(app *a)
     memset(&c, 0, sizeof c);
     memset(&d, 0, sizeof d);
     memset(&suite, 0, sizeof suite);
+    memset(&calib, 0, sizeof calib);
+    memset(&production, 0, sizeof production);
     if (o->n_positional < 2) code = refuse(a, "awq guard wants two model folders, the original and the quantized one%s", "");
-    else if (!o->text && !o->suite) code = refuse(a, "awq guard wants --text FILE or --suite FILE or both%s", "");
-    else if (!(code = kind_of(a, o->positional[1], &packed))) code = load(a, o->positional[0], 0, &base);
+    else if (!o->text && !o->suite && !o->calib.n) code = refuse(a, "awq guard wants --text FILE or --suite FILE or both%s", "");
+    else if (o->production && !o->calib.n) code = refuse(a, "--production %s: compared with what? --calib FILE", o->production);
+    else code = preflight(a, &before);
+    if (!code && before->verdict == AWQ_FAIL) { /* it need not be loaded */
+        code = print_guard(a, before);
+        awq_guard_free(&a->ctx, before);
+        return code ? 3 : exits[AWQ_FAIL];
+    }
+    if (!code && !(code = kind_of(a, o->positional[1], &packed))) code = load(a, o->positional[0], 0, &base);
     if (!code) code = load(a, o->positional[1], o->rtn != 0, &m);
     if (!code && packed.bits && o->text) { /* what plain rounding to as many bits would have given */
         awq_model_desc plain = model_desc(a, 0);
@@ -1379,11 +1428,17 @@ static int cmd_guard(app *a)
         if (awq_model_load(&a->ctx, o->positional[0], &plain, &rtn)) code = failed(a);
     }
     if (!code && o->text) code = read_eval_ids(a, base, o->text, &c);
+    if (!code) code = read_texts(a, base, o->calib.item, o->calib.n, &calib);
+    if (!code) code = read_texts(a, base, &o->production, o->production != NULL, &production);
     if (!code && o->suite && awq_suite_load(&a->ctx, o->suite, &suite)) code = failed(a);
     if (!code) {
         d.model = m;
         d.baseline = base;
         d.rtn = rtn;
+        d.preflight = before;
+        if (calib.n_blocks) d.calibration = &calib;
+        if (production.n_blocks) d.production = &production;
+        d.calibration_window = o->seq_len;
         if (o->suite) d.suite = &suite;
         if (o->text) {
             d.ids = c.ids;
@@ -1397,7 +1452,10 @@ static int cmd_guard(app *a)
         else if (code == EXIT_FAILED) code = 3;
     } else if (code == EXIT_FAILED) code = 3;
     awq_guard_free(&a->ctx, r);
+    awq_guard_free(&a->ctx, before);
     awq_suite_free(&a->ctx, &suite);
+    awq_calibration_free(&a->ctx, &calib);
+    awq_calibration_free(&a->ctx, &production);
     awq_calibration_free(&a->ctx, &c);
     awq_model_free(&a->ctx, rtn);
     awq_model_free(&a->ctx, base);
