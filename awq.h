@@ -1106,8 +1106,8 @@ typedef struct awq_calibration_desc {
     int64_t samples; /* blocks to take, spread evenly over each source; 0: 128. "blocks" are all taken */
     int64_t seq_len; /* tokens of a block; 0: 512 */
     int mask_answers; /* only assistant messages count in the statistics */
-    /* Each text is a block of its own, all of it: a line of .jsonl, what is between empty lines of .txt, a list of
-       .json; samples and seq_len are not used. To look at texts, as awq_guard does, not to quantize. */
+    /* Each text is a block of its own, all of it: a line of .jsonl, what is between empty lines of .txt, a list
+       of .json; samples and seq_len are not used. To look at texts, as awq_guard does, not to quantize. */
     int whole;
 } awq_calibration_desc;
 
@@ -1162,8 +1162,8 @@ typedef struct awq_layer_report {
     double seconds;
     /* experts that fewer tokens chose than they have inputs, and that none did: see awq_quantize_model */
     int experts_few, experts_unused;
-    /* how much of a group's range clips leave, the mean over a linear's groups (1: all; of experts' linears over
-       all of them); 0: not rounded, or to nearest */
+    /* how much of a group's range clips leave, the mean over a linear's groups (1: all; of experts' linears
+       over all of them); 0: not rounded, or to nearest */
     double clip[AWQ_N_LINEAR_IDS];
 } awq_layer_report;
 
@@ -1272,9 +1272,9 @@ typedef enum awq_severity {
 } awq_severity;
 
 /* Where thresholds are from (awq_gate.source):
-     WFGY            as the WFGY project's pages print them: dS 0.40, 0.45 and 0.60, its drift 0.10, a gap of 0.05,
-                     answers convergent in 0.80, coverage 0.70. Made for embeddings of sentences; dS is in units
-                     that bring a language model's own states on their scale
+     WFGY            as the WFGY project's pages print them: dS 0.40, 0.45 and 0.60, its drift 0.10, a gap of
+                     0.05, answers convergent in 0.80, coverage 0.70. Made for embeddings of sentences; dS is in
+                     units that bring a language model's own states on their scale
      ours, measured  between what models lose by rounding to 8 bits, which must pass, and to 4, 3 and 2 bits in
                      groups of 64 and 128, which must not: a 135M model and the one of tools/demo
      ours, by size   the same for 4 bits, wider below 0.5 billion parameters, narrower above 3
@@ -1298,17 +1298,17 @@ typedef struct awq_guard_desc {
     const awq_model *model, *baseline; /* of one family, vocabulary and tokenizer */
     const awq_model *rtn;   /* the baseline rounded to nearest at the model's bits (awq_model_desc.rtn_bits):
                                quantization must be better than that; NULL: not asked */
-    /* What the model was calibrated on, and what it will see, as whole texts (awq_calibration_desc.whole); NULL:
-       gates of calibration are left out, production NULL: those that compare. */
+    /* What the model was calibrated on, and what it will see, as whole texts (awq_calibration_desc.whole);
+       NULL: gates of calibration are left out, production NULL: those that compare. */
     const awq_calibration *calibration, *production;
-    int64_t calibration_window;             /* tokens of a block when it was calibrated; 0: 512 */
-    const awq_guard_report *preflight;      /* of awq_preflight: its gates come first in the report; NULL */
+    int64_t calibration_window;        /* tokens of a block when it was calibrated; 0: 512 */
+    const awq_guard_report *preflight; /* of awq_preflight: its gates come first in the report; NULL */
     const awq_suite *suite; /* NULL: gates of questions are left out */
     const int32_t *ids;     /* text of the kind the model will see; NULL: gates of texts are left out */
     int64_t n_ids, window;  /* as awq_evaluate_desc */
     /* An embedder of sentences for dS of question and passage (G1), in the units of which it is: vector [n],
-       n = embed_size; not 0: it failed, which is a refusal. It does not see the models, so that what compares them
-       (G2, G8) stays with their own states. NULL: these for all. */
+       n = embed_size; not 0: it failed, which is a refusal. It does not see the models, so that what compares
+       them (G2, G8) stays with their own states. NULL: these for all. */
     int (*embed)(void *user, const char *text, float *vector, int64_t n);
     void *embed_user;
     int64_t embed_size;
@@ -1337,19 +1337,20 @@ typedef struct awq_diagnosis {
 
 #define AWQ_GUARD_LENGTHS 12
 
-typedef struct awq_guard_sample {     /* texts of calibration or production; zero: not given */
+typedef struct awq_guard_sample { /* texts of calibration or production; zero: not given */
     int64_t texts, tokens;
-    int64_t heard;                    /* tokens that activations were measured on */
-    double length[AWQ_GUARD_LENGTHS]; /* share of the texts with less than 8, 16, 32, ... tokens, but not less than
+    int64_t heard; /* tokens that activations were measured on */
+    double
+        length[AWQ_GUARD_LENGTHS]; /* share of the texts with less than 8, 16, 32, ... tokens, but not less than
                                          half as many; the last: all longer ones */
 } awq_guard_sample;
 
 typedef struct awq_guard_group { /* linears that share an input, as awq_report.json has them */
     int layer;
-    char linears[16];            /* "qkv" */
-    double ratio;                /* of the scales' grid; -1: none */
-    double loss, rtn_loss;       /* with and without */
-    double spread;               /* largest scale over the smallest */
+    char linears[16];      /* "qkv" */
+    double ratio;          /* of the scales' grid; -1: none */
+    double loss, rtn_loss; /* with and without */
+    double spread;         /* largest scale over the smallest */
 } awq_guard_group;
 
 #define AWQ_GUARD_GATES 64
@@ -1374,33 +1375,34 @@ struct awq_guard_report {
     double *activation; /* [n_activation] layers: correlation of log mean |x| over channels between the two, the
                            lowest of the layer's inputs; NULL: not measured */
     int64_t n_activation, n_groups;
-    awq_guard_group *group;       /* [n_groups] */
-    uint64_t bytes[2];            /* weights in memory of model and baseline */
-    double tokens_per_second[2];  /* of one answer alone; 0: not measured */
-    awq_memory needed;            /* of the model, by awq_preflight; zero without */
-    uint64_t available;           /* bytes of the host, likewise */
+    awq_guard_group *group;      /* [n_groups] */
+    uint64_t bytes[2];           /* weights in memory of model and baseline */
+    double tokens_per_second[2]; /* of one answer alone; 0: not measured */
+    awq_memory needed;           /* of the model, by awq_preflight; zero without */
+    uint64_t available;          /* bytes of the host, likewise */
 };
 
 /* What can be said before a model is loaded. */
 typedef struct awq_preflight_desc {
-    const char *folder;            /* of the model */
-    const char *baseline;          /* of the original, which will be loaded beside it; NULL: none */
-    const awq_model_desc *model;   /* these as for awq_memory_needed */
+    const char *folder;          /* of the model */
+    const char *baseline;        /* of the original, which will be loaded beside it; NULL: none */
+    const awq_model_desc *model; /* these as for awq_memory_needed */
     const awq_runner_desc *runner;
     const awq_session_desc *session;
-    int64_t n_sessions;            /* 0: 1 */
-    uint64_t memory;               /* bytes of the host there are; 0: what ctx->memory_limit leaves, or awq_free_memory */
+    int64_t n_sessions; /* 0: 1 */
+    uint64_t memory;    /* bytes of the host there are; 0: what ctx->memory_limit leaves, or awq_free_memory */
 } awq_preflight_desc;
 
-/* A report of gates G12: config.json and tensors agree; tokenizer.json is the one it was quantized with, and the
-   baseline's; the chat template renders, as the baseline's does; host and devices have the memory; and of G11: stored
-   scales without NaN, Inf and what fp16 cannot hold, and what awq_report.json says of the search. A model that fails it
-   need not be loaded. The status says what kept it from looking: a folder that cannot be read, memory. awq_guard_free
-   the report. */
+/* A report of gates G12: config.json and tensors agree; tokenizer.json is the one it was quantized with, and
+   the baseline's; the chat template renders, as the baseline's does; host and devices have the memory
+   (awq_cuda_preflight adds driver, compute capability and self-test); and of G11: stored scales without NaN,
+   Inf and what fp16 cannot hold, and what awq_report.json says of the search. A model that fails it need not be
+   loaded. The status says what kept it from looking: a folder that cannot be read, memory. awq_guard_free the
+   report. */
 AWQ_API awq_status awq_preflight(awq_ctx *ctx, const awq_preflight_desc *desc, awq_guard_report **report);
 
-/* AWQ_E_ARG: models of different families, vocabularies, tokenizers or shapes; a suite without a tokenizer; what
-   embed refused. Progress: "guard", "calibration". */
+/* AWQ_E_ARG: models of different families, vocabularies, tokenizers or shapes; a suite without a tokenizer;
+   what embed refused. Progress: "guard", "calibration". */
 AWQ_API awq_status awq_guard(awq_ctx *ctx, const awq_guard_desc *desc, awq_guard_report **report);
 AWQ_API void awq_guard_free(awq_ctx *ctx, awq_guard_report *report);
 AWQ_API const char *awq_severity_name(awq_severity severity); /* "pass", "warn", "fail", "void" */
@@ -29455,9 +29457,25 @@ static void awq__text_number(awq_ctx *ctx, awq__text *t, const char *key, double
     else awq__textf(ctx, t, "\"%s\": null%s", key, tail);
 }
 
-static const char *const awq__linear_names[AWQ_N_LINEAR_IDS] = {
-    "q", "k", "v", "o", "gate", "up", "down", "q_a", "q_b", "kv_a", "kv_b", "router", "shared_router",
-    "shared_gate", "shared_up", "shared_down", "expert_gate", "expert_up", "expert_down"};
+static const char *const awq__linear_names[AWQ_N_LINEAR_IDS] = {"q",
+                                                                "k",
+                                                                "v",
+                                                                "o",
+                                                                "gate",
+                                                                "up",
+                                                                "down",
+                                                                "q_a",
+                                                                "q_b",
+                                                                "kv_a",
+                                                                "kv_b",
+                                                                "router",
+                                                                "shared_router",
+                                                                "shared_gate",
+                                                                "shared_up",
+                                                                "shared_down",
+                                                                "expert_gate",
+                                                                "expert_up",
+                                                                "expert_down"};
 
 static void awq__qm_layer_line(awq_ctx *ctx, awq__qm *m)
 {
@@ -30132,13 +30150,16 @@ static awq_status awq__guard_embedder(awq_ctx *ctx, awq__guard *g)
         int refused;
         if (!g->texts[i]) continue;
         if ((refused = g->d->embed(g->d->embed_user, g->texts[i], to, E)) != 0)
-            return awq__fail(ctx, AWQ_E_ARG, "awq_guard: embed failed with %d at the suite's line %lld, \"%s\"", refused,
-                             (long long)s->items[i / AWQ__GUARD_TEXTS].line, names[i % AWQ__GUARD_TEXTS]);
+            return awq__fail(ctx, AWQ_E_ARG, "awq_guard: embed failed with %d at the suite's line %lld, \"%s\"",
+                             refused, (long long)s->items[i / AWQ__GUARD_TEXTS].line,
+                             names[i % AWQ__GUARD_TEXTS]);
         for (x = 0; x < E; x++) norm += (double)to[x] * to[x];
         if (!(norm > 0) || !(norm - norm == 0))
-            return awq__fail(ctx, AWQ_E_ARG, "awq_guard: embed gave a vector of length %g for the suite's line %lld, "
-                             "\"%s\"; one with a direction is expected", sqrt(norm),
-                             (long long)s->items[i / AWQ__GUARD_TEXTS].line, names[i % AWQ__GUARD_TEXTS]);
+            return awq__fail(ctx, AWQ_E_ARG,
+                             "awq_guard: embed gave a vector of length %g for the suite's line %lld, "
+                             "\"%s\"; one with a direction is expected",
+                             sqrt(norm), (long long)s->items[i / AWQ__GUARD_TEXTS].line,
+                             names[i % AWQ__GUARD_TEXTS]);
         for (x = 0; x < E; x++) to[x] = (float)(to[x] / sqrt(norm));
     }
     return AWQ_OK;
@@ -30229,9 +30250,9 @@ static void awq__guard_questions(awq__guard *g)
             t->question[k] = reads[k] =
                 awq__guard_raw(g, k, i, AWQ__GUARD_QUESTION, i, AWQ__GUARD_RETRIEVED) / r->null_distance;
             if (g->x && g->texts[q + AWQ__GUARD_RETRIEVED])
-                t->question[k] = awq__guard_distance(g->x + q * g->d->embed_size,
-                                                     g->x + (q + AWQ__GUARD_RETRIEVED) * g->d->embed_size,
-                                                     g->d->embed_size);
+                t->question[k] =
+                    awq__guard_distance(g->x + q * g->d->embed_size,
+                                        g->x + (q + AWQ__GUARD_RETRIEVED) * g->d->embed_size, g->d->embed_size);
             t->anchor[k] =
                 s->items[i].n_contexts
                     ? awq__guard_raw(g, k, i, AWQ__GUARD_RETRIEVED, i, AWQ__GUARD_ANCHOR) / r->null_distance
@@ -30260,7 +30281,8 @@ static void awq__guard_questions(awq__guard *g)
         awq__guard_leave_out(r, "G1, G2, G8: no two unrelated texts to measure dS by");
         return;
     }
-    awq__guard_gate(g, "G2.finite", "texts whose states have NaN or Inf", (double)g->lost[0], (double)g->lost[1], 0, 0, 0, 1,
+    awq__guard_gate(g, "G2.finite", "texts whose states have NaN or Inf", (double)g->lost[0],
+                    (double)g->lost[1], 0, 0, 0, 1,
                     "the model gives no numbers: look for the layer in G11, and quantize it less");
     if (own[0].n) {
         awq__guard_gate(g, "G1.mean", "dS of question and retrieved passage, mean", awq__guard_average(&own[0]),
@@ -30323,8 +30345,8 @@ static void awq__guard_entropy(awq__guard *g)
     }
     awq__guard_gate(
         g, "G7.level", "mean entropy of what is predicted, relative change",
-        fabs(r->text.entropy - r->text.baseline_entropy) / AWQ__MAX(r->text.baseline_entropy, 1e-3), NAN, 0.05, 0.10,
-        0, 0,
+        fabs(r->text.entropy - r->text.baseline_entropy) / AWQ__MAX(r->text.baseline_entropy, 1e-3), NAN, 0.05,
+        0.10, 0, 0,
         "the model is less (or more) certain than the original: calibrate on text like this, use smaller "
         "groups, or sample more calmly");
     if (n < 2 * AWQ__GUARD_EMA) return;
@@ -30597,7 +30619,7 @@ static awq_status awq__guard_answers(awq_ctx *ctx, awq__guard *g)
 }
 
 /* --- calibration and production: lengths, words, activations */
-#define AWQ__GUARD_HEARD 8192 /* tokens that activations are measured on */
+#define AWQ__GUARD_HEARD 4096      /* tokens that activations are measured on */
 #define AWQ__GUARD_TEXTS_NEEDED 30 /* fewer have no distribution of lengths */
 
 typedef struct awq__sample { /* texts of one kind, looked at */
@@ -30641,8 +30663,8 @@ static awq_status awq__sample_hear(void *user, awq__tap_in p, const float *data,
 }
 
 /* the model over n tokens from the beginning of a sequence */
-static awq_status awq__sample_run(awq_ctx *ctx, const awq_model *m, awq__kv *kv, awq__work *w, const int32_t *ids,
-                                  int64_t n, awq__sample *s)
+static awq_status awq__sample_run(awq_ctx *ctx, const awq_model *m, awq__kv *kv, awq__work *w,
+                                  const int32_t *ids, int64_t n, awq__sample *s)
 {
     const awq_config *c = &m->config;
     awq__sample_tap tap;
@@ -30655,7 +30677,8 @@ static awq_status awq__sample_run(awq_ctx *ctx, const awq_model *m, awq__kv *kv,
         awq__embed(m, ids + at, rows, w->x);
         for (l = 0; l < c->num_hidden_layers; l++) {
             tap.to = s->heard + l * inputs;
-            AWQ__TRY(awq__steps(ctx, c, &m->layers[l], l, w, rows, AWQ__NORM, AWQ__ADD, awq__sample_hear, &tap));
+            AWQ__TRY(
+                awq__steps(ctx, c, &m->layers[l], l, w, rows, AWQ__NORM, AWQ__ADD, awq__sample_hear, &tap));
             for (i = 0; m->layers[l].experts && i < rows * c->experts_per_token; i++)
                 s->chosen[(int64_t)l * c->num_experts + w->pick[i]]++;
         }
@@ -30678,9 +30701,9 @@ static awq_status awq__sample_listen(awq_ctx *ctx, const awq__guard *g, awq__sam
     memset(&kv, 0, sizeof kv);
     memset(&w, 0, sizeof w);
     window = AWQ__MIN(window, c->max_position_embeddings);
-    every = AWQ__MAX(s->c->start[s->c->n_blocks] / AWQ__GUARD_HEARD, (int64_t)1);
+    every = (s->c->start[s->c->n_blocks] + AWQ__GUARD_HEARD - 1) / AWQ__GUARD_HEARD;
     s->heard = AWQ__NEW(ctx, double, layers *inputs);
-    s->chosen = AWQ__NEW(ctx, int64_t, layers *AWQ__MAX(c->num_experts, 1));
+    s->chosen = AWQ__NEW(ctx, int64_t, layers * AWQ__MAX(c->num_experts, 1));
     st = s->heard && s->chosen ? awq__kv_for(ctx, m, window, &kv) : AWQ_E_MEMORY;
     if (!st) st = awq__work_for(ctx, m, AWQ__MIN(window, (int64_t)AWQ__EVAL_ROWS), &w);
     for (b = 0; !st && b < s->c->n_blocks; b++)
@@ -30688,8 +30711,8 @@ static awq_status awq__sample_listen(awq_ctx *ctx, const awq__guard *g, awq__sam
             if (piece++ % every) continue;
             st = awq__sample_run(ctx, m, &kv, &w, s->c->ids + k, AWQ__MIN(window, s->c->start[b + 1] - k), s);
             if (!st)
-                st = awq__progress(ctx, "calibration", AWQ__MIN(s->tokens, (int64_t)AWQ__GUARD_HEARD), AWQ__GUARD_HEARD,
-                                   began);
+                st = awq__progress(ctx, "calibration", AWQ__MIN(s->tokens, (int64_t)AWQ__GUARD_HEARD),
+                                   AWQ__GUARD_HEARD, began);
         }
     awq__kv_free(ctx, &kv);
     awq__work_free(ctx, &w);
@@ -30715,7 +30738,8 @@ static awq_status awq__sample_look(awq_ctx *ctx, const awq__guard *g, const awq_
     int64_t n = c->n_blocks, i;
     int k;
     s->c = c;
-    if (n < 1 || c->start[n] < 1) return awq__fail(ctx, AWQ_E_ARG, "awq_guard: calibration or production has no tokens");
+    if (n < 1 || c->start[n] < 1)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: calibration or production has no tokens");
     AWQ__TRY(awq__ids_check(ctx, m, c->ids, c->start[n]));
     s->count = AWQ__NEW(ctx, int64_t, m->config.vocab_size);
     s->length = AWQ__NEW_RAW(ctx, int64_t, n);
@@ -30762,8 +30786,8 @@ static double awq__sample_ks(const int64_t *a, int64_t na, const int64_t *b, int
     return most;
 }
 
-/* of two channels' sums over na and nb tokens: correlation of the logarithms; channels that both never use do not
-   count */
+/* of two channels' sums over na and nb tokens: correlation of the logarithms; channels that both never use do
+   not count */
 static double awq__sample_correlation(const double *a, double na, const double *b, double nb, int64_t n)
 {
     double floor_a = 0, floor_b = 0, sx = 0, sy = 0, sxx = 0, syy = 0, sxy = 0, k = 0, x, y, var;
@@ -30792,7 +30816,8 @@ static int64_t awq__guard_activation(awq__guard *g, const awq__sample *s)
         r->activation[l] = 1;
         for (p = 0; p < AWQ__N_IN; p++) {
             const double *a = s[0].heard + l * inputs + at[p], *b = s[1].heard + l * inputs + at[p];
-            double v = awq__sample_correlation(a, (double)s[0].tokens, b, (double)s[1].tokens, at[p + 1] - at[p]);
+            double v =
+                awq__sample_correlation(a, (double)s[0].tokens, b, (double)s[1].tokens, at[p + 1] - at[p]);
             if (!(v >= r->activation[l])) r->activation[l] = v;
         }
         if (!(r->activation[l] >= r->activation[worst])) worst = l;
@@ -30830,29 +30855,33 @@ static awq_status awq__guard_template(awq_ctx *ctx, awq__guard *g, const awq__sa
         awq__guard_leave_out(g->r, "G10.template: production has no conversations");
         return AWQ_OK;
     }
-    x = awq__guard_gate(g, "G10.template", "tokens of the chat template that production has and calibration has not, share",
+    x = awq__guard_gate(g, "G10.template",
+                        "tokens of the chat template that production has and calibration has not, share",
                         (double)lost / (double)used, NAN, 0, 0.4, 0, 0, "");
     if (x->severity != AWQ_PASS)
-        snprintf(x->text, sizeof x->text, "calibration never sees %s: calibrate on conversations (.jsonl with messages)",
-                 missing);
+        snprintf(x->text, sizeof x->text,
+                 "calibration never sees %s: calibrate on conversations (.jsonl with messages)", missing);
     return AWQ_OK;
 }
 
 static void awq__guard_words(awq__guard *g, const awq__sample *s)
 {
-    static const char *const like = "calibration has other words than production: calibrate on a sample of production";
+    static const char *const like =
+        "calibration has other words than production: calibrate on a sample of production";
     const double V = (double)g->d->baseline->config.vocab_size, na = (double)s[0].c->start[s[0].c->n_blocks],
                  nb = (double)s[1].c->start[s[1].c->n_blocks];
     double js = 0, seen = 0;
     int64_t i;
     for (i = 0; i < g->d->baseline->config.vocab_size; i++) {
-        double p = ((double)s[0].count[i] + 1e-4) / (na + 1e-4 * V), q = ((double)s[1].count[i] + 1e-4) / (nb + 1e-4 * V);
+        double p = ((double)s[0].count[i] + 1e-4) / (na + 1e-4 * V),
+               q = ((double)s[1].count[i] + 1e-4) / (nb + 1e-4 * V);
         js += 0.5 * (p * log(2 * p / (p + q)) + q * log(2 * q / (p + q)));
         if (s[0].count[i]) seen += (double)s[1].count[i];
     }
-    awq__guard_gate(g, "G10.words", "Jensen-Shannon divergence of the tokens' frequencies, nats", js, NAN, 0.2, 0.4, 0, 0, like);
-    awq__guard_gate(g, "G10.coverage", "tokens of production that calibration has seen, share", seen / nb, NAN, 0.95, 0.8, 1, 0,
-                    like);
+    awq__guard_gate(g, "G10.words", "Jensen-Shannon divergence of the tokens' frequencies, nats", js, NAN, 0.2,
+                    0.4, 0, 0, like);
+    awq__guard_gate(g, "G10.coverage", "tokens of production that calibration has seen, share", seen / nb, NAN,
+                    0.95, 0.8, 1, 0, like);
 }
 
 static awq_status awq__guard_compare(awq_ctx *ctx, awq__guard *g, const awq__sample *s)
@@ -30864,13 +30893,15 @@ static awq_status awq__guard_compare(awq_ctx *ctx, awq__guard *g, const awq__sam
     if (AWQ__MIN(s[0].c->n_blocks, s[1].c->n_blocks) < AWQ__GUARD_TEXTS_NEEDED)
         awq__guard_leave_out(g->r, "G10.length: fewer than 30 texts");
     else
-        awq__guard_gate(g, "G10.length", "Kolmogorov-Smirnov distance of the texts' lengths",
-                        awq__sample_ks(s[0].length, s[0].c->n_blocks, s[1].length, s[1].c->n_blocks), NAN, 0.3, 0.6, 0, 0,
-                        "calibration has texts of other lengths than production: take whole ones, of the same sources");
+        awq__guard_gate(
+            g, "G10.length", "Kolmogorov-Smirnov distance of the texts' lengths",
+            awq__sample_ks(s[0].length, s[0].c->n_blocks, s[1].length, s[1].c->n_blocks), NAN, 0.3, 0.6, 0, 0,
+            "calibration has texts of other lengths than production: take whole ones, of the same sources");
     for (i = 0; i < s[1].c->n_blocks; i++) beyond += AWQ__MAX(s[1].length[i] - reach, (int64_t)0);
-    awq__guard_gate(g, "G10.reach", "tokens of production behind the end of calibration's longest sequence, share",
-                    (double)beyond / (double)s[1].c->start[s[1].c->n_blocks], NAN, 0.10, 0.50, 0, 0,
-                    "production has longer texts than calibration sees: calibrate with longer sequences (--seq-len)");
+    awq__guard_gate(
+        g, "G10.reach", "tokens of production behind the end of calibration's longest sequence, share",
+        (double)beyond / (double)s[1].c->start[s[1].c->n_blocks], NAN, 0.10, 0.50, 0, 0,
+        "production has longer texts than calibration sees: calibrate with longer sequences (--seq-len)");
     awq__guard_words(g, s);
     AWQ__TRY(awq__guard_template(ctx, g, s));
     if (!g->r->activation) return AWQ_OK;
@@ -30879,8 +30910,10 @@ static awq_status awq__guard_compare(awq_ctx *ctx, awq__guard *g, const awq__sam
                         g->r->activation[worst], NAN, 0.95, 0.90, 1, 0, "");
     if (x->severity != AWQ_PASS)
         snprintf(x->text, sizeof x->text,
-                 "layer %lld is driven otherwise by production than by calibration, from which its scales are: calibrate "
-                 "on a sample of production", (long long)worst);
+                 "layer %lld is driven otherwise by production than by calibration, from which its scales are: "
+                 "calibrate "
+                 "on a sample of production",
+                 (long long)worst);
     return AWQ_OK;
 }
 
@@ -30900,20 +30933,22 @@ static awq_status awq__guard_calibration(awq_ctx *ctx, awq__guard *g)
     if (!st) {
         n = both[0]->n_blocks;
         for (i = 1; i < n; i++) twice += s[0].hash[i] == s[0].hash[i - 1];
-        awq__guard_gate(g, "G10.tokens", "tokens of calibration", (double)told[0]->tokens, NAN, 65536, 16384, 1, 0,
-                        "few tokens: scales follow these texts' chance; calibrate on more");
+        awq__guard_gate(g, "G10.tokens", "tokens of calibration", (double)told[0]->tokens, NAN, 65536, 16384, 1,
+                        0, "few tokens: scales follow these texts' chance; calibrate on more");
         if (n >= AWQ__GUARD_TEXTS_NEEDED)
-            awq__guard_gate(g, "G10.twice", "texts of calibration that are there before, share", (double)twice / (double)n,
-                            NAN, 0.10, 0.50, 0, 0, "calibration says the same again and again: it is smaller than it looks");
+            awq__guard_gate(g, "G10.twice", "texts of calibration that are there before, share",
+                            (double)twice / (double)n, NAN, 0.10, 0.50, 0, 0,
+                            "calibration says the same again and again: it is smaller than it looks");
         if (both[1]) st = awq__guard_compare(ctx, g, s);
     }
     for (k = 0; !st && s[0].chosen && k < c->num_hidden_layers; k++)
         for (i = 0; c->layer_has_experts[k] && i < c->num_experts; i++, experts++)
             unused += !s[0].chosen[(int64_t)k * c->num_experts + i];
     if (experts)
-        awq__guard_gate(g, "G10.experts", "experts that no token of calibration chooses, share",
-                        (double)unused / (double)experts, NAN, 0, 0.10, 0, 0,
-                        "experts are rounded for texts that are not theirs: calibrate on more, and more kinds of text");
+        awq__guard_gate(
+            g, "G10.experts", "experts that no token of calibration chooses, share",
+            (double)unused / (double)experts, NAN, 0, 0.10, 0, 0,
+            "experts are rounded for texts that are not theirs: calibrate on more, and more kinds of text");
     for (k = 0; k < 2; k++) awq__sample_free(ctx, &s[k]);
     return st;
 }
@@ -30960,12 +30995,13 @@ static awq_severity awq__guard_verdict(const awq_guard_report *r)
     awq_severity v = AWQ_VOID;
     int i;
     for (i = 0; i < r->n_gates; i++)
-        if (r->gate[i].severity != AWQ_VOID && (v == AWQ_VOID || r->gate[i].severity > v)) v = r->gate[i].severity;
+        if (r->gate[i].severity != AWQ_VOID && (v == AWQ_VOID || r->gate[i].severity > v))
+            v = r->gate[i].severity;
     return v;
 }
 
-/* how many of the gates whose ids begin with one of `ids` (with ' ' between them) count and do not pass; they are
-   added to d->gates */
+/* how many of the gates whose ids begin with one of `ids` (with ' ' between them) count and do not pass; they
+   are added to d->gates */
 static int awq__guard_shows(const awq_guard_report *r, const char *ids, awq_diagnosis *d)
 {
     int k, n = 0;
@@ -31007,58 +31043,80 @@ static void awq__guard_diagnose(awq_guard_report *r)
 {
     const awq_gate *layer = awq__guard_find(r, "G11.layer"), *broken = awq__guard_find(r, "G11.finite");
     const double *tps = r->tokens_per_second;
-    static const char *const other = "G10.length G10.reach G10.words G10.coverage G10.template G10.activation G10.experts";
+    static const char *const other =
+        "G10.length G10.reach G10.words G10.coverage G10.template G10.activation G10.experts";
     const int slow = tps[0] > 0 && tps[0] < 0.8 * tps[1], unlike = awq__guard_shows(r, other, NULL);
     awq_diagnosis *d;
     int level;
-    if ((d = awq__guard_symptom(r, "it is not the model that it says, or not whole", "G12.tensors G12.token G12.vocab "
-                                "G12.template G11.finite G3.finite G2.finite", 0)) != NULL)
+    if ((d = awq__guard_symptom(r, "it is not the model that it says, or not whole",
+                                "G12.tensors G12.token G12.vocab "
+                                "G12.template G11.finite G3.finite G2.finite",
+                                0))
+        != NULL)
         snprintf(d->text, sizeof d->text, "%s",
                  broken && broken->severity == AWQ_FAIL
-                     ? "Stored scales are no numbers: the file is damaged, or a layer overflowed when it was quantized; copy it "
+                     ? "Stored scales are no numbers: the file is damaged, or a layer overflowed when it was "
+                       "quantized; copy it "
                        "anew, or quantize it with that layer in FP16 (--keep)."
-                     : "Files of the checkpoint are from different models or versions: copy config.json, tokenizer.json, its "
+                     : "Files of the checkpoint are from different models or versions: copy config.json, "
+                       "tokenizer.json, its "
                        "config and template from the original, and convert or quantize again.");
     if ((d = awq__guard_symptom(r, "perplexity is up", "G3.ppl G3.kl G3.top1 G3.rtn", 0)) != NULL) {
         if (unlike)
-            snprintf(d->text, sizeof d->text, "Calibration is not what the model is used for (G10): calibrate on a sample of "
+            snprintf(d->text, sizeof d->text,
+                     "Calibration is not what the model is used for (G10): calibrate on a sample of "
                      "production, at least 65536 tokens, with its chat template and its lengths.");
         else if (layer && layer->severity == AWQ_FAIL)
             snprintf(d->text, sizeof d->text, "One layer loses most of it: %s.", layer->text);
         else if (awq__guard_shows(r, "G3.rtn", NULL))
-            snprintf(d->text, sizeof d->text, "Calibration gained nothing over rounding: its text is of another kind than the one "
+            snprintf(d->text, sizeof d->text,
+                     "Calibration gained nothing over rounding: its text is of another kind than the one "
                      "tested on, or too short; calibrate on text of this kind.");
         else
-            snprintf(d->text, sizeof d->text, "All layers lose a little: %s, or groups too large for so small a model; quantize "
+            snprintf(d->text, sizeof d->text,
+                     "All layers lose a little: %s, or groups too large for so small a model; quantize "
                      "with --method best on a sample of what it is used for, in groups of 64 or 32.",
                      r->n_groups ? "too few tokens of calibration" : "it was rounded without calibration");
     }
-    if (awq__guard_shows(r, "G4. G6. G9.", NULL) && !awq__guard_shows(r, "G1. G8.", NULL)
-        && (d = awq__guard_symptom(r, "the right passages, but answers drift", "G4. G6. G9. G2.", 0)) != NULL)
-        snprintf(d->text, sizeof d->text, "Retrieval is not to blame: the model reads the same passages otherwise than the original; "
-                 "calibrate on conversations with passages in them, fix the order of what stands before the question, and "
+    if (awq__guard_shows(r, "G4. G6. G9.", NULL) && !awq__guard_shows(r, "G1.", NULL)
+        && (d = awq__guard_symptom(r, "the right passages, but answers drift", "G4. G6. G9. G2. G8.", 0))
+               != NULL)
+        snprintf(d->text, sizeof d->text,
+                 "Retrieval is not to blame: the model reads the same passages otherwise than the original; "
+                 "calibrate on conversations with passages in them, fix the order of what stands before the "
+                 "question, and "
                  "sample more calmly.");
     if ((d = awq__guard_symptom(r, "out of memory, or no throughput", "G12.memory G12.device", slow)) != NULL) {
         if (slow && !d->gates[0])
-            snprintf(d->text, sizeof d->text, "The model makes %.3g tokens per second where the original makes %.3g: it runs in a "
-                     "layout, mode or device without kernels for it; convert it to layout native, run in mode fast, and look "
-                     "at awq doctor.", tps[0], tps[1]);
+            snprintf(d->text, sizeof d->text,
+                     "The model makes %.3g tokens per second where the original makes %.3g: it runs in a "
+                     "layout, mode or device without kernels for it; convert it to layout native, run in mode "
+                     "fast, and look "
+                     "at awq doctor.",
+                     tps[0], tps[1]);
         else
-            snprintf(d->text, sizeof d->text, "Weights, keys and values together are more than there is: fewer or shorter sessions, "
-                     "--kv-bits 8, --head-bits 8, or layers on another device (--device-layers, --rest-on-cpu).");
+            snprintf(
+                d->text, sizeof d->text,
+                "Weights, keys and values together are more than there is: fewer or shorter sessions, "
+                "--kv-bits 8, --head-bits 8, or layers on another device (--device-layers, --rest-on-cpu).");
     }
     level = awq__guard_shows(r, "G7.onset G7.slope G7.loops G5.", NULL);
     if ((d = awq__guard_symptom(r, "long chains collapse early", "G7. G5.", 0)) != NULL)
-        snprintf(d->text, sizeof d->text, "%s", level ? "Entropy rises or answers circle before the original's do: sample calmly (a "
-                 "lower temperature, min_p), roll back to a checkpoint and retry, and calibrate on longer sequences."
-                 : "Predictions are less (or more) certain all along than the original's, so that sampling strays: a lower "
-                 "temperature, smaller groups, or calibration on text like this.");
+        snprintf(d->text, sizeof d->text, "%s",
+                 level ? "Entropy rises or answers circle before the original's do: sample calmly (a "
+                         "lower temperature, min_p), roll back to a checkpoint and retry, and calibrate on "
+                         "longer sequences."
+                       : "Predictions are less (or more) certain all along than the original's, so that "
+                         "sampling strays: a lower "
+                         "temperature, smaller groups, or calibration on text like this.");
     if ((d = awq__guard_symptom(r, "JSON is unstable", "G13.", 0)) != NULL)
-        snprintf(d->text, sizeof d->text, "The schema leaves too much to the model: answer with a grammar or schema (--schema), which "
+        snprintf(d->text, sizeof d->text,
+                 "The schema leaves too much to the model: answer with a grammar or schema (--schema), which "
                  "makes every answer parse, and calibrate on such answers.");
     if (unlike && !awq__guard_shows(r, "G3.", NULL)
         && (d = awq__guard_symptom(r, "calibration is not like production", other, 0)) != NULL)
-        snprintf(d->text, sizeof d->text, "Scales are made for other text than the model will see, which the text tested on does not "
+        snprintf(d->text, sizeof d->text,
+                 "Scales are made for other text than the model will see, which the text tested on does not "
                  "show yet: calibrate on a sample of production.");
 }
 
@@ -31071,8 +31129,8 @@ typedef struct awq__guard_memory { /* awq_guard_report.memory */
 typedef struct awq__pre {
     const awq_preflight_desc *d;
     awq__guard g;
-    awq__arena *memory;    /* of the report */
-    awq_checkpoint *ck;    /* NULL: it cannot be opened */
+    awq__arena *memory;      /* of the report */
+    awq_checkpoint *ck;      /* NULL: it cannot be opened */
     awq_tokenizer *own, *of; /* of the folder, the baseline; NULL: there is none */
 } awq__pre;
 
@@ -31085,7 +31143,10 @@ static awq_gate *awq__pre_gate(awq__pre *p, const char *id, const char *what, do
 }
 
 /* what a file says that is there but cannot be used; anything else is a refusal */
-static int awq__pre_says(awq_status st) { return st == AWQ_E_FORMAT || st == AWQ_E_UNSUPPORTED || st == AWQ_E_NUMERIC; }
+static int awq__pre_says(awq_status st)
+{
+    return st == AWQ_E_FORMAT || st == AWQ_E_UNSUPPORTED || st == AWQ_E_NUMERIC;
+}
 
 static awq_status awq__pre_tensors(awq_ctx *ctx, awq__pre *p)
 {
@@ -31114,7 +31175,8 @@ static awq_status awq__pre_tokenizer(awq_ctx *ctx, const char *folder, awq_token
 
 static awq_status awq__pre_render(awq_ctx *ctx, const awq_tokenizer *t, char **text)
 {
-    static const awq_message said[3] = {{"user", "What is 7 times 6?", NULL}, {"assistant", "It is 42.", NULL},
+    static const awq_message said[3] = {{"user", "What is 7 times 6?", NULL},
+                                        {"assistant", "It is 42.", NULL},
                                         {"user", "And 7 times 7?", NULL}};
     size_t bytes;
     return awq__render(ctx, t, said, 3, 1, text, &bytes);
@@ -31122,30 +31184,37 @@ static awq_status awq__pre_render(awq_ctx *ctx, const awq_tokenizer *t, char **t
 
 static awq_status awq__pre_template(awq_ctx *ctx, awq__pre *p)
 {
-    const int has = p->own && awq_tokenizer_chat_template(p->own), had = p->of && awq_tokenizer_chat_template(p->of);
+    const int has = p->own && awq_tokenizer_chat_template(p->own),
+              had = p->of && awq_tokenizer_chat_template(p->of);
     char *now = NULL, *then = NULL, why[256] = "";
     awq_status st = AWQ_OK;
     if (!has && !had) {
         awq__guard_leave_out(p->g.r, "G12.template: the model has no chat template");
         return AWQ_OK;
     }
-    if (!has) snprintf(why, sizeof why, "the original has a chat template and this model has none: copy tokenizer_config.json");
+    if (!has)
+        snprintf(why, sizeof why,
+                 "the original has a chat template and this model has none: copy tokenizer_config.json");
     else {
         st = awq__pre_render(ctx, p->own, &now);
         if (awq__pre_says(st) || st == AWQ_E_ARG) { /* the template's own refusal */
             snprintf(why, sizeof why, "%.255s", ctx->err.text);
             st = AWQ_OK;
         } else if (!st && (!strstr(now, "What is 7 times 6?") || !strstr(now, "And 7 times 7?")))
-            snprintf(why, sizeof why, "what the template makes of a conversation has not what the user said in it");
+            snprintf(why, sizeof why,
+                     "what the template makes of a conversation has not what the user said in it");
     }
     if (!st && had && now) {
         st = awq__pre_render(ctx, p->of, &then);
         if (!st && !*why && strcmp(now, then))
-            snprintf(why, sizeof why, "it makes another text of a conversation than the original's: copy tokenizer_config.json "
+            snprintf(why, sizeof why,
+                     "it makes another text of a conversation than the original's: copy tokenizer_config.json "
                      "and chat_template.jinja from there");
         if (awq__pre_says(st) || st == AWQ_E_ARG) st = AWQ_OK;
     }
-    if (!st) awq__pre_gate(p, "G12.template", "chat template that does not render, or not as the baseline's", *why != 0, why);
+    if (!st)
+        awq__pre_gate(p, "G12.template", "chat template that does not render, or not as the baseline's",
+                      *why != 0, why);
     awq_text_free(ctx, now);
     awq_text_free(ctx, then);
     return st;
@@ -31163,17 +31232,21 @@ static awq_status awq__pre_words(awq_ctx *ctx, awq__pre *p, uint64_t stored)
     if (p->d->baseline) AWQ__TRY(awq__pre_tokenizer(ctx, p->d->baseline, &p->of, other));
     n = *why || (stored && stored != now) || (p->d->baseline && then != now);
     if (n && !*why)
-        snprintf(why, sizeof why, "%s of the original%s: copy it from there", !now ? "there is no tokenizer.json; take that"
-                 : "it is not that", stored && stored != now ? " at the time it was quantized" : "");
+        snprintf(why, sizeof why, "%s of the original%s: copy it from there",
+                 !now ? "there is no tokenizer.json; take that" : "it is not that",
+                 stored && stored != now ? " at the time it was quantized" : "");
     if (!n && !stored && !p->d->baseline)
         awq__guard_leave_out(p->g.r, "G12.tokenizer: neither awq_report.json nor a baseline says which it was");
-    else awq__pre_gate(p, "G12.tokenizer", "tokenizer.json that is not the original's, or cannot be read", n, why);
+    else
+        awq__pre_gate(p, "G12.tokenizer", "tokenizer.json that is not the original's, or cannot be read", n,
+                      why);
     if (p->own && p->ck) {
         double V = (double)awq_checkpoint_config(p->ck)->vocab_size;
         extra = (int)(awq_tokenizer_vocab_size(p->own) - awq_checkpoint_config(p->ck)->vocab_size);
-        awq__guard_gate(&p->g, "G12.vocabulary", "tokens of tokenizer.json that the model has no embedding for, share",
-                        AWQ__MAX(extra, 0) / V, NAN, 0, 0.01, 0, 0,
-                        "text with them is refused: it is the tokenizer.json of another model, or has tokens added");
+        awq__guard_gate(
+            &p->g, "G12.vocabulary", "tokens of tokenizer.json that the model has no embedding for, share",
+            AWQ__MAX(extra, 0) / V, NAN, 0, 0.01, 0, 0,
+            "text with them is refused: it is the tokenizer.json of another model, or has tokens added");
     }
     return p->own || !now ? awq__pre_template(ctx, p) : AWQ_OK;
 }
@@ -31188,9 +31261,11 @@ static awq_status awq__pre_memory(awq_ctx *ctx, awq__pre *p)
     awq_status st;
     memset(&base, 0, sizeof base);
     if (!p->ck) return AWQ_OK;
-    st = awq_memory_needed(ctx, d->folder, d->model, d->runner, d->session, d->n_sessions > 0 ? d->n_sessions : 1, &r->needed);
+    st = awq_memory_needed(ctx, d->folder, d->model, d->runner, d->session,
+                           d->n_sessions > 0 ? d->n_sessions : 1, &r->needed);
     if (!st && d->baseline)
-        st = awq_memory_needed(ctx, d->baseline, d->model, d->runner, d->session, d->n_sessions > 0 ? d->n_sessions : 1, &base);
+        st = awq_memory_needed(ctx, d->baseline, d->model, d->runner, d->session,
+                               d->n_sessions > 0 ? d->n_sessions : 1, &base);
     if (n && (st == AWQ_E_MEMORY || st == AWQ_E_DEVICE)) {
         awq__pre_gate(p, "G12.device_memory", "memory needed of that of the devices", NAN, ctx->err.text);
         return AWQ_OK;
@@ -31202,14 +31277,17 @@ static awq_status awq__pre_memory(awq_ctx *ctx, awq__pre *p)
             there = AWQ__MAX(there, (double)(r->needed.device[k].needed + base.device[k].needed)
                                         / (double)AWQ__MAX(r->needed.device[k].available, (uint64_t)1));
     if (n)
-        awq__guard_gate(&p->g, "G12.device_memory", "memory needed of that of the devices", there, NAN, 0.95, 1, 0, 0,
-                        "more than a device has: fewer or shorter sessions, or fewer layers there (--device-layers)");
-    r->available = d->memory ? d->memory : ctx->memory_limit ? ctx->memory_limit - AWQ__MIN(ctx->memory_used, ctx->memory_limit)
-                                                             : awq_free_memory();
+        awq__guard_gate(
+            &p->g, "G12.device_memory", "memory needed of that of the devices", there, NAN, 0.95, 1, 0, 0,
+            "more than a device has: fewer or shorter sessions, or fewer layers there (--device-layers)");
+    r->available = d->memory           ? d->memory
+                   : ctx->memory_limit ? ctx->memory_limit - AWQ__MIN(ctx->memory_used, ctx->memory_limit)
+                                       : awq_free_memory();
     need = (double)AWQ__MAX(r->needed.peak + base.model, base.peak + r->needed.model);
     if (!r->available) awq__guard_leave_out(r, "G12.memory: it is not known how much there is");
     else
-        awq__guard_gate(&p->g, "G12.memory", "memory needed of what is available", need / (double)r->available, NAN, 0.9, 1, 0, 0,
+        awq__guard_gate(&p->g, "G12.memory", "memory needed of what is available", need / (double)r->available,
+                        NAN, 0.9, 1, 0, 0,
                         "more than there is: fewer or shorter sessions, --kv-bits 8, or another machine");
     return AWQ_OK;
 }
@@ -31219,8 +31297,7 @@ typedef struct awq__pre_scanned { /* stored scales */
     char first[256];     /* a bad one */
 } awq__pre_scanned;
 
-static awq_status awq__pre_scan(awq_ctx *ctx, awq_tensors *ts, const awq_tensor *t,
-                                   awq__pre_scanned *s)
+static awq_status awq__pre_scan(awq_ctx *ctx, awq_tensors *ts, const awq_tensor *t, awq__pre_scanned *s)
 {
     float x[2048];
     int64_t n = (int64_t)(t->bytes / awq_dtype_size(t->dtype)), at, i, k;
@@ -31236,7 +31313,8 @@ static awq_status awq__pre_scan(awq_ctx *ctx, awq_tensors *ts, const awq_tensor 
         for (i = 0; i < k; i++) {
             float v = fabsf(x[i]);
             if (!(v - v == 0) && !s->bad++)
-                snprintf(s->first, sizeof s->first, "%.180s: element %lld is %g", t->name, (long long)(at + i), (double)x[i]);
+                snprintf(s->first, sizeof s->first, "%.180s: element %lld is %g", t->name, (long long)(at + i),
+                         (double)x[i]);
             s->out += v > 65504.0f || (v > 0 && v < 6.1e-5f);
         }
     }
@@ -31269,8 +31347,9 @@ static awq_status awq__pre_scales(awq_ctx *ctx, awq__pre *p)
         return AWQ_OK;
     }
     awq__pre_gate(p, "G11.finite", "stored scales with NaN or Inf", (double)s.bad, s.first);
-    awq__guard_gate(&p->g, "G11.range", "stored scales that fp16 cannot hold, or only coarsely, share", (double)s.out / (double)s.n,
-                    NAN, 0.001, 0.05, 0, 0, "engines that compute in fp16 lose these groups: quantize from weights of a "
+    awq__guard_gate(&p->g, "G11.range", "stored scales that fp16 cannot hold, or only coarsely, share",
+                    (double)s.out / (double)s.n, NAN, 0.001, 0.05, 0, 0,
+                    "engines that compute in fp16 lose these groups: quantize from weights of a "
                     "healthier range, or keep the layer in FP16");
     return AWQ_OK;
 }
@@ -31284,8 +31363,10 @@ static awq_status awq__pre_layers(awq_ctx *ctx, awq__pre *p, const awq__json *j)
     double worst = 0;
     const awq_guard_group *at = NULL;
     awq_gate *x;
-    for (l = awq__json_first(j, list); l; l = awq__json_next(j, l)) n += awq__json_count(j, awq__json_get(j, l, "groups"));
-    r->group = (awq_guard_group *)awq__arena_alloc(ctx, p->memory, (size_t)AWQ__MAX(n, (int64_t)1), sizeof *r->group);
+    for (l = awq__json_first(j, list); l; l = awq__json_next(j, l))
+        n += awq__json_count(j, awq__json_get(j, l, "groups"));
+    r->group =
+        (awq_guard_group *)awq__arena_alloc(ctx, p->memory, (size_t)AWQ__MAX(n, (int64_t)1), sizeof *r->group);
     if (!r->group) return AWQ_E_MEMORY;
     for (l = awq__json_first(j, list); l; l = awq__json_next(j, l), layers++) {
         back += awq__json_bool(j, awq__json_get(j, l, "fell_back")) > 0;
@@ -31301,18 +31382,23 @@ static awq_status awq__pre_layers(awq_ctx *ctx, awq__pre *p, const awq__json *j)
             awq__json_number_of(j, awq__json_get(j, k, "loss"), &t->loss);
             awq__json_number_of(j, awq__json_get(j, k, "rtn_loss"), &t->rtn_loss);
             awq__json_number_of(j, awq__json_get(j, k, "s_max_over_min"), &t->spread);
-            if (t->spread == t->spread && !(t->loss < 0.5 * t->rtn_loss) && t->spread > worst) worst = t->spread, at = t;
+            if (t->spread == t->spread && !(t->loss < 0.5 * t->rtn_loss) && t->spread > worst)
+                worst = t->spread, at = t;
         }
     }
     if (!r->n_groups) return AWQ_OK;
-    x = awq__guard_gate(&p->g, "G11.scales", "largest scale over the smallest, where that has not halved the loss", worst, NAN, 16,
+    x = awq__guard_gate(&p->g, "G11.scales",
+                        "largest scale over the smallest, where that has not halved the loss", worst, NAN, 16,
                         NAN, 0, 0, "");
     if (x->severity != AWQ_PASS)
-        snprintf(x->text, sizeof x->text, "layer %d, %s: channels far apart and nothing won by it; keep these linears in FP16 "
-                 "(--keep), or calibrate on more", at->layer, at->linears);
-    awq__guard_gate(&p->g, "G11.fell_back", "layers that calibration made worse, which were rounded plainly, share",
-                    (double)back / (double)layers, NAN, 0.25, NAN, 0, 0,
-                    "calibration text says little about text it has not seen: calibrate on more, and more kinds of text");
+        snprintf(x->text, sizeof x->text,
+                 "layer %d, %s: channels far apart and nothing won by it; keep these linears in FP16 "
+                 "(--keep), or calibrate on more",
+                 at->layer, at->linears);
+    awq__guard_gate(
+        &p->g, "G11.fell_back", "layers that calibration made worse, which were rounded plainly, share",
+        (double)back / (double)layers, NAN, 0.25, NAN, 0, 0,
+        "calibration text says little about text it has not seen: calibrate on more, and more kinds of text");
     return AWQ_OK;
 }
 
@@ -31326,7 +31412,8 @@ static awq_status awq__pre_report(awq_ctx *ctx, awq__pre *p, uint64_t *hash)
     if (!st && awq__file_exists(ctx, path)) {
         st = awq__json_load(ctx, path, (size_t)256 << 20, &j);
         if (!st) {
-            if ((s = awq__json_str(&j, awq__json_get(&j, 1, "tokenizer_hash"), NULL)) != NULL) *hash = strtoull(s, NULL, 16);
+            if ((s = awq__json_str(&j, awq__json_get(&j, 1, "tokenizer_hash"), NULL)) != NULL)
+                *hash = strtoull(s, NULL, 16);
             st = awq__pre_layers(ctx, p, &j);
             awq__json_free(ctx, &j);
         }
@@ -31341,7 +31428,8 @@ AWQ_API awq_status awq_preflight(awq_ctx *ctx, const awq_preflight_desc *d, awq_
     awq__pre p;
     awq_status st;
     uint64_t hash = 0;
-    if (!d || !d->folder || !report) return awq__fail(ctx, AWQ_E_ARG, "awq_preflight: folder or report is NULL");
+    if (!d || !d->folder || !report)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_preflight: folder or report is NULL");
     m = AWQ__NEW(ctx, awq__guard_memory, 1);
     if (!m) return AWQ_E_MEMORY;
     memset(&p, 0, sizeof p);
@@ -31367,7 +31455,8 @@ AWQ_API awq_status awq_preflight(awq_ctx *ctx, const awq_preflight_desc *d, awq_
 }
 
 /* what a preflight found goes into the report */
-static awq_status awq__guard_preflight(awq_ctx *ctx, awq__arena *a, const awq_guard_report *from, awq_guard_report *r)
+static awq_status awq__guard_preflight(awq_ctx *ctx, awq__arena *a, const awq_guard_report *from,
+                                       awq_guard_report *r)
 {
     memcpy(r->gate, from->gate, (size_t)from->n_gates * sizeof *r->gate);
     r->n_gates = from->n_gates;
@@ -31396,9 +31485,11 @@ static awq_status awq__guard_check(awq_ctx *ctx, const awq_guard_desc *d)
         return awq__fail(ctx, AWQ_E_ARG, "awq_guard: the model is of the family %s, the baseline of %s",
                          a->family->model_type, b->family->model_type);
     if (d->embed && d->embed_size < 1)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: embed wants an embed_size, not %lld", (long long)d->embed_size);
+        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: embed wants an embed_size, not %lld",
+                         (long long)d->embed_size);
     if (d->production && !d->calibration)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: production is compared with calibration, which is missing");
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_guard: production is compared with calibration, which is missing");
     if (a->vocab_size != b->vocab_size || a->hidden_size != b->hidden_size
         || a->num_hidden_layers != b->num_hidden_layers)
         return awq__fail(
@@ -31466,7 +31557,7 @@ AWQ_API awq_status awq_guard(awq_ctx *ctx, const awq_guard_desc *d, awq_guard_re
         if (!st && !(g.texts = AWQ__NEW(ctx, const char *, n))) st = AWQ_E_MEMORY;
         for (k = 0; k < 2; k++)
             if (!st && !(g.e[k] = AWQ__NEW(ctx, float, n *g.H))) st = AWQ_E_MEMORY;
-        if (!st && d->embed && !(g.x = AWQ__NEW(ctx, float, n *d->embed_size))) st = AWQ_E_MEMORY;
+        if (!st && d->embed && !(g.x = AWQ__NEW(ctx, float, n * d->embed_size))) st = AWQ_E_MEMORY;
         for (i = 0; !st && i < d->suite->n; i++) {
             const awq_suite_item *t = &d->suite->items[i];
             const char *id = t->id ? t->id : t->question;
@@ -31573,7 +31664,8 @@ AWQ_API awq_status awq_guard_json(awq_ctx *ctx, const awq_guard_report *r, char 
     awq__text_str(ctx, &t, "],\n\"diagnosis\": [");
     for (k = 0; k < r->n_diagnoses; k++) {
         const awq_diagnosis *x = &r->diagnosis[k];
-        awq__textf(ctx, &t, "%s\n{\"symptom\": \"%s\", \"gates\": \"%s\", \"text\": ", k ? "," : "", x->symptom, x->gates);
+        awq__textf(ctx, &t, "%s\n{\"symptom\": \"%s\", \"gates\": \"%s\", \"text\": ", k ? "," : "", x->symptom,
+                   x->gates);
         awq__json_quote(ctx, &t, x->text, strlen(x->text));
         awq__text_str(ctx, &t, "}");
     }
@@ -31588,13 +31680,15 @@ AWQ_API awq_status awq_guard_json(awq_ctx *ctx, const awq_guard_report *r, char 
         awq__textf(ctx, &t, "\"tokens\": %lld", (long long)r->text.tokens);
     }
     awq__text_str(ctx, &t, ",\n");
-    awq__guard_number(ctx, &t, "tokens_per_second", r->tokens_per_second[0] > 0 ? r->tokens_per_second[0] : NAN);
+    awq__guard_number(ctx, &t, "tokens_per_second",
+                      r->tokens_per_second[0] > 0 ? r->tokens_per_second[0] : NAN);
     awq__guard_number(ctx, &t, "baseline_tokens_per_second",
                       r->tokens_per_second[1] > 0 ? r->tokens_per_second[1] : NAN);
     awq__guard_number(ctx, &t, "null_distance", r->null_distance > 0 ? r->null_distance : NAN);
-    awq__textf(ctx, &t, "\"bytes\": %llu, \"baseline_bytes\": %llu, \"memory_needed\": %llu, \"memory_available\": %llu",
-               (unsigned long long)r->bytes[0], (unsigned long long)r->bytes[1], (unsigned long long)r->needed.peak,
-               (unsigned long long)r->available);
+    awq__textf(ctx, &t,
+               "\"bytes\": %llu, \"baseline_bytes\": %llu, \"memory_needed\": %llu, \"memory_available\": %llu",
+               (unsigned long long)r->bytes[0], (unsigned long long)r->bytes[1],
+               (unsigned long long)r->needed.peak, (unsigned long long)r->available);
     awq__guard_json_sample(ctx, &t, "calibration", &r->calibration);
     awq__guard_json_sample(ctx, &t, "production", &r->production);
     awq__guard_numbers(ctx, &t, "activation", r->activation, r->n_activation);
@@ -31773,16 +31867,20 @@ static void awq__guard_charts(awq_ctx *ctx, awq__text *t, const awq_guard_report
             other[k] = 100 * r->production.length[k];
         }
         top = awq__nice(awq__most_of(other, AWQ_GUARD_LENGTHS, awq__most_of(own, AWQ_GUARD_LENGTHS, 0)));
-        awq__svg_begin(ctx, t, r->production.texts ? "Lengths of texts, % of them: <b class=\"q\">calibration</b>, "
-                       "<b class=\"p\">production</b>" : "Lengths of calibration's texts, % of them", top,
-                       "8, 16, 32, ... tokens", "less than", "8192 or more");
+        awq__svg_begin(ctx, t,
+                       r->production.texts ? "Lengths of texts, % of them: <b class=\"q\">calibration</b>, "
+                                             "<b class=\"p\">production</b>"
+                                           : "Lengths of calibration's texts, % of them",
+                       top, "8, 16, 32, ... tokens", "less than", "8192 or more");
         awq__svg_bars(ctx, t, "q", own, AWQ_GUARD_LENGTHS, top, 0, r->production.texts ? 2 : 1);
         if (r->production.texts) awq__svg_bars(ctx, t, "p", other, AWQ_GUARD_LENGTHS, top, 1, 2);
         awq__text_str(ctx, t, "</svg></figure>\n");
     }
     if (r->activation) {
-        awq__svg_begin(ctx, t, "Activations of calibration and production: correlation of channels, by layer (0.95 is wanted)", 1,
-                       "layer", "0", awq__svg_last(last, r->n_activation));
+        awq__svg_begin(
+            ctx, t,
+            "Activations of calibration and production: correlation of channels, by layer (0.95 is wanted)", 1,
+            "layer", "0", awq__svg_last(last, r->n_activation));
         awq__svg_bars(ctx, t, "p", r->activation, r->n_activation, 1, 0, 1);
         awq__text_str(ctx, t, "</svg></figure>\n");
     }
@@ -31791,32 +31889,45 @@ static void awq__guard_charts(awq_ctx *ctx, awq__text *t, const awq_guard_report
 /* label: what it is, on a narrow page */
 static void awq__html_number(awq_ctx *ctx, awq__text *t, const char *label, double v)
 {
-    if (v == v) awq__textf(ctx, t, "<td class=\"n\" data-l=\"%s\">%.4g</td>", label, v);
+    if (v == v)
+        awq__textf(ctx, t,
+                   fabs(v) >= 1e4 && fabs(v) < 1e9 ? "<td class=\"n\" data-l=\"%s\">%.0f</td>"
+                                                   : "<td class=\"n\" data-l=\"%s\">%.4g</td>",
+                   label, v);
     else awq__text_str(ctx, t, "<td></td>");
 }
 
 static const char awq__guard_style[] =
-    "body { font: 16px/1.45 system-ui, sans-serif; margin: 1.2rem auto; max-width: 60rem; padding: 0 1rem; color: #1b1b1b;\n"
-    "  background: #fff } h1 { font-size: 1.4rem; overflow-wrap: anywhere } h2 { font-size: 1.1rem; margin-top: 2rem }\n"
+    "body { font: 16px/1.45 system-ui, sans-serif; margin: 1.2rem auto; max-width: 60rem; padding: 0 1rem; "
+    "color: #1b1b1b;\n"
+    "  background: #fff } h1 { font-size: 1.4rem; overflow-wrap: anywhere } h2 { font-size: 1.1rem; "
+    "margin-top: 2rem }\n"
     ".verdict { padding: .8rem 1rem; border-radius: .4rem; font-size: 1.2rem }\n"
     ".pass { background: #d8f0dc; color: #0b4a1b } .warn { background: #fdeebf; color: #5c4200 }\n"
     ".fail { background: #f9d4d0; color: #7a1209 } .void { background: #e4e4e4; color: #333 }\n"
     ".scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: .9rem }\n"
     "th, td { text-align: left; padding: .3rem .5rem; border-bottom: 1px solid #ddd; vertical-align: top }\n"
-    "td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } small, .note { color: #555 }\n"
-    ".note { font-size: .9rem } td.s { color: #555; font-size: .8rem; min-width: 6rem }\n"
-    ".tag { padding: 0 .4rem; border-radius: .3rem } figure { margin: 1.5rem 0 } svg { width: 100%; height: auto }\n"
+    "td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } small, .note { color: "
+    "#555 }\n"
+    "th.n { text-align: right } td.w { width: 45%; min-width: 14rem } .note { font-size: .9rem } td.s { color: "
+    "#555; font-size: .8rem; min-width: 6rem }\n"
+    ".tag { padding: 0 .4rem; border-radius: .3rem } figure { margin: 1.5rem 0 } svg { width: 100%; height: "
+    "auto }\n"
     "svg text { font-size: 12px; fill: #555 } .axis { stroke: #ccc } polyline { fill: none; stroke-width: 2 }\n"
-    "polyline.q { stroke: #b3400d } polyline.p { stroke: #1d5fa8 } rect.q { fill: #b3400d } rect.p { fill: #1d5fa8 }\n"
+    "polyline.q { stroke: #b3400d } polyline.p { stroke: #1d5fa8 } rect.q { fill: #b3400d } rect.p { fill: "
+    "#1d5fa8 }\n"
     "b.q { color: #b3400d } b.p { color: #1d5fa8 } summary { cursor: pointer; font-weight: bold }\n"
     "@media (max-width: 640px) { svg text { font-size: 20px } table.rows tr:first-child { display: none }\n"
     "  table.rows tr { display: block; padding: .5rem 0; border-bottom: 1px solid #ddd }\n"
-    "  table.rows td { display: inline-block; border: 0; padding: 0 .5rem 0 0 } table.rows td.w { display: block }\n"
-    "  table.rows td:empty { display: none } table.rows td.n::before, table.rows td.s::before { content: attr(data-l) ' ';\n"
+    "  table.rows td { display: inline-block; border: 0; padding: 0 .5rem 0 0 } table.rows td.w { display: "
+    "block }\n"
+    "  table.rows td:empty { display: none } table.rows td.n::before, table.rows td.s::before { content: "
+    "attr(data-l) ' ';\n"
     "    color: #555 } table.rows td.n { text-align: left } }\n";
 
 /* a row of the operations table: a gate's numbers, if there is one whose id begins so */
-static void awq__guard_html_gate(awq_ctx *ctx, awq__text *t, const awq_guard_report *r, const char *what, const char *id)
+static void awq__guard_html_gate(awq_ctx *ctx, awq__text *t, const awq_guard_report *r, const char *what,
+                                 const char *id)
 {
     int k;
     for (k = 0; k < r->n_gates; k++)
@@ -31834,8 +31945,9 @@ static void awq__guard_html_gate(awq_ctx *ctx, awq__text *t, const awq_guard_rep
 static void awq__guard_html_operations(awq_ctx *ctx, awq__text *t, const awq_guard_report *r)
 {
     int k;
-    awq__text_str(ctx, t, "<h2>In operation</h2><div class=\"scroll\"><table><tr><th></th><th class=\"n\">Model</th>"
-                          "<th>Baseline</th></tr>\n");
+    awq__text_str(ctx, t,
+                  "<h2>In operation</h2><div class=\"scroll\"><table><tr><th></th><th class=\"n\">Model</th>"
+                  "<th class=\"n\">Baseline</th></tr>\n");
     if (r->bytes[0]) {
         awq__text_str(ctx, t, "<tr><td>Weights in memory, MB</td>");
         for (k = 0; k < 2; k++) awq__html_number(ctx, t, "", (double)r->bytes[k] / 1e6);
@@ -31865,13 +31977,20 @@ static void awq__guard_html_operations(awq_ctx *ctx, awq__text *t, const awq_gua
     awq__text_str(ctx, t, "</table></div>\n");
 }
 
+/* those that do not pass first */
 static void awq__guard_html_gates(awq_ctx *ctx, awq__text *t, const awq_guard_report *r)
 {
-    int k;
-    awq__text_str(ctx, t, "<h2>Gates</h2><div class=\"scroll\"><table class=\"rows\"><tr><th>Gate</th><th></th><th>What</th>"
-                          "<th>Model</th><th>Baseline</th><th>Warn</th><th>Fail</th><th>Thresholds from</th></tr>\n");
-    for (k = 0; k < r->n_gates; k++) {
-        const awq_gate *g = &r->gate[k];
+    static const awq_severity order[] = {AWQ_FAIL, AWQ_WARN, AWQ_VOID, AWQ_PASS};
+    int i, k;
+    awq__text_str(
+        ctx, t,
+        "<h2>Gates</h2><div class=\"scroll\"><table class=\"rows\"><tr><th>Gate</th><th></th><th>What</th>"
+        "<th class=\"n\">Model</th><th class=\"n\">Baseline</th><th class=\"n\">Warn</th><th "
+        "class=\"n\">Fail</th>"
+        "<th>Thresholds from</th></tr>\n");
+    for (i = 0; i < 4 * r->n_gates; i++) {
+        const awq_gate *g = &r->gate[k = i % r->n_gates];
+        if (g->severity != order[i / r->n_gates]) continue;
         awq__textf(ctx, t, "<tr><td>%s</td><td><span class=\"tag %s\">%s</span></td><td class=\"w\">", g->id,
                    awq_severity_name(g->severity), awq_severity_name(g->severity));
         awq__html_text(ctx, t, g->what);
@@ -31902,9 +32021,11 @@ static void awq__guard_html_groups(awq_ctx *ctx, awq__text *t, const awq_guard_r
 {
     int64_t i;
     if (!r->n_groups) return;
-    awq__text_str(ctx, t, "<details><summary>What quantization found, by layer</summary><div class=\"scroll\"><table><tr>"
-                          "<th>Layer</th><th>Linears</th><th>Ratio</th><th>Loss</th><th>Without scales</th>"
-                          "<th>Scales, largest over smallest</th></tr>\n");
+    awq__text_str(
+        ctx, t,
+        "<details><summary>What quantization found, by layer</summary><div class=\"scroll\"><table><tr>"
+        "<th>Layer</th><th>Linears</th><th>Ratio</th><th>Loss</th><th>Without scales</th>"
+        "<th>Scales, largest over smallest</th></tr>\n");
     for (i = 0; i < r->n_groups; i++) {
         const awq_guard_group *x = &r->group[i];
         awq__textf(ctx, t, "<tr><td>%d</td><td>", x->layer);
@@ -31924,9 +32045,11 @@ static void awq__guard_html_items(awq_ctx *ctx, awq__text *t, const awq_guard_re
     int64_t i;
     int k;
     if (!r->n_items) return;
-    awq__text_str(ctx, t, "<h2>Questions</h2><div class=\"scroll\"><table class=\"rows\"><tr><th>Item</th><th>dS</th>"
-                          "<th>Baseline</th><th>Neighbour</th><th>Baseline</th><th>Shift</th><th>Right</th><th>Baseline</th>"
-                          "</tr>\n");
+    awq__text_str(
+        ctx, t,
+        "<h2>Questions</h2><div class=\"scroll\"><table class=\"rows\"><tr><th>Item</th><th>dS</th>"
+        "<th>Baseline</th><th>Neighbour</th><th>Baseline</th><th>Shift</th><th>Right</th><th>Baseline</th>"
+        "</tr>\n");
     for (i = 0; i < r->n_items; i++) {
         const awq_guard_item *x = &r->item[i];
         awq__text_str(ctx, t, "<tr><td class=\"w\">");
@@ -31936,7 +32059,9 @@ static void awq__guard_html_items(awq_ctx *ctx, awq__text *t, const awq_guard_re
         for (k = 0; k < 2; k++) awq__html_number(ctx, t, k ? "baseline" : "neighbour", x->distractor[k]);
         awq__html_number(ctx, t, "shift", x->shift);
         if (x->runs)
-            awq__textf(ctx, t, "<td class=\"n\" data-l=\"right\">%d of %d</td><td class=\"n\" data-l=\"baseline\">%d</td></tr>\n",
+            awq__textf(ctx, t,
+                       "<td class=\"n\" data-l=\"right\">%d of %d</td><td class=\"n\" "
+                       "data-l=\"baseline\">%d</td></tr>\n",
                        x->right[0], x->runs, x->right[1]);
         else awq__text_str(ctx, t, "<td></td><td></td></tr>\n");
     }
@@ -31947,8 +32072,9 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const
 {
     awq__text t = {NULL, 0, 0, 0};
     int k;
-    awq__text_str(ctx, &t, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-                           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<style>\n");
+    awq__text_str(ctx, &t,
+                  "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+                  "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<style>\n");
     awq__text_str(ctx, &t, awq__guard_style);
     awq__text_str(ctx, &t, "</style><title>");
     awq__html_text(ctx, &t, title ? title : "awq guard");

@@ -124,6 +124,9 @@ typedef struct awq_cuda_report {
     char *text;         /* lines; awq_text_free it */
 } awq_cuda_report;
 AWQ_API awq_status awq_cuda_doctor(awq_ctx *ctx, const awq_cuda_desc *desc, awq_cuda_report *report);
+/* What n doctors found, as gates behind those of awq_preflight: G12.driver, .compute (capability), .compiler,
+   .gpu_memory, .kernel; the first that fails is the last one asked. */
+AWQ_API void awq_cuda_preflight(const awq_cuda_report *doctors, int n, awq_guard_report *report);
 
 /* Device memory: a CUdeviceptr, 256-byte aligned, contents undefined. Kernels of the program may use it too. */
 AWQ_API awq_status awq_cuda_alloc(awq_ctx *ctx, awq_cuda *cuda, size_t bytes, uint64_t *ptr);
@@ -10258,6 +10261,34 @@ AWQ_API awq_status awq_cuda_doctor(awq_ctx *ctx, const awq_cuda_desc *desc, awq_
     r.text = t.data;
     *report = r;
     return AWQ_OK;
+}
+
+AWQ_API void awq_cuda_preflight(const awq_cuda_report *doctors, int n, awq_guard_report *report)
+{
+    static const char *const id[5] = {"G12.driver", "G12.compute", "G12.compiler", "G12.gpu_memory",
+                                      "G12.kernel"};
+    static const char *const what[5] = {"devices without a CUDA driver",
+                                        "devices of a compute capability below 7.5, or that are not there",
+                                        "devices without NVRTC to compile kernels",
+                                        "devices without free memory", "devices whose self-test failed"};
+    awq__guard g;
+    int i, k, lack = 0;
+    memset(&g, 0, sizeof g);
+    g.r = report;
+    for (k = 0; k < 5 && !lack; k++) {
+        const char *why = "";
+        awq_gate *x;
+        for (i = n - 1; i >= 0; i--) {
+            const awq_cuda_info *in = &doctors[i].info;
+            const int has[5] = {in->driver_version > 0, 10 * in->compute_major + in->compute_minor >= 75,
+                                in->nvrtc_major > 0, in->memory_limit > 0, doctors[i].status == AWQ_OK};
+            if (!has[k]) why = doctors[i].error;
+            lack += !has[k];
+        }
+        x = awq__guard_gate(&g, id[k], what[k], lack, NAN, 0, 0, 0, 0, "");
+        if (lack) snprintf(x->text, sizeof x->text, "%.255s", why);
+    }
+    report->verdict = awq__guard_verdict(report);
 }
 
 #endif /* AWQ_CUDA_IMPLEMENTATION */

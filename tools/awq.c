@@ -1377,19 +1377,31 @@ static int read_texts(app *a, const awq_model *m, const char *const *paths, int 
     return n && awq_calibration_load(&a->ctx, awq_model_tokenizer(m), &d, c) ? failed(a) : 0;
 }
 
-/* What can be said without loading: *r, whose gates those of awq_guard come behind. */
-static int preflight(app *a, awq_guard_report **r)
+/* What can be said without loading: *r, whose gates those of awq_guard come behind. *ready: devices are */
+static int preflight(app *a, awq_guard_report **r, int *ready)
 {
+    awq_cuda_report doctor[AWQ_MAX_DEVICES];
     awq_model_desc md = model_desc(a, 0);
     awq_preflight_desc d;
-    int code = open_devices(a);
-    if (code) return code;
+    awq_cuda_desc cd;
+    int code = 0, k, n;
     memset(&d, 0, sizeof d);
+    memset(&cd, 0, sizeof cd);
+    for (n = 0, *ready = 1; n < a->n_devices && !code; n += !code) {
+        cd.index = a->device_index[n];
+        code = awq_cuda_doctor(&a->ctx, &cd, &doctor[n]) ? failed(a) : 0;
+        if (!code && doctor[n].status) *ready = 0;
+    }
+    if (!code && *ready) code = open_devices(a);
     md.devices = a->devices;
+    if (!*ready) md.n_devices = 0;
     d.folder = a->o.positional[1];
     d.baseline = a->o.positional[0];
     d.model = &md;
-    return awq_preflight(&a->ctx, &d, r) ? failed(a) : 0;
+    if (!code && awq_preflight(&a->ctx, &d, r)) code = failed(a);
+    if (!code && n) awq_cuda_preflight(doctor, n, *r);
+    for (k = 0; k < n; k++) awq_text_free(&a->ctx, doctor[k].text);
+    return code;
 }
 
 static int cmd_guard(app *a)
@@ -1403,7 +1415,7 @@ static int cmd_guard(app *a)
     awq_guard_desc d;
     awq_packed packed;
     awq_suite suite;
-    int code;
+    int code, ready;
     memset(&c, 0, sizeof c);
     memset(&d, 0, sizeof d);
     memset(&suite, 0, sizeof suite);
@@ -1412,11 +1424,11 @@ static int cmd_guard(app *a)
     if (o->n_positional < 2) code = refuse(a, "awq guard wants two model folders, the original and the quantized one%s", "");
     else if (!o->text && !o->suite && !o->calib.n) code = refuse(a, "awq guard wants --text FILE or --suite FILE or both%s", "");
     else if (o->production && !o->calib.n) code = refuse(a, "--production %s: compared with what? --calib FILE", o->production);
-    else code = preflight(a, &before);
+    else code = preflight(a, &before, &ready);
     if (!code && before->verdict == AWQ_FAIL) { /* it need not be loaded */
         code = print_guard(a, before);
         awq_guard_free(&a->ctx, before);
-        return code ? 3 : exits[AWQ_FAIL];
+        return code || !ready ? 3 : exits[AWQ_FAIL]; /* no GPU, no driver: nothing is said of the model */
     }
     if (!code && !(code = kind_of(a, o->positional[1], &packed))) code = load(a, o->positional[0], 0, &base);
     if (!code) code = load(a, o->positional[1], o->rtn != 0, &m);
