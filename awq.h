@@ -9566,8 +9566,8 @@ static awq_status awq__wr_create(awq_ctx *ctx, awq__st_shard *s, const awq__text
 {
     const awq_file_system *fs = awq__fs(ctx);
     int e;
+    s->ours = s->dirty = 1; /* it may be there even where opening fails */
     AWQ__TRY(awq__file_open(ctx, s->part, 1, &s->f));
-    s->ours = s->dirty = 1;
     e = fs->truncate(fs->user, s->f.handle, 0); /* nothing of an older run may show through */
     if (!e) e = fs->write(fs->user, s->f.handle, 0, h->data, h->len);
     if (!e) e = fs->truncate(fs->user, s->f.handle, s->data_at + s->bytes);
