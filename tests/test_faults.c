@@ -1,7 +1,8 @@
 /* Every public call that can fail does: each allocation, each file operation of it once (of long ones a sample). Then it
    says so in a status and a sentence, nothing is left in memory, nothing lies under a final name, and the same call works
    when it is repeated, with the same result. The table is complete: test_table reads the declarations of awq.h.
-   Also what lies in a file's place without being one, and names that are not plain. Run from the repository's root. */
+   Also what lies in a file's place without being one, names that are not plain, and kill -9 at any time (AWQ_KILL_ROUNDS,
+   default 10). Run from the repository's root. */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include "test.h"
@@ -12,6 +13,7 @@
 #  include <sys/resource.h>
 #  include <sys/stat.h>
 #  include <sys/wait.h>
+#  include <time.h>
 #  include <unistd.h>
 #endif
 
@@ -868,6 +870,109 @@ static void test_no_targets(void) /* what cannot be written, a full disk of the 
     CHECK(ctx.memory_used == 0);
 }
 
+/* four layers, so that there is something to go on with */
+static void make_deep(void)
+{
+    tiny t;
+    uint64_t seed = 5;
+    int i, l, n;
+    size_t k;
+    tiny_llama(&t);
+    for (n = t.n, i = 0; i < n; i++)
+        for (l = 1; l < 4 && !strncmp(t.t[i].name, "model.layers.0.", 15); l++) {
+            char name[128];
+            tiny_tensor *x;
+            snprintf(name, sizeof name, "model.layers.%d.%.100s", l, t.t[i].name + 15);
+            x = tiny_add(&t, name, t.t[i].dtype, t.t[i].ndim, t.t[i].shape[0], t.t[i].shape[1]);
+            for (k = 0; k < x->bytes / 2; k++) ((uint16_t *)x->data)[k] = awq__float_f16(awq__random_unit(&seed) - 0.5f);
+        }
+    tiny_set(&t, "num_hidden_layers", "4");
+    save(&t, DIR "/deep");
+    tiny_free(&t);
+}
+
+static awq_status work(int convert, const char *target, int resume)
+{
+    awq_ctx ctx;
+    awq_status st;
+    memset(&ctx, 0, sizeof ctx);
+    if (convert) {
+        awq_convert_desc d;
+        memset(&d, 0, sizeof d);
+        d.source = DIR "/whole0";
+        d.target = target;
+        d.layout = AWQ_LAYOUT_COMPRESSED_TENSORS;
+        d.shard_bytes = 40000;
+        st = awq_convert(&ctx, &d);
+    } else {
+        awq_quantize_desc d;
+        awq_calibration c;
+        int64_t start[5] = {0, 20, 40, 60, 80};
+        memset(&d, 0, sizeof d);
+        memset(&c, 0, sizeof c);
+        c.n_blocks = 4;
+        c.start = start;
+        c.ids = G.ids;
+        d.source = DIR "/deep";
+        d.target = target;
+        d.group_size = GROUP;
+        d.calibration = &c;
+        d.shard_bytes = 40000;
+        d.resume = resume;
+        st = awq_quantize_model(&ctx, &d, NULL);
+    }
+    if (st) printf("    %s\n", ctx.err.text);
+    return st;
+}
+
+static int same(const char *a, const char *b)
+{
+    static const char what[] = "diff -r -x awq_report.json"; /* which has times */
+    char line[200];
+    snprintf(line, sizeof line, "%s %s %s", what, a, b);
+    return system(line) == 0;
+}
+
+/* kill -9 at any time of the clock; tests/test_quantize_model.c does it at every file operation */
+static void test_kill(void)
+{
+    const char *rounds = getenv("AWQ_KILL_ROUNDS");
+    int convert, i, n = rounds ? atoi(rounds) : 10;
+    uint64_t seed = (uint64_t)(awq__now() * 1e6);
+    make_files();
+    make_deep();
+    for (i = 0; i < 80; i++) G.ids[i] = 3 + i * 5 % 90;
+    for (convert = 0; convert < 2; convert++) {
+        const char *whole = convert ? DIR "/whole1" : DIR "/whole0";
+        double t0 = awq__now(), takes;
+        int done = 0, resumed = 0;
+        CHECK(work(convert, whole, 0) == AWQ_OK);
+        takes = (awq__now() - t0) * 1.1;
+        for (i = 0; i < n && T.bad < 5; i++) {
+            pid_t child;
+            struct timespec wait;
+            double after = takes * awq__random_unit(&seed);
+            fflush(stdout);
+            child = fork();
+            if (child == 0) _exit(work(convert, OUT, 0) != AWQ_OK);
+            wait.tv_sec = (time_t)after;
+            wait.tv_nsec = (long)((after - (double)wait.tv_sec) * 1e9);
+            nanosleep(&wait, NULL);
+            CHECK(child > 0 && kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
+            if (exists(OUT)) { /* complete, or not there */
+                done++;
+                CHECK(same(OUT, whole) && !exists(OUT ".partial"));
+            } else {
+                resumed += exists(OUT ".partial/progress.jsonl");
+                CHECK(work(convert, OUT, 1) == AWQ_OK && same(OUT, whole) && !exists(OUT ".partial"));
+            }
+            clean();
+        }
+        printf("    %s killed %d times: %d had finished, %d were resumed\n", convert ? "convert" : "quantize", i, done, resumed);
+        CHECK(done < n || !n);
+    }
+}
+
 static void test_changed(void) /* a file that changes under a checkpoint and under a model */
 {
     awq_ctx ctx;
@@ -908,6 +1013,7 @@ int main(int argc, char **argv)
     RUN(test_no_files);
     RUN(test_no_targets);
     RUN(test_changed);
+    RUN(test_kill);
 #endif
     return TEST_END();
 }
