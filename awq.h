@@ -4699,7 +4699,8 @@ AWQ__INLINE float awq__exp_body(float x)
     int32_t e;
     uint32_t u;
     k = y * 1.44269504f;
-    e = (int32_t)(k + (k < 0 ? -0.5f : 0.5f));
+    k = k + (k < 0 ? -0.5f : 0.5f);
+    e = (int32_t)(k >= -127.0f ? k : 0.0f); /* NaN, which the result is then, has no integer */
     k = (float)e;
     r = y - k * 0.693359375f;
     r = r - k * -2.12194440e-4f;
@@ -6704,8 +6705,8 @@ typedef struct awq__mix {
 /* awq__exp_body of x <= 0 */
 AWQ__INLINE float awq__soften_exp(float x)
 {
-    float inside = (float)(x >= -87.0f), k, r, p, y = x * inside;
-    int32_t e = (int32_t)(y * 1.44269504f - 0.5f);
+    float inside = (float)(x >= -87.0f), k, r, p, y = x * inside, t = y * 1.44269504f - 0.5f;
+    int32_t e = (int32_t)(t >= -127.0f ? t : 0.0f); /* NaN, which the result is then, has no integer */
     uint32_t u = (uint32_t)(e + 127) << 23;
     k = (float)e;
     r = y - k * 0.693359375f;
@@ -9686,8 +9687,8 @@ static awq_status awq__wr_create(awq_ctx *ctx, awq__st_shard *s, const awq__text
 {
     const awq_file_system *fs = awq__fs(ctx);
     int e;
+    s->ours = s->dirty = 1; /* it may be there even where opening fails */
     AWQ__TRY(awq__file_open(ctx, s->part, 1, &s->f));
-    s->ours = s->dirty = 1;
     e = fs->truncate(fs->user, s->f.handle, 0); /* nothing of an older run may show through */
     if (!e) e = fs->write(fs->user, s->f.handle, 0, h->data, h->len);
     if (!e) e = fs->truncate(fs->user, s->f.handle, s->data_at + s->bytes);
@@ -13551,7 +13552,7 @@ static awq_status awq__tok_extract(awq__tok_work *w, const awq__tok_set *set, co
                                    int at_start,
                                    awq_status (*text)(awq__tok_work *w, const char *s, size_t n, int at_start))
 {
-    size_t at, from = 0, len = 0, next;
+    size_t at, from = 0, len = 0, next, blank = 0; /* where the last white space that was taken ends */
     if (!set->count) return text(w, s, n, at_start);
     for (at = 0; at < n;) {
         int32_t id = awq__tok_longest(set, s + at, n - at, &len);
@@ -13573,7 +13574,10 @@ static awq_status awq__tok_extract(awq__tok_work *w, const awq__tok_set *set, co
             start = p;
         }
         if (flags & AWQ__TOK_LSTRIP) start = AWQ__MAX(start, from); /* the last one may have taken the space */
-        if (flags & AWQ__TOK_RSTRIP) stop = awq__scan_run(s, stop, n, &awq__class_space, AWQ__RE_MANY);
+        if (flags & AWQ__TOK_RSTRIP) {
+            if (stop > blank) blank = awq__scan_run(s, stop, n, &awq__class_space, AWQ__RE_MANY);
+            stop = blank;
+        }
         if (start >= stop) continue;
         if (start > from) AWQ__TRY(text(w, s + from, start - from, at_start && from == 0));
         AWQ__TRY(awq__tok_push(w, id));

@@ -493,6 +493,17 @@ static void test_smollm2(void)
     CHECK(fabs(ppl[1] / ppl[0] - 1) < 1e-3 && fabs(ppl[2] / ppl[0] - 1) < 3e-3);
 }
 
+/* what is no number stays none, and is never made an integer */
+static void test_nan(void)
+{
+    volatile float nan = NAN, huge = 3e38f;
+    float v = nan, w = huge * 10;
+    CHECK(awq__soften_exp(v) != awq__soften_exp(v) && awq__exp_body(v) != awq__exp_body(v));
+    CHECK(awq__soften_exp(-3e38f) == 0 && awq__exp_body(-3e38f) == 0 && awq__exp_body(3e38f) > 1e38f);
+    v = awq__exp_body(w) + awq__exp_body(-w) + awq__soften_exp(-w);
+    CHECK(v != v || v > 0);
+}
+
 int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
@@ -504,5 +515,6 @@ int main(int argc, char **argv)
     RUN(test_sessions);
     RUN(test_refused);
     RUN(test_smollm2);
+    RUN(test_nan);
     return TEST_END();
 }

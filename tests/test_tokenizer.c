@@ -796,6 +796,64 @@ static void test_hostile(void)
     CHECK_MSG(worst < 15, "%.1f s for 1 MB", worst); /* well under 1 s when optimized */
 }
 
+/* every regex that tokenizers have here, and alternatives alone, on a text that makes each look far ahead in vain; tokens
+   that take the white space around them, on white space. Quadratic would be hours. */
+static void test_hostile_splits(void)
+{
+    static const char *const alone[] = {"\\s+$", "\\s++$", "\\s+(?!\\S)", "\\s*[\\r\\n]", "\\s*[\\r\\n]+", "[a-z]*[b-z]+", "[a-z]*[b-z]",
+                                        "\\p{L}+[\\r\\n]*", "-?[a-z]+",
+                                        "\\d{2,3}", "a{2,}"};
+    static const char *const units[] = {"a", " ", "\n", "A", "0", "'", "!", "Aa", " \n", "\xe4\xb8\xad", "\xcc\x81", "\xc2\xa0"};
+    enum { SIZE = 1 << 18, N_ALONE = sizeof alone / sizeof alone[0] };
+    char *text = (char *)malloc(SIZE + 16), *file = NULL;
+    const awq__tok_regex *r;
+    awq__arena arena;
+    awq__json j;
+    awq_ctx ctx;
+    double worst = 0;
+    uint32_t node;
+    size_t bytes = 0, u, k, n, at, to, next;
+    int i = 0;
+    memset(&ctx, 0, sizeof ctx);
+    memset(&arena, 0, sizeof arena);
+    CHECK(awq__file_load(&ctx, beside("tok_splits.json"), 1 << 20, &file, &bytes) == AWQ_OK);
+    CHECK(awq__json_parse(&ctx, "splits", file, bytes, &j) == AWQ_OK);
+    for (node = awq__json_first(&j, 1); i < N_ALONE || node; i++) {
+        const char *pattern = i < N_ALONE ? alone[i] : awq__json_str(&j, awq__json_get(&j, node, "regex"), NULL);
+        if (i >= N_ALONE) node = awq__json_next(&j, node);
+        CHECK_MSG(awq__tok_regex_read(&ctx, &arena, "t", pattern, strlen(pattern), &r) == AWQ_OK, "%s", ctx.err.text);
+        for (u = 0; u < sizeof units / sizeof units[0]; u++) {
+            double t0 = awq__now();
+            for (n = 0; n + 5 < SIZE; n += strlen(units[u])) strcpy(text + n, units[u]);
+            strcpy(text + n++, "$"); /* what no run goes on over */
+            for (at = 0; at < n; at = to == at ? next : to) to = awq__scan(r, text, at, n, &next);
+            t0 = awq__now() - t0;
+            CHECK_MSG(t0 < 10, "'%s' takes %.1f s on '%s'", pattern, t0, units[u]);
+            worst = AWQ__MAX(worst, t0);
+        }
+    }
+    CHECK(i > N_ALONE + 5);
+    printf("    %d regexes, at most %.2f s for 256 KB\n", i, worst);
+    awq__json_free(&ctx, &j);
+    awq__arena_free(&ctx, &arena);
+    awq__free(&ctx, file);
+    for (i = 0; i < 2; i++) {
+        static int32_t ids[SIZE];
+        static tiny y;
+        double t0;
+        tiny_make(&y, "\"added_tokens\":[{\"id\":200,\"content\":\"  \",\"rstrip\":true},{\"id\":201,\"content\":"
+                      "\"!!\",\"lstrip\":true,\"rstrip\":true}]", "", "");
+        CHECK_MSG(awq_tokenizer_load(&y.ctx, "m", &y.t) == AWQ_OK, "%s", y.ctx.err.text);
+        for (n = 0; n + 4 < SIZE; n += 4) memcpy(text + n, i ? "!!  " : "    ", 4);
+        t0 = awq__now();
+        CHECK(awq_encode(&y.ctx, y.t, text, n, 0, ids, SIZE, &k) == AWQ_OK && k > 1000);
+        CHECK_MSG(awq__now() - t0 < 10, "%.1f s for 256 KB of white space", awq__now() - t0);
+        tiny_free(&y);
+    }
+    free(text);
+    CHECK(ctx.memory_used == 0);
+}
+
 /* load, encode, decode, stream; *st: the first failure */
 static void whole_run(awq_ctx *ctx, const char *path, awq_status *st)
 {
@@ -966,6 +1024,7 @@ int main(int argc, char **argv)
     RUN(test_regex_forms);
     RUN(test_stream);
     RUN(test_hostile);
+    RUN(test_hostile_splits);
     RUN(test_failures);
     RUN(test_real_models);
     RUN(test_golden);
