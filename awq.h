@@ -10,7 +10,12 @@
    before other headers, plain #include "awq.h" elsewhere, and
        cc -O2 game.c -lm -lpthread
 
-   Define AWQ_STATIC as well to make every function private to that file.
+   Define beside it, where wanted:
+       AWQ_STATIC      every function private to that file: several copies, or versions, in one program
+       AWQ_NO_MODEL    only what stands on its own below a model: >>context to >>tensors
+       AWQ_NO_STDIO    no file of the operating system is opened: set ctx.files
+       AWQ_NO_THREADS  nothing of threads is used: a pool is the caller's thread; jobs of your own may use more
+       AWQ_NO_SIMD     the scalar code alone
 
    EXAMPLE
        awq_ctx ctx = {0};                                        zero means default everywhere
@@ -91,7 +96,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#ifdef AWQ_STATIC
+#if defined(AWQ_STATIC) && defined(__GNUC__)
+#  define AWQ_API __attribute__((unused)) static
+#elif defined(AWQ_STATIC)
 #  define AWQ_API static
 #elif defined(__cplusplus)
 #  define AWQ_API extern "C"
@@ -1350,12 +1357,22 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *report, 
 #  endif
 #  include <windows.h>
 #else
-#  include <fcntl.h>
-#  include <pthread.h>
-#  include <sched.h>
-#  include <sys/mman.h>
-#  include <sys/stat.h>
-#  include <unistd.h>
+#  if defined(__wasm__) && !defined(_REENTRANT) && !defined(AWQ_NO_THREADS)
+#    define AWQ_NO_THREADS
+#  endif
+#  ifndef AWQ_NO_STDIO
+#    include <fcntl.h>
+#    include <sys/stat.h>
+#    include <unistd.h>
+#  endif
+#  ifndef AWQ_NO_THREADS
+#    include <pthread.h>
+#    include <sched.h>
+#    include <unistd.h>
+#  endif
+#  ifndef __wasm__
+#    include <sys/mman.h>
+#  endif
 #  if defined(__linux__) && !defined(MADV_HUGEPAGE) /* the headers hide it in standard C */
 #    define MADV_HUGEPAGE 14
 extern int madvise(void *addr, size_t bytes, int advice);
@@ -1443,6 +1460,12 @@ extern int madvise(void *addr, size_t bytes, int advice);
 #  pragma GCC optimize("fp-contract=off")
 #elif defined(_MSC_VER)
 #  pragma fp_contract(off)
+#endif
+
+/* what only a model or only SIMD uses is not used in a build without */
+#if defined(__GNUC__) && (defined(AWQ_NO_MODEL) || !(AWQ__X86 || AWQ__NEON))
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wunused-function"
 #endif
 
 /* Used as: #define AWQ__CHECK(expr) - leaves the function with the status when it is not AWQ_OK. */
@@ -1750,7 +1773,18 @@ static void awq__run(awq_ctx *ctx, int64_t count, void (*job)(void *arg, int64_t
 #  define AWQ__ATOMIC_SWAP(p, old, now) __sync_bool_compare_and_swap((p), (old), (now))
 #endif
 
-#ifdef _WIN32
+#ifdef AWQ_NO_THREADS
+typedef char awq__mutex, awq__cond, awq__thread;
+static void awq__mutex_init(awq__mutex *m) { *m = 0; }
+static void awq__mutex_free(awq__mutex *m) { (void)m; }
+static void awq__lock(awq__mutex *m) { (void)m; }
+static void awq__unlock(awq__mutex *m) { (void)m; }
+static void awq__cond_init(awq__cond *c) { *c = 0; }
+static void awq__cond_free(awq__cond *c) { (void)c; }
+static void awq__wait(awq__cond *c, awq__mutex *m) { (void)c, (void)m; }
+static void awq__wake_all(awq__cond *c) { (void)c; }
+static void awq__yield(void) {}
+#elif defined(_WIN32)
 typedef CRITICAL_SECTION awq__mutex;
 typedef CONDITION_VARIABLE awq__cond;
 typedef HANDLE awq__thread;
@@ -1811,7 +1845,8 @@ struct awq_pool {
     awq__worker worker[1]; /* n_threads of them, the caller first */
 };
 
-#ifdef __linux__
+#if defined(__linux__) && !defined(AWQ_NO_STDIO) && !defined(AWQ_NO_THREADS)
+#  define AWQ__KERNEL_TEXT
 /* up to n - 1 bytes of a small file of the kernel; 0: there is none */
 static int awq__kernel_text(const char *path, char *text, size_t n)
 {
@@ -1855,13 +1890,15 @@ static int awq__count_cores(const char *list)
 
 AWQ_API int awq_cpu_cores(void)
 {
-#ifdef _WIN32
+#ifdef AWQ_NO_THREADS
+    return 1;
+#elif defined(_WIN32)
     SYSTEM_INFO si;
     GetSystemInfo(&si);
     return (int)si.dwNumberOfProcessors;
 #else
     long n = sysconf(_SC_NPROCESSORS_ONLN);
-#  ifdef __linux__
+#  ifdef AWQ__KERNEL_TEXT
     char text[4096], *p;
     if (awq__kernel_text("/proc/self/status", text, sizeof text)
         && (p = strstr(text, "Cpus_allowed_list:")) != NULL) {
@@ -1910,11 +1947,12 @@ static int awq__pool_spin(int i, double *began)
     return awq__now() - *began < AWQ__POOL_SPIN;
 }
 
-#ifdef _WIN32
+#ifndef AWQ_NO_THREADS
+#  ifdef _WIN32
 static DWORD WINAPI awq__pool_main(void *arg)
-#else
+#  else
 static void *awq__pool_main(void *arg)
-#endif
+#  endif
 {
     awq__worker *w = (awq__worker *)arg;
     awq_pool *p = w->pool;
@@ -1947,6 +1985,39 @@ static void *awq__pool_main(void *arg)
     }
     return 0;
 }
+
+/* a helper; 0: it runs */
+static int awq__pool_start(awq__worker *w)
+{
+#  ifdef _WIN32
+    w->thread = CreateThread(NULL, 0, awq__pool_main, w, 0, NULL);
+    return !w->thread;
+#  else
+    pthread_attr_t attr;
+    size_t stack;
+    int e;
+    pthread_attr_init(&attr);
+    if (!pthread_attr_getstacksize(&attr, &stack) && stack < AWQ__POOL_STACK)
+        pthread_attr_setstacksize(&attr, AWQ__POOL_STACK);
+    e = pthread_create(&w->thread, &attr, awq__pool_main, w);
+    pthread_attr_destroy(&attr);
+    return e;
+#  endif
+}
+
+static void awq__pool_join(awq__worker *w)
+{
+#  ifdef _WIN32
+    WaitForSingleObject(w->thread, INFINITE);
+    CloseHandle(w->thread);
+#  else
+    pthread_join(w->thread, NULL);
+#  endif
+}
+#else
+static int awq__pool_start(awq__worker *w) { return w->pool != NULL; }
+static void awq__pool_join(awq__worker *w) { (void)w; }
+#endif
 
 static void awq__pool_run(void *user, int64_t count, void (*job)(void *arg, int64_t index), void *arg)
 {
@@ -1991,14 +2062,7 @@ AWQ_API void awq_pool_free(awq_ctx *ctx, awq_pool *p)
     AWQ__ATOMIC_ADD(&p->quit, 1);
     awq__wake_all(&p->start);
     awq__unlock(&p->lock);
-    for (i = 1; i <= p->started; i++) {
-#ifdef _WIN32
-        WaitForSingleObject(p->worker[i].thread, INFINITE);
-        CloseHandle(p->worker[i].thread);
-#else
-        pthread_join(p->worker[i].thread, NULL);
-#endif
-    }
+    for (i = 1; i <= p->started; i++) awq__pool_join(&p->worker[i]);
     awq__cond_free(&p->start);
     awq__cond_free(&p->finish);
     awq__mutex_free(&p->lock);
@@ -2009,13 +2073,14 @@ AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool)
 {
     awq_pool *p;
     int i;
-#ifndef _WIN32
-    pthread_attr_t attr;
-    size_t stack;
-#endif
     if (n_threads < 0 || n_threads > 1024)
         return awq__fail(ctx, AWQ_E_ARG, "awq_pool_create: n_threads is %d, expected 0 to 1024", n_threads);
     if (n_threads == 0) n_threads = awq_cpu_cores();
+#ifdef AWQ_NO_THREADS
+    if (n_threads > 1)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "awq_pool_create: n_threads is %d, and this library was "
+                         "compiled without threads: expected 0 or 1", n_threads);
+#endif
     p = (awq_pool *)awq__alloc(ctx, 1, sizeof *p + sizeof(awq__worker) * (size_t)n_threads);
     if (!p) return AWQ_E_MEMORY;
     p->n_threads = n_threads;
@@ -2023,24 +2088,7 @@ AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool)
     awq__mutex_init(&p->lock);
     awq__cond_init(&p->start);
     awq__cond_init(&p->finish);
-#ifndef _WIN32
-    pthread_attr_init(&attr);
-    if (!pthread_attr_getstacksize(&attr, &stack) && stack < AWQ__POOL_STACK)
-        pthread_attr_setstacksize(&attr, AWQ__POOL_STACK);
-#endif
-    while (p->started < n_threads - 1) {
-        awq__worker *w = &p->worker[p->started + 1];
-#ifdef _WIN32
-        w->thread = CreateThread(NULL, 0, awq__pool_main, w, 0, NULL);
-        if (!w->thread) break;
-#else
-        if (pthread_create(&w->thread, &attr, awq__pool_main, w)) break;
-#endif
-        p->started++;
-    }
-#ifndef _WIN32
-    pthread_attr_destroy(&attr);
-#endif
+    while (p->started < n_threads - 1 && !awq__pool_start(&p->worker[p->started + 1])) p->started++;
     if (p->started < n_threads - 1) {
         int got = p->started + 1;
         awq_pool_free(ctx, p);
@@ -2063,7 +2111,33 @@ AWQ_API awq_jobs awq_pool_jobs(awq_pool *pool)
 AWQ_API int awq_pool_threads(const awq_pool *pool) { return pool ? pool->n_threads : 1; }
 
 /* --- files of the operating system */
-#ifdef _WIN32
+#ifdef AWQ_NO_STDIO
+static const void *awq__os_map(void *file, uint64_t bytes)
+{
+    (void)file, (void)bytes;
+    return NULL;
+}
+
+static void awq__os_unmap(const void *map, uint64_t bytes) { (void)map, (void)bytes; }
+
+static int awq__os_open(void *user, const char *path, int for_write, void **file)
+{
+    (void)user, (void)path, (void)for_write, (void)file;
+    return ENOSYS;
+}
+
+static int awq__os_rename(void *user, const char *from, const char *to)
+{
+    (void)user, (void)from, (void)to;
+    return ENOSYS;
+}
+
+static int awq__os_path(void *user, const char *path)
+{
+    (void)user, (void)path;
+    return ENOSYS;
+}
+#elif defined(_WIN32)
 static int awq__win_error(void)
 {
     switch (GetLastError()) {
@@ -2209,16 +2283,28 @@ static int awq__os_fd(void *file) { return (int)(intptr_t)file - 1; }
 /* the whole of an open file, read-only; NULL: it cannot be mapped */
 static const void *awq__os_map(void *file, uint64_t bytes)
 {
+#  ifdef __wasm__
+    (void)file, (void)bytes;
+    return NULL;
+#  else
     void *p = bytes && bytes <= SIZE_MAX / 2
                   ? mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, awq__os_fd(file), 0)
                   : MAP_FAILED;
-#  ifdef MADV_HUGEPAGE
+#    ifdef MADV_HUGEPAGE
     if (p != MAP_FAILED) madvise(p, (size_t)bytes, MADV_HUGEPAGE); /* where the file system has such pages */
-#  endif
+#    endif
     return p == MAP_FAILED ? NULL : p;
+#  endif
 }
 
-static void awq__os_unmap(const void *map, uint64_t bytes) { munmap((void *)(uintptr_t)map, (size_t)bytes); }
+static void awq__os_unmap(const void *map, uint64_t bytes)
+{
+#  ifdef __wasm__
+    (void)map, (void)bytes;
+#  else
+    munmap((void *)(uintptr_t)map, (size_t)bytes);
+#  endif
+}
 
 static int awq__os_open(void *user, const char *path, int for_write, void **file)
 {
@@ -2320,9 +2406,14 @@ static int awq__os_make_folder(void *user, const char *path)
 
 static const awq_file_system *awq__fs(awq_ctx *ctx)
 {
+#ifdef AWQ_NO_STDIO
+    static const awq_file_system os = {awq__os_open, NULL, NULL, NULL, NULL, NULL, NULL, awq__os_rename,
+                                       awq__os_path, awq__os_path, NULL, NULL};
+#else
     static const awq_file_system os = {awq__os_open, awq__os_size,   awq__os_read,   awq__os_write,
                                        awq__os_truncate, awq__os_sync, awq__os_close, awq__os_rename,
                                        awq__os_remove, awq__os_make_folder, NULL, NULL};
+#endif
     return ctx->files.open ? &ctx->files : &os;
 }
 
@@ -9774,6 +9865,7 @@ AWQ_API void awq_writer_abort(awq_ctx *ctx, awq_writer *writer, int keep_parts)
     awq__arena_free(ctx, &writer->arena);
     awq__free(ctx, writer);
 }
+#ifndef AWQ_NO_MODEL
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>checkpoint
    A Hugging Face folder: config.json in the spelling of transformers 4 and 5, generation_config.json, the
@@ -30716,6 +30808,11 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const
     return awq__guard_done(ctx, &t, text);
 }
 
+#endif /* AWQ_NO_MODEL */
+
+#if defined(__GNUC__) && (defined(AWQ_NO_MODEL) || !(AWQ__X86 || AWQ__NEON))
+#pragma GCC diagnostic pop
+#endif
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC pop_options
 #endif
