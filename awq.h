@@ -1462,6 +1462,19 @@ extern int madvise(void *addr, size_t bytes, int advice);
 #  pragma fp_contract(off)
 #endif
 
+/* Between these is what runs once per file, text or layer: it compiles in half the time so */
+#if defined(__clang__) && defined(__OPTIMIZE__)
+#  define AWQ__COLD_BEGIN _Pragma("clang attribute push(__attribute__((minsize)), apply_to = function)")
+#  define AWQ__COLD_END _Pragma("clang attribute pop")
+#elif defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
+#  define AWQ__COLD_BEGIN \
+      _Pragma("GCC push_options") _Pragma("GCC optimize(\"Og\")") _Pragma("GCC optimize(\"fp-contract=off\")")
+#  define AWQ__COLD_END _Pragma("GCC pop_options")
+#else
+#  define AWQ__COLD_BEGIN
+#  define AWQ__COLD_END
+#endif
+
 /* what only a model or only SIMD uses is not used in a build without */
 #if defined(__GNUC__) && (defined(AWQ_NO_MODEL) || !(AWQ__X86 || AWQ__NEON))
 #  pragma GCC diagnostic push
@@ -9037,6 +9050,8 @@ AWQ_API awq_status awq_search_clips(awq_ctx *ctx, const float *weights, int64_t 
     return AWQ_OK;
 }
 
+AWQ__COLD_BEGIN
+
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>tensors
    safetensors: u64 header length (little endian), JSON header, data. One file, or shards named by an index.
@@ -9865,7 +9880,11 @@ AWQ_API void awq_writer_abort(awq_ctx *ctx, awq_writer *writer, int keep_parts)
     awq__arena_free(ctx, &writer->arena);
     awq__free(ctx, writer);
 }
+AWQ__COLD_END
+
 #ifndef AWQ_NO_MODEL
+AWQ__COLD_BEGIN
+
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>checkpoint
    A Hugging Face folder: config.json in the spelling of transformers 4 and 5, generation_config.json, the
@@ -11739,6 +11758,8 @@ AWQ_API awq_status awq_checkpoint_read_qweight(awq_ctx *ctx, awq_checkpoint *ck,
     else *w = q;
     return st;
 }
+AWQ__COLD_END
+
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>unicode
    Categories of code points, as the regexes of tokenizers ask for them, normalization forms C and D (UAX #15)
@@ -12664,6 +12685,7 @@ static size_t awq__scan(const awq__tok_regex *r, const char *s, size_t at, size_
     return at;
 }
 
+AWQ__COLD_BEGIN
 /* --- reading a regex */
 typedef struct awq__range { /* code points, both included */
     uint32_t lo, hi;
@@ -12925,6 +12947,8 @@ static awq_status awq__tok_regex_read(awq_ctx *ctx, awq__arena *arena, const cha
     *regex = r;
     return AWQ_OK;
 }
+
+AWQ__COLD_END
 
 /* --- the loaded tokenizer */
 enum { /* kinds of steps; the last four belong to decoders */
@@ -13757,6 +13781,8 @@ AWQ_API void awq_decoder_free(awq_ctx *ctx, awq_decoder *decoder)
     awq__free(ctx, decoder->chunk);
     memset(decoder, 0, sizeof *decoder);
 }
+
+AWQ__COLD_BEGIN
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>tokenizer_file
@@ -19994,6 +20020,8 @@ static void awq__gr_left_recursion(awq__gr_build *b)
     }
 }
 
+AWQ__COLD_END
+
 /* --- the automaton */
 typedef struct awq__gr_frame { /* a stack: a node to return to, on another stack; 0 is the empty one */
     uint32_t ret, up, depth, link; /* link: next in its hash chain; while tables are emptied, its new number */
@@ -20584,6 +20612,7 @@ static awq_status awq__gr_mask(awq_ctx *ctx, awq_grammar *g, int32_t state, int 
     return AWQ_OK;
 }
 
+AWQ__COLD_BEGIN
 /* --- making one */
 static awq_status awq__gr_choices(awq_ctx *ctx, const awq_grammar_desc *desc, awq__text *out)
 {
@@ -20762,6 +20791,8 @@ AWQ_API awq_status awq_grammar_match(awq_ctx *ctx, awq_grammar *grammar, const c
     *match = !state ? AWQ_MATCH_NO : awq__gr_accepts(grammar, state) ? AWQ_MATCH_WHOLE : AWQ_MATCH_PARTIAL;
     return AWQ_OK;
 }
+AWQ__COLD_END
+
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>model
    Loading, and the forward pass, written once for all families over the operations above:
@@ -22190,6 +22221,7 @@ static awq_status awq__head_rows(awq_ctx *ctx, const awq_model *m, awq__work *w,
     return AWQ_OK;
 }
 
+AWQ__COLD_BEGIN
 /* --- loading */
 /* 1 when one of n values of a real type has all bits of its exponent */
 AWQ__VECTORIZE static int awq__has_infinite(awq_dtype dtype, const void *data, int64_t n)
@@ -23095,6 +23127,8 @@ AWQ_API uint64_t awq_model_bytes(const awq_model *model) { return model->bytes; 
 AWQ_API uint64_t awq_model_linear_bytes(const awq_model *model) { return model->linear_bytes; }
 AWQ_API uint64_t awq_model_hash(const awq_model *model) { return model->hash; }
 
+AWQ__COLD_END
+
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>sample
    From logits to a token, and from tokens to text that callers see. Invariants: the same seed gives the same
@@ -23387,6 +23421,8 @@ static awq_status awq__speaker_add(awq_ctx *ctx, awq__speaker *s, const char *te
     }
     return AWQ_OK;
 }
+
+AWQ__COLD_BEGIN
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>session
@@ -25301,6 +25337,8 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
     return st;
 }
 
+AWQ__COLD_END
+
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>evaluate
    Teacher-forced over windows of the same tokens; logits live 16 rows at a time. Sums in double, in token
@@ -25383,6 +25421,7 @@ static void awq__eval_pair(void *arg, int64_t r)
     j->error[r] = worst;
 }
 
+AWQ__COLD_BEGIN
 /* hidden states of n tokens at the window's start + at, into w.xn */
 static awq_status awq__eval_chunk(awq_ctx *ctx, awq__eval_side *side, const int32_t *ids, int64_t at, int64_t n)
 {
@@ -27049,6 +27088,8 @@ AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *token
     return st;
 }
 
+AWQ__COLD_END
+
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>quantize_model
    Whole-model quantization, one decoder block at a time, in stages: linears that share an input (awq_group_id).
@@ -27420,6 +27461,7 @@ static awq_status awq__feedback_round(awq_ctx *ctx, float *w, const float *f, in
 }
 
 /* --- set-up */
+AWQ__COLD_BEGIN
 static awq_linear *awq__qm_linear(awq__qm *m, int id) /* of the quantized layer */
 {
     return awq__layer_linear(m->c, &m->lq, id, m->expert);
@@ -27972,6 +28014,8 @@ typedef struct awq__qm_listener {
     awq__qm *m;
 } awq__qm_listener;
 
+AWQ__COLD_END
+
 /* some rows of an input: a job takes a group of columns */
 typedef struct awq__hear_job {
     const float *x, *weight; /* [n, width]; NULL: ones */
@@ -27994,6 +28038,7 @@ static void awq__qm_hear_job(void *arg, int64_t index)
     }
 }
 
+AWQ__COLD_BEGIN
 /* n rows [stride] of input p, each `weight` times (NULL: once) */
 static awq_status awq__qm_hear(awq_ctx *ctx, awq__qm *m, awq__tap_in p, const float *data, int64_t n,
                                int64_t stride, const float *weight)
@@ -28677,6 +28722,8 @@ static awq_status awq__qm_target(awq_ctx *ctx, awq__qm *m, int id, int drift, fl
 
 enum { AWQ__DUO = 10, AWQ__PLAIN = 9, AWQ__N_CANDIDATES = 1 + AWQ__DUO + AWQ__PLAIN };
 
+AWQ__COLD_END
+
 typedef struct awq__proxy_job {
     const float *w; /* [out, width] */
     int64_t out, width, group;
@@ -28716,6 +28763,7 @@ static double awq__qm_proxy(int64_t width, int64_t group, const double *range, c
     return total;
 }
 
+AWQ__COLD_BEGIN
 /* the norm before a stage gives up s */
 static void awq__qm_fold_norm(awq__qm *m, int vec, int64_t width, float *s)
 {
@@ -30808,6 +30856,7 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const
     return awq__guard_done(ctx, &t, text);
 }
 
+AWQ__COLD_END
 #endif /* AWQ_NO_MODEL */
 
 #if defined(__GNUC__) && (defined(AWQ_NO_MODEL) || !(AWQ__X86 || AWQ__NEON))
