@@ -10,7 +10,12 @@
    before other headers, plain #include "awq.h" elsewhere, and
        cc -O2 game.c -lm -lpthread
 
-   Define AWQ_STATIC as well to make every function private to that file.
+   Define beside it, where wanted:
+       AWQ_STATIC      every function private to that file: several copies, or versions, in one program
+       AWQ_NO_MODEL    only what stands on its own below a model: >>context to >>tensors
+       AWQ_NO_STDIO    no file of the operating system is opened: set ctx.files
+       AWQ_NO_THREADS  nothing of threads is used: a pool is the caller's thread; jobs of your own may use more
+       AWQ_NO_SIMD     the scalar code alone
 
    EXAMPLE
        awq_ctx ctx = {0};                                        zero means default everywhere
@@ -91,7 +96,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#ifdef AWQ_STATIC
+#if defined(AWQ_STATIC) && defined(__GNUC__)
+#  define AWQ_API __attribute__((unused)) static
+#elif defined(AWQ_STATIC)
 #  define AWQ_API static
 #elif defined(__cplusplus)
 #  define AWQ_API extern "C"
@@ -1438,12 +1445,22 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *report, 
 #  endif
 #  include <windows.h>
 #else
-#  include <fcntl.h>
-#  include <pthread.h>
-#  include <sched.h>
-#  include <sys/mman.h>
-#  include <sys/stat.h>
-#  include <unistd.h>
+#  if defined(__wasm__) && !defined(_REENTRANT) && !defined(AWQ_NO_THREADS)
+#    define AWQ_NO_THREADS
+#  endif
+#  ifndef AWQ_NO_STDIO
+#    include <fcntl.h>
+#    include <sys/stat.h>
+#    include <unistd.h>
+#  endif
+#  ifndef AWQ_NO_THREADS
+#    include <pthread.h>
+#    include <sched.h>
+#    include <unistd.h>
+#  endif
+#  ifndef __wasm__
+#    include <sys/mman.h>
+#  endif
 #  if defined(__linux__) && !defined(MADV_HUGEPAGE) /* the headers hide it in standard C */
 #    define MADV_HUGEPAGE 14
 extern int madvise(void *addr, size_t bytes, int advice);
@@ -1531,6 +1548,25 @@ extern int madvise(void *addr, size_t bytes, int advice);
 #  pragma GCC optimize("fp-contract=off")
 #elif defined(_MSC_VER)
 #  pragma fp_contract(off)
+#endif
+
+/* Between these is what runs once per file, text or layer: it compiles in half the time so */
+#if defined(__clang__) && defined(__OPTIMIZE__)
+#  define AWQ__COLD_BEGIN _Pragma("clang attribute push(__attribute__((minsize)), apply_to = function)")
+#  define AWQ__COLD_END _Pragma("clang attribute pop")
+#elif defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
+#  define AWQ__COLD_BEGIN \
+      _Pragma("GCC push_options") _Pragma("GCC optimize(\"Og\")") _Pragma("GCC optimize(\"fp-contract=off\")")
+#  define AWQ__COLD_END _Pragma("GCC pop_options")
+#else
+#  define AWQ__COLD_BEGIN
+#  define AWQ__COLD_END
+#endif
+
+/* what only a model or only SIMD uses is not used in a build without */
+#if defined(__GNUC__) && (defined(AWQ_NO_MODEL) || !(AWQ__X86 || AWQ__NEON))
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wunused-function"
 #endif
 
 /* Used as: #define AWQ__CHECK(expr) - leaves the function with the status when it is not AWQ_OK. */
@@ -1838,7 +1874,18 @@ static void awq__run(awq_ctx *ctx, int64_t count, void (*job)(void *arg, int64_t
 #  define AWQ__ATOMIC_SWAP(p, old, now) __sync_bool_compare_and_swap((p), (old), (now))
 #endif
 
-#ifdef _WIN32
+#ifdef AWQ_NO_THREADS
+typedef char awq__mutex, awq__cond, awq__thread;
+static void awq__mutex_init(awq__mutex *m) { *m = 0; }
+static void awq__mutex_free(awq__mutex *m) { (void)m; }
+static void awq__lock(awq__mutex *m) { (void)m; }
+static void awq__unlock(awq__mutex *m) { (void)m; }
+static void awq__cond_init(awq__cond *c) { *c = 0; }
+static void awq__cond_free(awq__cond *c) { (void)c; }
+static void awq__wait(awq__cond *c, awq__mutex *m) { (void)c, (void)m; }
+static void awq__wake_all(awq__cond *c) { (void)c; }
+static void awq__yield(void) {}
+#elif defined(_WIN32)
 typedef CRITICAL_SECTION awq__mutex;
 typedef CONDITION_VARIABLE awq__cond;
 typedef HANDLE awq__thread;
@@ -1899,7 +1946,8 @@ struct awq_pool {
     awq__worker worker[1]; /* n_threads of them, the caller first */
 };
 
-#ifdef __linux__
+#if defined(__linux__) && !defined(AWQ_NO_STDIO) && !defined(AWQ_NO_THREADS)
+#  define AWQ__KERNEL_TEXT
 /* up to n - 1 bytes of a small file of the kernel; 0: there is none */
 static int awq__kernel_text(const char *path, char *text, size_t n)
 {
@@ -1975,13 +2023,15 @@ AWQ_API uint64_t awq_free_memory(void)
 
 AWQ_API int awq_cpu_cores(void)
 {
-#ifdef _WIN32
+#ifdef AWQ_NO_THREADS
+    return 1;
+#elif defined(_WIN32)
     SYSTEM_INFO si;
     GetSystemInfo(&si);
     return (int)si.dwNumberOfProcessors;
 #else
     long n = sysconf(_SC_NPROCESSORS_ONLN);
-#  ifdef __linux__
+#  ifdef AWQ__KERNEL_TEXT
     char text[4096], *p;
     if (awq__kernel_text("/proc/self/status", text, sizeof text)
         && (p = strstr(text, "Cpus_allowed_list:")) != NULL) {
@@ -2030,11 +2080,12 @@ static int awq__pool_spin(int i, double *began)
     return awq__now() - *began < AWQ__POOL_SPIN;
 }
 
-#ifdef _WIN32
+#ifndef AWQ_NO_THREADS
+#  ifdef _WIN32
 static DWORD WINAPI awq__pool_main(void *arg)
-#else
+#  else
 static void *awq__pool_main(void *arg)
-#endif
+#  endif
 {
     awq__worker *w = (awq__worker *)arg;
     awq_pool *p = w->pool;
@@ -2067,6 +2118,39 @@ static void *awq__pool_main(void *arg)
     }
     return 0;
 }
+
+/* a helper; 0: it runs */
+static int awq__pool_start(awq__worker *w)
+{
+#  ifdef _WIN32
+    w->thread = CreateThread(NULL, 0, awq__pool_main, w, 0, NULL);
+    return !w->thread;
+#  else
+    pthread_attr_t attr;
+    size_t stack;
+    int e;
+    pthread_attr_init(&attr);
+    if (!pthread_attr_getstacksize(&attr, &stack) && stack < AWQ__POOL_STACK)
+        pthread_attr_setstacksize(&attr, AWQ__POOL_STACK);
+    e = pthread_create(&w->thread, &attr, awq__pool_main, w);
+    pthread_attr_destroy(&attr);
+    return e;
+#  endif
+}
+
+static void awq__pool_join(awq__worker *w)
+{
+#  ifdef _WIN32
+    WaitForSingleObject(w->thread, INFINITE);
+    CloseHandle(w->thread);
+#  else
+    pthread_join(w->thread, NULL);
+#  endif
+}
+#else
+static int awq__pool_start(awq__worker *w) { return w->pool != NULL; }
+static void awq__pool_join(awq__worker *w) { (void)w; }
+#endif
 
 static void awq__pool_run(void *user, int64_t count, void (*job)(void *arg, int64_t index), void *arg)
 {
@@ -2111,14 +2195,7 @@ AWQ_API void awq_pool_free(awq_ctx *ctx, awq_pool *p)
     AWQ__ATOMIC_ADD(&p->quit, 1);
     awq__wake_all(&p->start);
     awq__unlock(&p->lock);
-    for (i = 1; i <= p->started; i++) {
-#ifdef _WIN32
-        WaitForSingleObject(p->worker[i].thread, INFINITE);
-        CloseHandle(p->worker[i].thread);
-#else
-        pthread_join(p->worker[i].thread, NULL);
-#endif
-    }
+    for (i = 1; i <= p->started; i++) awq__pool_join(&p->worker[i]);
     awq__cond_free(&p->start);
     awq__cond_free(&p->finish);
     awq__mutex_free(&p->lock);
@@ -2129,13 +2206,14 @@ AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool)
 {
     awq_pool *p;
     int i;
-#ifndef _WIN32
-    pthread_attr_t attr;
-    size_t stack;
-#endif
     if (n_threads < 0 || n_threads > 1024)
         return awq__fail(ctx, AWQ_E_ARG, "awq_pool_create: n_threads is %d, expected 0 to 1024", n_threads);
     if (n_threads == 0) n_threads = awq_cpu_cores();
+#ifdef AWQ_NO_THREADS
+    if (n_threads > 1)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "awq_pool_create: n_threads is %d, and this library was "
+                         "compiled without threads: expected 0 or 1", n_threads);
+#endif
     p = (awq_pool *)awq__alloc(ctx, 1, sizeof *p + sizeof(awq__worker) * (size_t)n_threads);
     if (!p) return AWQ_E_MEMORY;
     p->n_threads = n_threads;
@@ -2143,24 +2221,7 @@ AWQ_API awq_status awq_pool_create(awq_ctx *ctx, int n_threads, awq_pool **pool)
     awq__mutex_init(&p->lock);
     awq__cond_init(&p->start);
     awq__cond_init(&p->finish);
-#ifndef _WIN32
-    pthread_attr_init(&attr);
-    if (!pthread_attr_getstacksize(&attr, &stack) && stack < AWQ__POOL_STACK)
-        pthread_attr_setstacksize(&attr, AWQ__POOL_STACK);
-#endif
-    while (p->started < n_threads - 1) {
-        awq__worker *w = &p->worker[p->started + 1];
-#ifdef _WIN32
-        w->thread = CreateThread(NULL, 0, awq__pool_main, w, 0, NULL);
-        if (!w->thread) break;
-#else
-        if (pthread_create(&w->thread, &attr, awq__pool_main, w)) break;
-#endif
-        p->started++;
-    }
-#ifndef _WIN32
-    pthread_attr_destroy(&attr);
-#endif
+    while (p->started < n_threads - 1 && !awq__pool_start(&p->worker[p->started + 1])) p->started++;
     if (p->started < n_threads - 1) {
         int got = p->started + 1;
         awq_pool_free(ctx, p);
@@ -2183,7 +2244,33 @@ AWQ_API awq_jobs awq_pool_jobs(awq_pool *pool)
 AWQ_API int awq_pool_threads(const awq_pool *pool) { return pool ? pool->n_threads : 1; }
 
 /* --- files of the operating system */
-#ifdef _WIN32
+#ifdef AWQ_NO_STDIO
+static const void *awq__os_map(void *file, uint64_t bytes)
+{
+    (void)file, (void)bytes;
+    return NULL;
+}
+
+static void awq__os_unmap(const void *map, uint64_t bytes) { (void)map, (void)bytes; }
+
+static int awq__os_open(void *user, const char *path, int for_write, void **file)
+{
+    (void)user, (void)path, (void)for_write, (void)file;
+    return ENOSYS;
+}
+
+static int awq__os_rename(void *user, const char *from, const char *to)
+{
+    (void)user, (void)from, (void)to;
+    return ENOSYS;
+}
+
+static int awq__os_path(void *user, const char *path)
+{
+    (void)user, (void)path;
+    return ENOSYS;
+}
+#elif defined(_WIN32)
 static int awq__win_error(void)
 {
     switch (GetLastError()) {
@@ -2329,16 +2416,28 @@ static int awq__os_fd(void *file) { return (int)(intptr_t)file - 1; }
 /* the whole of an open file, read-only; NULL: it cannot be mapped */
 static const void *awq__os_map(void *file, uint64_t bytes)
 {
+#  ifdef __wasm__
+    (void)file, (void)bytes;
+    return NULL;
+#  else
     void *p = bytes && bytes <= SIZE_MAX / 2
                   ? mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, awq__os_fd(file), 0)
                   : MAP_FAILED;
-#  ifdef MADV_HUGEPAGE
+#    ifdef MADV_HUGEPAGE
     if (p != MAP_FAILED) madvise(p, (size_t)bytes, MADV_HUGEPAGE); /* where the file system has such pages */
-#  endif
+#    endif
     return p == MAP_FAILED ? NULL : p;
+#  endif
 }
 
-static void awq__os_unmap(const void *map, uint64_t bytes) { munmap((void *)(uintptr_t)map, (size_t)bytes); }
+static void awq__os_unmap(const void *map, uint64_t bytes)
+{
+#  ifdef __wasm__
+    (void)map, (void)bytes;
+#  else
+    munmap((void *)(uintptr_t)map, (size_t)bytes);
+#  endif
+}
 
 static int awq__os_open(void *user, const char *path, int for_write, void **file)
 {
@@ -2440,9 +2539,14 @@ static int awq__os_make_folder(void *user, const char *path)
 
 static const awq_file_system *awq__fs(awq_ctx *ctx)
 {
+#ifdef AWQ_NO_STDIO
+    static const awq_file_system os = {awq__os_open, NULL, NULL, NULL, NULL, NULL, NULL, awq__os_rename,
+                                       awq__os_path, awq__os_path, NULL, NULL};
+#else
     static const awq_file_system os = {awq__os_open, awq__os_size,   awq__os_read,   awq__os_write,
                                        awq__os_truncate, awq__os_sync, awq__os_close, awq__os_rename,
                                        awq__os_remove, awq__os_make_folder, NULL, NULL};
+#endif
     return ctx->files.open ? &ctx->files : &os;
 }
 
@@ -9067,6 +9171,8 @@ AWQ_API awq_status awq_search_clips(awq_ctx *ctx, const float *weights, int64_t 
     return AWQ_OK;
 }
 
+AWQ__COLD_BEGIN
+
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>tensors
    safetensors: u64 header length (little endian), JSON header, data. One file, or shards named by an index.
@@ -9895,6 +10001,11 @@ AWQ_API void awq_writer_abort(awq_ctx *ctx, awq_writer *writer, int keep_parts)
     awq__arena_free(ctx, &writer->arena);
     awq__free(ctx, writer);
 }
+AWQ__COLD_END
+
+#ifndef AWQ_NO_MODEL
+AWQ__COLD_BEGIN
+
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>checkpoint
    A Hugging Face folder: config.json in the spelling of transformers 4 and 5, generation_config.json, the
@@ -11768,6 +11879,8 @@ AWQ_API awq_status awq_checkpoint_read_qweight(awq_ctx *ctx, awq_checkpoint *ck,
     else *w = q;
     return st;
 }
+AWQ__COLD_END
+
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>unicode
    Categories of code points, as the regexes of tokenizers ask for them, normalization forms C and D (UAX #15)
@@ -12693,6 +12806,7 @@ static size_t awq__scan(const awq__tok_regex *r, const char *s, size_t at, size_
     return at;
 }
 
+AWQ__COLD_BEGIN
 /* --- reading a regex */
 typedef struct awq__range { /* code points, both included */
     uint32_t lo, hi;
@@ -12954,6 +13068,8 @@ static awq_status awq__tok_regex_read(awq_ctx *ctx, awq__arena *arena, const cha
     *regex = r;
     return AWQ_OK;
 }
+
+AWQ__COLD_END
 
 /* --- the loaded tokenizer */
 enum { /* kinds of steps; the last four belong to decoders */
@@ -13789,6 +13905,8 @@ AWQ_API void awq_decoder_free(awq_ctx *ctx, awq_decoder *decoder)
     awq__free(ctx, decoder->chunk);
     memset(decoder, 0, sizeof *decoder);
 }
+
+AWQ__COLD_BEGIN
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>tokenizer_file
@@ -20026,6 +20144,8 @@ static void awq__gr_left_recursion(awq__gr_build *b)
     }
 }
 
+AWQ__COLD_END
+
 /* --- the automaton */
 typedef struct awq__gr_frame { /* a stack: a node to return to, on another stack; 0 is the empty one */
     uint32_t ret, up, depth, link; /* link: next in its hash chain; while tables are emptied, its new number */
@@ -20616,6 +20736,7 @@ static awq_status awq__gr_mask(awq_ctx *ctx, awq_grammar *g, int32_t state, int 
     return AWQ_OK;
 }
 
+AWQ__COLD_BEGIN
 /* --- making one */
 static awq_status awq__gr_choices(awq_ctx *ctx, const awq_grammar_desc *desc, awq__text *out)
 {
@@ -20794,6 +20915,8 @@ AWQ_API awq_status awq_grammar_match(awq_ctx *ctx, awq_grammar *grammar, const c
     *match = !state ? AWQ_MATCH_NO : awq__gr_accepts(grammar, state) ? AWQ_MATCH_WHOLE : AWQ_MATCH_PARTIAL;
     return AWQ_OK;
 }
+AWQ__COLD_END
+
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>model
    Loading, and the forward pass, written once for all families over the operations above:
@@ -22222,6 +22345,7 @@ static awq_status awq__head_rows(awq_ctx *ctx, const awq_model *m, awq__work *w,
     return AWQ_OK;
 }
 
+AWQ__COLD_BEGIN
 /* --- loading */
 /* 1 when one of n values of a real type has all bits of its exponent */
 AWQ__VECTORIZE static int awq__has_infinite(awq_dtype dtype, const void *data, int64_t n)
@@ -23127,6 +23251,8 @@ AWQ_API uint64_t awq_model_bytes(const awq_model *model) { return model->bytes; 
 AWQ_API uint64_t awq_model_linear_bytes(const awq_model *model) { return model->linear_bytes; }
 AWQ_API uint64_t awq_model_hash(const awq_model *model) { return model->hash; }
 
+AWQ__COLD_END
+
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>sample
    From logits to a token, and from tokens to text that callers see. Invariants: the same seed gives the same
@@ -23419,6 +23545,8 @@ static awq_status awq__speaker_add(awq_ctx *ctx, awq__speaker *s, const char *te
     }
     return AWQ_OK;
 }
+
+AWQ__COLD_BEGIN
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>session
@@ -25333,6 +25461,8 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
     return st;
 }
 
+AWQ__COLD_END
+
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>evaluate
    Teacher-forced over windows of the same tokens; logits live 16 rows at a time. Sums in double, in token
@@ -25415,6 +25545,7 @@ static void awq__eval_pair(void *arg, int64_t r)
     j->error[r] = worst;
 }
 
+AWQ__COLD_BEGIN
 /* hidden states of n tokens at the window's start + at, into w.xn */
 static awq_status awq__eval_chunk(awq_ctx *ctx, awq__eval_side *side, const int32_t *ids, int64_t at, int64_t n)
 {
@@ -27123,6 +27254,8 @@ AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *token
     return st;
 }
 
+AWQ__COLD_END
+
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>quantize_model
    Whole-model quantization, one decoder block at a time, in stages: linears that share an input (awq_group_id).
@@ -27504,6 +27637,7 @@ static awq_status awq__feedback_round(awq_ctx *ctx, float *w, const float *f, in
 }
 
 /* --- set-up */
+AWQ__COLD_BEGIN
 static awq_linear *awq__qm_linear(awq__qm *m, int id) /* of the quantized layer */
 {
     return awq__layer_linear(m->c, &m->lq, id, m->expert);
@@ -28056,6 +28190,8 @@ typedef struct awq__qm_listener {
     awq__qm *m;
 } awq__qm_listener;
 
+AWQ__COLD_END
+
 /* some rows of an input: a job takes a group of columns */
 typedef struct awq__hear_job {
     const float *x, *weight; /* [n, width]; NULL: ones */
@@ -28078,6 +28214,7 @@ static void awq__qm_hear_job(void *arg, int64_t index)
     }
 }
 
+AWQ__COLD_BEGIN
 /* n rows [stride] of input p, each `weight` times (NULL: once) */
 static awq_status awq__qm_hear(awq_ctx *ctx, awq__qm *m, awq__tap_in p, const float *data, int64_t n,
                                int64_t stride, const float *weight)
@@ -28770,6 +28907,8 @@ static awq_status awq__qm_target(awq_ctx *ctx, awq__qm *m, int id, int drift, fl
 
 enum { AWQ__DUO = 10, AWQ__PLAIN = 9, AWQ__N_CANDIDATES = 1 + AWQ__DUO + AWQ__PLAIN };
 
+AWQ__COLD_END
+
 typedef struct awq__proxy_job {
     const float *w; /* [out, width] */
     int64_t out, width, group;
@@ -28809,6 +28948,7 @@ static double awq__qm_proxy(int64_t width, int64_t group, const double *range, c
     return total;
 }
 
+AWQ__COLD_BEGIN
 /* the norm before a stage gives up s */
 static void awq__qm_fold_norm(awq__qm *m, int vec, int64_t width, float *s)
 {
@@ -32115,6 +32255,12 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const
     return awq__guard_done(ctx, &t, text);
 }
 
+AWQ__COLD_END
+#endif /* AWQ_NO_MODEL */
+
+#if defined(__GNUC__) && (defined(AWQ_NO_MODEL) || !(AWQ__X86 || AWQ__NEON))
+#pragma GCC diagnostic pop
+#endif
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC pop_options
 #endif

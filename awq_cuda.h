@@ -205,6 +205,9 @@ AWQ_API awq_device *awq_cuda_device(awq_cuda *cuda);
 #ifndef AWQ_IMPLEMENTATION_DONE
 #error "awq_cuda.h: AWQ_CUDA_IMPLEMENTATION needs AWQ_IMPLEMENTATION and awq.h above it in the same source file"
 #endif
+#if defined(AWQ_NO_MODEL) || defined(AWQ_NO_STDIO)
+#error "awq_cuda.h runs models and opens the driver's library: compile it without AWQ_NO_MODEL and AWQ_NO_STDIO"
+#endif
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>kernels
