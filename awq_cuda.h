@@ -3733,7 +3733,7 @@ static const char *const awq__cuda_text_rows[] = {
 "    float *x;\n",
 "    const void *out;\n",
 "    const float *out_norm, *in_norm;\n",
-"    u16 *xn;\n",
+"    u16 *xn, *xn_lo;\n",
 "    float *xn32;\n",
 "    int *bad;\n",
 "    const int *rows;\n",
@@ -3783,6 +3783,13 @@ static const char *const awq__cuda_text_rows[] = {
 "        r.z = __fadd_rn(r.z, b.z), r.w = __fadd_rn(r.w, b.w);\n",
 "    }\n",
 "    return r;\n",
+"}\n",
+"// what is left of v when it is halves\n",
+"template <class T> DEVICE float4 rounded_off(T dtype, float4 v)\n",
+"{\n",
+"    const float2 a = to_f32(dtype, halves_of(dtype, v.x, v.y)), b = to_f32(dtype, halves_of(dtype, v.z, v.w"
+"));\n",
+"    return make_float4(v.x - a.x, v.y - a.y, v.z - b.x, v.w - b.y);\n",
 "}\n",
 "template <class T> DEVICE void norm(T dtype, const Norm &p)\n",
 "{\n",
@@ -3838,6 +3845,9 @@ static const char *const awq__cuda_text_rows[] = {
 "            if (p.xn32) row_store(p.xn32 + (size_t)blockIdx.x * n, i, n, v);\n",
 "        }\n",
 "        if (p.xn) row_store(dtype, p.xn + (size_t)blockIdx.x * p.xn_stride, i, padded(n), v);\n",
+"        if (p.xn_lo)\n",
+"            row_store(dtype, p.xn_lo + (size_t)blockIdx.x * p.xn_stride, i, padded(n), rounded_off(dtype, v"
+"));\n",
 "    }\n",
 "}\n",
 "#ifndef AWQ_NO_F16\n",
@@ -6679,8 +6689,8 @@ static awq_status awq__cuda_test_linears(awq_ctx *ctx, awq_cuda *c, int64_t n, i
    each pass (ids, positions, rope, tiles, lists of pages), which goes there in one copy. Pages lie in blocks of
    some MB and come back to a list, blocks when the model is freed. A work is made with room for all its passes,
    so that steps ask the driver for nothing.
-   Launches: a layer is 9 (qkv, place, attend, o, norm, gate and up, act, down, norm), one with experts 14 (qkv,
-   place, attend, o, norm, router, route, slots, gather, gate and up, act, down, combine, norm) and 3 or 4 for a
+   Launches: a layer is 9 (qkv, place, attend, o, norm, gate and up, act, down, norm), one with experts 15 (qkv,
+   place, attend, o, norm, router twice, route, slots, gather, gate and up, act, down, combine, norm) and 3 or 4 for a
    shared expert, where linears launched one by one, after a wait, would be 3 for each expert that is taken; a
    token has embeddings, a norm and 3 or 4 of the head besides. One by one that is 2 to 3 us each, by what is
    usual of the driver (not measured here): 293 for 32 layers, 0.7 ms of host time, in which an H200 reads 3 GB
@@ -6723,6 +6733,7 @@ typedef struct awq__cuda_norm {
     uint64_t out;               /* [][out_stride] fp32 or T; 0: x stays */
     uint64_t out_norm, in_norm; /* [h] fp32, kind LAYER_BIAS: [2 h], bias behind; 0: as it is */
     uint64_t xn;                /* [rows][xn_stride] T; 0: not wanted. f16: beyond 65504 it is 65504 */
+    uint64_t xn_lo;             /* [rows][xn_stride] T: what rounding took from xn; 0: not wanted */
     uint64_t xn32;              /* [rows][h] fp32; 0: not wanted */
     uint64_t bad;               /* [] int32: becomes `mark` when x has NaN or Inf and it is 0; or 0 */
     uint64_t rows; /* [rows] int32: block r takes this row of x, out and bad and gives row r of xn; or 0 */
@@ -7111,6 +7122,7 @@ typedef struct awq__cuda_work {
     awq__cuda_arena memory;
     int64_t rows, n;                       /* there is room for; of the pass */
     uint64_t x, xn, out;                   /* [rows][H] fp32, T padded, fp32 */
+    uint64_t xn_lo;                        /* [rows][H padded] T: xn + xn_lo is what routers read */
     uint64_t qkv, q, att;                  /* fp32 [Q + K + V]; f16 [Q]; T [A padded] */
     uint64_t gate_up, act;                 /* fp32 [2 I]; T [I padded] */
     uint64_t q_a, kv_a, q_an, kv_an, kv_b; /* latent attention: fp32, fp32; T, T; fp32 */
@@ -7314,6 +7326,7 @@ static size_t awq__cuda_work_place(const awq_config *c, int64_t rows, awq__cuda_
     AWQ__PLACE_AT(kv_a, latent * (size_t)(c->kv_lora_rank + c->rope_dim), 4);
     AWQ__PLACE_AT(kv_an, latent * (size_t)AWQ__CUDA_PAD(c->kv_lora_rank), 2);
     AWQ__PLACE_AT(kv_b, latent * (size_t)(heads * (c->rope_first + c->v_head_dim)), 4);
+    AWQ__PLACE_AT(xn_lo, E ? r * (size_t)AWQ__CUDA_PAD(H) : 0, 2);
     AWQ__PLACE_AT(scores, r * E, 4);
     AWQ__PLACE_AT(weight, S, 4);
     AWQ__PLACE_AT(pick, S, 4);
@@ -8595,13 +8608,19 @@ static awq_status awq__cuda_model_experts(awq_ctx *ctx, awq__cuda_work *w, const
     const int E = c->num_experts, T = c->experts_per_token;
     const int64_t H = c->hidden_size, S = w->n * T, n = c->expert_size, x_row = AWQ__CUDA_PAD(H);
     const uint64_t count = w->start + (uint64_t)E * 4;
+    awq_cuda_linear router = l->linear[AWQ_ROUTER];
     awq__cuda_route route;
     awq__cuda_slots slots;
     awq__cuda_gather gather;
     memset(&route, 0, sizeof route);
     memset(&slots, 0, sizeof slots);
     memset(&gather, 0, sizeof gather);
+    /* Scores that lie close decide which experts are taken: 8 bits of xn in bf16, 11 in f16, are too few, and
+       those of the rest are added. */
     AWQ__TRY(awq__cuda_model_mm(ctx, s, &l->linear[AWQ_ROUTER], w->xn, w->n, w->scores, E, 0));
+    router.bias = 0;
+    AWQ__TRY(awq_cuda_linear_run(ctx, s->c, &router, w->xn_lo, x_row, w->n, AWQ_F32, w->scores, E,
+                                 s->flags | AWQ_CUDA_ADD));
     route.scores = w->scores;
     route.bias = l->vec[AWQ_SCORE_BIAS];
     route.pos = w->pos_at;
@@ -8671,6 +8690,7 @@ static awq_status awq__cuda_model_block(awq_ctx *ctx, awq__cuda_work *w, int lay
     p.out_norm = l->vec[AWQ_ATTN_OUT_NORM];
     p.in_norm = c->parallel ? 0 : l->vec[AWQ_POST_NORM];
     p.xn = c->parallel ? 0 : w->xn;
+    p.xn_lo = p.xn ? w->xn_lo : 0;
     AWQ__TRY(awq__cuda_model_norm_run(ctx, s, w->n, &p));
     if (c->layer_has_experts[layer]) {
         AWQ__TRY(awq__cuda_model_experts(ctx, w, l));
@@ -8679,6 +8699,7 @@ static awq_status awq__cuda_model_block(awq_ctx *ctx, awq__cuda_work *w, int lay
     p.out_norm = l->vec[AWQ_MLP_OUT_NORM];
     p.in_norm = next ? l[1].vec[AWQ_INPUT_NORM] : 0;
     p.xn = next ? w->xn : 0;
+    p.xn_lo = p.xn ? w->xn_lo : 0;
     p.bad = w->said_at;
     p.mark = 1 + layer;
     return awq__cuda_model_norm_run(ctx, s, w->n, &p);
@@ -8730,6 +8751,7 @@ static awq_status awq__cuda_model_some(awq_ctx *ctx, awq__cuda_work *w, int firs
     if (!first) AWQ__TRY(awq__cuda_model_embed(ctx, w));
     p.in_norm = n ? s->layer[first - s->first].vec[AWQ_INPUT_NORM] : 0;
     p.xn = w->xn;
+    p.xn_lo = w->xn_lo;
     if (n) AWQ__TRY(awq__cuda_model_norm_run(ctx, s, w->n, &p));
     for (i = first; i < first + n; i++) AWQ__TRY(awq__cuda_model_block(ctx, w, i, i + 1 < first + n));
     return head ? awq__cuda_model_head_run(ctx, w, w->n_head) : AWQ_OK;
