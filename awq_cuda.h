@@ -6545,47 +6545,113 @@ typedef struct awq__cuda_test {
     uint16_t *half;          /* [rows, stride]: x */
     awq_qweight q;
     uint64_t x_at, y_at, seed;
-    uint32_t which; /* bits 2 kind + (BF16) */
+    uint32_t which;   /* bits 2 kind + (BF16) */
+    uint32_t experts; /* likewise: in the kernels of experts */
     int quick;
 } awq__cuda_test;
+
+/* y, of which rows 0 to m are computed, those before `biased` with the bias, and the others stay NaN */
+static awq_status awq__cuda_test_compare(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *t, awq_dtype dtype,
+                                         const char *kernel, int64_t m, int64_t biased)
+{
+    /* of the sum of magnitudes: weights rounded to x's type twice, sums in fp32 */
+    const double bound = dtype == AWQ_BF16 ? 1.0 / 64 : 1.0 / 1024;
+    int64_t r, o, j;
+    AWQ__TRY(awq__cuda_download(ctx, c, t->y, t->y_at, (size_t)(AWQ__CUDA_TEST_ROWS * t->n) * sizeof *t->y));
+    for (r = 0; r < AWQ__CUDA_TEST_ROWS; r++) {
+        if (r >= 16 && r % 7 && r != m - 1 && r != m && r != AWQ__CUDA_TEST_ROWS - 1) continue; /* enough */
+        for (o = 0; o < t->n; o++) {
+            double sum = r < biased ? t->bias[o] : 0, size = fabs(sum);
+            float got = t->y[r * t->n + o];
+            for (j = 0; j < t->k && r < m; j++) {
+                double product = (double)t->x[r * t->k + j] * t->w[o * t->k + j];
+                sum += product;
+                size += fabs(product);
+            }
+            if (r < m ? fabs(got - sum) <= bound * size : got != got) continue;
+            return awq__fail(ctx, AWQ_E_DEVICE,
+                             "CUDA device %d (%s): %s computes wrongly: of %lld rows, output %lld of row "
+                             "%lld is %g, not %g",
+                             c->info.index, c->info.name, kernel, (long long)m, (long long)o, (long long)r,
+                             (double)got, sum);
+        }
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__cuda_test_clear(awq_ctx *ctx, awq_cuda *c, const awq__cuda_test *t) /* y: NaN */
+{
+    const size_t bytes = (size_t)(AWQ__CUDA_TEST_ROWS * t->n) * sizeof *t->y;
+    return AWQ__CU(ctx, c, MemsetD8Async, (t->y_at, 0xff, bytes, c->stream));
+}
+
+/* As two experts, the second without bias, of which each row but the last takes both: every kernel there is for
+   such weights. */
+static awq_status awq__cuda_test_experts(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *t, const awq_cuda_linear *l)
+{
+    static const int rows[] = {3, 6, 40};
+    const awq__cuda_device d = awq__cuda_plan_device(c, c->info.multiprocessors);
+    struct {
+        uint64_t table[2][4];
+        int32_t start[3];
+    } host;
+    awq__cuda_block *b = NULL;
+    awq__cuda_kernel k;
+    awq_status st = awq__cuda_block_new(ctx, c, sizeof host, &b);
+    int i;
+    memset(&host, 0, sizeof host);
+    for (i = 0; i < 2; i++) {
+        host.table[i][0] = l->weights;
+        host.table[i][1] = l->params;
+        host.table[i][2] = i ? 0 : l->bias;
+    }
+    for (i = l->bits == 16; i < 3 && !st; i++) {
+        awq__cuda_launch plan;
+        awq__cuda_experts p;
+        void *params[1];
+        memset(&p, 0, sizeof p);
+        p.linear = awq__cuda_linear_argument(l);
+        p.linear.x = t->x_at;
+        p.linear.y = t->y_at;
+        p.linear.x_stride = (int32_t)t->stride;
+        p.linear.y_stride = (int32_t)t->n;
+        p.linear.splits = 1;
+        p.linear.flags = AWQ__CUDA_Y_F32;
+        p.table = b->ptr;
+        p.start = b->ptr + sizeof host.table;
+        p.experts = 2;
+        params[0] = &p;
+        host.start[1] = rows[i] - 1;
+        host.start[2] = 2 * (rows[i] - 1);
+        if (!awq__cuda_experts_plan(&d, l->bits, rows[i], 2, 2, p.linear.n, (int)t->k, p.linear.group,
+                                    l->dtype == AWQ_BF16, 0, &plan)) continue;
+        st = awq__cuda_test_clear(ctx, c, t);
+        if (!st) st = awq__cuda_upload(ctx, c, b->ptr, &host, sizeof host);
+        if (!st) st = awq__cuda_find(ctx, c, AWQ__CUDA_EXPERTS, plan.kernel, plan.smem, &k);
+        if (!st) st = awq__cuda_queue(ctx, c, &k, plan.grid, plan.threads, 1, params);
+        if (!st)
+            st = awq__cuda_test_compare(ctx, c, t, l->dtype, plan.kernel, host.start[2], host.start[1]);
+    }
+    if (!c->lost) c->cu.StreamSynchronize(c->stream);
+    if (b) awq__cuda_block_free(c, b);
+    return st;
+}
 
 /* One linear at numbers of rows from 1 on; t->w and t->bias are what it computes with. */
 static awq_status awq__cuda_test_linear(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *t, const awq_cuda_linear *l)
 {
     static const int64_t rows[] = {1, 5, 12, 20, 40, 70, AWQ__CUDA_TEST_ROWS};
-    /* of the sum of magnitudes: weights rounded to x's type twice, sums in fp32 */
-    const double bound = l->dtype == AWQ_BF16 ? 1.0 / 64 : 1.0 / 1024;
-    const size_t y_bytes = (size_t)(AWQ__CUDA_TEST_ROWS * t->n) * sizeof *t->y;
     size_t i;
-    int64_t r, o, j;
     for (i = 0; i < 3 * sizeof rows / sizeof rows[0]; i++) {
         awq__cuda_launch plan;
         int64_t m = rows[i / 3];
         int few = i % 3 == 1, flags = i % 3 == 2 ? AWQ_CUDA_SAME_BITS : 0;
         if (t->quick && few != (m > 32)) continue; /* few: all widths of wgmma, whatever the card */
         if (t->quick && flags) continue;
-        AWQ__TRY(AWQ__CU(ctx, c, MemsetD8Async, (t->y_at, 0xff, y_bytes, c->stream))); /* NaN */
+        AWQ__TRY(awq__cuda_test_clear(ctx, c, t));
         AWQ__TRY(awq__cuda_linear_queue(ctx, c, l, t->x_at, t->stride, m, AWQ_F32, t->y_at, t->n, flags,
                                         few ? 1 : c->info.multiprocessors, &plan));
-        AWQ__TRY(awq__cuda_download(ctx, c, t->y, t->y_at, y_bytes));
-        for (r = 0; r < AWQ__CUDA_TEST_ROWS; r++) {
-            if (r >= 16 && r % 7 && r != m - 1 && r != m && r != AWQ__CUDA_TEST_ROWS - 1) continue; /* enough */
-            for (o = 0; o < t->n; o++) {
-                double sum = t->bias[o], size = fabs(sum);
-                float got = t->y[r * t->n + o];
-                for (j = 0; j < t->k && r < m; j++) {
-                    double product = (double)t->x[r * t->k + j] * t->w[o * t->k + j];
-                    sum += product;
-                    size += fabs(product);
-                }
-                if (r < m ? fabs(got - sum) <= bound * size : got != got) continue; /* rows behind stay NaN */
-                return awq__fail(ctx, AWQ_E_DEVICE,
-                                 "CUDA device %d (%s): %s computes wrongly: of %lld rows, output %lld of row "
-                                 "%lld is %g, not %g",
-                                 c->info.index, c->info.name, plan.kernel, (long long)m, (long long)o,
-                                 (long long)r, (double)got, sum);
-            }
-        }
+        AWQ__TRY(awq__cuda_test_compare(ctx, c, t, l->dtype, plan.kernel, m, m));
     }
     return AWQ_OK;
 }
@@ -6613,7 +6679,9 @@ static awq_status awq__cuda_test_kind(awq_ctx *ctx, awq_cuda *c, awq__cuda_test 
         st = awq_dequantize(ctx, q, t->w);
         if (!st) st = awq_cuda_linear_prepare(ctx, c, q, t->bias, dtype, &l);
     }
-    if (!st) st = awq__cuda_test_linear(ctx, c, t, &l);
+    i = 2 * kind + (dtype == AWQ_BF16);
+    if (!st && t->which >> i & 1) st = awq__cuda_test_linear(ctx, c, t, &l);
+    if (!st && t->experts >> i & 1) st = awq__cuda_test_experts(ctx, c, t, &l);
     awq_cuda_linear_free(ctx, c, &l);
     return st;
 }
@@ -6627,7 +6695,7 @@ static awq_status awq__cuda_test_run(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *
     int64_t i;
     if (!st) st = awq__cuda_block_new(ctx, c, (size_t)(rows * t->n) * 4, &y);
     for (bf16 = 0; bf16 < (c->compute >= 80 ? 2 : 1) && !st; bf16++) {
-        if (!(t->which >> bf16 & 0x155)) continue; /* none in this type */
+        if (!((t->which | t->experts) >> bf16 & 0x155)) continue; /* none in this type */
         for (i = 0; i < rows * k; i++) {
             float v = (float)(int64_t)(awq__random(&t->seed) % 255) / 128 - 1; /* exact in both types */
             t->x[i] = v;
@@ -6638,7 +6706,7 @@ static awq_status awq__cuda_test_run(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *
         t->y_at = y->ptr;
         st = awq__cuda_upload(ctx, c, x->ptr, t->half, (size_t)(rows * t->stride) * 2);
         for (kind = 0; kind < 5 && !st; kind++)
-            if (t->which >> (2 * kind + bf16) & 1)
+            if ((t->which | t->experts) >> (2 * kind + bf16) & 1)
                 st = awq__cuda_test_kind(ctx, c, t, kind, bf16 ? AWQ_BF16 : AWQ_F16);
     }
     if (!c->lost) c->cu.StreamSynchronize(c->stream);
@@ -6649,12 +6717,13 @@ static awq_status awq__cuda_test_run(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *
 
 /* With n outputs and k inputs, a multiple of 32. */
 static awq_status awq__cuda_test_linears(awq_ctx *ctx, awq_cuda *c, int64_t n, int64_t k, uint32_t which,
-                                         int quick)
+                                         uint32_t experts, int quick)
 {
     awq__cuda_test t;
     awq_status st = AWQ_E_MEMORY;
     memset(&t, 0, sizeof t);
     t.which = which;
+    t.experts = experts;
     t.quick = quick;
     t.n = n;
     t.k = k;
@@ -7178,7 +7247,9 @@ enum { /* bits of what is tested: linears 2 kind + (BF16), see awq__cuda_test_ki
        AWQ__CUDA_TEST_MOE_AT = 12,
        AWQ__CUDA_TEST_ATTEND_AT = 14, /* parts of the family */
        AWQ__CUDA_TEST_EMBED_AT = 18,  /* F32, F16, BF16, 8 bits */
-       AWQ__CUDA_TEST_ALL = (1 << 22) - 1
+       AWQ__CUDA_TEST_EXPERTS_AT = 22, /* 2 (0: 4 bits, 1: 8, 2: dense) + (BF16) */
+       AWQ__CUDA_TEST_HEAD_AT = 28,
+       AWQ__CUDA_TEST_ALL = (1 << 29) - 1
 };
 
 /* --- what there is room for */
@@ -7908,13 +7979,17 @@ static awq_status awq__cuda_model_kernels(awq_ctx *ctx, const awq__cuda_share *s
             if (!awq_linear_count(c, i, (awq_linear_id)k)) continue;
             AWQ__TRY(awq_checkpoint_expert(ctx, s->m->checkpoint, i, (awq_linear_id)k, 0, &info));
             bits = awq__cuda_model_bits(&info, (awq_linear_id)k, o->desc, &group);
+            if (k >= AWQ_EXPERT_GATE) {
+                which |= 1u << (AWQ__CUDA_TEST_EXPERTS_AT + 2 * (bits == 16 ? 2 : bits == 8) + part);
+                continue;
+            }
             has[bits == 16 ? AWQ__CUDA_DENSE : bits == 8 ? AWQ__CUDA_LINEAR8 : AWQ__CUDA_LINEAR] = 1;
             which |= 1u << (2 * (bits == 16 ? 4 : (bits == 8 ? 2 : 0) + (group % 64 == 0)) + part);
         }
     }
     if (awq__cuda_model_last(s)) {
-        has[o->desc->head_bits ? AWQ__CUDA_LINEAR8 : AWQ__CUDA_DENSE] = 1;
-        which |= 1u << (2 * (o->desc->head_bits ? 3 : 4) + part);
+        has[o->desc->head_bits ? AWQ__CUDA_LINEAR8 : AWQ__CUDA_DENSE] = has[AWQ__CUDA_SAMPLE] = 1;
+        which |= 1u << (2 * (o->desc->head_bits ? 3 : 4) + part) | 1u << AWQ__CUDA_TEST_HEAD_AT;
     }
     if (has[AWQ__CUDA_MOE]) which |= 1u << (AWQ__CUDA_TEST_MOE_AT + part);
     if (!s->first)
@@ -9018,7 +9093,7 @@ enum { AWQ__PROBE_ROWS = 2, AWQ__PROBE_N = 72 };
 /* inputs and results of awq_norm, awq_place, awq_act */
 typedef struct awq__cuda_probe_rows {
     float *x, *out, *w, *w_in, *q, *k, *v, *cos_, *sin_, *gate;
-    uint16_t *xn, *q_out, *page, *y;
+    uint16_t *xn, *xn_lo, *q_out, *page, *y;
     int32_t *pos, *slot;
     uint64_t *table;
 } awq__cuda_probe_rows;
@@ -9038,11 +9113,13 @@ static void awq__cuda_probe_rows_run(awq_ctx *ctx, awq__cuda_probe *p, awq__cuda
     r->w = awq__cuda_probe_floats(p, n);
     r->w_in = awq__cuda_probe_floats(p, n);
     r->xn = (uint16_t *)awq__cuda_probe_room(p, (size_t)rows * 128 * 2);
+    r->xn_lo = (uint16_t *)awq__cuda_probe_room(p, (size_t)rows * 128 * 2);
     norm.x = awq__cuda_probe_at(p, r->x);
     norm.out = awq__cuda_probe_at(p, r->out);
     norm.out_norm = awq__cuda_probe_at(p, r->w);
     norm.in_norm = awq__cuda_probe_at(p, r->w_in);
     norm.xn = awq__cuda_probe_at(p, r->xn);
+    norm.xn_lo = awq__cuda_probe_at(p, r->xn_lo);
     norm.h = norm.x_stride = norm.out_stride = n;
     norm.xn_stride = 128;
     norm.out_f32 = 1;
@@ -9119,10 +9196,13 @@ static void awq__cuda_probe_rows_check(awq_ctx *ctx, awq__cuda_probe *p, const a
                                   ((const float *)awq__cuda_probe_out(p, a->x))[r * n + i], x[i], 1);
         }
         scale = awq__cuda_probe_rms(x, n);
-        for (i = 0; i < 128; i++)
+        for (i = 0; i < 128; i++) { /* together to 2^-5 of what is allowed for xn alone */
+            const double want = i < n ? x[i] * scale * a->w_in[i] : 0;
+            const double xn = awq__cuda_probe_half(p, a->xn, r * 128 + i, p->bf16);
+            awq__cuda_probe_check(ctx, p, "awq_norm", 1, i, xn, want, 4);
             awq__cuda_probe_check(ctx, p, "awq_norm", 1, i,
-                                  awq__cuda_probe_half(p, a->xn, r * 128 + i, p->bf16),
-                                  i < n ? x[i] * scale * a->w_in[i] : 0, 4);
+                                  xn + awq__cuda_probe_half(p, a->xn_lo, r * 128 + i, p->bf16), want, 0.125);
+        }
     }
     for (r = 0; r < AWQ__PROBE_ROWS; r++)
         for (h = 0; h < 3; h++) /* two of q, then k; as fp16 whatever the type */
@@ -9397,6 +9477,69 @@ static void awq__cuda_probe_moe(awq_ctx *ctx, awq__cuda_probe *p)
                                   2);
 }
 
+/* Two rows of logits in two parts: scaled and capped in place, the best, the most probable three. */
+static void awq__cuda_probe_head(awq_ctx *ctx, awq__cuda_probe *p)
+{
+    enum { ROWS = 2, N = 16400, K = 3 };
+    const uint32_t parts = awq__cuda_logits_parts(N);
+    awq__cuda_logits g;
+    awq__cuda_top t;
+    const float *out;
+    float *x, *value;
+    void *partial, *counters;
+    int32_t *best, *bad, *id;
+    int r, i, k;
+    memset(&g, 0, sizeof g);
+    memset(&t, 0, sizeof t);
+    p->used = 0;
+    x = awq__cuda_probe_floats(p, ROWS * N);
+    best = (int32_t *)awq__cuda_probe_room(p, ROWS * 4);
+    bad = (int32_t *)awq__cuda_probe_room(p, ROWS * 4);
+    id = (int32_t *)awq__cuda_probe_room(p, ROWS * K * 4);
+    value = (float *)awq__cuda_probe_room(p, ROWS * K * 4);
+    partial = awq__cuda_probe_room(p, ROWS * parts * (K + 1) * sizeof(uint64_t));
+    counters = awq__cuda_probe_room(p, ROWS * 4);
+    memset(counters, 0, ROWS * 4);
+    g.logits = t.logits = awq__cuda_probe_at(p, x);
+    g.partial = t.partial = awq__cuda_probe_at(p, partial);
+    g.counters = t.counters = awq__cuda_probe_at(p, counters);
+    g.best = awq__cuda_probe_at(p, best);
+    g.n = g.stride = t.n = t.stride = N;
+    g.scale = 3;
+    g.cap = 2;
+    t.id = awq__cuda_probe_at(p, id);
+    t.bad = awq__cuda_probe_at(p, bad);
+    t.value = awq__cuda_probe_at(p, value);
+    t.k = K;
+    p->st = awq__cuda_upload(ctx, p->c, p->at, p->in, p->used);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_ROWS, "awq_logits", 0, parts, ROWS, 1, 1024, 256, &g);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_SAMPLE, "awq_top", 0, parts, ROWS, 1, 1024, 512, &t);
+    if (!p->st) p->st = awq__cuda_download(ctx, p->c, p->out, p->at, p->used);
+    out = (const float *)awq__cuda_probe_out(p, x);
+    for (r = 0; r < ROWS; r++) {
+        int32_t last = -1;
+        for (i = 0; i < N; i++)
+            awq__cuda_probe_check(ctx, p, "awq_logits", 0, i, out[r * N + i], 2 * tanh(1.5 * x[r * N + i]), 1);
+        for (k = 0; k < K; k++) { /* the highest below the last one, of equals the lower id */
+            int32_t at = -1;
+            for (i = 0; i < N; i++)
+                if ((at < 0 || out[r * N + i] > out[r * N + at])
+                    && (last < 0 || out[r * N + i] < out[r * N + last]
+                        || (out[r * N + i] == out[r * N + last] && i > last)))
+                    at = i;
+            last = at;
+            if (!k)
+                awq__cuda_probe_check(ctx, p, "awq_logits", 0, r,
+                                      ((const int32_t *)awq__cuda_probe_out(p, best))[r], at, 0);
+            awq__cuda_probe_check(ctx, p, "awq_top", 0, k,
+                                  ((const int32_t *)awq__cuda_probe_out(p, id))[r * K + k], at, 0);
+            awq__cuda_probe_check(ctx, p, "awq_top", 0, k,
+                                  ((const float *)awq__cuda_probe_out(p, value))[r * K + k], out[r * N + at], 0);
+        }
+        awq__cuda_probe_check(ctx, p, "awq_top", 0, r, ((const int32_t *)awq__cuda_probe_out(p, bad))[r], 0, 0);
+    }
+}
+
 /* The context is current. Bits of `which` are AWQ__CUDA_TEST_.. */
 static awq_status awq__cuda_probes(awq_ctx *ctx, awq_cuda *c, uint32_t which, awq__cuda_probe *p)
 {
@@ -9416,17 +9559,26 @@ static awq_status awq__cuda_probes(awq_ctx *ctx, awq_cuda *c, uint32_t which, aw
     }
     for (i = 0; i < AWQ__CUDA_FAMILY_PARTS && !p->st; i++)
         if (which >> (AWQ__CUDA_TEST_ATTEND_AT + i) & 1) awq__cuda_probe_attend(ctx, p, dims[i][0], dims[i][1]);
+    if (!p->st && which >> AWQ__CUDA_TEST_HEAD_AT & 1) awq__cuda_probe_head(ctx, p);
     return p->st;
+}
+
+/* Of `which`, the kinds of linears, as awq__cuda_test_kind has them, that experts are tried in. */
+static uint32_t awq__cuda_test_experts_of(uint32_t which)
+{
+    uint32_t e = which >> AWQ__CUDA_TEST_EXPERTS_AT & 63;
+    return (e & 3) | (e & 3) << 2 | (e & 12) << 2 | (e & 12) << 4 | (e & 48) << 4;
 }
 
 static awq_status awq__cuda_selftest(awq_ctx *ctx, awq_cuda *c, uint32_t which)
 {
-    const uint32_t linears = which & ((1u << AWQ__CUDA_TEST_ROWS_AT) - 1);
+    const uint32_t linears = which & ((1u << AWQ__CUDA_TEST_ROWS_AT) - 1),
+                   experts = awq__cuda_test_experts_of(which);
     awq__cuda_block *b = NULL;
     awq__cuda_probe p;
     awq_status st = AWQ_OK;
-    if (linears) AWQ__TRY(awq__cuda_test_linears(ctx, c, 72, 160, linears, 1));
-    if (which != linears) {
+    if (linears | experts) AWQ__TRY(awq__cuda_test_linears(ctx, c, 72, 160, linears, experts, 1));
+    if ((which & ~(63u << AWQ__CUDA_TEST_EXPERTS_AT)) != linears) {
         memset(&p, 0, sizeof p);
         p.c = c;
         p.seed = 5;
@@ -9454,9 +9606,11 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *c)
 {
     uint32_t which = AWQ__CUDA_TEST_ALL;
     if (!c) return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_selftest: cuda is NULL");
-    if (c->compute < 80) which &= ~(0x2aau | 2u << AWQ__CUDA_TEST_ROWS_AT | 2u << AWQ__CUDA_TEST_MOE_AT);
+    if (c->compute < 80)
+        which &= ~(0x2aau | 2u << AWQ__CUDA_TEST_ROWS_AT | 2u << AWQ__CUDA_TEST_MOE_AT
+                   | 42u << AWQ__CUDA_TEST_EXPERTS_AT);
     /* three tiles and a bit, 32 and a half: k is shared by blocks */
-    AWQ__TRY(awq__cuda_test_linears(ctx, c, 200, 2080, which & 0x3ff, 0));
+    AWQ__TRY(awq__cuda_test_linears(ctx, c, 200, 2080, which & 0x3ff, 0, 0));
     return awq__cuda_selftest(ctx, c, which & ~0x3ffu);
 }
 
