@@ -107,6 +107,7 @@ typedef struct awq_cuda_info {
                                                       translates */
     char driver_path[512], nvrtc_path[512];
     char cache_folder[512]; /* "": there is none */
+    double init_seconds, context_seconds, create_seconds; /* of awq_cuda_create: cuInit, the context, all of it */
 } awq_cuda_info;
 
 /* Opens a device and runs a small kernel on it. desc NULL: all defaults. Nothing is loaded to the device unless
@@ -116,9 +117,11 @@ AWQ_API void awq_cuda_free(awq_ctx *ctx, awq_cuda *cuda); /* and all its memory;
 AWQ_API awq_status awq_cuda_get_info(awq_ctx *ctx, awq_cuda *cuda, awq_cuda_info *info);
 
 /* What awq_cuda_create finds here, for people: every file tried with the loader's answer, device, memory, and
-   what to install where something is missing. Works without a GPU or driver. */
+   what to install where something is missing; how long starting took, and each family of kernels that a 4-bit
+   llama in F16 needs: compiled, seconds in all where there is no cache yet, or from the cache. Works without a
+   GPU or driver. */
 typedef struct awq_cuda_report {
-    awq_status status;  /* of awq_cuda_create with this desc */
+    awq_status status;  /* of awq_cuda_create with this desc, then of these kernels */
     awq_cuda_info info; /* as far as it came; zero behind */
     char error[1024];   /* its sentence; "" */
     char *text;         /* lines; awq_text_free it */
@@ -4710,6 +4713,8 @@ struct awq_cuda {
     int shared_limit;       /* bytes of shared memory that a block can ask for */
     void *context, *stream;
     void *module[AWQ__CUDA_FAMILIES][AWQ__CUDA_FAMILY_PARTS];
+    double took[AWQ__CUDA_FAMILIES][AWQ__CUDA_FAMILY_PARTS]; /* seconds to compile them, or to find and load */
+    char cached[AWQ__CUDA_FAMILIES][AWQ__CUDA_FAMILY_PARTS]; /* they were found compiled */
     const char *last_kernel; /* launched last: for messages */
     awq__cuda_block *blocks;
     void *stage[2], *stage_free[2]; /* pinned memory for uploads, the event behind its last use */
@@ -4850,6 +4855,7 @@ static awq_status awq__cuda_find_driver(awq_ctx *ctx, awq_cuda *c)
     char given[512], why[512], first[512] = "";
     const char *one[2] = {NULL, NULL}, *const *names = usual, *missing;
     void *lib = NULL;
+    double began;
     int code, version = 0;
     if (c->desc.driver) one[0] = c->desc.driver;
     else if (awq__cuda_env("AWQ_CUDA_DRIVER", given, sizeof given)) one[0] = given;
@@ -4881,7 +4887,9 @@ static awq_status awq__cuda_find_driver(awq_ctx *ctx, awq_cuda *c)
                          c->info.driver_path, version / 1000, version % 1000 / 10, AWQ__CUDA_MIN_DRIVER / 1000,
                          AWQ__CUDA_MIN_DRIVER % 1000 / 10);
     c->info.driver_version = version;
+    began = awq__now();
     if (!code) code = c->cu.Init(0);
+    c->info.init_seconds = awq__now() - began;
     if (code) {
         awq__cuda_words(c, code, why, sizeof why);
         return awq__fail(
@@ -5173,6 +5181,12 @@ typedef struct awq__cuda_unit {
     int created, code;
     double seconds;
 } awq__cuda_unit;
+
+static void awq__cuda_took(awq_cuda *c, const awq__cuda_unit *u, double seconds, int cached)
+{
+    c->took[u->family][u->part] = seconds;
+    c->cached[u->family][u->part] = (char)cached;
+}
 
 /* -1: it is in each */
 static int awq__cuda_part_of(int family, const char *kernel)
@@ -5776,11 +5790,13 @@ static awq_status awq__cuda_modules(awq_ctx *ctx, awq_cuda *c, awq__cuda_unit *u
             if (!u->text) st = awq__cuda_join(ctx, u);
             if (st) break;
             u->key = awq__cuda_key(c, u->text, u->bytes);
+            began = awq__now();
             awq__cuda_cache_load(ctx, c, u->family, u->key, &image, &bytes);
             if (image) {
                 st = awq__cuda_load_module(ctx, c, u, image + AWQ__CUDA_CACHE_HEADER, &refused);
                 awq__free(ctx, image);
                 if (!st) c->info.cache_hits++;
+                awq__cuda_took(c, u, awq__now() - began, 1);
                 if (!st || st == AWQ_E_MEMORY || c->lost) continue;
                 awq__log(ctx, AWQ_LOG_INFO, "%s; compiled anew", ctx->err.text); /* and its file replaced */
                 st = AWQ_OK;
@@ -5800,6 +5816,7 @@ static awq_status awq__cuda_modules(awq_ctx *ctx, awq_cuda *c, awq__cuda_unit *u
             u->created = 0;
             if (st) continue;
             st = awq__cuda_load_module(ctx, c, u, image, &refused);
+            awq__cuda_took(c, u, u->seconds, 0);
             if (!st) awq__cuda_cache_store(ctx, c, u->family, u->key, image, bytes);
             awq__free(ctx, image);
             image = NULL;
@@ -10295,7 +10312,9 @@ static awq_status awq__cuda_start(awq_ctx *ctx, awq_cuda *c)
     AWQ__TRY(awq__cuda_list_nvrtc(ctx, c));
     AWQ__TRY(awq__cuda_find_nvrtc(ctx, c));
     if (!c->context) {
+        double began = awq__now();
         AWQ__TRY(AWQ__CU(ctx, c, DevicePrimaryCtxRetain, (&c->context, c->device)));
+        c->info.context_seconds = awq__now() - began;
         c->own_context = 1;
     }
     AWQ__TRY(awq__cuda_enter(ctx, c));
@@ -10315,6 +10334,7 @@ static awq_status awq__cuda_start(awq_ctx *ctx, awq_cuda *c)
 static awq_cuda *awq__cuda_create(awq_ctx *ctx, const awq_cuda_desc *desc, awq_status *st)
 {
     awq_cuda *c = AWQ__NEW(ctx, awq_cuda, 1);
+    double began = awq__now();
     *st = AWQ_E_MEMORY;
     if (!c) return NULL;
     awq__mutex_init(&c->lock);
@@ -10324,6 +10344,7 @@ static awq_cuda *awq__cuda_create(awq_ctx *ctx, const awq_cuda_desc *desc, awq_s
         *st = awq__fail(ctx, AWQ_E_ARG, "awq_cuda_create: alloc and free go together, one is NULL");
     else *st = awq__cuda_start(ctx, c);
     if (!*st && c->trail.failed) *st = awq__fail(ctx, AWQ_E_MEMORY, "out of memory while looking for CUDA");
+    c->info.create_seconds = awq__now() - began;
     return c;
 }
 
@@ -10382,9 +10403,30 @@ AWQ_API awq_status awq_cuda_get_info(awq_ctx *ctx, awq_cuda *c, awq_cuda_info *i
     return AWQ_OK;
 }
 
-static void awq__cuda_report(awq_ctx *ctx, const awq_cuda_info *in, const char *trail, awq_status st,
-                             awq__text *t)
+/* The kernels of a 4-bit llama in F16, with heads of 128. */
+static awq_status awq__cuda_llama(awq_ctx *ctx, awq_cuda *c)
 {
+    static const int family[] = {AWQ__CUDA_ATTENTION, AWQ__CUDA_DENSE,  AWQ__CUDA_LINEAR, AWQ__CUDA_REPACK,
+                                 AWQ__CUDA_ROWS,      AWQ__CUDA_SAMPLE, AWQ__CUDA_WGMMA};
+    enum { N = sizeof family / sizeof family[0] };
+    awq__cuda_unit unit[N];
+    awq_status st;
+    int i;
+    memset(unit, 0, sizeof unit);
+    for (i = 0; i < N; i++) {
+        unit[i].family = family[i];
+        unit[i].part = family[i] == AWQ__CUDA_ATTENTION;
+    }
+    AWQ__TRY(awq__cuda_enter(ctx, c));
+    st = awq__cuda_modules(ctx, c, unit, N - !!strcmp(c->info.arch, "sm_90a"));
+    awq__cuda_leave(c);
+    return st;
+}
+
+static void awq__cuda_report(awq_ctx *ctx, const awq_cuda *c, awq_status st, awq__text *t)
+{
+    const awq_cuda_info *in = &c->info;
+    int i;
     if (in->driver_version)
         awq__textf(ctx, t, "driver       CUDA %d.%d, %s\n", in->driver_version / 1000,
                    in->driver_version % 1000 / 10, in->driver_path);
@@ -10404,9 +10446,19 @@ static void awq__cuda_report(awq_ctx *ctx, const awq_cuda_info *in, const char *
         awq__textf(ctx, t, "cache        %s\n",
                    in->cache_folder[0] ? in->cache_folder : "none: kernels are compiled anew each time");
     if (in->compiled || in->cache_hits)
-        awq__textf(ctx, t, "kernels      %d compiled in %.0f ms, %d from the cache\n", in->compiled,
+        awq__textf(ctx, t,
+                   "start        %.0f ms: cuInit %.0f, the context %.0f, the rest with the first kernel %.0f\n"
+                   "kernels      of a 4-bit llama in F16: %d compiled in %.0f ms, %d from the cache\n",
+                   in->create_seconds * 1e3, in->init_seconds * 1e3, in->context_seconds * 1e3,
+                   (in->create_seconds - in->init_seconds - in->context_seconds) * 1e3, in->compiled,
                    in->compile_seconds * 1e3, in->cache_hits);
-    if (trail) awq__text_str(ctx, t, trail);
+    for (i = 0; i < AWQ__CUDA_FAMILIES * AWQ__CUDA_FAMILY_PARTS; i++) {
+        const int f = i / AWQ__CUDA_FAMILY_PARTS, part = i % AWQ__CUDA_FAMILY_PARTS;
+        if (c->module[f][part])
+            awq__textf(ctx, t, "  %-10s %s in %.0f ms\n", awq__cuda_family[f].name,
+                       c->cached[f][part] ? "loaded from the cache" : "compiled", c->took[f][part] * 1e3);
+    }
+    if (c->trail.data) awq__text_str(ctx, t, c->trail.data);
     awq__textf(ctx, t, "verdict      ");
     if (st) awq__textf(ctx, t, "no: %s\n", ctx->err.text);
     else awq__textf(ctx, t, "ready: the self-test computed what it should\n");
@@ -10421,11 +10473,12 @@ AWQ_API awq_status awq_cuda_doctor(awq_ctx *ctx, const awq_cuda_desc *desc, awq_
     if (!report) return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_doctor: report is NULL");
     c = awq__cuda_create(ctx, desc, &st);
     if (!c) return st;
+    if (!st) st = awq__cuda_llama(ctx, c);
     memset(&r, 0, sizeof r);
     r.status = st;
     r.info = c->info;
     if (st) memcpy(r.error, ctx->err.text, sizeof r.error);
-    awq__cuda_report(ctx, &c->info, c->trail.data, st, &t);
+    awq__cuda_report(ctx, c, st, &t);
     awq_cuda_free(ctx, c);
     if (t.failed) {
         awq__text_free(ctx, &t);
