@@ -107,6 +107,7 @@ typedef struct awq_cuda_info {
                                                       translates */
     char driver_path[512], nvrtc_path[512];
     char cache_folder[512]; /* "": there is none */
+    double init_seconds, context_seconds, create_seconds; /* of awq_cuda_create: cuInit, the context, all of it */
 } awq_cuda_info;
 
 /* Opens a device and runs a small kernel on it. desc NULL: all defaults. Nothing is loaded to the device unless
@@ -116,9 +117,11 @@ AWQ_API void awq_cuda_free(awq_ctx *ctx, awq_cuda *cuda); /* and all its memory;
 AWQ_API awq_status awq_cuda_get_info(awq_ctx *ctx, awq_cuda *cuda, awq_cuda_info *info);
 
 /* What awq_cuda_create finds here, for people: every file tried with the loader's answer, device, memory, and
-   what to install where something is missing. Works without a GPU or driver. */
+   what to install where something is missing; how long starting took, and each family of kernels that a 4-bit
+   llama in F16 needs: compiled, seconds in all where there is no cache yet, or from the cache. Works without a
+   GPU or driver. */
 typedef struct awq_cuda_report {
-    awq_status status;  /* of awq_cuda_create with this desc */
+    awq_status status;  /* of awq_cuda_create with this desc, then of these kernels */
     awq_cuda_info info; /* as far as it came; zero behind */
     char error[1024];   /* its sentence; "" */
     char *text;         /* lines; awq_text_free it */
@@ -3739,7 +3742,7 @@ static const char *const awq__cuda_text_rows[] = {
 "    float *x;\n",
 "    const void *out;\n",
 "    const float *out_norm, *in_norm;\n",
-"    u16 *xn;\n",
+"    u16 *xn, *xn_lo;\n",
 "    float *xn32;\n",
 "    int *bad;\n",
 "    const int *rows;\n",
@@ -3789,6 +3792,13 @@ static const char *const awq__cuda_text_rows[] = {
 "        r.z = __fadd_rn(r.z, b.z), r.w = __fadd_rn(r.w, b.w);\n",
 "    }\n",
 "    return r;\n",
+"}\n",
+"// what is left of v when it is halves\n",
+"template <class T> DEVICE float4 rounded_off(T dtype, float4 v)\n",
+"{\n",
+"    const float2 a = to_f32(dtype, halves_of(dtype, v.x, v.y)), b = to_f32(dtype, halves_of(dtype, v.z, v.w"
+"));\n",
+"    return make_float4(v.x - a.x, v.y - a.y, v.z - b.x, v.w - b.y);\n",
 "}\n",
 "template <class T> DEVICE void norm(T dtype, const Norm &p)\n",
 "{\n",
@@ -3844,6 +3854,9 @@ static const char *const awq__cuda_text_rows[] = {
 "            if (p.xn32) row_store(p.xn32 + (size_t)blockIdx.x * n, i, n, v);\n",
 "        }\n",
 "        if (p.xn) row_store(dtype, p.xn + (size_t)blockIdx.x * p.xn_stride, i, padded(n), v);\n",
+"        if (p.xn_lo)\n",
+"            row_store(dtype, p.xn_lo + (size_t)blockIdx.x * p.xn_stride, i, padded(n), rounded_off(dtype, v"
+"));\n",
 "    }\n",
 "}\n",
 "#ifndef AWQ_NO_F16\n",
@@ -4706,6 +4719,8 @@ struct awq_cuda {
     int shared_limit;       /* bytes of shared memory that a block can ask for */
     void *context, *stream;
     void *module[AWQ__CUDA_FAMILIES][AWQ__CUDA_FAMILY_PARTS];
+    double took[AWQ__CUDA_FAMILIES][AWQ__CUDA_FAMILY_PARTS]; /* seconds to compile them, or to find and load */
+    char cached[AWQ__CUDA_FAMILIES][AWQ__CUDA_FAMILY_PARTS]; /* they were found compiled */
     const char *last_kernel; /* launched last: for messages */
     awq__cuda_block *blocks;
     void *stage[2], *stage_free[2]; /* pinned memory for uploads, the event behind its last use */
@@ -4846,6 +4861,7 @@ static awq_status awq__cuda_find_driver(awq_ctx *ctx, awq_cuda *c)
     char given[512], why[512], first[512] = "";
     const char *one[2] = {NULL, NULL}, *const *names = usual, *missing;
     void *lib = NULL;
+    double began;
     int code, version = 0;
     if (c->desc.driver) one[0] = c->desc.driver;
     else if (awq__cuda_env("AWQ_CUDA_DRIVER", given, sizeof given)) one[0] = given;
@@ -4877,7 +4893,9 @@ static awq_status awq__cuda_find_driver(awq_ctx *ctx, awq_cuda *c)
                          c->info.driver_path, version / 1000, version % 1000 / 10, AWQ__CUDA_MIN_DRIVER / 1000,
                          AWQ__CUDA_MIN_DRIVER % 1000 / 10);
     c->info.driver_version = version;
+    began = awq__now();
     if (!code) code = c->cu.Init(0);
+    c->info.init_seconds = awq__now() - began;
     if (code) {
         awq__cuda_words(c, code, why, sizeof why);
         return awq__fail(
@@ -5169,6 +5187,12 @@ typedef struct awq__cuda_unit {
     int created, code;
     double seconds;
 } awq__cuda_unit;
+
+static void awq__cuda_took(awq_cuda *c, const awq__cuda_unit *u, double seconds, int cached)
+{
+    c->took[u->family][u->part] = seconds;
+    c->cached[u->family][u->part] = (char)cached;
+}
 
 /* -1: it is in each */
 static int awq__cuda_part_of(int family, const char *kernel)
@@ -5772,11 +5796,13 @@ static awq_status awq__cuda_modules(awq_ctx *ctx, awq_cuda *c, awq__cuda_unit *u
             if (!u->text) st = awq__cuda_join(ctx, u);
             if (st) break;
             u->key = awq__cuda_key(c, u->text, u->bytes);
+            began = awq__now();
             awq__cuda_cache_load(ctx, c, u->family, u->key, &image, &bytes);
             if (image) {
                 st = awq__cuda_load_module(ctx, c, u, image + AWQ__CUDA_CACHE_HEADER, &refused);
                 awq__free(ctx, image);
                 if (!st) c->info.cache_hits++;
+                awq__cuda_took(c, u, awq__now() - began, 1);
                 if (!st || st == AWQ_E_MEMORY || c->lost) continue;
                 awq__log(ctx, AWQ_LOG_INFO, "%s; compiled anew", ctx->err.text); /* and its file replaced */
                 st = AWQ_OK;
@@ -5796,6 +5822,7 @@ static awq_status awq__cuda_modules(awq_ctx *ctx, awq_cuda *c, awq__cuda_unit *u
             u->created = 0;
             if (st) continue;
             st = awq__cuda_load_module(ctx, c, u, image, &refused);
+            awq__cuda_took(c, u, u->seconds, 0);
             if (!st) awq__cuda_cache_store(ctx, c, u->family, u->key, image, bytes);
             awq__free(ctx, image);
             image = NULL;
@@ -6541,47 +6568,113 @@ typedef struct awq__cuda_test {
     uint16_t *half;          /* [rows, stride]: x */
     awq_qweight q;
     uint64_t x_at, y_at, seed;
-    uint32_t which; /* bits 2 kind + (BF16) */
+    uint32_t which;   /* bits 2 kind + (BF16) */
+    uint32_t experts; /* likewise: in the kernels of experts */
     int quick;
 } awq__cuda_test;
+
+/* y, of which rows 0 to m are computed, those before `biased` with the bias, and the others stay NaN */
+static awq_status awq__cuda_test_compare(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *t, awq_dtype dtype,
+                                         const char *kernel, int64_t m, int64_t biased)
+{
+    /* of the sum of magnitudes: weights rounded to x's type twice, sums in fp32 */
+    const double bound = dtype == AWQ_BF16 ? 1.0 / 64 : 1.0 / 1024;
+    int64_t r, o, j;
+    AWQ__TRY(awq__cuda_download(ctx, c, t->y, t->y_at, (size_t)(AWQ__CUDA_TEST_ROWS * t->n) * sizeof *t->y));
+    for (r = 0; r < AWQ__CUDA_TEST_ROWS; r++) {
+        if (r >= 16 && r % 7 && r != m - 1 && r != m && r != AWQ__CUDA_TEST_ROWS - 1) continue; /* enough */
+        for (o = 0; o < t->n; o++) {
+            double sum = r < biased ? t->bias[o] : 0, size = fabs(sum);
+            float got = t->y[r * t->n + o];
+            for (j = 0; j < t->k && r < m; j++) {
+                double product = (double)t->x[r * t->k + j] * t->w[o * t->k + j];
+                sum += product;
+                size += fabs(product);
+            }
+            if (r < m ? fabs(got - sum) <= bound * size : got != got) continue;
+            return awq__fail(ctx, AWQ_E_DEVICE,
+                             "CUDA device %d (%s): %s computes wrongly: of %lld rows, output %lld of row "
+                             "%lld is %g, not %g",
+                             c->info.index, c->info.name, kernel, (long long)m, (long long)o, (long long)r,
+                             (double)got, sum);
+        }
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__cuda_test_clear(awq_ctx *ctx, awq_cuda *c, const awq__cuda_test *t) /* y: NaN */
+{
+    const size_t bytes = (size_t)(AWQ__CUDA_TEST_ROWS * t->n) * sizeof *t->y;
+    return AWQ__CU(ctx, c, MemsetD8Async, (t->y_at, 0xff, bytes, c->stream));
+}
+
+/* As two experts, the second without bias, of which each row but the last takes both: every kernel there is for
+   such weights. */
+static awq_status awq__cuda_test_experts(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *t, const awq_cuda_linear *l)
+{
+    static const int rows[] = {3, 6, 40};
+    const awq__cuda_device d = awq__cuda_plan_device(c, c->info.multiprocessors);
+    struct {
+        uint64_t table[2][4];
+        int32_t start[3];
+    } host;
+    awq__cuda_block *b = NULL;
+    awq__cuda_kernel k;
+    awq_status st = awq__cuda_block_new(ctx, c, sizeof host, &b);
+    int i;
+    memset(&host, 0, sizeof host);
+    for (i = 0; i < 2; i++) {
+        host.table[i][0] = l->weights;
+        host.table[i][1] = l->params;
+        host.table[i][2] = i ? 0 : l->bias;
+    }
+    for (i = l->bits == 16; i < 3 && !st; i++) {
+        awq__cuda_launch plan;
+        awq__cuda_experts p;
+        void *params[1];
+        memset(&p, 0, sizeof p);
+        p.linear = awq__cuda_linear_argument(l);
+        p.linear.x = t->x_at;
+        p.linear.y = t->y_at;
+        p.linear.x_stride = (int32_t)t->stride;
+        p.linear.y_stride = (int32_t)t->n;
+        p.linear.splits = 1;
+        p.linear.flags = AWQ__CUDA_Y_F32;
+        p.table = b->ptr;
+        p.start = b->ptr + sizeof host.table;
+        p.experts = 2;
+        params[0] = &p;
+        host.start[1] = rows[i] - 1;
+        host.start[2] = 2 * (rows[i] - 1);
+        if (!awq__cuda_experts_plan(&d, l->bits, rows[i], 2, 2, p.linear.n, (int)t->k, p.linear.group,
+                                    l->dtype == AWQ_BF16, 0, &plan)) continue;
+        st = awq__cuda_test_clear(ctx, c, t);
+        if (!st) st = awq__cuda_upload(ctx, c, b->ptr, &host, sizeof host);
+        if (!st) st = awq__cuda_find(ctx, c, AWQ__CUDA_EXPERTS, plan.kernel, plan.smem, &k);
+        if (!st) st = awq__cuda_queue(ctx, c, &k, plan.grid, plan.threads, 1, params);
+        if (!st)
+            st = awq__cuda_test_compare(ctx, c, t, l->dtype, plan.kernel, host.start[2], host.start[1]);
+    }
+    if (!c->lost) c->cu.StreamSynchronize(c->stream);
+    if (b) awq__cuda_block_free(c, b);
+    return st;
+}
 
 /* One linear at numbers of rows from 1 on; t->w and t->bias are what it computes with. */
 static awq_status awq__cuda_test_linear(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *t, const awq_cuda_linear *l)
 {
     static const int64_t rows[] = {1, 5, 12, 20, 40, 70, AWQ__CUDA_TEST_ROWS};
-    /* of the sum of magnitudes: weights rounded to x's type twice, sums in fp32 */
-    const double bound = l->dtype == AWQ_BF16 ? 1.0 / 64 : 1.0 / 1024;
-    const size_t y_bytes = (size_t)(AWQ__CUDA_TEST_ROWS * t->n) * sizeof *t->y;
     size_t i;
-    int64_t r, o, j;
     for (i = 0; i < 3 * sizeof rows / sizeof rows[0]; i++) {
         awq__cuda_launch plan;
         int64_t m = rows[i / 3];
         int few = i % 3 == 1, flags = i % 3 == 2 ? AWQ_CUDA_SAME_BITS : 0;
         if (t->quick && few != (m > 32)) continue; /* few: all widths of wgmma, whatever the card */
         if (t->quick && flags) continue;
-        AWQ__TRY(AWQ__CU(ctx, c, MemsetD8Async, (t->y_at, 0xff, y_bytes, c->stream))); /* NaN */
+        AWQ__TRY(awq__cuda_test_clear(ctx, c, t));
         AWQ__TRY(awq__cuda_linear_queue(ctx, c, l, t->x_at, t->stride, m, AWQ_F32, t->y_at, t->n, flags,
                                         few ? 1 : c->info.multiprocessors, &plan));
-        AWQ__TRY(awq__cuda_download(ctx, c, t->y, t->y_at, y_bytes));
-        for (r = 0; r < AWQ__CUDA_TEST_ROWS; r++) {
-            if (r >= 16 && r % 7 && r != m - 1 && r != m && r != AWQ__CUDA_TEST_ROWS - 1) continue; /* enough */
-            for (o = 0; o < t->n; o++) {
-                double sum = t->bias[o], size = fabs(sum);
-                float got = t->y[r * t->n + o];
-                for (j = 0; j < t->k && r < m; j++) {
-                    double product = (double)t->x[r * t->k + j] * t->w[o * t->k + j];
-                    sum += product;
-                    size += fabs(product);
-                }
-                if (r < m ? fabs(got - sum) <= bound * size : got != got) continue; /* rows behind stay NaN */
-                return awq__fail(ctx, AWQ_E_DEVICE,
-                                 "CUDA device %d (%s): %s computes wrongly: of %lld rows, output %lld of row "
-                                 "%lld is %g, not %g",
-                                 c->info.index, c->info.name, plan.kernel, (long long)m, (long long)o,
-                                 (long long)r, (double)got, sum);
-            }
-        }
+        AWQ__TRY(awq__cuda_test_compare(ctx, c, t, l->dtype, plan.kernel, m, m));
     }
     return AWQ_OK;
 }
@@ -6609,7 +6702,9 @@ static awq_status awq__cuda_test_kind(awq_ctx *ctx, awq_cuda *c, awq__cuda_test 
         st = awq_dequantize(ctx, q, t->w);
         if (!st) st = awq_cuda_linear_prepare(ctx, c, q, t->bias, dtype, &l);
     }
-    if (!st) st = awq__cuda_test_linear(ctx, c, t, &l);
+    i = 2 * kind + (dtype == AWQ_BF16);
+    if (!st && t->which >> i & 1) st = awq__cuda_test_linear(ctx, c, t, &l);
+    if (!st && t->experts >> i & 1) st = awq__cuda_test_experts(ctx, c, t, &l);
     awq_cuda_linear_free(ctx, c, &l);
     return st;
 }
@@ -6623,7 +6718,7 @@ static awq_status awq__cuda_test_run(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *
     int64_t i;
     if (!st) st = awq__cuda_block_new(ctx, c, (size_t)(rows * t->n) * 4, &y);
     for (bf16 = 0; bf16 < (c->compute >= 80 ? 2 : 1) && !st; bf16++) {
-        if (!(t->which >> bf16 & 0x155)) continue; /* none in this type */
+        if (!((t->which | t->experts) >> bf16 & 0x155)) continue; /* none in this type */
         for (i = 0; i < rows * k; i++) {
             float v = (float)(int64_t)(awq__random(&t->seed) % 255) / 128 - 1; /* exact in both types */
             t->x[i] = v;
@@ -6634,7 +6729,7 @@ static awq_status awq__cuda_test_run(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *
         t->y_at = y->ptr;
         st = awq__cuda_upload(ctx, c, x->ptr, t->half, (size_t)(rows * t->stride) * 2);
         for (kind = 0; kind < 5 && !st; kind++)
-            if (t->which >> (2 * kind + bf16) & 1)
+            if ((t->which | t->experts) >> (2 * kind + bf16) & 1)
                 st = awq__cuda_test_kind(ctx, c, t, kind, bf16 ? AWQ_BF16 : AWQ_F16);
     }
     if (!c->lost) c->cu.StreamSynchronize(c->stream);
@@ -6645,12 +6740,13 @@ static awq_status awq__cuda_test_run(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *
 
 /* With n outputs and k inputs, a multiple of 32. */
 static awq_status awq__cuda_test_linears(awq_ctx *ctx, awq_cuda *c, int64_t n, int64_t k, uint32_t which,
-                                         int quick)
+                                         uint32_t experts, int quick)
 {
     awq__cuda_test t;
     awq_status st = AWQ_E_MEMORY;
     memset(&t, 0, sizeof t);
     t.which = which;
+    t.experts = experts;
     t.quick = quick;
     t.n = n;
     t.k = k;
@@ -6685,8 +6781,8 @@ static awq_status awq__cuda_test_linears(awq_ctx *ctx, awq_cuda *c, int64_t n, i
    each pass (ids, positions, rope, tiles, lists of pages), which goes there in one copy. Pages lie in blocks of
    some MB and come back to a list, blocks when the model is freed. A work is made with room for all its passes,
    so that steps ask the driver for nothing.
-   Launches: a layer is 9 (qkv, place, attend, o, norm, gate and up, act, down, norm), one with experts 14 (qkv,
-   place, attend, o, norm, router, route, slots, gather, gate and up, act, down, combine, norm) and 3 or 4 for a
+   Launches: a layer is 9 (qkv, place, attend, o, norm, gate and up, act, down, norm), one with experts 15 (qkv,
+   place, attend, o, norm, router twice, route, slots, gather, gate and up, act, down, combine, norm) and 3 or 4 for a
    shared expert, where linears launched one by one, after a wait, would be 3 for each expert that is taken; a
    token has embeddings, a norm and 3 or 4 of the head besides. One by one that is 2 to 3 us each, by what is
    usual of the driver (not measured here): 293 for 32 layers, 0.7 ms of host time, in which an H200 reads 3 GB
@@ -6729,6 +6825,7 @@ typedef struct awq__cuda_norm {
     uint64_t out;               /* [][out_stride] fp32 or T; 0: x stays */
     uint64_t out_norm, in_norm; /* [h] fp32, kind LAYER_BIAS: [2 h], bias behind; 0: as it is */
     uint64_t xn;                /* [rows][xn_stride] T; 0: not wanted. f16: beyond 65504 it is 65504 */
+    uint64_t xn_lo;             /* [rows][xn_stride] T: what rounding took from xn; 0: not wanted */
     uint64_t xn32;              /* [rows][h] fp32; 0: not wanted */
     uint64_t bad;               /* [] int32: becomes `mark` when x has NaN or Inf and it is 0; or 0 */
     uint64_t rows; /* [rows] int32: block r takes this row of x, out and bad and gives row r of xn; or 0 */
@@ -7117,6 +7214,7 @@ typedef struct awq__cuda_work {
     awq__cuda_arena memory;
     int64_t rows, n;                       /* there is room for; of the pass */
     uint64_t x, xn, out;                   /* [rows][H] fp32, T padded, fp32 */
+    uint64_t xn_lo;                        /* [rows][H padded] T: xn + xn_lo is what routers read */
     uint64_t qkv, q, att;                  /* fp32 [Q + K + V]; f16 [Q]; T [A padded] */
     uint64_t gate_up, act;                 /* fp32 [2 I]; T [I padded] */
     uint64_t q_a, kv_a, q_an, kv_an, kv_b; /* latent attention: fp32, fp32; T, T; fp32 */
@@ -7172,7 +7270,9 @@ enum { /* bits of what is tested: linears 2 kind + (BF16), see awq__cuda_test_ki
        AWQ__CUDA_TEST_MOE_AT = 12,
        AWQ__CUDA_TEST_ATTEND_AT = 14, /* parts of the family */
        AWQ__CUDA_TEST_EMBED_AT = 18,  /* F32, F16, BF16, 8 bits */
-       AWQ__CUDA_TEST_ALL = (1 << 22) - 1
+       AWQ__CUDA_TEST_EXPERTS_AT = 22, /* 2 (0: 4 bits, 1: 8, 2: dense) + (BF16) */
+       AWQ__CUDA_TEST_HEAD_AT = 28,
+       AWQ__CUDA_TEST_ALL = (1 << 29) - 1
 };
 
 /* --- what there is room for */
@@ -7320,6 +7420,7 @@ static size_t awq__cuda_work_place(const awq_config *c, int64_t rows, awq__cuda_
     AWQ__PLACE_AT(kv_a, latent * (size_t)(c->kv_lora_rank + c->rope_dim), 4);
     AWQ__PLACE_AT(kv_an, latent * (size_t)AWQ__CUDA_PAD(c->kv_lora_rank), 2);
     AWQ__PLACE_AT(kv_b, latent * (size_t)(heads * (c->rope_first + c->v_head_dim)), 4);
+    AWQ__PLACE_AT(xn_lo, E ? r * (size_t)AWQ__CUDA_PAD(H) : 0, 2);
     AWQ__PLACE_AT(scores, r * E, 4);
     AWQ__PLACE_AT(weight, S, 4);
     AWQ__PLACE_AT(pick, S, 4);
@@ -7901,13 +8002,17 @@ static awq_status awq__cuda_model_kernels(awq_ctx *ctx, const awq__cuda_share *s
             if (!awq_linear_count(c, i, (awq_linear_id)k)) continue;
             AWQ__TRY(awq_checkpoint_expert(ctx, s->m->checkpoint, i, (awq_linear_id)k, 0, &info));
             bits = awq__cuda_model_bits(&info, (awq_linear_id)k, o->desc, &group);
+            if (k >= AWQ_EXPERT_GATE) {
+                which |= 1u << (AWQ__CUDA_TEST_EXPERTS_AT + 2 * (bits == 16 ? 2 : bits == 8) + part);
+                continue;
+            }
             has[bits == 16 ? AWQ__CUDA_DENSE : bits == 8 ? AWQ__CUDA_LINEAR8 : AWQ__CUDA_LINEAR] = 1;
             which |= 1u << (2 * (bits == 16 ? 4 : (bits == 8 ? 2 : 0) + (group % 64 == 0)) + part);
         }
     }
     if (awq__cuda_model_last(s)) {
-        has[o->desc->head_bits ? AWQ__CUDA_LINEAR8 : AWQ__CUDA_DENSE] = 1;
-        which |= 1u << (2 * (o->desc->head_bits ? 3 : 4) + part);
+        has[o->desc->head_bits ? AWQ__CUDA_LINEAR8 : AWQ__CUDA_DENSE] = has[AWQ__CUDA_SAMPLE] = 1;
+        which |= 1u << (2 * (o->desc->head_bits ? 3 : 4) + part) | 1u << AWQ__CUDA_TEST_HEAD_AT;
     }
     if (has[AWQ__CUDA_MOE]) which |= 1u << (AWQ__CUDA_TEST_MOE_AT + part);
     if (!s->first)
@@ -8601,13 +8706,19 @@ static awq_status awq__cuda_model_experts(awq_ctx *ctx, awq__cuda_work *w, const
     const int E = c->num_experts, T = c->experts_per_token;
     const int64_t H = c->hidden_size, S = w->n * T, n = c->expert_size, x_row = AWQ__CUDA_PAD(H);
     const uint64_t count = w->start + (uint64_t)E * 4;
+    awq_cuda_linear router = l->linear[AWQ_ROUTER];
     awq__cuda_route route;
     awq__cuda_slots slots;
     awq__cuda_gather gather;
     memset(&route, 0, sizeof route);
     memset(&slots, 0, sizeof slots);
     memset(&gather, 0, sizeof gather);
+    /* Scores that lie close decide which experts are taken: 8 bits of xn in bf16, 11 in f16, are too few, and
+       those of the rest are added. */
     AWQ__TRY(awq__cuda_model_mm(ctx, s, &l->linear[AWQ_ROUTER], w->xn, w->n, w->scores, E, 0));
+    router.bias = 0;
+    AWQ__TRY(awq_cuda_linear_run(ctx, s->c, &router, w->xn_lo, x_row, w->n, AWQ_F32, w->scores, E,
+                                 s->flags | AWQ_CUDA_ADD));
     route.scores = w->scores;
     route.bias = l->vec[AWQ_SCORE_BIAS];
     route.pos = w->pos_at;
@@ -8677,6 +8788,7 @@ static awq_status awq__cuda_model_block(awq_ctx *ctx, awq__cuda_work *w, int lay
     p.out_norm = l->vec[AWQ_ATTN_OUT_NORM];
     p.in_norm = c->parallel ? 0 : l->vec[AWQ_POST_NORM];
     p.xn = c->parallel ? 0 : w->xn;
+    p.xn_lo = p.xn ? w->xn_lo : 0;
     AWQ__TRY(awq__cuda_model_norm_run(ctx, s, w->n, &p));
     if (c->layer_has_experts[layer]) {
         AWQ__TRY(awq__cuda_model_experts(ctx, w, l));
@@ -8685,6 +8797,7 @@ static awq_status awq__cuda_model_block(awq_ctx *ctx, awq__cuda_work *w, int lay
     p.out_norm = l->vec[AWQ_MLP_OUT_NORM];
     p.in_norm = next ? l[1].vec[AWQ_INPUT_NORM] : 0;
     p.xn = next ? w->xn : 0;
+    p.xn_lo = p.xn ? w->xn_lo : 0;
     p.bad = w->said_at;
     p.mark = 1 + layer;
     return awq__cuda_model_norm_run(ctx, s, w->n, &p);
@@ -8736,6 +8849,7 @@ static awq_status awq__cuda_model_some(awq_ctx *ctx, awq__cuda_work *w, int firs
     if (!first) AWQ__TRY(awq__cuda_model_embed(ctx, w));
     p.in_norm = n ? s->layer[first - s->first].vec[AWQ_INPUT_NORM] : 0;
     p.xn = w->xn;
+    p.xn_lo = w->xn_lo;
     if (n) AWQ__TRY(awq__cuda_model_norm_run(ctx, s, w->n, &p));
     for (i = first; i < first + n; i++) AWQ__TRY(awq__cuda_model_block(ctx, w, i, i + 1 < first + n));
     return head ? awq__cuda_model_head_run(ctx, w, w->n_head) : AWQ_OK;
@@ -9002,7 +9116,7 @@ enum { AWQ__PROBE_ROWS = 2, AWQ__PROBE_N = 72 };
 /* inputs and results of awq_norm, awq_place, awq_act */
 typedef struct awq__cuda_probe_rows {
     float *x, *out, *w, *w_in, *q, *k, *v, *cos_, *sin_, *gate;
-    uint16_t *xn, *q_out, *page, *y;
+    uint16_t *xn, *xn_lo, *q_out, *page, *y;
     int32_t *pos, *slot;
     uint64_t *table;
 } awq__cuda_probe_rows;
@@ -9022,11 +9136,13 @@ static void awq__cuda_probe_rows_run(awq_ctx *ctx, awq__cuda_probe *p, awq__cuda
     r->w = awq__cuda_probe_floats(p, n);
     r->w_in = awq__cuda_probe_floats(p, n);
     r->xn = (uint16_t *)awq__cuda_probe_room(p, (size_t)rows * 128 * 2);
+    r->xn_lo = (uint16_t *)awq__cuda_probe_room(p, (size_t)rows * 128 * 2);
     norm.x = awq__cuda_probe_at(p, r->x);
     norm.out = awq__cuda_probe_at(p, r->out);
     norm.out_norm = awq__cuda_probe_at(p, r->w);
     norm.in_norm = awq__cuda_probe_at(p, r->w_in);
     norm.xn = awq__cuda_probe_at(p, r->xn);
+    norm.xn_lo = awq__cuda_probe_at(p, r->xn_lo);
     norm.h = norm.x_stride = norm.out_stride = n;
     norm.xn_stride = 128;
     norm.out_f32 = 1;
@@ -9103,10 +9219,13 @@ static void awq__cuda_probe_rows_check(awq_ctx *ctx, awq__cuda_probe *p, const a
                                   ((const float *)awq__cuda_probe_out(p, a->x))[r * n + i], x[i], 1);
         }
         scale = awq__cuda_probe_rms(x, n);
-        for (i = 0; i < 128; i++)
+        for (i = 0; i < 128; i++) { /* together to 2^-5 of what is allowed for xn alone */
+            const double want = i < n ? x[i] * scale * a->w_in[i] : 0;
+            const double xn = awq__cuda_probe_half(p, a->xn, r * 128 + i, p->bf16);
+            awq__cuda_probe_check(ctx, p, "awq_norm", 1, i, xn, want, 4);
             awq__cuda_probe_check(ctx, p, "awq_norm", 1, i,
-                                  awq__cuda_probe_half(p, a->xn, r * 128 + i, p->bf16),
-                                  i < n ? x[i] * scale * a->w_in[i] : 0, 4);
+                                  xn + awq__cuda_probe_half(p, a->xn_lo, r * 128 + i, p->bf16), want, 0.125);
+        }
     }
     for (r = 0; r < AWQ__PROBE_ROWS; r++)
         for (h = 0; h < 3; h++) /* two of q, then k; as fp16 whatever the type */
@@ -9381,6 +9500,69 @@ static void awq__cuda_probe_moe(awq_ctx *ctx, awq__cuda_probe *p)
                                   2);
 }
 
+/* Two rows of logits in two parts: scaled and capped in place, the best, the most probable three. */
+static void awq__cuda_probe_head(awq_ctx *ctx, awq__cuda_probe *p)
+{
+    enum { ROWS = 2, N = 16400, K = 3 };
+    const uint32_t parts = awq__cuda_logits_parts(N);
+    awq__cuda_logits g;
+    awq__cuda_top t;
+    const float *out;
+    float *x, *value;
+    void *partial, *counters;
+    int32_t *best, *bad, *id;
+    int r, i, k;
+    memset(&g, 0, sizeof g);
+    memset(&t, 0, sizeof t);
+    p->used = 0;
+    x = awq__cuda_probe_floats(p, ROWS * N);
+    best = (int32_t *)awq__cuda_probe_room(p, ROWS * 4);
+    bad = (int32_t *)awq__cuda_probe_room(p, ROWS * 4);
+    id = (int32_t *)awq__cuda_probe_room(p, ROWS * K * 4);
+    value = (float *)awq__cuda_probe_room(p, ROWS * K * 4);
+    partial = awq__cuda_probe_room(p, ROWS * parts * (K + 1) * sizeof(uint64_t));
+    counters = awq__cuda_probe_room(p, ROWS * 4);
+    memset(counters, 0, ROWS * 4);
+    g.logits = t.logits = awq__cuda_probe_at(p, x);
+    g.partial = t.partial = awq__cuda_probe_at(p, partial);
+    g.counters = t.counters = awq__cuda_probe_at(p, counters);
+    g.best = awq__cuda_probe_at(p, best);
+    g.n = g.stride = t.n = t.stride = N;
+    g.scale = 3;
+    g.cap = 2;
+    t.id = awq__cuda_probe_at(p, id);
+    t.bad = awq__cuda_probe_at(p, bad);
+    t.value = awq__cuda_probe_at(p, value);
+    t.k = K;
+    p->st = awq__cuda_upload(ctx, p->c, p->at, p->in, p->used);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_ROWS, "awq_logits", 0, parts, ROWS, 1, 1024, 256, &g);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_SAMPLE, "awq_top", 0, parts, ROWS, 1, 1024, 512, &t);
+    if (!p->st) p->st = awq__cuda_download(ctx, p->c, p->out, p->at, p->used);
+    out = (const float *)awq__cuda_probe_out(p, x);
+    for (r = 0; r < ROWS; r++) {
+        int32_t last = -1;
+        for (i = 0; i < N; i++)
+            awq__cuda_probe_check(ctx, p, "awq_logits", 0, i, out[r * N + i], 2 * tanh(1.5 * x[r * N + i]), 1);
+        for (k = 0; k < K; k++) { /* the highest below the last one, of equals the lower id */
+            int32_t at = -1;
+            for (i = 0; i < N; i++)
+                if ((at < 0 || out[r * N + i] > out[r * N + at])
+                    && (last < 0 || out[r * N + i] < out[r * N + last]
+                        || (out[r * N + i] == out[r * N + last] && i > last)))
+                    at = i;
+            last = at;
+            if (!k)
+                awq__cuda_probe_check(ctx, p, "awq_logits", 0, r,
+                                      ((const int32_t *)awq__cuda_probe_out(p, best))[r], at, 0);
+            awq__cuda_probe_check(ctx, p, "awq_top", 0, k,
+                                  ((const int32_t *)awq__cuda_probe_out(p, id))[r * K + k], at, 0);
+            awq__cuda_probe_check(ctx, p, "awq_top", 0, k,
+                                  ((const float *)awq__cuda_probe_out(p, value))[r * K + k], out[r * N + at], 0);
+        }
+        awq__cuda_probe_check(ctx, p, "awq_top", 0, r, ((const int32_t *)awq__cuda_probe_out(p, bad))[r], 0, 0);
+    }
+}
+
 /* The context is current. Bits of `which` are AWQ__CUDA_TEST_.. */
 static awq_status awq__cuda_probes(awq_ctx *ctx, awq_cuda *c, uint32_t which, awq__cuda_probe *p)
 {
@@ -9400,17 +9582,26 @@ static awq_status awq__cuda_probes(awq_ctx *ctx, awq_cuda *c, uint32_t which, aw
     }
     for (i = 0; i < AWQ__CUDA_FAMILY_PARTS && !p->st; i++)
         if (which >> (AWQ__CUDA_TEST_ATTEND_AT + i) & 1) awq__cuda_probe_attend(ctx, p, dims[i][0], dims[i][1]);
+    if (!p->st && which >> AWQ__CUDA_TEST_HEAD_AT & 1) awq__cuda_probe_head(ctx, p);
     return p->st;
+}
+
+/* Of `which`, the kinds of linears, as awq__cuda_test_kind has them, that experts are tried in. */
+static uint32_t awq__cuda_test_experts_of(uint32_t which)
+{
+    uint32_t e = which >> AWQ__CUDA_TEST_EXPERTS_AT & 63;
+    return (e & 3) | (e & 3) << 2 | (e & 12) << 2 | (e & 12) << 4 | (e & 48) << 4;
 }
 
 static awq_status awq__cuda_selftest(awq_ctx *ctx, awq_cuda *c, uint32_t which)
 {
-    const uint32_t linears = which & ((1u << AWQ__CUDA_TEST_ROWS_AT) - 1);
+    const uint32_t linears = which & ((1u << AWQ__CUDA_TEST_ROWS_AT) - 1),
+                   experts = awq__cuda_test_experts_of(which);
     awq__cuda_block *b = NULL;
     awq__cuda_probe p;
     awq_status st = AWQ_OK;
-    if (linears) AWQ__TRY(awq__cuda_test_linears(ctx, c, 72, 160, linears, 1));
-    if (which != linears) {
+    if (linears | experts) AWQ__TRY(awq__cuda_test_linears(ctx, c, 72, 160, linears, experts, 1));
+    if ((which & ~(63u << AWQ__CUDA_TEST_EXPERTS_AT)) != linears) {
         memset(&p, 0, sizeof p);
         p.c = c;
         p.seed = 5;
@@ -9438,9 +9629,11 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *c)
 {
     uint32_t which = AWQ__CUDA_TEST_ALL;
     if (!c) return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_selftest: cuda is NULL");
-    if (c->compute < 80) which &= ~(0x2aau | 2u << AWQ__CUDA_TEST_ROWS_AT | 2u << AWQ__CUDA_TEST_MOE_AT);
+    if (c->compute < 80)
+        which &= ~(0x2aau | 2u << AWQ__CUDA_TEST_ROWS_AT | 2u << AWQ__CUDA_TEST_MOE_AT
+                   | 42u << AWQ__CUDA_TEST_EXPERTS_AT);
     /* three tiles and a bit, 32 and a half: k is shared by blocks */
-    AWQ__TRY(awq__cuda_test_linears(ctx, c, 200, 2080, which & 0x3ff, 0));
+    AWQ__TRY(awq__cuda_test_linears(ctx, c, 200, 2080, which & 0x3ff, 0, 0));
     return awq__cuda_selftest(ctx, c, which & ~0x3ffu);
 }
 
@@ -10125,7 +10318,9 @@ static awq_status awq__cuda_start(awq_ctx *ctx, awq_cuda *c)
     AWQ__TRY(awq__cuda_list_nvrtc(ctx, c));
     AWQ__TRY(awq__cuda_find_nvrtc(ctx, c));
     if (!c->context) {
+        double began = awq__now();
         AWQ__TRY(AWQ__CU(ctx, c, DevicePrimaryCtxRetain, (&c->context, c->device)));
+        c->info.context_seconds = awq__now() - began;
         c->own_context = 1;
     }
     AWQ__TRY(awq__cuda_enter(ctx, c));
@@ -10145,6 +10340,7 @@ static awq_status awq__cuda_start(awq_ctx *ctx, awq_cuda *c)
 static awq_cuda *awq__cuda_create(awq_ctx *ctx, const awq_cuda_desc *desc, awq_status *st)
 {
     awq_cuda *c = AWQ__NEW(ctx, awq_cuda, 1);
+    double began = awq__now();
     *st = AWQ_E_MEMORY;
     if (!c) return NULL;
     awq__mutex_init(&c->lock);
@@ -10154,6 +10350,7 @@ static awq_cuda *awq__cuda_create(awq_ctx *ctx, const awq_cuda_desc *desc, awq_s
         *st = awq__fail(ctx, AWQ_E_ARG, "awq_cuda_create: alloc and free go together, one is NULL");
     else *st = awq__cuda_start(ctx, c);
     if (!*st && c->trail.failed) *st = awq__fail(ctx, AWQ_E_MEMORY, "out of memory while looking for CUDA");
+    c->info.create_seconds = awq__now() - began;
     return c;
 }
 
@@ -10212,9 +10409,30 @@ AWQ_API awq_status awq_cuda_get_info(awq_ctx *ctx, awq_cuda *c, awq_cuda_info *i
     return AWQ_OK;
 }
 
-static void awq__cuda_report(awq_ctx *ctx, const awq_cuda_info *in, const char *trail, awq_status st,
-                             awq__text *t)
+/* The kernels of a 4-bit llama in F16, with heads of 128. */
+static awq_status awq__cuda_llama(awq_ctx *ctx, awq_cuda *c)
 {
+    static const int family[] = {AWQ__CUDA_ATTENTION, AWQ__CUDA_DENSE,  AWQ__CUDA_LINEAR, AWQ__CUDA_REPACK,
+                                 AWQ__CUDA_ROWS,      AWQ__CUDA_SAMPLE, AWQ__CUDA_WGMMA};
+    enum { N = sizeof family / sizeof family[0] };
+    awq__cuda_unit unit[N];
+    awq_status st;
+    int i;
+    memset(unit, 0, sizeof unit);
+    for (i = 0; i < N; i++) {
+        unit[i].family = family[i];
+        unit[i].part = family[i] == AWQ__CUDA_ATTENTION;
+    }
+    AWQ__TRY(awq__cuda_enter(ctx, c));
+    st = awq__cuda_modules(ctx, c, unit, N - !!strcmp(c->info.arch, "sm_90a"));
+    awq__cuda_leave(c);
+    return st;
+}
+
+static void awq__cuda_report(awq_ctx *ctx, const awq_cuda *c, awq_status st, awq__text *t)
+{
+    const awq_cuda_info *in = &c->info;
+    int i;
     if (in->driver_version)
         awq__textf(ctx, t, "driver       CUDA %d.%d, %s\n", in->driver_version / 1000,
                    in->driver_version % 1000 / 10, in->driver_path);
@@ -10234,9 +10452,19 @@ static void awq__cuda_report(awq_ctx *ctx, const awq_cuda_info *in, const char *
         awq__textf(ctx, t, "cache        %s\n",
                    in->cache_folder[0] ? in->cache_folder : "none: kernels are compiled anew each time");
     if (in->compiled || in->cache_hits)
-        awq__textf(ctx, t, "kernels      %d compiled in %.0f ms, %d from the cache\n", in->compiled,
+        awq__textf(ctx, t,
+                   "start        %.0f ms: cuInit %.0f, the context %.0f, the rest with the first kernel %.0f\n"
+                   "kernels      of a 4-bit llama in F16: %d compiled in %.0f ms, %d from the cache\n",
+                   in->create_seconds * 1e3, in->init_seconds * 1e3, in->context_seconds * 1e3,
+                   (in->create_seconds - in->init_seconds - in->context_seconds) * 1e3, in->compiled,
                    in->compile_seconds * 1e3, in->cache_hits);
-    if (trail) awq__text_str(ctx, t, trail);
+    for (i = 0; i < AWQ__CUDA_FAMILIES * AWQ__CUDA_FAMILY_PARTS; i++) {
+        const int f = i / AWQ__CUDA_FAMILY_PARTS, part = i % AWQ__CUDA_FAMILY_PARTS;
+        if (c->module[f][part])
+            awq__textf(ctx, t, "  %-10s %s in %.0f ms\n", awq__cuda_family[f].name,
+                       c->cached[f][part] ? "loaded from the cache" : "compiled", c->took[f][part] * 1e3);
+    }
+    if (c->trail.data) awq__text_str(ctx, t, c->trail.data);
     awq__textf(ctx, t, "verdict      ");
     if (st) awq__textf(ctx, t, "no: %s\n", ctx->err.text);
     else awq__textf(ctx, t, "ready: the self-test computed what it should\n");
@@ -10251,11 +10479,12 @@ AWQ_API awq_status awq_cuda_doctor(awq_ctx *ctx, const awq_cuda_desc *desc, awq_
     if (!report) return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_doctor: report is NULL");
     c = awq__cuda_create(ctx, desc, &st);
     if (!c) return st;
+    if (!st) st = awq__cuda_llama(ctx, c);
     memset(&r, 0, sizeof r);
     r.status = st;
     r.info = c->info;
     if (st) memcpy(r.error, ctx->err.text, sizeof r.error);
-    awq__cuda_report(ctx, &c->info, c->trail.data, st, &t);
+    awq__cuda_report(ctx, c, st, &t);
     awq_cuda_free(ctx, c);
     if (t.failed) {
         awq__text_free(ctx, &t);

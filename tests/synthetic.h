@@ -18,6 +18,8 @@ typedef struct synthetic_shape {
 
 static const synthetic_shape synthetic_tinyllama AWQ__UNUSED = {"TinyLlama-1.1B", 2048, 5632, 22, 32, 4, 64, 32000, 128, 2048};
 static const synthetic_shape synthetic_llama3_1b AWQ__UNUSED = {"Llama-3.2-1B", 2048, 8192, 16, 32, 8, 64, 128256, 128, 4096};
+static const synthetic_shape synthetic_llama2_7b AWQ__UNUSED = {"Llama-2-7B", 4096, 11008, 32, 32, 32, 128, 32000, 128, 4096};
+static const synthetic_shape synthetic_llama3_8b AWQ__UNUSED = {"Llama-3-8B", 4096, 14336, 32, 32, 8, 128, 128256, 128, 8192};
 static const synthetic_shape synthetic_llama3_3b AWQ__UNUSED = {"Llama-3.2-3B", 3072, 8192, 28, 24, 8, 128, 128256, 128, 4096};
 
 typedef struct synthetic_tensor {
@@ -184,10 +186,17 @@ static int synthetic_read(void *user, void *file, uint64_t offset, void *data, s
     }
     for (; bytes; lo++) {
         const synthetic_tensor *t = &s->t[lo];
+        uint64_t x = 0, eight = ~(uint64_t)0; /* bytes at 8 `eight` and behind */
         for (; bytes && at < t->offset + t->bytes; at += 2, to += 2, bytes -= 2) { /* all reads are of whole elements */
-            uint64_t x = synthetic_mix(at * 0x9e3779b97f4a7c15ull);
-            uint16_t h = (uint16_t)x;
-            if (t->spread > 0) h = awq__float_f16((float)(t->middle + t->spread * ((double)(x >> 11) / 4503599627370496.0 - 1)));
+            uint16_t h;
+            if (at / 8 != eight) x = synthetic_mix((eight = at / 8) * 0x9e3779b97f4a7c15ull);
+            if (t->spread <= 0 && at % 8 == 0 && bytes >= 8 && at + 8 <= t->offset + t->bytes) {
+                memcpy(to, &x, 8);
+                at += 6, to += 6, bytes -= 6;
+                continue;
+            }
+            h = (uint16_t)(x >> at % 8 * 8);
+            if (t->spread > 0) h = awq__float_f16((float)(t->middle + t->spread * (h / 32768.0 - 1)));
             memcpy(to, &h, 2);
         }
     }

@@ -280,7 +280,8 @@ static void emulate_no_more(void)
 static void test_doctor(void)
 {
     static const char *const words[] = {"doctor", "-q", NULL}, *const json[] = {"doctor", "--json", "-q", NULL};
-    static const char *const second[] = {"doctor", "-q", "--device", "cuda:1", NULL};
+    static const char *const second[] = {"doctor", "-q", "--device", "cuda:1", NULL},
+                             *const model[] = {"doctor", "-q", "--device", "cuda", DEMO, NULL};
     emulate("/nowhere/libcuda.so.1");
     CHECK(run("", words) == 0 && strstr(out, "\ncores        ") && strstr(out, "\n\nCUDA\ndriver       none\n"));
     CHECK(strstr(out, "\nverdict      no: no CUDA driver: /nowhere/libcuda.so.1: cannot open"));
@@ -294,6 +295,9 @@ static void test_doctor(void)
                           "\"multiprocessors\": 2, \"memory_total\": 8589934592, \"memory_free\": 8589934592, \"memory_limit\": "));
         CHECK(strstr(out, "\"nvrtc_version\": \"13.0\", \"arch\": \"sm_90a\", \"cache\": \"" DIR "/cache\"}}\n"));
         CHECK(run("", second) == 0 && strstr(out, "\nverdict      no: awq_cuda_create: index is 1, devices 0 to 0 are here"));
+        CHECK(!strstr(out, "\nfirst token "));
+        CHECK(run("", model) == 0 && strstr(out, "\n  attention  ") && strstr(out, "\nfirst token  ")
+              && strstr(out, "; first step, 16 tokens, "));
         setenv("AWQ_EMULATOR_DEVICES", "2", 1);
         CHECK(run("", second) == 0 && strstr(out, "\ndevice       1: Emulated GPU 1, ") && strstr(out, "\nverdict      ready"));
     } else printf("    without the emulated driver\n");

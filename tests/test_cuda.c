@@ -888,7 +888,7 @@ static void test_selftest(void)
         env("AWQ_EMULATOR_SCHEDULE", i % 2 ? "3" : "1");
         c = need(&ctx, &d);
         if (!c) return;
-        CHECK_MSG(awq__cuda_test_linears(&ctx, c, 24, i ? 1056 : 96, 0x3ff, 0) == AWQ_OK, "%s", ctx.err.text);
+        CHECK_MSG(awq__cuda_test_linears(&ctx, c, 24, i ? 1056 : 96, 0x3ff, 0x3ff, 0) == AWQ_OK, "%s", ctx.err.text);
         CHECK(!i || (c->partial && c->counters)); /* blocks shared the 16 tiles and a half */
         awq_cuda_free(&ctx, c);
         CHECK(ctx.memory_used == 0);
@@ -902,7 +902,7 @@ static void test_selftest(void)
         c = need(&ctx, &d);
         if (!c) return;
         env("AWQ_EMULATOR_WRONG", "1"); /* the last byte of each copy to the host: lossy, y */
-        CHECK(awq__cuda_test_linears(&ctx, c, 64, 64, 0x3ff, 0) == AWQ_E_DEVICE
+        CHECK(awq__cuda_test_linears(&ctx, c, 64, 64, 0x3ff, 0, 0) == AWQ_E_DEVICE
               && strstr(ctx.err.text, "CUDA device 0 (Emulated GPU 0): awq_linear_") && strstr(ctx.err.text, "computes wrongly: of 1 rows, output 63 of row 199 is "));
         CHECK(awq_cuda_selftest(&ctx, NULL) == AWQ_E_ARG);
         awq_cuda_free(&ctx, c);
@@ -1295,20 +1295,29 @@ static void test_doctor(void)
     awq_cuda_report r;
     awq_ctx ctx;
     char text[1500];
+    const char *at;
+    int lines;
     NEED_EMULATOR;
     memset(&ctx, 0, sizeof ctx);
     remove_cache();
     CHECK(awq_cuda_doctor(&ctx, &d, &r) == AWQ_OK && r.status == AWQ_OK && !r.error[0]);
+    CHECK_MSG(strstr(r.text, "F16: 8 compiled in ") && strstr(r.text, " ms, 0 from the cache\n  attention  compiled in "), "[%s]",
+              r.text);
+    CHECK(r.info.compiled == 8 && r.info.cache_hits == 0 && r.info.create_seconds > 0
+          && r.info.create_seconds >= r.info.init_seconds + r.info.context_seconds);
     awq_text_free(&ctx, r.text);
-    CHECK(awq_cuda_doctor(&ctx, &d, &r) == AWQ_OK);
+    CHECK(awq_cuda_doctor(&ctx, &d, &r) == AWQ_OK && r.info.compiled == 0 && r.info.cache_hits == 8);
     snprintf(text, sizeof text, "driver       CUDA 13.0, %s\n"
                                 "device       0: Emulated GPU 0, compute capability 9.0, 2 multiprocessors\n"
                                 "memory       8.6 GB, 8.6 GB free, 8.2 GB may be used\n"
                                 "NVRTC        13.0, %s, for sm_90a\n"
                                 "cache        " CACHE "\n"
-                                "kernels      0 compiled in 0 ms, 1 from the cache\n"
-                                "verdict      ready: the self-test computed what it should\n", emulator, emulator);
-    CHECK_MSG(!strcmp(r.text, text), "[%s]", r.text);
+                                "start        ", emulator, emulator);
+    CHECK_MSG(!strncmp(r.text, text, strlen(text)), "[%s]", r.text);
+    CHECK(strstr(r.text, "F16: 0 compiled in 0 ms, 8 from the cache\n  attention  loaded from the cache in "));
+    for (lines = 0, at = r.text; (at = strstr(at, " loaded from the cache in ")) != NULL; at++) lines++;
+    CHECK(lines == 8);
+    CHECK(strstr(r.text, " ms\nverdict      ready: the self-test computed what it should\n"));
     awq_text_free(&ctx, r.text);
     CHECK(ctx.memory_used == 0);
     clean();

@@ -395,7 +395,7 @@ static void test_compile(void)
             ctx.jobs = awq_pool_jobs(pool);
             CHECK_MSG(load(&ctx, c, "m", d, &m) == AWQ_OK, "%s", ctx.err.text);
             compiled = c->info.compiled;
-            CHECK(compiled == 7); /* selftest; linear, wgmma, dense, repack, rows, attention */
+            CHECK(compiled == 8); /* selftest; linear, wgmma, dense, repack, rows, attention, sample */
             if (real)
                 printf("    NVRTC %d.%d, %s: %d parts of families in %.1f s by two threads\n", c->info.nvrtc_major,
                        c->info.nvrtc_minor, c->info.arch, compiled, c->info.compile_seconds);
@@ -430,7 +430,11 @@ static void test_wrong(void)
         {"awq_slots", 12}, {"awq_gather", 13}, {"awq_combine_f16", 12}, {"awq_combine_bf16", 13}, {"awq_attend_split_64", 14},
         {"awq_attend_many_64", 14}, {"awq_attend_split_128", 15}, {"awq_attend_many_128", 15}, {"awq_attend_split_192", 16},
         {"awq_attend_many_192", 16}, {"awq_attend_split_256", 17}, {"awq_attend_many_256", 17}, {"awq_embed_f32", 18},
-        {"awq_embed_f16", 19}, {"awq_embed_bf16", 20}, {"awq_embed_8", 21}};
+        {"awq_embed_f16", 19}, {"awq_embed_bf16", 20}, {"awq_embed_8", 21}, {"awq_logits", 28}, {"awq_top", 28},
+        {"awq_experts4_gemv_f16", 22}, {"awq_experts4_gemv32_bf16", 23}, {"awq_experts4_mma16_f16", 22},
+        {"awq_experts4_mma64_bf16", 23}, {"awq_experts8_gemv_bf16", 25}, {"awq_experts8_gemv32_f16", 24},
+        {"awq_experts8_mma16_bf16", 25}, {"awq_experts8_mma64_f16", 24}, {"awq_experts16_mma16_f16", 26},
+        {"awq_experts16_mma64_bf16", 27}};
     awq_ctx gpu, ctx;
     awq_cuda *c;
     long before;

@@ -665,9 +665,10 @@ static void test_short_memory(void)
 }
 
 static const char *const families[] = {
-    "cohere", "deepseek_v2", "deepseek_v3", "exaone4", "gemma2", "gemma3", "glm4",
-    "gpt_oss", "granite", "llama_awq_gemm", "llama_awq_gemv_fast", "llama_ct_pack_sym_bf16", "mixtral",
-    "mixtral_awq_gemm", "olmo2", "olmoe", "phi3", "qwen3_moe", "qwen2_swa", "stablelm", "starcoder2"};
+    "cohere", "deepseek_v2", "deepseek_v3", "glm4_moe", "gpt_oss", "granitemoe", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe",
+    "exaone4", "gemma2", "gemma3", "glm4", "granite", "llama_awq_gemm", "llama_awq_gemv_fast", "llama_ct_pack_sym_bf16",
+    "mixtral_awq_gemm", "olmo2", "phi3", "qwen2_swa", "stablelm", "starcoder2"};
+enum { ROUTED_FIRST = 1, ROUTED_LAST = 9, FAMILIES = sizeof families / sizeof families[0] }; /* bf16 with experts */
 
 /* --- inside a program */
 
@@ -749,7 +750,7 @@ static void test_memory_told(void)
     memset(&ctx, 0, sizeof ctx);
     memset(&d, 0, sizeof d);
     memory_told("demo", &ctx, DEMO, &d);
-    for (i = 0; TEST_DATA() && i < sizeof families / sizeof families[0]; i++) {
+    for (i = 0; TEST_DATA() && i < FAMILIES; i++) {
         char folder[600];
         snprintf(folder, sizeof folder, "%s/fixtures/models/%s", TEST_DATA(), families[i]);
         memory_told(families[i], &ctx, folder, &d);
@@ -1025,6 +1026,148 @@ static void test_lost_model(void)
 }
 
 /* --- larger ones */
+
+/* Experts that layers choose, of a pass of ROUTED rows: a layer at a time, so that each can be asked. */
+enum { ROUTED = 40, ROUTED_LAYERS = 4, ROUTED_TOP = 8 };
+static awq_status (*layers_of_device)(awq_ctx *, void *, const awq__work *, int, int);
+static int32_t (*routed)[ROUTED * ROUTED_TOP]; /* [layer][row][top] */
+static awq_cuda *routing;                      /* NULL: the device is the CPU */
+static double score_error;                     /* largest there was, over sum |x w| */
+
+/* the router's scores of a layer that has just been, from what is left of it: the sum after it and its MLP */
+static awq_status check_scores(awq_ctx *ctx, const awq__cuda_work *w, int layer)
+{
+    const awq_model *m = w->s->m;
+    const awq_config *c = &m->config;
+    const int64_t H = c->hidden_size, E = c->num_experts, row = AWQ__CUDA_PAD(H);
+    const float *norm = m->layers[layer].vec[AWQ_POST_NORM];
+    float *x = (float *)malloc((size_t)(ROUTED * H) * 4), *out = (float *)malloc((size_t)(ROUTED * H) * 4),
+          *scores = (float *)malloc((size_t)(ROUTED * E) * 4);
+    uint16_t *weights = (uint16_t *)malloc((size_t)(E * row) * 2);
+    float *bias = (float *)calloc((size_t)E, 4);
+    const awq_cuda_linear *l = &w->s->layer[layer - w->s->first].linear[AWQ_ROUTER];
+    int64_t r, e, i;
+    awq_status st = awq_cuda_download(ctx, routing, x, w->x, (size_t)(ROUTED * H) * 4);
+    if (!st) st = awq_cuda_download(ctx, routing, out, w->out, (size_t)(ROUTED * H) * 4);
+    if (!st) st = awq_cuda_download(ctx, routing, scores, w->scores, (size_t)(ROUTED * E) * 4);
+    if (!st) st = awq_cuda_download(ctx, routing, weights, l->weights, (size_t)(E * row) * 2);
+    if (!st && l->bias) st = awq_cuda_download(ctx, routing, bias, l->bias, (size_t)E * 4);
+    for (r = 0; !st && r < ROUTED; r++) {
+        double squares = 0;
+        for (i = 0; i < H; i++) {
+            x[r * H + i] -= (float)c->residual_scale * out[r * H + i];
+            squares += (double)x[r * H + i] * x[r * H + i];
+        }
+        for (e = 0; e < E; e++) {
+            double sum = bias[e], size = fabs(sum);
+            for (i = 0; i < H; i++) {
+                double v = x[r * H + i] * norm[i] / sqrt(squares / (double)H + c->rms_norm_eps)
+                           * awq__bf16_float(weights[e * row + i]);
+                sum += v;
+                size += fabs(v);
+            }
+            sum = fabs(scores[r * E + e] - sum) / size;
+            if (!(sum <= score_error)) score_error = sum;
+        }
+    }
+    free(x);
+    free(out);
+    free(scores);
+    free(weights);
+    free(bias);
+    return st;
+}
+
+static awq_status layers_told(awq_ctx *ctx, void *work, const awq__work *from, int first, int n)
+{
+    const awq_config *c = routing ? &((awq__cuda_work *)work)->s->m->config : &((cpu_work *)work)->s->m->config;
+    const size_t bytes = (size_t)(ROUTED * c->experts_per_token) * sizeof(int32_t);
+    int i;
+    for (i = first; i < first + n; i++) {
+        AWQ__TRY(layers_of_device(ctx, work, from, i, 1));
+        if (!c->layer_has_experts[i]) continue;
+        if (!routing) memcpy(routed[i], ((cpu_work *)work)->w.pick, bytes);
+        else {
+            AWQ__TRY(awq_cuda_download(ctx, routing, routed[i], ((awq__cuda_work *)work)->pick, bytes));
+            AWQ__TRY(check_scores(ctx, (awq__cuda_work *)work, i));
+        }
+    }
+    return AWQ_OK;
+}
+
+/* bf16 checkpoints with experts: routers read 16 bits of x, though other linears read 8, so that of the same x
+   the CPU's experts are chosen. x itself comes from linears that read 8: some choices of these random models,
+   whose scores lie close, are others, and the rows from there on say something else. */
+static void test_routing(void)
+{
+    static int32_t picks[2][ROUTED_LAYERS][ROUTED * ROUTED_TOP];
+    awq_ctx gpu, ctx;
+    awq_cuda *c;
+    cpu_device cpu;
+    size_t i;
+    if (!TEST_DATA()) TEST_SKIP("AWQ_TEST_DATA names no folder");
+    NEED_EMULATOR;
+    c = need(&gpu, 0);
+    for (i = ROUTED_FIRST; c && i <= ROUTED_LAST; i++) {
+        int k, other = 0, all = 0, rows = ROUTED, layer, r, j, e, top = 0;
+        float *logits[2] = {NULL, NULL};
+        int64_t vocab = 0, n;
+        double off = 0, most = 0;
+        memset(&ctx, 0, sizeof ctx);
+        memset(picks, 0xff, sizeof picks);
+        cpu_device_make(&cpu, 100);
+        score_error = 0;
+        for (k = 0; k < 2; k++) {
+            awq_device *list[1];
+            awq_model_desc d;
+            awq_model *m = NULL;
+            int32_t ids[ROUTED];
+            char folder[600];
+            memset(&d, 0, sizeof d);
+            list[0] = k ? awq_cuda_device(c) : &cpu.d;
+            routing = k ? c : NULL;
+            routed = picks[k];
+            layers_of_device = list[0]->layers;
+            list[0]->layers = layers_told;
+            d.mode = AWQ_MODE_DETERMINISTIC;
+            d.devices = list;
+            d.n_devices = d.no_tokenizer = 1;
+            snprintf(folder, sizeof folder, "%s/fixtures/models/%s", TEST_DATA(), families[i]);
+            CHECK_MSG(awq_model_load(&ctx, folder, &d, &m) == AWQ_OK, "%s: %s", folder, ctx.err.text);
+            if (!m) break;
+            top = awq_model_config(m)->experts_per_token;
+            CHECK(awq_model_config(m)->dtype == AWQ_BF16 && awq_model_config(m)->num_hidden_layers <= ROUTED_LAYERS
+                  && top <= ROUTED_TOP);
+            vocab = awq_model_config(m)->vocab_size;
+            for (j = 0; j < ROUTED; j++) ids[j] = (int32_t)((j * 37 + 11) % vocab);
+            logits[k] = logits_of(&ctx, m, ids, ROUTED);
+            CHECK(awq_model_free(&ctx, m) == AWQ_OK && ctx.memory_used == 0);
+            list[0]->layers = layers_of_device;
+        }
+        for (layer = 0; layer < ROUTED_LAYERS; layer++)
+            for (r = 0; r < ROUTED; r++)
+                for (j = 0; j < top && picks[0][layer][r * top] >= 0; j++) { /* in any order */
+                    for (e = 0; e < top && picks[1][layer][r * top + e] != picks[0][layer][r * top + j]; e++) {}
+                    other += e == top;
+                    if (e == top) rows = AWQ__MIN(rows, r);
+                    all++;
+                }
+        for (n = 0; logits[1] && n < ROUTED * vocab; n++) {
+            double d = fabs((double)logits[0][n] - logits[1][n]);
+            if (fabs(logits[0][n]) > most) most = fabs(logits[0][n]);
+            if (n < rows * vocab && !(d <= off)) off = d;
+        }
+        free(logits[0]);
+        free(logits[1]);
+        printf("    %-12s scores within %.1e; %d of %d choices are others than the CPU's, before them logits within %.4f\n",
+               families[i], score_error, other, all, off / most);
+        CHECK_MSG(score_error > 0 && score_error < 0x1p-16, "%s: scores are off by %g", families[i], score_error);
+        CHECK_MSG(all >= ROUTED && other <= all / 20 && rows > 0, "%s", families[i]);
+        CHECK_MSG(off <= most / 32, "%s: %d rows off by %g of the largest logit", families[i], rows, off / most);
+    }
+    done(&gpu, c);
+}
+
 static void test_families(void)
 {
     awq_ctx gpu, ctx;
@@ -1037,11 +1180,12 @@ static void test_families(void)
     }
     NEED_EMULATOR;
     c = need(&gpu, 0);
-    for (i = 0; c && i < sizeof families / sizeof families[0]; i++) {
+    for (i = 0; c && i < FAMILIES; i++) {
         awq_device *list[1];
         awq_model_desc d;
         char folder[600];
         double off;
+        if (i >= ROUTED_FIRST && i <= ROUTED_LAST) continue;
         memset(&ctx, 0, sizeof ctx);
         memset(&d, 0, sizeof d);
         list[0] = awq_cuda_device(c);
@@ -1073,6 +1217,7 @@ int main(int argc, char **argv)
     RUN(test_program);
     RUN(test_cuts_on_device);
     RUN(test_lost_model);
+    RUN(test_routing);
     RUN(test_families);
     return TEST_END();
 }

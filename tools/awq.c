@@ -181,7 +181,8 @@ static const struct {
      "awq template SmolLM2-135M --messages chat.json"},
     {"logits", "MODEL --tokens 1,2,3 -o FILE.safetensors", "awq logits SmolLM2-awq --tokens 1,2,3 -o logits.safetensors"},
     {"bench", "MODEL [-n N]", "awq bench SmolLM2-awq"},
-    {"doctor", "[--device cuda:1]\n       what this machine has: processor, CUDA driver and device, NVRTC, and what is missing",
+    {"doctor", "[--device cuda:1 [MODEL]]\n       what this machine has: processor, CUDA driver and device, NVRTC, and what is missing; seconds to compile\n"
+     "       kernels, or that they are there compiled; with MODEL where the time to its first token goes",
      "awq doctor"},
 };
 #define N_COMMANDS ((int)(sizeof commands / sizeof commands[0]))
@@ -1918,8 +1919,41 @@ static void json_cuda(const awq_cuda_report *r)
     printf("}");
 }
 
+/* how long the first token of a process takes, and where the time goes */
+static int first_token(app *a)
+{
+    awq_model *m = NULL;
+    awq_runner *r = NULL;
+    awq_session *s = NULL;
+    awq_cuda_info in;
+    int32_t ids[16];
+    float *logits = NULL;
+    double t0 = awq__now(), t1, t2;
+    int i, code = load(a, a->o.positional[0], 0, &m);
+    t1 = awq__now();
+    memset(&in, 0, sizeof in);
+    if (!code && awq_cuda_get_info(&a->ctx, a->cuda[0], &in)) code = failed(a);
+    if (!code && !(logits = (float *)malloc((size_t)awq_model_config(m)->vocab_size * sizeof *logits)))
+        code = refuse(a, "out of memory%s", "");
+    for (i = 0; i < 16 && !code; i++) ids[i] = (int32_t)((i * 7919 + 13) % awq_model_config(m)->vocab_size);
+    if (!code && (open_session(a, m, 17, &r, &s) || awq_session_feed(&a->ctx, s, ids, 16, NULL, logits))) code = failed(a);
+    t2 = awq__now();
+    if (!code)
+        printf("first token  %.0f ms: start %.0f, of which cuInit %.0f and the context %.0f; load %.0f, %.2f GB, with %d kernels "
+               "compiled in %.0f; first step, 16 tokens, %.0f\n",
+               (t2 - t0) * 1e3, in.create_seconds * 1e3, in.init_seconds * 1e3, in.context_seconds * 1e3,
+               (t1 - t0 - in.create_seconds) * 1e3, (double)awq_model_bytes(m) / 1e9, in.compiled, in.compile_seconds * 1e3,
+               (t2 - t1) * 1e3);
+    free(logits);
+    awq_session_free(&a->ctx, s);
+    awq_runner_free(&a->ctx, r);
+    awq_model_free(&a->ctx, m);
+    return code;
+}
+
 static int cmd_doctor(app *a)
 {
+    int code = 0;
     double bw = read_bandwidth(a, (size_t)256 << 20);
     awq_cuda_report r;
     awq_cuda_desc d;
@@ -1935,8 +1969,9 @@ static int cmd_doctor(app *a)
     } else
         printf("awq.h        %s\ninstructions %s\ncores        %d, %d threads used\nmemory       %.1f GB/s read\n\nCUDA\n%s",
                awq_version(), awq_isa_name(awq_best_isa()), awq_cpu_cores(), awq_pool_threads(a->pool), bw, r.text);
+    if (!r.status && !a->o.json && a->n_devices && a->o.n_positional) code = first_token(a);
     awq_text_free(&a->ctx, r.text);
-    return 0;
+    return code;
 }
 
 int main(int argc, char **argv)

@@ -1,18 +1,22 @@
-/* gpu.c - awq_cuda.h on a GPU: every kernel against the CPU, models against the CPU's exact mode, then how fast linear
-   layers are beside this GPU's memory and cuBLAS
+/* gpu.c - awq_cuda.h on a GPU: every kernel against the CPU, models against the CPU's exact mode, then how fast it is,
+   as tables for tests/bench/RESULTS.md: starting, linear layers and whole models beside this GPU's memory, cuBLAS
 
-       gpu           on a GPU, which takes minutes; says so and is done where there is none
-       gpu NAME      only the tests whose name contains it, no times: for compute-sanitizer
-       gpu --try     on the emulated driver ($AWQ_CUDA_EMULATOR), few tokens and small shapes: does this program work?
+       gpu                   on a GPU, which takes minutes; says so and is done where there is none
+       gpu NAME              only the tests whose name contains it, no times: for compute-sanitizer
+       gpu --times [WORD]    only times: start, decode, layers; the limit, which the last two need, too
+       gpu --try             on the emulated driver ($AWQ_CUDA_EMULATOR), few tokens and small shapes: does this program work?
 
-   Times are of a recorded sequence of at least 100 launches over different weights of more than 200 MB together, so that
-   the second cache does not flatter, median of 7. The limit is read by a kernel that only reads. cuBLAS (AWQ_CUBLAS, or
-   the usual names) computes the same shapes in FP16, likewise. Whole models: awq bench MODEL --device cuda. */
+   Times of layers are of a recorded sequence of at least 100 launches over different weights of more than 200 MB together,
+   so that the second cache does not flatter, median of 7. The limit is read by a kernel that only reads. cuBLAS
+   (AWQ_CUBLAS, or the usual names) computes the same shapes in FP16, likewise. Models have the shapes of known ones and
+   random weights, which are made as they are read (tests/synthetic.h). What fails is told, and the rest goes on. */
 #define AWQ_IMPLEMENTATION
 #include "../../awq.h"
 #define AWQ_CUDA_IMPLEMENTATION
 #include "../../awq_cuda.h"
 #include "../test.h"
+#include "../synthetic.h"
+#include <time.h>
 
 #define DEMO "tools/demo/model"
 enum { MOST_COPIES = 256 };
@@ -187,7 +191,10 @@ static int measure_limit(void)
     double t, best = 0;
     int k;
     memset(&r, 0, sizeof r);
-    if (trying) return 0; /* the emulator has the header's kernels alone */
+    if (trying) { /* the emulator has the header's kernels alone */
+        limit = 1e9;
+        return 0;
+    }
     snprintf(arch, sizeof arch, "--gpu-architecture=%s", gpu->info.arch);
     options[0] = arch;
     if (gpu->rtc.CreateProgram(&program, text, "reads.cu", 0, NULL, NULL) || gpu->rtc.CompileProgram(program, 1, options)
@@ -375,40 +382,376 @@ static int measure_layers(void)
     return 0;
 }
 
+/* --- whole models */
+static const synthetic_shape shape_tiny = {"a tiny one", 128, 256, 2, 4, 2, 32, 256, 64, 512};
+static const synthetic_shape *const shapes_of_models[] = {&synthetic_llama2_7b, &synthetic_llama3_8b};
+enum { MOST_SESSIONS = 64, ASKED = 32 };
+
+/* the work of the passes, as the device is given it: its recorded passes are timed without the host */
+static awq_status (*layers_of_device)(awq_ctx *, void *, const awq__work *, int, int);
+static awq__cuda_work *last_work;
+static awq_status layers_told(awq_ctx *c, void *work, const awq__work *from, int first, int n)
+{
+    last_work = (awq__cuda_work *)work;
+    return layers_of_device(c, work, from, first, n);
+}
+
+/* Seconds of the recorded pass that has just been, launched again and again: what it reads is still there, and it
+   writes what it did. 0: it is not recorded. */
+static double recorded_pass(void)
+{
+    awq__cuda_timer t;
+    awq__cuda_graph *g = NULL;
+    double all = 0, best = 0;
+    int i, k, n = trying ? 2 : 20;
+    memset(&t, 0, sizeof t);
+    for (i = 0; last_work && i < (int)(sizeof last_work->graph / sizeof last_work->graph[0]); i++) {
+        awq__cuda_graph *x = &last_work->graph[i];
+        if (x->ready && x->used == last_work->passes) g = x;
+    }
+    if (!g || awq__cuda_enter(&ctx, gpu)) return 0;
+    for (k = 0; k < 5; k++) {
+        awq_status st = awq__cuda_timer_start(&ctx, gpu, &t);
+        for (i = 0; i < n && !st; i++) st = awq__cuda_graph_run(&ctx, gpu, g->ready);
+        if (!st) st = awq__cuda_timer_stop(&ctx, gpu, &t, &all);
+        if (st) break;
+        if (!best || all / n < best) best = all / n;
+    }
+    awq__cuda_timer_free(gpu, &t);
+    awq__cuda_leave(gpu);
+    return best;
+}
+
+/* `sessions` greedy answers side by side: median seconds of a step in which each says one token; < 0: failed */
+static double decode(const awq_model *m, int sessions, int tokens, double *recorded)
+{
+    awq_session *s[MOST_SESSIONS];
+    awq_runner *r = NULL;
+    awq_runner_desc rd;
+    awq_session_desc sd;
+    awq_generate_desc d;
+    double *took = (double *)calloc((size_t)tokens, sizeof *took), median = -1;
+    int32_t ids[ASKED], out[MOST_SESSIONS][512];
+    awq_status st;
+    int i, n = 0, busy = 1, failed = 0;
+    memset(s, 0, sizeof s);
+    memset(&rd, 0, sizeof rd);
+    memset(&sd, 0, sizeof sd);
+    memset(&d, 0, sizeof d);
+    rd.max_rows = AWQ__MAX(64, ASKED);
+    sd.max_tokens = ASKED + tokens + 1;
+    st = took ? awq_runner_create(&ctx, m, &rd, &r) : AWQ_E_MEMORY;
+    for (i = 0; i < sessions && !st; i++) {
+        int k;
+        for (k = 0; k < ASKED; k++) ids[k] = (int32_t)((i * 31 + k * 7919 + 13) % awq_model_config(m)->vocab_size);
+        d.ids = ids;
+        d.n_ids = ASKED;
+        d.max_tokens = tokens;
+        d.ignore_eos = 1;
+        d.out_ids = out[i];
+        st = awq_session_create(&ctx, r, &sd, &s[i]);
+        if (!st) st = awq_ask(&ctx, s[i], &d);
+    }
+    while (!st && busy) {
+        awq_step_info info;
+        double began = awq__now();
+        st = awq_step(&ctx, r, NULL, 0, AWQ_NO_BUDGET, &info);
+        if (!st && info.tokens == sessions && !info.prompt_tokens && n < tokens) {
+            took[n++] = awq__now() - began;
+            if (n == tokens / 2) *recorded = recorded_pass();
+        }
+        for (busy = i = 0; i < sessions; i++) busy |= awq_session_busy(s[i]);
+    }
+    if (!st && n) {
+        qsort(took, (size_t)n, sizeof *took, by_size);
+        median = took[n / 2];
+    }
+    for (i = 0; i < sessions; i++) {
+        if (!st && s[i]) failed |= awq_session_answer(&ctx, s[i], NULL) != AWQ_OK;
+        awq_session_free(&ctx, s[i]);
+    }
+    awq_runner_free(&ctx, r);
+    free(took);
+    return failed ? -1 : median;
+}
+
+static double prefill(const awq_model *m, int tokens) /* seconds, the best of 3; < 0: failed */
+{
+    awq_session *s = NULL;
+    awq_runner *r = NULL;
+    awq_runner_desc rd;
+    awq_session_desc sd;
+    int32_t *ids = (int32_t *)calloc((size_t)tokens, sizeof *ids);
+    float *logits = (float *)malloc((size_t)awq_model_config(m)->vocab_size * sizeof *logits);
+    double best = -1;
+    awq_status st;
+    int i;
+    memset(&rd, 0, sizeof rd);
+    memset(&sd, 0, sizeof sd);
+    rd.max_rows = 512;
+    sd.max_tokens = tokens + 1;
+    st = ids && logits ? awq_runner_create(&ctx, m, &rd, &r) : AWQ_E_MEMORY;
+    if (!st) st = awq_session_create(&ctx, r, &sd, &s);
+    for (i = 0; i < tokens && !st; i++) ids[i] = (int32_t)((i * 7919 + 13) % awq_model_config(m)->vocab_size);
+    for (i = 0; i < 3 && !st; i++) {
+        double began = awq__now();
+        st = awq_session_rewind(&ctx, s, 0);
+        if (!st) st = awq_session_feed(&ctx, s, ids, tokens, NULL, logits);
+        if (!st && (best < 0 || awq__now() - began < best)) best = awq__now() - began;
+    }
+    awq_session_free(&ctx, s);
+    awq_runner_free(&ctx, r);
+    free(ids);
+    free(logits);
+    return st ? -1 : best;
+}
+
+static int measure_model(const synthetic_shape *shape, awq_mode mode)
+{
+    static const int sessions[] = {1, 4, 16, 64};
+    const int tokens = trying ? 12 : 200, n = trying ? 2 : (int)(sizeof sessions / sizeof sessions[0]);
+    awq_device *list[1];
+    awq_model_desc d;
+    awq_model *m = NULL;
+    synthetic syn;
+    double began = awq__now(), bytes, t;
+    int i, bad = 0;
+    memset(&d, 0, sizeof d);
+    list[0] = awq_cuda_device(gpu);
+    d.devices = list;
+    d.n_devices = d.no_tokenizer = 1;
+    d.mode = mode;
+    d.device_tokens = MOST_SESSIONS * 512;
+    synthetic_make(&syn, shape);
+    ctx.files = synthetic_files(&syn);
+    if (awq_model_load(&ctx, "m", &d, &m)) {
+        memset(&ctx.files, 0, sizeof ctx.files);
+        synthetic_free(&syn);
+        return die(shape->name);
+    }
+    memset(&ctx.files, 0, sizeof ctx.files);
+    bytes = (double)awq_model_linear_bytes(m);
+    printf("\nThe shape of %s, 4 bits, groups of %d, F16 head, mode %s: %.2f GB read for a token, so at most %.0f tokens/s; loaded "
+           "in %.1f s\n| answers | ms a step | tokens/s | of the limit | its recorded pass, ms | of the limit |\n|---|---|---|---|"
+           "---|---|\n", shape->name, (int)shape->group, awq_mode_name(mode), bytes / 1e9, limit / bytes, awq__now() - began);
+    layers_of_device = list[0]->layers;
+    list[0]->layers = layers_told;
+    for (i = 0; i < n && !bad; i++) {
+        double recorded = 0;
+        last_work = NULL;
+        t = decode(m, sessions[i], tokens, &recorded);
+        if (t < 0) bad = die("decode");
+        else printf("| %d | %.3f | %.0f | %.1f %% | %.3f | %.1f %% |\n", sessions[i], t * 1e3, sessions[i] / t,
+                    limit > 0 ? 100 * bytes / t / limit : 0.0, recorded * 1e3,
+                    limit > 0 && recorded > 0 ? 100 * bytes / recorded / limit : 0.0);
+    }
+    list[0]->layers = layers_of_device;
+    for (i = trying ? 64 : 128; i <= (trying ? 64 : 2048) && !bad; i *= 4) {
+        t = prefill(m, i);
+        if (t < 0) bad = die("prefill");
+        else printf("%sa prompt of %d: %.2f ms, %.0f tokens/s\n", i <= 128 ? "\n" : "", i, t * 1e3, i / t);
+    }
+    if (awq_model_free(&ctx, m)) bad = die("model");
+    synthetic_free(&syn);
+    return bad;
+}
+
+static int measure_models(void)
+{
+    int i, bad = 0;
+    if (trying) return measure_model(&shape_tiny, AWQ_MODE_FAST);
+    for (i = 0; i < 2; i++) bad |= measure_model(shapes_of_models[i], AWQ_MODE_FAST);
+    return bad | measure_model(shapes_of_models[0], AWQ_MODE_DETERMINISTIC);
+}
+
+/* --- how long until the first token? */
+static double reading_seconds; /* in files, whose numbers are made up on the way */
+static int slow_read(void *user, void *file, uint64_t offset, void *data, size_t bytes)
+{
+    double began = awq__now();
+    int code = synthetic_read(user, file, offset, data, bytes);
+    reading_seconds += awq__now() - began;
+    return code;
+}
+
+/* of a process of its own: from nothing to the first token of the shape of Llama-2-7B */
+static int first_token(awq_cuda_desc *d)
+{
+    const synthetic_shape *shape = trying ? &shape_tiny : shapes_of_models[0];
+    awq_device *list[1];
+    awq_model_desc md;
+    awq_model *m = NULL;
+    awq_session *s = NULL;
+    awq_cuda_info in;
+    synthetic syn;
+    int32_t ids[16];
+    float *logits = (float *)malloc((size_t)shape->vocab * sizeof *logits);
+    double t[4];
+    int i;
+    memset(&md, 0, sizeof md);
+    synthetic_make(&syn, shape);
+    t[0] = awq__now();
+    if (awq_cuda_create(&ctx, d, &gpu)) return die("start");
+    t[1] = awq__now();
+    ctx.files = synthetic_files(&syn);
+    ctx.files.read = slow_read;
+    list[0] = awq_cuda_device(gpu);
+    md.devices = list;
+    md.n_devices = md.no_tokenizer = 1;
+    if (awq_model_load(&ctx, "m", &md, &m)) return die("load");
+    t[2] = awq__now();
+    for (i = 0; i < 16; i++) ids[i] = (int32_t)((i * 7919 + 13) % shape->vocab);
+    if (open_session(&ctx, m, 64, &s) || awq_session_feed(&ctx, s, ids, 16, NULL, logits)) return die("first step");
+    t[3] = awq__now();
+    if (awq_cuda_get_info(&ctx, gpu, &in)) return die("info");
+    printf("| %d compiled, %d cached | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f |\n", in.compiled, in.cache_hits,
+           in.init_seconds * 1e3, in.context_seconds * 1e3,
+           (in.create_seconds - in.init_seconds - in.context_seconds) * 1e3, in.compile_seconds * 1e3, reading_seconds * 1e3,
+           (t[2] - t[1] - reading_seconds - in.compile_seconds) * 1e3, (t[3] - t[2]) * 1e3,
+           (t[3] - t[0] - in.init_seconds - in.context_seconds - reading_seconds) * 1e3);
+    close_session(&ctx, s);
+    awq_model_free(&ctx, m);
+    awq_cuda_free(&ctx, gpu);
+    memset(&ctx.files, 0, sizeof ctx.files);
+    synthetic_free(&syn);
+    free(logits);
+    return 0;
+}
+
+/* itself, once without compiled kernels, then with them */
+static int measure_start(const char *program)
+{
+    char folder[600], command[1400];
+    int i, bad = 0;
+    snprintf(folder, sizeof folder, "%s.cache", program);
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    bad = system(command) != 0;
+    printf("\nThe first token of a process, 16 tokens of the shape of %s; ms. `rest` is all but cuInit, the context and making up "
+           "the weights\n| kernels | cuInit | context | rest of the start | compiling | making up weights | rest of loading | "
+           "first step | rest |\n|---|---|---|---|---|---|---|---|---|\n", trying ? shape_tiny.name : shapes_of_models[0]->name);
+    fflush(stdout);
+    snprintf(command, sizeof command, "AWQ_CACHE_DIR='%s' '%s' --first%s", folder, program, trying ? " --try" : "");
+    for (i = 0; i < 3 && !bad; i++) bad = system(command) != 0;
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    bad |= system(command) != 0;
+    if (bad) printf("a process of its own failed\n");
+    return bad;
+}
+
+/* compiling what a llama needs, on 1, 2 and all cores */
+static int measure_compiling(awq_cuda_desc d)
+{
+    static const int threads[] = {1, 2, 0};
+    awq_jobs jobs = ctx.jobs;
+    int i, bad = 0;
+    d.no_cache = 1;
+    printf("\nCompiling the kernels of a 4-bit llama in F16, nothing cached: ");
+    for (i = 0; i < 3 && !bad; i++) {
+        awq_cuda_report r;
+        awq_pool *pool = NULL;
+        memset(&r, 0, sizeof r);
+        if (awq_pool_create(&ctx, threads[i], &pool)) return die("threads");
+        ctx.jobs = awq_pool_jobs(pool);
+        bad = awq_cuda_doctor(&ctx, &d, &r) || r.status;
+        printf("%s%.2f s by %d threads", i ? ", " : "", r.info.compile_seconds, awq_pool_threads(pool));
+        if (i == 2 && r.text) printf("\n```\n%s```\n", r.text);
+        awq_text_free(&ctx, r.text);
+        ctx.jobs = jobs;
+        awq_pool_free(&ctx, pool);
+    }
+    return bad ? die("compiling") : 0;
+}
+
+/* what the driver and its management library say of clocks; right behind the reading, so the card is awake */
+static void tell_clocks(void)
+{
+    static const struct {
+        int id;
+        const char *text;
+        double unit;
+    } what[] = {{13, "clock up to %.0f MHz", 1e3}, {36, ", memory up to %.0f MHz", 1e3}, {37, " x %.0f bits", 1},
+                {38, ", second cache %.0f MB", 1 << 20}};
+    int (*init)(void) = NULL, (*handle)(unsigned index, void **device) = NULL,
+        (*clock)(void *device, int type, unsigned *mhz) = NULL, (*stop)(void) = NULL;
+    void *lib = trying ? NULL : dlopen("libnvidia-ml.so.1", RTLD_NOW), *device = NULL;
+    unsigned sm = 0, memory = 0;
+    size_t i;
+    for (i = 0; i < sizeof what / sizeof what[0]; i++) {
+        int value = 0;
+        if (!gpu->cu.DeviceGetAttribute(&value, what[i].id, gpu->device) && value > 0) printf(what[i].text, value / what[i].unit);
+    }
+    if (lib) {
+        *(void **)&init = dlsym(lib, "nvmlInit_v2");
+        *(void **)&handle = dlsym(lib, "nvmlDeviceGetHandleByIndex_v2");
+        *(void **)&clock = dlsym(lib, "nvmlDeviceGetClockInfo");
+        *(void **)&stop = dlsym(lib, "nvmlShutdown");
+    }
+    if (init && handle && clock && stop && !init()) {
+        if (!handle((unsigned)gpu->info.index, &device) && !clock(device, 1, &sm) && !clock(device, 2, &memory))
+            printf("; now %u and %u MHz", sm, memory);
+        stop();
+    }
+    printf("\n");
+}
+
 int main(int argc, char **argv)
 {
+    const char *program = argv[0], *times = "";
     awq_cuda_desc d;
     awq_cuda_info info;
     awq_pool *pool = NULL;
-    int bad;
+    char date[32] = "";
+    time_t now = time(NULL);
+    int bad = 0, only_times = 0, first = 0;
     memset(&d, 0, sizeof d);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    trying = argc > 1 && !strcmp(argv[1], "--try");
+    for (; argc > 1 && !strncmp(argv[1], "--", 2); argc--, argv++)
+        if (!strcmp(argv[1], "--try")) trying = 1;
+        else if (!strcmp(argv[1], "--first")) first = 1;
+        else if (!strcmp(argv[1], "--times")) only_times = 1;
+        else {
+            printf("gpu: unknown option %s; see the first lines of tests/cuda/gpu.c\n", argv[1]);
+            return 2;
+        }
+    if (only_times && argc > 1) times = argv[1];
     if (trying) {
         d.driver = d.nvrtc = getenv("AWQ_CUDA_EMULATOR");
-        d.no_cache = 1;
-        argc = 1;
-    }
-    if (awq_cuda_create(&ctx, &d, &gpu)) {
-        printf("no GPU: %s\n0 passed, 0 failed, 1 skipped\n", ctx.err.text);
-        return trying || argc > 1;
+        d.no_cache = !first;
     }
     if (!awq_pool_create(&ctx, 0, &pool)) ctx.jobs = awq_pool_jobs(pool);
-    CHECK(awq_cuda_get_info(&ctx, gpu, &info) == AWQ_OK);
-    printf("%s, %s, %d multiprocessors, %.1f of %.1f GB free, driver for CUDA %d.%d, NVRTC %d.%d\n", info.name, info.arch,
-           info.multiprocessors, (double)info.memory_free / 1e9, (double)info.memory_total / 1e9, info.driver_version / 1000,
-           info.driver_version % 1000 / 10, info.nvrtc_major, info.nvrtc_minor);
-    {
-        TEST_BEGIN(argc, argv);
-        if (!trying) RUN(test_kernels); /* minutes in the emulator; tests/test_cuda_load.c has them small */
-        RUN(test_models);
-        bad = TEST_END();
+    if (first) bad = first_token(&d);
+    else if (awq_cuda_create(&ctx, &d, &gpu)) {
+        printf("no GPU: %s\n0 passed, 0 failed, 1 skipped\n", ctx.err.text);
+        bad = trying || argc > 1;
+        first = 1;
     }
-    if (!bad && argc < 2) {
-        open_cublas();
-        bad = measure_limit() || measure_layers();
+    if (!first) {
+        CHECK(awq_cuda_get_info(&ctx, gpu, &info) == AWQ_OK);
+        strftime(date, sizeof date, "%Y-%m-%d", gmtime(&now));
+        printf("## %s\n%s, %s, %d multiprocessors, %.1f of %.1f GB free, driver for CUDA %d.%d, NVRTC %d.%d\n", info.name, date,
+               info.arch, info.multiprocessors, (double)info.memory_free / 1e9, (double)info.memory_total / 1e9,
+               info.driver_version / 1000, info.driver_version % 1000 / 10, info.nvrtc_major, info.nvrtc_minor);
+        tell_clocks();
+        if (!only_times) {
+            TEST_BEGIN(argc, argv);
+            if (!trying) RUN(test_kernels); /* minutes in the emulator; tests/test_cuda_load.c has them small */
+            RUN(test_models);
+            bad = TEST_END();
+        }
+        if (!bad && (only_times || argc < 2)) {
+            if (strstr("start", times)) bad |= measure_compiling(d) | measure_start(program);
+            if (strstr("decode layers", times)) {
+                bad |= measure_limit();
+                tell_clocks();
+            }
+            if (strstr("decode", times)) bad |= measure_models();
+            if (strstr("layers", times)) {
+                open_cublas();
+                bad |= measure_layers();
+            }
+        }
+        awq_cuda_free(&ctx, gpu);
     }
-    awq_cuda_free(&ctx, gpu);
     memset(&ctx.jobs, 0, sizeof ctx.jobs);
     awq_pool_free(&ctx, pool);
     return bad;

@@ -117,7 +117,7 @@ static void check_norm(const NormCase &c, int poison = -1, int mark = 0) // mark
     const int rows = 3, total = 6, h = c.h, x_stride = h + (h % 4 ? 3 : 8), xn_stride = padded(h) + 64;
     const double eps = 1e-5;
     Buffer<float> x((size_t)total * x_stride, 77.0f), w_out(2 * h), w_in(2 * h), xn32((size_t)rows * h, NAN);
-    Buffer<u16> xn((size_t)rows * xn_stride, to_half(c.bf16, 55));
+    Buffer<u16> xn((size_t)rows * xn_stride, to_half(c.bf16, 55)), xn_lo(xn.n, to_half(c.bf16, 55));
     Buffer<int> pick(rows), flags(total);
     Values out(total, h + (h % 4 ? 1 : 4), c.out_f32, c.bf16, -2, 2);
     std::vector<float> old(x.n);
@@ -138,7 +138,7 @@ static void check_norm(const NormCase &c, int poison = -1, int mark = 0) // mark
     if (c.out_norm) a.out_norm = w_out.address();
     if (c.in_norm) a.in_norm = w_in.address();
     if (c.xn) a.xn = xn.address();
-    if (c.xn32) a.xn32 = xn32.address();
+    if (c.xn32) a.xn32 = xn32.address(), a.xn_lo = xn_lo.address();
     if (c.pick) a.rows = pick.address();
     next_mode();
     std::string kernel = std::string("awq_norm_") + type_name(c.bf16);
@@ -176,6 +176,14 @@ static void check_norm(const NormCase &c, int poison = -1, int mark = 0) // mark
             if (!near(g, want, half_step(c.bf16) * 1.01, i < h ? 6 * sum_error(h) : 0))
                 return fail("%s h %d kind %d xn, row %d column %d: %.9g, not %.9g", kernel.c_str(), h, c.kind,
                             b, i, g, want);
+        }
+        for (int i = 0; i < xn_stride && c.xn && c.xn32; i++) { // both halves of xn32, to the last bit of the second
+            const size_t at = (size_t)b * xn_stride + i;
+            const float hi = from_half(c.bf16, xn[at]), lo = from_half(c.bf16, xn_lo[at]);
+            const float want = i < h ? xn32[(size_t)b * h + i] - hi : i < padded(h) ? 0 : 55;
+            if (!near(lo, want, half_step(c.bf16) * 1.01, c.bf16 ? 0 : 0x1p-25))
+                return fail("%s h %d kind %d xn_lo, row %d column %d: %.9g, not %.9g", kernel.c_str(), h, c.kind,
+                            b, i, lo, want);
         }
         for (int i = 0; i < h && c.xn32; i++)
             if (!near(xn32[(size_t)b * h + i], y[i], sum_error(h), 6 * sum_error(h)))

@@ -79,7 +79,7 @@ struct Norm {
     float *x;
     const void *out;
     const float *out_norm, *in_norm;
-    u16 *xn;
+    u16 *xn, *xn_lo;
     float *xn32;
     int *bad;
     const int *rows;
@@ -128,6 +128,12 @@ DEVICE float4 norm_apply(int kind, float4 v, float2 m, const float *weight, int 
         r.z = __fadd_rn(r.z, b.z), r.w = __fadd_rn(r.w, b.w);
     }
     return r;
+}
+// what is left of v when it is halves
+template <class T> DEVICE float4 rounded_off(T dtype, float4 v)
+{
+    const float2 a = to_f32(dtype, halves_of(dtype, v.x, v.y)), b = to_f32(dtype, halves_of(dtype, v.z, v.w));
+    return make_float4(v.x - a.x, v.y - a.y, v.z - b.x, v.w - b.y);
 }
 template <class T> DEVICE void norm(T dtype, const Norm &p)
 {
@@ -183,6 +189,8 @@ template <class T> DEVICE void norm(T dtype, const Norm &p)
             if (p.xn32) row_store(p.xn32 + (size_t)blockIdx.x * n, i, n, v);
         }
         if (p.xn) row_store(dtype, p.xn + (size_t)blockIdx.x * p.xn_stride, i, padded(n), v);
+        if (p.xn_lo)
+            row_store(dtype, p.xn_lo + (size_t)blockIdx.x * p.xn_stride, i, padded(n), rounded_off(dtype, v));
     }
 }
 #ifndef AWQ_NO_F16

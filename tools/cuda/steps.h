@@ -39,6 +39,7 @@ typedef struct awq__cuda_norm {
     uint64_t out;               /* [][out_stride] fp32 or T; 0: x stays */
     uint64_t out_norm, in_norm; /* [h] fp32, kind LAYER_BIAS: [2 h], bias behind; 0: as it is */
     uint64_t xn;                /* [rows][xn_stride] T; 0: not wanted. f16: beyond 65504 it is 65504 */
+    uint64_t xn_lo;             /* [rows][xn_stride] T: what rounding took from xn; 0: not wanted */
     uint64_t xn32;              /* [rows][h] fp32; 0: not wanted */
     uint64_t bad;               /* [] int32: becomes `mark` when x has NaN or Inf and it is 0; or 0 */
     uint64_t rows; /* [rows] int32: block r takes this row of x, out and bad and gives row r of xn; or 0 */
