@@ -30956,7 +30956,7 @@ static awq_status awq__guard_calibration(awq_ctx *ctx, awq__guard *g)
 /* --- speed: tokens per second of one answer alone */
 static awq_status awq__guard_speed(awq_ctx *ctx, awq__guard *g)
 {
-    enum { PROMPT = 16, ANSWER = 24, TIMES = 2 };
+    enum { PROMPT = 16, ANSWER = 12, TIMES = 2 };
     const awq_guard_desc *d = g->d;
     int32_t *ids = NULL, out[ANSWER];
     size_t n = 0;
