@@ -451,7 +451,7 @@ text[500] = 0;
         put_file(DIR "/text.txt", text);
         emulate(NULL);
         CHECK_MSG(run("", on_gpu) == 0 && strstr(out, "pass  G3.kl") && !strstr(out, "G11.layer")
-                      && strstr(out, "\nleft out: G11: layers are"), "[%s]", out);
+                      && strstr(out, "; G11: layers are on a device"), "[%s]", out);
         emulate_no_more();
     }
     CHECK(run("", one) == 3 && said(DIR "/err", "awq guard wants two model folders"));
@@ -506,6 +506,32 @@ static void test_cuda_examples(void)
     awq__free(&ctx, readme);
 }
 
+/* what awq guard says before it loads anything, and of calibration text */
+static void test_guard_checks(void)
+{
+    const char *args[] = {"guard", DEMO, DIR "/other", "-q", "--text", DIR "/text.txt", "-n", "0", NULL, NULL, NULL, NULL, NULL};
+    put_file(DIR "/text.txt", BRAM BRAM BRAM BRAM BRAM BRAM BRAM BRAM);
+    CHECK(system("rm -rf " DIR "/other && cp -r " DEMO " " DIR "/other && echo >> " DIR "/other/tokenizer.json") == 0);
+    CHECK_MSG(run("", args) == 2 && strstr(out, "\nfail  G12.tokenizer") && strstr(out, "\ndiagnosis: it is not the model that it says, ")
+                  && strstr(out, "\nverdict: fail\n") && !strstr(out, "G3."), "[%s]", out);
+    args[2] = DEMO;
+    args[8] = "--production";
+    args[9] = DIR "/text.txt";
+    CHECK(run("", args) == 3 && said(DIR "/err", "compared with what? --calib FILE"));
+    args[10] = "--calib";
+    args[11] = DIR "/text.txt";
+    CHECK_MSG(run("", args) == 2 && strstr(out, "\nfail  G10.tokens") && strstr(out, "\npass  G10.words") && strstr(out, "\npass  G12.memory")
+                  && strstr(out, " tokens per second, baseline "), "[%s]", out);
+    if (emulator[0]) {
+        emulate("/nowhere/libcuda.so.1");
+        args[8] = "--device";
+        args[9] = "cuda";
+        args[10] = NULL;
+        CHECK_MSG(run("", args) == 3 && strstr(out, "\nfail  G12.driver"), "[%s]", out);
+        emulate_no_more();
+    }
+}
+
 int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
@@ -521,5 +547,6 @@ int main(int argc, char **argv)
     RUN(test_device);
     RUN(test_cuda_examples);
     RUN(test_guard);
+    RUN(test_guard_checks);
     return TEST_END();
 }

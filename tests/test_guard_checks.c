@@ -343,11 +343,11 @@ static void test_calibration(void)
         const char *gate;
         awq_severity severity;
         double from, to;
-    } cases[] = {{SHUFFLED, "G10.activation", AWQ_FAIL, 0.8, 0.9},   {ONE_TEXT, "G10.twice", AWQ_FAIL, 0.98, 1},
+    } cases[] = {{SHUFFLED, "G10.activation", AWQ_FAIL, 0.8, 0.9},   {ONE_TEXT, "G10.twice", AWQ_FAIL, 0.95, 1},
                  {ONE_TEXT, "G10.words", AWQ_FAIL, 0.4, 0.7},        {ONE_TEXT, "G10.coverage", AWQ_FAIL, 0, 0.3},
                  {ONE_TEXT, "G10.tokens", AWQ_FAIL, 0, 16384},       {PIECES, "G10.length", AWQ_FAIL, 0.9, 1},
                  {PIECES, "G10.reach", AWQ_FAIL, 0.5, 1},            {NO_SPECIAL, "G10.template", AWQ_FAIL, 0.9, 1.1}};
-    awq_calibration c, p, x;
+    awq_calibration c, p, x, few_c, few_p;
     awq_guard_report *r;
     awq_ctx ctx;
     awq_model *m;
@@ -357,6 +357,8 @@ static void test_calibration(void)
     if (!m) return;
     texts(&ctx, m, "tools/demo/calib.txt", 160, &c);
     texts(&ctx, m, "tools/demo/heldout.txt", 160, &p);
+    few_c = c, few_p = p; /* where activations are not what is asked */
+    few_c.n_blocks = few_p.n_blocks = 35;
     r = compare(&ctx, m, &c, &p);
     show("same kind", r);
     check_only(r, "G10.tokens", AWQ_FAIL, "few tokens"); /* a part of the text */
@@ -364,8 +366,8 @@ static void test_calibration(void)
     awq_guard_free(&ctx, r);
     for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (!i || cases[i].how != cases[i - 1].how) {
-            x = spoilt(&ctx, m, &c, cases[i].how);
-            r = compare(&ctx, m, &x, cases[i].how == NO_SPECIAL ? &c : &p);
+            x = spoilt(&ctx, m, cases[i].how == SHUFFLED ? &c : &few_c, cases[i].how);
+            r = compare(&ctx, m, &x, cases[i].how == SHUFFLED ? &p : cases[i].how == NO_SPECIAL ? &few_c : &few_p);
             show(cases[i].gate, r);
         }
         CHECK_MSG(severity_of(r, cases[i].gate) == cases[i].severity && gate_of(r, cases[i].gate)->text[0], "%d: %s", (int)i, cases[i].gate);
