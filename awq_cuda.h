@@ -4728,6 +4728,7 @@ struct awq_cuda {
     awq__cuda_function *functions; /* that were asked for */
     size_t n_functions, cap_functions;
     awq__cuda_block *partial, *counters; /* working memory of linears, in `blocks` too */
+    struct awq__cuda_share *shares;      /* of the models that are on it */
 };
 
 /* NAME of the environment in value; 0: not set, empty or too long */
@@ -7191,6 +7192,8 @@ typedef struct awq__cuda_share {
     awq_dtype dtype;        /* T */
     awq__cuda_layer *layer; /* [n] */
     awq__cuda_arena memory; /* vectors and the table of embeddings */
+    uint64_t later, taken;  /* bytes of buffers and pages: told when it was placed; that there are */
+    struct awq__cuda_share *next;
     uint64_t final_norm, embed;
     awq_dtype embed_dtype; /* of the table; NONE: it is the head */
     awq_cuda_linear head;
@@ -7212,6 +7215,7 @@ typedef struct awq__cuda_graph {
 typedef struct awq__cuda_work {
     awq__cuda_share *s;
     awq__cuda_arena memory;
+    uint64_t taken;                        /* of the share's */
     int64_t rows, n;                       /* there is room for; of the pass */
     uint64_t x, xn, out;                   /* [rows][H] fp32, T padded, fp32 */
     uint64_t xn_lo;                        /* [rows][H padded] T: xn + xn_lo is what routers read */
@@ -7505,49 +7509,125 @@ static uint64_t awq__cuda_model_workspace(const awq_cuda *c, const awq_config *c
     return linear + linear / 4 + awq__cuda_model_parts(config, AWQ__CUDA_MODEL_ROWS, pages, at);
 }
 
+/* bytes that models on it, all but `s`, have been told of and do not hold yet: buffers of passes, pages */
+static uint64_t awq__cuda_model_kept(const awq_cuda *c, const awq__cuda_share *s)
+{
+    const awq__cuda_share *other;
+    uint64_t kept = 0;
+    for (other = c->shares; other; other = other->next)
+        if (other != s && other->later > other->taken) kept += other->later - other->taken;
+    return kept;
+}
+
+/* s takes so many bytes more of what it was told of, or of what nobody was */
+static awq_status awq__cuda_model_take(awq_ctx *ctx, awq__cuda_share *s, uint64_t bytes)
+{
+    const awq_cuda_info *in = &s->c->info;
+    const uint64_t kept = awq__cuda_model_kept(s->c, s);
+    if (s->taken + bytes > s->later && kept && in->memory_limit - in->memory_used < bytes + kept)
+        return awq__fail(ctx, AWQ_E_MEMORY,
+                         "CUDA device %d (%s): %llu bytes are in use, %llu are kept for other models on it, %llu "
+                         "more asked for beyond the %llu this one was placed with (device_tokens), the limit is "
+                         "%llu",
+                         in->index, in->name, (unsigned long long)in->memory_used, (unsigned long long)kept,
+                         (unsigned long long)bytes, (unsigned long long)s->later,
+                         (unsigned long long)in->memory_limit);
+    s->taken += bytes;
+    return AWQ_OK;
+}
+
+typedef struct awq__cuda_needs {
+    uint64_t room;           /* bytes of the device that nobody has or was told of */
+    uint64_t weights;        /* with all that stays */
+    uint64_t loading, later; /* beside them: while they come, once they are there */
+    uint64_t host;           /* bytes of the host while they come */
+} awq__cuda_needs;
+
+/* The lock is held. */
+static awq_status awq__cuda_needs_begin(awq_ctx *ctx, awq_cuda *c, const awq_config *config,
+                                        const awq_model_desc *desc, int first, awq__cuda_needs *n)
+{
+    awq__cuda_work none;
+    awq_cuda_info info;
+    uint64_t kept = awq__cuda_model_kept(c, NULL);
+    AWQ__TRY(awq_cuda_get_info(ctx, c, &info));
+    n->room = info.memory_limit > info.memory_used ? info.memory_limit - info.memory_used : 0;
+    if (!c->desc.alloc) n->room = AWQ__MIN(n->room, (uint64_t)info.memory_free);
+    n->room = n->room > kept ? n->room - kept : 0;
+    n->later = awq__cuda_work_place(config, AWQ__CUDA_MODEL_ROWS, &none, 0)
+               + awq__cuda_model_workspace(c, config, desc);
+    n->later += AWQ__MIN(AWQ__CUDA_MODEL_PART, n->room / 4); /* the last block of pages */
+    n->weights = (uint64_t)1 << 20;                          /* what the kernels find, the self-test */
+    if (!first) n->weights += awq__cuda_model_tables_size(config, desc, 1, 0);
+    n->loading = 0;
+    n->host = AWQ__CUDA_MODEL_HOST;
+    return AWQ_OK;
+}
+
+/* and layer i, the next of those from `first` on */
+static awq_status awq__cuda_needs_layer(awq_ctx *ctx, const awq_checkpoint *ck, const awq_model_desc *desc,
+                                        int first, int i, awq__cuda_needs *n)
+{
+    const awq_config *config = awq_checkpoint_config(ck);
+    const uint64_t table = (uint64_t)config->vocab_size * (uint64_t)config->hidden_size;
+    const int last = i == config->num_hidden_layers - 1;
+    uint64_t bytes;
+    AWQ__TRY(awq__cuda_model_layer_size(ctx, ck, desc, i, &bytes, &n->loading, &n->host));
+    n->weights += bytes;
+    n->later += awq__page_bytes(config, 16, 1)
+                * (uint64_t)awq__pages(desc->device_tokens ? desc->device_tokens : AWQ__CUDA_MODEL_TOKENS);
+    if (last)
+        n->weights += awq__cuda_model_tables_size(config, desc, !first, 1)
+                      - (first ? 0 : awq__cuda_model_tables_size(config, desc, 1, 0));
+    if (desc->head_bits && (last || (!first && config->tie_word_embeddings))) {
+        n->loading = AWQ__MAX(n->loading, awq__cuda_model_beside(config->vocab_size, config->hidden_size, 8));
+        n->host = AWQ__MAX(n->host, 6 * AWQ__MIN(table, (uint64_t)AWQ__CUDA_MODEL_PART / 4) + 16 * AWQ__ALIGN);
+    }
+    return AWQ_OK;
+}
+
+static uint64_t awq__cuda_needs_all(const awq__cuda_needs *n) { return n->weights + AWQ__MAX(n->loading, n->later); }
+
 static awq_status awq__cuda_model_fit(awq_ctx *ctx, awq_device *d, const awq_checkpoint *ck,
                                       const awq_model_desc *desc, awq_device_memory *m)
 {
     awq_cuda *c = (awq_cuda *)d;
-    const awq_config *config = awq_checkpoint_config(ck);
-    awq__cuda_work none;
-    awq_cuda_info info;
-    uint64_t room, bytes, page, all, later, loading = 0, needs = 0, host = AWQ__CUDA_MODEL_HOST, V, H;
+    awq__cuda_needs n;
     awq_status st;
-    int i, L = config->num_hidden_layers, first = m->first_layer, most = 0;
+    int i, first = m->first_layer, most = 0;
     AWQ__TRY(awq__cuda_model_check(ctx, d, ck));
     AWQ__TRY(awq__cuda_model_enter(ctx, c));
-    st = awq__cuda_model_leave(c, awq_cuda_get_info(ctx, c, &info));
+    st = awq__cuda_model_leave(c,
+                               awq__cuda_needs_begin(ctx, c, awq_checkpoint_config(ck), desc, first, &n));
     AWQ__TRY(st);
-    V = (uint64_t)config->vocab_size;
-    H = (uint64_t)config->hidden_size;
-    room = info.memory_limit > info.memory_used ? info.memory_limit - info.memory_used : 0;
-    if (!c->desc.alloc) room = AWQ__MIN(room, (uint64_t)info.memory_free);
-    page = awq__page_bytes(config, 16, 1);
-    page *= (uint64_t)awq__pages(desc->device_tokens ? desc->device_tokens : AWQ__CUDA_MODEL_TOKENS);
-    later = awq__cuda_work_place(config, AWQ__CUDA_MODEL_ROWS, &none, 0)
-            + awq__cuda_model_workspace(c, config, desc);
-    later += AWQ__MIN(AWQ__CUDA_MODEL_PART, room / 4); /* the last block of pages */
-    all = (uint64_t)1 << 20;                           /* what the kernels find, the self-test */
-    if (!first) all += awq__cuda_model_tables_size(config, desc, 1, 0);
     for (i = first; i < first + m->layers; i++) {
-        AWQ__TRY(awq__cuda_model_layer_size(ctx, ck, desc, i, &bytes, &loading, &host));
-        all += bytes;
-        later += page;
-        if (i == L - 1)
-            all += awq__cuda_model_tables_size(config, desc, !first, 1)
-                   - (first ? 0 : awq__cuda_model_tables_size(config, desc, 1, 0));
-        if (desc->head_bits && (i == L - 1 || (!first && config->tie_word_embeddings))) {
-            loading = AWQ__MAX(loading, awq__cuda_model_beside(config->vocab_size, config->hidden_size, 8));
-            host = AWQ__MAX(host, 6 * AWQ__MIN(V * H, (uint64_t)AWQ__CUDA_MODEL_PART / 4) + 16 * AWQ__ALIGN);
-        }
-        needs = all + AWQ__MAX(loading, later); /* buffers and pages come when weights are there */
-        if (needs <= room) most = i + 1 - first;
+        AWQ__TRY(awq__cuda_needs_layer(ctx, ck, desc, first, i, &n));
+        if (awq__cuda_needs_all(&n) <= n.room) most = i + 1 - first;
     }
+    m->needed = m->layers ? awq__cuda_needs_all(&n) : 0;
     m->layers = most;
-    m->needed = needs;
-    m->available = room;
-    m->host = host;
+    m->available = n.room;
+    m->host = n.host;
+    return AWQ_OK;
+}
+
+/* The share has its place on the device: other models see what it will take. Between fit and this, which holds
+   the lock, another may have come. */
+static awq_status awq__cuda_model_settle(awq_ctx *ctx, awq__cuda_share *s, const awq_model_desc *desc)
+{
+    const awq_checkpoint *ck = s->m->checkpoint;
+    awq__cuda_needs n;
+    int i;
+    AWQ__TRY(awq__cuda_needs_begin(ctx, s->c, &s->m->config, desc, s->first, &n));
+    for (i = s->first; i < s->first + s->n; i++) AWQ__TRY(awq__cuda_needs_layer(ctx, ck, desc, s->first, i, &n));
+    if (awq__cuda_needs_all(&n) > n.room)
+        return awq__fail(ctx, AWQ_E_MEMORY,
+                         "%s: layers %d to %d need %.2f GB on %s, which has %.2f GB that no other model was told of",
+                         awq_checkpoint_folder(ck), s->first, s->first + s->n - 1,
+                         (double)awq__cuda_needs_all(&n) / 1e9, s->c->as_device.name, (double)n.room / 1e9);
+    s->later = n.later;
+    s->next = s->c->shares;
+    s->c->shares = s;
     return AWQ_OK;
 }
 
@@ -7961,11 +8041,13 @@ static void awq__cuda_model_pages_free(awq__cuda_share *s)
 
 static void awq__cuda_model_unload(awq_ctx *ctx, void *share)
 {
-    awq__cuda_share *s = (awq__cuda_share *)share;
+    awq__cuda_share *s = (awq__cuda_share *)share, **link;
     awq_cuda *c = s->c;
     awq_error err = ctx->err;
     int i, entered;
     awq__lock(&c->lock);
+    for (link = &c->shares; *link && *link != s; link = &(*link)->next) {}
+    if (*link) *link = s->next;
     entered = !awq__cuda_enter(ctx, c);
     for (i = 0; s->layer && i < s->n; i++) {
         awq__cuda_layer *l = &s->layer[i];
@@ -8096,7 +8178,8 @@ static awq_status awq__cuda_model_load(awq_ctx *ctx, awq_device *d, const awq_mo
     s->layer = AWQ__NEW(ctx, awq__cuda_layer, n);
     st = s->layer ? awq__cuda_model_enter(ctx, c) : AWQ_E_MEMORY;
     if (!st) {
-        st = awq__cuda_model_weights(ctx, s, &o, bytes, a_token, began);
+        st = awq__cuda_model_settle(ctx, s, desc);
+        if (!st) st = awq__cuda_model_weights(ctx, s, &o, bytes, a_token, began);
         if (st && !c->lost) c->cu.StreamSynchronize(c->stream);
         if (o.beside) awq__cuda_block_free(c, o.beside);
         if (o.found) awq__cuda_block_free(c, o.found);
@@ -8119,14 +8202,22 @@ static awq_status awq__cuda_model_more_pages(awq_ctx *ctx, awq__cuda_share *s)
     size_t count = AWQ__MAX(AWQ__CUDA_MODEL_PART / s->page_bytes, (size_t)1), k;
     size_t bytes = (s->page_bytes + AWQ__CUDA_ALIGN - 1) / AWQ__CUDA_ALIGN * AWQ__CUDA_ALIGN;
     size_t room = s->c->info.memory_limit - s->c->info.memory_used;
+    uint64_t kept = awq__cuda_model_kept(s->c, s);
     awq__cuda_block *b = NULL;
+    awq_status st;
+    room = room > kept ? room - (size_t)kept : 0;
     while (count > 1 && count * bytes > room / 4) count /= 2;
     /* by another caller, maybe, than who frees it */
     if (!awq__grow(&s->c->own, (void **)&s->page, &s->cap_pages, s->all_pages + count, sizeof *s->page)) {
         ctx->err = s->c->own.err;
         return AWQ_E_MEMORY;
     }
-    AWQ__TRY(awq__cuda_block_new(ctx, s->c, count * bytes, &b));
+    AWQ__TRY(awq__cuda_model_take(ctx, s, count * bytes));
+    st = awq__cuda_block_new(ctx, s->c, count * bytes, &b);
+    if (st) {
+        s->taken -= count * bytes;
+        return st;
+    }
     b->owner = s;
     for (k = count; k-- > 0;) s->page[s->n_pages++] = b->ptr + k * bytes;
     s->all_pages += count;
@@ -8210,6 +8301,8 @@ static awq_status awq__cuda_model_pass_room(awq_ctx *ctx, awq__cuda_work *w, siz
     if (w->pass) awq_cuda_release(ctx, c, w->pass->ptr); /* waits */
     w->pass = NULL;
     awq__cuda_model_forget(w);
+    AWQ__TRY(awq__cuda_model_take(ctx, w->s, bytes)); /* also of those that it had: few */
+    w->taken += bytes;
     AWQ__TRY(awq__cuda_block_new(ctx, c, bytes, &b));
     w->pass = b;
     return AWQ_OK;
@@ -8272,6 +8365,7 @@ static void awq__cuda_model_work_free(awq_ctx *ctx, void *work)
     awq__cuda_model_forget(w);
     if (w->pass) awq_cuda_release(ctx, c, w->pass->ptr);
     awq__free(&c->own, w->room);
+    w->s->taken -= w->taken;
     if (entered) awq__cuda_leave(c);
     awq__unlock(&c->lock);
     awq__free(ctx, w->pos);
@@ -8296,7 +8390,9 @@ static awq_status awq__cuda_model_work(awq_ctx *ctx, void *share, int64_t rows, 
     if (w->stretch) st = awq__cuda_model_enter(ctx, s->c);
     if (!st) {
         bytes = awq__cuda_work_place(c, rows, w, 0);
-        st = awq__cuda_arena_reserve(ctx, s->c, &w->memory, bytes);
+        st = awq__cuda_model_take(ctx, s, bytes);
+        if (!st) w->taken = bytes;
+        if (!st) st = awq__cuda_arena_reserve(ctx, s->c, &w->memory, bytes);
         if (!st) st = awq__cuda_arena_alloc(ctx, s->c, &w->memory, bytes, &at);
         if (!st) {
             awq__cuda_work_place(c, rows, w, at);

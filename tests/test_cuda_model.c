@@ -758,6 +758,90 @@ static void test_memory_told(void)
     CHECK(ctx.memory_used == 0);
 }
 
+/* sessions of 64 tokens in a runner, which read 64; two: all that memory_told counts. *r: to be closed */
+static awq_status fill_up(awq_ctx *ctx, const awq_model *m, int sessions, awq_runner **r)
+{
+    awq_runner_desc rd;
+    awq_session_desc sd;
+    awq_session *s = NULL;
+    awq_status st;
+    int32_t ids[64];
+    int i;
+    memset(&rd, 0, sizeof rd);
+    memset(&sd, 0, sizeof sd);
+    rd.max_rows = 512;
+    sd.max_tokens = 64;
+    for (i = 0; i < 64; i++) ids[i] = 3 + i % 90;
+    st = awq_runner_create(ctx, m, &rd, r);
+    for (i = 0; i < sessions && !st; i++) {
+        st = awq_session_create(ctx, *r, &sd, &s);
+        if (!st && i < 2) st = awq_session_feed(ctx, s, ids, 64, NULL, NULL);
+    }
+    return st;
+}
+
+/* Two models on a GPU of so much memory; 0: the second has no place there. fill: 1 both take all that they were told,
+   2 the first asks for more before. */
+static int two_models(size_t limit, int fill)
+{
+    static const int kinds[2] = {GEMM_4, DENSE};
+    awq_ctx gpu, ctx[2];
+    awq_cuda *c = need(&gpu, limit);
+    awq_model *m[2] = {NULL, NULL};
+    awq_runner *r[2] = {NULL, NULL};
+    awq_device *list[1];
+    tiny t[2];
+    int i, both;
+    list[0] = awq_cuda_device(c);
+    c->tested = AWQ__CUDA_TEST_ALL;
+    for (i = 0; i < 2; i++) {
+        awq_model_desc d;
+        awq_memory told;
+        awq_status st;
+        make_kind(&t[i], kinds[i], &d);
+        ctx[i] = tiny_ctx(&t[i]);
+        d.devices = list;
+        d.n_devices = 1;
+        d.device_tokens = 2 * 64;
+        st = awq_memory_needed(&ctx[i], "m", &d, NULL, NULL, 0, &told);
+        CHECK_MSG(awq_model_load(&ctx[i], "m", &d, &m[i]) == st && (!st || st == AWQ_E_MEMORY), "%s", ctx[i].err.text);
+        if (st) CHECK_MSG(strstr(ctx[i].err.text, "the devices take 0 of 1 layers"), "%s", ctx[i].err.text);
+    }
+    both = m[0] && m[1];
+    if (both && fill == 2) {
+        CHECK(fill_up(&ctx[0], m[0], 100000, &r[0]) == AWQ_E_MEMORY);
+        CHECK_MSG(strstr(ctx[0].err.text, " are kept for other models on it, "), "%s", ctx[0].err.text);
+        close_all(&ctx[0], r[0]);
+    }
+    for (i = 0; both && fill && i < 2; i++) {
+        r[i] = NULL;
+        CHECK_MSG(fill_up(&ctx[i], m[i], 2, &r[i]) == AWQ_OK, "model %d: %s", i, ctx[i].err.text);
+    }
+    for (i = 0; i < 2; i++) {
+        close_all(&ctx[i], r[i]);
+        CHECK(awq_model_free(&ctx[i], m[i]) == AWQ_OK && ctx[i].memory_used == 0);
+        tiny_free(&t[i]);
+    }
+    CHECK(!c->shares);
+    done(&gpu, c);
+    return both;
+}
+
+/* The second model is placed beside all that the first was told it will take, though it has no buffers and pages yet:
+   with the least memory in which both have a place both work, and neither takes what the other was told of. */
+static void test_two_models(void)
+{
+    size_t few = (size_t)1 << 20, enough = (size_t)64 << 20;
+    NEED_EMULATOR;
+    CHECK(!two_models(few, 0) && two_models(enough, 0));
+    while (enough - few > 4096) {
+        size_t limit = few + (enough - few) / 8192 * 4096;
+        if (two_models(limit, 0)) enough = limit;
+        else few = limit;
+    }
+    CHECK(two_models(enough, 1) && two_models(enough, 2));
+}
+
 /* a model in the context, on the stream and in the memory of the program */
 typedef struct program {
     awq__cuda_driver cu;
@@ -1214,6 +1298,7 @@ int main(int argc, char **argv)
     RUN(test_every_allocation);
     RUN(test_short_memory);
     RUN(test_memory_told);
+    RUN(test_two_models);
     RUN(test_program);
     RUN(test_cuts_on_device);
     RUN(test_lost_model);
