@@ -1060,9 +1060,11 @@ typedef struct awq_evaluate_desc {
        NaN where none does; may be NULL */
     double *position_entropy, *baseline_position_entropy;
     /* [num_hidden_layers] what each layer alone adds to the error: both models' layer on the baseline's x,
-       |y - y of the baseline| / |y of the baseline - x| over all tokens of all windows; may be NULL. Takes
-       another pass of both; AWQ_E_UNSUPPORTED for layers on a device. */
+       |y - y of the baseline| / |y of the baseline - x| over all tokens of the windows that begin before
+       layer_tokens (0: all); may be NULL. Takes another pass of both; AWQ_E_UNSUPPORTED for layers on a device.
+     */
     double *layer_error;
+    int64_t layer_tokens;
 } awq_evaluate_desc;
 
 typedef struct awq_evaluation {
@@ -22077,8 +22079,8 @@ static awq__mm_arg awq__head_plan(awq_ctx *ctx, const awq_model *m, awq__work *w
     return awq__mm_plan(ctx, &m->head, x, &w->xt[0], n, logits, &w->sums);
 }
 
-/* logits (n, vocab) of rows first, first + 1, ..., n <= AWQ__HEAD_ROWS, of the last pass, whose x after the
-   final norm is w->xn where the CPU has the head */
+/* logits (n, vocab) of rows first, first + 1, ... of the last pass, whose x after the final norm is w->xn where
+   the CPU has the head */
 static awq_status awq__head_rows(awq_ctx *ctx, const awq_model *m, awq__work *w, int64_t first, int64_t n,
                                  float *logits)
 {
@@ -22086,9 +22088,13 @@ static awq_status awq__head_rows(awq_ctx *ctx, const awq_model *m, awq__work *w,
     int64_t r;
     if (awq__head_remote(m)) {
         int32_t rows[AWQ__HEAD_ROWS];
-        int k = m->n_shares - 1;
-        for (r = 0; r < n; r++) rows[r] = (int32_t)(first + r);
-        AWQ__TRY(m->share[k].device->head(ctx, w->remote[k], rows, n, logits, NULL));
+        int64_t at, k = m->n_shares - 1;
+        for (at = 0; at < n; at += AWQ__HEAD_ROWS) {
+            int64_t some = AWQ__MIN(n - at, (int64_t)AWQ__HEAD_ROWS);
+            for (r = 0; r < some; r++) rows[r] = (int32_t)(first + at + r);
+            AWQ__TRY(m->share[k].device->head(ctx, w->remote[k], rows, some,
+                                              logits + at * m->config.vocab_size, NULL));
+        }
     } else {
         awq__mm_arg a = awq__head_plan(ctx, m, w, w->xn + first * m->config.hidden_size, n, logits);
         awq__run(ctx, a.jobs, awq__mm_job, &a);
@@ -25211,10 +25217,11 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>evaluate
-   Teacher-forced over windows of the same tokens; logits live 16 rows at a time. Sums in double, in token
-   order. Tests: tests/test_evaluate.c, tests/test_golden.c (perplexities of the reference) */
+   Teacher-forced over windows of the same tokens; logits live 64 rows at a time, so many that the head's
+   weights are read seldom. Sums in double, in token order. Tests: tests/test_evaluate.c, tests/test_golden.c (perplexities of the reference) */
 
 #define AWQ__EVAL_ROWS 256
+#define AWQ__EVAL_HEAD 64
 
 #define AWQ__EVAL_TOP 5
 
@@ -25222,10 +25229,10 @@ typedef struct awq__eval_side {
     const awq_model *m;
     awq__kv kv;
     awq__work w;
-    float *logits; /* [16, vocab] */
-    double lse[AWQ__HEAD_ROWS], entropy[AWQ__HEAD_ROWS];
-    int bad[AWQ__HEAD_ROWS]; /* NaN or Inf among the logits */
-    int32_t top[AWQ__HEAD_ROWS][AWQ__EVAL_TOP]; /* best first */
+    float *logits; /* [AWQ__EVAL_HEAD, vocab] */
+    double lse[AWQ__EVAL_HEAD], entropy[AWQ__EVAL_HEAD];
+    int bad[AWQ__EVAL_HEAD]; /* NaN or Inf among the logits */
+    int32_t top[AWQ__EVAL_HEAD][AWQ__EVAL_TOP]; /* best first */
 } awq__eval_side;
 
 typedef struct awq__eval {
@@ -25244,8 +25251,8 @@ typedef struct awq__eval_job {
     const awq__ops *ops;
     awq__eval_side *side;     /* awq__eval_row: this one; awq__eval_pair: model and baseline */
     const float *zeros;
-    double kl[AWQ__HEAD_ROWS];
-    float error[AWQ__HEAD_ROWS];
+    double kl[AWQ__EVAL_HEAD];
+    float error[AWQ__EVAL_HEAD];
     int64_t vocab;
 } awq__eval_job;
 
@@ -25370,8 +25377,8 @@ static awq_status awq__eval_window(awq_ctx *ctx, awq__eval *e, const int32_t *id
     for (at = 0; at < len - 1; at += AWQ__EVAL_ROWS) {
         int64_t n = AWQ__MIN((int64_t)AWQ__EVAL_ROWS, len - 1 - at);
         for (k = 0; k < e->n_sides; k++) AWQ__TRY(awq__eval_chunk(ctx, &e->side[k], ids, at, n));
-        for (i = 0; i < n; i += AWQ__HEAD_ROWS) {
-            int64_t rows = AWQ__MIN((int64_t)AWQ__HEAD_ROWS, n - i);
+        for (i = 0; i < n; i += AWQ__EVAL_HEAD) {
+            int64_t rows = AWQ__MIN((int64_t)AWQ__EVAL_HEAD, n - i);
             awq__eval_job j;
             if (at + i + rows <= from) continue;
             for (k = 0; k < e->n_sides; k++) AWQ__TRY(awq__eval_logits(ctx, e, &e->side[k], i, rows));
@@ -25447,7 +25454,8 @@ static awq_status awq__evaluate_run(awq_ctx *ctx, awq__eval *e, awq_evaluation *
         if (wi && from) from -= 1; /* the token before the new part predicts its first token */
         if (len < 2) continue;
         AWQ__TRY(awq__eval_window(ctx, e, d->ids + start, len, from, &all, &s));
-        if (d->layer_error) AWQ__TRY(awq__eval_layers(ctx, e, d->ids + start, len));
+        if (d->layer_error && (!d->layer_tokens || start < d->layer_tokens))
+            AWQ__TRY(awq__eval_layers(ctx, e, d->ids + start, len));
         all.not_finite += s.not_finite;
         if (!s.tokens) continue;
         for (k = 0; k < 2; k++) {
@@ -25542,7 +25550,7 @@ static awq_status awq__eval_open(awq_ctx *ctx, awq__eval *e)
         awq__eval_side *s = &e->side[k];
         AWQ__TRY(awq__kv_for(ctx, s->m, e->window, &s->kv));
         AWQ__TRY(awq__work_for(ctx, s->m, rows, &s->w));
-        if (!(s->logits = AWQ__NEW_RAW(ctx, float, e->vocab * AWQ__HEAD_ROWS))) return AWQ_E_MEMORY;
+        if (!(s->logits = AWQ__NEW_RAW(ctx, float, e->vocab * AWQ__EVAL_HEAD))) return AWQ_E_MEMORY;
     }
     if (!(e->zeros = AWQ__NEW(ctx, float, e->vocab))) return AWQ_E_MEMORY;
     if (!(e->seen = AWQ__NEW(ctx, int64_t, e->window))) return AWQ_E_MEMORY;
