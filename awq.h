@@ -1294,7 +1294,7 @@ typedef struct awq_guard_desc {
     const int32_t *ids;     /* text of the kind the model will see; NULL: gates of texts are left out */
     int64_t n_ids, window;  /* as awq_evaluate_desc */
     int64_t answer_tokens;  /* of each answer; 0: 48; -1: no answers are generated */
-    int64_t long_tokens;    /* of each long answer; 0: 256; -1: none */
+    int64_t long_tokens;    /* of each long answer, at most 4096; 0: 256; -1: none */
     int64_t sweep_items;    /* so many questions are asked with more and shuffled passages; 0: 10; -1: none */
     int64_t rtn_tokens;     /* so many of the ids are compared with rtn and layer by layer; 0: 16384 */
     int keep_going;         /* a question that is too long for the context is left out; 0: AWQ_E_LIMIT */
@@ -1368,6 +1368,16 @@ typedef struct awq_guard_report {
     double json_parses[2], json_matches[2], json_forced[2]; /* shares; forced: by the schema as a grammar */
     double text_seconds, embed_seconds, answer_seconds;
 } awq_guard_report;
+
+/* The paragraphs of a text file (cut at empty lines; UTF-8), from 40 bytes on, shorter ones with the next; those
+   of more than 1200 bytes are cut behind a sentence. awq_passages_free them. */
+typedef struct awq_passages {
+    int64_t n;
+    const char *const *text;
+    void *memory; /* the library's */
+} awq_passages;
+AWQ_API awq_status awq_passages_load(awq_ctx *ctx, const char *path, awq_passages *passages);
+AWQ_API void awq_passages_free(awq_ctx *ctx, awq_passages *passages);
 
 /* The k rows of e [n, width] of least angle to q [width], nearest first, into best [k] and cosine [k] -> how
    many: with awq_embed a small retriever. */
@@ -30268,6 +30278,66 @@ static awq_status awq__guard_text(awq_ctx *ctx, awq__guard *g)
     return r->layer_error ? awq__guard_layers(ctx, g) : AWQ_OK;
 }
 
+typedef struct awq__passages { /* awq_passages.memory */
+    char *data;
+    const char **text;
+} awq__passages;
+
+AWQ_API awq_status awq_passages_load(awq_ctx *ctx, const char *path, awq_passages *passages)
+{
+    enum { least = 40, most = 1200 };
+    awq__passages *m = AWQ__NEW(ctx, awq__passages, 1);
+    size_t bytes = 0, cap = 0, i;
+    int64_t n = 0;
+    char *p, *q;
+    awq_status st = m ? awq__file_load(ctx, path, AWQ__CALIB_FILE_MAX, &m->data, &bytes) : AWQ_E_MEMORY;
+    if (!st && (i = awq__utf8_valid(m->data, bytes)) < bytes)
+        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: byte %llu is not UTF-8", path, (unsigned long long)i);
+    for (i = 0; !st && i < bytes; i++)
+        if (m->data[i] == '\r' || !m->data[i]) m->data[i] = ' ';
+    for (p = st ? NULL : m->data; p; p = q) {
+        while (*p && strchr(" \t\n", *p)) p++;
+        if (!*p) break;
+        for (q = p + 1; *q; q++) {
+            if (*q == '\n' && q - p >= least && strchr("\n", q[1 + strspn(q + 1, " \t")])) {
+                *q++ = 0;
+                break;
+            }
+            if (q - p >= most && strchr(" \n", q[-1]) && strchr(".!?", q[-2])) {
+                q[-1] = 0;
+                break;
+            }
+        }
+        if (!awq__grow(ctx, (void **)&m->text, &cap, (size_t)n + 1, sizeof *m->text)) {
+            st = AWQ_E_MEMORY;
+            break;
+        }
+        m->text[n++] = p;
+    }
+    if (!st && !n) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: no text", path);
+    if (st) {
+        if (m) awq__free(ctx, m->data);
+        if (m) awq__free(ctx, (void *)m->text);
+        awq__free(ctx, m);
+        return st;
+    }
+    passages->n = n;
+    passages->text = m->text;
+    passages->memory = m;
+    return AWQ_OK;
+}
+
+AWQ_API void awq_passages_free(awq_ctx *ctx, awq_passages *passages)
+{
+    awq__passages *m = (awq__passages *)passages->memory;
+    if (m) {
+        awq__free(ctx, m->data);
+        awq__free(ctx, (void *)m->text);
+        awq__free(ctx, m);
+    }
+    memset(passages, 0, sizeof *passages);
+}
+
 AWQ_API int64_t awq_nearest(const float *e, int64_t n, int64_t width, const float *q, int64_t k, int64_t *best,
                             float *cosine)
 {
@@ -30304,7 +30374,13 @@ enum {                  /* what a prompt is for, in the order in which they are 
 };
 
 enum { AWQ__GUARD_RUNS = 6 }; /* the question and two paraphrases, two seeds each */
-enum { AWQ__GUARD_TOGETHER = 32, AWQ__GUARD_STEP = 64, AWQ__GUARD_LINE = 16, AWQ__SWEEP_MOST = 20 };
+enum {
+    AWQ__GUARD_TOGETHER = 32,
+    AWQ__GUARD_STEP = 64,
+    AWQ__GUARD_LINE = 16,
+    AWQ__SWEEP_MOST = 20,
+    AWQ__GUARD_LONGEST = 4096
+};
 
 #define AWQ__GUARD_CACHE ((uint64_t)512 << 20) /* bytes for the keys and values of answers under way */
 
@@ -30551,7 +30627,8 @@ static awq_status awq__guard_plan_item(awq_ctx *ctx, awq__asking *a, int what, i
     const awq_suite_item *t = &d->suite->items[i];
     const int64_t most = d->answer_tokens > 0 ? d->answer_tokens : 48;
     const int64_t length = what == AWQ__ASK_ANSWER ? most
-                           : what == AWQ__ASK_LONG ? (d->long_tokens > 0 ? d->long_tokens : 256)
+                           : what == AWQ__ASK_LONG ? AWQ__MIN(d->long_tokens > 0 ? d->long_tokens : 256,
+                                                              (int64_t)AWQ__GUARD_LONGEST)
                                                    : 2 * most;
     const int wordings = what == AWQ__ASK_ANSWER ? 1 + AWQ__MIN(t->n_paraphrases, 2) : 1;
     int x, seed;
@@ -30761,7 +30838,7 @@ static awq_status awq__guard_sit(awq_ctx *ctx, const awq__guard *g, int k, awq__
     d.grammar = seat->grammar;
     d.max_tokens = x->most;
     if (x->seed) {
-        d.sampling.temperature = 0.7f;
+        d.sampling.temperature = x->what == AWQ__ASK_ANSWER ? 0.3f : 0.7f; /* small models guess at 0.7 */
         d.sampling.top_p = 0.95f;
         d.sampling.seed = x->seed;
     }
@@ -30933,8 +31010,8 @@ static awq_status awq__guard_agree(awq_ctx *ctx, awq__asking *a, int k, int64_t 
     }
     if (t->answer) item->split[k] = 3 * item->right[k] >= n && 3 * item->right[k] <= 2 * n;
     else if (g->r->null_distance > 0) {
-        const char *text[AWQ__GUARD_RUNS];
-        int empty[AWQ__GUARD_RUNS];
+        const char *text[AWQ__GUARD_RUNS] = {NULL};
+        int empty[AWQ__GUARD_RUNS] = {0};
         float *e = NULL;
         for (x = 0; x < n; x++) {
             text[x] = awq__reply_text(&run[x].reply[k]);
@@ -30959,7 +31036,7 @@ static awq_status awq__guard_answers(awq_ctx *ctx, awq__asking *a)
 {
     awq__guard *g = a->g;
     const awq_suite *s = g->d->suite;
-    int64_t i, n = 0, known = 0, lost = 0, chaos = 0, split = 0, steady = 0, right[2] = {0, 0},
+    int64_t i, n = 0, known = 0, lost = 0, chaos = 0, split = 0, asked = 0, right[2] = {0, 0},
                convergent[2] = {0, 0};
     awq__guard_mean cover[2];
     int k;
@@ -30973,43 +31050,41 @@ static awq_status awq__guard_answers(awq_ctx *ctx, awq__asking *a)
         while (last < a->n && a->run[last].what == AWQ__ASK_ANSWER && a->run[last].item == run->item) last++;
         for (k = 0; k < 2; k++) {
             AWQ__TRY(awq__guard_agree(ctx, a, k, i, (int)(last - i)));
-            if (gold) right[k] += t->right[k];
+            if (gold) right[k] += t->right[k], asked += k ? t->runs : 0;
             if (gold) awq__guard_add(&cover[k], t->coverage[k]);
             convergent[k] += t->state[k] == AWQ_CONVERGENT;
         }
         i = last - 1;
         n++;
         g->r->flips += t->state[0] != t->state[1];
-        steady += !t->split[1];
-        split += !t->split[1] && t->split[0];
         if (t->state[1] != AWQ_CONVERGENT) continue;
         known++;
         lost += t->state[0] != AWQ_CONVERGENT;
         chaos += t->state[0] == AWQ_CHAOTIC;
+        split += t->split[0];
     }
     if (!n) return AWQ_OK;
     awq__guard_gate(
         g, "G4.convergent", "questions answered right in 80 % of six runs (paraphrases, seeds), share",
         (double)convergent[0] / (double)n, (double)convergent[1] / (double)n, 0.80, 0.60, 1, 1,
         "answers change with wording and seed: sample more calmly, or calibrate on such conversations");
-    if (right[1])
-        awq__guard_gate(g, "G4.right", "right answers, over the baseline's",
-                        (double)right[0] / (double)right[1], NAN, 0.95, 0.85, 1, 0,
-                        "answers got worse: calibrate on such conversations, with the chat template");
-    if (known) {
+    if (asked)
+        awq__guard_share(g, "G4.right", "right answers, share", (double)right[0] / (double)asked,
+                         (double)right[1] / (double)asked, asked, 0.05, 0.15, 1,
+                         "answers got worse: calibrate on such conversations, with the chat template");
+    if (known) { /* one question alone does not warn, but by turning wrong */
+        double one = 1 / (double)known;
         awq__guard_gate(
             g, "G4.flips", "questions that the baseline answers so and the model does not, share",
-            (double)lost / (double)known, NAN, 0.10, 0.25, 0, 0,
+            (double)lost / (double)known, NAN, AWQ__MAX(0.10, one), AWQ__MAX(0.25, 2 * one), 0, 0,
             "what the original knows is lost: calibrate on such conversations, with the chat template");
         awq__guard_gate(g, "G4.chaotic", "of these, those that it mostly answers wrong, share",
-                        (double)chaos / (double)known, NAN, 0, 0.10, 0, 0,
+                        (double)chaos / (double)known, NAN, 0, AWQ__MAX(0.10, one), 0, 0,
                         "what the original is sure of is wrong: requantize with more bits or smaller groups");
-    }
-    if (steady)
-        awq__guard_gate(g, "G4.split",
-                        "questions whose answers fall in two groups, and the baseline's do not, share",
-                        (double)split / (double)steady, NAN, 0.10, 0.20, 0, 0,
+        awq__guard_gate(g, "G4.split", "of these, those whose answers fall in two groups, share",
+                        (double)split / (double)known, NAN, AWQ__MAX(0.10, one), AWQ__MAX(0.20, 2 * one), 0, 0,
                         "two answers compete: sample more calmly, or calibrate on such conversations");
+    }
     if (cover[1].n)
         awq__guard_gate(g, "G9.coverage",
                         g->d->cited ? "words of the anchor that answers cite, share"
@@ -31112,47 +31187,56 @@ static awq_guard_trend awq__guard_trend_of(const double *distance, int64_t t)
     return AWQ_TREND_STEADY;
 }
 
-static awq_status awq__guard_long(awq_ctx *ctx, awq__asking *a, int k, awq__guard_mean *far)
+/* The steps of all long answers of model k are cut (e NULL), or judged by their mean states e: from text *at on. */
+static awq_status awq__guard_long(awq_ctx *ctx, awq__asking *a, int k, const char **text, const float *e,
+                                  int64_t *at, awq__guard_mean *far)
 {
     awq__guard *g = a->g;
+    double distance[2 + AWQ__GUARD_LONGEST / AWQ__GUARD_LINE];
     int64_t i, t, n;
-    awq_status st = AWQ_OK;
-    for (i = 0; !st && i < a->planned; i++) {
+    for (i = 0; i < a->planned; i++) {
         const awq__asked *run = &a->run[i];
         const float *goal = g->e[1] + (run->item * AWQ__GUARD_TEXTS + AWQ__GUARD_QUESTION) * g->H;
-        const char **text;
-        double *distance;
-        float *e = NULL;
         if (run->what != AWQ__ASK_LONG) continue;
-        text = AWQ__NEW(ctx, const char *, run->most / AWQ__GUARD_LINE + 2);
-        distance = AWQ__NEW(ctx, double, run->most / AWQ__GUARD_LINE + 2);
-        if (!text || !distance) st = AWQ_E_MEMORY;
-        if (!st) st = awq__guard_steps(ctx, a, &run->reply[k], text, &n);
-        if (!st) st = awq__guard_vectors(ctx, g, 1, text, n, &e);
-        for (t = 0; !st && t < n; t++) {
-            distance[t] = awq__guard_distance(e + t * g->H, goal, g->H) / g->r->null_distance;
+        if (!e) {
+            AWQ__TRY(awq__guard_steps(ctx, a, &run->reply[k], text + *at, &n));
+            *at += n;
+            text[(*at)++] = NULL; /* the answer's end */
+            continue;
+        }
+        for (t = 0; text[*at]; t++, ++*at) {
+            distance[t] = awq__guard_distance(e + *at * g->H, goal, g->H) / g->r->null_distance;
             awq__guard_add(far, distance[t]);
             if (t) g->r->trend[k][awq__guard_trend_of(distance, t)]++;
         }
-        awq__free(ctx, (void *)text);
-        awq__free(ctx, distance);
-        awq__free(ctx, e);
+        ++*at;
     }
-    return st;
+    return AWQ_OK;
 }
 
 static awq_status awq__guard_trends(awq_ctx *ctx, awq__asking *a)
 {
     awq_guard_report *r = a->g->r;
     awq__guard_mean far[2];
-    int64_t n[2] = {0, 0};
+    int64_t n[2] = {0, 0}, room = 0, at = 0, i;
+    const char **text;
+    float *e = NULL;
+    awq_status st;
     int k, t;
     memset(far, 0, sizeof far);
-    if (!(r->null_distance > 0)) return AWQ_OK;
-    for (k = 0; k < 2; k++) {
-        AWQ__TRY(awq__guard_long(ctx, a, k, &far[k]));
+    for (i = 0; i < a->planned; i++)
+        if (a->run[i].what == AWQ__ASK_LONG) room += 2 * (a->run[i].most / AWQ__GUARD_LINE + 2);
+    if (!room || !(r->null_distance > 0)) return AWQ_OK;
+    text = AWQ__NEW(ctx, const char *, room);
+    st = text ? AWQ_OK : AWQ_E_MEMORY;
+    for (k = 0; !st && k < 2; k++) st = awq__guard_long(ctx, a, k, text, NULL, &at, NULL);
+    if (!st) st = awq__guard_vectors(ctx, a->g, 1, text, at, &e);
+    for (at = k = 0; !st && k < 2; k++) st = awq__guard_long(ctx, a, k, text, e, &at, &far[k]);
+    awq__free(ctx, (void *)text);
+    awq__free(ctx, e);
+    AWQ__TRY(st);
+    for (k = 0; k < 2; k++)
         for (t = 0; t < AWQ_TRENDS; t++) n[k] += r->trend[k][t];
-    }
     if (n[0] && n[1])
         awq__guard_share(a->g, "G5.chaotic", "steps of long answers that jump away from the question, share",
                          (double)r->trend[0][AWQ_TREND_CHAOTIC] / (double)n[0],
@@ -31386,6 +31470,9 @@ static awq_status awq__guard_run_all(awq_ctx *ctx, awq__guard *g)
     if (d->ids && !d->rtn) awq__guard_leave_out(r, "G3.rtn: nothing rounded to nearest to compare with");
     if (!d->suite) awq__guard_leave_out(r, "G1, G2, G4 to G6, G8, G9, G13: no suite");
     else if (d->answer_tokens < 0) awq__guard_leave_out(r, "G4 to G6, G9, G13: no answers wanted");
+    if (d->suite && d->suite->n_bad)
+        awq__guard_leave_out(r, "%lld lines of the suite, the first: %s", (long long)d->suite->n_bad,
+                             d->suite->bad);
     if (d->suite && d->suite->n < 10) awq__guard_leave_out(r, "fewer than 10 questions: chance decides");
     began = awq__now();
     if (d->ids) AWQ__TRY(awq__guard_text(ctx, g));

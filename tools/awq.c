@@ -54,10 +54,11 @@ typedef struct options {
     int n_positional;
     list calib, keep, stop, choice;
     const char *output, *layout, *method, *prompt, *text, *file, *ids, *tokens, *baseline, *messages, *dequantize, *shape, *schema, *grammar;
-    const char *system, *think, *chat_template, *suite, *report, *device, *device_layers;
+    const char *system, *think, *chat_template, *suite, *passages, *report, *device, *device_layers;
     long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, head_bits, kv_bits, sessions;
     double temp, top_p, min_p, repeat_penalty;
-    int symmetric, no_clip, layers, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos;
+    int symmetric, no_clip, layers, resume, json, quiet, chat, no_special, generation_prompt, exact,
+        deterministic, believe_tensors, mask_answers, ignore_eos, keep_going;
     int rest_on_cpu;
 } options;
 
@@ -148,38 +149,65 @@ static int refuse(app *a, const char *fmt, const char *what)
 static const struct {
     const char *name, *usage, *example;
 } commands[] = {
-    {"quantize", "SRC -o DST [--calib FILE ...] [--samples 128] [--seq-len 512] [--bits 4] [--group-size N] [--symmetric]\n"
+    {"quantize",
+     "SRC -o DST [--calib FILE ...] [--samples 128] [--seq-len 512] [--bits 4] [--group-size N] [--symmetric]\n"
      "       [--layout gemm|gemv|gemv_fast|marlin|gptq|compressed-tensors|native|scaled-fp16]\n"
-     "       [--method best|awq|rtn] [--no-clip] [--keep NAME ...] [--mask-answers] [--memory-limit BYTES] [--resume]\n"
+     "       [--method best|awq|rtn] [--no-clip] [--keep NAME ...] [--mask-answers] [--memory-limit BYTES] "
+     "[--resume]\n"
      "       [--device cpu|cuda|cuda:1]\n"
-     "       scaled-fp16: FP16 weights with scales (and clips of awq) folded in, for another quantizer to round\n"
-     "       --device cuda: a GPU computes linears, second moments and losses; the CPU attention, norms and rounding",
+     "       scaled-fp16: FP16 weights with scales (and clips of awq) folded in, for another quantizer to "
+     "round\n"
+     "       --device cuda: a GPU computes linears, second moments and losses; the CPU attention, norms and "
+     "rounding",
      "awq quantize SmolLM2-135M -o SmolLM2-135M-awq --calib wiki.txt"},
-    {"convert", "SRC -o DST --layout L [--head-bits 8] | --dequantize fp16|bf16|fp32\n"
-     "       native: as the kernels here read it; loads at once, processes share its memory. --head-bits 8 adds the\n"
-     "       head that run --head-bits 8 wants", "awq convert SmolLM2-awq -o SmolLM2-native --layout native"},
-    {"run", "MODEL [-p TEXT] [--chat [--system TEXT] [--think show|hide|off] [--template FILE]] [-n N] [--sessions N]\n"
+    {"convert",
+     "SRC -o DST --layout L [--head-bits 8] | --dequantize fp16|bf16|fp32\n"
+     "       native: as the kernels here read it; loads at once, processes share its memory. --head-bits 8 "
+     "adds the\n"
+     "       head that run --head-bits 8 wants",
+     "awq convert SmolLM2-awq -o SmolLM2-native --layout native"},
+    {"run",
+     "MODEL [-p TEXT] [--chat [--system TEXT] [--think show|hide|off] [--template FILE]] [-n N] [--sessions "
+     "N]\n"
      "       [--ctx N] [--stop TEXT ...] [--ignore-eos]\n"
      "       [--temp T --top-k K --top-p P --min-p P --repeat-penalty R --seed S]\n"
      "       [--schema FILE.json | --grammar FILE.gbnf | --choice TEXT ...]\n"
-     "       --chat without -p reads a question a line; /help there lists commands. --sessions: N answers at once",
+     "       --chat without -p reads a question a line; /help there lists commands. --sessions: N answers at "
+     "once",
      "awq run SmolLM2-awq -p 'Once upon a time' -n 64"},
-    {"eval", "MODEL --text FILE [--ctx N] [--stride N] [--rtn BITS --group-size N] [--baseline MODEL [--layers]]\n"
-     "       --layers: what each layer adds to the error; with --json entropies by position are in the object too",
+    {"eval",
+     "MODEL --text FILE [--ctx N] [--stride N] [--rtn BITS --group-size N] [--baseline MODEL [--layers]]\n"
+     "       --layers: what each layer adds to the error; with --json entropies by position are in the object "
+     "too",
      "awq eval SmolLM2-awq --text wiki.test.txt --baseline SmolLM2-135M"},
-    {"guard", "BASELINE MODEL [--suite FILE.jsonl] [--text FILE] [--ctx N] [--report FILE.html] [-n N] [--rtn BITS --group-size N]\n"
-     "       is MODEL still BASELINE? exit 0 pass, 1 warn, 2 fail, 3 could not judge. -n: tokens of an answer, 0: no answers.\n"
-     "       --suite: lines of JSON with question, paraphrases, answer, anchor, distractor, contexts",
+    {"guard",
+     "BASELINE MODEL [--suite FILE.jsonl [--passages FILE] [--keep-going]] [--text FILE] [--ctx N] [--report "
+     "FILE.html]\n"
+     "       [-n N] [--rtn BITS --group-size N]\n"
+     "       is MODEL still BASELINE? exit 0 pass, 1 warn, 2 fail, 3 could not judge. -n: tokens of an answer, "
+     "0: no answers.\n"
+     "       --suite: lines of JSON with question, paraphrases, answer, anchor, distractor, contexts, schema, "
+     "long;\n"
+     "       --keep-going: lines that are no good or too long are left out, and told. --passages: a text whose "
+     "paragraphs\n"
+     "       are retrieved for 10 of the questions, 5, 10 and 20 of them in three orders (else those of the "
+     "suite)",
      "awq guard SmolLM2-135M SmolLM2-awq --text wiki.test.txt --report guard.html"},
-    {"inspect", "MODEL | FILE.safetensors\n       with --device: how many layers go where, and in how much memory",
+    {"inspect",
+     "MODEL | FILE.safetensors\n       with --device: how many layers go where, and in how much memory",
      "awq inspect SmolLM2-awq"},
-    {"tokenize", "MODEL --text T | --file F | --ids 1,2,3 [--no-special]", "awq tokenize SmolLM2-135M --text 'Hello'"},
-    {"template", "MODEL --messages FILE.json [--generation-prompt] [--template FILE]\n"
+    {"tokenize", "MODEL --text T | --file F | --ids 1,2,3 [--no-special]",
+     "awq tokenize SmolLM2-135M --text 'Hello'"},
+    {"template",
+     "MODEL --messages FILE.json [--generation-prompt] [--template FILE]\n"
      "       FILE.json: a list of messages, or {\"messages\": [...], \"tools\": [...], other variables}",
      "awq template SmolLM2-135M --messages chat.json"},
-    {"logits", "MODEL --tokens 1,2,3 -o FILE.safetensors", "awq logits SmolLM2-awq --tokens 1,2,3 -o logits.safetensors"},
+    {"logits", "MODEL --tokens 1,2,3 -o FILE.safetensors",
+     "awq logits SmolLM2-awq --tokens 1,2,3 -o logits.safetensors"},
     {"bench", "MODEL [-n N]", "awq bench SmolLM2-awq"},
-    {"doctor", "[--device cuda:1]\n       what this machine has: processor, CUDA driver and device, NVRTC, and what is missing",
+    {"doctor",
+     "[--device cuda:1]\n       what this machine has: processor, CUDA driver and device, NVRTC, and what is "
+     "missing",
      "awq doctor"},
 };
 #define N_COMMANDS ((int)(sizeof commands / sizeof commands[0]))
@@ -219,27 +247,69 @@ static int parse(app *a, int argc, char **argv)
         kind k;
         void *to;
     } table[] = {
-        {"-o", TEXT, &o->output}, {"--output", TEXT, &o->output}, {"--calib", LIST, &o->calib},
-        {"--keep", LIST, &o->keep}, {"--stop", LIST, &o->stop}, {"--samples", LONG, &o->samples},
-        {"--seq-len", LONG, &o->seq_len}, {"--bits", LONG, &o->bits}, {"--group-size", LONG, &o->group_size},
-        {"--symmetric", FLAG, &o->symmetric}, {"--layout", TEXT, &o->layout}, {"--method", TEXT, &o->method},
-        {"--no-clip", FLAG, &o->no_clip}, {"--mask-answers", FLAG, &o->mask_answers}, {"--resume", FLAG, &o->resume},
-        {"--memory-limit", LONG, &o->memory_limit}, {"--seed", LONG, &o->seed}, {"--dequantize", TEXT, &o->dequantize},
-        {"-p", TEXT, &o->prompt}, {"--prompt", TEXT, &o->prompt}, {"--chat", FLAG, &o->chat}, {"-n", LONG, &o->n},
-        {"--temp", REAL, &o->temp}, {"--top-k", LONG, &o->top_k}, {"--top-p", REAL, &o->top_p},
-        {"--min-p", REAL, &o->min_p}, {"--repeat-penalty", REAL, &o->repeat_penalty}, {"--system", TEXT, &o->system},
-        {"--ignore-eos", FLAG, &o->ignore_eos}, {"--text", TEXT, &o->text}, {"--file", TEXT, &o->file},
-        {"--ids", TEXT, &o->ids}, {"--tokens", TEXT, &o->tokens}, {"--no-special", FLAG, &o->no_special},
-        {"--think", TEXT, &o->think}, {"--template", TEXT, &o->chat_template},
-        {"--messages", TEXT, &o->messages}, {"--generation-prompt", FLAG, &o->generation_prompt},
-        {"--ctx", LONG, &o->ctx_len}, {"--sessions", LONG, &o->sessions},
-        {"--schema", TEXT, &o->schema}, {"--grammar", TEXT, &o->grammar}, {"--choice", LIST, &o->choice}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
-        {"--layers", FLAG, &o->layers}, {"--suite", TEXT, &o->suite}, {"--report", TEXT, &o->report},
-        {"--rtn", LONG, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
-        {"--deterministic", FLAG, &o->deterministic}, {"--believe-tensors", FLAG, &o->believe_tensors}, {"--head-bits", LONG, &o->head_bits},
+        {"-o", TEXT, &o->output},
+        {"--output", TEXT, &o->output},
+        {"--calib", LIST, &o->calib},
+        {"--keep", LIST, &o->keep},
+        {"--stop", LIST, &o->stop},
+        {"--samples", LONG, &o->samples},
+        {"--seq-len", LONG, &o->seq_len},
+        {"--bits", LONG, &o->bits},
+        {"--group-size", LONG, &o->group_size},
+        {"--symmetric", FLAG, &o->symmetric},
+        {"--layout", TEXT, &o->layout},
+        {"--method", TEXT, &o->method},
+        {"--no-clip", FLAG, &o->no_clip},
+        {"--mask-answers", FLAG, &o->mask_answers},
+        {"--resume", FLAG, &o->resume},
+        {"--memory-limit", LONG, &o->memory_limit},
+        {"--seed", LONG, &o->seed},
+        {"--dequantize", TEXT, &o->dequantize},
+        {"-p", TEXT, &o->prompt},
+        {"--prompt", TEXT, &o->prompt},
+        {"--chat", FLAG, &o->chat},
+        {"-n", LONG, &o->n},
+        {"--temp", REAL, &o->temp},
+        {"--top-k", LONG, &o->top_k},
+        {"--top-p", REAL, &o->top_p},
+        {"--min-p", REAL, &o->min_p},
+        {"--repeat-penalty", REAL, &o->repeat_penalty},
+        {"--system", TEXT, &o->system},
+        {"--ignore-eos", FLAG, &o->ignore_eos},
+        {"--text", TEXT, &o->text},
+        {"--file", TEXT, &o->file},
+        {"--ids", TEXT, &o->ids},
+        {"--tokens", TEXT, &o->tokens},
+        {"--no-special", FLAG, &o->no_special},
+        {"--think", TEXT, &o->think},
+        {"--template", TEXT, &o->chat_template},
+        {"--messages", TEXT, &o->messages},
+        {"--generation-prompt", FLAG, &o->generation_prompt},
+        {"--ctx", LONG, &o->ctx_len},
+        {"--sessions", LONG, &o->sessions},
+        {"--schema", TEXT, &o->schema},
+        {"--grammar", TEXT, &o->grammar},
+        {"--choice", LIST, &o->choice},
+        {"--stride", LONG, &o->stride},
+        {"--baseline", TEXT, &o->baseline},
+        {"--layers", FLAG, &o->layers},
+        {"--suite", TEXT, &o->suite},
+        {"--passages", TEXT, &o->passages},
+        {"--keep-going", FLAG, &o->keep_going},
+        {"--report", TEXT, &o->report},
+        {"--rtn", LONG, &o->rtn},
+        {"--exact", FLAG, &o->exact},
+        {"--json", FLAG, &o->json},
+        {"--deterministic", FLAG, &o->deterministic},
+        {"--believe-tensors", FLAG, &o->believe_tensors},
+        {"--head-bits", LONG, &o->head_bits},
         {"--kv-bits", LONG, &o->kv_bits},
-        {"--device", TEXT, &o->device}, {"--device-layers", TEXT, &o->device_layers}, {"--rest-on-cpu", FLAG, &o->rest_on_cpu},
-        {"--threads", LONG, &o->threads}, {"-q", FLAG, &o->quiet}, {"--quiet", FLAG, &o->quiet},
+        {"--device", TEXT, &o->device},
+        {"--device-layers", TEXT, &o->device_layers},
+        {"--rest-on-cpu", FLAG, &o->rest_on_cpu},
+        {"--threads", LONG, &o->threads},
+        {"-q", FLAG, &o->quiet},
+        {"--quiet", FLAG, &o->quiet},
     };
     int i, k, n = (int)(sizeof table / sizeof table[0]);
     o->n = -1; /* not given */
@@ -1363,7 +1433,9 @@ static int cmd_guard(app *a)
     awq_guard_desc d;
     awq_packed packed;
     awq_suite suite;
+    awq_passages passages;
     int code;
+    memset(&passages, 0, sizeof passages);
     memset(&c, 0, sizeof c);
     memset(&d, 0, sizeof d);
     memset(&suite, 0, sizeof suite);
@@ -1379,12 +1451,17 @@ static int cmd_guard(app *a)
         if (awq_model_load(&a->ctx, o->positional[0], &plain, &rtn)) code = failed(a);
     }
     if (!code && o->text) code = read_eval_ids(a, base, o->text, &c);
+    suite.keep_going = o->keep_going;
     if (!code && o->suite && awq_suite_load(&a->ctx, o->suite, &suite)) code = failed(a);
+    if (!code && o->passages && awq_passages_load(&a->ctx, o->passages, &passages)) code = failed(a);
     if (!code) {
         d.model = m;
         d.baseline = base;
         d.rtn = rtn;
         if (o->suite) d.suite = &suite;
+        d.keep_going = o->keep_going;
+        d.passages = passages.text;
+        d.n_passages = passages.n;
         if (o->text) {
             d.ids = c.ids;
             d.n_ids = c.start[c.n_blocks];
@@ -1398,6 +1475,7 @@ static int cmd_guard(app *a)
     } else if (code == EXIT_FAILED) code = 3;
     awq_guard_free(&a->ctx, r);
     awq_suite_free(&a->ctx, &suite);
+    awq_passages_free(&a->ctx, &passages);
     awq_calibration_free(&a->ctx, &c);
     awq_model_free(&a->ctx, rtn);
     awq_model_free(&a->ctx, base);
