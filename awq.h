@@ -1068,9 +1068,11 @@ typedef struct awq_evaluate_desc {
        NaN where none does; may be NULL */
     double *position_entropy, *baseline_position_entropy;
     /* [num_hidden_layers] what each layer alone adds to the error: both models' layer on the baseline's x,
-       |y - y of the baseline| / |y of the baseline - x| over all tokens of all windows; may be NULL. Takes
-       another pass of both; AWQ_E_UNSUPPORTED for layers on a device. */
+       |y - y of the baseline| / |y of the baseline - x| over all tokens of the windows that begin before
+       layer_tokens (0: all); may be NULL. Takes another pass of both; AWQ_E_UNSUPPORTED for layers on a device.
+     */
     double *layer_error;
+    int64_t layer_tokens;
 } awq_evaluate_desc;
 
 typedef struct awq_evaluation {
@@ -1253,21 +1255,28 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *desc);
 /* Questions with what is known of them: a line of JSON each, "question" and any of "id", "paraphrases" [..],
    "answer" (what a right answer contains), "anchor" (the passage that has it), "distractor" (one of the same
    kind that has not), "section" (where the anchor is from), "contexts" [..] (what retrieval gives, best first;
-   without: the anchor). */
+   they stand before the question; without: the anchor is what is retrieved, and nothing stands there),
+   "schema" {..} (a JSON schema that the answer is to match), "long" true (the answer is a long one, judged step
+   by step). */
 typedef struct awq_suite_item {
     const char *id, *question, *answer, *anchor, *distractor, *section; /* NULL: not said, but question */
     const char *const *paraphrases, *const *contexts;
     int n_paraphrases, n_contexts;
     int64_t line; /* in the file */
+    const char *schema; /* as text */
+    int long_answer;
 } awq_suite_item;
 
 typedef struct awq_suite {
     int64_t n;
     const awq_suite_item *items;
     void *memory; /* the library's */
+    int keep_going;  /* set it before loading: lines that are no good are left out */
+    int64_t n_bad;   /* so many were */
+    const char *bad; /* what is wrong with the first of them; NULL: none */
 } awq_suite;
 
-/* AWQ_E_FORMAT names the line that is no JSON object or lacks a question. */
+/* AWQ_E_FORMAT names the line that is no JSON object, lacks a question or has a schema that is none. */
 AWQ_API awq_status awq_suite_load(awq_ctx *ctx, const char *path, awq_suite *suite);
 AWQ_API void awq_suite_free(awq_ctx *ctx, awq_suite *suite);
 
@@ -1301,6 +1310,10 @@ typedef struct awq_gate {
 
 typedef struct awq_guard_report awq_guard_report;
 
+typedef struct awq_span { /* bytes [begin, end) of a text */
+    int64_t begin, end;
+} awq_span;
+
 typedef struct awq_guard_desc {
     const awq_model *model, *baseline; /* of one family, vocabulary and tokenizer */
     const awq_model *rtn;   /* the baseline rounded to nearest at the model's bits (awq_model_desc.rtn_bits):
@@ -1320,10 +1333,40 @@ typedef struct awq_guard_desc {
     void *embed_user;
     int64_t embed_size;
     int64_t answer_tokens;  /* of each answer; 0: 48; -1: no answers are generated */
+    int64_t long_tokens;    /* of each long answer, at most 4096; 0: 256; -1: none */
+    int64_t sweep_items;    /* so many questions are asked with more and shuffled passages; 0: 10; -1: none */
+    int64_t rtn_tokens;     /* so many of the ids are compared with rtn and layer by layer; 0: 16384 */
+    int keep_going;         /* a question that is too long for the context is left out; 0: AWQ_E_LIMIT */
+    /* k passages for question `item` of the suite into text [k], best first (order 0) or in one of two other
+       orders (1, 2) -> how many there are. They must stay until awq_guard is done. NULL: the built-in retriever
+       takes the nearest (awq_nearest) of `passages`, or of all passages of the suite if it has contexts. */
+    int (*contexts)(void *user, int64_t item, int k, int order, const char **text);
+    const char *const *passages;
+    int64_t n_passages;
+    /* which parts of the question's anchor an answer cites, into span [room] -> how many. NULL: not known */
+    int (*cited)(void *user, int64_t item, const char *answer, awq_span *span, int room);
+    void *user;
 } awq_guard_desc;
 
 /* what the answers to a question and its paraphrases agree on */
-typedef enum awq_guard_state { AWQ_CONVERGENT = 0, AWQ_RECURSIVE, AWQ_DIVERGENT, AWQ_CHAOTIC } awq_guard_state;
+typedef enum awq_guard_state {
+    AWQ_CONVERGENT =
+        0,         /* 80 % or more are right (or, where no answer is known, within dS 0.45 of their medoid) */
+    AWQ_RECURSIVE, /* one ends in a loop */
+    AWQ_DIVERGENT, /* at least half are right */
+    AWQ_CHAOTIC    /* fewer, or NaN */
+} awq_guard_state;
+
+/* where a step of a long answer goes, by its dS to the question: change to the step before, and E, the mean of
+   the last five; the first that holds */
+typedef enum awq_guard_trend {
+    AWQ_TREND_CHAOTIC = 0, /* change > 0.04 */
+    AWQ_TREND_CONVERGENT,  /* change <= -0.02, E does not grow */
+    AWQ_TREND_RECURSIVE,   /* changes of both below 0.02 */
+    AWQ_TREND_DIVERGENT,   /* change > -0.02, of another sign than the one before */
+    AWQ_TREND_STEADY,      /* none of these */
+    AWQ_TRENDS
+} awq_guard_trend;
 
 typedef struct awq_guard_item { /* of a suite: dS of both models (0: model, 1: baseline); NaN: not said */
     const char *id;       /* the suite's, or its question */
@@ -1333,6 +1376,10 @@ typedef struct awq_guard_item { /* of a suite: dS of both models (0: model, 1: b
     double shift;         /* of the question between the models */
     int runs, right[2];   /* answers; those that contain the answer */
     int state[2];         /* awq_guard_state, -1: none */
+    int split[2];         /* 1: a third of the answers or more agree on something else */
+    int loops[2];         /* answers that end in a loop */
+    double coverage[2];   /* mean share of the right answer's words, or of the anchor's cited ones; NaN: none */
+    int left_out;         /* 1: too long for the context */
 } awq_guard_item;
 
 /* A symptom that the gates show, and what to do about it */
@@ -1367,11 +1414,11 @@ struct awq_guard_report {
     awq_severity verdict; /* AWQ_VOID: no gate could judge */
     int n_gates;
     awq_gate gate[AWQ_GUARD_GATES];
-    awq_evaluation text, rtn; /* zero without ids, rtn */
+    awq_evaluation text, rtn; /* zero without ids, rtn; rtn: of the first rtn_tokens */
     int64_t n_items, n_positions, n_layers, n_kl;
     awq_guard_item *item;
     double *entropy, *baseline_entropy; /* [n_positions], see awq_evaluate_desc */
-    double *layer_error, *rtn_error;    /* [n_layers]; NULL: not measured */
+    double *layer_error, *rtn_error;    /* [n_layers], over rtn_tokens; NULL: not measured */
     float *token_kl;                    /* [n_kl] */
     double null_distance;               /* of unrelated texts in the baseline: dS is in units of it */
     char left_out[1024];                /* gates that were not asked, and why; "" */
@@ -1387,6 +1434,15 @@ struct awq_guard_report {
     double tokens_per_second[2]; /* of one answer alone; 0: not measured */
     awq_memory needed;           /* of the model, by awq_preflight; zero without */
     uint64_t available;          /* bytes of the host, likewise */
+    /* of answers, model and baseline; NaN: not asked */
+    int64_t n_answers, answer_tokens; /* all, of both */
+    int64_t flips;                    /* questions whose awq_guard_state differs */
+    double loops[2], distinct[2];     /* share that ends in a loop; mean share of different pairs of tokens */
+    int64_t trend[2][AWQ_TRENDS];     /* steps of long answers */
+    int64_t sweep_items;              /* questions asked with 5, 10, 20 passages */
+    double sweep_distance[2][3], sweep_flips[2]; /* mean dS to them; share of answers that they change */
+    double json_parses[2], json_matches[2], json_forced[2]; /* shares; forced: by the schema as a grammar */
+    double text_seconds, embed_seconds, answer_seconds;
 };
 
 /* What can be said before a model is loaded. */
@@ -1407,6 +1463,21 @@ typedef struct awq_preflight_desc {
    loaded. The status says what kept it from looking: a folder that cannot be read, memory. awq_guard_free the
    report. */
 AWQ_API awq_status awq_preflight(awq_ctx *ctx, const awq_preflight_desc *desc, awq_guard_report **report);
+
+/* The paragraphs of a text file (cut at empty lines; UTF-8), from 40 bytes on, shorter ones with the next; those
+   of more than 1200 bytes are cut behind a sentence. awq_passages_free them. */
+typedef struct awq_passages {
+    int64_t n;
+    const char *const *text;
+    void *memory; /* the library's */
+} awq_passages;
+AWQ_API awq_status awq_passages_load(awq_ctx *ctx, const char *path, awq_passages *passages);
+AWQ_API void awq_passages_free(awq_ctx *ctx, awq_passages *passages);
+
+/* The k rows of e [n, width] of least angle to q [width], nearest first, into best [k] and cosine [k] -> how
+   many: with awq_embed a small retriever. */
+AWQ_API int64_t awq_nearest(const float *e, int64_t n, int64_t width, const float *q, int64_t k, int64_t *best,
+                            float *cosine);
 
 /* AWQ_E_ARG: models of different families, vocabularies, tokenizers or shapes; a suite without a tokenizer;
    what embed refused. Progress: "guard", "calibration". */
@@ -22324,8 +22395,8 @@ static awq__mm_arg awq__head_plan(awq_ctx *ctx, const awq_model *m, awq__work *w
     return awq__mm_plan(ctx, &m->head, x, &w->xt[0], n, logits, &w->sums);
 }
 
-/* logits (n, vocab) of rows first, first + 1, ..., n <= AWQ__HEAD_ROWS, of the last pass, whose x after the
-   final norm is w->xn where the CPU has the head */
+/* logits (n, vocab) of rows first, first + 1, ... of the last pass, whose x after the final norm is w->xn where
+   the CPU has the head */
 static awq_status awq__head_rows(awq_ctx *ctx, const awq_model *m, awq__work *w, int64_t first, int64_t n,
                                  float *logits)
 {
@@ -22333,9 +22404,13 @@ static awq_status awq__head_rows(awq_ctx *ctx, const awq_model *m, awq__work *w,
     int64_t r;
     if (awq__head_remote(m)) {
         int32_t rows[AWQ__HEAD_ROWS];
-        int k = m->n_shares - 1;
-        for (r = 0; r < n; r++) rows[r] = (int32_t)(first + r);
-        AWQ__TRY(m->share[k].device->head(ctx, w->remote[k], rows, n, logits, NULL));
+        int64_t at, k = m->n_shares - 1;
+        for (at = 0; at < n; at += AWQ__HEAD_ROWS) {
+            int64_t some = AWQ__MIN(n - at, (int64_t)AWQ__HEAD_ROWS);
+            for (r = 0; r < some; r++) rows[r] = (int32_t)(first + at + r);
+            AWQ__TRY(m->share[k].device->head(ctx, w->remote[k], rows, some,
+                                              logits + at * m->config.vocab_size, NULL));
+        }
     } else {
         awq__mm_arg a = awq__head_plan(ctx, m, w, w->xn + first * m->config.hidden_size, n, logits);
         awq__run(ctx, a.jobs, awq__mm_job, &a);
@@ -25465,10 +25540,12 @@ AWQ__COLD_END
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>evaluate
-   Teacher-forced over windows of the same tokens; logits live 16 rows at a time. Sums in double, in token
-   order. Tests: tests/test_evaluate.c, tests/test_golden.c (perplexities of the reference) */
+   Teacher-forced over windows of the same tokens; logits live 64 rows at a time, so many that the head's
+   weights are read seldom. Sums in double, in token order.
+   Tests: tests/test_evaluate.c, tests/test_golden.c (perplexities of the reference) */
 
 #define AWQ__EVAL_ROWS 256
+#define AWQ__EVAL_HEAD 64
 
 #define AWQ__EVAL_TOP 5
 
@@ -25476,10 +25553,10 @@ typedef struct awq__eval_side {
     const awq_model *m;
     awq__kv kv;
     awq__work w;
-    float *logits; /* [16, vocab] */
-    double lse[AWQ__HEAD_ROWS], entropy[AWQ__HEAD_ROWS];
-    int bad[AWQ__HEAD_ROWS]; /* NaN or Inf among the logits */
-    int32_t top[AWQ__HEAD_ROWS][AWQ__EVAL_TOP]; /* best first */
+    float *logits; /* [AWQ__EVAL_HEAD, vocab] */
+    double lse[AWQ__EVAL_HEAD], entropy[AWQ__EVAL_HEAD];
+    int bad[AWQ__EVAL_HEAD]; /* NaN or Inf among the logits */
+    int32_t top[AWQ__EVAL_HEAD][AWQ__EVAL_TOP]; /* best first */
 } awq__eval_side;
 
 typedef struct awq__eval {
@@ -25498,8 +25575,8 @@ typedef struct awq__eval_job {
     const awq__ops *ops;
     awq__eval_side *side;     /* awq__eval_row: this one; awq__eval_pair: model and baseline */
     const float *zeros;
-    double kl[AWQ__HEAD_ROWS];
-    float error[AWQ__HEAD_ROWS];
+    double kl[AWQ__EVAL_HEAD];
+    float error[AWQ__EVAL_HEAD];
     int64_t vocab;
 } awq__eval_job;
 
@@ -25625,8 +25702,8 @@ static awq_status awq__eval_window(awq_ctx *ctx, awq__eval *e, const int32_t *id
     for (at = 0; at < len - 1; at += AWQ__EVAL_ROWS) {
         int64_t n = AWQ__MIN((int64_t)AWQ__EVAL_ROWS, len - 1 - at);
         for (k = 0; k < e->n_sides; k++) AWQ__TRY(awq__eval_chunk(ctx, &e->side[k], ids, at, n));
-        for (i = 0; i < n; i += AWQ__HEAD_ROWS) {
-            int64_t rows = AWQ__MIN((int64_t)AWQ__HEAD_ROWS, n - i);
+        for (i = 0; i < n; i += AWQ__EVAL_HEAD) {
+            int64_t rows = AWQ__MIN((int64_t)AWQ__EVAL_HEAD, n - i);
             awq__eval_job j;
             if (at + i + rows <= from) continue;
             for (k = 0; k < e->n_sides; k++) AWQ__TRY(awq__eval_logits(ctx, e, &e->side[k], i, rows));
@@ -25702,7 +25779,8 @@ static awq_status awq__evaluate_run(awq_ctx *ctx, awq__eval *e, awq_evaluation *
         if (wi && from) from -= 1; /* the token before the new part predicts its first token */
         if (len < 2) continue;
         AWQ__TRY(awq__eval_window(ctx, e, d->ids + start, len, from, &all, &s));
-        if (d->layer_error) AWQ__TRY(awq__eval_layers(ctx, e, d->ids + start, len));
+        if (d->layer_error && (!d->layer_tokens || start < d->layer_tokens))
+            AWQ__TRY(awq__eval_layers(ctx, e, d->ids + start, len));
         all.not_finite += s.not_finite;
         if (!s.tokens) continue;
         for (k = 0; k < 2; k++) {
@@ -25797,7 +25875,7 @@ static awq_status awq__eval_open(awq_ctx *ctx, awq__eval *e)
         awq__eval_side *s = &e->side[k];
         AWQ__TRY(awq__kv_for(ctx, s->m, e->window, &s->kv));
         AWQ__TRY(awq__work_for(ctx, s->m, rows, &s->w));
-        if (!(s->logits = AWQ__NEW_RAW(ctx, float, e->vocab * AWQ__HEAD_ROWS))) return AWQ_E_MEMORY;
+        if (!(s->logits = AWQ__NEW_RAW(ctx, float, e->vocab * AWQ__EVAL_HEAD))) return AWQ_E_MEMORY;
     }
     if (!(e->zeros = AWQ__NEW(ctx, float, e->vocab))) return AWQ_E_MEMORY;
     if (!(e->seen = AWQ__NEW(ctx, int64_t, e->window))) return AWQ_E_MEMORY;
@@ -30051,6 +30129,7 @@ AWQ_API const char *awq_severity_name(awq_severity s)
 typedef struct awq__suite { /* awq_suite.memory */
     awq__arena memory;      /* texts */
     awq_suite_item *items;
+    const char *bad;
 } awq__suite;
 
 static const char *awq__suite_text(awq_ctx *ctx, awq__arena *a, const awq__json *j, uint32_t node,
@@ -30084,6 +30163,27 @@ static const char *const *awq__suite_list(awq_ctx *ctx, awq__arena *a, const awq
     return (const char *const *)list;
 }
 
+/* a member that is an object, as text; it must be a schema */
+static awq_status awq__suite_schema(awq_ctx *ctx, awq__arena *a, const awq__json *j, uint32_t node,
+                                    const char **schema)
+{
+    awq__text t = {NULL, 0, 0, 0};
+    awq_grammar_desc d;
+    awq_grammar *grammar = NULL;
+    awq_status st;
+    if (!node) return AWQ_OK;
+    awq__json_write(ctx, &t, j, node);
+    if (t.failed || !(*schema = awq__arena_text(ctx, a, t.data, t.len))) st = AWQ_E_MEMORY;
+    else {
+        memset(&d, 0, sizeof d);
+        d.schema = *schema;
+        st = awq_grammar_create(ctx, &d, &grammar);
+        awq_grammar_free(ctx, grammar);
+    }
+    awq__text_free(ctx, &t);
+    return st;
+}
+
 static awq_status awq__suite_line(awq_ctx *ctx, awq__arena *a, const awq__json *j, awq_suite_item *item)
 {
     awq_status st = AWQ_OK;
@@ -30097,8 +30197,9 @@ static awq_status awq__suite_line(awq_ctx *ctx, awq__arena *a, const awq__json *
     item->paraphrases =
         awq__suite_list(ctx, a, j, awq__json_get(j, 1, "paraphrases"), &item->n_paraphrases, &st);
     item->contexts = awq__suite_list(ctx, a, j, awq__json_get(j, 1, "contexts"), &item->n_contexts, &st);
+    item->long_answer = awq__json_bool(j, awq__json_get(j, 1, "long")) == 1;
     if (!st && !item->question) return awq__fail(ctx, AWQ_E_FORMAT, "\"question\" is missing or empty");
-    return st;
+    return st ? st : awq__suite_schema(ctx, a, j, awq__json_get(j, 1, "schema"), &item->schema);
 }
 
 AWQ_API awq_status awq_suite_load(awq_ctx *ctx, const char *path, awq_suite *suite)
@@ -30108,7 +30209,7 @@ AWQ_API awq_status awq_suite_load(awq_ctx *ctx, const char *path, awq_suite *sui
     char *data = NULL;
     const char *line;
     size_t bytes = 0, at = 0, n, cap = 0;
-    int64_t number = 0, count = 0;
+    int64_t number = 0, count = 0, bad = 0;
     awq_status st = s ? awq__file_load(ctx, path, AWQ__CALIB_FILE_MAX, &data, &bytes) : AWQ_E_MEMORY;
     while (!st && awq__jsonl_next(data, bytes, &at, &line, &n, &number)) {
         awq__json j;
@@ -30119,11 +30220,19 @@ AWQ_API awq_status awq_suite_load(awq_ctx *ctx, const char *path, awq_suite *sui
         memset(&items[count], 0, sizeof *items);
         items[count].line = number;
         if (!(st = awq__json_parse(ctx, "the line", line, n, &j))) {
-            st = awq__suite_line(ctx, &s->memory, &j, &items[count++]);
+            st = awq__suite_line(ctx, &s->memory, &j, &items[count]);
             awq__json_free(ctx, &j);
         }
-        if (st && st != AWQ_E_MEMORY) st = awq__calib_where(ctx, path, number);
+        count++;
+        if (!st || st == AWQ_E_MEMORY) continue;
+        st = awq__calib_where(ctx, path, number);
+        if (!suite->keep_going) break;
+        st = AWQ_OK;
+        count--;
+        if (!bad++ && !(s->bad = awq__arena_text(ctx, &s->memory, ctx->err.text, strlen(ctx->err.text))))
+            st = AWQ_E_MEMORY;
     }
+    if (!st && !count && bad) st = awq__fail(ctx, AWQ_E_FORMAT, "%s", s->bad);
     if (!st && !count)
         st = awq__fail(ctx, AWQ_E_FORMAT, "%s: no questions: a line of JSON each is expected", path);
     awq__free(ctx, data);
@@ -30137,6 +30246,8 @@ AWQ_API awq_status awq_suite_load(awq_ctx *ctx, const char *path, awq_suite *sui
     suite->n = count;
     suite->items = items;
     suite->memory = s;
+    suite->n_bad = bad;
+    suite->bad = s->bad;
     return AWQ_OK;
 }
 
@@ -30165,6 +30276,18 @@ typedef struct awq__guard {
 } awq__guard;
 
 enum { AWQ__GUARD_QUESTION, AWQ__GUARD_RETRIEVED, AWQ__GUARD_ANCHOR, AWQ__GUARD_DISTRACTOR, AWQ__GUARD_TEXTS };
+
+/* adds to what was left out */
+static void awq__guard_leave_out(awq_guard_report *r, const char *fmt, ...) AWQ__PRINTF(2, 3);
+static void awq__guard_leave_out(awq_guard_report *r, const char *fmt, ...)
+{
+    size_t n = strlen(r->left_out);
+    va_list args;
+    if (n && n + 2 < sizeof r->left_out) memcpy(r->left_out + n, "; ", 3), n += 2;
+    va_start(args, fmt);
+    vsnprintf(r->left_out + n, sizeof r->left_out - n, fmt, args);
+    va_end(args);
+}
 
 static awq_severity awq__guard_judge(const awq_gate *g, double value)
 {
@@ -30254,9 +30377,11 @@ static double awq__guard_raw(const awq__guard *g, int k, int64_t i, int a, int64
     return awq__guard_distance(g->e[k] + x * g->H, g->e[k] + y * g->H, g->H);
 }
 
-/* names the line and text of the suite that are longer than the model's context */
+/* Names the line and text of the suite that are longer than the model's context; with keep_going they are left
+   out. */
 static awq_status awq__guard_lengths(awq_ctx *ctx, const awq__guard *g)
 {
+    int left = 0;
     static const char *const names[] = {"question", "contexts", "anchor", "distractor"};
     const awq_model *m = g->d->baseline;
     const awq_suite *s = g->d->suite;
@@ -30271,14 +30396,21 @@ static awq_status awq__guard_lengths(awq_ctx *ctx, const awq__guard *g)
             if (!st && text && (n < 1 || (int64_t)n > most))
                 st = awq__fail(ctx, AWQ_E_LIMIT, "%llu tokens, expected 1 to %lld", (unsigned long long)n,
                                (long long)most);
-            if (st) {
+            if (st == AWQ_E_LIMIT && g->d->keep_going) {
+                awq__guard_leave_out(g->r, "line %lld: its %s has %lld tokens", (long long)s->items[i].line,
+                                     names[k], (long long)n);
+                g->r->item[i].left_out = 1;
+                memset((void *)(g->texts + i * AWQ__GUARD_TEXTS), 0, AWQ__GUARD_TEXTS * sizeof *g->texts);
+                left++;
+            } else if (st) {
                 char why[sizeof ctx->err.text];
                 memcpy(why, ctx->err.text, sizeof why);
                 return awq__fail(ctx, st, "awq_guard: the suite's line %lld, \"%s\": %s",
                                  (long long)s->items[i].line, names[k], why);
             }
         }
-    return AWQ_OK;
+    return left == s->n ? awq__fail(ctx, AWQ_E_LIMIT, "awq_guard: no question of the suite fits the context")
+                        : AWQ_OK;
 }
 
 /* all texts by desc.embed */
@@ -30407,7 +30539,9 @@ static void awq__guard_questions(awq__guard *g)
                      - awq__guard_raw(g, k, i, AWQ__GUARD_QUESTION, i, AWQ__GUARD_ANCHOR) / r->null_distance;
             awq__guard_add(&own[k], t->question[k]);
         }
-        t->shift = awq__guard_distance(g->e[0] + q * g->H, g->e[1] + q * g->H, g->H) / r->null_distance;
+        t->shift = t->left_out
+                       ? NAN
+                       : awq__guard_distance(g->e[0] + q * g->H, g->e[1] + q * g->H, g->H) / r->null_distance;
         for (j = 0; j < AWQ__GUARD_TEXTS; j++)
             if (g->texts[i * AWQ__GUARD_TEXTS + j] && (j != AWQ__GUARD_ANCHOR || s->items[i].n_contexts))
                 awq__guard_add(&shift,
@@ -30562,9 +30696,12 @@ static awq_status awq__guard_text(awq_ctx *ctx, awq__guard *g)
         "this kind, use smaller groups or method best";
     const awq_guard_desc *d = g->d;
     awq_guard_report *r = g->r;
-    double size = awq__guard_size(&d->model->config);
+    double size = awq__guard_size(&d->model->config), kl_some = 0;
     int s = size < 0.5e9 ? 0 : size < 3e9 ? 1 : 2;
+    const int64_t window = d->window > 0 ? d->window : 512, want = d->rtn_tokens > 0 ? d->rtn_tokens : 16384;
+    const int64_t some = AWQ__MAX(want / window, (int64_t)1) * window; /* whole windows */
     awq_evaluate_desc e;
+    int64_t i;
     memset(&e, 0, sizeof e);
     e.ids = d->ids;
     e.n_ids = d->n_ids;
@@ -30574,13 +30711,23 @@ static awq_status awq__guard_text(awq_ctx *ctx, awq__guard *g)
     e.position_entropy = r->entropy;
     e.baseline_position_entropy = r->baseline_entropy;
     e.layer_error = r->layer_error;
+    e.layer_tokens = some;
     AWQ__TRY(awq_evaluate(ctx, d->model, &e, &r->text));
     r->n_kl = r->text.tokens;
+    if (some < d->n_ids && (d->rtn || r->layer_error))
+        awq__guard_leave_out(r, "%s on the first %lld of %lld tokens",
+                             !d->rtn          ? "G11"
+                             : r->layer_error ? "G3.rtn and G11"
+                                              : "G3.rtn",
+                             (long long)some, (long long)d->n_ids);
     if (d->rtn) {
+        e.n_ids = AWQ__MIN(some, d->n_ids);
         e.token_kl = NULL;
         e.position_entropy = e.baseline_position_entropy = NULL;
         e.layer_error = r->rtn_error;
         AWQ__TRY(awq_evaluate(ctx, d->rtn, &e, &r->rtn));
+        for (i = 0; i < r->rtn.tokens; i++) kl_some += r->token_kl[i] / (double)r->rtn.tokens;
+        if (some >= d->n_ids) kl_some = r->text.kl_mean;
     }
     awq__guard_gate(g, "G3.finite", "predictions with NaN or Inf", (double)r->text.not_finite, NAN, 0, 0, 0, 0,
                     "logits overflow: quantize the head or the last layers less");
@@ -30591,40 +30738,189 @@ static awq_status awq__guard_text(awq_ctx *ctx, awq__guard *g)
     awq__guard_gate(g, "G3.top1", "same most probable token as the baseline, share", r->text.top1_agreement,
                     NAN, top[s][0], top[s][1], 1, 0, calibrate);
     if (d->rtn && r->rtn.kl_mean > 0.005) /* else there is nothing to win */
-        awq__guard_gate(g, "G3.rtn", "KL over that of rounding to nearest", r->text.kl_mean / r->rtn.kl_mean,
-                        NAN, 0.95, 1, 0, 0,
+        awq__guard_gate(g, "G3.rtn", "KL over that of rounding to nearest", kl_some / r->rtn.kl_mean, NAN, 0.95,
+                        1, 0, 0,
                         "quantization is no better than rounding to nearest: the calibration text "
                         "is not like this text");
     awq__guard_entropy(g);
     return r->layer_error ? awq__guard_layers(ctx, g) : AWQ_OK;
 }
 
-/* --- answers */
-enum { AWQ__GUARD_RUNS = 6 }; /* the question and two paraphrases, two seeds each */
+typedef struct awq__passages { /* awq_passages.memory */
+    char *data;
+    const char **text;
+} awq__passages;
 
-typedef struct awq__guard_run {
+AWQ_API awq_status awq_passages_load(awq_ctx *ctx, const char *path, awq_passages *passages)
+{
+    enum { least = 40, most = 1200 };
+    awq__passages *m = AWQ__NEW(ctx, awq__passages, 1);
+    size_t bytes = 0, cap = 0, i;
+    int64_t n = 0;
+    char *p, *q;
+    awq_status st = m ? awq__file_load(ctx, path, AWQ__CALIB_FILE_MAX, &m->data, &bytes) : AWQ_E_MEMORY;
+    if (!st && (i = awq__utf8_valid(m->data, bytes)) < bytes)
+        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: byte %llu is not UTF-8", path, (unsigned long long)i);
+    for (i = 0; !st && i < bytes; i++)
+        if (m->data[i] == '\r' || !m->data[i]) m->data[i] = ' ';
+    for (p = st ? NULL : m->data; p; p = q) {
+        while (*p && strchr(" \t\n", *p)) p++;
+        if (!*p) break;
+        for (q = p + 1; *q; q++) {
+            if (*q == '\n' && q - p >= least && strchr("\n", q[1 + strspn(q + 1, " \t")])) {
+                *q++ = 0;
+                break;
+            }
+            if (q - p >= most && strchr(" \n", q[-1]) && strchr(".!?", q[-2])) {
+                q[-1] = 0;
+                break;
+            }
+        }
+        if (!awq__grow(ctx, (void **)&m->text, &cap, (size_t)n + 1, sizeof *m->text)) {
+            st = AWQ_E_MEMORY;
+            break;
+        }
+        m->text[n++] = p;
+    }
+    if (!st && !n) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: no text", path);
+    if (st) {
+        if (m) awq__free(ctx, m->data);
+        if (m) awq__free(ctx, (void *)m->text);
+        awq__free(ctx, m);
+        return st;
+    }
+    passages->n = n;
+    passages->text = m->text;
+    passages->memory = m;
+    return AWQ_OK;
+}
+
+AWQ_API void awq_passages_free(awq_ctx *ctx, awq_passages *passages)
+{
+    awq__passages *m = (awq__passages *)passages->memory;
+    if (m) {
+        awq__free(ctx, m->data);
+        awq__free(ctx, (void *)m->text);
+        awq__free(ctx, m);
+    }
+    memset(passages, 0, sizeof *passages);
+}
+
+AWQ_API int64_t awq_nearest(const float *e, int64_t n, int64_t width, const float *q, int64_t k, int64_t *best,
+                            float *cosine)
+{
+    int64_t i, x, j, have = 0;
+    for (i = 0; i < n && k > 0; i++) {
+        const float *v = e + i * width;
+        double dot = 0, a = 0, b = 0;
+        float c;
+        for (x = 0; x < width; x++) {
+            dot += (double)v[x] * q[x];
+            a += (double)v[x] * v[x];
+            b += (double)q[x] * q[x];
+        }
+        c = a > 0 && b > 0 ? (float)(dot / sqrt(a * b)) : 0;
+        if (have == k && !(c > cosine[k - 1])) continue;
+        for (j = have < k ? have++ : k - 1; j && c > cosine[j - 1]; j--) {
+            cosine[j] = cosine[j - 1];
+            best[j] = best[j - 1];
+        }
+        cosine[j] = c;
+        best[j] = i;
+    }
+    return have;
+}
+
+/* --- answers. All prompts of all gates are planned first, then each model answers them, many at a time: a
+   runner keeps equal beginnings (template, passages) once, and a session that is done takes the next prompt. */
+enum {                  /* what a prompt is for, in the order in which they are answered: the longest first */
+       AWQ__ASK_LONG,   /* G5, G7 */
+       AWQ__ASK_JSON,   /* G13 */
+       AWQ__ASK_FORCED, /* by a grammar */
+       AWQ__ASK_ANSWER, /* G4, G7, G9 */
+       AWQ__ASK_SWEEP   /* G6 */
+};
+
+enum { AWQ__GUARD_RUNS = 6 }; /* the question and two paraphrases, two seeds each */
+enum {
+    AWQ__GUARD_TOGETHER = 32,
+    AWQ__GUARD_STEP = 64,
+    AWQ__GUARD_LINE = 16,
+    AWQ__SWEEP_MOST = 20,
+    AWQ__GUARD_LONGEST = 4096
+};
+
+#define AWQ__GUARD_CACHE ((uint64_t)512 << 20) /* bytes for the keys and values of answers under way */
+
+typedef struct awq__reply {
     awq_ctx *ctx;
     awq__text text;
     int32_t *ids;
-} awq__guard_run;
+    int64_t n;
+    int bad, whole; /* logits with NaN; ended by itself */
+} awq__reply;
+
+typedef struct awq__asked {
+    int what, setting; /* setting: of a sweep, 3 * k + order */
+    int64_t item, most;
+    const char *prompt;
+    uint64_t seed;       /* 0: greedy */
+    awq__reply reply[2]; /* of model and baseline */
+} awq__asked;
+
+typedef struct awq__swept { /* an item of G6: passages in the given order, for each k */
+    int64_t item;
+    int n[3];
+    int32_t at[3][AWQ__SWEEP_MOST];
+} awq__swept;
+
+typedef struct awq__asking {
+    awq__guard *g;
+    awq__arena memory; /* prompts, texts to embed */
+    awq__asked *run;
+    int64_t n, planned;
+    size_t cap;
+    int64_t done;
+    double began;
+    awq__swept *swept;
+    int64_t n_swept;
+    const char **passage; /* G6's; [n_passages] */
+    int64_t n_passages;
+    size_t cap_passages;
+    float *e[2]; /* [n_passages][H], of length 1 */
+} awq__asking;
+
+static const int awq__sweep_k[3] = {5, 10, AWQ__SWEEP_MOST};
 
 static int awq__guard_on_text(void *user, const char *text, size_t n)
 {
-    awq__guard_run *r = (awq__guard_run *)user;
+    awq__reply *r = (awq__reply *)user;
     awq__text_add(r->ctx, &r->text, text, n);
     return r->text.failed;
 }
 
-/* 1 when the last three repeats of some period of up to 32 tokens are at least half of `most` tokens */
+/* 1 when the last three repeats of some period of up to 32 tokens are 48 tokens, or half of an answer of at
+   most `most` where that is less */
 static int awq__guard_loops(const int32_t *ids, int64_t n, int64_t most)
 {
     int64_t period, same;
     for (period = 1; period <= 32; period++) {
-        int64_t want = AWQ__MAX(3 * period, most / 2);
+        int64_t want = AWQ__MAX(3 * period, AWQ__MIN(most / 2, (int64_t)48));
         for (same = 0; same + period < n && ids[n - 1 - same] == ids[n - 1 - same - period]; same++) {}
         if (same + period >= want) return 1;
     }
     return 0;
+}
+
+/* share of different ones among the pairs of neighbouring tokens; NaN: there is none */
+static double awq__guard_distinct(const int32_t *ids, int64_t n)
+{
+    int64_t i, j, fresh = 0;
+    for (i = 0; i + 1 < n; i++) {
+        for (j = 0; j < i && (ids[j] != ids[i] || ids[j + 1] != ids[i + 1]); j++) {}
+        fresh += j == i;
+    }
+    return n > 1 ? (double)fresh / (double)(n - 1) : NAN;
 }
 
 /* `part` is in `text`, whatever the case of ASCII letters is, runs of spaces being one */
@@ -30649,116 +30945,620 @@ static int awq__guard_contains(const char *text, const char *part)
     return 0;
 }
 
-/* what model k answers to item i: right[k], state[k] */
-static awq_status awq__guard_answer(awq_ctx *ctx, awq__guard *g, int k, int64_t i)
+/* The next word (ASCII letters and digits, and all beyond ASCII) at or after *at: its hash, whatever the case
+   of letters is; 0: none. *at is behind it then, *begin where it begins. */
+static uint32_t awq__guard_word(const char *s, size_t *at, size_t *begin)
 {
-    const awq_model *m = k ? g->d->baseline : g->d->model;
-    const awq_suite_item *t = &g->d->suite->items[i];
-    awq_guard_item *item = &g->r->item[i];
-    const int64_t most = g->d->answer_tokens > 0 ? g->d->answer_tokens : 48;
-    const int chat = awq_tokenizer_chat_template(m->tokenizer) != NULL;
-    const int asked = 1 + AWQ__MIN(t->n_paraphrases, 2);
-    awq__guard_run run[AWQ__GUARD_RUNS];
-    awq_session *s[AWQ__GUARD_RUNS];
-    awq_runner *r = NULL;
-    awq_step_info info;
-    awq__text prompt[3];
-    awq_status st = AWQ_OK;
-    int64_t longest = 0;
-    int n = 2 * asked, x, c, loops = 0;
-    memset(run, 0, sizeof run);
-    memset(s, 0, sizeof s);
-    memset(prompt, 0, sizeof prompt);
-    for (x = 0; x < asked; x++) {
-        for (c = 0; c < t->n_contexts; c++) {
-            awq__text_str(ctx, &prompt[x], t->contexts[c]);
-            awq__text_str(ctx, &prompt[x], "\n\n");
+    uint32_t h = 0;
+    for (; s[*at]; ++*at) {
+        unsigned char c = (unsigned char)s[*at];
+        if (c >= 'A' && c <= 'Z') c = (unsigned char)(c + 32);
+        if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c >= 0x80) {
+            if (!h) *begin = *at, h = 2166136261u;
+            h = (h ^ c) * 16777619u | 1;
+        } else if (h) break;
+    }
+    return h;
+}
+
+enum { AWQ__GUARD_WORDS = 256 };
+
+/* ROUGE-L recall: words of `gold` (its first 256) that `text` has in the same order, share */
+static double awq__guard_recall(const char *text, const char *gold)
+{
+    uint32_t word[AWQ__GUARD_WORDS], w;
+    int longest[AWQ__GUARD_WORDS + 1], n = 0, j;
+    size_t at = 0, begin;
+    while (n < AWQ__GUARD_WORDS && (w = awq__guard_word(gold, &at, &begin)) != 0) word[n++] = w;
+    if (!n) return NAN;
+    for (j = 0; j <= n; j++) longest[j] = 0;
+    for (at = 0; (w = awq__guard_word(text, &at, &begin)) != 0;) {
+        int before = 0; /* longest[j - 1] of the text without this word */
+        for (j = 1; j <= n; j++) {
+            int old = longest[j];
+            longest[j] = word[j - 1] == w ? before + 1 : AWQ__MAX(old, longest[j - 1]);
+            before = old;
         }
-        if (!chat) awq__text_str(ctx, &prompt[x], "Question: ");
-        awq__text_str(ctx, &prompt[x], x ? t->paraphrases[x - 1] : t->question);
-        if (!chat) awq__text_str(ctx, &prompt[x], "\nAnswer:");
-        if (prompt[x].failed) st = AWQ_E_MEMORY;
     }
-    for (x = 0; !st && x < asked; x++) longest = AWQ__MAX(longest, (int64_t)prompt[x].len);
-    if (!st)
-        st = awq__together(ctx, m, AWQ__MIN(longest + 512 + most, m->config.max_position_embeddings), s,
-                           (size_t)n, &r);
-    for (x = 0; !st && x < n; x++) {
-        awq_message message = {"user", NULL, NULL};
-        awq_generate_desc d;
-        memset(&d, 0, sizeof d);
-        run[x].ctx = ctx;
-        if (!(run[x].ids = AWQ__NEW(ctx, int32_t, most))) st = AWQ_E_MEMORY;
-        message.content = prompt[x / 2].data;
-        if (chat) d.messages = &message, d.n_messages = 1;
-        else d.prompt = prompt[x / 2].data;
-        d.max_tokens = most;
-        d.sampling.temperature = 0.7f;
-        d.sampling.top_p = 0.95f;
-        d.sampling.seed = 1 + (uint64_t)(x % 2);
-        d.on_text = awq__guard_on_text;
-        d.user = &run[x];
-        d.out_ids = run[x].ids;
-        if (!st) st = awq_ask(ctx, s[x], &d);
+    return (double)longest[n] / n;
+}
+
+/* words of the text that lie in spans, share */
+static double awq__guard_covered(const char *text, const awq_span *span, int n)
+{
+    size_t at = 0, begin = 0;
+    int64_t all = 0, in = 0;
+    int i;
+    while (awq__guard_word(text, &at, &begin)) {
+        all++;
+        for (i = 0; i < n && !((int64_t)begin >= span[i].begin && (int64_t)at <= span[i].end); i++) {}
+        in += i < n;
     }
-    for (info.busy = 1; !st && info.busy;) st = awq_step(ctx, r, NULL, 0, AWQ_NO_BUDGET, &info);
-    for (x = 0; !st && x < n; x++) {
-        awq_generate_result got;
-        st = awq_session_answer(ctx, s[x], &got);
-        if (!st && run[x].text.failed) st = AWQ_E_MEMORY;
-        if (st) break;
-        item->right[k] += run[x].text.data && awq__guard_contains(run[x].text.data, t->answer);
-        loops |= awq__guard_loops(run[x].ids, got.tokens, most);
+    return all ? (double)in / (double)all : NAN;
+}
+
+/* --- plan */
+static void awq__guard_prompt(awq_ctx *ctx, const awq__guard *g, awq__text *t, const char *const *contexts,
+                              int n, const char *question)
+{
+    const int chat = awq_tokenizer_chat_template(g->d->baseline->tokenizer) != NULL;
+    int c;
+    for (c = 0; c < n; c++) {
+        awq__text_str(ctx, t, contexts[c]);
+        awq__text_str(ctx, t, "\n\n");
     }
-    item->runs = n;
-    item->state[k] = loops                          ? AWQ_RECURSIVE
-                     : item->right[k] * 10 >= 8 * n ? AWQ_CONVERGENT
-                     : item->right[k] * 2 >= n      ? AWQ_DIVERGENT
-                                                    : AWQ_CHAOTIC;
-    awq__apart(ctx, s, (size_t)n, r);
-    for (x = 0; x < AWQ__GUARD_RUNS; x++) {
-        awq__text_free(ctx, &run[x].text);
-        awq__free(ctx, run[x].ids);
+    if (!chat) awq__text_str(ctx, t, "Question: ");
+    awq__text_str(ctx, t, question);
+    if (!chat) awq__text_str(ctx, t, "\nAnswer:");
+}
+
+/* prompt -> ids as model k gets them; message and d are for the answer too */
+static awq_status awq__guard_encode(awq_ctx *ctx, const awq_model *m, const char *prompt, awq_message *message,
+                                    awq_generate_desc *d, int32_t **ids, size_t *n, int *whole)
+{
+    memset(d, 0, sizeof *d);
+    memset(message, 0, sizeof *message);
+    message->role = "user";
+    message->content = prompt;
+    if (awq_tokenizer_chat_template(m->tokenizer)) d->messages = message, d->n_messages = 1;
+    else d->prompt = prompt;
+    return awq__question(ctx, m, 1, d, ids, n, whole);
+}
+
+/* *fits: the baseline has room for the prompt and an answer of `most` tokens */
+static awq_status awq__guard_fits(awq_ctx *ctx, const awq__guard *g, const char *prompt, int64_t most,
+                                  size_t *n, int *fits)
+{
+    awq_message message;
+    awq_generate_desc d;
+    int32_t *ids = NULL;
+    int whole;
+    AWQ__TRY(awq__guard_encode(ctx, g->d->baseline, prompt, &message, &d, &ids, n, &whole));
+    awq__free(ctx, ids);
+    *fits = (int64_t)*n + most <= g->d->baseline->config.max_position_embeddings;
+    return AWQ_OK;
+}
+
+/* an item's prompt with so many passages before it, in memory of the plan; NULL with *st OK: it does not fit */
+static const char *awq__guard_planned(awq_ctx *ctx, awq__asking *a, int64_t item, const char *const *contexts,
+                                      int n_contexts, const char *question, int64_t most, int must,
+                                      awq_status *st)
+{
+    const awq__guard *g = a->g;
+    awq__text t = {NULL, 0, 0, 0};
+    char *p = NULL;
+    size_t n = 0;
+    int fits = 0;
+    awq__guard_prompt(ctx, g, &t, contexts, n_contexts, question);
+    *st = t.failed ? AWQ_E_MEMORY : awq__guard_fits(ctx, g, t.data, most, &n, &fits);
+    if (!*st && fits && !(p = awq__arena_text(ctx, &a->memory, t.data, t.len))) *st = AWQ_E_MEMORY;
+    awq__text_free(ctx, &t);
+    if (!*st && !fits && must) {
+        const int64_t line = g->d->suite->items[item].line;
+        const int64_t room = g->d->baseline->config.max_position_embeddings;
+        if (!g->d->keep_going)
+            *st =
+                awq__fail(ctx, AWQ_E_LIMIT,
+                          "awq_guard: the suite's line %lld: its prompt has %lld tokens, the answer %lld, the "
+                          "model has room for %lld",
+                          (long long)line, (long long)n, (long long)most, (long long)room);
+        else awq__guard_leave_out(g->r, "line %lld: a prompt of %lld tokens", (long long)line, (long long)n);
     }
-    for (x = 0; x < 3; x++) awq__text_free(ctx, &prompt[x]);
+    return p;
+}
+
+static awq_status awq__guard_add_run(awq_ctx *ctx, awq__asking *a, int what, int64_t item, int setting,
+                                     const char *prompt, uint64_t seed, int64_t most)
+{
+    awq__asked *x;
+    if (!awq__grow(ctx, (void **)&a->run, &a->cap, (size_t)a->n + 1, sizeof *a->run)) return AWQ_E_MEMORY;
+    x = &a->run[a->n++];
+    memset(x, 0, sizeof *x);
+    x->what = what;
+    x->setting = setting;
+    x->item = item;
+    x->prompt = prompt;
+    x->seed = seed;
+    x->most = most;
+    return AWQ_OK;
+}
+
+static int awq__guard_kind(const awq_suite_item *t)
+{
+    return t->schema ? AWQ__ASK_JSON : t->long_answer ? AWQ__ASK_LONG : AWQ__ASK_ANSWER;
+}
+
+/* what is asked of item t: its wordings with two seeds each */
+static awq_status awq__guard_plan_item(awq_ctx *ctx, awq__asking *a, int what, int64_t i)
+{
+    const awq_guard_desc *d = a->g->d;
+    const awq_suite_item *t = &d->suite->items[i];
+    const int64_t most = d->answer_tokens > 0 ? d->answer_tokens : 48;
+    const int64_t length = what == AWQ__ASK_ANSWER ? most
+                           : what == AWQ__ASK_LONG ? AWQ__MIN(d->long_tokens > 0 ? d->long_tokens : 256,
+                                                              (int64_t)AWQ__GUARD_LONGEST)
+                                                   : 2 * most;
+    const int wordings = what == AWQ__ASK_ANSWER ? 1 + AWQ__MIN(t->n_paraphrases, 2) : 1;
+    int x, seed;
+    awq_status st = AWQ_OK;
+    for (x = 0; x < wordings; x++) {
+        const char *prompt =
+            awq__guard_planned(ctx, a, i, t->contexts, t->n_contexts, x ? t->paraphrases[x - 1] : t->question,
+                               length, what != AWQ__ASK_FORCED, &st);
+        if (!prompt) return st;
+        for (seed = 1; seed <= 2; seed++)
+            AWQ__TRY(awq__guard_add_run(ctx, a, what, i, 0, prompt, (uint64_t)seed, length));
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__guard_passage(awq_ctx *ctx, awq__asking *a, const char *text, int32_t *at)
+{
+    int64_t i;
+    for (i = 0; i < a->n_passages && a->passage[i] != text; i++) {}
+    *at = (int32_t)i;
+    if (i < a->n_passages) return AWQ_OK;
+    if (!awq__grow(ctx, (void **)&a->passage, &a->cap_passages, (size_t)i + 1, sizeof *a->passage))
+        return AWQ_E_MEMORY;
+    a->passage[a->n_passages++] = text;
+    return AWQ_OK;
+}
+
+/* as above, but texts that are the same are one */
+static awq_status awq__guard_passage_text(awq_ctx *ctx, awq__asking *a, const char *text)
+{
+    int64_t i;
+    int32_t at;
+    if (!text) return AWQ_OK;
+    for (i = 0; i < a->n_passages; i++)
+        if (!strcmp(a->passage[i], text)) return AWQ_OK;
+    return awq__guard_passage(ctx, a, text, &at);
+}
+
+/* mean states of texts in model k, of length 1; empty texts are zero */
+static awq_status awq__guard_vectors(awq_ctx *ctx, const awq__guard *g, int k, const char *const *text,
+                                     int64_t n, float **e)
+{
+    const int64_t H = g->H;
+    const char **list = AWQ__NEW(ctx, const char *, n + 1);
+    float *to = AWQ__NEW(ctx, float, (n + 1) * H);
+    awq_status st = list && to ? AWQ_OK : AWQ_E_MEMORY;
+    int64_t i, x, at = 0;
+    for (i = 0; !st && i < n; i++)
+        if (text[i] && text[i][0]) list[at++] = text[i];
+    if (!st && at) st = awq__embed_texts(ctx, k ? g->d->baseline : g->d->model, list, (size_t)at, 0, to);
+    for (i = n - 1; !st && i >= 0; i--) { /* to where they belong, from the end on */
+        float *v = to + i * H;
+        double norm = 0;
+        if (!text[i] || !text[i][0]) {
+            memset(v, 0, (size_t)H * sizeof *v);
+            continue;
+        }
+        memmove(v, to + --at * H, (size_t)H * sizeof *v);
+        for (x = 0; x < H; x++) norm += (double)v[x] * v[x];
+        norm = norm > 0 ? 1 / sqrt(norm) : 0;
+        for (x = 0; x < H; x++) v[x] = (float)(v[x] * norm);
+    }
+    awq__free(ctx, (void *)list);
+    if (st) awq__free(ctx, to);
+    else *e = to;
     return st;
 }
 
-static awq_status awq__guard_answers(awq_ctx *ctx, awq__guard *g)
+/* passages of item i for setting (k, order), from the host or by the built-in retriever -> how many */
+static awq_status awq__guard_contexts(awq_ctx *ctx, awq__asking *a, int64_t i, int k, int order,
+                                      const char **text, int *n)
 {
-    const awq_suite *s = g->d->suite;
-    double began = awq__now();
-    int64_t i, n = 0, known = 0, lost = 0, right[2] = {0, 0}, convergent[2] = {0, 0}, runs = 0;
-    int k;
+    const awq_guard_desc *d = a->g->d;
+    int64_t best[AWQ__SWEEP_MOST];
+    float cosine[AWQ__SWEEP_MOST];
+    uint64_t random = (uint64_t)(i * 3 + order);
+    int j, other;
+    if (d->contexts) {
+        *n = d->contexts(d->user, i, k, order, text);
+        if (*n >= 0 && *n <= k) return AWQ_OK;
+        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: contexts gave %d of %d passages for item %lld", *n, k,
+                         (long long)i);
+    }
+    *n = (int)awq_nearest(a->e[1], a->n_passages, a->g->H,
+                          a->g->e[1] + (i * AWQ__GUARD_TEXTS + AWQ__GUARD_QUESTION) * a->g->H, k, best, cosine);
+    for (j = 0; j < *n; j++) text[j] = a->passage[best[j]];
+    for (j = *n - 1; order && j > 0; j--) {
+        const char *swap = text[j];
+        other = (int)(awq__random(&random) % (uint64_t)(j + 1));
+        text[j] = text[other];
+        text[other] = swap;
+    }
+    return AWQ_OK;
+}
+
+/* G6: the first items that have an answer, each with 5, 10 and 20 passages in three orders, greedily */
+static awq_status awq__guard_plan_sweep(awq_ctx *ctx, awq__asking *a)
+{
+    const awq__guard *g = a->g;
+    const awq_guard_desc *d = g->d;
+    const awq_suite *s = d->suite;
+    const int64_t most = d->answer_tokens > 0 ? d->answer_tokens : 48;
+    int64_t want = d->sweep_items > 0 ? d->sweep_items : 10, i, had = 0, able = 0;
+    int given = d->contexts || d->n_passages, kk, order, j, skipped = 0;
+    for (i = 0; i < s->n; i++) given |= s->items[i].n_contexts > 0;
+    if (!given || d->sweep_items < 0) {
+        awq__guard_leave_out(g->r, "G6: %s", given ? "not wanted" : "no passages");
+        return AWQ_OK;
+    }
+    if (!d->contexts) {
+        for (i = 0; i < d->n_passages; i++) AWQ__TRY(awq__guard_passage_text(ctx, a, d->passages[i]));
+        for (i = 0; !d->n_passages && i < s->n; i++) {
+            const awq_suite_item *t = &s->items[i];
+            for (j = 0; j < t->n_contexts; j++) AWQ__TRY(awq__guard_passage_text(ctx, a, t->contexts[j]));
+            AWQ__TRY(awq__guard_passage_text(ctx, a, t->anchor));
+            AWQ__TRY(awq__guard_passage_text(ctx, a, t->distractor));
+        }
+        AWQ__TRY(awq__guard_vectors(ctx, g, 1, a->passage, a->n_passages, &a->e[1]));
+    }
+    a->swept = AWQ__NEW(ctx, awq__swept, want);
+    if (!a->swept) return AWQ_E_MEMORY;
     for (i = 0; i < s->n; i++) {
-        const awq_guard_item *t = &g->r->item[i];
-        AWQ__TRY(awq__progress(ctx, "guard", i, s->n, began));
-        if (!s->items[i].answer) continue;
+        const awq_suite_item *t = &s->items[i];
+        awq__swept *x = &a->swept[a->n_swept];
+        if (awq__guard_kind(t) != AWQ__ASK_ANSWER || !t->answer || g->r->item[i].left_out) continue;
+        able++;
+        if (a->n_swept == want) continue;
+        memset(x, 0, sizeof *x);
+        x->item = i;
+        for (kk = 0; kk < 3; kk++)
+            for (order = 0; order < 3; order++) {
+                const char *text[AWQ__SWEEP_MOST], *prompt;
+                awq_status st;
+                int n;
+                AWQ__TRY(awq__guard_contexts(ctx, a, i, awq__sweep_k[kk], order, text, &n));
+                for (j = 0; !order && j < n; j++) AWQ__TRY(awq__guard_passage(ctx, a, text[j], &x->at[kk][j]));
+                if (!order) x->n[kk] = n;
+                prompt = awq__guard_planned(ctx, a, i, text, n, t->question, most, 0, &st);
+                if (st) return st;
+                if (prompt)
+                    AWQ__TRY(awq__guard_add_run(ctx, a, AWQ__ASK_SWEEP, i, 3 * kk + order, prompt, 0, most));
+                had += prompt != NULL;
+                skipped += prompt == NULL;
+            }
+        a->n_swept++;
+    }
+    g->r->sweep_items = a->n_swept;
+    if (a->n_swept < able)
+        awq__guard_leave_out(g->r, "G6: %lld of %lld questions, one wording each, greedily",
+                             (long long)a->n_swept, (long long)able);
+    if (skipped)
+        awq__guard_leave_out(g->r, "G6: %d of %lld prompts, for which the context is too short", skipped,
+                             (long long)(had + skipped));
+    return AWQ_OK;
+}
+
+static awq_status awq__guard_plan(awq_ctx *ctx, awq__asking *a)
+{
+    const awq__guard *g = a->g;
+    const awq_suite *s = g->d->suite;
+    int64_t i, of[AWQ__ASK_SWEEP] = {0, 0, 0, 0};
+    int what;
+    for (what = AWQ__ASK_LONG; what <= AWQ__ASK_ANSWER; what++)
+        for (i = 0; i < s->n; i++) {
+            int kind = awq__guard_kind(&s->items[i]);
+            if (g->r->item[i].left_out || kind != (what == AWQ__ASK_FORCED ? AWQ__ASK_JSON : what)) continue;
+            if (kind == AWQ__ASK_LONG && g->d->long_tokens < 0) continue;
+            AWQ__TRY(awq__guard_plan_item(ctx, a, what, i));
+            of[kind]++;
+        }
+    if (!of[AWQ__ASK_LONG]) awq__guard_leave_out(g->r, "G5: no long answers");
+    if (!of[AWQ__ASK_JSON]) awq__guard_leave_out(g->r, "G13: no questions with a schema");
+    if (of[AWQ__ASK_ANSWER])
+        awq__guard_leave_out(g->r, "answers end at %lld tokens",
+                             (long long)(g->d->answer_tokens > 0 ? g->d->answer_tokens : 48));
+    a->planned = a->n;
+    return awq__guard_plan_sweep(ctx, a);
+}
+
+/* --- ask */
+typedef struct awq__guard_seat { /* a session and whom it answers */
+    awq_session *s;
+    awq__asked *run; /* NULL: it is free */
+    awq_grammar *grammar;
+} awq__guard_seat;
+
+static awq_status awq__guard_sit(awq_ctx *ctx, const awq__guard *g, int k, awq__guard_seat *seat, awq__asked *x,
+                                 const int32_t *ids, int64_t n, int whole)
+{
+    const awq_model *m = k ? g->d->baseline : g->d->model;
+    awq__reply *to = &x->reply[k];
+    awq_message message;
+    awq_generate_desc d;
+    memset(&d, 0, sizeof d);
+    memset(&message, 0, sizeof message);
+    message.role = "user";
+    message.content = x->prompt;
+    if (awq_tokenizer_chat_template(m->tokenizer)) d.messages = &message, d.n_messages = 1;
+    to->ctx = ctx;
+    if (!(to->ids = AWQ__NEW(ctx, int32_t, x->most))) return AWQ_E_MEMORY;
+    if (x->what == AWQ__ASK_FORCED) {
+        awq_grammar_desc gd;
+        memset(&gd, 0, sizeof gd);
+        gd.schema = g->d->suite->items[x->item].schema;
+        AWQ__TRY(awq_grammar_create(ctx, &gd, &seat->grammar));
+    }
+    d.grammar = seat->grammar;
+    d.max_tokens = x->most;
+    if (x->seed) {
+        d.sampling.temperature = x->what == AWQ__ASK_ANSWER ? 0.3f : 0.7f; /* small models guess at 0.7 */
+        d.sampling.top_p = 0.95f;
+        d.sampling.seed = x->seed;
+    }
+    d.on_text = awq__guard_on_text;
+    d.user = to;
+    d.out_ids = to->ids;
+    AWQ__TRY(awq_session_rewind(ctx, seat->s, 0));
+    AWQ__TRY(awq__ask_ids(ctx, seat->s, &d, ids, n, whole));
+    seat->run = x;
+    return AWQ_OK;
+}
+
+static awq_status awq__guard_rise(awq_ctx *ctx, int k, awq__guard_seat *seat)
+{
+    awq__reply *to = &seat->run->reply[k];
+    awq_generate_result got;
+    awq_status st = awq_session_answer(ctx, seat->s, &got);
+    if (st == AWQ_E_NUMERIC) to->bad = 1;
+    else if (st || to->text.failed) return st ? st : AWQ_E_MEMORY;
+    else to->n = got.tokens, to->whole = got.complete;
+    AWQ__TRY(awq_session_rewind(ctx, seat->s, 0)); /* holds the grammar no more */
+    awq_grammar_free(ctx, seat->grammar);
+    seat->grammar = NULL;
+    seat->run = NULL;
+    return AWQ_OK;
+}
+
+/* model k answers runs [first, last) */
+static awq_status awq__guard_ask(awq_ctx *ctx, awq__asking *a, int k, int64_t first, int64_t last)
+{
+    const awq_model *m = k ? a->g->d->baseline : a->g->d->model;
+    const int64_t n = last - first, room = m->config.max_position_embeddings;
+    int32_t **ids = AWQ__NEW(ctx, int32_t *, n);
+    size_t *count = AWQ__NEW(ctx, size_t, n);
+    awq__guard_seat seat[AWQ__GUARD_TOGETHER];
+    awq_runner *r = NULL;
+    awq_runner_desc rd;
+    awq_session_desc sd;
+    awq_status st = ids && count ? AWQ_OK : AWQ_E_MEMORY;
+    int64_t i, next = 0, busy = 0, longest = 0, seats = 0;
+    int whole = 0, x;
+    memset(seat, 0, sizeof seat);
+    memset(&rd, 0, sizeof rd);
+    memset(&sd, 0, sizeof sd);
+    for (i = 0; !st && i < n; i++) {
+        awq__asked *run = &a->run[first + i];
+        awq_message message;
+        awq_generate_desc d;
+        st = awq__guard_encode(ctx, m, run->prompt, &message, &d, &ids[i], &count[i], &whole);
+        if (!st && (int64_t)count[i] + 1 > room)
+            st = awq__fail(ctx, AWQ_E_LIMIT,
+                           "awq_guard: the suite's line %lld: %lld tokens, the model has room "
+                           "for %lld",
+                           (long long)a->g->d->suite->items[run->item].line, (long long)count[i],
+                           (long long)room);
+        longest = AWQ__MAX(longest, (int64_t)count[i] + run->most);
+    }
+    rd.max_rows = rd.prompt_rows = 256;
+    rd.cache_tokens = 1024;
+    if (!st) st = awq_runner_create(ctx, m, &rd, &r);
+    sd.max_tokens = AWQ__MIN(longest, room);
+    if (!st) {
+        uint64_t each = (uint64_t)awq__pages(sd.max_tokens) * r->page_bytes;
+        seats = (int64_t)AWQ__MAX(
+            AWQ__MIN(AWQ__GUARD_CACHE / AWQ__MAX(each, (uint64_t)1), (uint64_t)AWQ__GUARD_TOGETHER),
+            (uint64_t)1);
+        seats = AWQ__MIN(seats, n);
+    }
+    for (x = 0; !st && x < seats; x++) st = awq_session_create(ctx, r, &sd, &seat[x].s);
+    while (!st && (next < n || busy)) {
+        for (x = 0; !st && x < seats; x++) {
+            if (seat[x].run && !awq_session_busy(seat[x].s)) {
+                st = awq__guard_rise(ctx, k, &seat[x]);
+                busy--;
+                a->done++;
+                if (!st) st = awq__progress(ctx, "guard", a->done, 2 * a->n, a->began);
+            }
+            if (st || seat[x].run || next == n) continue;
+            st = awq__guard_sit(ctx, a->g, k, &seat[x], &a->run[first + next], ids[next], (int64_t)count[next],
+                                whole);
+            next++;
+            busy++;
+        }
+        if (!st && busy) st = awq_step(ctx, r, NULL, 0, AWQ_NO_BUDGET, NULL);
+    }
+    for (x = 0; x < AWQ__GUARD_TOGETHER; x++) {
+        awq_session_free(ctx, seat[x].s);
+        awq_grammar_free(ctx, seat[x].grammar);
+    }
+    awq_runner_free(ctx, r);
+    for (i = 0; ids && i < n; i++) awq__free(ctx, ids[i]);
+    awq__free(ctx, ids);
+    awq__free(ctx, count);
+    return st;
+}
+
+/* --- judge */
+/* Adds a gate of a share (or another mean within [0, 1]) that must not be worse than the baseline's by more than
+   the margins, nor by what chance does to n runs: two and three standard errors of the difference. */
+static awq_gate *awq__guard_share(awq__guard *g, const char *id, const char *what, double value,
+                                  double baseline, int64_t n, double warn, double fail, int below,
+                                  const char *remedy)
+{
+    double p = (baseline * (double)n + 1) / ((double)n + 2),
+           se = sqrt(2 * p * (1 - p) / (double)AWQ__MAX(n, (int64_t)1));
+    double sign = below ? -1 : 1;
+    awq_gate *x = awq__guard_gate(g, id, what, value, NAN, baseline + sign * AWQ__MAX(warn, 2 * se),
+                                  baseline + sign * AWQ__MAX(fail, 3 * se), below, 0, remedy);
+    x->baseline = baseline;
+    if (below && baseline < 0.5) { /* a threshold that nothing can be below */
+        x->severity = AWQ_VOID;
+        snprintf(x->text, sizeof x->text, "the baseline does not pass: choose other questions or passages");
+    }
+    return x;
+}
+
+static const char *awq__reply_text(const awq__reply *r) { return r->text.data ? r->text.data : ""; }
+
+/* Whether the runs of an item without a known answer agree: those within 0.45 of their medoid, *right; *split:
+   the others are at least a third and agree among themselves */
+static void awq__guard_medoid(const awq__guard *g, const float *e, const int *empty, int n, int *right,
+                              int *split)
+{
+    double best = 0;
+    int i, j, at = -1, first = -1, out = 0, together = 1;
+    *right = *split = 0;
+    for (i = 0; i < n; i++) {
+        double sum = 0;
+        for (j = 0; j < n; j++)
+            sum += empty[i] || empty[j] ? 1 : awq__guard_distance(e + i * g->H, e + j * g->H, g->H);
+        if (!empty[i] && (at < 0 || sum < best)) at = i, best = sum;
+    }
+    for (i = 0; at >= 0 && i < n; i++) {
+        const float *of = e + i * g->H;
+        int near = !empty[i] && awq__guard_distance(of, e + at * g->H, g->H) <= 0.45 * g->r->null_distance;
+        *right += near;
+        if (near) continue;
+        if (first < 0) first = i;
+        out++;
+        together &= !empty[i] && awq__guard_distance(of, e + first * g->H, g->H) <= 0.45 * g->r->null_distance;
+    }
+    *split = 3 * out >= n && 3 * *right >= n && together;
+}
+
+/* states of what was asked in two seeds and several wordings: G4, G7's loops, G9 */
+static awq_status awq__guard_agree(awq_ctx *ctx, awq__asking *a, int k, int64_t first, int n)
+{
+    awq__guard *g = a->g;
+    const awq__asked *run = a->run + first;
+    const awq_suite_item *t = &g->d->suite->items[run->item];
+    awq_guard_item *item = &g->r->item[run->item];
+    awq__guard_mean cover;
+    int x, loops = 0, bad = 0;
+    memset(&cover, 0, sizeof cover);
+    for (x = 0; x < n; x++) {
+        const awq__reply *to = &run[x].reply[k];
+        const char *text = awq__reply_text(to);
+        loops += awq__guard_loops(to->ids, to->n, run[x].most);
+        bad += to->bad;
+        if (!t->answer) continue;
+        item->right[k] += awq__guard_contains(text, t->answer);
+        if (g->d->cited && t->anchor) {
+            awq_span span[32];
+            int spans = g->d->cited(g->d->user, run->item, text, span, 32);
+            if (spans < 0 || spans > 32)
+                return awq__fail(ctx, AWQ_E_ARG, "awq_guard: cited gave %d spans, expected 0 to 32", spans);
+            awq__guard_add(&cover, awq__guard_covered(t->anchor, span, spans));
+        } else if (!g->d->cited) awq__guard_add(&cover, awq__guard_recall(text, t->answer));
+    }
+    if (t->answer) item->split[k] = 3 * item->right[k] >= n && 3 * item->right[k] <= 2 * n;
+    else if (g->r->null_distance > 0) {
+        const char *text[AWQ__GUARD_RUNS] = {NULL};
+        int empty[AWQ__GUARD_RUNS] = {0};
+        float *e = NULL;
+        for (x = 0; x < n; x++) {
+            text[x] = awq__reply_text(&run[x].reply[k]);
+            empty[x] = !text[x][0];
+        }
+        AWQ__TRY(awq__guard_vectors(ctx, g, 1, text, n, &e));
+        awq__guard_medoid(g, e, empty, n, &item->right[k], &item->split[k]);
+        awq__free(ctx, e);
+    }
+    item->runs = n;
+    item->loops[k] = loops;
+    item->coverage[k] = awq__guard_average(&cover);
+    item->state[k] = bad                            ? AWQ_CHAOTIC
+                     : loops                        ? AWQ_RECURSIVE
+                     : item->right[k] * 10 >= 8 * n ? AWQ_CONVERGENT
+                     : item->right[k] * 2 >= n      ? AWQ_DIVERGENT
+                                                    : AWQ_CHAOTIC;
+    return AWQ_OK;
+}
+
+static awq_status awq__guard_answers(awq_ctx *ctx, awq__asking *a)
+{
+    awq__guard *g = a->g;
+    const awq_suite *s = g->d->suite;
+    int64_t i, n = 0, known = 0, lost = 0, chaos = 0, split = 0, asked = 0, right[2] = {0, 0},
+               convergent[2] = {0, 0};
+    awq__guard_mean cover[2];
+    int k;
+    memset(cover, 0, sizeof cover);
+    for (i = 0; i < a->n; i++) {
+        const awq__asked *run = &a->run[i];
+        const awq_guard_item *t = &g->r->item[run->item];
+        const int gold = s->items[run->item].answer != NULL;
+        int64_t last = i;
+        if (run->what != AWQ__ASK_ANSWER) continue;
+        while (last < a->n && a->run[last].what == AWQ__ASK_ANSWER && a->run[last].item == run->item) last++;
         for (k = 0; k < 2; k++) {
-            AWQ__TRY(awq__guard_answer(ctx, g, k, i));
-            right[k] += t->right[k];
+            AWQ__TRY(awq__guard_agree(ctx, a, k, i, (int)(last - i)));
+            if (gold) right[k] += t->right[k], asked += k ? t->runs : 0;
+            if (gold) awq__guard_add(&cover[k], t->coverage[k]);
             convergent[k] += t->state[k] == AWQ_CONVERGENT;
         }
+        i = last - 1;
         n++;
-        runs += t->runs;
-        if (t->state[1] == AWQ_CONVERGENT) {
-            known++;
-            lost += t->state[0] != AWQ_CONVERGENT;
-        }
+        g->r->flips += t->state[0] != t->state[1];
+        if (t->state[1] != AWQ_CONVERGENT) continue;
+        known++;
+        lost += t->state[0] != AWQ_CONVERGENT;
+        chaos += t->state[0] == AWQ_CHAOTIC;
+        split += t->split[0];
     }
     if (!n) return AWQ_OK;
     awq__guard_gate(
         g, "G4.convergent", "questions answered right in 80 % of six runs (paraphrases, seeds), share",
         (double)convergent[0] / (double)n, (double)convergent[1] / (double)n, 0.80, 0.60, 1, 1,
         "answers change with wording and seed: sample more calmly, or calibrate on such conversations");
-    awq__guard_gate(g, "G4.right", "right answers, over the baseline's",
-                    runs && right[1] ? (double)right[0] / (double)right[1] : 1, NAN, 0.95, 0.85, 1, 0,
-                    "answers got worse: calibrate on such conversations, with the chat template");
-    if (known)
+    if (asked)
+        awq__guard_share(g, "G4.right", "right answers, share", (double)right[0] / (double)asked,
+                         (double)right[1] / (double)asked, asked, 0.05, 0.15, 1,
+                         "answers got worse: calibrate on such conversations, with the chat template");
+    if (known) { /* one question alone does not warn, but by turning wrong */
+        double one = 1 / (double)known;
         awq__guard_gate(
             g, "G4.flips", "questions that the baseline answers so and the model does not, share",
-            (double)lost / (double)known, NAN, 0.10, 0.25, 0, 0,
+            (double)lost / (double)known, NAN, AWQ__MAX(0.10, one), AWQ__MAX(0.25, 2 * one), 0, 0,
             "what the original knows is lost: calibrate on such conversations, with the chat template");
+        awq__guard_gate(g, "G4.chaotic", "of these, those that it mostly answers wrong, share",
+                        (double)chaos / (double)known, NAN, 0, AWQ__MAX(0.10, one), 0, 0,
+                        "what the original is sure of is wrong: requantize with more bits or smaller groups");
+        awq__guard_gate(g, "G4.split", "of these, those whose answers fall in two groups, share",
+                        (double)split / (double)known, NAN, AWQ__MAX(0.10, one), AWQ__MAX(0.20, 2 * one), 0, 0,
+                        "two answers compete: sample more calmly, or calibrate on such conversations");
+    }
+    if (cover[1].n)
+        awq__guard_gate(g, "G9.coverage",
+                        g->d->cited ? "words of the anchor that answers cite, share"
+                                    : "words of the right answer that answers have (ROUGE-L recall), share",
+                        awq__guard_average(&cover[0]), awq__guard_average(&cover[1]), 0.70, 0.60, 1, 1,
+                        "answers leave out what they should hold: calibrate on such conversations");
     return AWQ_OK;
 }
 
@@ -31266,6 +32066,340 @@ static void awq__guard_diagnose(awq_guard_report *r)
                  "show yet: calibrate on a sample of production.");
 }
 
+/* loops in all answers that were not forced, and how much they vary: G7 */
+static void awq__guard_free_runs(awq__asking *a)
+{
+    awq_guard_report *r = a->g->r;
+    awq__guard_mean distinct[2];
+    int64_t i, n = 0, loops[2] = {0, 0};
+    int k;
+    memset(distinct, 0, sizeof distinct);
+    for (i = 0; i < a->planned; i++) {
+        const awq__asked *run = &a->run[i];
+        if (run->what != AWQ__ASK_ANSWER && run->what != AWQ__ASK_LONG) continue;
+        n++;
+        for (k = 0; k < 2; k++) {
+            loops[k] += awq__guard_loops(run->reply[k].ids, run->reply[k].n, run->most);
+            if (run->reply[k].n > 8)
+                awq__guard_add(&distinct[k], awq__guard_distinct(run->reply[k].ids, run->reply[k].n));
+        }
+    }
+    for (k = 0; k < 2; k++) {
+        r->loops[k] = n ? (double)loops[k] / (double)n : NAN;
+        r->distinct[k] = awq__guard_average(&distinct[k]);
+    }
+    if (!n) return;
+    awq__guard_share(a->g, "G7.loops", "answers that end in a loop, share", r->loops[0], r->loops[1], n, 0.05,
+                     0.20, 0,
+                     "answers repeat themselves: a small repetition penalty or calmer sampling, or requantize");
+    if (distinct[0].n && distinct[1].n) {
+        awq_gate *x =
+            awq__guard_gate(a->g, "G7.distinct", "different ones among the pairs of tokens of an answer, share",
+                            r->distinct[0], NAN, 0.85 * r->distinct[1], 0.6 * r->distinct[1], 1, 0,
+                            "answers say the same again and again: requantize, or sample less calmly");
+        x->baseline = r->distinct[1];
+    }
+}
+
+/* --- G5: what becomes of a long answer, step by step */
+/* text of n tokens in the plan's memory; what is half a character is left out */
+static awq_status awq__guard_piece(awq_ctx *ctx, awq__asking *a, const int32_t *ids, int64_t n,
+                                   const char **text)
+{
+    const awq_tokenizer *t = a->g->d->baseline->tokenizer;
+    size_t len = 0, at, to = 0;
+    int bytes;
+    char *p;
+    AWQ__TRY(awq_decode(ctx, t, ids, (size_t)n, 1, NULL, 0, &len));
+    if (!(p = (char *)awq__arena_alloc(ctx, &a->memory, len + 1, 1))) return AWQ_E_MEMORY;
+    AWQ__TRY(awq_decode(ctx, t, ids, (size_t)n, 1, p, len + 1, &len));
+    for (at = 0; at < len; at += (size_t)AWQ__MAX(bytes, 1)) {
+        bytes = awq__utf8_len((const unsigned char *)p + at, len - at);
+        memmove(p + to, p + at, (size_t)bytes);
+        to += (size_t)bytes;
+    }
+    p[to] = 0;
+    *text = p;
+    return AWQ_OK;
+}
+
+/* Cuts an answer into steps of 64 tokens, or of lines where these are shorter; a step has 16 tokens at least.
+   text: room for n / 16 + 1. */
+static awq_status awq__guard_steps(awq_ctx *ctx, awq__asking *a, const awq__reply *r, const char **text,
+                                   int64_t *n)
+{
+    int64_t i, from = 0;
+    *n = 0;
+    for (i = 0; i < r->n; i++) {
+        char piece[64];
+        size_t len;
+        int64_t have = i + 1 - from;
+        AWQ__TRY(awq_decode(ctx, a->g->d->baseline->tokenizer, &r->ids[i], 1, 1, piece, sizeof piece, &len));
+        if (have < AWQ__GUARD_STEP && !(have >= AWQ__GUARD_LINE && strchr(piece, '\n'))) continue;
+        AWQ__TRY(awq__guard_piece(ctx, a, r->ids + from, have, &text[(*n)++]));
+        from = i + 1;
+    }
+    if (i - from >= AWQ__GUARD_LINE) AWQ__TRY(awq__guard_piece(ctx, a, r->ids + from, i - from, &text[(*n)++]));
+    return AWQ_OK;
+}
+
+/* the state at step t of distances [t + 1] to the goal, t > 0; E: mean of the last five */
+static awq_guard_trend awq__guard_trend_of(const double *distance, int64_t t)
+{
+    double now = distance[t] - distance[t - 1], before = t > 1 ? distance[t - 1] - distance[t - 2] : 0, e[2];
+    int64_t i, k;
+    for (k = 0; k < 2; k++) {
+        int64_t n = AWQ__MIN(t + 1 - k, (int64_t)5);
+        for (i = 0, e[k] = 0; i < n; i++) e[k] += distance[t - k - i] / (double)n;
+    }
+    if (now > 0.04) return AWQ_TREND_CHAOTIC;
+    if (now <= -0.02 && e[0] <= e[1]) return AWQ_TREND_CONVERGENT;
+    if (fabs(now) < 0.02 && fabs(e[0] - e[1]) < 0.02) return AWQ_TREND_RECURSIVE;
+    if (now > -0.02 && now * before < 0) return AWQ_TREND_DIVERGENT;
+    return AWQ_TREND_STEADY;
+}
+
+/* The steps of all long answers of model k are cut (e NULL), or judged by their mean states e: from text *at on. */
+static awq_status awq__guard_long(awq_ctx *ctx, awq__asking *a, int k, const char **text, const float *e,
+                                  int64_t *at, awq__guard_mean *far)
+{
+    awq__guard *g = a->g;
+    double distance[2 + AWQ__GUARD_LONGEST / AWQ__GUARD_LINE];
+    int64_t i, t, n;
+    for (i = 0; i < a->planned; i++) {
+        const awq__asked *run = &a->run[i];
+        const float *goal = g->e[1] + (run->item * AWQ__GUARD_TEXTS + AWQ__GUARD_QUESTION) * g->H;
+        if (run->what != AWQ__ASK_LONG) continue;
+        if (!e) {
+            AWQ__TRY(awq__guard_steps(ctx, a, &run->reply[k], text + *at, &n));
+            *at += n;
+            text[(*at)++] = NULL; /* the answer's end */
+            continue;
+        }
+        for (t = 0; text[*at]; t++, ++*at) {
+            distance[t] = awq__guard_distance(e + *at * g->H, goal, g->H) / g->r->null_distance;
+            awq__guard_add(far, distance[t]);
+            if (t) g->r->trend[k][awq__guard_trend_of(distance, t)]++;
+        }
+        ++*at;
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__guard_trends(awq_ctx *ctx, awq__asking *a)
+{
+    awq_guard_report *r = a->g->r;
+    awq__guard_mean far[2];
+    int64_t n[2] = {0, 0}, room = 0, at = 0, i;
+    const char **text;
+    float *e = NULL;
+    awq_status st;
+    int k, t;
+    memset(far, 0, sizeof far);
+    for (i = 0; i < a->planned; i++)
+        if (a->run[i].what == AWQ__ASK_LONG) room += 2 * (a->run[i].most / AWQ__GUARD_LINE + 2);
+    if (!room || !(r->null_distance > 0)) return AWQ_OK;
+    text = AWQ__NEW(ctx, const char *, room);
+    st = text ? AWQ_OK : AWQ_E_MEMORY;
+    for (k = 0; !st && k < 2; k++) st = awq__guard_long(ctx, a, k, text, NULL, &at, NULL);
+    if (!st) st = awq__guard_vectors(ctx, a->g, 1, text, at, &e);
+    for (at = k = 0; !st && k < 2; k++) st = awq__guard_long(ctx, a, k, text, e, &at, &far[k]);
+    awq__free(ctx, (void *)text);
+    awq__free(ctx, e);
+    AWQ__TRY(st);
+    for (k = 0; k < 2; k++)
+        for (t = 0; t < AWQ_TRENDS; t++) n[k] += r->trend[k][t];
+    if (n[0] && n[1])
+        awq__guard_share(a->g, "G5.chaotic", "steps of long answers that jump away from the question, share",
+                         (double)r->trend[0][AWQ_TREND_CHAOTIC] / (double)n[0],
+                         (double)r->trend[1][AWQ_TREND_CHAOTIC] / (double)n[1], AWQ__MIN(n[0], n[1]), 0.10,
+                         0.25, 0,
+                         "long answers lose their thread: roll back and retry such steps, sample more calmly");
+    if (far[0].n && far[1].n) {
+        double base = awq__guard_average(&far[1]);
+        awq_gate *x = awq__guard_gate(a->g, "G5.goal", "dS of the question and the steps of long answers, mean",
+                                      awq__guard_average(&far[0]), NAN, base + 0.10, base + 0.25, 0, 0,
+                                      "long answers leave their question: calibrate on longer sequences");
+        x->baseline = base;
+    }
+    return AWQ_OK;
+}
+
+/* --- G6: more passages, other orders */
+static awq_status awq__guard_sweeps(awq_ctx *ctx, awq__asking *a)
+{
+    awq__guard *g = a->g;
+    awq_guard_report *r = g->r;
+    int64_t i, j, n = 0, counted = 0, flips[2] = {0, 0}, right[2] = {0, 0}, at = a->planned;
+    int k, kk, settings = 0;
+    double slope[2];
+    if (!a->n_swept) return AWQ_OK;
+    for (k = 0; k < 2; k++) {
+        if (!a->e[k]) AWQ__TRY(awq__guard_vectors(ctx, g, k, a->passage, a->n_passages, &a->e[k]));
+        for (kk = 0; kk < 3; kk++) {
+            awq__guard_mean mean;
+            memset(&mean, 0, sizeof mean);
+            for (i = 0; i < a->n_swept; i++) {
+                const awq__swept *x = &a->swept[i];
+                const float *q = g->e[k] + (x->item * AWQ__GUARD_TEXTS + AWQ__GUARD_QUESTION) * g->H;
+                for (j = 0; j < x->n[kk]; j++)
+                    awq__guard_add(&mean, awq__guard_distance(q, a->e[k] + x->at[kk][j] * g->H, g->H)
+                                              / r->null_distance);
+            }
+            r->sweep_distance[k][kk] = awq__guard_average(&mean);
+        }
+        /* least squares over 5, 10, 20, which lie -20/3, -5/3 and 25/3 from their mean; for 10 passages */
+        slope[k] =
+            10 * (-20 * r->sweep_distance[k][0] - 5 * r->sweep_distance[k][1] + 25 * r->sweep_distance[k][2])
+            * 3 / (20 * 20 + 5 * 5 + 25 * 25);
+    }
+    for (i = 0; i < a->n_swept; i++) {
+        const char *answer = g->d->suite->items[a->swept[i].item].answer;
+        int is[2][9], of[2] = {0, 0};
+        int64_t first = at;
+        for (; at < a->n && a->run[at].item == a->swept[i].item; at++)
+            for (k = 0; k < 2; k++)
+                of[k] += is[k][at - first] = awq__guard_contains(awq__reply_text(&a->run[at].reply[k]), answer);
+        settings = (int)(at - first);
+        if (!settings || 2 * of[1] < settings) continue; /* the baseline mostly fails */
+        counted++;
+        n += settings;
+        for (k = 0; k < 2; k++) {
+            right[k] += of[k];
+            for (j = 1; j < settings; j++) flips[k] += is[k][j] != is[k][0];
+        }
+    }
+    if (counted) {
+        awq__guard_share(
+            g, "G6.right", "right answers with 5, 10, 20 passages in three orders, share",
+            (double)right[0] / (double)n, (double)right[1] / (double)n, n, 0.10, 0.25, 1,
+            "more or shuffled passages confuse it: fewer passages in a fixed order, or requantize");
+        for (k = 0; k < 2; k++)
+            r->sweep_flips[k] = n > counted ? (double)flips[k] / (double)(n - counted) : NAN;
+        if (n > counted)
+            awq__guard_share(g, "G6.flips",
+                             "of these, answers that change with number and order of passages, share",
+                             r->sweep_flips[0], r->sweep_flips[1], n - counted, 0.10, 0.25, 0,
+                             "answers hang on the order of passages: fix that order");
+    } else awq__guard_leave_out(r, "G6.right: the baseline mostly fails with so many passages");
+    if (slope[0] == slope[0] && slope[1] == slope[1] && r->null_distance > 0) {
+        awq_gate *x = awq__guard_gate(g, "G6.slope", "growth of dS to the question by 10 more passages, change",
+                                      fabs(slope[0] - slope[1]), NAN, 0.02, 0.05, 0, 0,
+                                      "the model sees less difference between near and far passages");
+        if (r->sweep_distance[1][2] > 0.60 && fabs(slope[1]) < 0.02) {
+            x->severity = AWQ_VOID;
+            snprintf(x->text, sizeof x->text,
+                     "dS is high and flat for the baseline: retrieval or the metric, not the "
+                     "quantizer");
+        }
+    }
+    return AWQ_OK;
+}
+
+/* --- G13: the JSON value in an answer, from its first bracket to its last. *parses, *matches the schema */
+static awq_status awq__guard_json_of(awq_ctx *ctx, awq_grammar *grammar, const char *text, int *parses,
+                                     int *matches)
+{
+    const awq_error before = ctx->err;
+    size_t from = strcspn(text, "{["), to = strlen(text);
+    awq__text t = {NULL, 0, 0, 0};
+    awq_match match = AWQ_MATCH_NO;
+    awq__json j;
+    awq_status st;
+    *parses = *matches = 0;
+    while (to > from && text[to - 1] != '}' && text[to - 1] != ']') to--;
+    if (to == from) return AWQ_OK;
+    st = awq__json_parse(ctx, "the answer", text + from, to - from, &j);
+    if (st == AWQ_E_MEMORY) return st;
+    ctx->err = before;
+    if (st) return AWQ_OK;
+    *parses = 1;
+    awq__json_write(ctx, &t, &j, 1);
+    awq__json_free(ctx, &j);
+    st = t.failed ? AWQ_E_MEMORY : awq_grammar_match(ctx, grammar, t.data, t.len, &match);
+    awq__text_free(ctx, &t);
+    *matches = match == AWQ_MATCH_WHOLE;
+    return st;
+}
+
+static awq_status awq__guard_json_runs(awq_ctx *ctx, awq__asking *a)
+{
+    awq__guard *g = a->g;
+    awq_guard_report *r = g->r;
+    int64_t i, n = 0, forced = 0, parses[2] = {0, 0}, matches[2] = {0, 0}, held[2] = {0, 0};
+    int k, p, m;
+    for (i = 0; i < a->planned; i++) {
+        const awq__asked *run = &a->run[i];
+        awq_grammar_desc gd;
+        awq_grammar *grammar = NULL;
+        awq_status st;
+        if (run->what != AWQ__ASK_JSON && run->what != AWQ__ASK_FORCED) continue;
+        memset(&gd, 0, sizeof gd);
+        gd.schema = g->d->suite->items[run->item].schema;
+        st = awq_grammar_create(ctx, &gd, &grammar);
+        for (k = 0; !st && k < 2; k++) {
+            const awq__reply *to = &run->reply[k];
+            st = awq__guard_json_of(ctx, grammar, awq__reply_text(to), &p, &m);
+            if (run->what == AWQ__ASK_FORCED) held[k] += p && m && to->whole;
+            else parses[k] += p, matches[k] += m;
+        }
+        awq_grammar_free(ctx, grammar);
+        if (st) return st;
+        n += run->what == AWQ__ASK_JSON;
+        forced += run->what == AWQ__ASK_FORCED;
+    }
+    if (!n) return AWQ_OK;
+    for (k = 0; k < 2; k++) {
+        r->json_parses[k] = (double)parses[k] / (double)n;
+        r->json_matches[k] = (double)matches[k] / (double)n;
+        r->json_forced[k] = (double)held[k] / (double)forced;
+    }
+    awq__guard_share(g, "G13.parses", "answers asked for as JSON that are, share", r->json_parses[0],
+                     r->json_parses[1], n, 0.10, 0.25, 1,
+                     "JSON is unstable: force it with a schema (awq_generate_desc.grammar)");
+    awq__guard_share(g, "G13.matches", "of all, those that match the schema, share", r->json_matches[0],
+                     r->json_matches[1], n, 0.10, 0.25, 1,
+                     "JSON leaves its schema: force it with a schema (awq_generate_desc.grammar)");
+    awq__guard_gate(g, "G13.forced", "answers with the schema as a grammar that match it, share",
+                    r->json_forced[0], r->json_forced[1], 1, 1, 1, 1,
+                    "answers are cut off before they are whole: bound the schema's lengths");
+    return AWQ_OK;
+}
+
+static awq_status awq__guard_generate(awq_ctx *ctx, awq__guard *g)
+{
+    awq__asking a;
+    awq_status st;
+    int64_t i;
+    int k;
+    memset(&a, 0, sizeof a);
+    a.g = g;
+    st = awq__guard_plan(ctx, &a);
+    a.began = awq__now();
+    for (k = 0; !st && k < 2; k++) {
+        if (a.planned) st = awq__guard_ask(ctx, &a, k, 0, a.planned);
+        if (!st && a.n > a.planned) st = awq__guard_ask(ctx, &a, k, a.planned, a.n);
+    }
+    if (!st) st = awq__guard_answers(ctx, &a);
+    if (!st) awq__guard_free_runs(&a);
+    if (!st) st = awq__guard_trends(ctx, &a);
+    if (!st) st = awq__guard_sweeps(ctx, &a);
+    if (!st) st = awq__guard_json_runs(ctx, &a);
+    g->r->n_answers = 2 * a.n;
+    for (i = 0; i < a.n; i++)
+        for (k = 0; k < 2; k++) {
+            g->r->answer_tokens += a.run[i].reply[k].n;
+            awq__text_free(ctx, &a.run[i].reply[k].text);
+            awq__free(ctx, a.run[i].reply[k].ids);
+        }
+    awq__free(ctx, a.run);
+    awq__free(ctx, a.swept);
+    awq__free(ctx, (void *)a.passage);
+    for (k = 0; k < 2; k++) awq__free(ctx, a.e[k]);
+    awq__arena_free(ctx, &a.memory);
+    return st;
+}
+
 /* --- before loading */
 typedef struct awq__guard_memory { /* awq_guard_report.memory */
     awq_guard_report report;
@@ -31656,21 +32790,29 @@ static awq_status awq__guard_run_all(awq_ctx *ctx, awq__guard *g)
 {
     const awq_guard_desc *d = g->d;
     awq_guard_report *r = g->r;
+    double began;
     if (!d->ids) awq__guard_leave_out(r, "G3, G7, G11: no text");
     else if (!r->layer_error) awq__guard_leave_out(r, "G11: layers are on a device");
     if (d->ids && !d->rtn) awq__guard_leave_out(r, "G3.rtn: nothing rounded to nearest to compare with");
-    if (!d->suite) awq__guard_leave_out(r, "G1, G2, G4, G8: no suite");
-    else if (d->answer_tokens < 0) awq__guard_leave_out(r, "G4: no answers wanted");
+    if (!d->suite) awq__guard_leave_out(r, "G1, G2, G4 to G6, G8, G9, G13: no suite");
+    else if (d->answer_tokens < 0) awq__guard_leave_out(r, "G4 to G6, G9, G13: no answers wanted");
+    if (d->suite && d->suite->n_bad)
+        awq__guard_leave_out(r, "%lld lines of the suite, the first: %s", (long long)d->suite->n_bad,
+                             d->suite->bad);
     if (d->suite && d->suite->n < 10) awq__guard_leave_out(r, "fewer than 10 questions: chance decides");
     if (!d->calibration) awq__guard_leave_out(r, "G10: no calibration text");
     else if (!d->production) awq__guard_leave_out(r, "G10: nothing of production to compare with");
     else if (d->baseline->n_shares) awq__guard_leave_out(r, "G10.activation: layers are on a device");
     if (d->calibration) AWQ__TRY(awq__guard_calibration(ctx, g));
+    began = awq__now();
     if (d->ids) AWQ__TRY(awq__guard_text(ctx, g));
+    r->text_seconds = awq__now() - began;
     if (d->suite) {
         AWQ__TRY(awq__guard_embed(ctx, g));
         awq__guard_questions(g);
-        if (d->answer_tokens >= 0) AWQ__TRY(awq__guard_answers(ctx, g));
+        r->embed_seconds = awq__now() - began - r->text_seconds;
+        if (d->answer_tokens >= 0) AWQ__TRY(awq__guard_generate(ctx, g));
+        r->answer_seconds = awq__now() - began - r->text_seconds - r->embed_seconds;
     }
     AWQ__TRY(awq__guard_speed(ctx, g));
     r->verdict = awq__guard_verdict(r);
@@ -31696,6 +32838,12 @@ AWQ_API awq_status awq_guard(awq_ctx *ctx, const awq_guard_desc *d, awq_guard_re
     g.r = &m->report;
     g.H = d->model->config.hidden_size;
     m->report.memory = m;
+    for (k = 0; k < 2; k++) {
+        awq_guard_report *r = &m->report;
+        r->loops[k] = r->distinct[k] = r->sweep_flips[k] = NAN;
+        r->json_parses[k] = r->json_matches[k] = r->json_forced[k] = NAN;
+        for (i = 0; i < 3; i++) r->sweep_distance[k][i] = NAN;
+    }
     if (d->suite) {
         n = d->suite->n * AWQ__GUARD_TEXTS;
         m->report.n_items = d->suite->n;
@@ -31708,6 +32856,7 @@ AWQ_API awq_status awq_guard(awq_ctx *ctx, const awq_guard_desc *d, awq_guard_re
             const awq_suite_item *t = &d->suite->items[i];
             const char *id = t->id ? t->id : t->question;
             m->report.item[i].state[0] = m->report.item[i].state[1] = -1;
+            m->report.item[i].coverage[0] = m->report.item[i].coverage[1] = NAN;
             m->report.item[i].id = awq__arena_text(ctx, &m->memory, id, strlen(id));
             if (!m->report.item[i].id) st = AWQ_E_MEMORY;
         }
@@ -31782,6 +32931,59 @@ static void awq__guard_json_sample(awq_ctx *ctx, awq__text *t, const char *key, 
     awq__textf(ctx, t, ",\n\"%s\": {\"texts\": %lld, \"tokens\": %lld, \"heard\": %lld, \"length\": [", key,
                (long long)s->texts, (long long)s->tokens, (long long)s->heard);
     for (k = 0; k < AWQ_GUARD_LENGTHS; k++) awq__textf(ctx, t, "%s%.4g", k ? ", " : "", s->length[k]);
+    awq__text_str(ctx, t, "]}");
+}
+
+static void awq__guard_pair(awq_ctx *ctx, awq__text *t, const char *key, const double v[2])
+{
+    int k;
+    awq__textf(ctx, t, ", \"%s\": [", key);
+    for (k = 0; k < 2; k++)
+        if (v[k] == v[k]) awq__textf(ctx, t, "%s%.5g", k ? ", " : "", v[k]);
+        else awq__textf(ctx, t, "%snull", k ? ", " : "");
+    awq__text_str(ctx, t, "]");
+}
+
+/* what answers gave; pairs are of model and baseline */
+static void awq__guard_json_answers(awq_ctx *ctx, awq__text *t, const awq_guard_report *r)
+{
+    static const char *const states[] = {"convergent", "recursive", "divergent", "chaotic"};
+    static const char *const trends[] = {"chaotic", "convergent", "recursive", "divergent", "steady"};
+    int64_t i, n = 0;
+    int k;
+    awq__textf(
+        ctx, t,
+        ",\n\"seconds\": {\"text\": %.2f, \"embed\": %.2f, \"answers\": %.2f},\n\"answers\": {\"n\": %lld, "
+        "\"tokens\": %lld, \"flips\": %lld",
+        r->text_seconds, r->embed_seconds, r->answer_seconds, (long long)r->n_answers,
+        (long long)r->answer_tokens, (long long)r->flips);
+    awq__guard_pair(ctx, t, "loops", r->loops);
+    awq__guard_pair(ctx, t, "distinct", r->distinct);
+    awq__guard_pair(ctx, t, "json_parses", r->json_parses);
+    awq__guard_pair(ctx, t, "json_matches", r->json_matches);
+    awq__guard_pair(ctx, t, "json_forced", r->json_forced);
+    awq__guard_pair(ctx, t, "sweep_flips", r->sweep_flips);
+    for (k = 0; k < 3; k++) {
+        static const char *const keys[] = {"distance_5", "distance_10", "distance_20"};
+        double v[2];
+        v[0] = r->sweep_distance[0][k];
+        v[1] = r->sweep_distance[1][k];
+        awq__guard_pair(ctx, t, keys[k], v);
+    }
+    for (k = 0; k < AWQ_TRENDS; k++)
+        awq__textf(ctx, t, "%s\"%s\": [%lld, %lld]", k ? ", " : ", \"trend\": {", trends[k],
+                   (long long)r->trend[0][k], (long long)r->trend[1][k]);
+    awq__text_str(ctx, t, "}, \"states\": [");
+    for (i = 0; i < r->n_items; i++) {
+        const awq_guard_item *x = &r->item[i];
+        if (x->state[0] < 0) continue;
+        awq__text_str(ctx, t, n++ ? ",\n{\"id\": " : "\n{\"id\": ");
+        awq__json_quote(ctx, t, x->id, strlen(x->id));
+        awq__textf(ctx, t, ", \"state\": \"%s\", \"baseline_state\": \"%s\", \"split\": %d, \"loops\": %d",
+                   states[x->state[0]], states[x->state[1]], x->split[0], x->loops[0]);
+        awq__guard_pair(ctx, t, "coverage", x->coverage);
+        awq__text_str(ctx, t, "}");
+    }
     awq__text_str(ctx, t, "]}");
 }
 
@@ -31870,7 +33072,9 @@ AWQ_API awq_status awq_guard_json(awq_ctx *ctx, const awq_guard_report *r, char 
         awq__textf(ctx, &t, "\"runs\": %d, \"right\": %d, \"baseline_right\": %d}", x->runs, x->right[0],
                    x->right[1]);
     }
-    awq__text_str(ctx, &t, r->n_items ? "]}\n" : "}\n");
+    if (r->n_items) awq__text_str(ctx, &t, "]");
+    awq__guard_json_answers(ctx, &t, r);
+    awq__text_str(ctx, &t, "}\n");
     return awq__guard_done(ctx, &t, text);
 }
 

@@ -134,7 +134,7 @@ demo() {
             exit !better }' || verdict=1
     done
     echo
-    echo "awq guard: is it still the same model? (38 questions with paraphrases and passages, and the text above)"
+    echo "awq guard: is it still the same model? (38 questions with paraphrases and passages, 4 stories, 2 in JSON, and the text above)"
     for m in rtn best; do
         set -- "$D/best"
         [ $m = rtn ] && set -- $M --rtn 4 --group-size 128

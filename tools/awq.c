@@ -54,10 +54,10 @@ typedef struct options {
     int n_positional;
     list calib, keep, stop, choice;
     const char *output, *layout, *method, *prompt, *text, *file, *ids, *tokens, *baseline, *messages, *dequantize, *shape, *schema, *grammar;
-    const char *system, *think, *chat_template, *suite, *report, *production, *device, *device_layers;
+    const char *system, *think, *chat_template, *suite, *passages, *report, *production, *device, *device_layers;
     long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, head_bits, kv_bits, sessions;
     double temp, top_p, min_p, repeat_penalty;
-    int symmetric, no_clip, layers, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos;
+    int symmetric, no_clip, layers, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos, keep_going;
     int rest_on_cpu;
 } options;
 
@@ -167,10 +167,12 @@ static const struct {
     {"eval", "MODEL --text FILE [--ctx N] [--stride N] [--rtn BITS --group-size N] [--baseline MODEL [--layers]]\n"
      "       --layers: what each layer adds to the error; with --json entropies by position are in the object too",
      "awq eval SmolLM2-awq --text wiki.test.txt --baseline SmolLM2-135M"},
-    {"guard", "BASELINE MODEL [--suite FILE.jsonl] [--text FILE] [--ctx N] [--report FILE.html] [-n N] [--rtn BITS --group-size N]\n"
-     "       [--calib FILE ... [--production FILE] [--seq-len 512]]\n"
+    {"guard", "BASELINE MODEL [--suite FILE.jsonl [--passages FILE] [--keep-going]] [--text FILE] [--ctx N]\n"
+     "       [--report FILE.html] [-n N] [--rtn BITS --group-size N] [--calib FILE ... [--production FILE] [--seq-len 512]]\n"
      "       is MODEL still BASELINE? exit 0 pass, 1 warn, 2 fail, 3 could not judge. -n: tokens of an answer, 0: no answers.\n"
-     "       --suite: lines of JSON with question, paraphrases, answer, anchor, distractor, contexts\n"
+     "       --suite: lines of JSON with question, paraphrases, answer, anchor, distractor, contexts, schema, long;\n"
+     "       --keep-going: lines that are no good or too long are left out, and told. --passages: a text whose paragraphs\n"
+     "       are retrieved for 10 of the questions, 5, 10 and 20 of them in three orders (else those of the suite)\n"
      "       --calib: what it was calibrated on, --production: a sample of what it will see; are they of one kind?",
      "awq guard SmolLM2-135M SmolLM2-awq --text wiki.test.txt --report guard.html"},
     {"inspect", "MODEL | FILE.safetensors\n       with --device: how many layers go where, and in how much memory",
@@ -237,7 +239,8 @@ static int parse(app *a, int argc, char **argv)
         {"--messages", TEXT, &o->messages}, {"--generation-prompt", FLAG, &o->generation_prompt},
         {"--ctx", LONG, &o->ctx_len}, {"--sessions", LONG, &o->sessions},
         {"--schema", TEXT, &o->schema}, {"--grammar", TEXT, &o->grammar}, {"--choice", LIST, &o->choice}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
-        {"--layers", FLAG, &o->layers}, {"--suite", TEXT, &o->suite}, {"--report", TEXT, &o->report}, {"--production", TEXT, &o->production},
+        {"--layers", FLAG, &o->layers}, {"--suite", TEXT, &o->suite}, {"--passages", TEXT, &o->passages}, {"--keep-going", FLAG, &o->keep_going},
+        {"--report", TEXT, &o->report}, {"--production", TEXT, &o->production},
         {"--rtn", LONG, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
         {"--deterministic", FLAG, &o->deterministic}, {"--believe-tensors", FLAG, &o->believe_tensors}, {"--head-bits", LONG, &o->head_bits},
         {"--kv-bits", LONG, &o->kv_bits},
@@ -1416,7 +1419,9 @@ static int cmd_guard(app *a)
     awq_guard_desc d;
     awq_packed packed;
     awq_suite suite;
+    awq_passages passages;
     int code, ready;
+    memset(&passages, 0, sizeof passages);
     memset(&c, 0, sizeof c);
     memset(&d, 0, sizeof d);
     memset(&suite, 0, sizeof suite);
@@ -1443,7 +1448,9 @@ static int cmd_guard(app *a)
     if (!code && o->text) code = read_eval_ids(a, base, o->text, &c);
     if (!code) code = read_texts(a, base, o->calib.item, o->calib.n, &calib);
     if (!code) code = read_texts(a, base, &o->production, o->production != NULL, &production);
+    suite.keep_going = o->keep_going;
     if (!code && o->suite && awq_suite_load(&a->ctx, o->suite, &suite)) code = failed(a);
+    if (!code && o->passages && awq_passages_load(&a->ctx, o->passages, &passages)) code = failed(a);
     if (!code) {
         d.model = m;
         d.baseline = base;
@@ -1453,6 +1460,9 @@ static int cmd_guard(app *a)
         if (production.n_blocks) d.production = &production;
         d.calibration_window = o->seq_len;
         if (o->suite) d.suite = &suite;
+        d.keep_going = o->keep_going;
+        d.passages = passages.text;
+        d.n_passages = passages.n;
         if (o->text) {
             d.ids = c.ids;
             d.n_ids = c.start[c.n_blocks];
@@ -1469,6 +1479,7 @@ static int cmd_guard(app *a)
     awq_suite_free(&a->ctx, &suite);
     awq_calibration_free(&a->ctx, &calib);
     awq_calibration_free(&a->ctx, &production);
+    awq_passages_free(&a->ctx, &passages);
     awq_calibration_free(&a->ctx, &c);
     awq_model_free(&a->ctx, rtn);
     awq_model_free(&a->ctx, base);

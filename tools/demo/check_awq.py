@@ -219,7 +219,7 @@ def main():
     mean, se = d.mean().item(), (d.std() / math.sqrt(len(d))).item()
     print("AWQ - RTN %+.5f +- %.5f nats per token (%.1f standard errors)" % (mean, se, mean / se))
     if a.suite:
-        rows = [json.loads(x) for x in open(a.suite)]
+        rows = [x for x in map(json.loads, open(a.suite)) if "answer" in x]
         for k, m in models.items():
             right = total = 0
             for row in rows:

@@ -1033,6 +1033,13 @@ def suite():
                     distractor=section(r, kind, other, stated, 4 if len(FACTS_OF[kind]) > 4 else 3),
                 )
             )
+    for i in r.some(range(len(FORMS[PERSON])), 4):
+        name = str(FORMS[PERSON][i]["name"])
+        rows.append(dict(id="story-%d" % i, question="Tell me a short story about %s." % name, long=True))
+    for i in r.some(range(len(FORMS[PERSON])), 2):  # JSON is nothing the model has learnt: a grammar makes it
+        job = str(FORMS[PERSON][i]["job"])
+        schema = dict(type="object", properties=dict(name=dict(type="string", maxLength=24)), required=["name"])
+        rows.append(dict(id="json-%d" % i, question="Who is the %s?" % job, schema=schema))
     return rows
 
 
