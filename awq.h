@@ -62,6 +62,7 @@
        >>calibrate
        >>quantize_model
        >>guard
+       >>remedies
 
    WHAT IT DOES NOT DO
      train, run vision or audio towers, read GGUF or pickle (.bin, .pt) files, spread one model over machines.
@@ -112,7 +113,8 @@ typedef enum awq_status {
     AWQ_E_NUMERIC,     /* NaN or Inf in weights or activations */
     AWQ_E_LIMIT,       /* a limit of this build or model: context length, AWQ_MAX_* */
     AWQ_E_CANCELLED,   /* the progress hook asked to stop */
-    AWQ_E_DEVICE       /* a GPU or its driver failed (awq_cuda.h) */
+    AWQ_E_DEVICE,      /* a GPU or its driver failed (awq_cuda.h) */
+    AWQ_E_GUARD        /* the verdict of awq_guard on what was just quantized is "fail" */
 } awq_status;
 
 /* alloc: `bytes` > 0 bytes aligned to `align` (a power of two, at most 64), or NULL. free: gets the same size.
@@ -809,6 +811,7 @@ typedef struct awq_model_desc {
     const int *device_layers;   /* [n_devices] how many each takes; NULL: as many as it has room for */
     int rest_on_cpu;            /* layers that are left are computed by the CPU; 0: AWQ_E_MEMORY */
     int64_t device_tokens;      /* of all sessions together that devices leave room for; 0: 4096 */
+    const struct awq_online_desc *quantize; /* dense: quantize it first, or take what was made of it before */
 } awq_model_desc;
 
 /* folder: a Hugging Face checkpoint, dense (F32, F16, BF16) or quantized in any layout of awq_layout, or both
@@ -1188,6 +1191,7 @@ typedef struct awq_quantize_desc {
        NULL: the CPU does. Not exact, but the same file in every run. Norms, rounding with error feedback and
        experts' linears stay with the CPU. */
     awq_device *device;
+    int leave_nothing; /* also an unfinished run is removed when it fails or is stopped */
 } awq_quantize_desc;
 
 typedef struct awq_quantize_result {
@@ -1199,11 +1203,12 @@ typedef struct awq_quantize_result {
     double ppl_source, ppl_result; /* on the held-out calibration blocks; 0: not measured */
     int64_t calibration_tokens;
     int experts_few, experts_unused; /* over all layers */
+    int verdict;            /* awq_severity of what awq_guard says of those blocks; AWQ_VOID: not measured */
 } awq_quantize_result;
 
 /* Block by block: one block's weights and its activations in memory, of experts one at a time in fp32. `target`
    appears complete or not at all; an unfinished run stays in `target`.partial and goes on with resume. Writes
-   awq_report.json beside the weights.
+   awq_report.json beside the weights, with the gates of awq_guard that need no more than the held-out blocks.
    Every family that can be run can be quantized. Routers, embeddings, norms and what is not the text model stay
    dense. Linears whose shape does not fit the group size or the layout stay FP16, with those that engines fuse
    them with, and a log line says so. Experts are rounded for the tokens that chose them; one that fewer tokens
@@ -1321,6 +1326,72 @@ AWQ_API const char *awq_severity_name(awq_severity severity); /* "pass", "warn",
 /* the report as a JSON object, and as one page of HTML that needs nothing else; awq_text_free them */
 AWQ_API awq_status awq_guard_json(awq_ctx *ctx, const awq_guard_report *report, char **text);
 AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *report, const char *title, char **text);
+
+/* What the awq_report.json of a quantized folder says of its weights. awq_model_load logs a warning when that is
+   "fail", and when a model goes to more than one device that has not passed on one before. */
+typedef struct awq_verdict {
+    awq_severity severity; /* AWQ_VOID: nothing, or of other weights than those that are there */
+    int devices;           /* that computed the model when it was judged; 0: the CPU did */
+    char text[512];        /* the worst gate, its number and what to change; "" when all pass */
+} awq_verdict;
+AWQ_API awq_status awq_verdict_read(awq_ctx *ctx, const char *folder, awq_verdict *verdict);
+/* Puts a report into the folder's awq_report.json, in the place of what is said there, and makes the file when
+   there is none. */
+AWQ_API awq_status awq_verdict_write(awq_ctx *ctx, const char *folder, const awq_guard_report *report,
+                                     int devices);
+
+/* -------------------------------------------------------------------------------------------------------------
+   remedies: quantize, judge, and do what the gates that fail ask for; quantize when a model is loaded */
+
+#define AWQ_MAX_TRIES 16
+
+typedef struct awq_try {
+    char what[96];        /* "as asked", "group size 64", "layers 3, 5 in FP16", ...: added to the best before */
+    awq_severity verdict; /* AWQ_VOID: not judged, text says why */
+    int counted, failed;  /* gates that counted; those of them that did not pass */
+    double kl, ppl_ratio; /* on awq_until_desc.ids; NaN: no text */
+    double seconds;
+    char text[512];       /* as awq_verdict.text */
+} awq_try;
+
+typedef struct awq_until_desc {
+    const awq_quantize_desc *quantize; /* of the first try; not `scaled`, nor max_layers */
+    const awq_suite *suite;            /* these are judged by, as in awq_guard_desc: one of suite, ids at least */
+    const int32_t *ids;
+    int64_t n_ids, window, answer_tokens;
+    const awq_calibration *more; /* another calibration that may be tried: more text, or of another kind */
+    awq_severity enough;         /* ends it; 0: only AWQ_PASS does */
+    int tries;                   /* at most, up to AWQ_MAX_TRIES; 0: 8 */
+    double seconds;              /* after which no other try begins; 0: no limit */
+    void (*on_try)(void *user, const awq_try *t); /* as each is done */
+    void *user;
+} awq_until_desc;
+
+typedef struct awq_until_result {
+    int n_tries, best; /* number of the one that is kept */
+    awq_try tried[AWQ_MAX_TRIES];
+    awq_quantize_result quantize; /* of the best */
+} awq_until_result;
+
+/* Quantizes and guards against the source, then tries remedies one at a time on top of the best so far: method
+   best, the other calibration, smaller groups (128, 64, 32), the worst layers in FP16; these first where the
+   gate of layers does not pass. The best by verdict, then by KL (without a text by gates that do not pass),
+   becomes target, with its report, whatever its verdict is; the others are removed. Each try is a folder beside
+   it, target.try1 and so on; one that was ended within a try goes on with quantize->resume. */
+AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *desc, awq_until_result *result);
+
+/* Quantization when a dense model is loaded: the result is kept in `cache`, in a folder named by the model and a
+   hash of its config, tokenizer and weights (awq_tensors' names and shapes, 256 bytes of each), of these
+   settings and the calibration; the next load takes it from there. What does not fit any more is not removed. */
+typedef struct awq_online_desc {
+    const awq_quantize_desc *quantize; /* how; NULL: defaults. Layout 0 is native here, method rtn is refused;
+                                          source, target, resume, ... are not looked at */
+    const char *text;     /* calibration file, as of awq_calibration_source, when quantize->calibration is NULL;
+                             NULL: text that the model itself says */
+    const char *cache;    /* folder; made when its parent is there */
+    int accept_failed;    /* the verdict "fail" is a warning in the log; 0: AWQ_E_GUARD */
+    int source_instead;   /* where this fails or is refused the model is loaded as it is, with a warning */
+} awq_online_desc;
 
 #endif /* AWQ_H */
 
@@ -1470,6 +1541,7 @@ AWQ_API const char *awq_status_name(awq_status status)
     case AWQ_E_LIMIT: return "AWQ_E_LIMIT";
     case AWQ_E_CANCELLED: return "AWQ_E_CANCELLED";
     case AWQ_E_DEVICE: return "AWQ_E_DEVICE";
+    case AWQ_E_GUARD: return "AWQ_E_GUARD";
     }
     return "AWQ_E_?";
 }
@@ -22896,6 +22968,114 @@ static awq_status awq__model_place(awq_ctx *ctx, const awq_checkpoint *ck, const
     return AWQ_OK;
 }
 
+/* --- the verdict in awq_report.json */
+#define AWQ__REPORT_MAX ((size_t)256 << 20)
+
+/* Tells one set of weights from another without reading all: of every tensor its name, type and shape, and 256
+   bytes in its middle. */
+static awq_status awq__weights_mark(awq_ctx *ctx, awq_tensors *ts, uint64_t *mark)
+{
+    uint64_t h = 0xcbf29ce484222325ull;
+    unsigned char part[256];
+    int64_t i;
+    for (i = 0; i < awq_tensors_count(ts); i++) {
+        const awq_tensor *t = awq_tensors_at(ts, i);
+        size_t n = (size_t)AWQ__MIN(t->bytes, (uint64_t)sizeof part);
+        h = awq__fnv(h, t->name, strlen(t->name) + 1);
+        h = awq__fnv(h, awq_dtype_name(t->dtype), strlen(awq_dtype_name(t->dtype)));
+        h = awq__fnv(h, t->shape, (size_t)t->ndim * sizeof t->shape[0]);
+        AWQ__TRY(awq_tensors_read(ctx, ts, t, (t->bytes - n) / 2, part, n));
+        h = awq__fnv(h, part, n);
+    }
+    *mark = h;
+    return AWQ_OK;
+}
+
+static awq_severity awq__severity_of(const awq__json *j, uint32_t node)
+{
+    int k;
+    for (k = AWQ_PASS; k < AWQ_VOID; k++)
+        if (awq__json_eq(j, node, awq_severity_name((awq_severity)k))) break;
+    return (awq_severity)k;
+}
+
+/* the sentence of the first gate as bad as the verdict */
+static void awq__verdict_text(const awq__json *j, uint32_t guard, awq_verdict *v)
+{
+    uint32_t g = awq__json_get(j, guard, "gates");
+    double value = NAN, limit = NAN;
+    size_t n;
+    for (g = awq__json_first(j, g); g; g = awq__json_next(j, g)) {
+        const char *id = awq__json_str(j, awq__json_get(j, g, "id"), &n);
+        const char *what = awq__json_str(j, awq__json_get(j, g, "what"), &n);
+        const char *text = awq__json_str(j, awq__json_get(j, g, "text"), &n);
+        if (awq__severity_of(j, awq__json_get(j, g, "severity")) != v->severity || !id || !what || !text) continue;
+        awq__json_number_of(j, awq__json_get(j, g, "value"), &value);
+        awq__json_number_of(j, awq__json_get(j, g, v->severity == AWQ_FAIL ? "fail" : "warn"), &limit);
+        if (limit != limit) awq__json_number_of(j, awq__json_get(j, g, "threshold"), &limit);
+        snprintf(v->text, sizeof v->text, "%s, %s: %.4g, %s %.4g is expected: %s", id, what, value,
+                 awq__json_bool(j, awq__json_get(j, g, "below")) ? "at least" : "at most", limit, text);
+        return;
+    }
+}
+
+/* mark: 1 if weights were judged, *weights then. What is no report of ours says nothing. */
+static awq_status awq__verdict_load(awq_ctx *ctx, const char *folder, awq_verdict *v, uint64_t *weights)
+{
+    char *path = awq__path_join(ctx, folder, "awq_report.json"), *data = NULL;
+    size_t bytes = 0, n;
+    awq_status st = path ? AWQ_OK : AWQ_E_MEMORY;
+    int64_t devices = 0;
+    awq__json j;
+    memset(v, 0, sizeof *v);
+    v->severity = AWQ_VOID;
+    *weights = 0;
+    if (!st && awq__file_exists(ctx, path)) {
+        st = awq__file_load(ctx, path, AWQ__REPORT_MAX, &data, &bytes);
+        if (!st && !(st = awq__json_parse(ctx, path, data, bytes, &j))) {
+            uint32_t judged = awq__json_get(&j, 1, "guard"), report = awq__json_get(&j, judged, "report");
+            const char *mark = awq__json_str(&j, awq__json_get(&j, judged, "weights"), &n);
+            if (mark) *weights = strtoull(mark, NULL, 16);
+            if (awq__json_int_of(&j, awq__json_get(&j, judged, "devices"), &devices)) v->devices = (int)devices;
+            v->severity = awq__severity_of(&j, awq__json_get(&j, report, "verdict"));
+            if (v->severity == AWQ_WARN || v->severity == AWQ_FAIL) awq__verdict_text(&j, report, v);
+            awq__json_free(ctx, &j);
+        } else if (st == AWQ_E_FORMAT) {
+            awq__log(ctx, AWQ_LOG_WARN, "%s: the verdict in it cannot be read", ctx->err.text);
+            st = AWQ_OK;
+        }
+    }
+    awq__free(ctx, data);
+    awq__free(ctx, path);
+    return st;
+}
+
+static awq_status awq__verdict_read(awq_ctx *ctx, const char *folder, awq_tensors *ts, awq_verdict *v)
+{
+    uint64_t weights, mark = 0;
+    AWQ__TRY(awq__verdict_load(ctx, folder, v, &weights));
+    if (v->severity != AWQ_VOID) AWQ__TRY(awq__weights_mark(ctx, ts, &mark));
+    if (v->severity == AWQ_VOID || mark == weights) return AWQ_OK;
+    memset(v, 0, sizeof *v);
+    v->severity = AWQ_VOID;
+    return AWQ_OK;
+}
+
+/* devices: that the model goes to */
+static awq_status awq__model_verdict(awq_ctx *ctx, const awq_checkpoint *ck, int devices)
+{
+    const char *folder = awq_checkpoint_folder(ck);
+    awq_verdict v;
+    if (!ctx->log) return AWQ_OK;
+    AWQ__TRY(awq__verdict_read(ctx, folder, ck->tensors, &v));
+    if (v.severity == AWQ_FAIL)
+        awq__log(ctx, AWQ_LOG_WARN, "%s: its awq_report.json says that it is not the same model: %s", folder, v.text);
+    if (devices > 1 && (v.severity > AWQ_WARN || v.devices > 1))
+        awq__log(ctx, AWQ_LOG_WARN, "%s goes to %d devices, and its awq_report.json holds no pass of these weights "
+                 "on one: judge it on one device first (awq guard)", folder, devices);
+    return AWQ_OK;
+}
+
 static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder, const awq_model_desc *desc)
 {
     const awq_config *c;
@@ -22931,6 +23111,7 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
         s->n = part[k].layers;
         m->n_shares++;
     }
+    AWQ__TRY(awq__model_verdict(ctx, m->checkpoint, m->n_shares));
     AWQ__TRY(awq__model_tables(ctx, m, desc));
     AWQ__TRY(awq__read_norm(ctx, m->checkpoint, &m->arena, c->family->final_norm, 0, AWQ_INPUT_NORM,
                             c->hidden_size, &m->final_norm));
@@ -22958,6 +23139,10 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
     return AWQ_OK;
 }
 
+/* of >>remedies */
+static awq_status awq__online_load(awq_ctx *ctx, const char *folder, const awq_model_desc *desc,
+                                   awq_model **model);
+
 AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_model_desc *desc,
                                   awq_model **model)
 {
@@ -22979,6 +23164,7 @@ AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_mo
     if ((unsigned)desc->mode > AWQ_MODE_EXACT)
         return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: mode is %d, expected one of awq_mode",
                          (int)desc->mode);
+    if (desc->quantize) return awq__online_load(ctx, folder, desc, model);
     m = AWQ__NEW(ctx, awq_model, 1);
     if (!m) return AWQ_E_MEMORY;
     st = awq__model_fill(ctx, m, folder, desc);
@@ -25985,6 +26171,30 @@ static void awq__remove_in(awq_ctx *ctx, const char *folder, const char *name)
     char *path = awq__path_join(ctx, folder, name);
     if (path) fs->remove(fs->user, path);
     awq__free(ctx, path);
+}
+
+/* A checkpoint that this library wrote goes away; the folder stays when something else is in it. */
+static void awq__folder_remove(awq_ctx *ctx, const char *folder)
+{
+    static const char *const ours[] = {"config.json", "awq_report.json", "progress.jsonl", "model.safetensors",
+                                       "model.safetensors.index.json"};
+    const awq_file_system *fs = awq__fs(ctx);
+    awq_error err = ctx->err; /* cleaning up must not hide what went wrong */
+    awq_tensors *ts = NULL;
+    awq__text files = {NULL, 0, 0, 0};
+    size_t i;
+    int k;
+    if (!awq_tensors_open(ctx, folder, &ts)) /* a list of paths, each with its NUL */
+        for (k = 0; k < ts->n_files; k++)
+            awq__text_add(ctx, &files, awq_tensors_file(ts, k), strlen(awq_tensors_file(ts, k)) + 1);
+    awq_tensors_close(ctx, ts);
+    for (i = 0; !files.failed && i < files.len; i += strlen(files.data + i) + 1)
+        fs->remove(fs->user, files.data + i);
+    awq__text_free(ctx, &files);
+    for (i = 0; i < sizeof ours / sizeof ours[0]; i++) awq__remove_in(ctx, folder, ours[i]);
+    for (i = 0; i < AWQ__N_SIDE_FILES; i++) awq__remove_in(ctx, folder, awq__side_files[i]);
+    fs->remove(fs->user, folder);
+    ctx->err = err;
 }
 
 /* The partial folder loses what it has and goes away, unless kept for a resumed run. */
@@ -29515,40 +29725,37 @@ static awq_status awq__qm_run(awq_ctx *ctx, awq__qm *m, double began)
     return awq__export_finish(ctx, &m->e, m->sd.bits, m->sd.symmetric, m->sd.group_size);
 }
 
-/* perplexity on the held-out blocks (or all, when none was), the same for source and result */
-static awq_status awq__qm_ppl(awq_ctx *ctx, const awq__qm *m, const char *folder, double *ppl)
+/* What awq_guard says of the finished folder on up to 8 held-out blocks (or others, when none was). */
+static awq_status awq__qm_guard(awq_ctx *ctx, const awq__qm *m, const char *folder, awq_guard_report **report)
 {
+    awq_model *model = NULL, *source = NULL;
     awq_model_desc md;
-    awq_model *model = NULL;
-    awq_evaluate_desc ed;
-    awq_evaluation ev;
-    int (*progress)(void *user, const awq_progress *p) = ctx->progress;
-    double nll = 0, began = awq__now();
-    int64_t b, tokens = 0, blocks = 0, total = 0;
-    awq_status st;
+    awq_guard_desc gd;
+    int32_t *ids = AWQ__NEW_RAW(ctx, int32_t, m->tokens);
+    int64_t b, n, blocks = 0;
+    awq_status st = ids ? AWQ_OK : AWQ_E_MEMORY;
     memset(&md, 0, sizeof md);
+    memset(&gd, 0, sizeof gd);
     md.no_tokenizer = 1;
-    AWQ__TRY(awq_model_load(ctx, folder, &md, &model));
-    st = AWQ_OK;
-    for (b = 0; b < m->cal->n_blocks; b++) total += !m->hold_every || awq__qm_held(m, b);
-    total = AWQ__MIN(total, 8);
-    for (b = 0; !st && b < m->cal->n_blocks && blocks < total; b++) {
+    for (b = 0; !st && b < m->cal->n_blocks && blocks < 8; b++) {
         if (m->hold_every && !awq__qm_held(m, b)) continue;
-        memset(&ed, 0, sizeof ed);
-        ed.ids = m->cal->ids + m->cal->start[b];
-        ed.n_ids = m->cal->start[b + 1] - m->cal->start[b];
-        ed.window = ed.n_ids;
+        n = m->cal->start[b + 1] - m->cal->start[b];
+        memcpy(ids + gd.n_ids, m->cal->ids + m->cal->start[b], (size_t)n * sizeof *ids);
+        gd.n_ids += n;
+        gd.window = AWQ__MAX(gd.window, n);
         blocks++;
-        if (ed.n_ids < 2) continue;
-        ctx->progress = NULL; /* the whole is told, not each block */
-        st = awq_evaluate(ctx, model, &ed, &ev);
-        ctx->progress = progress;
-        nll += ev.nll * (double)ev.tokens;
-        tokens += ev.tokens;
-        if (!st) st = awq__progress(ctx, "evaluate", blocks, total, began);
+    }
+    if (!st && gd.window > 1) {
+        st = awq_model_load(ctx, m->d->source, &md, &source);
+        if (!st) st = awq_model_load(ctx, folder, &md, &model);
+        gd.model = model;
+        gd.baseline = source;
+        gd.ids = ids;
+        if (!st) st = awq_guard(ctx, &gd, report);
     }
     awq_model_free(ctx, model);
-    if (!st && tokens) *ppl = exp(nll / (double)tokens);
+    awq_model_free(ctx, source);
+    awq__free(ctx, ids);
     return st;
 }
 
@@ -29575,6 +29782,7 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
     awq__qm m;
     awq__export_desc ed;
     awq_quantize_result r;
+    awq_guard_report *report = NULL;
     double began = awq__now();
     size_t peak = ctx->memory_peak, base = ctx->memory_used;
     awq_status st = awq__qm_open(ctx, d, &m);
@@ -29637,18 +29845,25 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
     m.lab = NULL;
     r.peak_bytes = ctx->memory_peak - base;
     r.seconds = awq__now() - began;
+    r.verdict = AWQ_VOID;
     if (finished && m.cal) {
-        st = awq__qm_ppl(ctx, &m, d->source, &r.ppl_source);
-        if (!st) st = awq__qm_ppl(ctx, &m, m.e.partial, &r.ppl_result);
-        if (st == AWQ_E_MEMORY) { /* whole models need more than one block at a time: not measured then */
-            r.ppl_source = r.ppl_result = 0;
-            st = AWQ_OK;
+        st = awq__qm_guard(ctx, &m, m.e.partial, &report);
+        if (report) {
+            r.ppl_source = report->text.baseline_ppl;
+            r.ppl_result = report->text.ppl;
+            r.verdict = report->verdict;
         }
+        /* whole models need more than one block at a time: not measured then */
+        if (st == AWQ_E_MEMORY) st = AWQ_OK;
     }
     if (finished && !st) st = awq__qm_report(ctx, &m, m.e.partial, &r);
+    if (finished && !st && report) st = awq_verdict_write(ctx, m.e.partial, report, 0);
+    awq_guard_free(ctx, report);
     if (finished && !st) st = awq__export_publish(ctx, &m.e);
     /* an unfinished run stays for resume if a layer is done; a test of a few layers leaves nothing */
-    if (m.opened) awq__export_close(ctx, &m.e, m.e.unfinished || finished || (st && m.done > 0));
+    if (st && finished && d->leave_nothing) awq__folder_remove(ctx, m.e.partial);
+    if (m.opened)
+        awq__export_close(ctx, &m.e, m.e.unfinished || (!d->leave_nothing && (finished || (st && m.done > 0))));
     awq__qm_free(ctx, &m);
     awq_checkpoint_close(ctx, m.ck);
     ctx->memory_peak = AWQ__MAX(ctx->memory_peak, peak);
@@ -30408,6 +30623,55 @@ AWQ_API awq_status awq_guard(awq_ctx *ctx, const awq_guard_desc *d, awq_guard_re
     return st;
 }
 
+AWQ_API awq_status awq_verdict_read(awq_ctx *ctx, const char *folder, awq_verdict *verdict)
+{
+    awq_tensors *ts = NULL;
+    awq_verdict v;
+    awq_status st = awq_tensors_open(ctx, folder, &ts);
+    if (!st) st = awq__verdict_read(ctx, folder, ts, &v);
+    awq_tensors_close(ctx, ts);
+    if (!st) *verdict = v;
+    return st;
+}
+
+/* "guard": {"weights": awq__weights_mark, "devices": n, "report": as awq_guard_json} */
+AWQ_API awq_status awq_verdict_write(awq_ctx *ctx, const char *folder, const awq_guard_report *report,
+                                     int devices)
+{
+    awq__text t = {NULL, 0, 0, 0};
+    awq_tensors *ts = NULL;
+    char *path = awq__path_join(ctx, folder, "awq_report.json"), *text = NULL;
+    uint64_t mark = 0;
+    uint32_t i;
+    awq__json j;
+    awq_status st = path ? awq_tensors_open(ctx, folder, &ts) : AWQ_E_MEMORY;
+    if (!st) st = awq__weights_mark(ctx, ts, &mark);
+    if (!st) st = awq_guard_json(ctx, report, &text);
+    awq__text_str(ctx, &t, "{\n");
+    if (!st && awq__file_exists(ctx, path) && !(st = awq__json_load(ctx, path, AWQ__REPORT_MAX, &j))) {
+        for (i = awq__json_first(&j, 1); i; i = awq__json_next(&j, i)) {
+            if (!strcmp(awq__json_key(&j, i), "guard")) continue;
+            awq__json_quote(ctx, &t, awq__json_key(&j, i), j.nodes[i].key_len);
+            awq__text_str(ctx, &t, ": ");
+            awq__json_write(ctx, &t, &j, i);
+            awq__text_str(ctx, &t, ",\n");
+        }
+        awq__json_free(ctx, &j);
+    }
+    if (!st) {
+        awq__textf(ctx, &t, "\"guard\": {\"weights\": \"%016llx\", \"devices\": %d, \"report\":\n",
+                   (unsigned long long)mark, devices);
+        awq__text_str(ctx, &t, text);
+        awq__text_str(ctx, &t, "}}\n");
+        st = t.failed ? AWQ_E_MEMORY : awq__file_save(ctx, path, t.data, t.len);
+    }
+    awq_tensors_close(ctx, ts);
+    awq_text_free(ctx, text);
+    awq__text_free(ctx, &t);
+    awq__free(ctx, path);
+    return st;
+}
+
 AWQ_API void awq_guard_free(awq_ctx *ctx, awq_guard_report *r)
 {
     awq__guard_memory *m = r ? (awq__guard_memory *)r->memory : NULL;
@@ -30714,6 +30978,526 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const
     }
     awq__text_str(ctx, &t, "</body></html>\n");
     return awq__guard_done(ctx, &t, text);
+}
+
+/* -------------------------------------------------------------------------------------------------------------
+   MARK: >>remedies
+   What the sentences of gates ask for, done and judged anew: a climb from the first try, one change at a time,
+   that keeps a change only where verdict or KL are better for it. And quantization at load time, cached by what
+   it was made of. Folders are made under a name of their own and renamed when complete.
+   Tests: tests/test_policy.c */
+
+enum { AWQ__TRY_BEST, AWQ__TRY_MORE, AWQ__TRY_GROUP, AWQ__TRY_KEEP, AWQ__N_REMEDIES };
+
+typedef struct awq__until_state { /* of a try, and of the best */
+    awq_quantize_desc q;
+    int n_worst;         /* layers kept beyond those of the caller's list */
+    int layers_failed;   /* G11 did not pass */
+    awq_try t;
+    awq_quantize_result r;
+    char folder[16];     /* ".try3" */
+    double *layer_error; /* [n_layers] */
+    int64_t n_layers;
+} awq__until_state;
+
+typedef struct awq__until {
+    const awq_until_desc *d;
+    awq_model *source;
+    awq__until_state best, now;
+    const char **keep;   /* [q.n_keep + num_hidden_layers] the caller's, then names of layers */
+    char (*name)[32];    /* [num_hidden_layers] */
+    unsigned char *worst; /* [num_hidden_layers] 1: chosen in awq__until_worst */
+} awq__until;
+
+static char *awq__until_path(awq_ctx *ctx, const awq__until *u, const char *folder)
+{
+    awq__text t = {NULL, 0, 0, 0};
+    awq__text_str(ctx, &t, u->d->quantize->target);
+    while (t.len > 1 && t.data[t.len - 1] == '/') t.data[--t.len] = 0;
+    awq__text_str(ctx, &t, folder);
+    if (t.failed) awq__text_free(ctx, &t);
+    return t.data;
+}
+
+static void awq__until_remove(awq_ctx *ctx, const awq__until *u, const char *folder)
+{
+    char *path = folder[0] ? awq__until_path(ctx, u, folder) : NULL;
+    if (path) awq__folder_remove(ctx, path);
+    awq__free(ctx, path);
+}
+
+/* u->now.t and the report of what is in `path`, which gets it too */
+static awq_status awq__until_judge(awq_ctx *ctx, awq__until *u, const char *path)
+{
+    awq_model *m = NULL, *rtn = NULL;
+    awq_guard_report *r = NULL;
+    awq__until_state *s = &u->now;
+    awq_guard_desc gd;
+    awq_model_desc md;
+    awq_verdict v;
+    awq_status st;
+    int i;
+    memset(&gd, 0, sizeof gd);
+    memset(&md, 0, sizeof md);
+    st = awq_model_load(ctx, path, &md, &m);
+    md.rtn_bits = s->q.bits ? s->q.bits : 4;
+    md.rtn_group_size = s->r.group_size;
+    md.rtn_symmetric = s->q.symmetric;
+    if (!st && u->d->ids && s->q.method != AWQ_METHOD_RTN) st = awq_model_load(ctx, s->q.source, &md, &rtn);
+    gd.model = m;
+    gd.baseline = u->source;
+    gd.rtn = rtn;
+    gd.suite = u->d->suite;
+    gd.ids = u->d->ids;
+    gd.n_ids = u->d->n_ids;
+    gd.window = u->d->window;
+    gd.answer_tokens = u->d->answer_tokens;
+    if (!st) st = awq_guard(ctx, &gd, &r);
+    if (!st) st = awq_verdict_write(ctx, path, r, 0);
+    if (!st) st = awq_verdict_read(ctx, path, &v);
+    if (!st) {
+        s->t.verdict = r->verdict;
+        s->t.kl = r->n_positions ? r->text.kl_mean : NAN;
+        s->t.ppl_ratio = r->n_positions ? r->text.ppl / r->text.baseline_ppl : NAN;
+        memcpy(s->t.text, v.text, sizeof s->t.text);
+        s->layers_failed = s->t.counted = s->t.failed = 0;
+        for (i = 0; i < r->n_gates; i++) {
+            int bad = r->gate[i].severity == AWQ_WARN || r->gate[i].severity == AWQ_FAIL;
+            s->t.counted += r->gate[i].severity != AWQ_VOID;
+            s->t.failed += bad;
+            if (!strncmp(r->gate[i].id, "G11.", 4)) s->layers_failed |= bad;
+        }
+        s->n_layers = r->layer_error ? r->n_layers : 0;
+        if (s->n_layers) memcpy(s->layer_error, r->layer_error, (size_t)s->n_layers * sizeof *s->layer_error);
+    }
+    awq_guard_free(ctx, r);
+    awq_model_free(ctx, rtn);
+    awq_model_free(ctx, m);
+    return st;
+}
+
+static int awq__until_better(const awq_try *a, const awq_try *b)
+{
+    if (a->verdict != b->verdict) return a->verdict < b->verdict;
+    if (a->kl - a->kl != 0 || b->kl - b->kl != 0) return a->failed < b->failed;
+    return a->kl < b->kl;
+}
+
+/* u->now.q quantized and judged; what fails for want of memory or disk, or is cancelled, ends all. The better
+   of the two remains. */
+static awq_status awq__until_try(awq_ctx *ctx, awq__until *u, awq_until_result *res)
+{
+    awq__until_state *s = &u->now, swap;
+    char *path, *config;
+    double began = awq__now();
+    awq_status st;
+    snprintf(s->folder, sizeof s->folder, ".try%d", res->n_tries + 1);
+    path = awq__until_path(ctx, u, s->folder);
+    config = path ? awq__path_join(ctx, path, "config.json") : NULL;
+    st = config ? AWQ_OK : AWQ_E_MEMORY;
+    if (!st && awq__file_exists(ctx, config)) awq__folder_remove(ctx, path); /* of a run that was ended */
+    s->q.target = path;
+    s->t.verdict = AWQ_VOID;
+    s->t.kl = s->t.ppl_ratio = NAN;
+    s->t.text[0] = 0;
+    s->t.counted = s->t.failed = 0;
+    if (!st) st = awq_quantize_model(ctx, &s->q, &s->r);
+    if (!st) {
+        st = awq__until_judge(ctx, u, path);
+        if (st) awq__folder_remove(ctx, path);
+    }
+    s->q.target = NULL;
+    awq__free(ctx, config);
+    awq__free(ctx, path);
+    if (st) snprintf(s->t.text, sizeof s->t.text, "%.500s", ctx->err.text);
+    if (st && (!res->n_tries || st == AWQ_E_CANCELLED || st == AWQ_E_MEMORY || st == AWQ_E_IO)) return st;
+    s->t.seconds = awq__now() - began;
+    awq__log(ctx, AWQ_LOG_INFO, "try %d, %s: %s%s%s", res->n_tries + 1, s->t.what,
+             st ? "failed" : awq_severity_name(s->t.verdict), s->t.text[0] ? ", " : "", s->t.text);
+    if (!res->n_tries || (!st && awq__until_better(&s->t, &u->best.t))) {
+        awq__until_remove(ctx, u, u->best.folder);
+        swap = u->best;
+        u->best = u->now;
+        u->now.layer_error = swap.layer_error;
+        res->best = res->n_tries;
+    } else if (!st) {
+        awq__until_remove(ctx, u, s->folder);
+    }
+    res->tried[res->n_tries++] = s->t;
+    if (u->d->on_try) u->d->on_try(u->d->user, &s->t);
+    return AWQ_OK;
+}
+
+/* the layers of the best that add the most error, twice as many as it keeps; 0: there are no more to name */
+static int awq__until_worst(awq__until *u)
+{
+    awq__until_state *s = &u->now;
+    int L = u->source->config.num_hidden_layers, want = AWQ__MAX(2 * s->n_worst, AWQ__MAX(L / 16, 1)), i, k, at;
+    size_t n;
+    const char *comma = "";
+    if (!u->best.n_layers || want > AWQ__MAX(L / 4, 1)) return 0;
+    memset(u->worst, 0, (size_t)L);
+    for (k = 0; k < s->n_worst; k++) /* those already kept add none */
+        for (i = 0; i < L; i++)
+            if (!strcmp(u->name[i], u->keep[u->d->quantize->n_keep + k])) u->worst[i] = 1;
+    n = (size_t)snprintf(s->t.what, sizeof s->t.what, "in FP16 too: layers");
+    for (; s->n_worst < want; s->n_worst++) {
+        for (i = 0, at = -1; i < L; i++)
+            if (!u->worst[i] && (at < 0 || u->best.layer_error[i] > u->best.layer_error[at])) at = i;
+        u->worst[at] = 1;
+        u->keep[u->d->quantize->n_keep + s->n_worst] = u->name[at];
+        if (n < sizeof s->t.what)
+            n += (size_t)snprintf(s->t.what + n, sizeof s->t.what - n, "%s %d", comma, at);
+        comma = ",";
+    }
+    s->q.keep = u->keep;
+    s->q.n_keep = u->d->quantize->n_keep + s->n_worst;
+    return 1;
+}
+
+/* u->now becomes the best with one remedy more; 0: this one is used up */
+static int awq__until_change(awq__until *u, int remedy)
+{
+    awq__until_state *s = &u->now;
+    double *errors = s->layer_error;
+    int64_t g = u->best.r.group_size;
+    *s = u->best;
+    s->layer_error = errors;
+    switch (remedy) {
+    case AWQ__TRY_BEST:
+        if (s->q.method == AWQ_METHOD_BEST || !s->q.calibration) return 0;
+        s->q.method = AWQ_METHOD_BEST;
+        snprintf(s->t.what, sizeof s->t.what, "method best");
+        return 1;
+    case AWQ__TRY_MORE:
+        if (!u->d->more || s->q.calibration == u->d->more || s->q.method == AWQ_METHOD_RTN) return 0;
+        s->q.calibration = u->d->more;
+        snprintf(s->t.what, sizeof s->t.what, "the other calibration");
+        return 1;
+    case AWQ__TRY_GROUP:
+        g = g <= 0 || g > 128 ? 128 : g > 64 ? 64 : g > 32 ? 32 : 0;
+        if (!g) return 0;
+        s->q.group_size = g;
+        snprintf(s->t.what, sizeof s->t.what, "group size %lld", (long long)g);
+        return 1;
+    default: return awq__until_worst(u);
+    }
+}
+
+static awq_status awq__until_run(awq_ctx *ctx, awq__until *u, awq_until_result *res)
+{
+    static const int plain[] = {AWQ__TRY_BEST, AWQ__TRY_MORE, AWQ__TRY_GROUP, AWQ__TRY_KEEP},
+                     layers[] = {AWQ__TRY_KEEP, AWQ__TRY_BEST, AWQ__TRY_MORE, AWQ__TRY_GROUP};
+    int most = u->d->tries > 0 ? AWQ__MIN(u->d->tries, AWQ_MAX_TRIES) : 8, k, i;
+    int spent[AWQ__N_REMEDIES] = {0, 0, 0, 0}; /* it did not help, or is used up */
+    double began = awq__now();
+    snprintf(u->now.t.what, sizeof u->now.t.what, "as asked");
+    AWQ__TRY(awq__until_try(ctx, u, res));
+    while (res->n_tries < most && u->best.t.verdict > u->d->enough
+           && (u->d->seconds <= 0 || awq__now() - began < u->d->seconds)) {
+        const int *order = u->best.layers_failed ? layers : plain;
+        for (i = 0; i < AWQ__N_REMEDIES; i++)
+            if (!spent[order[i]] && awq__until_change(u, order[i])) break;
+            else spent[order[i]] = 1;
+        if (i == AWQ__N_REMEDIES) break;
+        k = res->n_tries;
+        AWQ__TRY(awq__until_try(ctx, u, res));
+        spent[order[i]] = res->best != k; /* groups and layers can go on where they help */
+    }
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *d, awq_until_result *result)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    awq_until_result *res;
+    awq__until u;
+    char *config = NULL, *from = NULL, *to = NULL;
+    int64_t L = 0, i;
+    awq_status st = AWQ_OK;
+    int code;
+    if (!d->quantize || (!d->suite && !d->ids))
+        return awq__fail(ctx, AWQ_E_ARG, "awq_quantize_until: quantize, and a suite or a text to judge by, are needed");
+    if (d->quantize->scaled || d->quantize->max_layers)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_quantize_until: scaled and max_layers make nothing that can be judged");
+    if (!d->quantize->target || !*d->quantize->target)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_quantize_until: no target folder was given");
+    memset(&u, 0, sizeof u);
+    u.d = d;
+    u.now.q = *d->quantize;
+    u.now.q.leave_nothing = 1;
+    res = AWQ__NEW(ctx, awq_until_result, 1);
+    config = res ? awq__path_join(ctx, d->quantize->target, "config.json") : NULL;
+    if (!config) st = AWQ_E_MEMORY;
+    if (!st && awq__file_exists(ctx, config))
+        st = awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it", d->quantize->target);
+    if (!st) st = awq_model_load(ctx, d->quantize->source, NULL, &u.source);
+    if (!st) {
+        L = u.source->config.num_hidden_layers;
+        u.keep = AWQ__NEW(ctx, const char *, d->quantize->n_keep + L);
+        u.name = (char (*)[24])awq__alloc(ctx, (size_t)L, sizeof *u.name);
+        u.worst = AWQ__NEW(ctx, unsigned char, L);
+        u.now.layer_error = AWQ__NEW(ctx, double, L);
+        u.best.layer_error = AWQ__NEW(ctx, double, L);
+        if (!u.keep || !u.name || !u.worst || !u.now.layer_error || !u.best.layer_error) st = AWQ_E_MEMORY;
+        for (i = 0; !st && i < d->quantize->n_keep; i++) u.keep[i] = d->quantize->keep[i];
+        for (i = 0; !st && i < L; i++) snprintf(u.name[i], sizeof u.name[i], "layers.%lld.", (long long)i);
+    }
+    if (!st) st = awq__until_run(ctx, &u, res);
+    if (!st) {
+        from = awq__until_path(ctx, &u, u.best.folder);
+        to = awq__until_path(ctx, &u, "");
+        st = from && to ? AWQ_OK : AWQ_E_MEMORY;
+        if (!st && (code = fs->rename(fs->user, from, to)) != 0)
+            st = awq__io_fail(ctx, to, "rename the best folder", code);
+    }
+    if (st) awq__until_remove(ctx, &u, u.best.folder);
+    else {
+        res->quantize = u.best.r;
+        *result = *res;
+    }
+    awq__free(ctx, from);
+    awq__free(ctx, to);
+    awq__free(ctx, u.now.layer_error);
+    awq__free(ctx, u.best.layer_error);
+    awq__free(ctx, u.worst);
+    awq__free(ctx, u.name);
+    awq__free(ctx, (void *)u.keep);
+    awq_model_free(ctx, u.source);
+    awq__free(ctx, config);
+    awq__free(ctx, res);
+    return st;
+}
+
+/* --- quantization at load time */
+enum { AWQ__ONLINE_BLOCKS = 32, AWQ__ONLINE_TOGETHER = 8, AWQ__ONLINE_LENGTH = 256 };
+
+/* calibration without text: what the model says by itself, each block from its first token on, at temperature 1 */
+static awq_status awq__online_speak(awq_ctx *ctx, const char *folder, awq_calibration *cal)
+{
+    const int64_t length = AWQ__ONLINE_LENGTH;
+    awq_model *m = NULL;
+    awq_calibration c;
+    awq_status st = awq_model_load(ctx, folder, NULL, &m);
+    double began = awq__now();
+    int64_t b, k;
+    int32_t first;
+    memset(&c, 0, sizeof c);
+    if (!st && !(c.start = AWQ__NEW(ctx, int64_t, AWQ__ONLINE_BLOCKS + 1))) st = AWQ_E_MEMORY;
+    if (!st && !(c.ids = AWQ__NEW(ctx, int32_t, AWQ__ONLINE_BLOCKS * length))) st = AWQ_E_MEMORY;
+    first = !st ? m->config.bos_token_id : 0;
+    if (!st && m->tokenizer && awq_tokenizer_bos(m->tokenizer) >= 0) first = awq_tokenizer_bos(m->tokenizer);
+    if (first < 0 && m->config.n_eos) first = m->config.eos_token_id[0];
+    if (first < 0) first = 0;
+    for (b = 0; !st && b < AWQ__ONLINE_BLOCKS; b += AWQ__ONLINE_TOGETHER) {
+        awq_session *s[AWQ__ONLINE_TOGETHER];
+        awq_runner *r = NULL;
+        awq_step_info info;
+        memset(s, 0, sizeof s);
+        st = awq__together(ctx, m, length, s, AWQ__ONLINE_TOGETHER, &r);
+        for (k = 0; !st && k < AWQ__ONLINE_TOGETHER; k++) {
+            awq_generate_desc d;
+            int32_t *ids = c.ids + (b + k) * length;
+            memset(&d, 0, sizeof d);
+            ids[0] = first;
+            d.ids = ids;
+            d.n_ids = 1;
+            d.out_ids = ids + 1;
+            d.max_tokens = length - 1;
+            d.ignore_eos = 1;
+            d.sampling.temperature = 1;
+            d.sampling.seed = (uint64_t)(b + k + 1);
+            st = awq_ask(ctx, s[k], &d);
+        }
+        for (info.busy = 1; !st && info.busy;) {
+            st = awq_step(ctx, r, NULL, 0, AWQ_NO_BUDGET, &info);
+            if (!st) st = awq__progress(ctx, "text", b * length + s[0]->r.tokens * AWQ__ONLINE_TOGETHER,
+                                        AWQ__ONLINE_BLOCKS * length, began);
+        }
+        for (k = 0; !st && k < AWQ__ONLINE_TOGETHER; k++) st = awq_session_answer(ctx, s[k], NULL);
+        awq__apart(ctx, s, AWQ__ONLINE_TOGETHER, r);
+    }
+    awq_model_free(ctx, m);
+    if (st) {
+        awq_calibration_free(ctx, &c);
+        return st;
+    }
+    c.n_blocks = AWQ__ONLINE_BLOCKS;
+    for (b = 0; b <= c.n_blocks; b++) c.start[b] = b * length;
+    *cal = c;
+    return AWQ_OK;
+}
+
+typedef struct awq__online {
+    const awq_online_desc *d;
+    const char *source;
+    awq_quantize_desc q;
+    uint64_t tokenizer; /* FNV of tokenizer.json, 0: there is none */
+    char *folder;       /* in the cache */
+} awq__online;
+
+/* 0: there is none; name "": of the file `folder` */
+static awq_status awq__file_hash(awq_ctx *ctx, const char *folder, const char *name, uint64_t *h)
+{
+    char *path = awq__path_join(ctx, folder, name), *data = NULL;
+    size_t bytes = 0;
+    awq_status st = path ? AWQ_OK : AWQ_E_MEMORY;
+    *h = 0;
+    if (path && !*name) path[strlen(folder)] = 0;
+    if (!st && awq__file_exists(ctx, path)) {
+        st = awq__file_load(ctx, path, (size_t)1 << 30, &data, &bytes);
+        if (!st) *h = awq__fnv(0xcbf29ce484222325ull, data, bytes);
+    }
+    awq__free(ctx, data);
+    awq__free(ctx, path);
+    return st;
+}
+
+/* settings, and the folder that belongs to them; *dense: the source is not quantized yet */
+static awq_status awq__online_begin(awq_ctx *ctx, awq__online *o, int *dense)
+{
+    const awq_quantize_desc *q = o->d->quantize;
+    awq_checkpoint *ck = NULL;
+    uint64_t h = 0, mark = 0;
+    const char *name = o->source, *p;
+    char tail[32], text[160];
+    size_t n;
+    int i;
+    awq_status st = AWQ_OK;
+    if (!o->d->cache || !*o->d->cache)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: quantize has no cache folder");
+    if (q) o->q = *q;
+    o->q.source = o->source;
+    o->q.scaled = o->q.max_layers = o->q.resume = 0;
+    o->q.leave_nothing = 1;
+    if (!o->q.layout) o->q.layout = AWQ_LAYOUT_NATIVE;
+    if (o->q.method == AWQ_METHOD_RTN)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: quantize with method rtn: rtn_bits does that without a cache");
+    st = awq_checkpoint_open(ctx, o->source, &ck);
+    if (!st) *dense = !awq_checkpoint_quant(ck)->present;
+    if (!st) st = awq__weights_mark(ctx, awq_checkpoint_tensors(ck), &mark);
+    if (!st) st = awq__file_hash(ctx, o->source, "tokenizer.json", &o->tokenizer);
+    if (!st && !o->q.calibration && o->d->text) st = awq__file_hash(ctx, o->d->text, "", &h);
+    if (!st) {
+        p = awq_checkpoint_config_text(ck);
+        h = awq__fnv(h ^ mark, p, strlen(p));
+        h = awq__fnv(h ^ o->tokenizer, AWQ_VERSION, sizeof AWQ_VERSION);
+        snprintf(text, sizeof text, "%d %d %lld %d %d %d %d", (int)o->q.method, o->q.bits, (long long)o->q.group_size,
+                 o->q.symmetric, (int)o->q.layout, o->q.no_clip, (int)o->q.mode);
+        h = awq__fnv(h, text, strlen(text));
+        for (i = 0; i < o->q.n_keep; i++) h = awq__fnv(h, o->q.keep[i], strlen(o->q.keep[i]) + 1);
+        if (o->q.calibration)
+            h = awq__fnv(h, o->q.calibration->ids, (size_t)o->q.calibration->start[o->q.calibration->n_blocks]
+                                                       * sizeof *o->q.calibration->ids);
+    }
+    awq_checkpoint_close(ctx, ck);
+    if (st) return st;
+    n = strlen(name);
+    while (n > 1 && name[n - 1] == '/') n--;
+    for (p = name + n; p > name && p[-1] != '/' && p[-1] != '\\';) p--;
+    n = (size_t)(name + n - p);
+    snprintf(tail, sizeof tail, "-%016llx", (unsigned long long)h);
+    {
+        awq__text t = {NULL, 0, 0, 0};
+        awq__text_add(ctx, &t, p, n);
+        awq__text_str(ctx, &t, tail);
+        if (!t.failed) o->folder = awq__path_join(ctx, o->d->cache, t.data);
+        awq__text_free(ctx, &t);
+    }
+    return o->folder ? AWQ_OK : AWQ_E_MEMORY;
+}
+
+/* Under a name that no other process has, then renamed; who is second takes what the first has made. */
+static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    awq_calibration cal;
+    awq_quantize_desc q = o->q;
+    awq__text own = {NULL, 0, 0, 0};
+    double now = awq__now();
+    uint64_t salt = awq__fnv((uint64_t)time(NULL), &now, sizeof now);
+    awq_status st = AWQ_OK;
+    void *here = &cal;
+    int code = fs->make_folder(fs->user, o->d->cache);
+    if (code) return awq__io_fail(ctx, o->d->cache, "make the cache folder", code);
+    memset(&cal, 0, sizeof cal);
+    salt = awq__fnv(salt, &here, sizeof here);
+    awq__text_str(ctx, &own, o->folder);
+    awq__textf(ctx, &own, ".%08x", (unsigned)(salt ^ salt >> 32));
+    if (own.failed) st = AWQ_E_MEMORY;
+    if (!st && !q.calibration && o->d->text) {
+        awq_calibration_source source;
+        awq_calibration_desc cd;
+        awq_tokenizer *t = NULL;
+        memset(&source, 0, sizeof source);
+        memset(&cd, 0, sizeof cd);
+        source.path = o->d->text;
+        cd.sources = &source;
+        cd.n_sources = 1;
+        st = awq_tokenizer_load(ctx, o->source, &t);
+        if (!st) st = awq_calibration_load(ctx, t, &cd, &cal);
+        awq_tokenizer_free(ctx, t);
+    } else if (!st && !q.calibration) st = awq__online_speak(ctx, o->source, &cal);
+    if (!q.calibration) q.calibration = &cal;
+    q.target = own.data;
+    if (!st) st = awq_quantize_model(ctx, &q, NULL);
+    awq_calibration_free(ctx, &cal);
+    if (!st && (code = fs->rename(fs->user, own.data, o->folder)) != 0) {
+        char *config = awq__path_join(ctx, o->folder, "config.json");
+        if (!config) st = AWQ_E_MEMORY;
+        else if (!awq__file_exists(ctx, config)) st = awq__io_fail(ctx, o->folder, "rename the finished folder", code);
+        awq__folder_remove(ctx, own.data);
+        awq__free(ctx, config);
+    }
+    awq__text_free(ctx, &own);
+    return st;
+}
+
+/* what is in the cache is whole, for this tokenizer, and passed */
+static awq_status awq__online_check(awq_ctx *ctx, const awq__online *o)
+{
+    awq_verdict v;
+    uint64_t h;
+    AWQ__TRY(awq_verdict_read(ctx, o->folder, &v));
+    AWQ__TRY(awq__file_hash(ctx, o->folder, "tokenizer.json", &h));
+    if (h != o->tokenizer)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: its tokenizer.json is not that of %s; remove the folder to quantize "
+                         "anew", o->folder, o->source);
+    if (v.severity == AWQ_VOID)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: its awq_report.json holds no verdict on the weights that are there; "
+                         "remove the folder to quantize anew", o->folder);
+    if (v.severity == AWQ_FAIL && !o->d->accept_failed)
+        return awq__fail(ctx, AWQ_E_GUARD, "%s, quantized, is not the same model: %.700s", o->source, v.text);
+    return AWQ_OK;
+}
+
+static awq_status awq__online_load(awq_ctx *ctx, const char *folder, const awq_model_desc *desc,
+                                   awq_model **model)
+{
+    awq_model_desc plain = *desc;
+    awq__online o;
+    awq_status st;
+    int dense = 1;
+    char *config = NULL;
+    plain.quantize = NULL;
+    memset(&o, 0, sizeof o);
+    o.d = desc->quantize;
+    o.source = folder;
+    st = awq__online_begin(ctx, &o, &dense);
+    if (!st && dense) {
+        config = awq__path_join(ctx, o.folder, "config.json");
+        st = config ? AWQ_OK : AWQ_E_MEMORY;
+        if (!st && !awq__file_exists(ctx, config)) st = awq__online_make(ctx, &o);
+        if (!st) st = awq__online_check(ctx, &o);
+    }
+    if (!st) st = awq_model_load(ctx, dense ? o.folder : folder, &plain, model);
+    if (st && st != AWQ_E_CANCELLED && o.d->source_instead) {
+        awq__log(ctx, AWQ_LOG_WARN, "%s; %s is used as it is", ctx->err.text, folder);
+        st = awq_model_load(ctx, folder, &plain, model);
+    }
+    awq__free(ctx, config);
+    awq__free(ctx, o.folder);
+    return st;
 }
 
 #if defined(__GNUC__) && !defined(__clang__)
