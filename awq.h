@@ -63,6 +63,7 @@
        >>quantize_model
        >>guard
        >>remedies
+       >>policy
 
    WHAT IT DOES NOT DO
      train, run vision or audio towers, read GGUF or pickle (.bin, .pt) files, spread one model over machines.
@@ -937,6 +938,8 @@ typedef struct awq_generate_desc {
     const char *chat_template;   /* for messages; NULL: the model's own */
     const awq_template_desc *chat; /* tools, variables, ... for it; NULL: none. Its bos_token, eos_token and
                                       add_generation_prompt are set here */
+    float *out_entropy;          /* [max_tokens] of what each token was drawn from, before sampling and grammar,
+                                    nats; must outlive the answer; or NULL */
 } awq_generate_desc;
 
 typedef struct awq_generate_result {
@@ -956,6 +959,12 @@ AWQ_API awq_status awq_session_stop(awq_ctx *ctx, awq_session *session);
 AWQ_API int awq_session_busy(const awq_session *session); /* an answer is under way */
 /* How the last answer went, or goes. The status is not AWQ_OK when it failed; ctx->err.text says why. */
 AWQ_API awq_status awq_session_answer(awq_ctx *ctx, const awq_session *session, awq_generate_result *result);
+
+/* Back to `position` in the last answer, or to its beginning, and on from there as go_on says, with a random state
+   that begins anew from its seed. Grammar, stop strings and text follow: what was handed out of the part that
+   stays is not handed out again. The cache of what stays is kept. AWQ_E_ARG: the position is not in the answer. */
+AWQ_API awq_status awq_session_rollback(awq_ctx *ctx, awq_session *session, int64_t position,
+                                        const awq_generate_desc *go_on);
 
 #define AWQ_NO_BUDGET (-1)
 
@@ -1392,6 +1401,111 @@ typedef struct awq_online_desc {
     int accept_failed;    /* the verdict "fail" is a warning in the log; 0: AWQ_E_GUARD */
     int source_instead;   /* where this fails or is refused the model is loaded as it is, with a warning */
 } awq_online_desc;
+
+/* -------------------------------------------------------------------------------------------------------------
+   policy: an answer from passages, and what is done where a model that lost some of its precision would err
+
+       awq_snippet passages[] = {{"a1", "Trades", "Bram is a carpenter. ...", 120}, ...};
+       desc.question = "What is Bram's trade?";
+       desc.snippets = passages, desc.n_snippets = 3;
+       desc.null_distance = guard_report->null_distance;
+       awq_answer(&ctx, model, &desc, &report);
+       printf("%s [%s, bytes %d to %d]", report->text, passages[report->citation[0].snippet].id, ...);
+
+   dS is the distance of texts in units of null_distance, as in >>guard: below 0.40 near, over 0.60 far. */
+
+typedef enum awq_move { /* WFGY's names in brackets */
+    AWQ_MOVE_REJECT = 1,   /* [BBMC] snippets far from the question are left out */
+    AWQ_MOVE_RERANK = 2,   /* [BBPF] an answer far from the question, or one that loops: others are drawn, and the
+                              nearest taken, among those as near the one that most others agree with */
+    AWQ_MOVE_ROLLBACK = 4, /* [BBCR] a loop, or entropy that rises: back to the end of the step, of the last three
+                              before it, that is nearest to the question, and on with another seed */
+    AWQ_MOVE_CALM = 8,     /* [BBAM] entropy rises in the first half, or a gate G7 of `guard` does not pass: half
+                              the temperature, top_p 0.9 at most */
+    AWQ_MOVE_CITE = 16     /* an answer is "[id] text": a grammar has it cite one to three of the snippets */
+} awq_move;
+
+typedef enum awq_order { /* of snippets in the prompt */
+    AWQ_ORDER_GIVEN = 0,
+    AWQ_ORDER_ID,     /* by id, as strcmp: the same prompt in whatever order they were found */
+    AWQ_ORDER_NEAREST /* to the question first */
+} awq_order;
+
+typedef struct awq_snippet {
+    const char *id;      /* 1 to 64 visible ASCII characters but [ ] " \; NULL: its number, from 1 */
+    const char *section; /* handed through; NULL: not said */
+    const char *text;
+    int64_t offset;      /* of the text in what it is from, bytes */
+} awq_snippet;
+
+typedef struct awq_answer_desc {
+    const char *question;
+    const awq_snippet *snippets;
+    int64_t n_snippets;
+    const char *instruction;       /* stands before the snippets; NULL: none */
+    awq_order order;
+    int off;                       /* awq_move, those that are not made; 0: all are */
+    double null_distance;          /* of awq_guard_report or awq_null_distance */
+    const awq_guard_report *guard; /* of this model; NULL: none. Its null_distance is used where the above is 0 */
+    awq_sampling sampling;         /* zero: greedy, but for what is drawn again */
+    int64_t max_tokens;            /* 0: 128 */
+    double reject;                 /* dS of snippets; 0: 0.60 */
+    double retry;                  /* dS of an answer; 0: 0.60 */
+    int candidates;                /* the first one included, at most 16; 0: 3 */
+    int rollbacks;                 /* of a candidate, at most; 0: 2 */
+    int64_t step;                  /* tokens; 0: 16 */
+    double rise;                   /* of a step's mean entropy over an earlier one's, nats; 0: 1 */
+    int cite_last;                 /* "text [id]": the answer is as it would be without, for models that were not
+                                      made to cite */
+    int (*embed)(void *user, const char *text, float *vector, int64_t n); /* [n = embed_size] instead of the
+                                      model's own states, null_distance 0 is 1 then; not 0: it failed */
+    void *embed_user;
+    int64_t embed_size;
+} awq_answer_desc;
+
+typedef struct awq_snippet_use {
+    double distance; /* dS to the question; NaN: not measured */
+    int used;
+} awq_snippet_use;
+
+typedef struct awq_citation {
+    int64_t snippet;     /* number in the desc */
+    const char *section; /* the desc's */
+    int64_t begin, end;  /* bytes, in what the snippet is from: its sentence that shares most words with the answer,
+                            or all of it */
+    int64_t tokens;      /* of these */
+    int shared;          /* so many words of three letters and more; 0: the answer is not in the snippet's words */
+    double distance;     /* dS of the snippet to the question */
+} awq_citation;
+
+typedef struct awq_candidate {
+    const char *text, *cited; /* without and with the ids */
+    uint64_t seed;            /* it ended with */
+    int64_t tokens;
+    double distance;          /* dS to the question; NaN: not measured */
+    double agreement;         /* share of the others within dS 0.45 of it */
+    double entropy;           /* mean, nats */
+    int looped, calm, rollbacks;
+    awq_stop_reason reason;
+} awq_candidate;
+
+typedef struct awq_answer_report {
+    const char *text;      /* "" when no snippet was near enough: n_candidates is 0 */
+    int n_candidates, chosen, calm; /* calm: from the start, by `guard` */
+    awq_candidate *candidate;
+    int64_t n_citations, n_snippets, rejected;
+    awq_citation *citation;
+    awq_snippet_use *snippet; /* [n_snippets] */
+    void *memory;             /* the library's */
+} awq_answer_report;
+
+/* Snippets of the desc must outlive the report. AWQ_E_ARG: ids, no null_distance; AWQ_E_LIMIT: they do not fit
+   the model's context. */
+AWQ_API awq_status awq_answer(awq_ctx *ctx, const awq_model *model, const awq_answer_desc *desc,
+                              awq_answer_report **report);
+AWQ_API void awq_answer_free(awq_ctx *ctx, awq_answer_report *report);
+/* mean raw distance of the suite's questions to the anchors of others: the unit of dS */
+AWQ_API awq_status awq_null_distance(awq_ctx *ctx, const awq_model *model, const awq_suite *suite, double *distance);
 
 #endif /* AWQ_H */
 
@@ -24180,12 +24294,24 @@ static int64_t awq__head_first(const awq_runner *r)
 static int32_t awq__answer_wants(const awq_session *s)
 {
     const awq_sampling *d = &s->d.sampling;
-    if (!awq__head_remote(s->runner->model) || s->state
+    if (!awq__head_remote(s->runner->model) || s->state || s->d.out_entropy
         || (d->repetition_penalty > 0 && d->repetition_penalty != 1)) return AWQ__WANT_LOGITS;
     if (d->temperature == 0 || d->top_k == 1) return AWQ__WANT_BEST;
     return d->top_k && d->top_k < AWQ__TOP && 2 * (d->top_k + 1) <= s->runner->model->config.vocab_size
                ? d->top_k + 1
                : AWQ__WANT_LOGITS;
+}
+
+static float awq__entropy(const awq__ops *ops, const float *logits, int64_t n)
+{
+    float best;
+    double lse = ops->logsum(logits, n, &best), sum = 0;
+    int64_t i;
+    for (i = 0; i < n; i++) { /* what is this far below adds nothing */
+        double x = (double)logits[i] - lse;
+        if (x > -30) sum -= x * exp(x);
+    }
+    return (float)sum;
 }
 
 /* the next token of the answer whose logits, or what it wanted of them, are row i of the runner's */
@@ -24216,6 +24342,7 @@ static void awq__answer_next(awq_ctx *ctx, awq_session *s, int64_t i)
         return;
     }
     s->reading = 0;
+    if (s->d.out_entropy) s->d.out_entropy[s->r.tokens] = awq__entropy(awq__ops_for(ctx), logits, vocab);
     if (id == AWQ__WANT_LOGITS && d->repetition_penalty > 0 && d->repetition_penalty != 1)
         awq__penalize(d, logits, vocab, s->ids, s->n_ids, r->bits);
     if (id == AWQ__WANT_LOGITS && s->state) {
@@ -24949,6 +25076,39 @@ static awq_status awq__answer_again(awq_ctx *ctx, awq_session *s, const awq_gene
     s->speaker.mute = (size_t)h->spoken;
     for (i = 0; i < h->tokens && s->busy; i++) awq__answer_take(ctx, s, answer[i]);
     return s->status;
+}
+
+AWQ_API awq_status awq_session_rollback(awq_ctx *ctx, awq_session *s, int64_t position, const awq_generate_desc *d)
+{
+    int64_t begin = s->n_ids - s->r.tokens;
+    int32_t *answer = NULL;
+    size_t spoken = s->speaker.spoken, kept;
+    awq__saved h;
+    awq_status st;
+    AWQ__TRY(awq__not_inside(ctx, s->runner, "awq_session_rollback"));
+    if (!s->answer || begin < 1 || position < begin || position > s->n_ids)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_session_rollback: position %lld, the answer is from %lld to %lld",
+                         (long long)position, (long long)begin, (long long)s->n_ids);
+    memset(&h, 0, sizeof h);
+    h.tokens = position - begin;
+    h.max_tokens = s->max_tokens;
+    h.random = d->sampling.seed;
+    h.prompt_tokens = s->r.prompt_tokens;
+    h.spoken = (uint64_t)SIZE_MAX; /* nothing is handed out while the kept tokens pass again */
+    if (h.tokens == h.max_tokens)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_session_rollback: position %lld leaves no room in an answer of %lld tokens",
+                         (long long)position, (long long)h.max_tokens);
+    if (h.tokens && !(answer = AWQ__NEW_RAW(ctx, int32_t, h.tokens))) return AWQ_E_MEMORY;
+    if (h.tokens) memcpy(answer, s->answer, (size_t)h.tokens * sizeof *answer);
+    awq__pass_leave(s);
+    s->n_ids = position;
+    awq__session_cut(s, position);
+    st = awq__answer_again(ctx, s, d, answer, &h);
+    kept = s->speaker.spoken + s->speaker.pending.len;
+    s->speaker.mute = AWQ__MIN(spoken, kept) - AWQ__MIN(s->speaker.spoken, AWQ__MIN(spoken, kept));
+    if (st) s->busy = 0;
+    awq__free(ctx, answer);
+    return st;
 }
 
 AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *s, const void *data, size_t bytes,
@@ -31235,7 +31395,7 @@ AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *d, awq
     if (!st) {
         L = u.source->config.num_hidden_layers;
         u.keep = AWQ__NEW(ctx, const char *, d->quantize->n_keep + L);
-        u.name = (char (*)[24])awq__alloc(ctx, (size_t)L, sizeof *u.name);
+        u.name = (char (*)[32])awq__alloc(ctx, (size_t)L, sizeof *u.name);
         u.worst = AWQ__NEW(ctx, unsigned char, L);
         u.now.layer_error = AWQ__NEW(ctx, double, L);
         u.best.layer_error = AWQ__NEW(ctx, double, L);
@@ -31498,6 +31658,679 @@ static awq_status awq__online_load(awq_ctx *ctx, const char *folder, const awq_m
     awq__free(ctx, config);
     awq__free(ctx, o.folder);
     return st;
+}
+
+/* -------------------------------------------------------------------------------------------------------------
+   MARK: >>policy
+   An answer from passages and the moves that mend it. Distances are dS as in >>guard. An answer is looked at
+   as its tokens come: a loop is three repeats of a period of up to 32 tokens over at least 48 tokens (or half
+   of max_tokens), a rise a step whose mean entropy is `rise` nats over that of an earlier one.
+   Invariant: everything follows from the desc, so that a seed gives the same answer every time.
+   Tests: tests/test_policy.c */
+
+enum {
+    AWQ__POLICY_BACK = 3,  /* steps to choose from when rolling back */
+    AWQ__POLICY_MAX = 16,  /* candidates */
+    AWQ__POLICY_CITE = 240 /* tokens of citations behind an answer: three ids of a token a character */
+};
+
+typedef struct awq__voice { /* a candidate in work */
+    awq_session *s;
+    awq_generate_desc d;
+    int64_t from;    /* tokens in front of the answer */
+    int32_t *ids;    /* [max_tokens] */
+    float *entropy;  /* [max_tokens] */
+    int64_t looked;  /* tokens already judged */
+    int looped, calm, rollbacks;
+} awq__voice;
+
+typedef struct awq__policy {
+    const awq_answer_desc *d;
+    const awq_model *m;
+    awq_answer_report *r;
+    awq__arena *memory; /* of the report */
+    awq_grammar *grammar;
+    awq__text prompt;
+    int64_t H, max_tokens, step, cover;
+    double null, rise;
+    float *question;    /* [H] of length 1 */
+    int64_t *order;     /* [n_snippets] those used, as they stand in the prompt */
+    int64_t n_used;
+} awq__policy;
+
+static int awq__policy_on(const awq_answer_desc *d, awq_move move) { return !(d->off & (int)move); }
+
+static const char *awq__snippet_id(const awq_answer_desc *d, int64_t i, char number[24])
+{
+    if (d->snippets[i].id) return d->snippets[i].id;
+    snprintf(number, 24, "%lld", (long long)i + 1);
+    return number;
+}
+
+/* what dS is measured in; 0: not known */
+static double awq__policy_null(const awq_answer_desc *d)
+{
+    return d->null_distance > 0 ? d->null_distance : d->embed ? 1 : d->guard ? d->guard->null_distance : 0;
+}
+
+static awq_status awq__policy_check(awq_ctx *ctx, const awq_model *m, const awq_answer_desc *d)
+{
+    int needs = awq__policy_on(d, AWQ_MOVE_REJECT) || awq__policy_on(d, AWQ_MOVE_RERANK)
+                || awq__policy_on(d, AWQ_MOVE_ROLLBACK);
+    char number[24];
+    int64_t i, k;
+    if (!m->tokenizer) return awq__fail(ctx, AWQ_E_ARG, "awq_answer: the model has no tokenizer.json");
+    if (!d->question || !*d->question || d->n_snippets < 1 || !d->snippets)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_answer: a question and at least one snippet are needed");
+    if (d->embed && d->embed_size < 1)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_answer: embed_size is %lld", (long long)d->embed_size);
+    if (needs && !(awq__policy_null(d) > 0))
+        return awq__fail(ctx, AWQ_E_ARG, "awq_answer: null_distance is %g: dS has no unit. Take it from a guard "
+                         "report with a suite, from awq_null_distance, or switch off what needs dS",
+                         d->null_distance);
+    if (d->candidates < 0 || d->candidates > AWQ__POLICY_MAX)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_answer: candidates is %d, expected 0 to %d", d->candidates,
+                         AWQ__POLICY_MAX);
+    for (i = 0; i < d->n_snippets; i++) {
+        const char *id = awq__snippet_id(d, i, number);
+        char other[24];
+        if (!d->snippets[i].text || !*d->snippets[i].text)
+            return awq__fail(ctx, AWQ_E_ARG, "awq_answer: snippet \"%.64s\" has no text", id);
+        for (k = 0; id[k] && id[k] > ' ' && id[k] < 0x7f && !strchr("[]\"\\", id[k]); k++) {}
+        if (id[k] || !k || k > 64)
+            return awq__fail(ctx, AWQ_E_ARG, "awq_answer: \"%.64s\" is no id: 1 to 64 visible ASCII characters but "
+                             "[ ] \" \\ are expected", id);
+        for (k = 0; k < i; k++)
+            if (!strcmp(id, awq__snippet_id(d, k, other)))
+                return awq__fail(ctx, AWQ_E_ARG, "awq_answer: two snippets have the id \"%.64s\"", id);
+    }
+    return AWQ_OK;
+}
+
+/* e [n][H] of length 1; d: whose embedder to ask, NULL: the model */
+static awq_status awq__policy_embed(awq_ctx *ctx, const awq_model *m, const awq_answer_desc *d,
+                                    const char *const *texts, int64_t n, float *e)
+{
+    const int64_t H = d && d->embed ? d->embed_size : m->config.hidden_size, most = m->config.max_position_embeddings;
+    int64_t i, k;
+    size_t count;
+    for (i = 0; i < n; i++) {
+        if (d && d->embed) {
+            if (d->embed(d->embed_user, texts[i], e + i * H, H))
+                return awq__fail(ctx, AWQ_E_ARG, "awq_answer: embed refused \"%.40s\"", texts[i]);
+            continue;
+        }
+        AWQ__TRY(awq_encode(ctx, m->tokenizer, texts[i], strlen(texts[i]), 0, NULL, 0, &count));
+        if (!count || (int64_t)count > most)
+            return awq__fail(ctx, AWQ_E_LIMIT, "\"%.40s\" has %lld tokens, expected 1 to %lld", texts[i],
+                             (long long)count, (long long)most);
+    }
+    if (!d || !d->embed) AWQ__TRY(awq__embed_texts(ctx, m, texts, (size_t)n, 0, e));
+    for (i = 0; i < n; i++) {
+        double norm = 0;
+        for (k = 0; k < H; k++) norm += (double)e[i * H + k] * e[i * H + k];
+        norm = norm > 0 ? 1 / sqrt(norm) : 0;
+        for (k = 0; k < H; k++) e[i * H + k] = (float)(e[i * H + k] * norm);
+    }
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_null_distance(awq_ctx *ctx, const awq_model *model, const awq_suite *suite, double *null)
+{
+    const int64_t n = suite ? suite->n : 0, H = model->config.hidden_size;
+    const char **texts = AWQ__NEW(ctx, const char *, 2 * n + 1);
+    float *e = AWQ__NEW_RAW(ctx, float, 2 * n * H + 1);
+    awq_status st = texts && e ? AWQ_OK : AWQ_E_MEMORY;
+    double sum = 0;
+    int64_t i, k, pairs = 0, at = 0;
+    if (!st && !model->tokenizer) st = awq__fail(ctx, AWQ_E_ARG, "awq_null_distance: the model has no tokenizer.json");
+    for (i = 0; !st && i < n; i++) /* questions with an anchor, each before it */
+        if (suite->items[i].anchor) {
+            texts[at++] = suite->items[i].question;
+            texts[at++] = suite->items[i].anchor;
+        }
+    if (!st && at < 4)
+        st = awq__fail(ctx, AWQ_E_ARG, "awq_null_distance: the suite has %lld questions with an anchor, at least 2 are "
+                       "needed", (long long)at / 2);
+    if (!st) st = awq__policy_embed(ctx, model, NULL, texts, at, e);
+    for (i = 0; !st && i < at; i += 2)
+        for (k = 1; k < at; k += 2)
+            if (k != i + 1) sum += awq__guard_distance(e + i * H, e + k * H, H), pairs++;
+    awq__free(ctx, e);
+    awq__free(ctx, (void *)texts);
+    if (!st) *null = sum / (double)pairs;
+    return st;
+}
+
+/* --- the passages: which are used, and in which order */
+static int awq__policy_before(const awq__policy *p, int64_t a, int64_t b)
+{
+    char x[24], y[24];
+    int c;
+    double da = p->r->snippet[a].distance, db = p->r->snippet[b].distance;
+    if (p->d->order == AWQ_ORDER_ID) {
+        c = strcmp(awq__snippet_id(p->d, a, x), awq__snippet_id(p->d, b, y));
+        return c < 0;
+    }
+    return p->d->order == AWQ_ORDER_NEAREST ? da < db || (!(db < da) && a < b) : a < b;
+}
+
+static awq_status awq__policy_snippets(awq_ctx *ctx, awq__policy *p)
+{
+    const awq_answer_desc *d = p->d;
+    const double most = d->reject > 0 ? d->reject : 0.60;
+    const char **texts;
+    float *e;
+    int64_t i, k;
+    awq_status st = AWQ_OK;
+    if (p->null > 0) {
+        texts = AWQ__NEW(ctx, const char *, d->n_snippets + 1);
+        e = AWQ__NEW_RAW(ctx, float, (d->n_snippets + 1) * p->H);
+        if (!texts || !e) st = AWQ_E_MEMORY;
+        else {
+            texts[0] = d->question;
+            for (i = 0; i < d->n_snippets; i++) texts[i + 1] = d->snippets[i].text;
+            st = awq__policy_embed(ctx, p->m, p->d, texts, d->n_snippets + 1, e);
+        }
+        for (i = 0; !st && i < d->n_snippets; i++)
+            p->r->snippet[i].distance = awq__guard_distance(e, e + (i + 1) * p->H, p->H) / p->null;
+        if (!st) memcpy(p->question, e, (size_t)p->H * sizeof *e);
+        awq__free(ctx, e);
+        awq__free(ctx, (void *)texts);
+    } else if (d->order == AWQ_ORDER_NEAREST)
+        st = awq__fail(ctx, AWQ_E_ARG, "awq_answer: the order AWQ_ORDER_NEAREST needs null_distance");
+    for (i = 0; !st && i < d->n_snippets; i++) {
+        p->r->snippet[i].used = !awq__policy_on(d, AWQ_MOVE_REJECT) || p->r->snippet[i].distance <= most;
+        p->r->rejected += !p->r->snippet[i].used;
+        if (!p->r->snippet[i].used) continue;
+        for (k = p->n_used++; k > 0 && awq__policy_before(p, i, p->order[k - 1]); k--) p->order[k] = p->order[k - 1];
+        p->order[k] = i;
+    }
+    return st;
+}
+
+/* the prompt, and the grammar of an answer "[id] [id] text", or of the " [id] [id]" behind it */
+static awq_status awq__policy_prompt(awq_ctx *ctx, awq__policy *p)
+{
+    const awq_answer_desc *d = p->d;
+    const int cite = awq__policy_on(d, AWQ_MOVE_CITE), chat = awq_tokenizer_chat_template(p->m->tokenizer) != NULL;
+    awq__text *t = &p->prompt, g = {NULL, 0, 0, 0};
+    char number[24];
+    awq_grammar_desc gd;
+    awq_status st = AWQ_OK;
+    int64_t i;
+    if (d->instruction) {
+        awq__text_str(ctx, t, d->instruction);
+        awq__text_str(ctx, t, "\n\n");
+    }
+    awq__textf(ctx, &g, "root ::= %s\"[\" id \"]\" (\" [\" id \"]\"){0,%d}%s\nid ::= ", d->cite_last ? "\" \" " : "",
+               (int)AWQ__MIN(p->n_used - 1, (int64_t)2), d->cite_last ? "" : " \" \" [^[\\]]+");
+    for (i = 0; i < p->n_used; i++) {
+        const char *id = awq__snippet_id(d, p->order[i], number);
+        if (cite) awq__textf(ctx, t, "[%s] ", id);
+        awq__text_str(ctx, t, d->snippets[p->order[i]].text);
+        awq__text_str(ctx, t, "\n\n");
+        awq__textf(ctx, &g, "%s\"%s\"", i ? " | " : "", id);
+    }
+    if (!chat) awq__text_str(ctx, t, "Question: ");
+    awq__text_str(ctx, t, d->question);
+    if (!chat) awq__text_str(ctx, t, "\nAnswer:");
+    if (t->failed || g.failed) st = AWQ_E_MEMORY;
+    memset(&gd, 0, sizeof gd);
+    gd.gbnf = g.data;
+    if (!st && cite) st = awq_grammar_create(ctx, &gd, &p->grammar);
+    awq__text_free(ctx, &g);
+    return st;
+}
+
+/* --- answers in work */
+
+/* where a loop at the end began, -1: there is none */
+static int64_t awq__policy_loop(const int32_t *ids, int64_t n, int64_t cover)
+{
+    int64_t period, same;
+    for (period = 1; period <= 32; period++) {
+        for (same = 0; same + period < n && ids[n - 1 - same] == ids[n - 1 - same - period]; same++) {}
+        if (same + period >= AWQ__MAX(3 * period, cover)) return n - same - period;
+    }
+    return -1;
+}
+
+static double awq__policy_mean(const float *v, int64_t n)
+{
+    double sum = 0;
+    int64_t i;
+    for (i = 0; i < n; i++) sum += v[i];
+    return sum / (double)n;
+}
+
+/* the step that ends at token `end` has a mean entropy over that of one before it */
+static int awq__policy_rises(const awq__policy *p, const awq__voice *v, int64_t end)
+{
+    double own = awq__policy_mean(v->entropy + end - p->step, p->step);
+    int64_t at;
+    for (at = 0; at + 2 * p->step <= end; at += p->step)
+        if (own > awq__policy_mean(v->entropy + at, p->step) + p->rise) return 1;
+    return 0;
+}
+
+/* Of the ends of the last steps that are not behind `before`, that of the step nearest to the question; the
+   answer's beginning, 0, when there is none. */
+static awq_status awq__policy_back(awq_ctx *ctx, awq__policy *p, const awq__voice *v, int64_t before, int64_t *to)
+{
+    double best = 0;
+    float *e = AWQ__NEW_RAW(ctx, float, p->H);
+    awq_status st = e ? AWQ_OK : AWQ_E_MEMORY;
+    int64_t at, k;
+    *to = 0;
+    at = before / p->step * p->step;
+    for (k = 0; !st && k < AWQ__POLICY_BACK && at > 0; k++, at -= p->step) {
+        char *text = NULL;
+        const char *one;
+        size_t bytes = 0;
+        double distance;
+        st = awq_decode(ctx, p->m->tokenizer, v->ids + at - p->step, (size_t)p->step, 1, NULL, 0, &bytes);
+        if (!st && !(text = AWQ__NEW_RAW(ctx, char, bytes + 1))) st = AWQ_E_MEMORY;
+        if (!st)
+            st = awq_decode(ctx, p->m->tokenizer, v->ids + at - p->step, (size_t)p->step, 1, text, bytes + 1, &bytes);
+        one = text;
+        if (!st && text[strspn(text, " \t\r\n")]) {
+            st = awq__policy_embed(ctx, p->m, p->d, &one, 1, e);
+            distance = awq__guard_distance(p->question, e, p->H) / p->null;
+            if (!st && (!*to || distance < best)) best = distance, *to = at;
+        }
+        awq__free(ctx, text);
+    }
+    awq__free(ctx, e);
+    return st;
+}
+
+static uint64_t awq__policy_seed(uint64_t seed, int k) { return seed + 0x9e3779b97f4a7c15ull * (uint64_t)k; }
+
+/* what the tokens since the last look ask for */
+static awq_status awq__policy_look(awq_ctx *ctx, awq__policy *p, awq__voice *v)
+{
+    const awq_answer_desc *d = p->d;
+    const int limit = d->rollbacks > 0 ? d->rollbacks : 2;
+    awq_generate_result g;
+    int64_t loop, to, n;
+    int rises = 0, act = 0;
+    AWQ__TRY(awq_session_answer(ctx, v->s, &g));
+    n = g.tokens;
+    if (n == v->looked) return AWQ_OK;
+    loop = awq__policy_loop(v->ids, n, p->cover);
+    if (n % p->step == 0 && (awq_session_busy(v->s) || g.reason == AWQ_STOP_LENGTH))
+        rises = awq__policy_rises(p, v, n);
+    v->looked = n;
+    v->looped = loop >= 0;
+    to = n;
+    if (rises && v->d.sampling.temperature > 0 && 2 * n <= p->max_tokens && awq__policy_on(d, AWQ_MOVE_CALM)
+        && !v->calm) {
+        v->calm = act = 1;
+        v->d.sampling.temperature *= 0.5f;
+        v->d.sampling.top_p = v->d.sampling.top_p > 0 ? AWQ__MIN(v->d.sampling.top_p, 0.9f) : 0.9f;
+    }
+    if ((rises || loop >= 0) && v->rollbacks < limit && awq__policy_on(d, AWQ_MOVE_ROLLBACK)) {
+        v->rollbacks++;
+        act = 1;
+        v->d.sampling.seed = awq__policy_seed(v->d.sampling.seed, v->rollbacks);
+        if (!(v->d.sampling.temperature > 0)) v->d.sampling.temperature = 0.7f;
+        AWQ__TRY(awq__policy_back(ctx, p, v, loop >= 0 ? loop : n - p->step, &to));
+    }
+    if (act) {
+        v->looked = to;
+        v->looped = 0;
+        return awq_session_rollback(ctx, v->s, v->from + to, &v->d);
+    }
+    return loop >= 0 ? awq_session_stop(ctx, v->s) : AWQ_OK;
+}
+
+/* dS of texts a and b; an empty one is as far as can be */
+static awq_status awq__policy_between(awq_ctx *ctx, awq__policy *p, const char *a, const float *ea, const char *b,
+                                      double *distance)
+{
+    float *e = AWQ__NEW_RAW(ctx, float, 2 * p->H);
+    const char *texts[2];
+    awq_status st = e ? AWQ_OK : AWQ_E_MEMORY;
+    texts[0] = b;
+    texts[1] = a;
+    *distance = 2 / p->null;
+    if (!st && *b && (ea || *a)) {
+        st = awq__policy_embed(ctx, p->m, p->d, texts, ea ? 1 : 2, e);
+        if (!st) *distance = awq__guard_distance(ea ? ea : e + p->H, e, p->H) / p->null;
+    }
+    awq__free(ctx, e);
+    return st;
+}
+
+/* text of tokens without white space around it, the report's */
+static awq_status awq__policy_text(awq_ctx *ctx, awq__policy *p, const int32_t *ids, int64_t n, const char **out)
+{
+    size_t bytes = 0;
+    char *text;
+    AWQ__TRY(awq_decode(ctx, p->m->tokenizer, ids, (size_t)n, 1, NULL, 0, &bytes));
+    text = (char *)awq__arena_alloc(ctx, p->memory, bytes + 1, 1);
+    if (!text) return AWQ_E_MEMORY;
+    AWQ__TRY(awq_decode(ctx, p->m->tokenizer, ids, (size_t)n, 1, text, bytes + 1, &bytes));
+    text += strspn(text, " \t\r\n");
+    for (bytes = strlen(text); bytes && strchr(" \t\r\n", text[bytes - 1]);) text[--bytes] = 0;
+    *out = text;
+    return AWQ_OK;
+}
+
+/* the citations behind an answer that has ended; in a context that is full there are none */
+static awq_status awq__policy_behind(awq_ctx *ctx, awq__policy *p, awq_runner *r, awq_session *s, awq_candidate *c)
+{
+    int32_t *ids = AWQ__NEW(ctx, int32_t, AWQ__POLICY_CITE);
+    awq_generate_desc q;
+    awq_generate_result g;
+    awq_step_info info;
+    const char *cites = "";
+    char *all;
+    awq_status st = ids ? AWQ_OK : AWQ_E_MEMORY;
+    memset(&q, 0, sizeof q);
+    q.grammar = p->grammar;
+    q.max_tokens = AWQ__POLICY_CITE;
+    q.out_ids = ids;
+    if (!st && awq_session_position(s) < s->kv.max) {
+        st = awq_ask(ctx, s, &q);
+        for (info.busy = 1; !st && info.busy;) st = awq_step(ctx, r, NULL, 0, AWQ_NO_BUDGET, &info);
+        if (!st) st = awq_session_answer(ctx, s, &g);
+        if (!st) st = awq__policy_text(ctx, p, ids, g.tokens, &cites);
+    }
+    awq__free(ctx, ids);
+    if (st || !*cites) return st;
+    all = (char *)awq__arena_alloc(ctx, p->memory, strlen(c->text) + strlen(cites) + 2, 1);
+    if (!all) return AWQ_E_MEMORY;
+    sprintf(all, "%s %s", c->text, cites);
+    c->cited = all;
+    return AWQ_OK;
+}
+
+/* candidates first .. first + n - 1, together */
+static awq_status awq__policy_run(awq_ctx *ctx, awq__policy *p, int first, int n)
+{
+    const awq_model *m = p->m;
+    awq_session *s[AWQ__POLICY_MAX];
+    awq__voice v[AWQ__POLICY_MAX];
+    awq_message message = {"user", NULL, NULL};
+    awq_runner *r = NULL;
+    awq_generate_desc q;
+    awq_step_info info;
+    int32_t *ids = NULL;
+    size_t count = 0;
+    awq_status st;
+    int k, whole = 0;
+    memset(s, 0, sizeof s);
+    memset(v, 0, sizeof v);
+    memset(&q, 0, sizeof q);
+    message.content = p->prompt.data;
+    if (awq_tokenizer_chat_template(m->tokenizer)) q.messages = &message, q.n_messages = 1;
+    else q.prompt = p->prompt.data;
+    st = awq__question(ctx, m, 1, &q, &ids, &count, &whole);
+    awq__free(ctx, ids);
+    if (!st && (int64_t)count >= m->config.max_position_embeddings)
+        st = awq__fail(ctx, AWQ_E_LIMIT, "awq_answer: question and snippets have %lld tokens, the model's context %lld: "
+                       "give fewer or shorter snippets", (long long)count,
+                       (long long)m->config.max_position_embeddings);
+    if (!st)
+        st = awq__together(ctx, m, AWQ__MIN((int64_t)count + p->max_tokens + AWQ__POLICY_CITE,
+                                            m->config.max_position_embeddings), s, (size_t)n, &r);
+    for (k = 0; !st && k < n; k++) {
+        v[k].s = s[k];
+        v[k].from = (int64_t)count;
+        v[k].ids = AWQ__NEW(ctx, int32_t, p->max_tokens);
+        v[k].entropy = AWQ__NEW(ctx, float, p->max_tokens);
+        if (!v[k].ids || !v[k].entropy) st = AWQ_E_MEMORY;
+        q.max_tokens = p->max_tokens;
+        q.sampling = p->d->sampling;
+        if (first + k) { /* others than the first want chance */
+            q.sampling.seed = awq__policy_seed(q.sampling.seed, 1000 + first + k);
+            if (!(q.sampling.temperature > 0)) q.sampling.temperature = 0.7f;
+        }
+        if (p->r->calm && q.sampling.temperature > 0) q.sampling.temperature *= 0.5f, v[k].calm = 1;
+        q.grammar = p->d->cite_last ? NULL : p->grammar;
+        q.out_ids = v[k].ids;
+        q.out_entropy = v[k].entropy;
+        v[k].d = q;
+        if (!st) st = awq_ask(ctx, s[k], &q);
+        v[k].d.messages = NULL;
+        v[k].d.prompt = NULL;
+    }
+    for (info.busy = 1; !st && info.busy;) {
+        st = awq_step(ctx, r, NULL, 0, AWQ_NO_BUDGET, &info);
+        for (k = 0, info.busy = 0; !st && k < n; k++) {
+            st = awq__policy_look(ctx, p, &v[k]);
+            info.busy += awq_session_busy(s[k]);
+        }
+    }
+    for (k = 0; !st && k < n; k++) {
+        awq_candidate *c = &p->r->candidate[first + k];
+        awq_generate_result g;
+        st = awq_session_answer(ctx, s[k], &g);
+        if (!st) st = awq__policy_text(ctx, p, v[k].ids, g.tokens, &c->text);
+        c->cited = c->text;
+        if (!st && p->grammar && p->d->cite_last && *c->text) st = awq__policy_behind(ctx, p, r, s[k], c);
+        if (st) break;
+        while (p->grammar && !p->d->cite_last && *c->text == '[' && strchr(c->text, ']')) {
+            c->text = strchr(c->text, ']') + 1;
+            c->text += strspn(c->text, " ");
+        }
+        c->seed = v[k].d.sampling.seed;
+        c->tokens = g.tokens;
+        c->entropy = g.tokens ? awq__policy_mean(v[k].entropy, g.tokens) : NAN;
+        c->looped = v[k].looped;
+        c->calm = v[k].calm;
+        c->rollbacks = v[k].rollbacks;
+        c->reason = g.reason;
+        c->distance = NAN;
+        if (p->null > 0) st = awq__policy_between(ctx, p, p->d->question, p->question, c->text, &c->distance);
+    }
+    awq__apart(ctx, s, (size_t)n, r);
+    for (k = 0; k < n; k++) {
+        awq__free(ctx, v[k].ids);
+        awq__free(ctx, v[k].entropy);
+    }
+    if (!st) p->r->n_candidates = first + n;
+    return st;
+}
+
+/* Those that loop come last; of those nearly as near to the question as the nearest, what most others say. */
+static awq_status awq__policy_choose(awq_ctx *ctx, awq__policy *p)
+{
+    awq_answer_report *r = p->r;
+    int n = r->n_candidates, a, b, best = 0, whole = 0;
+    double near = INFINITY, d;
+    for (a = 0; a < n; a++) whole += !r->candidate[a].looped;
+    for (a = 0; n > 1 && a < n; a++) {
+        awq_candidate *c = &r->candidate[a];
+        for (b = 0; b < n; b++) {
+            if (b == a) continue;
+            AWQ__TRY(awq__policy_between(ctx, p, c->text, NULL, r->candidate[b].text, &d));
+            if (d <= 0.45) c->agreement += 1.0 / (n - 1);
+        }
+        if ((!c->looped || !whole) && c->distance < near) near = c->distance;
+    }
+    for (a = 0, best = -1; n > 1 && a < n; a++) {
+        const awq_candidate *c = &r->candidate[a];
+        if ((c->looped && whole) || c->distance > near + 0.05) continue;
+        if (best < 0 || c->agreement > r->candidate[best].agreement + 1e-9) best = a;
+    }
+    r->chosen = AWQ__MAX(best, 0);
+    return AWQ_OK;
+}
+
+/* --- citations */
+static size_t awq__word(const char *s) /* bytes of the word that s begins with */
+{
+    size_t n = 0;
+    while ((s[n] >= '0' && s[n] <= '9') || (s[n] >= 'a' && s[n] <= 'z') || (s[n] >= 'A' && s[n] <= 'Z')
+           || (unsigned char)s[n] >= 0x80) n++;
+    return n;
+}
+
+static int awq__same_letters(const char *a, const char *b, size_t n) /* but for the case of ASCII letters */
+{
+    size_t i;
+    for (i = 0; i < n; i++) {
+        char x = a[i], y = b[i];
+        if (x >= 'A' && x <= 'Z') x = (char)(x + 32);
+        if (y >= 'A' && y <= 'Z') y = (char)(y + 32);
+        if (x != y) return 0;
+    }
+    return 1;
+}
+
+/* words of three letters and more of a [an bytes] that are in b [bn bytes] */
+static int awq__shared_words(const char *a, size_t an, const char *b, size_t bn)
+{
+    size_t i, k, n, m;
+    int shared = 0;
+    for (i = 0; i < an; i += n ? n : 1) {
+        if ((n = awq__word(a + i)) < 3) continue;
+        for (k = 0; k < bn; k += m ? m : 1) {
+            m = awq__word(b + k);
+            if (m == n && k + m <= bn && awq__same_letters(a + i, b + k, n)) {
+                shared++;
+                break;
+            }
+        }
+    }
+    return shared;
+}
+
+/* end of the sentence or line that begins at s */
+static size_t awq__sentence(const char *s)
+{
+    size_t n = 0;
+    for (; s[n] && s[n] != '\n'; n++)
+        if (strchr(".!?", s[n]) && (!s[n + 1] || strchr(" \t\r\n", s[n + 1]))) return n + 1;
+    return n;
+}
+
+static awq_status awq__policy_citation(awq_ctx *ctx, awq__policy *p, int64_t snippet, const char *answer)
+{
+    const awq_snippet *x = &p->d->snippets[snippet];
+    awq_citation *c = &p->r->citation[p->r->n_citations++];
+    size_t at, n, tokens, begin = 0, end = strlen(x->text);
+    int shared, most = 0;
+    for (at = strspn(x->text, " \t\r\n"); x->text[at]; at += n, at += strspn(x->text + at, " \t\r\n")) {
+        n = AWQ__MAX(awq__sentence(x->text + at), (size_t)1);
+        shared = awq__shared_words(answer, strlen(answer), x->text + at, n);
+        if (shared > most) most = shared, begin = at, end = at + n;
+    }
+    AWQ__TRY(awq_encode(ctx, p->m->tokenizer, x->text + begin, end - begin, 0, NULL, 0, &tokens));
+    c->snippet = snippet;
+    c->section = x->section;
+    c->begin = x->offset + (int64_t)begin;
+    c->end = x->offset + (int64_t)end;
+    c->tokens = (int64_t)tokens;
+    c->shared = most;
+    c->distance = p->r->snippet[snippet].distance;
+    return AWQ_OK;
+}
+
+static awq_status awq__policy_cite(awq_ctx *ctx, awq__policy *p, const awq_candidate *c)
+{
+    const char *s = c->cited, *end = c->text;
+    char number[24];
+    int64_t i, k;
+    if (!p->grammar) return AWQ_OK;
+    if (p->d->cite_last) {
+        s += AWQ__MIN(strlen(c->text) + 1, strlen(s));
+        end = s + strlen(s);
+    }
+    for (; *s == '[' && s < end; s += strspn(s, " ")) {
+        size_t n = strcspn(++s, "]");
+        for (i = 0; i < p->d->n_snippets; i++) {
+            const char *id = awq__snippet_id(p->d, i, number);
+            if (strlen(id) == n && !memcmp(id, s, n)) break;
+        }
+        for (k = 0; k < p->r->n_citations && p->r->citation[k].snippet != i; k++) {}
+        if (i < p->d->n_snippets && k == p->r->n_citations) AWQ__TRY(awq__policy_citation(ctx, p, i, c->text));
+        s += n + (s[n] != 0);
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__policy_all(awq_ctx *ctx, awq__policy *p)
+{
+    const awq_answer_desc *d = p->d;
+    const int many = d->candidates > 0 ? d->candidates : 3;
+    const double near = d->retry > 0 ? d->retry : 0.60;
+    const awq_candidate *c;
+    AWQ__TRY(awq__policy_snippets(ctx, p));
+    if (!p->n_used) return AWQ_OK; /* nothing to answer from */
+    AWQ__TRY(awq__policy_prompt(ctx, p));
+    AWQ__TRY(awq__policy_run(ctx, p, 0, 1));
+    c = &p->r->candidate[0];
+    if (many > 1 && awq__policy_on(d, AWQ_MOVE_RERANK) && (c->looped || c->distance > near))
+        AWQ__TRY(awq__policy_run(ctx, p, 1, many - 1));
+    AWQ__TRY(awq__policy_choose(ctx, p));
+    c = &p->r->candidate[p->r->chosen];
+    p->r->text = c->text;
+    return awq__policy_cite(ctx, p, c);
+}
+
+typedef struct awq__answer_room { /* awq_answer_report.memory */
+    awq_answer_report report;
+    awq__arena memory;
+} awq__answer_room;
+
+AWQ_API awq_status awq_answer(awq_ctx *ctx, const awq_model *model, const awq_answer_desc *d,
+                              awq_answer_report **report)
+{
+    awq__answer_room *room;
+    awq_answer_report *r;
+    awq__policy p;
+    awq_status st = AWQ_OK;
+    int64_t k;
+    int i;
+    AWQ__TRY(awq__policy_check(ctx, model, d));
+    room = AWQ__NEW(ctx, awq__answer_room, 1);
+    if (!room) return AWQ_E_MEMORY;
+    r = &room->report;
+    r->memory = room;
+    r->text = "";
+    r->n_snippets = d->n_snippets;
+    memset(&p, 0, sizeof p);
+    p.d = d;
+    p.m = model;
+    p.r = r;
+    p.memory = &room->memory;
+    p.H = d->embed ? d->embed_size : model->config.hidden_size;
+    p.max_tokens = d->max_tokens > 0 ? d->max_tokens : 128;
+    p.step = d->step > 0 ? d->step : 16;
+    p.cover = AWQ__MAX(AWQ__MIN(p.max_tokens / 2, (int64_t)48), (int64_t)1);
+    p.rise = d->rise > 0 ? d->rise : 1;
+    p.null = awq__policy_null(d);
+    for (i = 0; d->guard && awq__policy_on(d, AWQ_MOVE_CALM) && i < d->guard->n_gates; i++) {
+        const awq_gate *g = &d->guard->gate[i];
+        if ((g->severity == AWQ_WARN || g->severity == AWQ_FAIL) && !strncmp(g->id, "G7.", 3)) r->calm = 1;
+    }
+    r->snippet = (awq_snippet_use *)awq__arena_alloc(ctx, p.memory, (size_t)d->n_snippets, sizeof *r->snippet);
+    r->citation = (awq_citation *)awq__arena_alloc(ctx, p.memory, (size_t)d->n_snippets, sizeof *r->citation);
+    r->candidate = (awq_candidate *)awq__arena_alloc(ctx, p.memory, AWQ__POLICY_MAX, sizeof *r->candidate);
+    p.question = AWQ__NEW(ctx, float, p.H);
+    p.order = AWQ__NEW(ctx, int64_t, d->n_snippets);
+    if (!r->snippet || !r->citation || !r->candidate || !p.question || !p.order) st = AWQ_E_MEMORY;
+    for (k = 0; !st && k < d->n_snippets; k++) r->snippet[k].distance = NAN;
+    if (!st) st = awq__policy_all(ctx, &p);
+    awq_grammar_free(ctx, p.grammar);
+    awq__text_free(ctx, &p.prompt);
+    awq__free(ctx, p.question);
+    awq__free(ctx, p.order);
+    if (st) awq_answer_free(ctx, r);
+    else *report = r;
+    return st;
+}
+
+AWQ_API void awq_answer_free(awq_ctx *ctx, awq_answer_report *r)
+{
+    awq__answer_room *room = r ? (awq__answer_room *)r->memory : NULL;
+    if (!room) return;
+    awq__arena_free(ctx, &room->memory);
+    awq__free(ctx, room);
 }
 
 #if defined(__GNUC__) && !defined(__clang__)
