@@ -1455,8 +1455,8 @@ typedef struct awq_answer_desc {
     int rollbacks;                 /* of a candidate, at most; 0: 2 */
     int64_t step;                  /* tokens; 0: 16 */
     double rise;                   /* of a step's mean entropy over an earlier one's, nats; 0: 1 */
-    int cite_last;                 /* "text [id]": the answer is as it would be without, for models that were not
-                                      made to cite */
+    int cite_last;                 /* "text [id]", for models that were not made to cite: the answer is as it would
+                                      be without, the ids those of the snippets that share the most words with it */
     int (*embed)(void *user, const char *text, float *vector, int64_t n); /* [n = embed_size] instead of the
                                       model's own states, null_distance 0 is 1 then; not 0: it failed */
     void *embed_user;
@@ -31696,6 +31696,7 @@ typedef struct awq__policy {
     float *question;    /* [H] of length 1 */
     int64_t *order;     /* [n_snippets] those used, as they stand in the prompt */
     int64_t n_used;
+    int cite;
 } awq__policy;
 
 static int awq__policy_on(const awq_answer_desc *d, awq_move move) { return !(d->off & (int)move); }
@@ -31849,38 +31850,122 @@ static awq_status awq__policy_snippets(awq_ctx *ctx, awq__policy *p)
     return st;
 }
 
-/* the prompt, and the grammar of an answer "[id] [id] text", or of the " [id] [id]" behind it */
+/* --- the words that an answer has from a passage */
+static size_t awq__word(const char *s) /* bytes of the word that s begins with */
+{
+    size_t n = 0;
+    while ((s[n] >= '0' && s[n] <= '9') || (s[n] >= 'a' && s[n] <= 'z') || (s[n] >= 'A' && s[n] <= 'Z')
+           || (unsigned char)s[n] >= 0x80) n++;
+    return n;
+}
+
+static int awq__same_letters(const char *a, const char *b, size_t n) /* but for the case of ASCII letters */
+{
+    size_t i;
+    for (i = 0; i < n; i++) {
+        char x = a[i], y = b[i];
+        if (x >= 'A' && x <= 'Z') x = (char)(x + 32);
+        if (y >= 'A' && y <= 'Z') y = (char)(y + 32);
+        if (x != y) return 0;
+    }
+    return 1;
+}
+
+/* words of three letters and more of a [an bytes] that are in b [bn bytes] */
+static int awq__shared_words(const char *a, size_t an, const char *b, size_t bn)
+{
+    size_t i, k, n, m;
+    int shared = 0;
+    for (i = 0; i < an; i += n ? n : 1) {
+        if ((n = awq__word(a + i)) < 3) continue;
+        for (k = 0; k < bn; k += m ? m : 1) {
+            m = awq__word(b + k);
+            if (m == n && k + m <= bn && awq__same_letters(a + i, b + k, n)) {
+                shared++;
+                break;
+            }
+        }
+    }
+    return shared;
+}
+
+/* end of the sentence or line that begins at s */
+static size_t awq__sentence(const char *s)
+{
+    size_t n = 0;
+    for (; s[n] && s[n] != '\n'; n++)
+        if (strchr(".!?", s[n]) && (!s[n + 1] || strchr(" \t\r\n", s[n + 1]))) return n + 1;
+    return n;
+}
+
+/* words that the sentence of a text nearest to the answer shares with it; bytes begin .. end of that */
+static int awq__support(const char *text, const char *answer, size_t *begin, size_t *end)
+{
+    size_t at, n;
+    int shared, most = 0;
+    *begin = 0;
+    *end = strlen(text);
+    for (at = strspn(text, " \t\r\n"); text[at]; at += n, at += strspn(text + at, " \t\r\n")) {
+        n = AWQ__MAX(awq__sentence(text + at), (size_t)1);
+        shared = awq__shared_words(answer, strlen(answer), text + at, n);
+        if (shared > most) most = shared, *begin = at, *end = at + n;
+    }
+    return most;
+}
+
+/* of an answer "[id] [id] text", or, with the answer, of the " [id] [id]" behind it: of those snippets then that
+   share the most words with it */
+static awq_status awq__policy_grammar(awq_ctx *ctx, awq__policy *p, const char *answer)
+{
+    awq__text ids = {NULL, 0, 0, 0}, g = {NULL, 0, 0, 0};
+    int64_t i, n = 0;
+    int most = 0;
+    size_t begin, end;
+    char number[24];
+    awq_grammar_desc gd;
+    awq_status st;
+    for (i = 0; answer && i < p->n_used; i++) {
+        int shared = awq__support(p->d->snippets[p->order[i]].text, answer, &begin, &end);
+        most = AWQ__MAX(most, shared);
+    }
+    for (i = 0; i < p->n_used; i++) {
+        if (answer && awq__support(p->d->snippets[p->order[i]].text, answer, &begin, &end) < most) continue;
+        awq__textf(ctx, &ids, "%s\"%s\"", n++ ? " | " : "", awq__snippet_id(p->d, p->order[i], number));
+    }
+    awq__textf(ctx, &g, "root ::= %s\"[\" id \"]\" (\" [\" id \"]\"){0,%d}%s\nid ::= ", answer ? "\" \" " : "",
+               (int)AWQ__MIN(n - 1, (int64_t)2), answer ? "" : " \" \" [^[\\]]+");
+    awq__text_str(ctx, &g, ids.data);
+    memset(&gd, 0, sizeof gd);
+    gd.gbnf = g.data;
+    awq_grammar_free(ctx, p->grammar);
+    p->grammar = NULL;
+    st = g.failed || ids.failed ? AWQ_E_MEMORY : awq_grammar_create(ctx, &gd, &p->grammar);
+    awq__text_free(ctx, &ids);
+    awq__text_free(ctx, &g);
+    return st;
+}
+
 static awq_status awq__policy_prompt(awq_ctx *ctx, awq__policy *p)
 {
     const awq_answer_desc *d = p->d;
-    const int cite = awq__policy_on(d, AWQ_MOVE_CITE), chat = awq_tokenizer_chat_template(p->m->tokenizer) != NULL;
-    awq__text *t = &p->prompt, g = {NULL, 0, 0, 0};
+    const int chat = awq_tokenizer_chat_template(p->m->tokenizer) != NULL;
+    awq__text *t = &p->prompt;
     char number[24];
-    awq_grammar_desc gd;
-    awq_status st = AWQ_OK;
     int64_t i;
     if (d->instruction) {
         awq__text_str(ctx, t, d->instruction);
         awq__text_str(ctx, t, "\n\n");
     }
-    awq__textf(ctx, &g, "root ::= %s\"[\" id \"]\" (\" [\" id \"]\"){0,%d}%s\nid ::= ", d->cite_last ? "\" \" " : "",
-               (int)AWQ__MIN(p->n_used - 1, (int64_t)2), d->cite_last ? "" : " \" \" [^[\\]]+");
     for (i = 0; i < p->n_used; i++) {
-        const char *id = awq__snippet_id(d, p->order[i], number);
-        if (cite) awq__textf(ctx, t, "[%s] ", id);
+        if (p->cite) awq__textf(ctx, t, "[%s] ", awq__snippet_id(d, p->order[i], number));
         awq__text_str(ctx, t, d->snippets[p->order[i]].text);
         awq__text_str(ctx, t, "\n\n");
-        awq__textf(ctx, &g, "%s\"%s\"", i ? " | " : "", id);
     }
     if (!chat) awq__text_str(ctx, t, "Question: ");
     awq__text_str(ctx, t, d->question);
     if (!chat) awq__text_str(ctx, t, "\nAnswer:");
-    if (t->failed || g.failed) st = AWQ_E_MEMORY;
-    memset(&gd, 0, sizeof gd);
-    gd.gbnf = g.data;
-    if (!st && cite) st = awq_grammar_create(ctx, &gd, &p->grammar);
-    awq__text_free(ctx, &g);
-    return st;
+    if (t->failed) return AWQ_E_MEMORY;
+    return p->cite && !d->cite_last ? awq__policy_grammar(ctx, p, NULL) : AWQ_OK;
 }
 
 /* --- answers in work */
@@ -32028,6 +32113,7 @@ static awq_status awq__policy_behind(awq_ctx *ctx, awq__policy *p, awq_runner *r
     const char *cites = "";
     char *all;
     awq_status st = ids ? AWQ_OK : AWQ_E_MEMORY;
+    if (!st) st = awq__policy_grammar(ctx, p, c->text);
     memset(&q, 0, sizeof q);
     q.grammar = p->grammar;
     q.max_tokens = AWQ__POLICY_CITE;
@@ -32039,6 +32125,8 @@ static awq_status awq__policy_behind(awq_ctx *ctx, awq__policy *p, awq_runner *r
         if (!st) st = awq__policy_text(ctx, p, ids, g.tokens, &cites);
     }
     awq__free(ctx, ids);
+    awq_grammar_free(ctx, p->grammar); /* others of the runner answer freely */
+    p->grammar = NULL;
     if (st || !*cites) return st;
     all = (char *)awq__arena_alloc(ctx, p->memory, strlen(c->text) + strlen(cites) + 2, 1);
     if (!all) return AWQ_E_MEMORY;
@@ -32089,7 +32177,7 @@ static awq_status awq__policy_run(awq_ctx *ctx, awq__policy *p, int first, int n
             if (!(q.sampling.temperature > 0)) q.sampling.temperature = 0.7f;
         }
         if (p->r->calm && q.sampling.temperature > 0) q.sampling.temperature *= 0.5f, v[k].calm = 1;
-        q.grammar = p->d->cite_last ? NULL : p->grammar;
+        q.grammar = p->grammar;
         q.out_ids = v[k].ids;
         q.out_entropy = v[k].entropy;
         v[k].d = q;
@@ -32110,9 +32198,9 @@ static awq_status awq__policy_run(awq_ctx *ctx, awq__policy *p, int first, int n
         st = awq_session_answer(ctx, s[k], &g);
         if (!st) st = awq__policy_text(ctx, p, v[k].ids, g.tokens, &c->text);
         c->cited = c->text;
-        if (!st && p->grammar && p->d->cite_last && *c->text) st = awq__policy_behind(ctx, p, r, s[k], c);
+        if (!st && p->cite && p->d->cite_last && *c->text) st = awq__policy_behind(ctx, p, r, s[k], c);
         if (st) break;
-        while (p->grammar && !p->d->cite_last && *c->text == '[' && strchr(c->text, ']')) {
+        while (p->cite && !p->d->cite_last && *c->text == '[' && strchr(c->text, ']')) {
             c->text = strchr(c->text, ']') + 1;
             c->text += strspn(c->text, " ");
         }
@@ -32161,71 +32249,18 @@ static awq_status awq__policy_choose(awq_ctx *ctx, awq__policy *p)
 }
 
 /* --- citations */
-static size_t awq__word(const char *s) /* bytes of the word that s begins with */
-{
-    size_t n = 0;
-    while ((s[n] >= '0' && s[n] <= '9') || (s[n] >= 'a' && s[n] <= 'z') || (s[n] >= 'A' && s[n] <= 'Z')
-           || (unsigned char)s[n] >= 0x80) n++;
-    return n;
-}
-
-static int awq__same_letters(const char *a, const char *b, size_t n) /* but for the case of ASCII letters */
-{
-    size_t i;
-    for (i = 0; i < n; i++) {
-        char x = a[i], y = b[i];
-        if (x >= 'A' && x <= 'Z') x = (char)(x + 32);
-        if (y >= 'A' && y <= 'Z') y = (char)(y + 32);
-        if (x != y) return 0;
-    }
-    return 1;
-}
-
-/* words of three letters and more of a [an bytes] that are in b [bn bytes] */
-static int awq__shared_words(const char *a, size_t an, const char *b, size_t bn)
-{
-    size_t i, k, n, m;
-    int shared = 0;
-    for (i = 0; i < an; i += n ? n : 1) {
-        if ((n = awq__word(a + i)) < 3) continue;
-        for (k = 0; k < bn; k += m ? m : 1) {
-            m = awq__word(b + k);
-            if (m == n && k + m <= bn && awq__same_letters(a + i, b + k, n)) {
-                shared++;
-                break;
-            }
-        }
-    }
-    return shared;
-}
-
-/* end of the sentence or line that begins at s */
-static size_t awq__sentence(const char *s)
-{
-    size_t n = 0;
-    for (; s[n] && s[n] != '\n'; n++)
-        if (strchr(".!?", s[n]) && (!s[n + 1] || strchr(" \t\r\n", s[n + 1]))) return n + 1;
-    return n;
-}
-
 static awq_status awq__policy_citation(awq_ctx *ctx, awq__policy *p, int64_t snippet, const char *answer)
 {
     const awq_snippet *x = &p->d->snippets[snippet];
     awq_citation *c = &p->r->citation[p->r->n_citations++];
-    size_t at, n, tokens, begin = 0, end = strlen(x->text);
-    int shared, most = 0;
-    for (at = strspn(x->text, " \t\r\n"); x->text[at]; at += n, at += strspn(x->text + at, " \t\r\n")) {
-        n = AWQ__MAX(awq__sentence(x->text + at), (size_t)1);
-        shared = awq__shared_words(answer, strlen(answer), x->text + at, n);
-        if (shared > most) most = shared, begin = at, end = at + n;
-    }
+    size_t tokens, begin, end;
+    c->shared = awq__support(x->text, answer, &begin, &end);
     AWQ__TRY(awq_encode(ctx, p->m->tokenizer, x->text + begin, end - begin, 0, NULL, 0, &tokens));
     c->snippet = snippet;
     c->section = x->section;
     c->begin = x->offset + (int64_t)begin;
     c->end = x->offset + (int64_t)end;
     c->tokens = (int64_t)tokens;
-    c->shared = most;
     c->distance = p->r->snippet[snippet].distance;
     return AWQ_OK;
 }
@@ -32235,7 +32270,7 @@ static awq_status awq__policy_cite(awq_ctx *ctx, awq__policy *p, const awq_candi
     const char *s = c->cited, *end = c->text;
     char number[24];
     int64_t i, k;
-    if (!p->grammar) return AWQ_OK;
+    if (!p->cite) return AWQ_OK;
     if (p->d->cite_last) {
         s += AWQ__MIN(strlen(c->text) + 1, strlen(s));
         end = s + strlen(s);
@@ -32303,6 +32338,7 @@ AWQ_API awq_status awq_answer(awq_ctx *ctx, const awq_model *model, const awq_an
     p.step = d->step > 0 ? d->step : 16;
     p.cover = AWQ__MAX(AWQ__MIN(p.max_tokens / 2, (int64_t)48), (int64_t)1);
     p.rise = d->rise > 0 ? d->rise : 1;
+    p.cite = awq__policy_on(d, AWQ_MOVE_CITE);
     p.null = awq__policy_null(d);
     for (i = 0; d->guard && awq__policy_on(d, AWQ_MOVE_CALM) && i < d->guard->n_gates; i++) {
         const awq_gate *g = &d->guard->gate[i];
