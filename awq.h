@@ -67,6 +67,8 @@
        >>calibrate
        >>quantize_model
        >>guard
+       >>remedies
+       >>policy
 
    WHAT IT DOES NOT DO
      train, run vision or audio towers, read GGUF or pickle (.bin, .pt) files, spread one model over machines.
@@ -119,7 +121,8 @@ typedef enum awq_status {
     AWQ_E_NUMERIC,     /* NaN or Inf in weights or activations */
     AWQ_E_LIMIT,       /* a limit of this build or model: context length, AWQ_MAX_* */
     AWQ_E_CANCELLED,   /* the progress hook asked to stop */
-    AWQ_E_DEVICE       /* a GPU or its driver failed (awq_cuda.h) */
+    AWQ_E_DEVICE,      /* a GPU or its driver failed (awq_cuda.h) */
+    AWQ_E_GUARD        /* the verdict of awq_guard on what was just quantized is "fail" */
 } awq_status;
 
 /* alloc: `bytes` > 0 bytes aligned to `align` (a power of two, at most 64), or NULL. free: gets the same size.
@@ -817,6 +820,7 @@ typedef struct awq_model_desc {
     const int *device_layers;   /* [n_devices] how many each takes; NULL: as many as it has room for */
     int rest_on_cpu;            /* layers that are left are computed by the CPU; 0: AWQ_E_MEMORY */
     int64_t device_tokens;      /* of all sessions together that devices leave room for; 0: 4096 */
+    const struct awq_online_desc *quantize; /* dense: quantize it first, or take what was made of it before */
 } awq_model_desc;
 
 /* folder: a Hugging Face checkpoint, dense (F32, F16, BF16) or quantized in any layout of awq_layout, or both
@@ -942,6 +946,8 @@ typedef struct awq_generate_desc {
     const char *chat_template;   /* for messages; NULL: the model's own */
     const awq_template_desc *chat; /* tools, variables, ... for it; NULL: none. Its bos_token, eos_token and
                                       add_generation_prompt are set here */
+    float *out_entropy;          /* [max_tokens] of what each token was drawn from, before sampling and grammar,
+                                    nats; must outlive the answer; or NULL */
 } awq_generate_desc;
 
 typedef struct awq_generate_result {
@@ -961,6 +967,12 @@ AWQ_API awq_status awq_session_stop(awq_ctx *ctx, awq_session *session);
 AWQ_API int awq_session_busy(const awq_session *session); /* an answer is under way */
 /* How the last answer went, or goes. The status is not AWQ_OK when it failed; ctx->err.text says why. */
 AWQ_API awq_status awq_session_answer(awq_ctx *ctx, const awq_session *session, awq_generate_result *result);
+
+/* Back to `position` in the last answer, or to its beginning, and on from there as go_on says, with a random state
+   that begins anew from its seed. Grammar, stop strings and text follow: what was handed out of the part that
+   stays is not handed out again. The cache of what stays is kept. AWQ_E_ARG: the position is not in the answer. */
+AWQ_API awq_status awq_session_rollback(awq_ctx *ctx, awq_session *session, int64_t position,
+                                        const awq_generate_desc *go_on);
 
 #define AWQ_NO_BUDGET (-1)
 
@@ -1204,6 +1216,7 @@ typedef struct awq_quantize_desc {
        NULL: the CPU does. Not exact, but the same file in every run. Norms, rounding with error feedback and
        experts' linears stay with the CPU. */
     awq_device *device;
+    int leave_nothing; /* also an unfinished run is removed when it fails or is stopped */
 } awq_quantize_desc;
 
 typedef struct awq_quantize_result {
@@ -1215,11 +1228,12 @@ typedef struct awq_quantize_result {
     double ppl_source, ppl_result; /* on the held-out calibration blocks; 0: not measured */
     int64_t calibration_tokens;
     int experts_few, experts_unused; /* over all layers */
+    int verdict;            /* awq_severity of what awq_guard says of those blocks; AWQ_VOID: not measured */
 } awq_quantize_result;
 
 /* Block by block: one block's weights and its activations in memory, of experts one at a time in fp32. `target`
    appears complete or not at all; an unfinished run stays in `target`.partial and goes on with resume. Writes
-   awq_report.json beside the weights.
+   awq_report.json beside the weights, with the gates of awq_guard that need no more than the held-out blocks.
    Every family that can be run can be quantized. Routers, embeddings, norms and what is not the text model stay
    dense. Linears whose shape does not fit the group size or the layout stay FP16, with those that engines fuse
    them with, and a log line says so. Experts are rounded for the tokens that chose them; one that fewer tokens
@@ -1488,6 +1502,177 @@ AWQ_API const char *awq_severity_name(awq_severity severity); /* "pass", "warn",
 AWQ_API awq_status awq_guard_json(awq_ctx *ctx, const awq_guard_report *report, char **text);
 AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *report, const char *title, char **text);
 
+/* What the awq_report.json of a quantized folder says of its weights. awq_model_load logs a warning when that is
+   "fail", and when a model goes to more than one device that has not passed on one before. */
+typedef struct awq_verdict {
+    awq_severity severity; /* AWQ_VOID: nothing, or of other weights than those that are there */
+    int devices;           /* that computed the model when it was judged; 0: the CPU did */
+    char text[512];        /* the worst gate, its number and what to change; "" when all pass */
+} awq_verdict;
+AWQ_API awq_status awq_verdict_read(awq_ctx *ctx, const char *folder, awq_verdict *verdict);
+/* Puts a report into the folder's awq_report.json, in the place of what is said there, and makes the file when
+   there is none. */
+AWQ_API awq_status awq_verdict_write(awq_ctx *ctx, const char *folder, const awq_guard_report *report,
+                                     int devices);
+
+/* -------------------------------------------------------------------------------------------------------------
+   remedies: quantize, judge, and do what the gates that fail ask for; quantize when a model is loaded */
+
+#define AWQ_MAX_TRIES 16
+
+typedef struct awq_try {
+    char what[96];        /* "as asked", "group size 64", "layers 3, 5 in FP16", ...: added to the best before */
+    awq_severity verdict; /* AWQ_VOID: not judged, text says why */
+    int counted, failed;  /* gates that counted; those of them that did not pass */
+    double kl, ppl_ratio; /* on awq_until_desc.ids; NaN: no text */
+    double seconds;
+    char text[512];       /* as awq_verdict.text */
+} awq_try;
+
+typedef struct awq_until_desc {
+    const awq_quantize_desc *quantize; /* of the first try; not `scaled`, nor max_layers */
+    const awq_suite *suite;            /* these are judged by, as in awq_guard_desc: one of suite, ids at least */
+    const int32_t *ids;
+    int64_t n_ids, window, answer_tokens;
+    const awq_calibration *more; /* another calibration that may be tried: more text, or of another kind */
+    awq_severity enough;         /* ends it; 0: only AWQ_PASS does */
+    int tries;                   /* at most, up to AWQ_MAX_TRIES; 0: 8 */
+    double seconds;              /* after which no other try begins; 0: no limit */
+    void (*on_try)(void *user, const awq_try *t); /* as each is done */
+    void *user;
+} awq_until_desc;
+
+typedef struct awq_until_result {
+    int n_tries, best; /* number of the one that is kept */
+    awq_try tried[AWQ_MAX_TRIES];
+    awq_quantize_result quantize; /* of the best */
+} awq_until_result;
+
+/* Quantizes and guards against the source, then tries remedies one at a time on top of the best so far: method
+   best, the other calibration, smaller groups (128, 64, 32), the worst layers in FP16; these first where the
+   gate of layers does not pass. The best by verdict, then by KL (without a text by gates that do not pass),
+   becomes target, with its report, whatever its verdict is; the others are removed. Each try is a folder beside
+   it, target.try1 and so on; one that was ended within a try goes on with quantize->resume. */
+AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *desc, awq_until_result *result);
+
+/* Quantization when a dense model is loaded: the result is kept in `cache`, in a folder named by the model and a
+   hash of its config, tokenizer and weights (awq_tensors' names and shapes, 256 bytes of each), of these
+   settings and the calibration; the next load takes it from there. What does not fit any more is not removed. */
+typedef struct awq_online_desc {
+    const awq_quantize_desc *quantize; /* how; NULL: defaults. Layout 0 is native here, method rtn is refused;
+                                          source, target, resume, ... are not looked at */
+    const char *text;     /* calibration file, as of awq_calibration_source, when quantize->calibration is NULL;
+                             NULL: text that the model itself says */
+    const char *cache;    /* folder; made when its parent is there */
+    int accept_failed;    /* the verdict "fail" is a warning in the log; 0: AWQ_E_GUARD */
+    int source_instead;   /* where this fails or is refused the model is loaded as it is, with a warning */
+} awq_online_desc;
+
+/* -------------------------------------------------------------------------------------------------------------
+   policy: an answer from passages, and what is done where a model that lost some of its precision would err
+
+       awq_snippet passages[] = {{"a1", "Trades", "Bram is a carpenter. ...", 120}, ...};
+       desc.question = "What is Bram's trade?";
+       desc.snippets = passages, desc.n_snippets = 3;
+       desc.null_distance = guard_report->null_distance;
+       awq_answer(&ctx, model, &desc, &report);
+       printf("%s [%s, bytes %d to %d]", report->text, passages[report->citation[0].snippet].id, ...);
+
+   dS is the distance of texts in units of null_distance, as in >>guard: below 0.40 near, over 0.60 far. */
+
+typedef enum awq_move { /* WFGY's names in brackets */
+    AWQ_MOVE_REJECT = 1,   /* [BBMC] snippets far from the question are left out */
+    AWQ_MOVE_RERANK = 2,   /* [BBPF] an answer far from the question, or one that loops: others are drawn, and the
+                              nearest taken, among those as near the one that most others agree with */
+    AWQ_MOVE_ROLLBACK = 4, /* [BBCR] a loop, or entropy that rises: back to the end of the step, of the last three
+                              before it, that is nearest to the question, and on with another seed */
+    AWQ_MOVE_CALM = 8,     /* [BBAM] entropy rises in the first half, or a gate G7 of `guard` does not pass: half
+                              the temperature, top_p 0.9 at most */
+    AWQ_MOVE_CITE = 16     /* an answer is "[id] text": a grammar has it cite one to three of the snippets */
+} awq_move;
+
+typedef enum awq_order { /* of snippets in the prompt */
+    AWQ_ORDER_GIVEN = 0,
+    AWQ_ORDER_ID,     /* by id, as strcmp: the same prompt in whatever order they were found */
+    AWQ_ORDER_NEAREST /* to the question first */
+} awq_order;
+
+typedef struct awq_snippet {
+    const char *id;      /* 1 to 64 visible ASCII characters but [ ] " \; NULL: its number, from 1 */
+    const char *section; /* handed through; NULL: not said */
+    const char *text;
+    int64_t offset;      /* of the text in what it is from, bytes */
+} awq_snippet;
+
+typedef struct awq_answer_desc {
+    const char *question;
+    const awq_snippet *snippets;
+    int64_t n_snippets;
+    const char *instruction;       /* stands before the snippets; NULL: none */
+    awq_order order;
+    int off;                       /* awq_move, those that are not made; 0: all are */
+    double null_distance;          /* of awq_guard_report or awq_null_distance */
+    const awq_guard_report *guard; /* of this model; NULL: none. Its null_distance is used where the above is 0 */
+    awq_sampling sampling;         /* zero: greedy, but for what is drawn again */
+    int64_t max_tokens;            /* 0: 128 */
+    double reject;                 /* dS of snippets; 0: 0.60 */
+    double retry;                  /* dS of an answer; 0: 0.60 */
+    int candidates;                /* the first one included, at most 16; 0: 3 */
+    int rollbacks;                 /* of a candidate, at most; 0: 2 */
+    int64_t step;                  /* tokens; 0: 16 */
+    double rise;                   /* of a step's mean entropy over an earlier one's, nats; 0: 1 */
+    int cite_last;                 /* "text [id]", for models that were not made to cite: the answer is as it would
+                                      be without, the ids those of the snippets that share the most words with it */
+    int (*embed)(void *user, const char *text, float *vector, int64_t n); /* [n = embed_size] instead of the
+                                      model's own states, null_distance 0 is 1 then; not 0: it failed */
+    void *embed_user;
+    int64_t embed_size;
+} awq_answer_desc;
+
+typedef struct awq_snippet_use {
+    double distance; /* dS to the question; NaN: not measured */
+    int used;
+} awq_snippet_use;
+
+typedef struct awq_citation {
+    int64_t snippet;     /* number in the desc */
+    const char *section; /* the desc's */
+    int64_t begin, end;  /* bytes, in what the snippet is from: its sentence that shares most words with the answer,
+                            or all of it */
+    int64_t tokens;      /* of these */
+    int shared;          /* so many words of three letters and more; 0: the answer is not in the snippet's words */
+    double distance;     /* dS of the snippet to the question */
+} awq_citation;
+
+typedef struct awq_candidate {
+    const char *text, *cited; /* without and with the ids */
+    uint64_t seed;            /* it ended with */
+    int64_t tokens;
+    double distance;          /* dS to the question; NaN: not measured */
+    double agreement;         /* share of the others within dS 0.45 of it */
+    double entropy;           /* mean, nats */
+    int looped, calm, rollbacks;
+    awq_stop_reason reason;
+} awq_candidate;
+
+typedef struct awq_answer_report {
+    const char *text;      /* "" when no snippet was near enough: n_candidates is 0 */
+    int n_candidates, chosen, calm; /* calm: from the start, by `guard` */
+    awq_candidate *candidate;
+    int64_t n_citations, n_snippets, rejected;
+    awq_citation *citation;
+    awq_snippet_use *snippet; /* [n_snippets] */
+    void *memory;             /* the library's */
+} awq_answer_report;
+
+/* Snippets of the desc must outlive the report. AWQ_E_ARG: ids, no null_distance; AWQ_E_LIMIT: they do not fit
+   the model's context. */
+AWQ_API awq_status awq_answer(awq_ctx *ctx, const awq_model *model, const awq_answer_desc *desc,
+                              awq_answer_report **report);
+AWQ_API void awq_answer_free(awq_ctx *ctx, awq_answer_report *report);
+/* mean raw distance of the suite's questions to the anchors of others: the unit of dS */
+AWQ_API awq_status awq_null_distance(awq_ctx *ctx, const awq_model *model, const awq_suite *suite, double *distance);
+
 #endif /* AWQ_H */
 
 #if defined(AWQ_IMPLEMENTATION) && !defined(AWQ_IMPLEMENTATION_DONE)
@@ -1665,6 +1850,7 @@ AWQ_API const char *awq_status_name(awq_status status)
     case AWQ_E_LIMIT: return "AWQ_E_LIMIT";
     case AWQ_E_CANCELLED: return "AWQ_E_CANCELLED";
     case AWQ_E_DEVICE: return "AWQ_E_DEVICE";
+    case AWQ_E_GUARD: return "AWQ_E_GUARD";
     }
     return "AWQ_E_?";
 }
@@ -23219,6 +23405,114 @@ static awq_status awq__model_place(awq_ctx *ctx, const awq_checkpoint *ck, const
     return AWQ_OK;
 }
 
+/* --- the verdict in awq_report.json */
+#define AWQ__REPORT_MAX ((size_t)256 << 20)
+
+/* Tells one set of weights from another without reading all: of every tensor its name, type and shape, and 256
+   bytes in its middle. */
+static awq_status awq__weights_mark(awq_ctx *ctx, awq_tensors *ts, uint64_t *mark)
+{
+    uint64_t h = 0xcbf29ce484222325ull;
+    unsigned char part[256];
+    int64_t i;
+    for (i = 0; i < awq_tensors_count(ts); i++) {
+        const awq_tensor *t = awq_tensors_at(ts, i);
+        size_t n = (size_t)AWQ__MIN(t->bytes, (uint64_t)sizeof part);
+        h = awq__fnv(h, t->name, strlen(t->name) + 1);
+        h = awq__fnv(h, awq_dtype_name(t->dtype), strlen(awq_dtype_name(t->dtype)));
+        h = awq__fnv(h, t->shape, (size_t)t->ndim * sizeof t->shape[0]);
+        AWQ__TRY(awq_tensors_read(ctx, ts, t, (t->bytes - n) / 2, part, n));
+        h = awq__fnv(h, part, n);
+    }
+    *mark = h;
+    return AWQ_OK;
+}
+
+static awq_severity awq__severity_of(const awq__json *j, uint32_t node)
+{
+    int k;
+    for (k = AWQ_PASS; k < AWQ_VOID; k++)
+        if (awq__json_eq(j, node, awq_severity_name((awq_severity)k))) break;
+    return (awq_severity)k;
+}
+
+/* the sentence of the first gate as bad as the verdict */
+static void awq__verdict_text(const awq__json *j, uint32_t guard, awq_verdict *v)
+{
+    uint32_t g = awq__json_get(j, guard, "gates");
+    double value = NAN, limit = NAN;
+    size_t n;
+    for (g = awq__json_first(j, g); g; g = awq__json_next(j, g)) {
+        const char *id = awq__json_str(j, awq__json_get(j, g, "id"), &n);
+        const char *what = awq__json_str(j, awq__json_get(j, g, "what"), &n);
+        const char *text = awq__json_str(j, awq__json_get(j, g, "text"), &n);
+        if (awq__severity_of(j, awq__json_get(j, g, "severity")) != v->severity || !id || !what || !text) continue;
+        awq__json_number_of(j, awq__json_get(j, g, "value"), &value);
+        awq__json_number_of(j, awq__json_get(j, g, v->severity == AWQ_FAIL ? "fail" : "warn"), &limit);
+        if (limit != limit) awq__json_number_of(j, awq__json_get(j, g, "threshold"), &limit);
+        snprintf(v->text, sizeof v->text, "%s, %s: %.4g, %s %.4g is expected: %s", id, what, value,
+                 awq__json_bool(j, awq__json_get(j, g, "below")) ? "at least" : "at most", limit, text);
+        return;
+    }
+}
+
+/* mark: 1 if weights were judged, *weights then. What is no report of ours says nothing. */
+static awq_status awq__verdict_load(awq_ctx *ctx, const char *folder, awq_verdict *v, uint64_t *weights)
+{
+    char *path = awq__path_join(ctx, folder, "awq_report.json"), *data = NULL;
+    size_t bytes = 0, n;
+    awq_status st = path ? AWQ_OK : AWQ_E_MEMORY;
+    int64_t devices = 0;
+    awq__json j;
+    memset(v, 0, sizeof *v);
+    v->severity = AWQ_VOID;
+    *weights = 0;
+    if (!st && awq__file_exists(ctx, path)) {
+        st = awq__file_load(ctx, path, AWQ__REPORT_MAX, &data, &bytes);
+        if (!st && !(st = awq__json_parse(ctx, path, data, bytes, &j))) {
+            uint32_t judged = awq__json_get(&j, 1, "guard"), report = awq__json_get(&j, judged, "report");
+            const char *mark = awq__json_str(&j, awq__json_get(&j, judged, "weights"), &n);
+            if (mark) *weights = strtoull(mark, NULL, 16);
+            if (awq__json_int_of(&j, awq__json_get(&j, judged, "devices"), &devices)) v->devices = (int)devices;
+            v->severity = awq__severity_of(&j, awq__json_get(&j, report, "verdict"));
+            if (v->severity == AWQ_WARN || v->severity == AWQ_FAIL) awq__verdict_text(&j, report, v);
+            awq__json_free(ctx, &j);
+        } else if (st == AWQ_E_FORMAT) {
+            awq__log(ctx, AWQ_LOG_WARN, "%s: the verdict in it cannot be read", ctx->err.text);
+            st = AWQ_OK;
+        }
+    }
+    awq__free(ctx, data);
+    awq__free(ctx, path);
+    return st;
+}
+
+static awq_status awq__verdict_read(awq_ctx *ctx, const char *folder, awq_tensors *ts, awq_verdict *v)
+{
+    uint64_t weights, mark = 0;
+    AWQ__TRY(awq__verdict_load(ctx, folder, v, &weights));
+    if (v->severity != AWQ_VOID) AWQ__TRY(awq__weights_mark(ctx, ts, &mark));
+    if (v->severity == AWQ_VOID || mark == weights) return AWQ_OK;
+    memset(v, 0, sizeof *v);
+    v->severity = AWQ_VOID;
+    return AWQ_OK;
+}
+
+/* devices: that the model goes to */
+static awq_status awq__model_verdict(awq_ctx *ctx, const awq_checkpoint *ck, int devices)
+{
+    const char *folder = awq_checkpoint_folder(ck);
+    awq_verdict v;
+    if (!ctx->log) return AWQ_OK;
+    AWQ__TRY(awq__verdict_read(ctx, folder, ck->tensors, &v));
+    if (v.severity == AWQ_FAIL)
+        awq__log(ctx, AWQ_LOG_WARN, "%s: its awq_report.json says that it is not the same model: %s", folder, v.text);
+    if (devices > 1 && (v.severity > AWQ_WARN || v.devices > 1))
+        awq__log(ctx, AWQ_LOG_WARN, "%s goes to %d devices, and its awq_report.json holds no pass of these weights "
+                 "on one: judge it on one device first (awq guard)", folder, devices);
+    return AWQ_OK;
+}
+
 static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder, const awq_model_desc *desc)
 {
     const awq_config *c;
@@ -23254,6 +23548,7 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
         s->n = part[k].layers;
         m->n_shares++;
     }
+    AWQ__TRY(awq__model_verdict(ctx, m->checkpoint, m->n_shares));
     AWQ__TRY(awq__model_tables(ctx, m, desc));
     AWQ__TRY(awq__read_norm(ctx, m->checkpoint, &m->arena, c->family->final_norm, 0, AWQ_INPUT_NORM,
                             c->hidden_size, &m->final_norm));
@@ -23281,6 +23576,10 @@ static awq_status awq__model_fill(awq_ctx *ctx, awq_model *m, const char *folder
     return AWQ_OK;
 }
 
+/* of >>remedies */
+static awq_status awq__online_load(awq_ctx *ctx, const char *folder, const awq_model_desc *desc,
+                                   awq_model **model);
+
 AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_model_desc *desc,
                                   awq_model **model)
 {
@@ -23302,6 +23601,7 @@ AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_mo
     if ((unsigned)desc->mode > AWQ_MODE_EXACT)
         return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: mode is %d, expected one of awq_mode",
                          (int)desc->mode);
+    if (desc->quantize) return awq__online_load(ctx, folder, desc, model);
     m = AWQ__NEW(ctx, awq_model, 1);
     if (!m) return AWQ_E_MEMORY;
     st = awq__model_fill(ctx, m, folder, desc);
@@ -24321,12 +24621,24 @@ static int64_t awq__head_first(const awq_runner *r)
 static int32_t awq__answer_wants(const awq_session *s)
 {
     const awq_sampling *d = &s->d.sampling;
-    if (!awq__head_remote(s->runner->model) || s->state
+    if (!awq__head_remote(s->runner->model) || s->state || s->d.out_entropy
         || (d->repetition_penalty > 0 && d->repetition_penalty != 1)) return AWQ__WANT_LOGITS;
     if (d->temperature == 0 || d->top_k == 1) return AWQ__WANT_BEST;
     return d->top_k && d->top_k < AWQ__TOP && 2 * (d->top_k + 1) <= s->runner->model->config.vocab_size
                ? d->top_k + 1
                : AWQ__WANT_LOGITS;
+}
+
+static float awq__entropy(const awq__ops *ops, const float *logits, int64_t n)
+{
+    float best;
+    double lse = ops->logsum(logits, n, &best), sum = 0;
+    int64_t i;
+    for (i = 0; i < n; i++) { /* what is this far below adds nothing */
+        double x = (double)logits[i] - lse;
+        if (x > -30) sum -= x * exp(x);
+    }
+    return (float)sum;
 }
 
 /* the next token of the answer whose logits, or what it wanted of them, are row i of the runner's */
@@ -24357,6 +24669,7 @@ static void awq__answer_next(awq_ctx *ctx, awq_session *s, int64_t i)
         return;
     }
     s->reading = 0;
+    if (s->d.out_entropy) s->d.out_entropy[s->r.tokens] = awq__entropy(awq__ops_for(ctx), logits, vocab);
     if (id == AWQ__WANT_LOGITS && d->repetition_penalty > 0 && d->repetition_penalty != 1)
         awq__penalize(d, logits, vocab, s->ids, s->n_ids, r->bits);
     if (id == AWQ__WANT_LOGITS && s->state) {
@@ -25090,6 +25403,39 @@ static awq_status awq__answer_again(awq_ctx *ctx, awq_session *s, const awq_gene
     s->speaker.mute = (size_t)h->spoken;
     for (i = 0; i < h->tokens && s->busy; i++) awq__answer_take(ctx, s, answer[i]);
     return s->status;
+}
+
+AWQ_API awq_status awq_session_rollback(awq_ctx *ctx, awq_session *s, int64_t position, const awq_generate_desc *d)
+{
+    int64_t begin = s->n_ids - s->r.tokens;
+    int32_t *answer = NULL;
+    size_t spoken = s->speaker.spoken, kept;
+    awq__saved h;
+    awq_status st;
+    AWQ__TRY(awq__not_inside(ctx, s->runner, "awq_session_rollback"));
+    if (!s->answer || begin < 1 || position < begin || position > s->n_ids)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_session_rollback: position %lld, the answer is from %lld to %lld",
+                         (long long)position, (long long)begin, (long long)s->n_ids);
+    memset(&h, 0, sizeof h);
+    h.tokens = position - begin;
+    h.max_tokens = s->max_tokens;
+    h.random = d->sampling.seed;
+    h.prompt_tokens = s->r.prompt_tokens;
+    h.spoken = (uint64_t)SIZE_MAX; /* nothing is handed out while the kept tokens pass again */
+    if (h.tokens == h.max_tokens)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_session_rollback: position %lld leaves no room in an answer of %lld tokens",
+                         (long long)position, (long long)h.max_tokens);
+    if (h.tokens && !(answer = AWQ__NEW_RAW(ctx, int32_t, h.tokens))) return AWQ_E_MEMORY;
+    if (h.tokens) memcpy(answer, s->answer, (size_t)h.tokens * sizeof *answer);
+    awq__pass_leave(s);
+    s->n_ids = position;
+    awq__session_cut(s, position);
+    st = awq__answer_again(ctx, s, d, answer, &h);
+    kept = s->speaker.spoken + s->speaker.pending.len;
+    s->speaker.mute = AWQ__MIN(spoken, kept) - AWQ__MIN(s->speaker.spoken, AWQ__MIN(spoken, kept));
+    if (st) s->busy = 0;
+    awq__free(ctx, answer);
+    return st;
 }
 
 AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *s, const void *data, size_t bytes,
@@ -26318,6 +26664,30 @@ static void awq__remove_in(awq_ctx *ctx, const char *folder, const char *name)
     char *path = awq__path_join(ctx, folder, name);
     if (path) fs->remove(fs->user, path);
     awq__free(ctx, path);
+}
+
+/* A checkpoint that this library wrote goes away; the folder stays when something else is in it. */
+static void awq__folder_remove(awq_ctx *ctx, const char *folder)
+{
+    static const char *const ours[] = {"config.json", "awq_report.json", "progress.jsonl", "model.safetensors",
+                                       "model.safetensors.index.json"};
+    const awq_file_system *fs = awq__fs(ctx);
+    awq_error err = ctx->err; /* cleaning up must not hide what went wrong */
+    awq_tensors *ts = NULL;
+    awq__text files = {NULL, 0, 0, 0};
+    size_t i;
+    int k;
+    if (!awq_tensors_open(ctx, folder, &ts)) /* a list of paths, each with its NUL */
+        for (k = 0; k < ts->n_files; k++)
+            awq__text_add(ctx, &files, awq_tensors_file(ts, k), strlen(awq_tensors_file(ts, k)) + 1);
+    awq_tensors_close(ctx, ts);
+    for (i = 0; !files.failed && i < files.len; i += strlen(files.data + i) + 1)
+        fs->remove(fs->user, files.data + i);
+    awq__text_free(ctx, &files);
+    for (i = 0; i < sizeof ours / sizeof ours[0]; i++) awq__remove_in(ctx, folder, ours[i]);
+    for (i = 0; i < AWQ__N_SIDE_FILES; i++) awq__remove_in(ctx, folder, awq__side_files[i]);
+    fs->remove(fs->user, folder);
+    ctx->err = err;
 }
 
 /* The partial folder loses what it has and goes away, unless kept for a resumed run. */
@@ -29965,40 +30335,37 @@ static awq_status awq__qm_run(awq_ctx *ctx, awq__qm *m, double began)
     return awq__export_finish(ctx, &m->e, m->sd.bits, m->sd.symmetric, m->sd.group_size);
 }
 
-/* perplexity on the held-out blocks (or all, when none was), the same for source and result */
-static awq_status awq__qm_ppl(awq_ctx *ctx, const awq__qm *m, const char *folder, double *ppl)
+/* What awq_guard says of the finished folder on up to 8 held-out blocks (or others, when none was). */
+static awq_status awq__qm_guard(awq_ctx *ctx, const awq__qm *m, const char *folder, awq_guard_report **report)
 {
+    awq_model *model = NULL, *source = NULL;
     awq_model_desc md;
-    awq_model *model = NULL;
-    awq_evaluate_desc ed;
-    awq_evaluation ev;
-    int (*progress)(void *user, const awq_progress *p) = ctx->progress;
-    double nll = 0, began = awq__now();
-    int64_t b, tokens = 0, blocks = 0, total = 0;
-    awq_status st;
+    awq_guard_desc gd;
+    int32_t *ids = AWQ__NEW_RAW(ctx, int32_t, m->tokens);
+    int64_t b, n, blocks = 0;
+    awq_status st = ids ? AWQ_OK : AWQ_E_MEMORY;
     memset(&md, 0, sizeof md);
+    memset(&gd, 0, sizeof gd);
     md.no_tokenizer = 1;
-    AWQ__TRY(awq_model_load(ctx, folder, &md, &model));
-    st = AWQ_OK;
-    for (b = 0; b < m->cal->n_blocks; b++) total += !m->hold_every || awq__qm_held(m, b);
-    total = AWQ__MIN(total, 8);
-    for (b = 0; !st && b < m->cal->n_blocks && blocks < total; b++) {
+    for (b = 0; !st && b < m->cal->n_blocks && blocks < 8; b++) {
         if (m->hold_every && !awq__qm_held(m, b)) continue;
-        memset(&ed, 0, sizeof ed);
-        ed.ids = m->cal->ids + m->cal->start[b];
-        ed.n_ids = m->cal->start[b + 1] - m->cal->start[b];
-        ed.window = ed.n_ids;
+        n = m->cal->start[b + 1] - m->cal->start[b];
+        memcpy(ids + gd.n_ids, m->cal->ids + m->cal->start[b], (size_t)n * sizeof *ids);
+        gd.n_ids += n;
+        gd.window = AWQ__MAX(gd.window, n);
         blocks++;
-        if (ed.n_ids < 2) continue;
-        ctx->progress = NULL; /* the whole is told, not each block */
-        st = awq_evaluate(ctx, model, &ed, &ev);
-        ctx->progress = progress;
-        nll += ev.nll * (double)ev.tokens;
-        tokens += ev.tokens;
-        if (!st) st = awq__progress(ctx, "evaluate", blocks, total, began);
+    }
+    if (!st && gd.window > 1) {
+        st = awq_model_load(ctx, m->d->source, &md, &source);
+        if (!st) st = awq_model_load(ctx, folder, &md, &model);
+        gd.model = model;
+        gd.baseline = source;
+        gd.ids = ids;
+        if (!st) st = awq_guard(ctx, &gd, report);
     }
     awq_model_free(ctx, model);
-    if (!st && tokens) *ppl = exp(nll / (double)tokens);
+    awq_model_free(ctx, source);
+    awq__free(ctx, ids);
     return st;
 }
 
@@ -30025,6 +30392,7 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
     awq__qm m;
     awq__export_desc ed;
     awq_quantize_result r;
+    awq_guard_report *report = NULL;
     double began = awq__now();
     size_t peak = ctx->memory_peak, base = ctx->memory_used;
     awq_status st = awq__qm_open(ctx, d, &m);
@@ -30087,18 +30455,25 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
     m.lab = NULL;
     r.peak_bytes = ctx->memory_peak - base;
     r.seconds = awq__now() - began;
+    r.verdict = AWQ_VOID;
     if (finished && m.cal) {
-        st = awq__qm_ppl(ctx, &m, d->source, &r.ppl_source);
-        if (!st) st = awq__qm_ppl(ctx, &m, m.e.partial, &r.ppl_result);
-        if (st == AWQ_E_MEMORY) { /* whole models need more than one block at a time: not measured then */
-            r.ppl_source = r.ppl_result = 0;
-            st = AWQ_OK;
+        st = awq__qm_guard(ctx, &m, m.e.partial, &report);
+        if (report) {
+            r.ppl_source = report->text.baseline_ppl;
+            r.ppl_result = report->text.ppl;
+            r.verdict = report->verdict;
         }
+        /* whole models need more than one block at a time: not measured then */
+        if (st == AWQ_E_MEMORY) st = AWQ_OK;
     }
     if (finished && !st) st = awq__qm_report(ctx, &m, m.e.partial, &r);
+    if (finished && !st && report) st = awq_verdict_write(ctx, m.e.partial, report, 0);
+    awq_guard_free(ctx, report);
     if (finished && !st) st = awq__export_publish(ctx, &m.e);
     /* an unfinished run stays for resume if a layer is done; a test of a few layers leaves nothing */
-    if (m.opened) awq__export_close(ctx, &m.e, m.e.unfinished || finished || (st && m.done > 0));
+    if (st && finished && d->leave_nothing) awq__folder_remove(ctx, m.e.partial);
+    if (m.opened)
+        awq__export_close(ctx, &m.e, m.e.unfinished || (!d->leave_nothing && (finished || (st && m.done > 0))));
     awq__qm_free(ctx, &m);
     awq_checkpoint_close(ctx, m.ck);
     ctx->memory_peak = AWQ__MAX(ctx->memory_peak, peak);
@@ -30353,12 +30728,6 @@ static awq_gate *awq__guard_gate(awq__guard *g, const char *id, const char *what
         snprintf(x->text, sizeof x->text, "the baseline does not pass: choose other questions or passages");
     } else if (x->severity != AWQ_PASS) snprintf(x->text, sizeof x->text, "%s", remedy);
     return x;
-}
-
-static void awq__guard_leave_out(awq_guard_report *r, const char *what)
-{
-    size_t n = strlen(r->left_out);
-    snprintf(r->left_out + n, sizeof r->left_out - n, "%s%s", n ? "; " : "", what);
 }
 
 static double awq__guard_distance(const float *a, const float *b, int64_t n) /* of vectors of length 1 */
@@ -32887,6 +33256,55 @@ AWQ_API awq_status awq_guard(awq_ctx *ctx, const awq_guard_desc *d, awq_guard_re
     return st;
 }
 
+AWQ_API awq_status awq_verdict_read(awq_ctx *ctx, const char *folder, awq_verdict *verdict)
+{
+    awq_tensors *ts = NULL;
+    awq_verdict v;
+    awq_status st = awq_tensors_open(ctx, folder, &ts);
+    if (!st) st = awq__verdict_read(ctx, folder, ts, &v);
+    awq_tensors_close(ctx, ts);
+    if (!st) *verdict = v;
+    return st;
+}
+
+/* "guard": {"weights": awq__weights_mark, "devices": n, "report": as awq_guard_json} */
+AWQ_API awq_status awq_verdict_write(awq_ctx *ctx, const char *folder, const awq_guard_report *report,
+                                     int devices)
+{
+    awq__text t = {NULL, 0, 0, 0};
+    awq_tensors *ts = NULL;
+    char *path = awq__path_join(ctx, folder, "awq_report.json"), *text = NULL;
+    uint64_t mark = 0;
+    uint32_t i;
+    awq__json j;
+    awq_status st = path ? awq_tensors_open(ctx, folder, &ts) : AWQ_E_MEMORY;
+    if (!st) st = awq__weights_mark(ctx, ts, &mark);
+    if (!st) st = awq_guard_json(ctx, report, &text);
+    awq__text_str(ctx, &t, "{\n");
+    if (!st && awq__file_exists(ctx, path) && !(st = awq__json_load(ctx, path, AWQ__REPORT_MAX, &j))) {
+        for (i = awq__json_first(&j, 1); i; i = awq__json_next(&j, i)) {
+            if (!strcmp(awq__json_key(&j, i), "guard")) continue;
+            awq__json_quote(ctx, &t, awq__json_key(&j, i), j.nodes[i].key_len);
+            awq__text_str(ctx, &t, ": ");
+            awq__json_write(ctx, &t, &j, i);
+            awq__text_str(ctx, &t, ",\n");
+        }
+        awq__json_free(ctx, &j);
+    }
+    if (!st) {
+        awq__textf(ctx, &t, "\"guard\": {\"weights\": \"%016llx\", \"devices\": %d, \"report\":\n",
+                   (unsigned long long)mark, devices);
+        awq__text_str(ctx, &t, text);
+        awq__text_str(ctx, &t, "}}\n");
+        st = t.failed ? AWQ_E_MEMORY : awq__file_save(ctx, path, t.data, t.len);
+    }
+    awq_tensors_close(ctx, ts);
+    awq_text_free(ctx, text);
+    awq__text_free(ctx, &t);
+    awq__free(ctx, path);
+    return st;
+}
+
 AWQ_API void awq_guard_free(awq_ctx *ctx, awq_guard_report *r)
 {
     awq__guard_memory *m = r ? (awq__guard_memory *)r->memory : NULL;
@@ -33459,6 +33877,1235 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const
     awq__guard_html_items(ctx, &t, r);
     awq__text_str(ctx, &t, "</body></html>\n");
     return awq__guard_done(ctx, &t, text);
+}
+
+/* -------------------------------------------------------------------------------------------------------------
+   MARK: >>remedies
+   What the sentences of gates ask for, done and judged anew: a climb from the first try, one change at a time,
+   that keeps a change only where verdict or KL are better for it. And quantization at load time, cached by what
+   it was made of. Folders are made under a name of their own and renamed when complete.
+   Tests: tests/test_policy.c */
+
+enum { AWQ__TRY_BEST, AWQ__TRY_MORE, AWQ__TRY_GROUP, AWQ__TRY_KEEP, AWQ__N_REMEDIES };
+
+typedef struct awq__until_state { /* of a try, and of the best */
+    awq_quantize_desc q;
+    int n_worst;         /* layers kept beyond those of the caller's list */
+    int layers_failed;   /* G11 did not pass */
+    awq_try t;
+    awq_quantize_result r;
+    char folder[16];     /* ".try3" */
+    double *layer_error; /* [n_layers] */
+    int64_t n_layers;
+} awq__until_state;
+
+typedef struct awq__until {
+    const awq_until_desc *d;
+    awq_model *source;
+    awq__until_state best, now;
+    const char **keep;   /* [q.n_keep + num_hidden_layers] the caller's, then names of layers */
+    char (*name)[32];    /* [num_hidden_layers] */
+    unsigned char *worst; /* [num_hidden_layers] 1: chosen in awq__until_worst */
+} awq__until;
+
+static char *awq__until_path(awq_ctx *ctx, const awq__until *u, const char *folder)
+{
+    awq__text t = {NULL, 0, 0, 0};
+    awq__text_str(ctx, &t, u->d->quantize->target);
+    while (t.len > 1 && t.data[t.len - 1] == '/') t.data[--t.len] = 0;
+    awq__text_str(ctx, &t, folder);
+    if (t.failed) awq__text_free(ctx, &t);
+    return t.data;
+}
+
+static void awq__until_remove(awq_ctx *ctx, const awq__until *u, const char *folder)
+{
+    char *path = folder[0] ? awq__until_path(ctx, u, folder) : NULL;
+    if (path) awq__folder_remove(ctx, path);
+    awq__free(ctx, path);
+}
+
+/* u->now.t and the report of what is in `path`, which gets it too */
+static awq_status awq__until_judge(awq_ctx *ctx, awq__until *u, const char *path)
+{
+    awq_model *m = NULL, *rtn = NULL;
+    awq_guard_report *r = NULL;
+    awq__until_state *s = &u->now;
+    awq_guard_desc gd;
+    awq_model_desc md;
+    awq_verdict v;
+    awq_status st;
+    int i;
+    memset(&gd, 0, sizeof gd);
+    memset(&md, 0, sizeof md);
+    st = awq_model_load(ctx, path, &md, &m);
+    md.rtn_bits = s->q.bits ? s->q.bits : 4;
+    md.rtn_group_size = s->r.group_size;
+    md.rtn_symmetric = s->q.symmetric;
+    if (!st && u->d->ids && s->q.method != AWQ_METHOD_RTN) st = awq_model_load(ctx, s->q.source, &md, &rtn);
+    gd.model = m;
+    gd.baseline = u->source;
+    gd.rtn = rtn;
+    gd.suite = u->d->suite;
+    gd.ids = u->d->ids;
+    gd.n_ids = u->d->n_ids;
+    gd.window = u->d->window;
+    gd.answer_tokens = u->d->answer_tokens;
+    if (!st) st = awq_guard(ctx, &gd, &r);
+    if (!st) st = awq_verdict_write(ctx, path, r, 0);
+    if (!st) st = awq_verdict_read(ctx, path, &v);
+    if (!st) {
+        s->t.verdict = r->verdict;
+        s->t.kl = r->n_positions ? r->text.kl_mean : NAN;
+        s->t.ppl_ratio = r->n_positions ? r->text.ppl / r->text.baseline_ppl : NAN;
+        memcpy(s->t.text, v.text, sizeof s->t.text);
+        s->layers_failed = s->t.counted = s->t.failed = 0;
+        for (i = 0; i < r->n_gates; i++) {
+            int bad = r->gate[i].severity == AWQ_WARN || r->gate[i].severity == AWQ_FAIL;
+            s->t.counted += r->gate[i].severity != AWQ_VOID;
+            s->t.failed += bad;
+            if (!strncmp(r->gate[i].id, "G11.", 4)) s->layers_failed |= bad;
+        }
+        s->n_layers = r->layer_error ? r->n_layers : 0;
+        if (s->n_layers) memcpy(s->layer_error, r->layer_error, (size_t)s->n_layers * sizeof *s->layer_error);
+    }
+    awq_guard_free(ctx, r);
+    awq_model_free(ctx, rtn);
+    awq_model_free(ctx, m);
+    return st;
+}
+
+static int awq__until_better(const awq_try *a, const awq_try *b)
+{
+    if (a->verdict != b->verdict) return a->verdict < b->verdict;
+    if (a->kl - a->kl != 0 || b->kl - b->kl != 0) return a->failed < b->failed;
+    return a->kl < b->kl;
+}
+
+/* u->now.q quantized and judged; what fails for want of memory or disk, or is cancelled, ends all. The better
+   of the two remains. */
+static awq_status awq__until_try(awq_ctx *ctx, awq__until *u, awq_until_result *res)
+{
+    awq__until_state *s = &u->now, swap;
+    char *path, *config;
+    double began = awq__now();
+    awq_status st;
+    snprintf(s->folder, sizeof s->folder, ".try%d", res->n_tries + 1);
+    path = awq__until_path(ctx, u, s->folder);
+    config = path ? awq__path_join(ctx, path, "config.json") : NULL;
+    st = config ? AWQ_OK : AWQ_E_MEMORY;
+    if (!st && awq__file_exists(ctx, config)) awq__folder_remove(ctx, path); /* of a run that was ended */
+    s->q.target = path;
+    s->t.verdict = AWQ_VOID;
+    s->t.kl = s->t.ppl_ratio = NAN;
+    s->t.text[0] = 0;
+    s->t.counted = s->t.failed = 0;
+    if (!st) st = awq_quantize_model(ctx, &s->q, &s->r);
+    if (!st) {
+        st = awq__until_judge(ctx, u, path);
+        if (st) awq__folder_remove(ctx, path);
+    }
+    s->q.target = NULL;
+    awq__free(ctx, config);
+    awq__free(ctx, path);
+    if (st) snprintf(s->t.text, sizeof s->t.text, "%.500s", ctx->err.text);
+    if (st && (!res->n_tries || st == AWQ_E_CANCELLED || st == AWQ_E_MEMORY || st == AWQ_E_IO)) return st;
+    s->t.seconds = awq__now() - began;
+    awq__log(ctx, AWQ_LOG_INFO, "try %d, %s: %s%s%s", res->n_tries + 1, s->t.what,
+             st ? "failed" : awq_severity_name(s->t.verdict), s->t.text[0] ? ", " : "", s->t.text);
+    if (!res->n_tries || (!st && awq__until_better(&s->t, &u->best.t))) {
+        awq__until_remove(ctx, u, u->best.folder);
+        swap = u->best;
+        u->best = u->now;
+        u->now.layer_error = swap.layer_error;
+        res->best = res->n_tries;
+    } else if (!st) {
+        awq__until_remove(ctx, u, s->folder);
+    }
+    res->tried[res->n_tries++] = s->t;
+    if (u->d->on_try) u->d->on_try(u->d->user, &s->t);
+    return AWQ_OK;
+}
+
+/* the layers of the best that add the most error, twice as many as it keeps; 0: there are no more to name */
+static int awq__until_worst(awq__until *u)
+{
+    awq__until_state *s = &u->now;
+    int L = u->source->config.num_hidden_layers, want = AWQ__MAX(2 * s->n_worst, AWQ__MAX(L / 16, 1)), i, k, at;
+    size_t n;
+    const char *comma = "";
+    if (!u->best.n_layers || want > AWQ__MAX(L / 4, 1)) return 0;
+    memset(u->worst, 0, (size_t)L);
+    for (k = 0; k < s->n_worst; k++) /* those already kept add none */
+        for (i = 0; i < L; i++)
+            if (!strcmp(u->name[i], u->keep[u->d->quantize->n_keep + k])) u->worst[i] = 1;
+    n = (size_t)snprintf(s->t.what, sizeof s->t.what, "in FP16 too: layers");
+    for (; s->n_worst < want; s->n_worst++) {
+        for (i = 0, at = -1; i < L; i++)
+            if (!u->worst[i] && (at < 0 || u->best.layer_error[i] > u->best.layer_error[at])) at = i;
+        u->worst[at] = 1;
+        u->keep[u->d->quantize->n_keep + s->n_worst] = u->name[at];
+        if (n < sizeof s->t.what)
+            n += (size_t)snprintf(s->t.what + n, sizeof s->t.what - n, "%s %d", comma, at);
+        comma = ",";
+    }
+    s->q.keep = u->keep;
+    s->q.n_keep = u->d->quantize->n_keep + s->n_worst;
+    return 1;
+}
+
+/* u->now becomes the best with one remedy more; 0: this one is used up */
+static int awq__until_change(awq__until *u, int remedy)
+{
+    awq__until_state *s = &u->now;
+    double *errors = s->layer_error;
+    int64_t g = u->best.r.group_size;
+    *s = u->best;
+    s->layer_error = errors;
+    switch (remedy) {
+    case AWQ__TRY_BEST:
+        if (s->q.method == AWQ_METHOD_BEST || !s->q.calibration) return 0;
+        s->q.method = AWQ_METHOD_BEST;
+        snprintf(s->t.what, sizeof s->t.what, "method best");
+        return 1;
+    case AWQ__TRY_MORE:
+        if (!u->d->more || s->q.calibration == u->d->more || s->q.method == AWQ_METHOD_RTN) return 0;
+        s->q.calibration = u->d->more;
+        snprintf(s->t.what, sizeof s->t.what, "the other calibration");
+        return 1;
+    case AWQ__TRY_GROUP:
+        g = g <= 0 || g > 128 ? 128 : g > 64 ? 64 : g > 32 ? 32 : 0;
+        if (!g) return 0;
+        s->q.group_size = g;
+        snprintf(s->t.what, sizeof s->t.what, "group size %lld", (long long)g);
+        return 1;
+    default: return awq__until_worst(u);
+    }
+}
+
+static awq_status awq__until_run(awq_ctx *ctx, awq__until *u, awq_until_result *res)
+{
+    static const int plain[] = {AWQ__TRY_BEST, AWQ__TRY_MORE, AWQ__TRY_GROUP, AWQ__TRY_KEEP},
+                     layers[] = {AWQ__TRY_KEEP, AWQ__TRY_BEST, AWQ__TRY_MORE, AWQ__TRY_GROUP};
+    int most = u->d->tries > 0 ? AWQ__MIN(u->d->tries, AWQ_MAX_TRIES) : 8, k, i;
+    int spent[AWQ__N_REMEDIES] = {0, 0, 0, 0}; /* it did not help, or is used up */
+    double began = awq__now();
+    snprintf(u->now.t.what, sizeof u->now.t.what, "as asked");
+    AWQ__TRY(awq__until_try(ctx, u, res));
+    while (res->n_tries < most && u->best.t.verdict > u->d->enough
+           && (u->d->seconds <= 0 || awq__now() - began < u->d->seconds)) {
+        const int *order = u->best.layers_failed ? layers : plain;
+        for (i = 0; i < AWQ__N_REMEDIES; i++)
+            if (!spent[order[i]] && awq__until_change(u, order[i])) break;
+            else spent[order[i]] = 1;
+        if (i == AWQ__N_REMEDIES) break;
+        k = res->n_tries;
+        AWQ__TRY(awq__until_try(ctx, u, res));
+        spent[order[i]] = res->best != k; /* groups and layers can go on where they help */
+    }
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *d, awq_until_result *result)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    awq_until_result *res;
+    awq__until u;
+    char *config = NULL, *from = NULL, *to = NULL;
+    int64_t L = 0, i;
+    awq_status st = AWQ_OK;
+    int code;
+    if (!d->quantize || (!d->suite && !d->ids))
+        return awq__fail(ctx, AWQ_E_ARG, "awq_quantize_until: quantize, and a suite or a text to judge by, are needed");
+    if (d->quantize->scaled || d->quantize->max_layers)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_quantize_until: scaled and max_layers make nothing that can be judged");
+    if (!d->quantize->target || !*d->quantize->target)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_quantize_until: no target folder was given");
+    memset(&u, 0, sizeof u);
+    u.d = d;
+    u.now.q = *d->quantize;
+    u.now.q.leave_nothing = 1;
+    res = AWQ__NEW(ctx, awq_until_result, 1);
+    config = res ? awq__path_join(ctx, d->quantize->target, "config.json") : NULL;
+    if (!config) st = AWQ_E_MEMORY;
+    if (!st && awq__file_exists(ctx, config))
+        st = awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it", d->quantize->target);
+    if (!st) st = awq_model_load(ctx, d->quantize->source, NULL, &u.source);
+    if (!st) {
+        L = u.source->config.num_hidden_layers;
+        u.keep = AWQ__NEW(ctx, const char *, d->quantize->n_keep + L);
+        u.name = (char (*)[32])awq__alloc(ctx, (size_t)L, sizeof *u.name);
+        u.worst = AWQ__NEW(ctx, unsigned char, L);
+        u.now.layer_error = AWQ__NEW(ctx, double, L);
+        u.best.layer_error = AWQ__NEW(ctx, double, L);
+        if (!u.keep || !u.name || !u.worst || !u.now.layer_error || !u.best.layer_error) st = AWQ_E_MEMORY;
+        for (i = 0; !st && i < d->quantize->n_keep; i++) u.keep[i] = d->quantize->keep[i];
+        for (i = 0; !st && i < L; i++) snprintf(u.name[i], sizeof u.name[i], "layers.%lld.", (long long)i);
+    }
+    if (!st) st = awq__until_run(ctx, &u, res);
+    if (!st) {
+        from = awq__until_path(ctx, &u, u.best.folder);
+        to = awq__until_path(ctx, &u, "");
+        st = from && to ? AWQ_OK : AWQ_E_MEMORY;
+        if (!st && (code = fs->rename(fs->user, from, to)) != 0)
+            st = awq__io_fail(ctx, to, "rename the best folder", code);
+    }
+    if (st) awq__until_remove(ctx, &u, u.best.folder);
+    else {
+        res->quantize = u.best.r;
+        *result = *res;
+    }
+    awq__free(ctx, from);
+    awq__free(ctx, to);
+    awq__free(ctx, u.now.layer_error);
+    awq__free(ctx, u.best.layer_error);
+    awq__free(ctx, u.worst);
+    awq__free(ctx, u.name);
+    awq__free(ctx, (void *)u.keep);
+    awq_model_free(ctx, u.source);
+    awq__free(ctx, config);
+    awq__free(ctx, res);
+    return st;
+}
+
+/* --- quantization at load time */
+enum { AWQ__ONLINE_BLOCKS = 32, AWQ__ONLINE_TOGETHER = 8, AWQ__ONLINE_LENGTH = 256 };
+
+/* calibration without text: what the model says by itself, each block from its first token on, at temperature 1 */
+static awq_status awq__online_speak(awq_ctx *ctx, const char *folder, awq_calibration *cal)
+{
+    const int64_t length = AWQ__ONLINE_LENGTH;
+    awq_model *m = NULL;
+    awq_calibration c;
+    awq_status st = awq_model_load(ctx, folder, NULL, &m);
+    double began = awq__now();
+    int64_t b, k;
+    int32_t first;
+    memset(&c, 0, sizeof c);
+    if (!st && !(c.start = AWQ__NEW(ctx, int64_t, AWQ__ONLINE_BLOCKS + 1))) st = AWQ_E_MEMORY;
+    if (!st && !(c.ids = AWQ__NEW(ctx, int32_t, AWQ__ONLINE_BLOCKS * length))) st = AWQ_E_MEMORY;
+    first = !st ? m->config.bos_token_id : 0;
+    if (!st && m->tokenizer && awq_tokenizer_bos(m->tokenizer) >= 0) first = awq_tokenizer_bos(m->tokenizer);
+    if (first < 0 && m->config.n_eos) first = m->config.eos_token_id[0];
+    if (first < 0) first = 0;
+    for (b = 0; !st && b < AWQ__ONLINE_BLOCKS; b += AWQ__ONLINE_TOGETHER) {
+        awq_session *s[AWQ__ONLINE_TOGETHER];
+        awq_runner *r = NULL;
+        awq_step_info info;
+        memset(s, 0, sizeof s);
+        st = awq__together(ctx, m, length, s, AWQ__ONLINE_TOGETHER, &r);
+        for (k = 0; !st && k < AWQ__ONLINE_TOGETHER; k++) {
+            awq_generate_desc d;
+            int32_t *ids = c.ids + (b + k) * length;
+            memset(&d, 0, sizeof d);
+            ids[0] = first;
+            d.ids = ids;
+            d.n_ids = 1;
+            d.out_ids = ids + 1;
+            d.max_tokens = length - 1;
+            d.ignore_eos = 1;
+            d.sampling.temperature = 1;
+            d.sampling.seed = (uint64_t)(b + k + 1);
+            st = awq_ask(ctx, s[k], &d);
+        }
+        for (info.busy = 1; !st && info.busy;) {
+            st = awq_step(ctx, r, NULL, 0, AWQ_NO_BUDGET, &info);
+            if (!st) st = awq__progress(ctx, "text", b * length + s[0]->r.tokens * AWQ__ONLINE_TOGETHER,
+                                        AWQ__ONLINE_BLOCKS * length, began);
+        }
+        for (k = 0; !st && k < AWQ__ONLINE_TOGETHER; k++) st = awq_session_answer(ctx, s[k], NULL);
+        awq__apart(ctx, s, AWQ__ONLINE_TOGETHER, r);
+    }
+    awq_model_free(ctx, m);
+    if (st) {
+        awq_calibration_free(ctx, &c);
+        return st;
+    }
+    c.n_blocks = AWQ__ONLINE_BLOCKS;
+    for (b = 0; b <= c.n_blocks; b++) c.start[b] = b * length;
+    *cal = c;
+    return AWQ_OK;
+}
+
+typedef struct awq__online {
+    const awq_online_desc *d;
+    const char *source;
+    awq_quantize_desc q;
+    uint64_t tokenizer; /* FNV of tokenizer.json, 0: there is none */
+    char *folder;       /* in the cache */
+} awq__online;
+
+/* 0: there is none; name "": of the file `folder` */
+static awq_status awq__file_hash(awq_ctx *ctx, const char *folder, const char *name, uint64_t *h)
+{
+    char *path = awq__path_join(ctx, folder, name), *data = NULL;
+    size_t bytes = 0;
+    awq_status st = path ? AWQ_OK : AWQ_E_MEMORY;
+    *h = 0;
+    if (path && !*name) path[strlen(folder)] = 0;
+    if (!st && awq__file_exists(ctx, path)) {
+        st = awq__file_load(ctx, path, (size_t)1 << 30, &data, &bytes);
+        if (!st) *h = awq__fnv(0xcbf29ce484222325ull, data, bytes);
+    }
+    awq__free(ctx, data);
+    awq__free(ctx, path);
+    return st;
+}
+
+/* settings, and the folder that belongs to them; *dense: the source is not quantized yet */
+static awq_status awq__online_begin(awq_ctx *ctx, awq__online *o, int *dense)
+{
+    const awq_quantize_desc *q = o->d->quantize;
+    awq_checkpoint *ck = NULL;
+    uint64_t h = 0, mark = 0;
+    const char *name = o->source, *p;
+    char tail[32], text[160];
+    size_t n;
+    int i;
+    awq_status st = AWQ_OK;
+    if (!o->d->cache || !*o->d->cache)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: quantize has no cache folder");
+    if (q) o->q = *q;
+    o->q.source = o->source;
+    o->q.scaled = o->q.max_layers = o->q.resume = 0;
+    o->q.leave_nothing = 1;
+    if (!o->q.layout) o->q.layout = AWQ_LAYOUT_NATIVE;
+    if (o->q.method == AWQ_METHOD_RTN)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: quantize with method rtn: rtn_bits does that without a cache");
+    st = awq_checkpoint_open(ctx, o->source, &ck);
+    if (!st) *dense = !awq_checkpoint_quant(ck)->present;
+    if (!st) st = awq__weights_mark(ctx, awq_checkpoint_tensors(ck), &mark);
+    if (!st) st = awq__file_hash(ctx, o->source, "tokenizer.json", &o->tokenizer);
+    if (!st && !o->q.calibration && o->d->text) st = awq__file_hash(ctx, o->d->text, "", &h);
+    if (!st) {
+        p = awq_checkpoint_config_text(ck);
+        h = awq__fnv(h ^ mark, p, strlen(p));
+        h = awq__fnv(h ^ o->tokenizer, AWQ_VERSION, sizeof AWQ_VERSION);
+        snprintf(text, sizeof text, "%d %d %lld %d %d %d %d", (int)o->q.method, o->q.bits, (long long)o->q.group_size,
+                 o->q.symmetric, (int)o->q.layout, o->q.no_clip, (int)o->q.mode);
+        h = awq__fnv(h, text, strlen(text));
+        for (i = 0; i < o->q.n_keep; i++) h = awq__fnv(h, o->q.keep[i], strlen(o->q.keep[i]) + 1);
+        if (o->q.calibration)
+            h = awq__fnv(h, o->q.calibration->ids, (size_t)o->q.calibration->start[o->q.calibration->n_blocks]
+                                                       * sizeof *o->q.calibration->ids);
+    }
+    awq_checkpoint_close(ctx, ck);
+    if (st) return st;
+    n = strlen(name);
+    while (n > 1 && name[n - 1] == '/') n--;
+    for (p = name + n; p > name && p[-1] != '/' && p[-1] != '\\';) p--;
+    n = (size_t)(name + n - p);
+    snprintf(tail, sizeof tail, "-%016llx", (unsigned long long)h);
+    {
+        awq__text t = {NULL, 0, 0, 0};
+        awq__text_add(ctx, &t, p, n);
+        awq__text_str(ctx, &t, tail);
+        if (!t.failed) o->folder = awq__path_join(ctx, o->d->cache, t.data);
+        awq__text_free(ctx, &t);
+    }
+    return o->folder ? AWQ_OK : AWQ_E_MEMORY;
+}
+
+/* Under a name that no other process has, then renamed; who is second takes what the first has made. */
+static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    awq_calibration cal;
+    awq_quantize_desc q = o->q;
+    awq__text own = {NULL, 0, 0, 0};
+    double now = awq__now();
+    uint64_t salt = awq__fnv((uint64_t)time(NULL), &now, sizeof now);
+    awq_status st = AWQ_OK;
+    void *here = &cal;
+    int code = fs->make_folder(fs->user, o->d->cache);
+    if (code) return awq__io_fail(ctx, o->d->cache, "make the cache folder", code);
+    memset(&cal, 0, sizeof cal);
+    salt = awq__fnv(salt, &here, sizeof here);
+    awq__text_str(ctx, &own, o->folder);
+    awq__textf(ctx, &own, ".%08x", (unsigned)(salt ^ salt >> 32));
+    if (own.failed) st = AWQ_E_MEMORY;
+    if (!st && !q.calibration && o->d->text) {
+        awq_calibration_source source;
+        awq_calibration_desc cd;
+        awq_tokenizer *t = NULL;
+        memset(&source, 0, sizeof source);
+        memset(&cd, 0, sizeof cd);
+        source.path = o->d->text;
+        cd.sources = &source;
+        cd.n_sources = 1;
+        st = awq_tokenizer_load(ctx, o->source, &t);
+        if (!st) st = awq_calibration_load(ctx, t, &cd, &cal);
+        awq_tokenizer_free(ctx, t);
+    } else if (!st && !q.calibration) st = awq__online_speak(ctx, o->source, &cal);
+    if (!q.calibration) q.calibration = &cal;
+    q.target = own.data;
+    if (!st) st = awq_quantize_model(ctx, &q, NULL);
+    awq_calibration_free(ctx, &cal);
+    if (!st && (code = fs->rename(fs->user, own.data, o->folder)) != 0) {
+        char *config = awq__path_join(ctx, o->folder, "config.json");
+        if (!config) st = AWQ_E_MEMORY;
+        else if (!awq__file_exists(ctx, config)) st = awq__io_fail(ctx, o->folder, "rename the finished folder", code);
+        awq__folder_remove(ctx, own.data);
+        awq__free(ctx, config);
+    }
+    awq__text_free(ctx, &own);
+    return st;
+}
+
+/* what is in the cache is whole, for this tokenizer, and passed */
+static awq_status awq__online_check(awq_ctx *ctx, const awq__online *o)
+{
+    awq_verdict v;
+    uint64_t h;
+    AWQ__TRY(awq_verdict_read(ctx, o->folder, &v));
+    AWQ__TRY(awq__file_hash(ctx, o->folder, "tokenizer.json", &h));
+    if (h != o->tokenizer)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: its tokenizer.json is not that of %s; remove the folder to quantize "
+                         "anew", o->folder, o->source);
+    if (v.severity == AWQ_VOID)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: its awq_report.json holds no verdict on the weights that are there; "
+                         "remove the folder to quantize anew", o->folder);
+    if (v.severity == AWQ_FAIL && !o->d->accept_failed)
+        return awq__fail(ctx, AWQ_E_GUARD, "%s, quantized, is not the same model: %.700s", o->source, v.text);
+    return AWQ_OK;
+}
+
+static awq_status awq__online_load(awq_ctx *ctx, const char *folder, const awq_model_desc *desc,
+                                   awq_model **model)
+{
+    awq_model_desc plain = *desc;
+    awq__online o;
+    awq_status st;
+    int dense = 1;
+    char *config = NULL;
+    plain.quantize = NULL;
+    memset(&o, 0, sizeof o);
+    o.d = desc->quantize;
+    o.source = folder;
+    st = awq__online_begin(ctx, &o, &dense);
+    if (!st && dense) {
+        config = awq__path_join(ctx, o.folder, "config.json");
+        st = config ? AWQ_OK : AWQ_E_MEMORY;
+        if (!st && !awq__file_exists(ctx, config)) st = awq__online_make(ctx, &o);
+        if (!st) st = awq__online_check(ctx, &o);
+    }
+    if (!st) st = awq_model_load(ctx, dense ? o.folder : folder, &plain, model);
+    if (st && st != AWQ_E_CANCELLED && o.d->source_instead) {
+        awq__log(ctx, AWQ_LOG_WARN, "%s; %s is used as it is", ctx->err.text, folder);
+        st = awq_model_load(ctx, folder, &plain, model);
+    }
+    awq__free(ctx, config);
+    awq__free(ctx, o.folder);
+    return st;
+}
+
+/* -------------------------------------------------------------------------------------------------------------
+   MARK: >>policy
+   An answer from passages and the moves that mend it. Distances are dS as in >>guard. An answer is looked at
+   as its tokens come: a loop is three repeats of a period of up to 32 tokens over at least 48 tokens (or half
+   of max_tokens), a rise a step whose mean entropy is `rise` nats over that of an earlier one.
+   Invariant: everything follows from the desc, so that a seed gives the same answer every time.
+   Tests: tests/test_policy.c */
+
+enum {
+    AWQ__POLICY_BACK = 3,  /* steps to choose from when rolling back */
+    AWQ__POLICY_MAX = 16,  /* candidates */
+    AWQ__POLICY_CITE = 240 /* tokens of citations behind an answer: three ids of a token a character */
+};
+
+typedef struct awq__voice { /* a candidate in work */
+    awq_session *s;
+    awq_generate_desc d;
+    int64_t from;    /* tokens in front of the answer */
+    int32_t *ids;    /* [max_tokens] */
+    float *entropy;  /* [max_tokens] */
+    int64_t looked;  /* tokens already judged */
+    int looped, calm, rollbacks;
+} awq__voice;
+
+typedef struct awq__policy {
+    const awq_answer_desc *d;
+    const awq_model *m;
+    awq_answer_report *r;
+    awq__arena *memory; /* of the report */
+    awq_grammar *grammar;
+    awq__text prompt;
+    int64_t H, max_tokens, step, cover;
+    double null, rise;
+    float *question;    /* [H] of length 1 */
+    int64_t *order;     /* [n_snippets] those used, as they stand in the prompt */
+    int64_t n_used;
+    int cite;
+} awq__policy;
+
+static int awq__policy_on(const awq_answer_desc *d, awq_move move) { return !(d->off & (int)move); }
+
+static const char *awq__snippet_id(const awq_answer_desc *d, int64_t i, char number[24])
+{
+    if (d->snippets[i].id) return d->snippets[i].id;
+    snprintf(number, 24, "%lld", (long long)i + 1);
+    return number;
+}
+
+/* what dS is measured in; 0: not known */
+static double awq__policy_null(const awq_answer_desc *d)
+{
+    return d->null_distance > 0 ? d->null_distance : d->embed ? 1 : d->guard ? d->guard->null_distance : 0;
+}
+
+static awq_status awq__policy_check(awq_ctx *ctx, const awq_model *m, const awq_answer_desc *d)
+{
+    int needs = awq__policy_on(d, AWQ_MOVE_REJECT) || awq__policy_on(d, AWQ_MOVE_RERANK)
+                || awq__policy_on(d, AWQ_MOVE_ROLLBACK);
+    char number[24];
+    int64_t i, k;
+    if (!m->tokenizer) return awq__fail(ctx, AWQ_E_ARG, "awq_answer: the model has no tokenizer.json");
+    if (!d->question || !*d->question || d->n_snippets < 1 || !d->snippets)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_answer: a question and at least one snippet are needed");
+    if (d->embed && d->embed_size < 1)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_answer: embed_size is %lld", (long long)d->embed_size);
+    if (needs && !(awq__policy_null(d) > 0))
+        return awq__fail(ctx, AWQ_E_ARG, "awq_answer: null_distance is %g: dS has no unit. Take it from a guard "
+                         "report with a suite, from awq_null_distance, or switch off what needs dS",
+                         d->null_distance);
+    if (d->candidates < 0 || d->candidates > AWQ__POLICY_MAX)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_answer: candidates is %d, expected 0 to %d", d->candidates,
+                         AWQ__POLICY_MAX);
+    for (i = 0; i < d->n_snippets; i++) {
+        const char *id = awq__snippet_id(d, i, number);
+        char other[24];
+        if (!d->snippets[i].text || !*d->snippets[i].text)
+            return awq__fail(ctx, AWQ_E_ARG, "awq_answer: snippet \"%.64s\" has no text", id);
+        for (k = 0; id[k] && id[k] > ' ' && id[k] < 0x7f && !strchr("[]\"\\", id[k]); k++) {}
+        if (id[k] || !k || k > 64)
+            return awq__fail(ctx, AWQ_E_ARG, "awq_answer: \"%.64s\" is no id: 1 to 64 visible ASCII characters but "
+                             "[ ] \" \\ are expected", id);
+        for (k = 0; k < i; k++)
+            if (!strcmp(id, awq__snippet_id(d, k, other)))
+                return awq__fail(ctx, AWQ_E_ARG, "awq_answer: two snippets have the id \"%.64s\"", id);
+    }
+    return AWQ_OK;
+}
+
+/* e [n][H] of length 1; d: whose embedder to ask, NULL: the model */
+static awq_status awq__policy_embed(awq_ctx *ctx, const awq_model *m, const awq_answer_desc *d,
+                                    const char *const *texts, int64_t n, float *e)
+{
+    const int64_t H = d && d->embed ? d->embed_size : m->config.hidden_size, most = m->config.max_position_embeddings;
+    int64_t i, k;
+    size_t count;
+    for (i = 0; i < n; i++) {
+        if (d && d->embed) {
+            if (d->embed(d->embed_user, texts[i], e + i * H, H))
+                return awq__fail(ctx, AWQ_E_ARG, "awq_answer: embed refused \"%.40s\"", texts[i]);
+            continue;
+        }
+        AWQ__TRY(awq_encode(ctx, m->tokenizer, texts[i], strlen(texts[i]), 0, NULL, 0, &count));
+        if (!count || (int64_t)count > most)
+            return awq__fail(ctx, AWQ_E_LIMIT, "\"%.40s\" has %lld tokens, expected 1 to %lld", texts[i],
+                             (long long)count, (long long)most);
+    }
+    if (!d || !d->embed) AWQ__TRY(awq__embed_texts(ctx, m, texts, (size_t)n, 0, e));
+    for (i = 0; i < n; i++) {
+        double norm = 0;
+        for (k = 0; k < H; k++) norm += (double)e[i * H + k] * e[i * H + k];
+        norm = norm > 0 ? 1 / sqrt(norm) : 0;
+        for (k = 0; k < H; k++) e[i * H + k] = (float)(e[i * H + k] * norm);
+    }
+    return AWQ_OK;
+}
+
+AWQ_API awq_status awq_null_distance(awq_ctx *ctx, const awq_model *model, const awq_suite *suite, double *null)
+{
+    const int64_t n = suite ? suite->n : 0, H = model->config.hidden_size;
+    const char **texts = AWQ__NEW(ctx, const char *, 2 * n + 1);
+    float *e = AWQ__NEW_RAW(ctx, float, 2 * n * H + 1);
+    awq_status st = texts && e ? AWQ_OK : AWQ_E_MEMORY;
+    double sum = 0;
+    int64_t i, k, pairs = 0, at = 0;
+    if (!st && !model->tokenizer) st = awq__fail(ctx, AWQ_E_ARG, "awq_null_distance: the model has no tokenizer.json");
+    for (i = 0; !st && i < n; i++) /* questions with an anchor, each before it */
+        if (suite->items[i].anchor) {
+            texts[at++] = suite->items[i].question;
+            texts[at++] = suite->items[i].anchor;
+        }
+    if (!st && at < 4)
+        st = awq__fail(ctx, AWQ_E_ARG, "awq_null_distance: the suite has %lld questions with an anchor, at least 2 are "
+                       "needed", (long long)at / 2);
+    if (!st) st = awq__policy_embed(ctx, model, NULL, texts, at, e);
+    for (i = 0; !st && i < at; i += 2)
+        for (k = 1; k < at; k += 2)
+            if (k != i + 1) sum += awq__guard_distance(e + i * H, e + k * H, H), pairs++;
+    awq__free(ctx, e);
+    awq__free(ctx, (void *)texts);
+    if (!st) *null = sum / (double)pairs;
+    return st;
+}
+
+/* --- the passages: which are used, and in which order */
+static int awq__policy_before(const awq__policy *p, int64_t a, int64_t b)
+{
+    char x[24], y[24];
+    int c;
+    double da = p->r->snippet[a].distance, db = p->r->snippet[b].distance;
+    if (p->d->order == AWQ_ORDER_ID) {
+        c = strcmp(awq__snippet_id(p->d, a, x), awq__snippet_id(p->d, b, y));
+        return c < 0;
+    }
+    return p->d->order == AWQ_ORDER_NEAREST ? da < db || (!(db < da) && a < b) : a < b;
+}
+
+static awq_status awq__policy_snippets(awq_ctx *ctx, awq__policy *p)
+{
+    const awq_answer_desc *d = p->d;
+    const double most = d->reject > 0 ? d->reject : 0.60;
+    const char **texts;
+    float *e;
+    int64_t i, k;
+    awq_status st = AWQ_OK;
+    if (p->null > 0) {
+        texts = AWQ__NEW(ctx, const char *, d->n_snippets + 1);
+        e = AWQ__NEW_RAW(ctx, float, (d->n_snippets + 1) * p->H);
+        if (!texts || !e) st = AWQ_E_MEMORY;
+        else {
+            texts[0] = d->question;
+            for (i = 0; i < d->n_snippets; i++) texts[i + 1] = d->snippets[i].text;
+            st = awq__policy_embed(ctx, p->m, p->d, texts, d->n_snippets + 1, e);
+        }
+        for (i = 0; !st && i < d->n_snippets; i++)
+            p->r->snippet[i].distance = awq__guard_distance(e, e + (i + 1) * p->H, p->H) / p->null;
+        if (!st) memcpy(p->question, e, (size_t)p->H * sizeof *e);
+        awq__free(ctx, e);
+        awq__free(ctx, (void *)texts);
+    } else if (d->order == AWQ_ORDER_NEAREST)
+        st = awq__fail(ctx, AWQ_E_ARG, "awq_answer: the order AWQ_ORDER_NEAREST needs null_distance");
+    for (i = 0; !st && i < d->n_snippets; i++) {
+        p->r->snippet[i].used = !awq__policy_on(d, AWQ_MOVE_REJECT) || p->r->snippet[i].distance <= most;
+        p->r->rejected += !p->r->snippet[i].used;
+        if (!p->r->snippet[i].used) continue;
+        for (k = p->n_used++; k > 0 && awq__policy_before(p, i, p->order[k - 1]); k--) p->order[k] = p->order[k - 1];
+        p->order[k] = i;
+    }
+    return st;
+}
+
+/* --- the words that an answer has from a passage */
+static size_t awq__word(const char *s) /* bytes of the word that s begins with */
+{
+    size_t n = 0;
+    while ((s[n] >= '0' && s[n] <= '9') || (s[n] >= 'a' && s[n] <= 'z') || (s[n] >= 'A' && s[n] <= 'Z')
+           || (unsigned char)s[n] >= 0x80) n++;
+    return n;
+}
+
+static int awq__same_letters(const char *a, const char *b, size_t n) /* but for the case of ASCII letters */
+{
+    size_t i;
+    for (i = 0; i < n; i++) {
+        char x = a[i], y = b[i];
+        if (x >= 'A' && x <= 'Z') x = (char)(x + 32);
+        if (y >= 'A' && y <= 'Z') y = (char)(y + 32);
+        if (x != y) return 0;
+    }
+    return 1;
+}
+
+/* words of three letters and more of a [an bytes] that are in b [bn bytes] */
+static int awq__shared_words(const char *a, size_t an, const char *b, size_t bn)
+{
+    size_t i, k, n, m;
+    int shared = 0;
+    for (i = 0; i < an; i += n ? n : 1) {
+        if ((n = awq__word(a + i)) < 3) continue;
+        for (k = 0; k < bn; k += m ? m : 1) {
+            m = awq__word(b + k);
+            if (m == n && k + m <= bn && awq__same_letters(a + i, b + k, n)) {
+                shared++;
+                break;
+            }
+        }
+    }
+    return shared;
+}
+
+/* end of the sentence or line that begins at s */
+static size_t awq__sentence(const char *s)
+{
+    size_t n = 0;
+    for (; s[n] && s[n] != '\n'; n++)
+        if (strchr(".!?", s[n]) && (!s[n + 1] || strchr(" \t\r\n", s[n + 1]))) return n + 1;
+    return n;
+}
+
+/* words that the sentence of a text nearest to the answer shares with it; bytes begin .. end of that */
+static int awq__support(const char *text, const char *answer, size_t *begin, size_t *end)
+{
+    size_t at, n;
+    int shared, most = 0;
+    *begin = 0;
+    *end = strlen(text);
+    for (at = strspn(text, " \t\r\n"); text[at]; at += n, at += strspn(text + at, " \t\r\n")) {
+        n = AWQ__MAX(awq__sentence(text + at), (size_t)1);
+        shared = awq__shared_words(answer, strlen(answer), text + at, n);
+        if (shared > most) most = shared, *begin = at, *end = at + n;
+    }
+    return most;
+}
+
+/* of an answer "[id] [id] text", or, with the answer, of the " [id] [id]" behind it: of those snippets then that
+   share the most words with it */
+static awq_status awq__policy_grammar(awq_ctx *ctx, awq__policy *p, const char *answer)
+{
+    awq__text ids = {NULL, 0, 0, 0}, g = {NULL, 0, 0, 0};
+    int64_t i, n = 0;
+    int most = 0;
+    size_t begin, end;
+    char number[24];
+    awq_grammar_desc gd;
+    awq_status st;
+    for (i = 0; answer && i < p->n_used; i++) {
+        int shared = awq__support(p->d->snippets[p->order[i]].text, answer, &begin, &end);
+        most = AWQ__MAX(most, shared);
+    }
+    for (i = 0; i < p->n_used; i++) {
+        if (answer && awq__support(p->d->snippets[p->order[i]].text, answer, &begin, &end) < most) continue;
+        awq__textf(ctx, &ids, "%s\"%s\"", n++ ? " | " : "", awq__snippet_id(p->d, p->order[i], number));
+    }
+    awq__textf(ctx, &g, "root ::= %s\"[\" id \"]\" (\" [\" id \"]\"){0,%d}%s\nid ::= ", answer ? "\" \" " : "",
+               (int)AWQ__MIN(n - 1, (int64_t)2), answer ? "" : " \" \" [^[\\]]+");
+    awq__text_str(ctx, &g, ids.data);
+    memset(&gd, 0, sizeof gd);
+    gd.gbnf = g.data;
+    awq_grammar_free(ctx, p->grammar);
+    p->grammar = NULL;
+    st = g.failed || ids.failed ? AWQ_E_MEMORY : awq_grammar_create(ctx, &gd, &p->grammar);
+    awq__text_free(ctx, &ids);
+    awq__text_free(ctx, &g);
+    return st;
+}
+
+static awq_status awq__policy_prompt(awq_ctx *ctx, awq__policy *p)
+{
+    const awq_answer_desc *d = p->d;
+    const int chat = awq_tokenizer_chat_template(p->m->tokenizer) != NULL;
+    awq__text *t = &p->prompt;
+    char number[24];
+    int64_t i;
+    if (d->instruction) {
+        awq__text_str(ctx, t, d->instruction);
+        awq__text_str(ctx, t, "\n\n");
+    }
+    for (i = 0; i < p->n_used; i++) {
+        if (p->cite) awq__textf(ctx, t, "[%s] ", awq__snippet_id(d, p->order[i], number));
+        awq__text_str(ctx, t, d->snippets[p->order[i]].text);
+        awq__text_str(ctx, t, "\n\n");
+    }
+    if (!chat) awq__text_str(ctx, t, "Question: ");
+    awq__text_str(ctx, t, d->question);
+    if (!chat) awq__text_str(ctx, t, "\nAnswer:");
+    if (t->failed) return AWQ_E_MEMORY;
+    return p->cite && !d->cite_last ? awq__policy_grammar(ctx, p, NULL) : AWQ_OK;
+}
+
+/* --- answers in work */
+
+/* where a loop at the end began, -1: there is none */
+static int64_t awq__policy_loop(const int32_t *ids, int64_t n, int64_t cover)
+{
+    int64_t period, same;
+    for (period = 1; period <= 32; period++) {
+        for (same = 0; same + period < n && ids[n - 1 - same] == ids[n - 1 - same - period]; same++) {}
+        if (same + period >= AWQ__MAX(3 * period, cover)) return n - same - period;
+    }
+    return -1;
+}
+
+static double awq__policy_mean(const float *v, int64_t n)
+{
+    double sum = 0;
+    int64_t i;
+    for (i = 0; i < n; i++) sum += v[i];
+    return sum / (double)n;
+}
+
+/* the step that ends at token `end` has a mean entropy over that of one before it */
+static int awq__policy_rises(const awq__policy *p, const awq__voice *v, int64_t end)
+{
+    double own = awq__policy_mean(v->entropy + end - p->step, p->step);
+    int64_t at;
+    for (at = 0; at + 2 * p->step <= end; at += p->step)
+        if (own > awq__policy_mean(v->entropy + at, p->step) + p->rise) return 1;
+    return 0;
+}
+
+/* Of the ends of the last steps that are not behind `before`, that of the step nearest to the question; the
+   answer's beginning, 0, when there is none. */
+static awq_status awq__policy_back(awq_ctx *ctx, awq__policy *p, const awq__voice *v, int64_t before, int64_t *to)
+{
+    double best = 0;
+    float *e = AWQ__NEW_RAW(ctx, float, p->H);
+    awq_status st = e ? AWQ_OK : AWQ_E_MEMORY;
+    int64_t at, k;
+    *to = 0;
+    at = before / p->step * p->step;
+    for (k = 0; !st && k < AWQ__POLICY_BACK && at > 0; k++, at -= p->step) {
+        char *text = NULL;
+        const char *one;
+        size_t bytes = 0;
+        double distance;
+        st = awq_decode(ctx, p->m->tokenizer, v->ids + at - p->step, (size_t)p->step, 1, NULL, 0, &bytes);
+        if (!st && !(text = AWQ__NEW_RAW(ctx, char, bytes + 1))) st = AWQ_E_MEMORY;
+        if (!st)
+            st = awq_decode(ctx, p->m->tokenizer, v->ids + at - p->step, (size_t)p->step, 1, text, bytes + 1, &bytes);
+        one = text;
+        if (!st && text[strspn(text, " \t\r\n")]) {
+            st = awq__policy_embed(ctx, p->m, p->d, &one, 1, e);
+            distance = awq__guard_distance(p->question, e, p->H) / p->null;
+            if (!st && (!*to || distance < best)) best = distance, *to = at;
+        }
+        awq__free(ctx, text);
+    }
+    awq__free(ctx, e);
+    return st;
+}
+
+static uint64_t awq__policy_seed(uint64_t seed, int k) { return seed + 0x9e3779b97f4a7c15ull * (uint64_t)k; }
+
+/* what the tokens since the last look ask for */
+static awq_status awq__policy_look(awq_ctx *ctx, awq__policy *p, awq__voice *v)
+{
+    const awq_answer_desc *d = p->d;
+    const int limit = d->rollbacks > 0 ? d->rollbacks : 2;
+    awq_generate_result g;
+    int64_t loop, to, n;
+    int rises = 0, act = 0;
+    AWQ__TRY(awq_session_answer(ctx, v->s, &g));
+    n = g.tokens;
+    if (n == v->looked) return AWQ_OK;
+    loop = awq__policy_loop(v->ids, n, p->cover);
+    if (n % p->step == 0 && (awq_session_busy(v->s) || g.reason == AWQ_STOP_LENGTH))
+        rises = awq__policy_rises(p, v, n);
+    v->looked = n;
+    v->looped = loop >= 0;
+    to = n;
+    if (rises && v->d.sampling.temperature > 0 && 2 * n <= p->max_tokens && awq__policy_on(d, AWQ_MOVE_CALM)
+        && !v->calm) {
+        v->calm = act = 1;
+        v->d.sampling.temperature *= 0.5f;
+        v->d.sampling.top_p = v->d.sampling.top_p > 0 ? AWQ__MIN(v->d.sampling.top_p, 0.9f) : 0.9f;
+    }
+    if ((rises || loop >= 0) && v->rollbacks < limit && awq__policy_on(d, AWQ_MOVE_ROLLBACK)) {
+        v->rollbacks++;
+        act = 1;
+        v->d.sampling.seed = awq__policy_seed(v->d.sampling.seed, v->rollbacks);
+        if (!(v->d.sampling.temperature > 0)) v->d.sampling.temperature = 0.7f;
+        AWQ__TRY(awq__policy_back(ctx, p, v, loop >= 0 ? loop : n - p->step, &to));
+    }
+    if (act) {
+        v->looked = to;
+        v->looped = 0;
+        return awq_session_rollback(ctx, v->s, v->from + to, &v->d);
+    }
+    return loop >= 0 ? awq_session_stop(ctx, v->s) : AWQ_OK;
+}
+
+/* dS of texts a and b; an empty one is as far as can be */
+static awq_status awq__policy_between(awq_ctx *ctx, awq__policy *p, const char *a, const float *ea, const char *b,
+                                      double *distance)
+{
+    float *e = AWQ__NEW_RAW(ctx, float, 2 * p->H);
+    const char *texts[2];
+    awq_status st = e ? AWQ_OK : AWQ_E_MEMORY;
+    texts[0] = b;
+    texts[1] = a;
+    *distance = 2 / p->null;
+    if (!st && *b && (ea || *a)) {
+        st = awq__policy_embed(ctx, p->m, p->d, texts, ea ? 1 : 2, e);
+        if (!st) *distance = awq__guard_distance(ea ? ea : e + p->H, e, p->H) / p->null;
+    }
+    awq__free(ctx, e);
+    return st;
+}
+
+/* text of tokens without white space around it, the report's */
+static awq_status awq__policy_text(awq_ctx *ctx, awq__policy *p, const int32_t *ids, int64_t n, const char **out)
+{
+    size_t bytes = 0;
+    char *text;
+    AWQ__TRY(awq_decode(ctx, p->m->tokenizer, ids, (size_t)n, 1, NULL, 0, &bytes));
+    text = (char *)awq__arena_alloc(ctx, p->memory, bytes + 1, 1);
+    if (!text) return AWQ_E_MEMORY;
+    AWQ__TRY(awq_decode(ctx, p->m->tokenizer, ids, (size_t)n, 1, text, bytes + 1, &bytes));
+    text += strspn(text, " \t\r\n");
+    for (bytes = strlen(text); bytes && strchr(" \t\r\n", text[bytes - 1]);) text[--bytes] = 0;
+    *out = text;
+    return AWQ_OK;
+}
+
+/* the citations behind an answer that has ended; in a context that is full there are none */
+static awq_status awq__policy_behind(awq_ctx *ctx, awq__policy *p, awq_runner *r, awq_session *s, awq_candidate *c)
+{
+    int32_t *ids = AWQ__NEW(ctx, int32_t, AWQ__POLICY_CITE);
+    awq_generate_desc q;
+    awq_generate_result g;
+    awq_step_info info;
+    const char *cites = "";
+    char *all;
+    awq_status st = ids ? AWQ_OK : AWQ_E_MEMORY;
+    if (!st) st = awq__policy_grammar(ctx, p, c->text);
+    memset(&q, 0, sizeof q);
+    q.grammar = p->grammar;
+    q.max_tokens = AWQ__POLICY_CITE;
+    q.out_ids = ids;
+    if (!st && awq_session_position(s) < s->kv.max) {
+        st = awq_ask(ctx, s, &q);
+        for (info.busy = 1; !st && info.busy;) st = awq_step(ctx, r, NULL, 0, AWQ_NO_BUDGET, &info);
+        if (!st) st = awq_session_answer(ctx, s, &g);
+        if (!st) st = awq__policy_text(ctx, p, ids, g.tokens, &cites);
+    }
+    awq__free(ctx, ids);
+    awq_grammar_free(ctx, p->grammar); /* others of the runner answer freely */
+    p->grammar = NULL;
+    if (st || !*cites) return st;
+    all = (char *)awq__arena_alloc(ctx, p->memory, strlen(c->text) + strlen(cites) + 2, 1);
+    if (!all) return AWQ_E_MEMORY;
+    sprintf(all, "%s %s", c->text, cites);
+    c->cited = all;
+    return AWQ_OK;
+}
+
+/* candidates first .. first + n - 1, together */
+static awq_status awq__policy_run(awq_ctx *ctx, awq__policy *p, int first, int n)
+{
+    const awq_model *m = p->m;
+    awq_session *s[AWQ__POLICY_MAX];
+    awq__voice v[AWQ__POLICY_MAX];
+    awq_message message = {"user", NULL, NULL};
+    awq_runner *r = NULL;
+    awq_generate_desc q;
+    awq_step_info info;
+    int32_t *ids = NULL;
+    size_t count = 0;
+    awq_status st;
+    int k, whole = 0;
+    memset(s, 0, sizeof s);
+    memset(v, 0, sizeof v);
+    memset(&q, 0, sizeof q);
+    message.content = p->prompt.data;
+    if (awq_tokenizer_chat_template(m->tokenizer)) q.messages = &message, q.n_messages = 1;
+    else q.prompt = p->prompt.data;
+    st = awq__question(ctx, m, 1, &q, &ids, &count, &whole);
+    awq__free(ctx, ids);
+    if (!st && (int64_t)count >= m->config.max_position_embeddings)
+        st = awq__fail(ctx, AWQ_E_LIMIT, "awq_answer: question and snippets have %lld tokens, the model's context %lld: "
+                       "give fewer or shorter snippets", (long long)count,
+                       (long long)m->config.max_position_embeddings);
+    if (!st)
+        st = awq__together(ctx, m, AWQ__MIN((int64_t)count + p->max_tokens + AWQ__POLICY_CITE,
+                                            m->config.max_position_embeddings), s, (size_t)n, &r);
+    for (k = 0; !st && k < n; k++) {
+        v[k].s = s[k];
+        v[k].from = (int64_t)count;
+        v[k].ids = AWQ__NEW(ctx, int32_t, p->max_tokens);
+        v[k].entropy = AWQ__NEW(ctx, float, p->max_tokens);
+        if (!v[k].ids || !v[k].entropy) st = AWQ_E_MEMORY;
+        q.max_tokens = p->max_tokens;
+        q.sampling = p->d->sampling;
+        if (first + k) { /* others than the first want chance */
+            q.sampling.seed = awq__policy_seed(q.sampling.seed, 1000 + first + k);
+            if (!(q.sampling.temperature > 0)) q.sampling.temperature = 0.7f;
+        }
+        if (p->r->calm && q.sampling.temperature > 0) q.sampling.temperature *= 0.5f, v[k].calm = 1;
+        q.grammar = p->grammar;
+        q.out_ids = v[k].ids;
+        q.out_entropy = v[k].entropy;
+        v[k].d = q;
+        if (!st) st = awq_ask(ctx, s[k], &q);
+        v[k].d.messages = NULL;
+        v[k].d.prompt = NULL;
+    }
+    for (info.busy = 1; !st && info.busy;) {
+        st = awq_step(ctx, r, NULL, 0, AWQ_NO_BUDGET, &info);
+        for (k = 0, info.busy = 0; !st && k < n; k++) {
+            st = awq__policy_look(ctx, p, &v[k]);
+            info.busy += awq_session_busy(s[k]);
+        }
+    }
+    for (k = 0; !st && k < n; k++) {
+        awq_candidate *c = &p->r->candidate[first + k];
+        awq_generate_result g;
+        st = awq_session_answer(ctx, s[k], &g);
+        if (!st) st = awq__policy_text(ctx, p, v[k].ids, g.tokens, &c->text);
+        c->cited = c->text;
+        if (!st && p->cite && p->d->cite_last && *c->text) st = awq__policy_behind(ctx, p, r, s[k], c);
+        if (st) break;
+        while (p->cite && !p->d->cite_last && *c->text == '[' && strchr(c->text, ']')) {
+            c->text = strchr(c->text, ']') + 1;
+            c->text += strspn(c->text, " ");
+        }
+        c->seed = v[k].d.sampling.seed;
+        c->tokens = g.tokens;
+        c->entropy = g.tokens ? awq__policy_mean(v[k].entropy, g.tokens) : NAN;
+        c->looped = v[k].looped;
+        c->calm = v[k].calm;
+        c->rollbacks = v[k].rollbacks;
+        c->reason = g.reason;
+        c->distance = NAN;
+        if (p->null > 0) st = awq__policy_between(ctx, p, p->d->question, p->question, c->text, &c->distance);
+    }
+    awq__apart(ctx, s, (size_t)n, r);
+    for (k = 0; k < n; k++) {
+        awq__free(ctx, v[k].ids);
+        awq__free(ctx, v[k].entropy);
+    }
+    if (!st) p->r->n_candidates = first + n;
+    return st;
+}
+
+/* Those that loop come last; of those nearly as near to the question as the nearest, what most others say. */
+static awq_status awq__policy_choose(awq_ctx *ctx, awq__policy *p)
+{
+    awq_answer_report *r = p->r;
+    int n = r->n_candidates, a, b, best = 0, whole = 0;
+    double near = INFINITY, d;
+    for (a = 0; a < n; a++) whole += !r->candidate[a].looped;
+    for (a = 0; n > 1 && a < n; a++) {
+        awq_candidate *c = &r->candidate[a];
+        for (b = 0; b < n; b++) {
+            if (b == a) continue;
+            AWQ__TRY(awq__policy_between(ctx, p, c->text, NULL, r->candidate[b].text, &d));
+            if (d <= 0.45) c->agreement += 1.0 / (n - 1);
+        }
+        if ((!c->looped || !whole) && c->distance < near) near = c->distance;
+    }
+    for (a = 0, best = -1; n > 1 && a < n; a++) {
+        const awq_candidate *c = &r->candidate[a];
+        if ((c->looped && whole) || c->distance > near + 0.05) continue;
+        if (best < 0 || c->agreement > r->candidate[best].agreement + 1e-9) best = a;
+    }
+    r->chosen = AWQ__MAX(best, 0);
+    return AWQ_OK;
+}
+
+/* --- citations */
+static awq_status awq__policy_citation(awq_ctx *ctx, awq__policy *p, int64_t snippet, const char *answer)
+{
+    const awq_snippet *x = &p->d->snippets[snippet];
+    awq_citation *c = &p->r->citation[p->r->n_citations++];
+    size_t tokens, begin, end;
+    c->shared = awq__support(x->text, answer, &begin, &end);
+    AWQ__TRY(awq_encode(ctx, p->m->tokenizer, x->text + begin, end - begin, 0, NULL, 0, &tokens));
+    c->snippet = snippet;
+    c->section = x->section;
+    c->begin = x->offset + (int64_t)begin;
+    c->end = x->offset + (int64_t)end;
+    c->tokens = (int64_t)tokens;
+    c->distance = p->r->snippet[snippet].distance;
+    return AWQ_OK;
+}
+
+static awq_status awq__policy_cite(awq_ctx *ctx, awq__policy *p, const awq_candidate *c)
+{
+    const char *s = c->cited, *end = c->text;
+    char number[24];
+    int64_t i, k;
+    if (!p->cite) return AWQ_OK;
+    if (p->d->cite_last) {
+        s += AWQ__MIN(strlen(c->text) + 1, strlen(s));
+        end = s + strlen(s);
+    }
+    for (; *s == '[' && s < end; s += strspn(s, " ")) {
+        size_t n = strcspn(++s, "]");
+        for (i = 0; i < p->d->n_snippets; i++) {
+            const char *id = awq__snippet_id(p->d, i, number);
+            if (strlen(id) == n && !memcmp(id, s, n)) break;
+        }
+        for (k = 0; k < p->r->n_citations && p->r->citation[k].snippet != i; k++) {}
+        if (i < p->d->n_snippets && k == p->r->n_citations) AWQ__TRY(awq__policy_citation(ctx, p, i, c->text));
+        s += n + (s[n] != 0);
+    }
+    return AWQ_OK;
+}
+
+static awq_status awq__policy_all(awq_ctx *ctx, awq__policy *p)
+{
+    const awq_answer_desc *d = p->d;
+    const int many = d->candidates > 0 ? d->candidates : 3;
+    const double near = d->retry > 0 ? d->retry : 0.60;
+    const awq_candidate *c;
+    AWQ__TRY(awq__policy_snippets(ctx, p));
+    if (!p->n_used) return AWQ_OK; /* nothing to answer from */
+    AWQ__TRY(awq__policy_prompt(ctx, p));
+    AWQ__TRY(awq__policy_run(ctx, p, 0, 1));
+    c = &p->r->candidate[0];
+    if (many > 1 && awq__policy_on(d, AWQ_MOVE_RERANK) && (c->looped || c->distance > near))
+        AWQ__TRY(awq__policy_run(ctx, p, 1, many - 1));
+    AWQ__TRY(awq__policy_choose(ctx, p));
+    c = &p->r->candidate[p->r->chosen];
+    p->r->text = c->text;
+    return awq__policy_cite(ctx, p, c);
+}
+
+typedef struct awq__answer_room { /* awq_answer_report.memory */
+    awq_answer_report report;
+    awq__arena memory;
+} awq__answer_room;
+
+AWQ_API awq_status awq_answer(awq_ctx *ctx, const awq_model *model, const awq_answer_desc *d,
+                              awq_answer_report **report)
+{
+    awq__answer_room *room;
+    awq_answer_report *r;
+    awq__policy p;
+    awq_status st = AWQ_OK;
+    int64_t k;
+    int i;
+    AWQ__TRY(awq__policy_check(ctx, model, d));
+    room = AWQ__NEW(ctx, awq__answer_room, 1);
+    if (!room) return AWQ_E_MEMORY;
+    r = &room->report;
+    r->memory = room;
+    r->text = "";
+    r->n_snippets = d->n_snippets;
+    memset(&p, 0, sizeof p);
+    p.d = d;
+    p.m = model;
+    p.r = r;
+    p.memory = &room->memory;
+    p.H = d->embed ? d->embed_size : model->config.hidden_size;
+    p.max_tokens = d->max_tokens > 0 ? d->max_tokens : 128;
+    p.step = d->step > 0 ? d->step : 16;
+    p.cover = AWQ__MAX(AWQ__MIN(p.max_tokens / 2, (int64_t)48), (int64_t)1);
+    p.rise = d->rise > 0 ? d->rise : 1;
+    p.cite = awq__policy_on(d, AWQ_MOVE_CITE);
+    p.null = awq__policy_null(d);
+    for (i = 0; d->guard && awq__policy_on(d, AWQ_MOVE_CALM) && i < d->guard->n_gates; i++) {
+        const awq_gate *g = &d->guard->gate[i];
+        if ((g->severity == AWQ_WARN || g->severity == AWQ_FAIL) && !strncmp(g->id, "G7.", 3)) r->calm = 1;
+    }
+    r->snippet = (awq_snippet_use *)awq__arena_alloc(ctx, p.memory, (size_t)d->n_snippets, sizeof *r->snippet);
+    r->citation = (awq_citation *)awq__arena_alloc(ctx, p.memory, (size_t)d->n_snippets, sizeof *r->citation);
+    r->candidate = (awq_candidate *)awq__arena_alloc(ctx, p.memory, AWQ__POLICY_MAX, sizeof *r->candidate);
+    p.question = AWQ__NEW(ctx, float, p.H);
+    p.order = AWQ__NEW(ctx, int64_t, d->n_snippets);
+    if (!r->snippet || !r->citation || !r->candidate || !p.question || !p.order) st = AWQ_E_MEMORY;
+    for (k = 0; !st && k < d->n_snippets; k++) r->snippet[k].distance = NAN;
+    if (!st) st = awq__policy_all(ctx, &p);
+    awq_grammar_free(ctx, p.grammar);
+    awq__text_free(ctx, &p.prompt);
+    awq__free(ctx, p.question);
+    awq__free(ctx, p.order);
+    if (st) awq_answer_free(ctx, r);
+    else *report = r;
+    return st;
+}
+
+AWQ_API void awq_answer_free(awq_ctx *ctx, awq_answer_report *r)
+{
+    awq__answer_room *room = r ? (awq__answer_room *)r->memory : NULL;
+    if (!room) return;
+    awq__arena_free(ctx, &room->memory);
+    awq__free(ctx, room);
 }
 
 AWQ__COLD_END

@@ -12,10 +12,10 @@ static void test_names(void)
 {
     static const char *const names[] = {"AWQ_OK", "AWQ_E_ARG", "AWQ_E_MEMORY", "AWQ_E_IO", "AWQ_E_FORMAT",
                                         "AWQ_E_UNSUPPORTED", "AWQ_E_NUMERIC", "AWQ_E_LIMIT", "AWQ_E_CANCELLED",
-                                        "AWQ_E_DEVICE"};
+                                        "AWQ_E_DEVICE", "AWQ_E_GUARD"};
     char version[32];
     int i;
-    for (i = 0; i < 10; i++) CHECK(!strcmp(awq_status_name((awq_status)i), names[i]));
+    for (i = 0; i < 11; i++) CHECK(!strcmp(awq_status_name((awq_status)i), names[i]));
     CHECK(!strcmp(awq_status_name((awq_status)99), "AWQ_E_?"));
     snprintf(version, sizeof version, "%d.%d.%d", AWQ_VERSION_MAJOR, AWQ_VERSION_MINOR, AWQ_VERSION_PATCH);
     CHECK(!strcmp(awq_version(), version) && !strcmp(AWQ_VERSION, version));

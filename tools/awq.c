@@ -52,13 +52,16 @@ typedef struct list {
 typedef struct options {
     const char *command, *positional[2];
     int n_positional;
-    list calib, keep, stop, choice;
+    list calib, more_calib, keep, stop, choice;
     const char *output, *layout, *method, *prompt, *text, *file, *ids, *tokens, *baseline, *messages, *dequantize, *shape, *schema, *grammar;
     const char *system, *think, *chat_template, *suite, *passages, *report, *production, *device, *device_layers;
     long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, head_bits, kv_bits, sessions;
     double temp, top_p, min_p, repeat_penalty;
     int symmetric, no_clip, layers, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos, keep_going;
     int rest_on_cpu;
+    int until_guard, quantize, accept_failed, source_instead, save; /* what is done with a verdict */
+    long long tries, budget;
+    const char *cache, *make_suite;
 } options;
 
 typedef struct app {
@@ -151,7 +154,9 @@ static const struct {
     {"quantize", "SRC -o DST [--calib FILE ...] [--samples 128] [--seq-len 512] [--bits 4] [--group-size N] [--symmetric]\n"
      "       [--layout gemm|gemv|gemv_fast|marlin|gptq|compressed-tensors|native|scaled-fp16]\n"
      "       [--method best|awq|rtn] [--no-clip] [--keep NAME ...] [--mask-answers] [--memory-limit BYTES] [--resume]\n"
-     "       [--device cpu|cuda|cuda:1]\n"
+     "       [--device cpu|cuda|cuda:1] [--until-guard --text FILE [--suite FILE.jsonl] [--tries 8] [--budget SECONDS]\n"
+     "       [--more-calib FILE ...]]\n"
+     "       --until-guard: judges the result by awq guard, tries what its gates ask for and keeps the best; exit 1: it fails\n"
      "       scaled-fp16: FP16 weights with scales (and clips of awq) folded in, for another quantizer to round\n"
      "       --device cuda: a GPU computes linears, second moments and losses; the CPU attention, norms and rounding",
      "awq quantize SmolLM2-135M -o SmolLM2-135M-awq --calib wiki.txt"},
@@ -162,13 +167,18 @@ static const struct {
      "       [--ctx N] [--stop TEXT ...] [--ignore-eos]\n"
      "       [--temp T --top-k K --top-p P --min-p P --repeat-penalty R --seed S]\n"
      "       [--schema FILE.json | --grammar FILE.gbnf | --choice TEXT ...]\n"
-     "       --chat without -p reads a question a line; /help there lists commands. --sessions: N answers at once",
+     "       [--quantize [--cache FOLDER] [--calib FILE] [--method best|awq] [--bits N] [--group-size N]\n"
+     "       [--accept-failed] [--source-instead]]\n"
+     "       --chat without -p reads a question a line; /help there lists commands. --sessions: N answers at once\n"
+     "       --quantize: a dense MODEL is quantized and judged first, or taken from the cache (MODEL-cache). Refused when\n"
+     "       the verdict is fail, but for --accept-failed; --source-instead: runs MODEL as it is then",
      "awq run SmolLM2-awq -p 'Once upon a time' -n 64"},
     {"eval", "MODEL --text FILE [--ctx N] [--stride N] [--rtn BITS --group-size N] [--baseline MODEL [--layers]]\n"
      "       --layers: what each layer adds to the error; with --json entropies by position are in the object too",
      "awq eval SmolLM2-awq --text wiki.test.txt --baseline SmolLM2-135M"},
     {"guard", "BASELINE MODEL [--suite FILE.jsonl [--passages FILE] [--keep-going]] [--text FILE] [--ctx N]\n"
-     "       [--report FILE.html] [-n N] [--rtn BITS --group-size N] [--calib FILE ... [--production FILE] [--seq-len 512]]\n"
+     "       [--report FILE.html] [-n N] [--rtn BITS --group-size N] [--calib FILE ... [--production FILE] [--seq-len 512]] [--save]\n"
+     "       --save: the verdict goes into MODEL's awq_report.json, where loading and awq inspect find it\n"
      "       is MODEL still BASELINE? exit 0 pass, 1 warn, 2 fail, 3 could not judge. -n: tokens of an answer, 0: no answers.\n"
      "       --suite: lines of JSON with question, paraphrases, answer, anchor, distractor, contexts, schema, long;\n"
      "       --keep-going: lines that are no good or too long are left out, and told. --passages: a text whose paragraphs\n"
@@ -245,6 +255,10 @@ static int parse(app *a, int argc, char **argv)
         {"--deterministic", FLAG, &o->deterministic}, {"--believe-tensors", FLAG, &o->believe_tensors}, {"--head-bits", LONG, &o->head_bits},
         {"--kv-bits", LONG, &o->kv_bits},
         {"--device", TEXT, &o->device}, {"--device-layers", TEXT, &o->device_layers}, {"--rest-on-cpu", FLAG, &o->rest_on_cpu},
+        {"--until-guard", FLAG, &o->until_guard}, {"--tries", LONG, &o->tries}, {"--budget", LONG, &o->budget},
+        {"--more-calib", LIST, &o->more_calib}, {"--quantize", FLAG, &o->quantize}, {"--cache", TEXT, &o->cache},
+        {"--accept-failed", FLAG, &o->accept_failed}, {"--source-instead", FLAG, &o->source_instead}, {"--save", FLAG, &o->save},
+        {"--make-suite", TEXT, &o->make_suite},
         {"--threads", LONG, &o->threads}, {"-q", FLAG, &o->quiet}, {"--quiet", FLAG, &o->quiet},
     };
     int i, k, n = (int)(sizeof table / sizeof table[0]);
@@ -437,7 +451,7 @@ static int parse_ids(app *a, const char *s, int32_t **ids, int64_t *n)
 }
 
 /* The tokens of --text FILE: text, or token ids from .json ({"ids", "window"} or a list of equal lists). */
-static int read_eval_ids(app *a, const awq_model *m, const char *path, awq_calibration *c)
+static awq_status read_text(app *a, const awq_tokenizer *t, const char *path, awq_calibration *c)
 {
     awq_calibration_source src;
     awq_calibration_desc d;
@@ -448,18 +462,120 @@ static int read_eval_ids(app *a, const awq_model *m, const char *path, awq_calib
     d.n_sources = 1;
     d.samples = INT32_MAX; /* everything */
     d.seq_len = a->o.ctx_len;
-    return awq_calibration_load(&a->ctx, awq_model_tokenizer(m), &d, c) ? failed(a) : 0;
+    return awq_calibration_load(&a->ctx, t, &d, c);
+}
+
+static int read_eval_ids(app *a, const awq_model *m, const char *path, awq_calibration *c)
+{
+    return read_text(a, awq_model_tokenizer(m), path, c) ? failed(a) : 0;
 }
 
 /* --- commands */
+static awq_status read_calibration(app *a, const awq_tokenizer *t, const list *files, awq_calibration *cal)
+{
+    awq_calibration_source src[MAX_LIST];
+    awq_calibration_desc cd;
+    int i;
+    memset(&cd, 0, sizeof cd);
+    memset(src, 0, sizeof src);
+    for (i = 0; i < files->n; i++) {
+        char *eq = strrchr((char *)(uintptr_t)files->item[i], '='), *end = NULL;
+        double weight = eq ? strtod(eq + 1, &end) : 0;
+        src[i].path = files->item[i];
+        if (weight > 0 && !*end) { /* FILE=WEIGHT */
+            src[i].weight = weight;
+            *eq = 0;
+        }
+    }
+    cd.sources = src;
+    cd.n_sources = files->n;
+    cd.samples = a->o.samples;
+    cd.seq_len = a->o.seq_len;
+    cd.mask_answers = a->o.mask_answers;
+    return awq_calibration_load(&a->ctx, t, &cd, cal);
+}
+
+static void print_try(void *user, const awq_try *t)
+{
+    const app *a = (const app *)user;
+    if (a->o.json) return;
+    printf("%-28s %-5s", t->what, t->verdict == AWQ_VOID ? "-" : awq_severity_name(t->verdict));
+    if (t->kl == t->kl) printf("  KL %-8.4g perplexity x %-7.4g", t->kl, t->ppl_ratio);
+    if (t->verdict != AWQ_VOID) printf("  %d of %d gates pass", t->counted - t->failed, t->counted);
+    printf("  %.1f s\n", t->seconds);
+    if (t->text[0]) printf("      %s\n", t->text);
+    fflush(stdout);
+}
+
+static int print_until(app *a, const awq_until_result *u)
+{
+    const awq_try *best = &u->tried[u->best];
+    int i;
+    if (a->o.json) {
+        printf("{\"verdict\": \"%s\", \"best\": %d, \"group_size\": %lld, \"tries\": [", awq_severity_name(best->verdict),
+               u->best, (long long)u->quantize.group_size);
+        for (i = 0; i < u->n_tries; i++) {
+            const awq_try *t = &u->tried[i];
+            printf(i ? ", {\"what\": " : "{\"what\": ");
+            json_string(t->what, strlen(t->what));
+            printf(", \"verdict\": \"%s\", \"failed\": %d, \"seconds\": %.2f", awq_severity_name(t->verdict), t->failed, t->seconds);
+            if (t->kl == t->kl) printf(", \"kl_mean\": %.6g, \"ppl_ratio\": %.6g", t->kl, t->ppl_ratio);
+            printf(", \"text\": ");
+            json_string(t->text, strlen(t->text));
+            printf("}");
+        }
+        printf("]}\n");
+    } else printf("%s: %s, kept of %d tries: %s\n", a->o.output, awq_severity_name(best->verdict), u->n_tries, best->what);
+    return best->verdict == AWQ_FAIL ? EXIT_NO : 0;
+}
+
+/* --until-guard */
+static int quantize_until(app *a, const awq_quantize_desc *d, awq_until_result *u, awq_quantize_result *r)
+{
+    options *o = &a->o;
+    awq_tokenizer *t = NULL;
+    awq_calibration text, more;
+    awq_suite suite;
+    awq_until_desc ud;
+    awq_status st;
+    if (!o->text && !o->suite) return refuse(a, "--until-guard wants --text FILE or --suite FILE or both, to judge by%s", "");
+    memset(&text, 0, sizeof text);
+    memset(&more, 0, sizeof more);
+    memset(&suite, 0, sizeof suite);
+    memset(&ud, 0, sizeof ud);
+    st = awq_tokenizer_load(&a->ctx, d->source, &t);
+    if (!st && o->text && read_text(a, t, o->text, &text)) st = a->ctx.err.status;
+    if (!st && o->more_calib.n) st = read_calibration(a, t, &o->more_calib, &more);
+    if (!st && o->suite) st = awq_suite_load(&a->ctx, o->suite, &suite);
+    ud.quantize = d;
+    ud.suite = o->suite ? &suite : NULL;
+    if (!st && o->text) {
+        ud.ids = text.ids;
+        ud.n_ids = text.start[text.n_blocks];
+        ud.window = o->ctx_len > 0 ? o->ctx_len : text.start[1] - text.start[0];
+    }
+    ud.answer_tokens = o->n < 0 ? 0 : o->n == 0 ? -1 : o->n;
+    ud.more = more.n_blocks ? &more : NULL;
+    ud.tries = (int)o->tries;
+    ud.seconds = (double)o->budget;
+    ud.on_try = print_try;
+    ud.user = a;
+    if (!st) st = awq_quantize_until(&a->ctx, &ud, u);
+    if (!st) *r = u->quantize;
+    awq_suite_free(&a->ctx, &suite);
+    awq_calibration_free(&a->ctx, &more);
+    awq_calibration_free(&a->ctx, &text);
+    awq_tokenizer_free(&a->ctx, t);
+    return st ? failed(a) : 0;
+}
+
 static int cmd_quantize(app *a)
 {
     options *o = &a->o;
     awq_quantize_desc d;
     awq_quantize_result r;
+    awq_until_result u;
     awq_calibration cal;
-    awq_calibration_desc cd;
-    awq_calibration_source src[MAX_LIST];
     awq_tokenizer *t = NULL;
     awq_status st = AWQ_OK;
     int i;
@@ -467,8 +583,6 @@ static int cmd_quantize(app *a)
     if (!o->output) return refuse(a, "awq quantize wants a target folder: -o DST%s", "");
     memset(&d, 0, sizeof d);
     memset(&cal, 0, sizeof cal);
-    memset(&cd, 0, sizeof cd);
-    memset(src, 0, sizeof src);
     d.source = o->positional[0];
     d.target = o->output;
     d.bits = (int)o->bits;
@@ -497,21 +611,7 @@ static int cmd_quantize(app *a)
         if (awq__file_exists(&a->ctx, path)) st = awq_tokenizer_load(&a->ctx, d.source, &t);
         awq__free(&a->ctx, path);
         if (st) return failed(a);
-        for (i = 0; i < o->calib.n; i++) {
-            char *eq = strrchr((char *)(uintptr_t)o->calib.item[i], '='), *end = NULL;
-            double weight = eq ? strtod(eq + 1, &end) : 0;
-            src[i].path = o->calib.item[i];
-            if (weight > 0 && !*end) { /* FILE=WEIGHT */
-                src[i].weight = weight;
-                *eq = 0;
-            }
-        }
-        cd.sources = src;
-        cd.n_sources = o->calib.n;
-        cd.samples = o->samples;
-        cd.seq_len = o->seq_len;
-        cd.mask_answers = o->mask_answers;
-        st = awq_calibration_load(&a->ctx, t, &cd, &cal);
+        st = read_calibration(a, t, &o->calib, &cal);
         awq_tokenizer_free(&a->ctx, t);
         if (st) return failed(a);
         d.calibration = &cal;
@@ -522,10 +622,12 @@ static int cmd_quantize(app *a)
     if (!i) i = open_devices(a);
     if (!i) {
         d.device = a->n_devices ? a->devices[0] : NULL;
-        st = awq_quantize_model(&a->ctx, &d, &r);
+        if (o->until_guard) i = quantize_until(a, &d, &u, &r);
+        else st = awq_quantize_model(&a->ctx, &d, &r);
     }
     awq_calibration_free(&a->ctx, &cal);
     if (i) return i;
+    if (o->until_guard) return print_until(a, &u);
     if (st) {
         int code = failed(a);
         char part[1024];
@@ -1175,6 +1277,42 @@ static int read_grammar(app *a)
     return st ? failed(a) : 0;
 }
 
+/* --quantize */
+static int load_online(app *a, awq_model **m)
+{
+    options *o = &a->o;
+    awq_model_desc d = model_desc(a, 0);
+    awq_online_desc online;
+    awq_quantize_desc q;
+    awq__text cache = {NULL, 0, 0, 0};
+    int code = 0;
+    memset(&online, 0, sizeof online);
+    memset(&q, 0, sizeof q);
+    if (o->calib.n > 1) return refuse(a, "--quantize takes one --calib FILE%s", "");
+    if (o->method && strcmp(o->method, "best") && strcmp(o->method, "awq"))
+        return refuse(a, "--method %s: expected best or awq", o->method);
+    awq__text_str(&a->ctx, &cache, o->cache ? o->cache : o->positional[0]);
+    while (cache.len > 1 && cache.data[cache.len - 1] == '/') cache.data[--cache.len] = 0;
+    if (!o->cache) awq__text_str(&a->ctx, &cache, "-cache");
+    if (cache.failed) code = failed(a);
+    q.method = o->method && !strcmp(o->method, "awq") ? AWQ_METHOD_AWQ : AWQ_METHOD_BEST;
+    q.bits = (int)o->bits;
+    q.group_size = o->group_size;
+    q.symmetric = o->symmetric;
+    q.keep = o->keep.item;
+    q.n_keep = o->keep.n;
+    online.quantize = &q;
+    online.text = o->calib.n ? o->calib.item[0] : NULL;
+    online.cache = cache.data;
+    online.accept_failed = o->accept_failed;
+    online.source_instead = o->source_instead;
+    d.quantize = &online;
+    if (!code && a->n_devices) code = open_devices(a);
+    if (!code && awq_model_load(&a->ctx, o->positional[0], &d, m)) code = failed(a);
+    awq__text_free(&a->ctx, &cache);
+    return code;
+}
+
 static int cmd_run(app *a)
 {
     awq_model *m = NULL;
@@ -1186,7 +1324,8 @@ static int cmd_run(app *a)
     if (need_model(a)) return EXIT_FAILED;
     if (a->o.sessions < 0 || a->o.sessions > MAX_SESSIONS) return refuse(a, "--sessions wants 1 to 1024%s", "");
     if ((code = read_grammar(a)) != 0) return code;
-    if ((code = load(a, a->o.positional[0], 0, &m)) == 0 && a->o.chat) code = read_template(a, awq_model_tokenizer(m));
+    code = a->o.quantize ? load_online(a, &m) : load(a, a->o.positional[0], 0, &m);
+    if (code == 0 && a->o.chat) code = read_template(a, awq_model_tokenizer(m));
     memset(&out, 0, sizeof out);
     memset(message, 0, sizeof message);
     fill_generate(a, &d, &out);
@@ -1428,6 +1567,7 @@ static int cmd_guard(app *a)
     memset(&calib, 0, sizeof calib);
     memset(&production, 0, sizeof production);
     if (o->n_positional < 2) code = refuse(a, "awq guard wants two model folders, the original and the quantized one%s", "");
+    else if (o->save && o->rtn) code = refuse(a, "--save: the verdict on --rtn is not one on %s", o->positional[1]);
     else if (!o->text && !o->suite && !o->calib.n) code = refuse(a, "awq guard wants --text FILE or --suite FILE or both%s", "");
     else if (o->production && !o->calib.n) code = refuse(a, "--production %s: compared with what? --calib FILE", o->production);
     else code = preflight(a, &before, &ready);
@@ -1470,6 +1610,7 @@ static int cmd_guard(app *a)
         }
         d.answer_tokens = o->n < 0 ? 0 : o->n == 0 ? -1 : o->n;
         if (awq_guard(&a->ctx, &d, &r)) code = failed(a);
+        else if (o->save && awq_verdict_write(&a->ctx, o->positional[1], r, a->n_devices)) code = failed(a);
         else code = print_guard(a, r);
         if (!code) code = exits[r->verdict];
         else if (code == EXIT_FAILED) code = 3;
@@ -1560,6 +1701,18 @@ static void print_kinds(app *a, const awq_checkpoint *ck)
     if (a->o.json) printf("]");
 }
 
+/* and the command that serves the folder, on one device before it is spread */
+static void print_verdict(const char *folder, awq_layout layout, const awq_verdict *v)
+{
+    if (v->severity == AWQ_VOID) printf("verdict      none on these weights; awq guard ORIGINAL %s --save\n", folder);
+    else printf("verdict      %s%s%s\n", awq_severity_name(v->severity), v->text[0] ? ": " : "", v->text);
+    if (layout != AWQ_LAYOUT_GEMM && layout != AWQ_LAYOUT_GPTQ && layout != AWQ_LAYOUT_COMPRESSED_TENSORS) return;
+    printf("to serve     vllm serve %s\n", folder);
+    if (v->severity > AWQ_WARN || v->devices > 1)
+        printf("             warning: judge it on one device before --tensor-parallel-size spreads it\n");
+    else printf("             judged on one device: --tensor-parallel-size 2 may follow\n");
+}
+
 static int cmd_inspect(app *a)
 {
     awq_checkpoint *ck = NULL;
@@ -1568,6 +1721,7 @@ static int cmd_inspect(app *a)
     const awq_quant_config *q;
     awq_memory memory;
     awq_model_desc desc;
+    awq_verdict verdict = {AWQ_VOID, 0, ""};
     awq_status st;
     uint64_t bytes = 0;
     int64_t i;
@@ -1614,6 +1768,7 @@ static int cmd_inspect(app *a)
     st = awq_memory_needed(&a->ctx, path, &desc, NULL, NULL, 1, &memory);
     a->ctx.log = on_log;
     if (st) add_problem(a, a->ctx.err.text);
+    if (awq_verdict_read(&a->ctx, path, &verdict)) add_problem(a, a->ctx.err.text);
     if (a->o.json) {
         printf("{\"family\": \"%s\", \"layout\": \"%s\", \"bits\": %d, \"group_size\": %lld, \"tensors\": %lld, "
                "\"bytes\": %llu", c->model_type, q->present ? awq_layout_name(q->layout) : "dense",
@@ -1632,6 +1787,10 @@ static int cmd_inspect(app *a)
         }
         if (!st && a->n_devices) printf("]");
         if (q->present) print_kinds(a, ck);
+        if (q->present) {
+            printf(", \"verdict\": \"%s\", \"verdict_text\": ", awq_severity_name(verdict.severity));
+            json_string(verdict.text, strlen(verdict.text));
+        }
         printf(", ");
         print_problems(a);
         printf("}\n");
@@ -1650,6 +1809,7 @@ static int cmd_inspect(app *a)
                         "%lld tokens\n", (double)memory.model / 1e6, (double)memory.loading / 1e6, (double)memory.runner / 1e6,
                         (double)memory.session / 1e6, (long long)AWQ__MIN(c->max_position_embeddings, (int64_t)4096));
         if (!st && a->n_devices) print_places(a, stdout, "  ", &memory);
+        if (q->present) print_verdict(path, q->layout, &verdict);
         print_problems(a);
         if (!a->o.quiet) print_tensors(ts);
     }
