@@ -1478,8 +1478,8 @@ typedef struct awq_preflight_desc {
    report. */
 AWQ_API awq_status awq_preflight(awq_ctx *ctx, const awq_preflight_desc *desc, awq_guard_report **report);
 
-/* The paragraphs of a text file (cut at empty lines; UTF-8), from 40 bytes on, shorter ones with the next; those
-   of more than 1200 bytes are cut behind a sentence. awq_passages_free them. */
+/* The paragraphs of a text file (cut at empty lines; UTF-8), those below 40 bytes with the next, those of more
+   than 1200 cut behind a sentence. awq_passages_free them. */
 typedef struct awq_passages {
     int64_t n;
     const char *const *text;
@@ -31544,10 +31544,12 @@ static awq_status awq__guard_contexts(awq_ctx *ctx, awq__asking *a, int64_t i, i
     uint64_t random = (uint64_t)(i * 3 + order);
     int j, other;
     if (d->contexts) {
+        memset((void *)text, 0, (size_t)k * sizeof *text);
         *n = d->contexts(d->user, i, k, order, text);
-        if (*n >= 0 && *n <= k) return AWQ_OK;
-        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: contexts gave %d of %d passages for item %lld", *n, k,
-                         (long long)i);
+        for (j = 0; *n <= k && j < *n && text[j]; j++) {}
+        if (*n >= 0 && j == *n) return AWQ_OK;
+        return awq__fail(ctx, AWQ_E_ARG, "awq_guard: contexts gave %d of %d passages for item %lld%s", *n, k,
+                         (long long)i, *n >= 0 && *n <= k ? ", one of them NULL" : "");
     }
     *n = (int)awq_nearest(a->e[1], a->n_passages, a->g->H,
                           a->g->e[1] + (i * AWQ__GUARD_TEXTS + AWQ__GUARD_QUESTION) * a->g->H, k, best, cosine);
@@ -31773,8 +31775,8 @@ static awq_status awq__guard_ask(awq_ctx *ctx, awq__asking *a, int k, int64_t fi
 }
 
 /* --- judge */
-/* Adds a gate of a share (or another mean within [0, 1]) that must not be worse than the baseline's by more than
-   the margins, nor by what chance does to n runs: two and three standard errors of the difference. */
+/* Adds a gate of a share that must not be worse than the baseline's by more than the margins, nor by what chance
+   does to n runs: two and three standard errors of the difference. */
 static awq_gate *awq__guard_share(awq__guard *g, const char *id, const char *what, double value,
                                   double baseline, int64_t n, double warn, double fail, int below,
                                   const char *remedy)
@@ -32528,7 +32530,8 @@ static awq_guard_trend awq__guard_trend_of(const double *distance, int64_t t)
     return AWQ_TREND_STEADY;
 }
 
-/* The steps of all long answers of model k are cut (e NULL), or judged by their mean states e: from text *at on. */
+/* The steps of all long answers of model k are cut (e NULL), or judged by their mean states e: from text *at
+   on. */
 static awq_status awq__guard_long(awq_ctx *ctx, awq__asking *a, int k, const char **text, const float *e,
                                   int64_t *at, awq__guard_mean *far)
 {
