@@ -31435,10 +31435,10 @@ enum { AWQ__ONLINE_BLOCKS = 32, AWQ__ONLINE_TOGETHER = 8, AWQ__ONLINE_LENGTH = 2
 /* calibration without text: what the model says by itself, each block from its first token on, at temperature 1 */
 static awq_status awq__online_speak(awq_ctx *ctx, const char *folder, awq_calibration *cal)
 {
-    const int64_t length = AWQ__ONLINE_LENGTH;
     awq_model *m = NULL;
     awq_calibration c;
     awq_status st = awq_model_load(ctx, folder, NULL, &m);
+    const int64_t length = st ? 0 : AWQ__MIN((int64_t)AWQ__ONLINE_LENGTH, m->config.max_position_embeddings);
     double began = awq__now();
     int64_t b, k;
     int32_t first;
@@ -31496,7 +31496,7 @@ typedef struct awq__online {
     char *folder;       /* in the cache */
 } awq__online;
 
-/* 0: there is none; name "": of the file `folder` */
+/* 0: there is none; name "": of the file `folder`, which must be there */
 static awq_status awq__file_hash(awq_ctx *ctx, const char *folder, const char *name, uint64_t *h)
 {
     char *path = awq__path_join(ctx, folder, name), *data = NULL;
@@ -31504,7 +31504,7 @@ static awq_status awq__file_hash(awq_ctx *ctx, const char *folder, const char *n
     awq_status st = path ? AWQ_OK : AWQ_E_MEMORY;
     *h = 0;
     if (path && !*name) path[strlen(folder)] = 0;
-    if (!st && awq__file_exists(ctx, path)) {
+    if (!st && (!*name || awq__file_exists(ctx, path))) {
         st = awq__file_load(ctx, path, (size_t)1 << 30, &data, &bytes);
         if (!st) *h = awq__fnv(0xcbf29ce484222325ull, data, bytes);
     }
@@ -31573,6 +31573,7 @@ static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
     const awq_file_system *fs = awq__fs(ctx);
     awq_calibration cal;
     awq_quantize_desc q = o->q;
+    awq_quantize_result r;
     awq__text own = {NULL, 0, 0, 0};
     double now = awq__now();
     uint64_t salt = awq__fnv((uint64_t)time(NULL), &now, sizeof now);
@@ -31594,14 +31595,18 @@ static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
         source.path = o->d->text;
         cd.sources = &source;
         cd.n_sources = 1;
-        st = awq_tokenizer_load(ctx, o->source, &t);
+        if (o->tokenizer) st = awq_tokenizer_load(ctx, o->source, &t);
         if (!st) st = awq_calibration_load(ctx, t, &cd, &cal);
         awq_tokenizer_free(ctx, t);
     } else if (!st && !q.calibration) st = awq__online_speak(ctx, o->source, &cal);
     if (!q.calibration) q.calibration = &cal;
     q.target = own.data;
-    if (!st) st = awq_quantize_model(ctx, &q, NULL);
+    if (!st) st = awq_quantize_model(ctx, &q, &r);
     awq_calibration_free(ctx, &cal);
+    if (!st && r.verdict == AWQ_VOID) {
+        awq__folder_remove(ctx, own.data);
+        st = awq__fail(ctx, AWQ_E_MEMORY, "%s was quantized, and there is no memory to judge the result", o->source);
+    }
     if (!st && (code = fs->rename(fs->user, own.data, o->folder)) != 0) {
         char *config = awq__path_join(ctx, o->folder, "config.json");
         if (!config) st = AWQ_E_MEMORY;
