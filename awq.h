@@ -69,6 +69,7 @@
        >>guard
        >>remedies
        >>policy
+       >>draft
 
    WHAT IT DOES NOT DO
      train, run vision or audio towers, read GGUF or pickle (.bin, .pt) files, spread one model over machines.
@@ -1672,6 +1673,21 @@ AWQ_API awq_status awq_answer(awq_ctx *ctx, const awq_model *model, const awq_an
 AWQ_API void awq_answer_free(awq_ctx *ctx, awq_answer_report *report);
 /* mean raw distance of the suite's questions to the anchors of others: the unit of dS */
 AWQ_API awq_status awq_null_distance(awq_ctx *ctx, const awq_model *model, const awq_suite *suite, double *distance);
+
+/* -------------------------------------------------------------------------------------------------------------
+   draft: a suite from a text, to be read and mended by a person before anything is judged by it */
+
+typedef struct awq_suite_draft_desc {
+    const awq_model *model; /* one with a chat template writes questions and answers, any says which passages are
+                               near each other; NULL: gaps in sentences, and words that passages share */
+    int64_t items;          /* at most; 0: 40 */
+} awq_suite_draft_desc;
+
+/* Lines as awq_suite_load reads them, each with "draft": true, in memory of ctx's allocator (awq_text_free); *n of
+   them. Passages are paragraphs of 40 bytes and more, cut at 1200; at most 256, spread evenly over the text.
+   AWQ_E_ARG: not UTF-8, fewer than two passages. Progress: "draft". */
+AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes, const awq_suite_draft_desc *desc,
+                                   char **jsonl, int64_t *n);
 
 #endif /* AWQ_H */
 
@@ -34177,10 +34193,10 @@ enum { AWQ__ONLINE_BLOCKS = 32, AWQ__ONLINE_TOGETHER = 8, AWQ__ONLINE_LENGTH = 2
 /* calibration without text: what the model says by itself, each block from its first token on, at temperature 1 */
 static awq_status awq__online_speak(awq_ctx *ctx, const char *folder, awq_calibration *cal)
 {
-    const int64_t length = AWQ__ONLINE_LENGTH;
     awq_model *m = NULL;
     awq_calibration c;
     awq_status st = awq_model_load(ctx, folder, NULL, &m);
+    const int64_t length = st ? 0 : AWQ__MIN((int64_t)AWQ__ONLINE_LENGTH, m->config.max_position_embeddings);
     double began = awq__now();
     int64_t b, k;
     int32_t first;
@@ -34238,7 +34254,7 @@ typedef struct awq__online {
     char *folder;       /* in the cache */
 } awq__online;
 
-/* 0: there is none; name "": of the file `folder` */
+/* 0: there is none; name "": of the file `folder`, which must be there */
 static awq_status awq__file_hash(awq_ctx *ctx, const char *folder, const char *name, uint64_t *h)
 {
     char *path = awq__path_join(ctx, folder, name), *data = NULL;
@@ -34246,7 +34262,7 @@ static awq_status awq__file_hash(awq_ctx *ctx, const char *folder, const char *n
     awq_status st = path ? AWQ_OK : AWQ_E_MEMORY;
     *h = 0;
     if (path && !*name) path[strlen(folder)] = 0;
-    if (!st && awq__file_exists(ctx, path)) {
+    if (!st && (!*name || awq__file_exists(ctx, path))) {
         st = awq__file_load(ctx, path, (size_t)1 << 30, &data, &bytes);
         if (!st) *h = awq__fnv(0xcbf29ce484222325ull, data, bytes);
     }
@@ -34315,6 +34331,7 @@ static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
     const awq_file_system *fs = awq__fs(ctx);
     awq_calibration cal;
     awq_quantize_desc q = o->q;
+    awq_quantize_result r;
     awq__text own = {NULL, 0, 0, 0};
     double now = awq__now();
     uint64_t salt = awq__fnv((uint64_t)time(NULL), &now, sizeof now);
@@ -34336,14 +34353,18 @@ static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
         source.path = o->d->text;
         cd.sources = &source;
         cd.n_sources = 1;
-        st = awq_tokenizer_load(ctx, o->source, &t);
+        if (o->tokenizer) st = awq_tokenizer_load(ctx, o->source, &t);
         if (!st) st = awq_calibration_load(ctx, t, &cd, &cal);
         awq_tokenizer_free(ctx, t);
     } else if (!st && !q.calibration) st = awq__online_speak(ctx, o->source, &cal);
     if (!q.calibration) q.calibration = &cal;
     q.target = own.data;
-    if (!st) st = awq_quantize_model(ctx, &q, NULL);
+    if (!st) st = awq_quantize_model(ctx, &q, &r);
     awq_calibration_free(ctx, &cal);
+    if (!st && r.verdict == AWQ_VOID) {
+        awq__folder_remove(ctx, own.data);
+        st = awq__fail(ctx, AWQ_E_MEMORY, "%s was quantized, and there is no memory to judge the result", o->source);
+    }
     if (!st && (code = fs->rename(fs->user, own.data, o->folder)) != 0) {
         char *config = awq__path_join(ctx, o->folder, "config.json");
         if (!config) st = AWQ_E_MEMORY;
@@ -35109,6 +35130,284 @@ AWQ_API void awq_answer_free(awq_ctx *ctx, awq_answer_report *r)
     if (!room) return;
     awq__arena_free(ctx, &room->memory);
     awq__free(ctx, room);
+}
+
+/* -------------------------------------------------------------------------------------------------------------
+   MARK: >>draft
+   A suite drafted from a text: passages are paragraphs, sections what stands over them; the distractor is the
+   nearest other passage. Without an instruct model a question is a gap in the sentence whose words are rarest.
+   Tests: tests/test_policy.c */
+
+enum { AWQ__DRAFT_PASSAGES = 256, AWQ__DRAFT_LEAST = 40, AWQ__DRAFT_MOST = 1200 }; /* bytes of a passage */
+
+typedef struct awq__draft {
+    const awq_suite_draft_desc *d;
+    awq__arena memory;
+    const char **text, **section; /* [n] passages and what they are under; NULL: nothing */
+    int64_t n;
+    float *e;                     /* [n][H] of length 1; NULL: no model */
+    awq__text out;
+} awq__draft;
+
+/* the bytes of a passage at s that are taken: whole sentences, of one too long whole words */
+static size_t awq__draft_cut(const char *s, size_t n)
+{
+    size_t at = 0, end = 0, step;
+    while (n > AWQ__DRAFT_MOST && at < AWQ__DRAFT_MOST) {
+        step = AWQ__MAX(awq__sentence(s + at), (size_t)1);
+        at += step;
+        if (at <= AWQ__DRAFT_MOST) end = at;
+    }
+    if (n <= AWQ__DRAFT_MOST) return n;
+    for (at = AWQ__DRAFT_MOST; !end && at > 0; at--)
+        if (s[at] == ' ' || s[at] == '\n') end = at;
+    return end;
+}
+
+/* paragraphs of the text, which is taken apart: all, or as many as may be, spread evenly. A line that begins with #,
+   or one of up to 60 bytes alone without a full stop, is a heading. */
+static awq_status awq__draft_passages(awq_ctx *ctx, awq__draft *w, const char *text)
+{
+    const char *section = NULL, *p;
+    size_t cap = 0, n, len;
+    int64_t all = 0, i;
+    int line;
+    for (p = text; *p; p += n) {
+        p += strspn(p, " \t\r\n");
+        for (n = 0, line = 1; p[n]; n++) {
+            if (p[n] != '\n') continue;
+            if (*p == '#') break;
+            len = strspn(p + n + 1, " \t\r");
+            if (!p[n + 1 + len] || p[n + 1 + len] == '\n' || p[n + 1 + len] == '#') break;
+            line = 0;
+        }
+        for (len = n; len && strchr(" \t\r\n", p[len - 1]);) len--;
+        if (!len) continue;
+        if (*p == '#' || (line && len <= 60 && !strchr(".!?\"", p[len - 1]))) {
+            size_t skip = strspn(p, "# ");
+            if (skip >= len) continue;
+            section = awq__arena_text(ctx, &w->memory, p + skip, len - skip);
+            if (!section) return AWQ_E_MEMORY;
+            continue;
+        }
+        if (len < AWQ__DRAFT_LEAST || !(len = awq__draft_cut(p, len))) continue;
+        if (!awq__grow(ctx, (void **)&w->text, &cap, 2 * (size_t)all + 2, sizeof *w->text)) return AWQ_E_MEMORY;
+        w->text[2 * all] = awq__arena_text(ctx, &w->memory, p, len);
+        w->text[2 * all + 1] = section;
+        if (!w->text[2 * all++]) return AWQ_E_MEMORY;
+    }
+    w->n = AWQ__MIN(all, (int64_t)AWQ__DRAFT_PASSAGES);
+    if (w->n < 2)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_suite_draft: the text has %lld passages of %d bytes and more, at least 2 "
+                         "are needed: a blank line ends one", (long long)all, (int)AWQ__DRAFT_LEAST);
+    if (!(w->section = AWQ__NEW(ctx, const char *, w->n))) return AWQ_E_MEMORY;
+    for (i = 0; i < w->n; i++) {
+        w->section[i] = w->text[2 * (i * all / w->n) + 1];
+        w->text[i] = w->text[2 * (i * all / w->n)];
+    }
+    return AWQ_OK;
+}
+
+static int64_t awq__draft_distractor(const awq__draft *w, int64_t i)
+{
+    int64_t k, best = -1, H = w->d->model ? w->d->model->config.hidden_size : 0;
+    double near = 0;
+    for (k = 0; k < w->n; k++) {
+        double x;
+        if (k == i || !strcmp(w->text[k], w->text[i])) continue;
+        if (w->e) x = -awq__guard_distance(w->e + i * H, w->e + k * H, H);
+        else
+            x = awq__shared_words(w->text[i], strlen(w->text[i]), w->text[k], strlen(w->text[k]))
+                / sqrt((double)strlen(w->text[k]));
+        if (best < 0 || x > near) near = x, best = k;
+    }
+    return best;
+}
+
+/* passages that have a word of n bytes */
+static int64_t awq__draft_frequency(const awq__draft *w, const char *word, size_t n)
+{
+    int64_t k, count = 0;
+    for (k = 0; k < w->n; k++) count += awq__shared_words(word, n, w->text[k], strlen(w->text[k])) > 0;
+    return count;
+}
+
+/* the rarest word of the sentence that has the rarest on average, the last of those, and that sentence */
+static size_t awq__draft_key(const awq__draft *w, const char *text, const char **word, const char **sentence,
+                             size_t *sentence_len)
+{
+    double best = 0;
+    size_t at, n, i, len, found = 0;
+    for (at = 0; text[at]; at += n, at += strspn(text + at, " \t\r\n")) {
+        const char *rare = NULL;
+        size_t rare_len = 0;
+        double sum = 0, most = 0;
+        int words = 0;
+        n = AWQ__MAX(awq__sentence(text + at), (size_t)1);
+        for (i = 0; i < n; i += len ? len : 1) {
+            double v;
+            if (!(len = awq__word(text + at + i))) continue;
+            len = AWQ__MIN(len, n - i);
+            if (len < 3) continue;
+            v = log((double)(w->n + 1) / (double)awq__draft_frequency(w, text + at + i, len));
+            sum += v;
+            words++;
+            if (v >= most && i) most = v, rare = text + at + i, rare_len = len;
+        }
+        if (words < 3 || !rare || sum / words <= best) continue;
+        best = sum / words;
+        *word = rare;
+        *sentence = text + at;
+        *sentence_len = n;
+        found = rare_len;
+    }
+    return found;
+}
+
+/* what the model says to `message`, one line, in memory of the arena */
+static awq_status awq__draft_ask(awq_ctx *ctx, awq__draft *w, const char *message, const char **answer)
+{
+    static const char *const stop[] = {"\n"};
+    awq_message m = {"user", NULL, NULL};
+    awq__guard_run run;
+    awq_generate_desc d;
+    awq_status st;
+    memset(&run, 0, sizeof run);
+    memset(&d, 0, sizeof d);
+    m.content = message;
+    run.ctx = ctx;
+    d.messages = &m;
+    d.n_messages = 1;
+    d.max_tokens = 48;
+    d.stop = stop;
+    d.n_stop = 1;
+    d.on_text = awq__guard_on_text;
+    d.user = &run;
+    st = awq_generate(ctx, w->d->model, &d, NULL);
+    if (!st && run.text.failed) st = AWQ_E_MEMORY;
+    *answer = NULL;
+    if (!st && run.text.len && !(*answer = awq__arena_text(ctx, &w->memory, run.text.data, run.text.len)))
+        st = AWQ_E_MEMORY;
+    awq__text_free(ctx, &run.text);
+    return st;
+}
+
+/* a question by the model and its answer, if that is in the passage; NULL: it asked none */
+static awq_status awq__draft_model(awq_ctx *ctx, awq__draft *w, const char *passage, const char **question,
+                                   const char **answer)
+{
+    awq__text t = {NULL, 0, 0, 0};
+    awq_status st;
+    const char *end;
+    awq__text_str(ctx, &t, passage);
+    awq__text_str(ctx, &t, "\n\nWrite one short question that this text answers.");
+    st = t.failed ? AWQ_E_MEMORY : awq__draft_ask(ctx, w, t.data, question);
+    awq__text_free(ctx, &t);
+    if (st || !*question || !(end = strchr(*question, '?')) || end - *question < 8) {
+        *question = NULL;
+        return st;
+    }
+    ((char *)(uintptr_t)*question)[end + 1 - *question] = 0;
+    awq__text_str(ctx, &t, passage);
+    awq__text_str(ctx, &t, "\n\n");
+    awq__text_str(ctx, &t, *question);
+    awq__text_str(ctx, &t, " Answer with a few words of the text.");
+    st = t.failed ? AWQ_E_MEMORY : awq__draft_ask(ctx, w, t.data, answer);
+    awq__text_free(ctx, &t);
+    if (!st && *answer) {
+        char *a = (char *)(uintptr_t)*answer;
+        size_t n = strlen(a);
+        while (n && strchr(" .!\"\r", a[n - 1])) a[--n] = 0;
+        if (n < 3 || !awq__guard_contains(passage, a)) *answer = NULL;
+    }
+    return st;
+}
+
+static void awq__draft_member(awq_ctx *ctx, awq__text *t, const char *key, const char *value)
+{
+    if (!value) return;
+    awq__textf(ctx, t, ", \"%s\": ", key);
+    awq__json_quote(ctx, t, value, strlen(value));
+}
+
+static awq_status awq__draft_item(awq_ctx *ctx, awq__draft *w, int64_t i, int64_t *count)
+{
+    const int instructed = w->d->model && awq_tokenizer_chat_template(w->d->model->tokenizer) != NULL;
+    const char *question = NULL, *answer = NULL, *word = NULL, *sentence = NULL;
+    int64_t other = awq__draft_distractor(w, i);
+    awq__text gap = {NULL, 0, 0, 0};
+    size_t len = 0, all = 0;
+    if (instructed) AWQ__TRY(awq__draft_model(ctx, w, w->text[i], &question, &answer));
+    if (!question && (len = awq__draft_key(w, w->text[i], &word, &sentence, &all)) > 0) {
+        awq__text_str(ctx, &gap, "What fills the gap in \"");
+        awq__text_add(ctx, &gap, sentence, (size_t)(word - sentence));
+        awq__text_str(ctx, &gap, "___");
+        awq__text_add(ctx, &gap, word + len, all - (size_t)(word - sentence) - len);
+        awq__text_str(ctx, &gap, "\"?");
+        answer = awq__arena_text(ctx, &w->memory, word, len);
+        question = gap.data;
+    }
+    if (gap.failed || (len && !answer)) {
+        awq__text_free(ctx, &gap);
+        return AWQ_E_MEMORY;
+    }
+    if (question && !(len && awq__guard_contains(question, answer))) { /* else it gives itself away */
+        awq__textf(ctx, &w->out, "{\"id\": \"draft-%lld\", \"draft\": true", (long long)++*count);
+        awq__draft_member(ctx, &w->out, "question", question);
+        awq__draft_member(ctx, &w->out, "answer", answer);
+        awq__draft_member(ctx, &w->out, "section", w->section[i]);
+        awq__draft_member(ctx, &w->out, "anchor", w->text[i]);
+        awq__draft_member(ctx, &w->out, "distractor", other < 0 ? NULL : w->text[other]);
+        awq__text_str(ctx, &w->out, "}\n");
+    }
+    awq__text_free(ctx, &gap);
+    return w->out.failed ? AWQ_E_MEMORY : AWQ_OK;
+}
+
+AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes, const awq_suite_draft_desc *desc,
+                                   char **jsonl, int64_t *n)
+{
+    awq_suite_draft_desc none;
+    awq__draft w;
+    awq_status st = AWQ_OK;
+    int64_t i, most, count = 0;
+    double began = awq__now();
+    char *copy;
+    memset(&none, 0, sizeof none);
+    memset(&w, 0, sizeof w);
+    w.d = desc ? desc : &none;
+    if (w.d->model && !w.d->model->tokenizer)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_suite_draft: the model has no tokenizer.json");
+    if (awq__utf8_valid(text, bytes) != bytes || memchr(text, 0, bytes))
+        return awq__fail(ctx, AWQ_E_ARG, "awq_suite_draft: the text is not UTF-8 at byte %llu",
+                         (unsigned long long)awq__utf8_valid(text, bytes));
+    copy = AWQ__NEW_RAW(ctx, char, bytes + 1); /* with its end */
+    if (!copy) return AWQ_E_MEMORY;
+    memcpy(copy, text, bytes);
+    copy[bytes] = 0;
+    st = awq__draft_passages(ctx, &w, copy);
+    if (!st && w.d->model) {
+        w.e = AWQ__NEW_RAW(ctx, float, w.n *w.d->model->config.hidden_size);
+        st = w.e ? awq__policy_embed(ctx, w.d->model, NULL, w.text, w.n, w.e) : AWQ_E_MEMORY;
+    }
+    most = AWQ__MIN(w.d->items > 0 ? w.d->items : 40, w.n);
+    for (i = 0; !st && i < most; i++) {
+        st = awq__draft_item(ctx, &w, i * w.n / most, &count);
+        if (!st) st = awq__progress(ctx, "draft", i + 1, most, began);
+    }
+    if (!st && !count) st = awq__fail(ctx, AWQ_E_ARG, "awq_suite_draft: no passage has a sentence to ask for");
+    awq__free(ctx, copy);
+    awq__free(ctx, w.e);
+    awq__free(ctx, (void *)w.text);
+    awq__free(ctx, (void *)w.section);
+    awq__arena_free(ctx, &w.memory);
+    if (st) {
+        awq__text_free(ctx, &w.out);
+        return st;
+    }
+    *jsonl = w.out.data;
+    if (n) *n = count;
+    return AWQ_OK;
 }
 
 AWQ__COLD_END

@@ -178,6 +178,8 @@ static const struct {
      "awq eval SmolLM2-awq --text wiki.test.txt --baseline SmolLM2-135M"},
     {"guard", "BASELINE MODEL [--suite FILE.jsonl [--passages FILE] [--keep-going]] [--text FILE] [--ctx N]\n"
      "       [--report FILE.html] [-n N] [--rtn BITS --group-size N] [--calib FILE ... [--production FILE] [--seq-len 512]] [--save]\n"
+     "       | --make-suite TEXT [MODEL] [-o FILE.jsonl] [-n ITEMS]\n"
+     "       --make-suite: drafts a suite from a text; MODEL, if it is one to chat with, writes the questions\n"
      "       --save: the verdict goes into MODEL's awq_report.json, where loading and awq inspect find it\n"
      "       is MODEL still BASELINE? exit 0 pass, 1 warn, 2 fail, 3 could not judge. -n: tokens of an answer, 0: no answers.\n"
      "       --suite: lines of JSON with question, paraphrases, answer, anchor, distractor, contexts, schema, long;\n"
@@ -1547,6 +1549,36 @@ static int preflight(app *a, awq_guard_report **r, int *ready)
     return code;
 }
 
+/* --make-suite TEXT */
+static int make_suite(app *a)
+{
+    options *o = &a->o;
+    awq_model *m = NULL;
+    awq_suite_draft_desc d;
+    char *text = NULL, *jsonl = NULL;
+    size_t bytes = 0;
+    int64_t n = 0;
+    int code = 0;
+    memset(&d, 0, sizeof d);
+    if (o->n_positional > 1) return refuse(a, "--make-suite takes one model, %s is too many", o->positional[1]);
+    if (awq__file_load(&a->ctx, o->make_suite, (size_t)1 << 28, &text, &bytes)) code = failed(a);
+    if (!code && o->n_positional) code = load(a, o->positional[0], 0, &m);
+    d.model = m;
+    d.items = o->n > 0 ? o->n : 0;
+    if (!code && awq_suite_draft(&a->ctx, text, bytes, &d, &jsonl, &n)) code = failed(a);
+    if (!code && o->output && awq__file_save(&a->ctx, o->output, jsonl, strlen(jsonl))) code = failed(a);
+    if (!code && !o->output) fputs(jsonl, stdout);
+    if (!code) {
+        clear_line(a);
+        fprintf(stderr, "%lld questions drafted%s%s: read them, mend what is wrong and add paraphrases before they judge\n",
+                (long long)n, o->output ? " in " : "", o->output ? o->output : "");
+    }
+    awq_text_free(&a->ctx, jsonl);
+    awq__free(&a->ctx, text);
+    awq_model_free(&a->ctx, m);
+    return code;
+}
+
 static int cmd_guard(app *a)
 {
     static const int exits[] = {0, 1, 2, 3};
@@ -1566,6 +1598,7 @@ static int cmd_guard(app *a)
     memset(&suite, 0, sizeof suite);
     memset(&calib, 0, sizeof calib);
     memset(&production, 0, sizeof production);
+    if (o->make_suite) return make_suite(a);
     if (o->n_positional < 2) code = refuse(a, "awq guard wants two model folders, the original and the quantized one%s", "");
     else if (o->save && o->rtn) code = refuse(a, "--save: the verdict on --rtn is not one on %s", o->positional[1]);
     else if (!o->text && !o->suite && !o->calib.n) code = refuse(a, "awq guard wants --text FILE or --suite FILE or both%s", "");
