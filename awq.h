@@ -35269,7 +35269,7 @@ static awq_status awq__draft_ask(awq_ctx *ctx, awq__draft *w, const char *messag
 {
     static const char *const stop[] = {"\n"};
     awq_message m = {"user", NULL, NULL};
-    awq__guard_run run;
+    awq__reply run;
     awq_generate_desc d;
     awq_status st;
     memset(&run, 0, sizeof run);
