@@ -1331,7 +1331,7 @@ typedef struct awq_guard_item { /* of a suite: dS of both models (0: model, 1: b
 /* A symptom that the gates show, and what to do about it */
 typedef struct awq_diagnosis {
     const char *symptom; /* "perplexity is up" */
-    char gates[64];      /* that say so */
+    char gates[160];     /* that say so */
     char text[512];      /* cause and remedy */
 } awq_diagnosis;
 
@@ -30288,11 +30288,12 @@ static void awq__guard_questions(awq__guard *g)
         awq__guard_gate(g, "G1.mean", "dS of question and retrieved passage, mean", awq__guard_average(&own[0]),
                         awq__guard_average(&own[1]), 0.40, 0.60, 0, 1,
                         "questions are far from what is retrieved for them: fix retrieval, not the quantizer");
-        awq__guard_gate(g, "G1.worst", "the largest of these", own[0].most, own[1].most, 0.45, 0.60, 0, 1,
-                        "a question is far from what is retrieved for it");
-        awq__guard_gate(g, "G2.mean", "drift of these dS from the baseline's, mean", awq__guard_average(&drift),
-                        NAN, 0.05, 0.10, 0, 0, recalibrate);
-        awq__guard_gate(g, "G2.worst", "the largest of these", drift.most, NAN, 0.10, 0.20, 0, 0, recalibrate);
+        awq__guard_gate(g, "G1.worst", "dS of question and retrieved passage, the largest", own[0].most,
+                        own[1].most, 0.45, 0.60, 0, 1, "a question is far from what is retrieved for it");
+        awq__guard_gate(g, "G2.mean", "drift of dS of question and passage from the baseline's, mean",
+                        awq__guard_average(&drift), NAN, 0.05, 0.10, 0, 0, recalibrate);
+        awq__guard_gate(g, "G2.worst", "drift of dS of question and passage, the largest", drift.most, NAN,
+                        0.10, 0.20, 0, 0, recalibrate);
     }
     if (drift_anchor.n)
         awq__guard_gate(g, "G2.anchor", "drift of dS of retrieved passage and anchor, mean",
@@ -31900,32 +31901,31 @@ static void awq__html_number(awq_ctx *ctx, awq__text *t, const char *label, doub
 }
 
 static const char awq__guard_style[] =
-    "body { font: 16px/1.45 system-ui, sans-serif; margin: 1.2rem auto; max-width: 60rem; padding: 0 1rem; "
-    "color: #1b1b1b;\n"
-    "  background: #fff } h1 { font-size: 1.4rem; overflow-wrap: anywhere } h2 { font-size: 1.1rem; "
-    "margin-top: 2rem }\n"
+    "body { font: 16px/1.45 system-ui, sans-serif; margin: 1.2rem auto; max-width: 66rem; padding: 0 1rem;\n"
+    "  color: #1b1b1b; background: #fff } h1 { font-size: 1.4rem; overflow-wrap: anywhere }\n"
+    "h2 { font-size: 1.1rem; margin: 1.6rem 0 .5rem } li { margin: .3rem 0 }\n"
     ".verdict { padding: .8rem 1rem; border-radius: .4rem; font-size: 1.2rem }\n"
     ".pass { background: #d8f0dc; color: #0b4a1b } .warn { background: #fdeebf; color: #5c4200 }\n"
     ".fail { background: #f9d4d0; color: #7a1209 } .void { background: #e4e4e4; color: #333 }\n"
     ".scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: .9rem }\n"
     "th, td { text-align: left; padding: .3rem .5rem; border-bottom: 1px solid #ddd; vertical-align: top }\n"
-    "td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } small, .note { color: "
-    "#555 }\n"
-    "th.n { text-align: right } td.w { width: 45%; min-width: 14rem } .note { font-size: .9rem } td.s { color: "
-    "#555; font-size: .8rem; min-width: 6rem }\n"
-    ".tag { padding: 0 .4rem; border-radius: .3rem } figure { margin: 1.5rem 0 } svg { width: 100%; height: "
-    "auto }\n"
-    "svg text { font-size: 12px; fill: #555 } .axis { stroke: #ccc } polyline { fill: none; stroke-width: 2 }\n"
-    "polyline.q { stroke: #b3400d } polyline.p { stroke: #1d5fa8 } rect.q { fill: #b3400d } rect.p { fill: "
-    "#1d5fa8 }\n"
-    "b.q { color: #b3400d } b.p { color: #1d5fa8 } summary { cursor: pointer; font-weight: bold }\n"
-    "@media (max-width: 640px) { svg text { font-size: 20px } table.rows tr:first-child { display: none }\n"
+    "td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }\n"
+    "th.n { text-align: right } td.w { width: 45%; min-width: 14rem } small, .note { color: #555 }\n"
+    ".note { font-size: .9rem } td.s { color: #555; font-size: .8rem; min-width: 6rem }\n"
+    ".tag { padding: 0 .4rem; border-radius: .3rem } figure { margin: 1rem 0 }\n"
+    "svg { width: 100%; height: auto }\n"
+    "figcaption { font-size: .9rem } .charts { display: grid; grid-template-columns: 1fr 1fr; gap: 0 2rem }\n"
+    "svg text { font-size: 15px; fill: #555 } .axis { stroke: #ccc } polyline { fill: none; stroke-width: 2 }\n"
+    "polyline.q { stroke: #b3400d } polyline.p { stroke: #1d5fa8 } rect.q { fill: #b3400d }\n"
+    "rect.p { fill: #1d5fa8 } b.q { color: #b3400d } b.p { color: #1d5fa8 }\n"
+    "summary { cursor: pointer; font-weight: bold; margin: .8rem 0 }\n"
+    "@media (max-width: 640px) { .charts { display: block } svg text { font-size: 20px }\n"
+    "  table.rows tr:first-child { display: none }\n"
     "  table.rows tr { display: block; padding: .5rem 0; border-bottom: 1px solid #ddd }\n"
-    "  table.rows td { display: inline-block; border: 0; padding: 0 .5rem 0 0 } table.rows td.w { display: "
-    "block }\n"
-    "  table.rows td:empty { display: none } table.rows td.n::before, table.rows td.s::before { content: "
-    "attr(data-l) ' ';\n"
-    "    color: #555 } table.rows td.n { text-align: left } }\n";
+    "  table.rows td { display: inline-block; border: 0; padding: 0 .5rem 0 0 }\n"
+    "  table.rows td.w { display: block; width: auto } table.rows td:empty { display: none }\n"
+    "  table.rows td.n { text-align: left } table.rows td.n::before, table.rows td.s::before {\n"
+    "    content: attr(data-l) ' '; color: #555 } }\n";
 
 /* a row of the operations table: a gate's numbers, if there is one whose id begins so */
 static void awq__guard_html_gate(awq_ctx *ctx, awq__text *t, const awq_guard_report *r, const char *what,
@@ -31979,38 +31979,49 @@ static void awq__guard_html_operations(awq_ctx *ctx, awq__text *t, const awq_gua
     awq__text_str(ctx, t, "</table></div>\n");
 }
 
-/* those that do not pass first */
+static void awq__guard_html_gate_row(awq_ctx *ctx, awq__text *t, const awq_gate *g)
+{
+    awq__textf(ctx, t, "<tr><td>%s</td><td><span class=\"tag %s\">%s</span></td><td class=\"w\">", g->id,
+               awq_severity_name(g->severity), awq_severity_name(g->severity));
+    awq__html_text(ctx, t, g->what);
+    if (g->text[0]) {
+        awq__text_str(ctx, t, "<br><small>");
+        awq__html_text(ctx, t, g->text);
+        awq__text_str(ctx, t, "</small>");
+    }
+    awq__text_str(ctx, t, "</td>");
+    awq__html_number(ctx, t, "model", g->value);
+    awq__html_number(ctx, t, "baseline", g->baseline);
+    awq__html_number(ctx, t, g->below ? "warns below" : "warns above", g->warn);
+    awq__html_number(ctx, t, g->below ? "fails below" : "fails above", g->fail);
+    awq__text_str(ctx, t, "<td class=\"s\" data-l=\"from\">");
+    awq__html_text(ctx, t, g->source);
+    awq__text_str(ctx, t, "</td></tr>\n");
+}
+
+/* those that do not pass, the worst first; then those that do, folded where there are others */
 static void awq__guard_html_gates(awq_ctx *ctx, awq__text *t, const awq_guard_report *r)
 {
     static const awq_severity order[] = {AWQ_FAIL, AWQ_WARN, AWQ_VOID, AWQ_PASS};
-    int i, k;
-    awq__text_str(
-        ctx, t,
-        "<h2>Gates</h2><div class=\"scroll\"><table class=\"rows\"><tr><th>Gate</th><th></th><th>What</th>"
-        "<th class=\"n\">Model</th><th class=\"n\">Baseline</th><th class=\"n\">Warn</th><th "
-        "class=\"n\">Fail</th>"
-        "<th>Thresholds from</th></tr>\n");
-    for (i = 0; i < 4 * r->n_gates; i++) {
-        const awq_gate *g = &r->gate[k = i % r->n_gates];
-        if (g->severity != order[i / r->n_gates]) continue;
-        awq__textf(ctx, t, "<tr><td>%s</td><td><span class=\"tag %s\">%s</span></td><td class=\"w\">", g->id,
-                   awq_severity_name(g->severity), awq_severity_name(g->severity));
-        awq__html_text(ctx, t, g->what);
-        if (g->text[0]) {
-            awq__text_str(ctx, t, "<br><small>");
-            awq__html_text(ctx, t, g->text);
-            awq__text_str(ctx, t, "</small>");
+    static const char *const head =
+        "<div class=\"scroll\"><table class=\"rows\"><tr><th>Gate</th><th></th><th>What</th>"
+        "<th class=\"n\">Model</th><th class=\"n\">Baseline</th><th class=\"n\">Warn</th>"
+        "<th class=\"n\">Fail</th><th>Thresholds from</th></tr>\n";
+    int i, k, rows[4] = {0, 0, 0, 0};
+    for (k = 0; k < r->n_gates; k++) rows[r->gate[k].severity]++;
+    awq__text_str(ctx, t, "<h2>Gates</h2>\n");
+    for (i = 0; i < 4; i++) {
+        if (i == 0 && rows[AWQ_PASS] < r->n_gates) awq__text_str(ctx, t, head);
+        if (i == 3 && rows[AWQ_PASS] < r->n_gates) awq__text_str(ctx, t, "</table></div>\n");
+        if (i == 3 && rows[AWQ_PASS]) {
+            awq__textf(ctx, t, "<details%s><summary>%d gates pass</summary>\n",
+                       r->verdict == AWQ_PASS ? " open" : "", rows[AWQ_PASS]);
+            awq__text_str(ctx, t, head);
         }
-        awq__text_str(ctx, t, "</td>");
-        awq__html_number(ctx, t, "model", g->value);
-        awq__html_number(ctx, t, "baseline", g->baseline);
-        awq__html_number(ctx, t, g->below ? "warns below" : "warns above", g->warn);
-        awq__html_number(ctx, t, g->below ? "fails below" : "fails above", g->fail);
-        awq__text_str(ctx, t, "<td class=\"s\" data-l=\"from\">");
-        awq__html_text(ctx, t, g->source);
-        awq__text_str(ctx, t, "</td></tr>\n");
+        for (k = 0; k < r->n_gates; k++)
+            if (r->gate[k].severity == order[i]) awq__guard_html_gate_row(ctx, t, &r->gate[k]);
     }
-    awq__text_str(ctx, t, "</table></div>\n");
+    if (rows[AWQ_PASS]) awq__text_str(ctx, t, "</table></div></details>\n");
     if (r->left_out[0]) {
         awq__text_str(ctx, t, "<p class=\"note\">Left out: ");
         awq__html_text(ctx, t, r->left_out);
@@ -32106,7 +32117,9 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const
     if (r->n_diagnoses) awq__text_str(ctx, &t, "</ul>\n");
     awq__guard_html_operations(ctx, &t, r);
     awq__guard_html_gates(ctx, &t, r);
+    awq__text_str(ctx, &t, "<div class=\"charts\">\n");
     awq__guard_charts(ctx, &t, r);
+    awq__text_str(ctx, &t, "</div>\n");
     awq__guard_html_groups(ctx, &t, r);
     awq__guard_html_items(ctx, &t, r);
     awq__text_str(ctx, &t, "</body></html>\n");
