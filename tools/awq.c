@@ -1472,10 +1472,13 @@ static int kind_of(app *a, const char *folder, awq_packed *p)
 
 static int print_guard(app *a, const awq_guard_report *r)
 {
-    char *text = NULL;
+    char *text = NULL, title[1024];
     int i;
     if (a->o.report) {
-        if (awq_guard_html(&a->ctx, r, a->o.positional[1], &text)
+        char rounded[32] = "";
+        if (a->o.rtn) snprintf(rounded, sizeof rounded, ", rounded to %d bits,", (int)a->o.rtn);
+        snprintf(title, sizeof title, "%.400s%s against %.400s", a->o.positional[1], rounded, a->o.positional[0]);
+        if (awq_guard_html(&a->ctx, r, title, &text)
             || awq__file_save(&a->ctx, a->o.report, text, strlen(text))) {
             awq_text_free(&a->ctx, text);
             return failed(a);
