@@ -30938,8 +30938,8 @@ static awq_status awq__guard_ask(awq_ctx *ctx, awq__asking *a, int k, int64_t fi
 }
 
 /* --- judge */
-/* Adds a gate of a share that must not be worse than the baseline's by more than the margins, nor by what chance
-   does to n runs: two and three standard errors of the difference. */
+/* Adds a gate of a share that must not be worse than the baseline's by more than the margins, nor by what
+   chance does to n runs: two and three standard errors of the difference. */
 static awq_gate *awq__guard_share(awq__guard *g, const char *id, const char *what, double value,
                                   double baseline, int64_t n, double warn, double fail, int below,
                                   const char *remedy)
@@ -31475,7 +31475,7 @@ static awq_status awq__guard_run_all(awq_ctx *ctx, awq__guard *g)
     if (!d->suite) awq__guard_leave_out(r, "G1, G2, G4 to G6, G8, G9, G13: no suite");
     else if (d->answer_tokens < 0) awq__guard_leave_out(r, "G4 to G6, G9, G13: no answers wanted");
     if (d->suite && d->suite->n_bad)
-        awq__guard_leave_out(r, "%lld lines of the suite, the first: %s", (long long)d->suite->n_bad,
+        awq__guard_leave_out(r, "%lld of the suite's lines, the first: %s", (long long)d->suite->n_bad,
                              d->suite->bad);
     if (d->suite && d->suite->n < 10) awq__guard_leave_out(r, "fewer than 10 questions: chance decides");
     began = awq__now();
