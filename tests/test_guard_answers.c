@@ -224,7 +224,7 @@ static void test_json(void)
                       && q == matches[i],
                   "%d: %d %d", i, p, q);
     awq_grammar_free(&m.ctx, grammar);
-    /* rounds: the same; half of the model's are no JSON; no schema; forced ones cut off; no JSON of the baseline */
+    /* the same; half of the model's are no JSON; no schema; forced ones cut off; no JSON of the baseline */
     for (round = 0; round < 5; round++) {
         make(&m, AWQ__ASK_JSON, RUNS, 48);
         for (i = 0; i < RUNS; i++) {
@@ -486,17 +486,17 @@ static void test_limits(void)
     static char lengthy[2048];
     setup s;
     int64_t i;
-    if (!begin(&s, 7, 0, 0)) return;
-    for (i = 0; i < 712; i++) memcpy(lengthy + 2 * i, " 7", 2);
-    for (i = 0; i < 7; i++) {
+    if (!begin(&s, 8, 0, 0)) return;
+    for (i = 0; i < 512; i++) memcpy(lengthy + 2 * i, " 7", 2);
+    for (i = 0; i < 8; i++) {
         s.context[i] = s.item[i].anchor;
         s.item[i].contexts = &s.context[i];
         s.item[i].n_contexts = 1;
     }
     s.d.sweep_items = 2;
     s.d.answer_tokens = 8;
-    if (guard(&s)) { /* 14 passages are too many for the demo's context of 512 tokens */
-        CHECK(s.r->sweep_items == 2 && strstr(s.r->left_out, "G6: 2 of 7 questions")
+    if (guard(&s)) { /* 16 passages are too many for the demo's context of 512 tokens */
+        CHECK(s.r->sweep_items == 2 && strstr(s.r->left_out, "G6: 2 of 8 questions")
               && strstr(s.r->left_out, "of 18 prompts"));
         CHECK(s.r->sweep_distance[1][0] > 0 && s.r->sweep_distance[1][2] > s.r->sweep_distance[1][0]);
     }
@@ -522,10 +522,10 @@ static void test_limits(void)
         CHECK(s.r->item[2].shift != s.r->item[2].shift && s.r->verdict == AWQ_PASS);
     }
     awq_guard_free(&s.ctx, s.r);
-    for (i = 0; i < 7; i++) s.context[i] = lengthy;
+    for (i = 0; i < 8; i++) s.context[i] = lengthy;
     CHECK(awq_guard(&s.ctx, &s.d, &s.r) == AWQ_E_LIMIT
           && strstr(s.ctx.err.text, "no question of the suite fits"));
-    for (i = 0; i < 7; i++) s.context[i] = s.item[i].anchor;
+    for (i = 0; i < 8; i++) s.context[i] = s.item[i].anchor;
     s.d.sweep_items = 0;
     s.d.contexts = no_contexts;
     CHECK(awq_guard(&s.ctx, &s.d, &s.r) == AWQ_E_ARG
