@@ -31797,8 +31797,8 @@ static awq_status awq__guard_ask(awq_ctx *ctx, awq__asking *a, int k, int64_t fi
 }
 
 /* --- judge */
-/* Adds a gate of a share that must not be worse than the baseline's by more than the margins, nor by what chance
-   does to n runs: two and three standard errors of the difference. */
+/* Adds a gate of a share that must not be worse than the baseline's by more than the margins, nor by what
+   chance does to n runs: two and three standard errors of the difference. */
 static awq_gate *awq__guard_share(awq__guard *g, const char *id, const char *what, double value,
                                   double baseline, int64_t n, double warn, double fail, int below,
                                   const char *remedy)
@@ -31918,7 +31918,8 @@ static awq_status awq__guard_answers(awq_ctx *ctx, awq__asking *a)
         i = last - 1;
         n++;
         g->r->flips += t->state[0] != t->state[1];
-        if (t->state[1] != AWQ_CONVERGENT) continue;
+        if (t->state[1] != AWQ_CONVERGENT || t->right[1] < t->runs)
+            continue; /* 5 of 6 may be 3 the next time */
         known++;
         lost += t->state[0] != AWQ_CONVERGENT;
         chaos += t->state[0] == AWQ_CHAOTIC;
@@ -31936,7 +31937,7 @@ static awq_status awq__guard_answers(awq_ctx *ctx, awq__asking *a)
     if (known) { /* one question alone does not warn, but by turning wrong */
         double one = 1 / (double)known;
         awq__guard_gate(
-            g, "G4.flips", "questions that the baseline answers so and the model does not, share",
+            g, "G4.flips", "questions that the baseline always answers right and the model not in 80 %, share",
             (double)lost / (double)known, NAN, AWQ__MAX(0.10, one), AWQ__MAX(0.25, 2 * one), 0, 0,
             "what the original knows is lost: calibrate on such conversations, with the chat template");
         awq__guard_gate(g, "G4.chaotic", "of these, those that it mostly answers wrong, share",
@@ -33220,7 +33221,7 @@ static awq_status awq__guard_run_all(awq_ctx *ctx, awq__guard *g)
     if (!d->suite) awq__guard_leave_out(r, "G1, G2, G4 to G6, G8, G9, G13: no suite");
     else if (d->answer_tokens < 0) awq__guard_leave_out(r, "G4 to G6, G9, G13: no answers wanted");
     if (d->suite && d->suite->n_bad)
-        awq__guard_leave_out(r, "%lld lines of the suite, the first: %s", (long long)d->suite->n_bad,
+        awq__guard_leave_out(r, "%lld of the suite's lines, the first: %s", (long long)d->suite->n_bad,
                              d->suite->bad);
     if (d->suite && d->suite->n < 10) awq__guard_leave_out(r, "fewer than 10 questions: chance decides");
     if (!d->calibration) awq__guard_leave_out(r, "G10: no calibration text");

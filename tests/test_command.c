@@ -428,6 +428,8 @@ static void test_guard(void)
                *rounded[] = {"guard", DEMO, DEMO, "-q", "--text", DIR "/text.txt", "--rtn", "3", "--group-size", "128", "--json",
                              NULL},
                *on_gpu[] = {"guard", DEMO, DEMO, "-q", "--text", DIR "/text.txt", "--device", "cuda", NULL},
+               *bad[] = {"guard", DEMO, DEMO, "-q", "--suite", DIR "/bad.jsonl", "-n", "12", "--passages", DIR "/text.txt",
+                         NULL, NULL},
                *one[] = {"guard", DEMO, NULL, NULL, NULL, NULL};
     awq__json j;
     awq_ctx ctx;
@@ -446,6 +448,13 @@ static void test_guard(void)
     CHECK_MSG(awq__json_parse(&ctx, "stdout", out, strlen(out), &j) == AWQ_OK, "%s", ctx.err.text);
     CHECK(awq__json_eq(&j, awq__json_get(&j, 1, "verdict"), "fail"));
     awq__json_free(&ctx, &j);
+    put_file(DIR "/bad.jsonl", "no JSON\n{\"question\": \"What is Bram's trade?\", \"answer\": \"carpenter\"}\n"
+                               "{\"question\": \"Where is Saltmere?\", \"anchor\": \"The road leads to Saltmere.\"}\n");
+    CHECK(run("", bad) == 3 && said(DIR "/err", "bad.jsonl: line 1: "));
+    bad[10] = "--keep-going";
+    CHECK_MSG(run("", bad) == 0 && strstr(out, "left out: ") && strstr(out, "1 of the suite's lines, the first: "), "[%s]", out);
+    bad[9] = DIR "/none.txt";
+    CHECK(run("", bad) == 3 && said(DIR "/err", "none.txt"));
     if (emulator[0]) { /* on a GPU: no layers one by one */
 text[500] = 0;
         put_file(DIR "/text.txt", text);

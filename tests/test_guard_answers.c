@@ -1,6 +1,6 @@
-/* guard, the gates that generate text: suites with schemas and long answers, bad lines left out; passages; each gate passing
-   on a model that is the baseline and failing on one made bad in its way, or on answers that are; callbacks; the same
-   report for any number of threads; each allocation failing once. */
+/* guard, the gates that generate text: suites with schemas and long answers, bad lines left out; passages; each
+   gate passing on a model that is the baseline and failing on one made bad in its way, or on answers that are;
+   callbacks; the same report for any number of threads; each allocation failing once. */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include "test.h"
@@ -224,7 +224,7 @@ static void test_json(void)
                       && q == matches[i],
                   "%d: %d %d", i, p, q);
     awq_grammar_free(&m.ctx, grammar);
-    /* rounds: the same; half of the model's are no JSON; no schema; forced ones are cut off; the baseline's are no JSON */
+    /* the same; half of the model's are no JSON; no schema; forced ones cut off; no JSON of the baseline */
     for (round = 0; round < 5; round++) {
         make(&m, AWQ__ASK_JSON, RUNS, 48);
         for (i = 0; i < RUNS; i++) {
@@ -449,7 +449,7 @@ static void test_models(void)
     end(&s);
 }
 
-/* where no answer is known, answers that agree with each other are as good; what is cut off before it is whole is void */
+/* where no answer is known, answers that agree are as good; what is cut off before it is whole is void */
 static void test_without_answers(void)
 {
     setup s;
