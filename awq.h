@@ -32477,7 +32477,7 @@ static size_t awq__draft_cut(const char *s, size_t n)
 }
 
 /* paragraphs of the text: all, or as many as may be, spread evenly. A line that begins with #, or one of up to
-   60 bytes alone without a full stop, is a heading. */
+   60 bytes alone without a full stop, is a heading; what is fenced by ``` is left out. */
 static awq_status awq__draft_passages(awq_ctx *ctx, awq__draft *w, const char *text)
 {
     const char *section = NULL, *p;
@@ -32486,6 +32486,11 @@ static awq_status awq__draft_passages(awq_ctx *ctx, awq__draft *w, const char *t
     int line;
     for (p = text; *p; p += n) {
         p += strspn(p, " \t\r\n");
+        if (!strncmp(p, "```", 3)) { /* code */
+            const char *end = strstr(p + 3, "\n```");
+            n = end ? (size_t)(end - p) + 4 : strlen(p);
+            continue;
+        }
         for (n = 0, line = 1; p[n]; n++) {
             if (p[n] != '\n') continue;
             if (*p == '#') break;
