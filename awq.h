@@ -971,9 +971,9 @@ AWQ_API int awq_session_busy(const awq_session *session); /* an answer is under 
 /* How the last answer went, or goes. The status is not AWQ_OK when it failed; ctx->err.text says why. */
 AWQ_API awq_status awq_session_answer(awq_ctx *ctx, const awq_session *session, awq_generate_result *result);
 
-/* Back to `position` in the last answer, or to its beginning, and on from there as go_on says, with a random state
-   that begins anew from its seed. Grammar, stop strings and text follow: what was handed out of the part that
-   stays is not handed out again. The cache of what stays is kept. AWQ_E_ARG: the position is not in the answer. */
+/* Back to `position` in the last answer, or to its beginning, and on from there as go_on says, with a random
+   state that begins anew from its seed. Grammar, stop strings and text follow: what was handed out of the part
+   that stays is not handed out again. The cache of what stays is kept. AWQ_E_ARG: no such position in it. */
 AWQ_API awq_status awq_session_rollback(awq_ctx *ctx, awq_session *session, int64_t position,
                                         const awq_generate_desc *go_on);
 
@@ -1507,8 +1507,8 @@ AWQ_API const char *awq_severity_name(awq_severity severity); /* "pass", "warn",
 AWQ_API awq_status awq_guard_json(awq_ctx *ctx, const awq_guard_report *report, char **text);
 AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *report, const char *title, char **text);
 
-/* What the awq_report.json of a quantized folder says of its weights. awq_model_load logs a warning when that is
-   "fail", and when a model goes to more than one device that has not passed on one before. */
+/* What the awq_report.json of a quantized folder says of its weights. awq_model_load logs a warning when that
+   is "fail", and when a model goes to more than one device that has not passed on one before. */
 typedef struct awq_verdict {
     awq_severity severity; /* AWQ_VOID: nothing, or of other weights than those that are there */
     int devices;           /* that computed the model when it was judged; 0: the CPU did */
@@ -1526,7 +1526,7 @@ AWQ_API awq_status awq_verdict_write(awq_ctx *ctx, const char *folder, const awq
 #define AWQ_MAX_TRIES 16
 
 typedef struct awq_try {
-    char what[96];        /* "as asked", "group size 64", "layers 3, 5 in FP16", ...: added to the best before */
+    char what[96];        /* "as asked", "group size 64", ...: added to the best before */
     awq_severity verdict; /* AWQ_VOID: not judged, text says why */
     int counted, failed;  /* gates that counted; those of them that did not pass */
     double kl, ppl_ratio; /* on awq_until_desc.ids; NaN: no text */
@@ -1536,7 +1536,7 @@ typedef struct awq_try {
 
 typedef struct awq_until_desc {
     const awq_quantize_desc *quantize; /* of the first try; not `scaled`, nor max_layers */
-    const awq_suite *suite;            /* these are judged by, as in awq_guard_desc: one of suite, ids at least */
+    const awq_suite *suite;            /* judged by, as in awq_guard_desc: one of suite, ids at least */
     const int32_t *ids;
     int64_t n_ids, window, answer_tokens;
     const awq_calibration *more; /* another calibration that may be tried: more text, or of another kind */
@@ -1560,9 +1560,9 @@ typedef struct awq_until_result {
    it, target.try1 and so on; one that was ended within a try goes on with quantize->resume. */
 AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *desc, awq_until_result *result);
 
-/* Quantization when a dense model is loaded: the result is kept in `cache`, in a folder named by the model and a
-   hash of its config, tokenizer and weights (awq_tensors' names and shapes, 256 bytes of each), of these
-   settings and the calibration; the next load takes it from there. What does not fit any more is not removed. */
+/* Quantization when a dense model is loaded: the result is kept in `cache`, in a folder named by the model and
+   a hash of its config, tokenizer and weights (names, types and shapes of tensors, 256 bytes of each), of these
+   settings and the calibration; the next load takes it from there. What fits no more is not removed. */
 typedef struct awq_online_desc {
     const awq_quantize_desc *quantize; /* how; NULL: defaults. Layout 0 is native here, method rtn is refused;
                                           source, target, resume, ... are not looked at */
@@ -1587,12 +1587,12 @@ typedef struct awq_online_desc {
 
 typedef enum awq_move { /* WFGY's names in brackets */
     AWQ_MOVE_REJECT = 1,   /* [BBMC] snippets far from the question are left out */
-    AWQ_MOVE_RERANK = 2,   /* [BBPF] an answer far from the question, or one that loops: others are drawn, and the
-                              nearest taken, among those as near the one that most others agree with */
-    AWQ_MOVE_ROLLBACK = 4, /* [BBCR] a loop, or entropy that rises: back to the end of the step, of the last three
-                              before it, that is nearest to the question, and on with another seed */
-    AWQ_MOVE_CALM = 8,     /* [BBAM] entropy rises in the first half, or a gate G7 of `guard` does not pass: half
-                              the temperature, top_p 0.9 at most */
+    AWQ_MOVE_RERANK = 2,   /* [BBPF] an answer far from the question, or one that loops: others are drawn, and
+                              the nearest taken, among those as near the one that most others agree with */
+    AWQ_MOVE_ROLLBACK = 4, /* [BBCR] a loop, or entropy that rises: back to the end of the step, of the last
+                              three before it, that is nearest to the question, and on with another seed */
+    AWQ_MOVE_CALM = 8,     /* [BBAM] entropy rises in the first half, or a gate G7 of `guard` does not pass:
+                              half the temperature, top_p 0.9 at most */
     AWQ_MOVE_CITE = 16     /* an answer is "[id] text": a grammar has it cite one to three of the snippets */
 } awq_move;
 
@@ -1617,7 +1617,7 @@ typedef struct awq_answer_desc {
     awq_order order;
     int off;                       /* awq_move, those that are not made; 0: all are */
     double null_distance;          /* of awq_guard_report or awq_null_distance */
-    const awq_guard_report *guard; /* of this model; NULL: none. Its null_distance is used where the above is 0 */
+    const awq_guard_report *guard; /* of this model; NULL: none. Gives null_distance where that is 0 */
     awq_sampling sampling;         /* zero: greedy, but for what is drawn again */
     int64_t max_tokens;            /* 0: 128 */
     double reject;                 /* dS of snippets; 0: 0.60 */
@@ -1626,8 +1626,8 @@ typedef struct awq_answer_desc {
     int rollbacks;                 /* of a candidate, at most; 0: 2 */
     int64_t step;                  /* tokens; 0: 16 */
     double rise;                   /* of a step's mean entropy over an earlier one's, nats; 0: 1 */
-    int cite_last;                 /* "text [id]", for models that were not made to cite: the answer is as it would
-                                      be without, the ids those of the snippets that share the most words with it */
+    int cite_last;                 /* "text [id]", for models not made to cite: the answer is as it would be
+                                      without, the ids are of snippets that share the most words with it */
     int (*embed)(void *user, const char *text, float *vector, int64_t n); /* [n = embed_size] instead of the
                                       model's own states, null_distance 0 is 1 then; not 0: it failed */
     void *embed_user;
@@ -1642,10 +1642,10 @@ typedef struct awq_snippet_use {
 typedef struct awq_citation {
     int64_t snippet;     /* number in the desc */
     const char *section; /* the desc's */
-    int64_t begin, end;  /* bytes, in what the snippet is from: its sentence that shares most words with the answer,
-                            or all of it */
+    int64_t begin, end;  /* bytes, in what the snippet is from: its sentence that shares most words with the
+                            answer, or all of it */
     int64_t tokens;      /* of these */
-    int shared;          /* so many words of three letters and more; 0: the answer is not in the snippet's words */
+    int shared;          /* words of three letters and more; 0: the answer is not in the snippet's words */
     double distance;     /* dS of the snippet to the question */
 } awq_citation;
 
@@ -1676,22 +1676,23 @@ AWQ_API awq_status awq_answer(awq_ctx *ctx, const awq_model *model, const awq_an
                               awq_answer_report **report);
 AWQ_API void awq_answer_free(awq_ctx *ctx, awq_answer_report *report);
 /* mean raw distance of the suite's questions to the anchors of others: the unit of dS */
-AWQ_API awq_status awq_null_distance(awq_ctx *ctx, const awq_model *model, const awq_suite *suite, double *distance);
+AWQ_API awq_status awq_null_distance(awq_ctx *ctx, const awq_model *model, const awq_suite *suite,
+                                     double *distance);
 
 /* -------------------------------------------------------------------------------------------------------------
    draft: a suite from a text, to be read and mended by a person before anything is judged by it */
 
 typedef struct awq_suite_draft_desc {
-    const awq_model *model; /* one with a chat template writes questions and answers, any says which passages are
-                               near each other; NULL: gaps in sentences, and words that passages share */
+    const awq_model *model; /* one with a chat template writes questions and answers, any says which passages
+                               are near each other; NULL: gaps in sentences, and words that passages share */
     int64_t items;          /* at most; 0: 40 */
 } awq_suite_draft_desc;
 
-/* Lines as awq_suite_load reads them, each with "draft": true, in memory of ctx's allocator (awq_text_free); *n of
-   them. Passages are paragraphs of 40 bytes and more, cut at 1200; at most 256, spread evenly over the text.
+/* Lines as awq_suite_load reads them, each with "draft": true, in memory of ctx's allocator (awq_text_free); *n
+   of them. Passages are paragraphs of 40 bytes and more, cut at 1200; at most 256, spread evenly over the text.
    AWQ_E_ARG: not UTF-8, fewer than two passages. Progress: "draft". */
-AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes, const awq_suite_draft_desc *desc,
-                                   char **jsonl, int64_t *n);
+AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes,
+                                   const awq_suite_draft_desc *desc, char **jsonl, int64_t *n);
 
 #endif /* AWQ_H */
 
@@ -23466,7 +23467,8 @@ static void awq__verdict_text(const awq__json *j, uint32_t guard, awq_verdict *v
         const char *id = awq__json_str(j, awq__json_get(j, g, "id"), &n);
         const char *what = awq__json_str(j, awq__json_get(j, g, "what"), &n);
         const char *text = awq__json_str(j, awq__json_get(j, g, "text"), &n);
-        if (awq__severity_of(j, awq__json_get(j, g, "severity")) != v->severity || !id || !what || !text) continue;
+        if (awq__severity_of(j, awq__json_get(j, g, "severity")) != v->severity || !id || !what || !text)
+            continue;
         awq__json_number_of(j, awq__json_get(j, g, "value"), &value);
         awq__json_number_of(j, awq__json_get(j, g, v->severity == AWQ_FAIL ? "fail" : "warn"), &limit);
         if (limit != limit) awq__json_number_of(j, awq__json_get(j, g, "threshold"), &limit);
@@ -23526,10 +23528,13 @@ static awq_status awq__model_verdict(awq_ctx *ctx, const awq_checkpoint *ck, int
     if (!ctx->log) return AWQ_OK;
     AWQ__TRY(awq__verdict_read(ctx, folder, ck->tensors, &v));
     if (v.severity == AWQ_FAIL)
-        awq__log(ctx, AWQ_LOG_WARN, "%s: its awq_report.json says that it is not the same model: %s", folder, v.text);
+        awq__log(ctx, AWQ_LOG_WARN, "%s: its awq_report.json says that it is not the same model: %s", folder,
+                 v.text);
     if (devices > 1 && (v.severity > AWQ_WARN || v.devices > 1))
-        awq__log(ctx, AWQ_LOG_WARN, "%s goes to %d devices, and its awq_report.json holds no pass of these weights "
-                 "on one: judge it on one device first (awq guard)", folder, devices);
+        awq__log(ctx, AWQ_LOG_WARN,
+                 "%s goes to %d devices, and its awq_report.json holds no pass of these weights "
+                 "on one: judge it on one device first (awq guard)",
+                 folder, devices);
     return AWQ_OK;
 }
 
@@ -24642,7 +24647,8 @@ static int32_t awq__answer_wants(const awq_session *s)
 {
     const awq_sampling *d = &s->d.sampling;
     if (!awq__head_remote(s->runner->model) || s->state || s->d.out_entropy
-        || (d->repetition_penalty > 0 && d->repetition_penalty != 1)) return AWQ__WANT_LOGITS;
+        || (d->repetition_penalty > 0 && d->repetition_penalty != 1))
+        return AWQ__WANT_LOGITS;
     if (d->temperature == 0 || d->top_k == 1) return AWQ__WANT_BEST;
     return d->top_k && d->top_k < AWQ__TOP && 2 * (d->top_k + 1) <= s->runner->model->config.vocab_size
                ? d->top_k + 1
@@ -25425,7 +25431,8 @@ static awq_status awq__answer_again(awq_ctx *ctx, awq_session *s, const awq_gene
     return s->status;
 }
 
-AWQ_API awq_status awq_session_rollback(awq_ctx *ctx, awq_session *s, int64_t position, const awq_generate_desc *d)
+AWQ_API awq_status awq_session_rollback(awq_ctx *ctx, awq_session *s, int64_t position,
+                                        const awq_generate_desc *d)
 {
     int64_t begin = s->n_ids - s->r.tokens;
     int32_t *answer = NULL;
@@ -25443,7 +25450,8 @@ AWQ_API awq_status awq_session_rollback(awq_ctx *ctx, awq_session *s, int64_t po
     h.prompt_tokens = s->r.prompt_tokens;
     h.spoken = (uint64_t)SIZE_MAX; /* nothing is handed out while the kept tokens pass again */
     if (h.tokens == h.max_tokens)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_session_rollback: position %lld leaves no room in an answer of %lld tokens",
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_session_rollback: position %lld leaves no room in an answer of %lld tokens",
                          (long long)position, (long long)h.max_tokens);
     if (h.tokens && !(answer = AWQ__NEW_RAW(ctx, int32_t, h.tokens))) return AWQ_E_MEMORY;
     if (h.tokens) memcpy(answer, s->answer, (size_t)h.tokens * sizeof *answer);
@@ -33322,30 +33330,47 @@ AWQ_API awq_status awq_verdict_read(awq_ctx *ctx, const char *folder, awq_verdic
     return st;
 }
 
+/* the members of a report of n bytes but "guard", the text as it is where it has none, each with a comma */
+static awq_status awq__verdict_rest(awq_ctx *ctx, awq__text *t, const char *path, const char *data, size_t n)
+{
+    awq__json j;
+    uint32_t i;
+    AWQ__TRY(awq__json_parse(ctx, path, data, n, &j));
+    if (!awq__json_get(&j, 1, "guard") && awq__json_first(&j, 1)) {
+        while (data[n - 1] != '}') n--;
+        for (n--; strchr(" \t\r\n", data[n - 1]);) n--;
+        awq__text_add(ctx, t, data, n);
+        awq__text_str(ctx, t, ",\n");
+    } else {
+        awq__text_str(ctx, t, "{\n");
+        for (i = awq__json_first(&j, 1); i; i = awq__json_next(&j, i)) {
+            if (!strcmp(awq__json_key(&j, i), "guard")) continue;
+            awq__json_quote(ctx, t, awq__json_key(&j, i), j.nodes[i].key_len);
+            awq__text_str(ctx, t, ": ");
+            awq__json_write(ctx, t, &j, i);
+            awq__text_str(ctx, t, ",\n");
+        }
+    }
+    awq__json_free(ctx, &j);
+    return AWQ_OK;
+}
+
 /* "guard": {"weights": awq__weights_mark, "devices": n, "report": as awq_guard_json} */
 AWQ_API awq_status awq_verdict_write(awq_ctx *ctx, const char *folder, const awq_guard_report *report,
                                      int devices)
 {
     awq__text t = {NULL, 0, 0, 0};
     awq_tensors *ts = NULL;
-    char *path = awq__path_join(ctx, folder, "awq_report.json"), *text = NULL;
+    char *path = awq__path_join(ctx, folder, "awq_report.json"), *text = NULL, *data = NULL;
     uint64_t mark = 0;
-    uint32_t i;
-    awq__json j;
+    size_t n = 0;
     awq_status st = path ? awq_tensors_open(ctx, folder, &ts) : AWQ_E_MEMORY;
     if (!st) st = awq__weights_mark(ctx, ts, &mark);
     if (!st) st = awq_guard_json(ctx, report, &text);
-    awq__text_str(ctx, &t, "{\n");
-    if (!st && awq__file_exists(ctx, path) && !(st = awq__json_load(ctx, path, AWQ__REPORT_MAX, &j))) {
-        for (i = awq__json_first(&j, 1); i; i = awq__json_next(&j, i)) {
-            if (!strcmp(awq__json_key(&j, i), "guard")) continue;
-            awq__json_quote(ctx, &t, awq__json_key(&j, i), j.nodes[i].key_len);
-            awq__text_str(ctx, &t, ": ");
-            awq__json_write(ctx, &t, &j, i);
-            awq__text_str(ctx, &t, ",\n");
-        }
-        awq__json_free(ctx, &j);
-    }
+    if (!st && awq__file_exists(ctx, path)) {
+        st = awq__file_load(ctx, path, AWQ__REPORT_MAX, &data, &n);
+        if (!st) st = awq__verdict_rest(ctx, &t, path, data, n);
+    } else awq__text_str(ctx, &t, "{\n");
     if (!st) {
         awq__textf(ctx, &t, "\"guard\": {\"weights\": \"%016llx\", \"devices\": %d, \"report\":\n",
                    (unsigned long long)mark, devices);
@@ -33355,6 +33380,7 @@ AWQ_API awq_status awq_verdict_write(awq_ctx *ctx, const char *folder, const awq
     }
     awq_tensors_close(ctx, ts);
     awq_text_free(ctx, text);
+    awq__free(ctx, data);
     awq__text_free(ctx, &t);
     awq__free(ctx, path);
     return st;
@@ -33960,8 +33986,8 @@ enum { AWQ__TRY_BEST, AWQ__TRY_MORE, AWQ__TRY_GROUP, AWQ__TRY_KEEP, AWQ__N_REMED
 
 typedef struct awq__until_state { /* of a try, and of the best */
     awq_quantize_desc q;
-    int n_worst;         /* layers kept beyond those of the caller's list */
-    int layers_failed;   /* G11 did not pass */
+    int n_worst;       /* layers kept beyond those of the caller's list */
+    int layers_failed; /* G11 did not pass */
     awq_try t;
     awq_quantize_result r;
     char folder[16];     /* ".try3" */
@@ -33973,8 +33999,8 @@ typedef struct awq__until {
     const awq_until_desc *d;
     awq_model *source;
     awq__until_state best, now;
-    const char **keep;   /* [q.n_keep + num_hidden_layers] the caller's, then names of layers */
-    char (*name)[32];    /* [num_hidden_layers] */
+    const char **keep;    /* [q.n_keep + num_hidden_layers] the caller's, then names of layers */
+    char (*name)[32];     /* [num_hidden_layers] */
     unsigned char *worst; /* [num_hidden_layers] 1: chosen in awq__until_worst */
 } awq__until;
 
@@ -34186,9 +34212,11 @@ AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *d, awq
     awq_status st = AWQ_OK;
     int code;
     if (!d->quantize || (!d->suite && !d->ids))
-        return awq__fail(ctx, AWQ_E_ARG, "awq_quantize_until: quantize, and a suite or a text to judge by, are needed");
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_quantize_until: quantize, and a suite or a text to judge by, are needed");
     if (d->quantize->scaled || d->quantize->max_layers)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_quantize_until: scaled and max_layers make nothing that can be judged");
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_quantize_until: scaled and max_layers make nothing that can be judged");
     if (!d->quantize->target || !*d->quantize->target)
         return awq__fail(ctx, AWQ_E_ARG, "awq_quantize_until: no target folder was given");
     memset(&u, 0, sizeof u);
@@ -34199,12 +34227,13 @@ AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *d, awq
     config = res ? awq__path_join(ctx, d->quantize->target, "config.json") : NULL;
     if (!config) st = AWQ_E_MEMORY;
     if (!st && awq__file_exists(ctx, config))
-        st = awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it", d->quantize->target);
+        st = awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it",
+                       d->quantize->target);
     if (!st) st = awq_model_load(ctx, d->quantize->source, NULL, &u.source);
     if (!st) {
         L = u.source->config.num_hidden_layers;
         u.keep = AWQ__NEW(ctx, const char *, d->quantize->n_keep + L);
-        u.name = (char (*)[32])awq__alloc(ctx, (size_t)L, sizeof *u.name);
+        u.name = (char(*)[32])awq__alloc(ctx, (size_t)L, sizeof *u.name);
         u.worst = AWQ__NEW(ctx, unsigned char, L);
         u.now.layer_error = AWQ__NEW(ctx, double, L);
         u.best.layer_error = AWQ__NEW(ctx, double, L);
@@ -34241,7 +34270,7 @@ AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *d, awq
 /* --- quantization at load time */
 enum { AWQ__ONLINE_BLOCKS = 32, AWQ__ONLINE_TOGETHER = 8, AWQ__ONLINE_LENGTH = 256 };
 
-/* calibration without text: what the model says by itself, each block from its first token on, at temperature 1 */
+/* calibration without text: what the model says by itself from the first token on, at temperature 1 */
 static awq_status awq__online_speak(awq_ctx *ctx, const char *folder, awq_calibration *cal)
 {
     awq_model *m = NULL;
@@ -34280,8 +34309,9 @@ static awq_status awq__online_speak(awq_ctx *ctx, const char *folder, awq_calibr
         }
         for (info.busy = 1; !st && info.busy;) {
             st = awq_step(ctx, r, NULL, 0, AWQ_NO_BUDGET, &info);
-            if (!st) st = awq__progress(ctx, "text", b * length + s[0]->r.tokens * AWQ__ONLINE_TOGETHER,
-                                        AWQ__ONLINE_BLOCKS * length, began);
+            if (!st)
+                st = awq__progress(ctx, "text", b * length + s[0]->r.tokens * AWQ__ONLINE_TOGETHER,
+                                   AWQ__ONLINE_BLOCKS * length, began);
         }
         for (k = 0; !st && k < AWQ__ONLINE_TOGETHER; k++) st = awq_session_answer(ctx, s[k], NULL);
         awq__apart(ctx, s, AWQ__ONLINE_TOGETHER, r);
@@ -34341,7 +34371,8 @@ static awq_status awq__online_begin(awq_ctx *ctx, awq__online *o, int *dense)
     o->q.leave_nothing = 1;
     if (!o->q.layout) o->q.layout = AWQ_LAYOUT_NATIVE;
     if (o->q.method == AWQ_METHOD_RTN)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: quantize with method rtn: rtn_bits does that without a cache");
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_model_load: quantize with method rtn: rtn_bits does that without a cache");
     st = awq_checkpoint_open(ctx, o->source, &ck);
     if (!st) *dense = !awq_checkpoint_quant(ck)->present;
     if (!st) st = awq__weights_mark(ctx, awq_checkpoint_tensors(ck), &mark);
@@ -34351,13 +34382,14 @@ static awq_status awq__online_begin(awq_ctx *ctx, awq__online *o, int *dense)
         p = awq_checkpoint_config_text(ck);
         h = awq__fnv(h ^ mark, p, strlen(p));
         h = awq__fnv(h ^ o->tokenizer, AWQ_VERSION, sizeof AWQ_VERSION);
-        snprintf(text, sizeof text, "%d %d %lld %d %d %d %d", (int)o->q.method, o->q.bits, (long long)o->q.group_size,
-                 o->q.symmetric, (int)o->q.layout, o->q.no_clip, (int)o->q.mode);
+        snprintf(text, sizeof text, "%d %d %lld %d %d %d %d", (int)o->q.method, o->q.bits,
+                 (long long)o->q.group_size, o->q.symmetric, (int)o->q.layout, o->q.no_clip, (int)o->q.mode);
         h = awq__fnv(h, text, strlen(text));
         for (i = 0; i < o->q.n_keep; i++) h = awq__fnv(h, o->q.keep[i], strlen(o->q.keep[i]) + 1);
         if (o->q.calibration)
-            h = awq__fnv(h, o->q.calibration->ids, (size_t)o->q.calibration->start[o->q.calibration->n_blocks]
-                                                       * sizeof *o->q.calibration->ids);
+            h = awq__fnv(h, o->q.calibration->ids,
+                         (size_t)o->q.calibration->start[o->q.calibration->n_blocks]
+                             * sizeof *o->q.calibration->ids);
     }
     awq_checkpoint_close(ctx, ck);
     if (st) return st;
@@ -34414,12 +34446,14 @@ static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
     awq_calibration_free(ctx, &cal);
     if (!st && r.verdict == AWQ_VOID) {
         awq__folder_remove(ctx, own.data);
-        st = awq__fail(ctx, AWQ_E_MEMORY, "%s was quantized, and there is no memory to judge the result", o->source);
+        st = awq__fail(ctx, AWQ_E_MEMORY, "%s was quantized, and there is no memory to judge the result",
+                       o->source);
     }
     if (!st && (code = fs->rename(fs->user, own.data, o->folder)) != 0) {
         char *config = awq__path_join(ctx, o->folder, "config.json");
         if (!config) st = AWQ_E_MEMORY;
-        else if (!awq__file_exists(ctx, config)) st = awq__io_fail(ctx, o->folder, "rename the finished folder", code);
+        else if (!awq__file_exists(ctx, config))
+            st = awq__io_fail(ctx, o->folder, "rename the finished folder", code);
         awq__folder_remove(ctx, own.data);
         awq__free(ctx, config);
     }
@@ -34435,11 +34469,15 @@ static awq_status awq__online_check(awq_ctx *ctx, const awq__online *o)
     AWQ__TRY(awq_verdict_read(ctx, o->folder, &v));
     AWQ__TRY(awq__file_hash(ctx, o->folder, "tokenizer.json", &h));
     if (h != o->tokenizer)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: its tokenizer.json is not that of %s; remove the folder to quantize "
-                         "anew", o->folder, o->source);
+        return awq__fail(ctx, AWQ_E_FORMAT,
+                         "%s: its tokenizer.json is not that of %s; remove the folder to quantize "
+                         "anew",
+                         o->folder, o->source);
     if (v.severity == AWQ_VOID)
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: its awq_report.json holds no verdict on the weights that are there; "
-                         "remove the folder to quantize anew", o->folder);
+        return awq__fail(ctx, AWQ_E_FORMAT,
+                         "%s: its awq_report.json holds no verdict on the weights that are there; "
+                         "remove the folder to quantize anew",
+                         o->folder);
     if (v.severity == AWQ_FAIL && !o->d->accept_failed)
         return awq__fail(ctx, AWQ_E_GUARD, "%s, quantized, is not the same model: %.700s", o->source, v.text);
     return AWQ_OK;
@@ -34491,10 +34529,10 @@ enum {
 typedef struct awq__voice { /* a candidate in work */
     awq_session *s;
     awq_generate_desc d;
-    int64_t from;    /* tokens in front of the answer */
-    int32_t *ids;    /* [max_tokens] */
-    float *entropy;  /* [max_tokens] */
-    int64_t looked;  /* tokens already judged */
+    int64_t from;   /* tokens in front of the answer */
+    int32_t *ids;   /* [max_tokens] */
+    float *entropy; /* [max_tokens] */
+    int64_t looked; /* tokens already judged */
     int looped, calm, rollbacks;
 } awq__voice;
 
@@ -34507,8 +34545,8 @@ typedef struct awq__policy {
     awq__text prompt;
     int64_t H, max_tokens, step, cover;
     double null, rise;
-    float *question;    /* [H] of length 1 */
-    int64_t *order;     /* [n_snippets] those used, as they stand in the prompt */
+    float *question; /* [H] of length 1 */
+    int64_t *order;  /* [n_snippets] those used, as they stand in the prompt */
     int64_t n_used;
     int cite;
 } awq__policy;
@@ -34540,7 +34578,8 @@ static awq_status awq__policy_check(awq_ctx *ctx, const awq_model *m, const awq_
     if (d->embed && d->embed_size < 1)
         return awq__fail(ctx, AWQ_E_ARG, "awq_answer: embed_size is %lld", (long long)d->embed_size);
     if (needs && !(awq__policy_null(d) > 0))
-        return awq__fail(ctx, AWQ_E_ARG, "awq_answer: null_distance is %g: dS has no unit. Take it from a guard "
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_answer: null_distance is %g: dS has no unit. Take it from a guard "
                          "report with a suite, from awq_null_distance, or switch off what needs dS",
                          d->null_distance);
     if (d->candidates < 0 || d->candidates > AWQ__POLICY_MAX)
@@ -34553,8 +34592,10 @@ static awq_status awq__policy_check(awq_ctx *ctx, const awq_model *m, const awq_
             return awq__fail(ctx, AWQ_E_ARG, "awq_answer: snippet \"%.64s\" has no text", id);
         for (k = 0; id[k] && id[k] > ' ' && id[k] < 0x7f && !strchr("[]\"\\", id[k]); k++) {}
         if (id[k] || !k || k > 64)
-            return awq__fail(ctx, AWQ_E_ARG, "awq_answer: \"%.64s\" is no id: 1 to 64 visible ASCII characters but "
-                             "[ ] \" \\ are expected", id);
+            return awq__fail(ctx, AWQ_E_ARG,
+                             "awq_answer: \"%.64s\" is no id: 1 to 64 visible ASCII characters but "
+                             "[ ] \" \\ are expected",
+                             id);
         for (k = 0; k < i; k++)
             if (!strcmp(id, awq__snippet_id(d, k, other)))
                 return awq__fail(ctx, AWQ_E_ARG, "awq_answer: two snippets have the id \"%.64s\"", id);
@@ -34566,7 +34607,8 @@ static awq_status awq__policy_check(awq_ctx *ctx, const awq_model *m, const awq_
 static awq_status awq__policy_embed(awq_ctx *ctx, const awq_model *m, const awq_answer_desc *d,
                                     const char *const *texts, int64_t n, float *e)
 {
-    const int64_t H = d && d->embed ? d->embed_size : m->config.hidden_size, most = m->config.max_position_embeddings;
+    const int64_t H = d && d->embed ? d->embed_size : m->config.hidden_size,
+                  most = m->config.max_position_embeddings;
     int64_t i, k;
     size_t count;
     for (i = 0; i < n; i++) {
@@ -34598,15 +34640,18 @@ AWQ_API awq_status awq_null_distance(awq_ctx *ctx, const awq_model *model, const
     awq_status st = texts && e ? AWQ_OK : AWQ_E_MEMORY;
     double sum = 0;
     int64_t i, k, pairs = 0, at = 0;
-    if (!st && !model->tokenizer) st = awq__fail(ctx, AWQ_E_ARG, "awq_null_distance: the model has no tokenizer.json");
+    if (!st && !model->tokenizer)
+        st = awq__fail(ctx, AWQ_E_ARG, "awq_null_distance: the model has no tokenizer.json");
     for (i = 0; !st && i < n; i++) /* questions with an anchor, each before it */
         if (suite->items[i].anchor) {
             texts[at++] = suite->items[i].question;
             texts[at++] = suite->items[i].anchor;
         }
     if (!st && at < 4)
-        st = awq__fail(ctx, AWQ_E_ARG, "awq_null_distance: the suite has %lld questions with an anchor, at least 2 are "
-                       "needed", (long long)at / 2);
+        st = awq__fail(ctx, AWQ_E_ARG,
+                       "awq_null_distance: the suite has %lld questions with an anchor, at least 2 are "
+                       "needed",
+                       (long long)at / 2);
     if (!st) st = awq__policy_embed(ctx, model, NULL, texts, at, e);
     for (i = 0; !st && i < at; i += 2)
         for (k = 1; k < at; k += 2)
@@ -34658,7 +34703,8 @@ static awq_status awq__policy_snippets(awq_ctx *ctx, awq__policy *p)
         p->r->snippet[i].used = !awq__policy_on(d, AWQ_MOVE_REJECT) || p->r->snippet[i].distance <= most;
         p->r->rejected += !p->r->snippet[i].used;
         if (!p->r->snippet[i].used) continue;
-        for (k = p->n_used++; k > 0 && awq__policy_before(p, i, p->order[k - 1]); k--) p->order[k] = p->order[k - 1];
+        for (k = p->n_used++; k > 0 && awq__policy_before(p, i, p->order[k - 1]); k--)
+            p->order[k] = p->order[k - 1];
         p->order[k] = i;
     }
     return st;
@@ -34669,7 +34715,8 @@ static size_t awq__word(const char *s) /* bytes of the word that s begins with *
 {
     size_t n = 0;
     while ((s[n] >= '0' && s[n] <= '9') || (s[n] >= 'a' && s[n] <= 'z') || (s[n] >= 'A' && s[n] <= 'Z')
-           || (unsigned char)s[n] >= 0x80) n++;
+           || (unsigned char)s[n] >= 0x80)
+        n++;
     return n;
 }
 
@@ -34727,8 +34774,8 @@ static int awq__support(const char *text, const char *answer, size_t *begin, siz
     return most;
 }
 
-/* of an answer "[id] [id] text", or, with the answer, of the " [id] [id]" behind it: of those snippets then that
-   share the most words with it */
+/* of an answer "[id] [id] text", or, with the answer, of the " [id] [id]" behind it: of those snippets then
+   that share the most words with it */
 static awq_status awq__policy_grammar(awq_ctx *ctx, awq__policy *p, const char *answer)
 {
     awq__text ids = {NULL, 0, 0, 0}, g = {NULL, 0, 0, 0};
@@ -34815,7 +34862,8 @@ static int awq__policy_rises(const awq__policy *p, const awq__voice *v, int64_t 
 
 /* Of the ends of the last steps that are not behind `before`, that of the step nearest to the question; the
    answer's beginning, 0, when there is none. */
-static awq_status awq__policy_back(awq_ctx *ctx, awq__policy *p, const awq__voice *v, int64_t before, int64_t *to)
+static awq_status awq__policy_back(awq_ctx *ctx, awq__policy *p, const awq__voice *v, int64_t before,
+                                   int64_t *to)
 {
     double best = 0;
     float *e = AWQ__NEW_RAW(ctx, float, p->H);
@@ -34831,7 +34879,8 @@ static awq_status awq__policy_back(awq_ctx *ctx, awq__policy *p, const awq__voic
         st = awq_decode(ctx, p->m->tokenizer, v->ids + at - p->step, (size_t)p->step, 1, NULL, 0, &bytes);
         if (!st && !(text = AWQ__NEW_RAW(ctx, char, bytes + 1))) st = AWQ_E_MEMORY;
         if (!st)
-            st = awq_decode(ctx, p->m->tokenizer, v->ids + at - p->step, (size_t)p->step, 1, text, bytes + 1, &bytes);
+            st = awq_decode(ctx, p->m->tokenizer, v->ids + at - p->step, (size_t)p->step, 1, text, bytes + 1,
+                            &bytes);
         one = text;
         if (!st && text[strspn(text, " \t\r\n")]) {
             st = awq__policy_embed(ctx, p->m, p->d, &one, 1, e);
@@ -34885,8 +34934,8 @@ static awq_status awq__policy_look(awq_ctx *ctx, awq__policy *p, awq__voice *v)
 }
 
 /* dS of texts a and b; an empty one is as far as can be */
-static awq_status awq__policy_between(awq_ctx *ctx, awq__policy *p, const char *a, const float *ea, const char *b,
-                                      double *distance)
+static awq_status awq__policy_between(awq_ctx *ctx, awq__policy *p, const char *a, const float *ea,
+                                      const char *b, double *distance)
 {
     float *e = AWQ__NEW_RAW(ctx, float, 2 * p->H);
     const char *texts[2];
@@ -34903,7 +34952,8 @@ static awq_status awq__policy_between(awq_ctx *ctx, awq__policy *p, const char *
 }
 
 /* text of tokens without white space around it, the report's */
-static awq_status awq__policy_text(awq_ctx *ctx, awq__policy *p, const int32_t *ids, int64_t n, const char **out)
+static awq_status awq__policy_text(awq_ctx *ctx, awq__policy *p, const int32_t *ids, int64_t n,
+                                   const char **out)
 {
     size_t bytes = 0;
     char *text;
@@ -34918,7 +34968,8 @@ static awq_status awq__policy_text(awq_ctx *ctx, awq__policy *p, const int32_t *
 }
 
 /* the citations behind an answer that has ended; in a context that is full there are none */
-static awq_status awq__policy_behind(awq_ctx *ctx, awq__policy *p, awq_runner *r, awq_session *s, awq_candidate *c)
+static awq_status awq__policy_behind(awq_ctx *ctx, awq__policy *p, awq_runner *r, awq_session *s,
+                                     awq_candidate *c)
 {
     int32_t *ids = AWQ__NEW(ctx, int32_t, AWQ__POLICY_CITE);
     awq_generate_desc q;
@@ -34972,12 +35023,15 @@ static awq_status awq__policy_run(awq_ctx *ctx, awq__policy *p, int first, int n
     st = awq__question(ctx, m, 1, &q, &ids, &count, &whole);
     awq__free(ctx, ids);
     if (!st && (int64_t)count >= m->config.max_position_embeddings)
-        st = awq__fail(ctx, AWQ_E_LIMIT, "awq_answer: question and snippets have %lld tokens, the model's context %lld: "
-                       "give fewer or shorter snippets", (long long)count,
-                       (long long)m->config.max_position_embeddings);
+        st = awq__fail(ctx, AWQ_E_LIMIT,
+                       "awq_answer: question and snippets have %lld tokens, the model's context %lld: "
+                       "give fewer or shorter snippets",
+                       (long long)count, (long long)m->config.max_position_embeddings);
     if (!st)
-        st = awq__together(ctx, m, AWQ__MIN((int64_t)count + p->max_tokens + AWQ__POLICY_CITE,
-                                            m->config.max_position_embeddings), s, (size_t)n, &r);
+        st = awq__together(
+            ctx, m,
+            AWQ__MIN((int64_t)count + p->max_tokens + AWQ__POLICY_CITE, m->config.max_position_embeddings), s,
+            (size_t)n, &r);
     for (k = 0; !st && k < n; k++) {
         v[k].s = s[k];
         v[k].from = (int64_t)count;
@@ -35196,7 +35250,7 @@ typedef struct awq__draft {
     awq__arena memory;
     const char **text, **section; /* [n] passages and what they are under; NULL: nothing */
     int64_t n;
-    float *e;                     /* [n][H] of length 1; NULL: no model */
+    float *e; /* [n][H] of length 1; NULL: no model */
     awq__text out;
 } awq__draft;
 
@@ -35215,8 +35269,8 @@ static size_t awq__draft_cut(const char *s, size_t n)
     return end;
 }
 
-/* paragraphs of the text, which is taken apart: all, or as many as may be, spread evenly. A line that begins with #,
-   or one of up to 60 bytes alone without a full stop, is a heading. */
+/* paragraphs of the text: all, or as many as may be, spread evenly. A line that begins with #, or one of up to
+   60 bytes alone without a full stop, is a heading; what is fenced by ``` is left out. */
 static awq_status awq__draft_passages(awq_ctx *ctx, awq__draft *w, const char *text)
 {
     const char *section = NULL, *p;
@@ -35225,6 +35279,11 @@ static awq_status awq__draft_passages(awq_ctx *ctx, awq__draft *w, const char *t
     int line;
     for (p = text; *p; p += n) {
         p += strspn(p, " \t\r\n");
+        if (!strncmp(p, "```", 3)) { /* code */
+            const char *end = strstr(p + 3, "\n```");
+            n = end ? (size_t)(end - p) + 4 : strlen(p);
+            continue;
+        }
         for (n = 0, line = 1; p[n]; n++) {
             if (p[n] != '\n') continue;
             if (*p == '#') break;
@@ -35249,8 +35308,10 @@ static awq_status awq__draft_passages(awq_ctx *ctx, awq__draft *w, const char *t
     }
     w->n = AWQ__MIN(all, (int64_t)AWQ__DRAFT_PASSAGES);
     if (w->n < 2)
-        return awq__fail(ctx, AWQ_E_ARG, "awq_suite_draft: the text has %lld passages of %d bytes and more, at least 2 "
-                         "are needed: a blank line ends one", (long long)all, (int)AWQ__DRAFT_LEAST);
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "awq_suite_draft: the text has %lld passages of %d bytes and more, at least 2 "
+                         "are needed: a blank line ends one",
+                         (long long)all, (int)AWQ__DRAFT_LEAST);
     if (!(w->section = AWQ__NEW(ctx, const char *, w->n))) return AWQ_E_MEMORY;
     for (i = 0; i < w->n; i++) {
         w->section[i] = w->text[2 * (i * all / w->n) + 1];
@@ -35415,8 +35476,8 @@ static awq_status awq__draft_item(awq_ctx *ctx, awq__draft *w, int64_t i, int64_
     return w->out.failed ? AWQ_E_MEMORY : AWQ_OK;
 }
 
-AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes, const awq_suite_draft_desc *desc,
-                                   char **jsonl, int64_t *n)
+AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes,
+                                   const awq_suite_draft_desc *desc, char **jsonl, int64_t *n)
 {
     awq_suite_draft_desc none;
     awq__draft w;

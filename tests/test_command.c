@@ -480,6 +480,46 @@ static int cuda_linear(int argc, char **argv)
     return cuda_linear_main();
 }
 
+/* what is done with a verdict: kept, told, acted upon; and a suite drafted */
+static void test_verdicts(void)
+{
+    static const char *const bad[] = {"quantize", DEMO, "-o", DIR "/bad", "--method", "rtn", "--bits", "2", "--layout", "native", NULL};
+    static const char *const look[] = {"inspect", DIR "/bad", "-q", NULL}, *const look_json[] = {"inspect", DIR "/bad", "--json", NULL};
+    static const char *const keep[] = {"guard", DEMO, DIR "/bad", "--text", DIR "/t.txt", "--ctx", "128", "--save", NULL};
+    static const char *const say[] = {"run", DIR "/bad", "-p", "Bram", "-n", "2", NULL};
+    static const char *const both[] = {"guard", DEMO, DEMO, "--text", DIR "/t.txt", "--save", "--rtn", "2", NULL};
+    static const char *const until[] = {"quantize", DEMO, "-o", DIR "/until", "--method", "rtn", "--bits", "8", "--layout", "native",
+                                        "--until-guard", "--text", DIR "/t.txt", "--ctx", "128", "-q", NULL};
+    static const char *const blind[] = {"quantize", DEMO, "-o", DIR "/blind", "--method", "rtn", "--until-guard", NULL};
+    static const char *const online[] = {"run", DEMO, "-p", "Bram", "-n", "2", "--quantize", "--cache", DIR "/none/cache", NULL};
+    static const char *const instead[] = {"run", DEMO, "-p", "Bram", "-n", "2", "--quantize", "--cache", DIR "/none/cache",
+                                          "--source-instead", NULL};
+    static const char *const draft[] = {"guard", "--make-suite", "tools/demo/README.md", "-o", DIR "/draft.jsonl", "-n", "3", NULL};
+    awq_ctx ctx;
+    awq_suite suite;
+    char *text = NULL;
+    size_t n;
+    memset(&ctx, 0, sizeof ctx);
+    CHECK(system("rm -rf " DIR "/bad " DIR "/until " DIR "/none") == 0);
+    CHECK(awq__file_load(&ctx, "tools/demo/heldout.txt", 1 << 24, &text, &n) == AWQ_OK && awq__file_save(&ctx, DIR "/t.txt", text, 2000) == AWQ_OK);
+    awq__free(&ctx, text);
+    CHECK_MSG(run("", bad) == 0, "%s", out);
+    CHECK(run("", look) == 0 && strstr(out, "verdict      none on these weights"));
+    CHECK(run("", keep) == 2 && strstr(out, "verdict: fail"));
+    CHECK(run("", look) == 0 && strstr(out, "verdict      fail: G"));
+    CHECK(run("", look_json) == 0 && strstr(out, "\"verdict\": \"fail\", \"verdict_text\": \"G"));
+    CHECK(run("", say) == 0 && in_file(DIR "/err", "warning: " DIR "/bad: its awq_report.json says that it is not the same model: G", 1));
+    CHECK(run("", both) == 3 && in_file(DIR "/err", "--save", 1));
+    CHECK_MSG(run("", until) == 0 && strstr(out, "as asked") && strstr(out, "kept of 1 tries"), "%s", out);
+    CHECK(run("", blind) == EXIT_FAILED && in_file(DIR "/err", "wants --text", 1));
+    CHECK(run("", online) == EXIT_FAILED && in_file(DIR "/err", "none/cache: cannot make the cache folder", 1));
+    CHECK(run("", instead) == 0 && in_file(DIR "/err", "is used as it is", 1) && strstr(out, "Bram"));
+    CHECK(run("", draft) == 0 && in_file(DIR "/err", " questions drafted", 1));
+    CHECK(awq_suite_load(&ctx, DIR "/draft.jsonl", &suite) == AWQ_OK && suite.n > 1);
+    awq_suite_free(&ctx, &suite);
+    CHECK(ctx.memory_used == 0);
+}
+
 static void test_cuda_examples(void)
 {
     static const char *const args[] = {DEMO, "Bram is", NULL}, *const will_do[] = {DEMO, "Bram is", "--cpu", NULL};
@@ -557,5 +597,6 @@ int main(int argc, char **argv)
     RUN(test_cuda_examples);
     RUN(test_guard);
     RUN(test_guard_checks);
+    RUN(test_verdicts);
     return TEST_END();
 }

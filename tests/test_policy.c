@@ -95,7 +95,8 @@ static void run(setup *s, awq_session *session, int64_t until)
 static void test_rollback(void)
 {
     static char text[4][2000];
-    int32_t first[MAX], ids[MAX];
+    int32_t first[MAX], ids[MAX], other[MAX];
+    size_t kept;
     awq_generate_desc d, hot;
     awq_grammar_desc gd;
     awq_grammar *grammar = NULL;
@@ -134,8 +135,9 @@ static void test_rollback(void)
         CHECK(awq_session_busy(session) && awq_session_position(session) == at + back[k]);
         run(&s, session, MAX);
         CHECK(!memcmp(ids, first, sizeof ids) && awq_session_answer(&s.ctx, session, &g) == AWQ_OK && g.tokens == MAX);
-        CHECK_MSG(strlen(text[1]) >= strlen(text[0]) && !strncmp(text[1], text[2], strlen(text[2]))
-                  && !strcmp(text[1] + strlen(text[1]) - 12, text[0] + strlen(text[0]) - 12), "\"%s\" \"%s\"", text[0], text[1]);
+        CHECK(awq_decode(&s.ctx, awq_model_tokenizer(s.m), first, (size_t)back[k], 1, text[3], sizeof text[3], &kept) == AWQ_OK);
+        CHECK_MSG(!strncmp(text[1], text[2], strlen(text[2])) && !strcmp(text[1] + strlen(text[2]), text[0] + kept),
+                  "\"%s\" \"%s\" %d", text[0], text[1], (int)kept);
     }
     hot = d;
     hot.sampling.temperature = 1.5f;
@@ -143,6 +145,13 @@ static void test_rollback(void)
     CHECK(awq_session_rollback(&s.ctx, session, at + 8, &hot) == AWQ_OK);
     run(&s, session, MAX);
     CHECK(!memcmp(ids, first, 8 * sizeof *ids) && memcmp(ids, first, sizeof ids));
+    memcpy(other, ids, sizeof ids);
+    for (k = 0; k < 2; k++) { /* the seed decides */
+        CHECK(awq_session_rollback(&s.ctx, session, at + 8, &hot) == AWQ_OK);
+        run(&s, session, MAX);
+        CHECK(!memcmp(ids, other, sizeof ids) == !k);
+        hot.sampling.seed++;
+    }
     /* with a grammar: five letters, then digits; back among the digits */
     memset(&gd, 0, sizeof gd);
     gd.gbnf = "root ::= [a-z]{5} [0-9]+";
@@ -359,6 +368,7 @@ static void test_choose(void)
     CHECK(awq__policy_choose(&s.ctx, &p) == AWQ_OK && r.chosen == 2);
     c[2].looped = 1; /* but it loops */
     for (i = 0; i < 4; i++) c[i].agreement = 0;
+    c[2].agreement = 0.9;
     c[3].agreement = 0.5; /* as near as others, and more agree */
     CHECK(awq__policy_choose(&s.ctx, &p) == AWQ_OK && r.chosen == 3);
     for (i = 0; i < 4; i++) c[i].looped = 1;
@@ -597,7 +607,7 @@ static void test_draft(void)
 {
     static const char text[] = "# Trades\n\nBram is a carpenter at Crowhill. He has a silver lathe that everybody envies.\n\n"
                                "Ottilie works as a seamstress in Copperfall. She has a silver thimble, a gift of her aunt.\n\n"
-                               "The sea\n\nFrom the cape a crooked lighthouse looks over the sea, and \"gulls\" circle it.\n\nshort\n";
+                               "The sea\n\nFrom the cape a crooked lighthouse looks over the sea, and \"gulls\" circle it.\n\n```\n# code(of, some, length); and more of it, to be long enough\n\n```\n\nshort\n";
     const char *path = "test_policy.tmp";
     awq_suite_draft_desc d;
     awq_suite q;
