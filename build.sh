@@ -284,8 +284,9 @@ sanitize() { # thread | memory | valgrind
             TESTS=${TESTS:-"tests/test_core.c tests/test_session.c"}
             export AWQ_SOAK_SECONDS="${AWQ_SOAK_SECONDS:-3}"
             tests ;;
-        memory) # only C, and nothing of SIMD, which the sanitizer does not follow everywhere
-            CC=clang CFLAGS="-g1 -O1 -fsanitize=memory -fno-sanitize-recover=memory -DAWQ_NO_SIMD"
+        memory) # only C, and nothing of SIMD, which the sanitizer does not follow; nor does it know glibc's new fstat
+            echo "fun:awq__os_*" > "$B/msan.txt"
+            CC=clang CFLAGS="-g1 -O0 -fsanitize=memory -fno-sanitize-recover=memory -fsanitize-ignorelist=$B/msan.txt -DAWQ_NO_SIMD"
             TESTS=${TESTS:-"tests/test_json.c tests/test_tensors.c tests/test_grammar.c tests/test_template.c tests/test_layouts.c"}
             tests ;;
         valgrind)
