@@ -6,7 +6,8 @@
 #   ./build.sh check     CONTENTS, Unicode tables, CUDA text, size of the headers, compile time
 #   ./build.sh matrix    compile without warnings by every compiler and language standard found
 #   ./build.sh bench     compile and run tests/bench/*.c; --peers: other engines beside (tests/bench/peers/setup.sh)
-#   ./build.sh fuzz      every tests/fuzz_*.c for SECONDS=30 each (clang)
+#   ./build.sh fuzz      every tests/fuzz_*.c for SECONDS=30 each, from tests/corpus on (clang)
+#   ./build.sh sanitize  thread, memory or valgrind: the pool and sessions; parsers (clang); the command line
 #   ./build.sh peers     other engines read what this library wrote (tests/peers/run.sh)
 #   ./build.sh arm       tests of the kernels, cross-compiled and run as three Arm processors (tests/arm/run.sh)
 #   ./build.sh cuda      awq_cuda.h and its kernels, on an emulator and, where there is one, a GPU; --compile-only: by NVRTC
@@ -266,14 +267,36 @@ fuzz() {
     command -v clang >/dev/null 2>&1 || { echo "build.sh: fuzz needs clang" >&2; return 1; }
     CC=clang CFLAGS="-g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined"
     bad=0
-    for f in tests/fuzz_*.c; do
+    for f in ${TESTS:-tests/fuzz_*.c}; do
         name=$(basename "$f" .c)
-        mkdir -p "$B/fuzz/$name"
+        mkdir -p "$B/fuzz/$name" "tests/corpus/${name#fuzz_}"
         compile "$f" "$B/$name" -Wno-unused-function &&
-            run "$B/$name" -max_total_time="${fuzz_seconds:-30}" -timeout=10 -print_final_stats=1 \
-                -artifact_prefix="$B/fuzz/" "$B/fuzz/$name" || bad=1
+            run "$B/$name" -max_total_time="${fuzz_seconds:-30}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+                -artifact_prefix="$B/fuzz/" "$B/fuzz/$name" "tests/corpus/${name#fuzz_}" || bad=1
     done
     return $bad
+}
+
+sanitize() { # thread | memory | valgrind
+    case ${1:-} in
+        thread)
+            CFLAGS="-g1 -O1 -fsanitize=thread"
+            TESTS=${TESTS:-"tests/test_core.c tests/test_session.c"}
+            export AWQ_SOAK_SECONDS="${AWQ_SOAK_SECONDS:-3}"
+            tests ;;
+        memory) # only C, and nothing of SIMD, which the sanitizer does not follow; nor does it know glibc's new fstat
+            echo "fun:awq__os_*" > "$B/msan.txt"
+            CC=clang CFLAGS="-g1 -O0 -fsanitize=memory -fno-sanitize-recover=memory -fsanitize-ignorelist=$B/msan.txt -DAWQ_NO_SIMD"
+            TESTS=${TESTS:-"tests/test_json.c tests/test_tensors.c tests/test_grammar.c tests/test_template.c tests/test_layouts.c"}
+            tests ;;
+        valgrind)
+            command -v valgrind >/dev/null 2>&1 || { echo "build.sh: valgrind is not here" >&2; return 1; }
+            compile tools/awq.c "$B/awq_valgrind" -g1 $WARN && rm -rf "$B/valgrind" || return 1
+            V="valgrind -q --error-exitcode=9 --leak-check=full $B/awq_valgrind"
+            run $V quantize tools/demo/model -o "$B/valgrind" --method rtn --group-size 128 -q &&
+                run $V run "$B/valgrind" -p "Bram is" -n 8 -q ;;
+        *) echo "usage: ./build.sh sanitize thread|memory|valgrind" >&2; return 2 ;;
+    esac
 }
 
 case ${1:-} in
@@ -281,6 +304,7 @@ case ${1:-} in
     demo | check | matrix | fuzz) $1 ;;
     bench) bench "${2:-}" ;;
     test) tests ;;
+    sanitize) sanitize "${2:-}" ;;
     cuda) run sh tests/cuda/run.sh ${2:+"$2"} ;;
     peers | arm)
         if [ -f tests/$1/run.sh ]; then run sh tests/$1/run.sh; else echo "skipped: no tests/$1/run.sh"; fi ;;

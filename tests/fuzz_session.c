@@ -104,9 +104,10 @@ static void try_it(const char *data, size_t size, int go_on)
     bytes = awq_session_bytes(F.s);
     copy = (char *)malloc(bytes);
     must(awq_session_save(&F.ctx, F.s, copy, bytes));
-    must(awq_session_restore(&F.ctx, F.again, copy, bytes, go_on ? &d : NULL));
+    st = awq_session_restore(&F.ctx, F.again, copy, bytes, go_on ? &d : NULL);
     free(copy);
-    if (awq_session_position(F.again) != awq_session_position(F.s)) abort();
+    if (st && st != AWQ_E_MEMORY) must(st); /* an answer of millions of tokens: there is room for one */
+    if (!st && awq_session_position(F.again) != awq_session_position(F.s)) abort();
     while (awq_session_busy(F.s) || awq_session_busy(F.again)) {
         must(awq_step(&F.ctx, F.r, NULL, 0, AWQ_NO_BUDGET, NULL));
         if (++steps > 4 * CONTEXT) abort();

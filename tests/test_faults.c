@@ -1,8 +1,8 @@
 /* Every public call that can fail does: each allocation, each file operation of it once (of long ones a sample). Then it
    says so in a status and a sentence, nothing is left in memory, nothing lies under a final name, and the same call works
    when it is repeated, with the same result. The table is complete: test_table reads the declarations of awq.h.
-   Also what lies in a file's place without being one, names that are not plain, and kill -9 at any time (AWQ_KILL_ROUNDS,
-   default 10). Run from the repository's root. */
+   Also what lies in a file's place without being one, names that are not plain, kill -9 at any time (AWQ_KILL_ROUNDS,
+   default 10), and all calls again and again (AWQ_SOAK_SECONDS, default 2). Run from the repository's root. */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include "test.h"
@@ -740,6 +740,50 @@ static void test_allocations(void) { fail_each(0); }
 static void test_files(void) { fail_each(1); }
 
 
+/* --- everything again and again: no block more, and no page more, than in the first rounds */
+static long resident(void) /* bytes; 0: not known here */
+{
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    FILE *f = fopen("/proc/self/statm", "r");
+    long size = 0, pages = 0;
+    if (f && fscanf(f, "%ld %ld", &size, &pages) != 2) pages = 0;
+    if (f) fclose(f);
+    return pages * sysconf(_SC_PAGESIZE);
+#else
+    return 0;
+#endif
+}
+
+static void test_soak(void)
+{
+    const char *length = getenv("AWQ_SOAK_SECONDS");
+    double seconds = length ? atof(length) : 2, began;
+    uint64_t want[N_CALLS];
+    size_t live = 0;
+    long rounds, before = 0, grown;
+    int k;
+    begin();
+    G.ctx.memory_peak = 0;
+    for (rounds = 0, began = awq__now(); (rounds < 6 || awq__now() - began < seconds) && !T.bad; rounds++) {
+        for (k = 0; k < N_CALLS; k++) {
+            clean();
+            CHECK_MSG(once(k, 0, -1) == AWQ_OK, "round %ld, %s: %s", rounds, calls[k].names, G.ctx.err.text);
+            if (rounds == 1) want[k] = G.sum;
+            CHECK_MSG(rounds < 2 || G.sum == want[k], "round %ld, %s: another result", rounds, calls[k].names);
+        }
+        if (rounds == 1) live = G.memory.live, G.ctx.memory_limit = live + (32 << 20);
+        CHECK_MSG(rounds < 1 || (G.memory.live == live && G.ctx.memory_used == live), "round %ld: %ld bytes more", rounds,
+                  (long)(G.memory.live - live));
+        if (rounds == 3) before = resident();
+    }
+    grown = resident() - before;
+    G.ctx.memory_limit = 0;
+    printf("    %ld rounds of %d calls, at most %.2f MB; %ld KB more resident than after four rounds\n", rounds, (int)N_CALLS,
+           (double)G.ctx.memory_peak / 1e6, grown / 1024);
+    CHECK_MSG(grown < 4 << 20, "%ld bytes more", grown);
+    end();
+}
+
 /* --- what lies where a file should be, and names that are not plain */
 #ifndef _WIN32
 static awq_status rtn(awq_ctx *ctx, const char *target)
@@ -1008,6 +1052,7 @@ int main(int argc, char **argv)
     RUN(test_table);
     RUN(test_allocations);
     RUN(test_files);
+    RUN(test_soak);
 #ifndef _WIN32
     RUN(test_names);
     RUN(test_no_files);
