@@ -12,6 +12,7 @@
 
    Define beside it, where wanted:
        AWQ_STATIC      every function private to that file: several copies, or versions, in one program
+       AWQ_API         what stands before every public function instead of extern, such as __declspec(dllexport)
        AWQ_NO_MODEL    only what stands on its own below a model: >>context to >>tensors
        AWQ_NO_STDIO    no file of the operating system is opened: set ctx.files
        AWQ_NO_THREADS  nothing of threads is used: a pool is the caller's thread; jobs of your own may use more
@@ -96,7 +97,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(AWQ_STATIC) && defined(__GNUC__)
+#ifdef AWQ_API
+#elif defined(AWQ_LINKED) /* tests: what is public comes from an object of this file, what is private from here */
+#  pragma GCC system_header
+#  define AWQ_API extern inline __attribute__((gnu_inline))
+#elif defined(AWQ_STATIC) && defined(__GNUC__)
 #  define AWQ_API __attribute__((unused)) static
 #elif defined(AWQ_STATIC)
 #  define AWQ_API static

@@ -199,6 +199,9 @@ AWQ_API awq_device *awq_cuda_device(awq_cuda *cuda);
 
 #if defined(AWQ_CUDA_IMPLEMENTATION) && !defined(AWQ_CUDA_IMPLEMENTATION_DONE)
 #define AWQ_CUDA_IMPLEMENTATION_DONE
+#ifdef AWQ_LINKED
+#  pragma GCC system_header
+#endif
 #ifndef AWQ_IMPLEMENTATION_DONE
 #error "awq_cuda.h: AWQ_CUDA_IMPLEMENTATION needs AWQ_IMPLEMENTATION and awq.h above it in the same source file"
 #endif

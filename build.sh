@@ -153,7 +153,8 @@ demo() {
     return $verdict
 }
 
-# PART PARTS: every PARTS-th test, what the compiler says to a file beside the program
+# PART PARTS: every PARTS-th test, what the compiler says to a file beside the program. Public functions come from
+# awq.o: a test compiles in two seconds instead of fifteen so; by itself it compiles as any program does.
 compile_tests() {
     i=0
     for f in $tests; do
@@ -162,7 +163,7 @@ compile_tests() {
         program=$B/tests/$(basename "$f" .c)
         rm -f "$program"
         echo "compiling $f"
-        compile "$f" "$program" $WARN > "$program.compiled" 2>&1
+        compile "$f" "$program" $WARN -DAWQ_LINKED "$B/tests/awq.o" > "$program.compiled" 2>&1
     done
 }
 
@@ -172,6 +173,8 @@ tests() {
     mkdir -p "$B/tests"
     export AWQ_CUDA_EMULATOR="$B/libcuda_emulator.so"
     case $(echo $tests) in *test_cuda* | *test_command.c*) sh tests/cuda/run.sh --emulator & ;; esac
+    printf '#define AWQ%s_IMPLEMENTATION\n#include "%s/awq%s.h"\n' "" "$(pwd)" "" _CUDA "$(pwd)" _cuda > "$B/tests/awq.c"
+    run $CC $CFLAGS $WARN -c -o "$B/tests/awq.o" "$B/tests/awq.c" || return 1
     cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || cores=1
     part=0
     while [ $part -lt "$cores" ]; do
