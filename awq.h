@@ -24901,7 +24901,7 @@ static awq_status awq__answer_again(awq_ctx *ctx, awq_session *s, const awq_gene
     if (d->pooled) return awq__fail(ctx, AWQ_E_ARG, "an answer cannot go on with `pooled`");
     AWQ__TRY(awq__answer_begin(ctx, s, &copy));
     s->busy = 1;
-    s->reading = h->reading;
+    s->reading = (int)h->reading;
     s->asked = ++s->runner->asked;
     s->random = h->random;
     s->r.prompt_tokens = h->prompt_tokens;

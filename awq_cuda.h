@@ -10183,7 +10183,7 @@ AWQ_API void awq_cuda_free(awq_ctx *ctx, awq_cuda *c)
         if (c->stage_free[i]) c->cu.EventDestroy(c->stage_free[i]);
         if (c->stage[i]) c->cu.MemFreeHost(c->stage[i]);
     }
-    for (i = 0; i < AWQ__CUDA_FAMILIES * AWQ__CUDA_FAMILY_PARTS; i++)
+    for (i = 0; i < (int)AWQ__CUDA_FAMILIES * (int)AWQ__CUDA_FAMILY_PARTS; i++)
         if (c->module[i / AWQ__CUDA_FAMILY_PARTS][i % AWQ__CUDA_FAMILY_PARTS])
             c->cu.ModuleUnload(c->module[i / AWQ__CUDA_FAMILY_PARTS][i % AWQ__CUDA_FAMILY_PARTS]);
     if (c->own_stream) c->cu.StreamDestroy(c->stream);

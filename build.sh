@@ -4,7 +4,8 @@
 #   ./build.sh demo      quantize the small model of tools/demo, compare FP16, RTN and AWQ, guard, ask a question
 #   ./build.sh test      compile and run tests/test_*.c; the last line is the sum
 #   ./build.sh check     CONTENTS, Unicode tables, CUDA text, size of the headers, compile time
-#   ./build.sh matrix    compile without warnings by every compiler and language standard found
+#   ./build.sh matrix    no warning by any compiler and language standard found, every AWQ_NO_* (tests/matrix/run.sh);
+#                        --full: at each level of optimization; --cross: also for other processors and systems
 #   ./build.sh bench     compile and run tests/bench/*.c; --peers: other engines beside (tests/bench/peers/setup.sh)
 #   ./build.sh fuzz      every tests/fuzz_*.c for SECONDS=30 each (clang)
 #   ./build.sh peers     other engines read what this library wrote (tests/peers/run.sh)
@@ -237,24 +238,41 @@ check() {
     return $bad
 }
 
-matrix() {
+# clang's every warning but these, which find nothing here: padding of structs, floats that become doubles, a, b as one
+# statement, exact comparison of floats, enums as ints, casts of calls' results, unused functions that are used, enums not
+# all named in a switch, sequentially consistent atomics, formats handed on, labels one after another, variables that only
+# a status says are set
+EVERYTHING="-Weverything -Wno-padded -Wno-double-promotion -Wno-comma -Wno-float-equal -Wno-sign-conversion
+    -Wno-bad-function-cast -Wno-used-but-marked-unused -Wno-switch-enum -Wno-atomic-implicit-seq-cst
+    -Wno-format-nonliteral -Wno-implicit-fallthrough -Wno-conditional-uninitialized"
+
+matrix() { # [--full]: every level of optimization of every standard is built; [--cross]: also for other machines
     passed=0 failed=0
     printf '#define AWQ%s_IMPLEMENTATION\n#include "%s/awq%s.h"\n' "" "$(pwd)" "" _CUDA "$(pwd)" _cuda > "$B/matrix.c"
     printf 'int main(void) { return awq_version()[0] == 0; }\n' >> "$B/matrix.c"
     for compiler in gcc clang g++ clang++; do
         command -v $compiler >/dev/null 2>&1 || { echo "skipped: $compiler is not here"; continue; }
         case $compiler in
-            *++) language=c++ standards="c++11 c++17" ;;
-            *) language=c standards="c99 c11" ;;
+            *++) language=c++ standards="c++11 c++17 c++20" ;;
+            *) language=c standards="c99 c11 c17" ;;
         esac
+        levels="-O0 -O2 -O3" # the first standard is built at each, the others are only read
         for std in $standards; do
-            for o in -O0 -O2; do
+            for o in $levels; do
                 if run $compiler -x $language -std=$std $o -Wall -Wextra -Wpedantic -Wshadow -Werror -o "$B/matrix" \
-                    "$B/matrix.c" $LIBS && "$B/matrix"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+                    "$B/matrix.c" $LIBS && { [ $o = -fsyntax-only ] || "$B/matrix"; }; then passed=$((passed + 1))
+                else failed=$((failed + 1)); fi
             done
+            [ "${1:-}" = --full ] || levels=-fsyntax-only
         done
     done
+    if command -v clang >/dev/null 2>&1; then
+        if run clang -std=c99 $EVERYTHING -Werror -fsyntax-only "$B/matrix.c"; then passed=$((passed + 1))
+        else failed=$((failed + 1)); fi
+    fi
     echo "matrix: $passed of $((passed + failed)) compile without a warning"
+    run sh tests/matrix/run.sh variants || failed=$((failed + 1))
+    if [ "${1:-}" = --cross ]; then run sh tests/matrix/run.sh cross --install || failed=$((failed + 1)); fi
     [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
 }
 
@@ -281,7 +299,8 @@ fuzz() {
 
 case ${1:-} in
     '') build ;;
-    demo | check | matrix | fuzz) $1 ;;
+    demo | check | fuzz) $1 ;;
+    matrix) matrix "${2:-}" ;;
     bench) bench "${2:-}" ;;
     test) tests ;;
     cuda) run sh tests/cuda/run.sh ${2:+"$2"} ;;
