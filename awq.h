@@ -98,7 +98,7 @@
 #include <stdint.h>
 
 #ifdef AWQ_API
-#elif defined(AWQ_LINKED) /* tests: what is public comes from an object of this file, what is private from here */
+#elif defined(AWQ_LINKED) /* tests: public functions come from an object of this file, private ones from here */
 #  pragma GCC system_header
 #  define AWQ_API extern inline __attribute__((gnu_inline))
 #elif defined(AWQ_STATIC) && defined(__GNUC__)
@@ -9455,7 +9455,8 @@ static awq_status awq__st_byte_order(awq_ctx *ctx, const char *path)
 {
     const uint16_t one = 1;
     if (!*(const unsigned char *)&one)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: safetensors are little-endian, this machine is not", path);
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: safetensors are little-endian, this machine is not",
+                         path);
     return AWQ_OK;
 }
 
