@@ -22,8 +22,8 @@ static int fail(const awq_ctx *ctx, const char *what)
 /* a layer [48, 256]: rounded, packed, unpacked, multiplied by 3 rows; the hash of the products */
 static int layer(awq_ctx *ctx)
 {
-    enum { OUT = 48, IN = 256, M = 3 };
-    static float w[OUT * IN], x[M * IN], y[M * OUT];
+    enum { ROWS = 48, WIDTH = 256, TIMES = 3 };
+    static float w[ROWS * WIDTH], x[TIMES * WIDTH], y[TIMES * ROWS];
     awq_qweight a, b;
     awq_packed p;
     awq_linear l;
@@ -31,17 +31,17 @@ static int layer(awq_ctx *ctx)
     uint64_t h = 0xcbf29ce484222325u;
     int i, k;
     memset(&p, 0, sizeof p);
-    for (i = 0; i < OUT * IN + M * IN; i++) {
-        float *v = i < OUT * IN ? &w[i] : &x[i - OUT * IN];
+    for (i = 0; i < ROWS * WIDTH + TIMES * WIDTH; i++) {
+        float *v = i < ROWS * WIDTH ? &w[i] : &x[i - ROWS * WIDTH];
         r = r * 1664525u + 1013904223u;
         *v = (float)((int)(r >> 22) - 512) / 512.0f; /* an fp16 number */
     }
-    if (awq_qweight_alloc(ctx, OUT, IN, 4, 64, 0, &a) || awq_qweight_alloc(ctx, OUT, IN, 4, 64, 0, &b)) return 1;
+    if (awq_qweight_alloc(ctx, ROWS, WIDTH, 4, 64, 0, &a) || awq_qweight_alloc(ctx, ROWS, WIDTH, 4, 64, 0, &b)) return 1;
     if (awq_quantize(ctx, w, &a) || awq_layout_describe(ctx, AWQ_LAYOUT_GEMM, &a, &p)) return 1;
     for (i = 0; i < p.n_tensors; i++) p.tensor[i].data = malloc(p.tensor[i].bytes);
     if (awq_pack(ctx, &a, &p) || awq_unpack(ctx, &p, &b)) return 1;
-    if (awq_linear_prepare(ctx, &b, AWQ_MODE_DETERMINISTIC, 0, NULL, &l) || awq_linear_run(ctx, &l, x, M, y)) return 1;
-    for (i = 0; i < M * OUT; i++) {
+    if (awq_linear_prepare(ctx, &b, AWQ_MODE_DETERMINISTIC, 0, NULL, &l) || awq_linear_run(ctx, &l, x, TIMES, y)) return 1;
+    for (i = 0; i < TIMES * ROWS; i++) {
         memcpy(&u, &y[i], 4);
         for (k = 0; k < 4; k++) h = (h ^ (u >> 8 * k & 255)) * 0x100000001b3u;
     }
