@@ -12,6 +12,7 @@
 
    Define beside it, where wanted:
        AWQ_STATIC      every function private to that file: several copies, or versions, in one program
+       AWQ_API         what stands before every public function instead of extern, such as __declspec(dllexport)
        AWQ_NO_MODEL    only what stands on its own below a model: >>context to >>tensors
        AWQ_NO_STDIO    no file of the operating system is opened: set ctx.files
        AWQ_NO_THREADS  nothing of threads is used: a pool is the caller's thread; jobs of your own may use more
@@ -101,7 +102,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(AWQ_STATIC) && defined(__GNUC__)
+#ifdef AWQ_API
+#elif defined(AWQ_LINKED) /* tests: public functions come from an object of this file, private ones from here */
+#  pragma GCC system_header
+#  define AWQ_API extern inline __attribute__((gnu_inline))
+#elif defined(AWQ_STATIC) && defined(__GNUC__)
 #  define AWQ_API __attribute__((unused)) static
 #elif defined(AWQ_STATIC)
 #  define AWQ_API static
@@ -9844,12 +9849,24 @@ static awq_status awq__st_check(awq_ctx *ctx, awq_tensors *t, const awq__json *j
     return AWQ_OK;
 }
 
+/* Tensors are used where they lie: a machine whose bytes go the other way reads and writes no files. */
+static awq_status awq__st_byte_order(awq_ctx *ctx, const char *path)
+{
+    const uint16_t one = 1;
+    if (!*(const unsigned char *)&one)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: safetensors are little-endian, this machine is not",
+                         path);
+    return AWQ_OK;
+}
+
 AWQ_API awq_status awq_tensors_open(awq_ctx *ctx, const char *path, awq_tensors **tensors)
 {
-    awq_tensors *t = AWQ__NEW(ctx, awq_tensors, 1);
+    awq_tensors *t;
     awq_status st;
     awq__json j;
     int i;
+    AWQ__TRY(awq__st_byte_order(ctx, path));
+    t = AWQ__NEW(ctx, awq_tensors, 1);
     if (!t) return AWQ_E_MEMORY;
     memset(&j, 0, sizeof j);
     t->files = AWQ__NEW(ctx, awq__st_file, AWQ__ST_MAX_FILES);
@@ -10116,6 +10133,7 @@ static awq_status awq__writer_open(awq_ctx *ctx, const char *folder, const awq_t
     awq_status st;
     int i, e;
     if (count < 1) return awq__fail(ctx, AWQ_E_ARG, "awq_writer_open: %lld tensors", (long long)count);
+    AWQ__TRY(awq__st_byte_order(ctx, folder));
     w = AWQ__NEW(ctx, awq_writer, 1);
     if (!w) return AWQ_E_MEMORY;
     w->count = (size_t)count;
@@ -25422,7 +25440,7 @@ static awq_status awq__answer_again(awq_ctx *ctx, awq_session *s, const awq_gene
     if (d->pooled) return awq__fail(ctx, AWQ_E_ARG, "an answer cannot go on with `pooled`");
     AWQ__TRY(awq__answer_begin(ctx, s, &copy));
     s->busy = 1;
-    s->reading = h->reading;
+    s->reading = (int)h->reading;
     s->asked = ++s->runner->asked;
     s->random = h->random;
     s->r.prompt_tokens = h->prompt_tokens;

@@ -205,6 +205,9 @@ AWQ_API awq_device *awq_cuda_device(awq_cuda *cuda);
 
 #if defined(AWQ_CUDA_IMPLEMENTATION) && !defined(AWQ_CUDA_IMPLEMENTATION_DONE)
 #define AWQ_CUDA_IMPLEMENTATION_DONE
+#ifdef AWQ_LINKED
+#  pragma GCC system_header
+#endif
 #ifndef AWQ_IMPLEMENTATION_DONE
 #error "awq_cuda.h: AWQ_CUDA_IMPLEMENTATION needs AWQ_IMPLEMENTATION and awq.h above it in the same source file"
 #endif
@@ -10476,7 +10479,7 @@ AWQ_API void awq_cuda_free(awq_ctx *ctx, awq_cuda *c)
         if (c->stage_free[i]) c->cu.EventDestroy(c->stage_free[i]);
         if (c->stage[i]) c->cu.MemFreeHost(c->stage[i]);
     }
-    for (i = 0; i < AWQ__CUDA_FAMILIES * AWQ__CUDA_FAMILY_PARTS; i++)
+    for (i = 0; i < (int)AWQ__CUDA_FAMILIES * (int)AWQ__CUDA_FAMILY_PARTS; i++)
         if (c->module[i / AWQ__CUDA_FAMILY_PARTS][i % AWQ__CUDA_FAMILY_PARTS])
             c->cu.ModuleUnload(c->module[i / AWQ__CUDA_FAMILY_PARTS][i % AWQ__CUDA_FAMILY_PARTS]);
     if (c->own_stream) c->cu.StreamDestroy(c->stream);

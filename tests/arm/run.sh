@@ -13,7 +13,7 @@ done
 mkdir -p "$B" || exit 1
 : > "$B/log"
 missing=0
-for name in core tiles matmul model; do
+for name in core tiles matmul model machines; do
     echo "\$ $ARM_CC -static -o $B/$name tests/test_$name.c"
     $ARM_CC ${CFLAGS--O2} -Wall -Wextra -Wno-unused-function -static -o "$B/$name" "tests/test_$name.c" -lm -lpthread ||
         exit 1

@@ -1,0 +1,129 @@
+#!/bin/sh
+# Builds of awq.h for hosts of many kinds. The last line is "N passed, N failed, N skipped"; what is missing is named.
+#   run.sh variants   each AWQ_NO_*, two copies in one program, C and C++ together, no driver; all must say the same
+#   run.sh cross      other processors and systems by zig (PYTHON -m ziglang), run by qemu, wine and wasmtime where they
+#                     are here; --install puts zig and wasmtime into build/ first. Minutes where zig's cache is cold.
+# From the environment: CC, BUILD, PYTHON (default build/matrix/venv/bin/python).
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+B=${BUILD:-build}/matrix
+mkdir -p "$B" || exit 1
+CC=${CC:-cc} CXX=${CXX:-c++}
+STRICT="-O0 -Wall -Wextra -Wpedantic -Wshadow -Werror"
+passed=0 failed=0 skipped=0
+
+good() { passed=$((passed + 1)); echo "ok       $1"; }
+bad() { failed=$((failed + 1)); echo "FAILED   $1"; }
+skip() { skipped=$((skipped + 1)); echo "skipped  $1"; }
+
+# NAME EXPECTED COMMAND: its standard output must be the file EXPECTED
+says() {
+    name=$1 expected=$2
+    shift 2
+    if "$@" > "$B/out" 2> "$B/err" && tr -d '\r' < "$B/out" | cmp -s - "$expected"; then good "$name"
+    else
+        cat "$B/out" "$B/err"
+        bad "$name"
+    fi
+}
+
+# NAME COMMAND: it must succeed
+builds() {
+    name=$1
+    shift
+    if "$@" > "$B/err" 2>&1; then return 0; fi
+    cat "$B/err"
+    bad "$name does not compile"
+    return 1
+}
+
+expect() { # the plain build says what every other one must say
+    builds plain $CC -std=c99 $STRICT -o "$B/plain" tests/matrix/guest.c -lm -lpthread && "$B/plain" > "$B/expected" &&
+        head -n 1 "$B/expected" > "$B/expected_layer" || exit 1
+    cat "$B/expected"
+}
+
+variants() {
+    G=tests/matrix/guest.c
+    for v in "-DAWQ_NO_SIMD" "-DAWQ_NO_THREADS" "-DAWQ_NO_STDIO" "-DAWQ_STATIC" \
+        "-DAWQ_NO_SIMD -DAWQ_NO_THREADS -DAWQ_NO_STDIO -DAWQ_STATIC"; do
+        threads=-lpthread
+        case $v in *NO_THREADS*) threads= ;; esac
+        builds "$v" $CC -std=c99 $STRICT $v -o "$B/v" $G -lm $threads && says "$v" "$B/expected" "$B/v"
+    done
+    for v in "-DAWQ_NO_MODEL" "-DAWQ_NO_MODEL -DAWQ_NO_SIMD -DAWQ_NO_THREADS -DAWQ_NO_STDIO"; do
+        builds "$v" $CC -std=c99 $STRICT $v -o "$B/v" $G -lm -lpthread && says "$v" "$B/expected_layer" "$B/v"
+    done
+    cat "$B/expected" "$B/expected" > "$B/twice"
+    printf 'int one(int, char **), two(int, char **);\nint main(int n, char **v) { return one(n, v) || two(n, v); }\n' > "$B/two.c"
+    name="two copies in one program"
+    builds "$name" $CC $STRICT -DAWQ_STATIC -DGUEST=one -c -o "$B/one.o" $G &&
+        builds "$name" $CC $STRICT -DAWQ_STATIC -DGUEST=two -DAWQ_NO_SIMD -c -o "$B/two.o" $G &&
+        builds "$name" $CC -o "$B/v" "$B/two.c" "$B/one.o" "$B/two.o" -lm -lpthread && says "$name" "$B/twice" "$B/v"
+    printf '#define AWQ%s_IMPLEMENTATION\n#include "%s/awq%s.h"\n' "" "$(pwd)" "" _CUDA "$(pwd)" _cuda > "$B/both.c"
+    if command -v $CXX >/dev/null 2>&1; then
+        name="C++ calls C"
+        builds "$name" $CC $STRICT -c -o "$B/both.o" "$B/both.c" &&
+            builds "$name" $CXX -x c++ -std=c++11 $STRICT -DGUEST_LINKED -include awq_cuda.h -c -o "$B/g.o" $G &&
+            builds "$name" $CXX -o "$B/v" "$B/g.o" "$B/both.o" -lm -lpthread -ldl && says "$name" "$B/expected" "$B/v"
+        name="C calls C++"
+        builds "$name" $CXX -x c++ -std=c++11 $STRICT -c -o "$B/both.o" "$B/both.c" &&
+            builds "$name" $CC -std=c99 $STRICT -DGUEST_LINKED -include awq_cuda.h -c -o "$B/g.o" $G &&
+            builds "$name" $CXX -o "$B/v" "$B/g.o" "$B/both.o" -lm -lpthread -ldl && says "$name" "$B/expected" "$B/v"
+    else skip "C++: no $CXX"; fi
+    name="awq_cuda.h without a driver"
+    echo "no device is said so" > "$B/no_driver"
+    if ls /dev/nvidia* >/dev/null 2>&1; then skip "$name: there is a device"
+    else
+        builds "$name" $CC -std=c99 $STRICT -o "$B/v" tests/matrix/no_driver.c -lm -lpthread -ldl &&
+            says "$name" "$B/no_driver" "$B/v"
+    fi
+}
+
+cross() {
+    PYTHON=${PYTHON:-$B/venv/bin/python}
+    if [ "${1:-}" = --install ] && [ ! -x "$PYTHON" ]; then
+        python3 -m venv "$B/venv" && "$B/venv/bin/pip" install -q ziglang==0.17.1 wasmtime==50.0.1 || exit 1
+    fi
+    "$PYTHON" -m ziglang version >/dev/null 2>&1 || { skip "every target: no zig at $PYTHON -m ziglang"; return; }
+    export ZIG_GLOBAL_CACHE_DIR="${ZIG_GLOBAL_CACHE_DIR:-$B/zig}" WINEDEBUG=-all
+    # target, what runs it, flags; -: nothing here does, it is only compiled
+    while read -r target runner flags; do
+        name="$target${flags:+ $flags}"
+        program=$B/$target
+        expected=$B/expected
+        case $flags in *NO_MODEL*) expected=$B/expected_layer ;; esac
+        case $target in *windows*) program=$program.exe ;; *wasm*) program=$program.wasm ;; esac
+        builds "$name" "$PYTHON" -m ziglang cc -target "$target" -std=c99 -O1 -Wall -Wextra -Werror $flags \
+            -o "$program" tests/matrix/guest.c -lm || continue
+        case $runner in
+            -) good "$name (compiled)" ;;
+            wasmtime) says "$name, run by wasmtime" "$expected" "$PYTHON" tests/matrix/wasm.py "$program" ;;
+            *) if command -v "$runner" >/dev/null 2>&1; then says "$name, run by $runner" "$expected" "$runner" "$program"
+               else skip "$name: compiled, but there is no $runner"; fi ;;
+        esac
+        case $target in x86_64-windows*)
+            builds "$name, no driver" "$PYTHON" -m ziglang cc -target "$target" -O1 -o "$program" tests/matrix/no_driver.c || continue
+            echo "no device is said so" > "$B/no_driver"
+            command -v wine >/dev/null 2>&1 && says "$name, awq_cuda.h without a driver" "$B/no_driver" wine "$program" ;;
+        esac
+    done <<TARGETS
+x86_64-windows-gnu wine
+aarch64-windows-gnu -
+x86_64-macos -
+aarch64-macos -
+aarch64-linux-musl qemu-aarch64
+arm-linux-musleabihf qemu-arm
+riscv64-linux-musl qemu-riscv64
+wasm32-wasi wasmtime
+s390x-linux-musl qemu-s390x -DAWQ_NO_MODEL
+TARGETS
+}
+
+case ${1:-} in
+    variants) expect && variants ;;
+    cross) expect && cross "${2:-}" ;;
+    *) sed -n '2,/^set/{/^#/p}' "$0" >&2; exit 2 ;;
+esac
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
