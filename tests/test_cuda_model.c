@@ -310,23 +310,29 @@ static void talk(world *w)
     CHECK(awq_runner_free(&w->ctx, r) == AWQ_OK);
 }
 
+/* what world_open loads: so many of a model's two layers on the GPU, the rest on the CPU; NULL: all on the CPU */
+static void use_device(awq_cuda *c, int layers)
+{
+    memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+    TEST_DEVICES.device[0] = awq_cuda_device(c);
+    TEST_DEVICES.layers[0] = layers;
+    TEST_DEVICES.n = c != NULL;
+    TEST_DEVICES.rest_on_cpu = c && layers < 2;
+}
+
 /* of a model of two layers: 2 of them on the GPU, or 1 and the other on the CPU */
 static void sessions(int layers)
 {
     awq_ctx gpu;
     awq_cuda *c = need(&gpu, 0);
     world w;
-    memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
-    TEST_DEVICES.device[0] = awq_cuda_device(c);
-    TEST_DEVICES.layers[0] = layers;
-    TEST_DEVICES.n = 1;
-    TEST_DEVICES.rest_on_cpu = layers < 2;
+    use_device(c, layers);
     world_open(&w, 0);
     talk(&w);
     world_close(&w);
     test_leave();
     if (layers == 2) test_prefix();
-    memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+    use_device(NULL, 0);
     done(&gpu, c);
 }
 
@@ -976,11 +982,7 @@ static void cuts(int layers)
     awq_status st;
     int i, cancelled;
     world w;
-    memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
-    TEST_DEVICES.device[0] = awq_cuda_device(c);
-    TEST_DEVICES.layers[0] = layers;
-    TEST_DEVICES.n = 1;
-    TEST_DEVICES.rest_on_cpu = layers < 2;
+    use_device(c, layers);
     world_open(&w, 0);
     some_ids(&seed, ids, 40);
     memset(&d, 0, sizeof d);
@@ -1027,7 +1029,7 @@ static void cuts(int layers)
     w.ctx.progress = NULL;
     close_all(&w.ctx, run);
     world_close(&w);
-    memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+    use_device(NULL, 0);
     done(&gpu, c);
 }
 
@@ -1069,10 +1071,7 @@ static void test_lost_model(void)
         d.max_tokens = SAID;
         d.ignore_eos = 1;
         alone(&cpu, &d, ids, 40, want, NULL);
-        memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
-        TEST_DEVICES.device[0] = awq_cuda_device(c);
-        TEST_DEVICES.layers[0] = 1 + round / 2;
-        TEST_DEVICES.n = TEST_DEVICES.rest_on_cpu = 1;
+        use_device(c, 1 + round / 2);
         world_open(&w, 0);
         run = runner(&w.ctx, w.m, 30, 10, 0);
         s = session(&w.ctx, run, 128);
@@ -1101,7 +1100,7 @@ static void test_lost_model(void)
         world_close(&w);
         done(&gpu, c);
         c = need(&gpu, 0);
-        memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+        use_device(NULL, 0);
         memset(got, 0, sizeof got);
         CHECK_MSG(say(&cpu.ctx, c, ids, 40, got) == AWQ_OK, "%s", cpu.ctx.err.text);
         done(&gpu, c);
