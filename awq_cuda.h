@@ -1610,6 +1610,58 @@ static const char *const awq__cuda_text_common[] = {
 "e);\n",
 "    }\n",
 "}\n",
+"\n",
+"/* ---- experts: the linear of one of them (experts.cuh, wgmma.cuh) */\n",
+"struct Experts { // awq__cuda_experts of plan.h\n",
+"    Linear linear;\n",
+"    const u64 *table;\n",
+"    const int *start;\n",
+"    int experts;\n",
+"};\n",
+"\n",
+"// l: the linear of the expert that has tile `tile` of ROWS rows; returns which of its tiles it is, -1: non"
+"e\n",
+"template <int ROWS> DEVICE int expert_of(const Experts &p, int tile, Linear &l)\n",
+"{\n",
+"    const int lane = threadIdx.x & 31;\n",
+"    int before = 0; // tiles of experts before\n",
+"#pragma unroll 1\n",
+"    for (int base = 0; base < p.experts; base += 128) {\n",
+"        int first[4], rows[4];\n",
+"#pragma unroll\n",
+"        for (int k = 0; k < 4; k++) {\n",
+"            const int e = base + 32 * k + lane;\n",
+"            first[k] = load_fresh(p.start + min(e, p.experts));\n",
+"            rows[k] = load_fresh(p.start + min(e + 1, p.experts)) - first[k];\n",
+"        }\n",
+"#pragma unroll\n",
+"        for (int k = 0; k < 4; k++) {\n",
+"            const int tiles = (rows[k] + ROWS - 1) / ROWS;\n",
+"            int to = tiles; // with those of the lanes before\n",
+"#pragma unroll\n",
+"            for (int m = 1; m < 32; m *= 2) {\n",
+"                const int v = __shfl_up_sync(~0u, to, m);\n",
+"                if (lane >= m) to += v;\n",
+"            }\n",
+"            const u32 beyond = __ballot_sync(~0u, before + to > tile);\n",
+"            if (beyond) {\n",
+"                const int at = __ffs((int)beyond) - 1;\n",
+"                const int row = __shfl_sync(~0u, first[k], at);\n",
+"                const u64 *entry = p.table + (size_t)(base + 32 * k + at) * 4;\n",
+"                l = p.linear;\n",
+"                l.w = (const uint4 *)load_constant(entry);\n",
+"                l.sz = (const u32 *)load_constant(entry + 1);\n",
+"                l.bias = (const float *)load_constant(entry + 2);\n",
+"                l.rows = __shfl_sync(~0u, rows[k], at);\n",
+"                l.x += (size_t)row * l.x_stride;\n",
+"                l.y = (char *)l.y + (size_t)row * l.y_stride * (l.flags & LINEAR_Y_F32 ? 4 : 2);\n",
+"                return tile - __shfl_sync(~0u, before + to - tiles, at);\n",
+"            }\n",
+"            before += __shfl_sync(~0u, to, 31);\n",
+"        }\n",
+"    }\n",
+"    return -1;\n",
+"}\n",
 NULL};
 static const char *const awq__cuda_text_dense[] = {
 "/* dense.cuh - linear layers of f16 and bf16 weights in rows, as checkpoints have them: heads, and models t"
@@ -1699,57 +1751,8 @@ static const char *const awq__cuda_text_experts[] = {
 "\n",
 "   gemv: for passes of at most 4 rows, so that an expert has no more. mma16: weights exact, one order of su"
 "ms\n",
-"   whatever the number of rows. mma64: for many rows. */\n",
-"struct Experts { // awq__cuda_experts of plan.h\n",
-"    Linear linear;\n",
-"    const u64 *table;\n",
-"    const int *start;\n",
-"    int experts;\n",
-"};\n",
-"\n",
-"// l: the linear of the expert that has tile `tile` of ROWS rows; returns which of its tiles it is, -1: non"
-"e\n",
-"template <int ROWS> DEVICE int expert_of(const Experts &p, int tile, Linear &l)\n",
-"{\n",
-"    const int lane = threadIdx.x & 31;\n",
-"    int before = 0; // tiles of experts before\n",
-"#pragma unroll 1\n",
-"    for (int base = 0; base < p.experts; base += 128) {\n",
-"        int first[4], rows[4];\n",
-"#pragma unroll\n",
-"        for (int k = 0; k < 4; k++) {\n",
-"            const int e = base + 32 * k + lane;\n",
-"            first[k] = load_fresh(p.start + min(e, p.experts));\n",
-"            rows[k] = load_fresh(p.start + min(e + 1, p.experts)) - first[k];\n",
-"        }\n",
-"#pragma unroll\n",
-"        for (int k = 0; k < 4; k++) {\n",
-"            const int tiles = (rows[k] + ROWS - 1) / ROWS;\n",
-"            int to = tiles; // with those of the lanes before\n",
-"#pragma unroll\n",
-"            for (int m = 1; m < 32; m *= 2) {\n",
-"                const int v = __shfl_up_sync(~0u, to, m);\n",
-"                if (lane >= m) to += v;\n",
-"            }\n",
-"            const u32 beyond = __ballot_sync(~0u, before + to > tile);\n",
-"            if (beyond) {\n",
-"                const int at = __ffs((int)beyond) - 1;\n",
-"                const int row = __shfl_sync(~0u, first[k], at);\n",
-"                const u64 *entry = p.table + (size_t)(base + 32 * k + at) * 4;\n",
-"                l = p.linear;\n",
-"                l.w = (const uint4 *)load_constant(entry);\n",
-"                l.sz = (const u32 *)load_constant(entry + 1);\n",
-"                l.bias = (const float *)load_constant(entry + 2);\n",
-"                l.rows = __shfl_sync(~0u, rows[k], at);\n",
-"                l.x += (size_t)row * l.x_stride;\n",
-"                l.y = (char *)l.y + (size_t)row * l.y_stride * (l.flags & LINEAR_Y_F32 ? 4 : 2);\n",
-"                return tile - __shfl_sync(~0u, before + to - tiles, at);\n",
-"            }\n",
-"            before += __shfl_sync(~0u, to, 31);\n",
-"        }\n",
-"    }\n",
-"    return -1;\n",
-"}\n",
+"   whatever the number of rows. mma64: for many rows; of 4 bits on sm_90a those of wgmma.cuh are instead.\n",
+"   expert_of is in common.cuh. */\n",
 "// grid (blocks of 16 outputs, tiles)\n",
 "template <class FORMAT, bool FINE, class T> DEVICE void experts_gemv(T dtype, const Experts &p)\n",
 "{\n",
@@ -1774,7 +1777,9 @@ static const char *const awq__cuda_text_experts[] = {
 "KERNEL_2(awq_experts4_gemv_f16, 256, Experts p) { experts_gemv<Bits4, false>(F16(), p); }\n",
 "KERNEL_2(awq_experts4_gemv32_f16, 256, Experts p) { experts_gemv<Bits4, true>(F16(), p); }\n",
 "KERNEL_2(awq_experts4_mma16_f16, 256, Experts p) { experts_mma<Bits4, 2, true>(F16(), p); }\n",
+"#if !AWQ_HAS_WGMMA || defined(AWQ_EMULATOR)\n",
 "KERNEL_2(awq_experts4_mma64_f16, 256, Experts p) { experts_mma<Bits4, 8, false>(F16(), p); }\n",
+"#endif\n",
 "KERNEL_2(awq_experts8_gemv_f16, 256, Experts p) { experts_gemv<Bits8, false>(F16(), p); }\n",
 "KERNEL_2(awq_experts8_gemv32_f16, 256, Experts p) { experts_gemv<Bits8, true>(F16(), p); }\n",
 "KERNEL_2(awq_experts8_mma16_f16, 256, Experts p) { experts_mma<Bits8, 2, true>(F16(), p); }\n",
@@ -1786,7 +1791,9 @@ static const char *const awq__cuda_text_experts[] = {
 "KERNEL_2(awq_experts4_gemv_bf16, 256, Experts p) { experts_gemv<Bits4, false>(BF16(), p); }\n",
 "KERNEL_2(awq_experts4_gemv32_bf16, 256, Experts p) { experts_gemv<Bits4, true>(BF16(), p); }\n",
 "KERNEL_2(awq_experts4_mma16_bf16, 256, Experts p) { experts_mma<Bits4, 2, true>(BF16(), p); }\n",
+"#if !AWQ_HAS_WGMMA || defined(AWQ_EMULATOR)\n",
 "KERNEL_2(awq_experts4_mma64_bf16, 256, Experts p) { experts_mma<Bits4, 8, false>(BF16(), p); }\n",
+"#endif\n",
 "KERNEL_2(awq_experts8_gemv_bf16, 256, Experts p) { experts_gemv<Bits8, false>(BF16(), p); }\n",
 "KERNEL_2(awq_experts8_gemv32_bf16, 256, Experts p) { experts_gemv<Bits8, true>(BF16(), p); }\n",
 "KERNEL_2(awq_experts8_mma16_bf16, 256, Experts p) { experts_mma<Bits8, 2, true>(BF16(), p); }\n",
@@ -4278,7 +4285,9 @@ static const char *const awq__cuda_text_wgmma[] = {
 "\n",
 "   A block is 128 outputs x N rows of x (64, 128 or 256; blockIdx.x: which rows, blockIdx.z: which outputs)"
 ", k\n",
-"   over blockIdx.y, in steps of one tile of 64 inputs through a ring of STAGES.\n",
+"   over blockIdx.y, in steps of one tile of 64 inputs through a ring of STAGES. Of experts blockIdx.x is a "
+"tile\n",
+"   of rows of one of them, see experts.cuh.\n",
 "\n",
 "   Warpgroup 0 produces. Weights (2 x 2 KB) and parameters come by bulk copy, one thread asks. x is [rows]["
 "k] as\n",
@@ -4315,11 +4324,12 @@ static const char *const awq__cuda_text_wgmma[] = {
 "    static const u32 W_AT = STAGES * X, SZ_AT = W_AT + STAGES * W, BARRIERS = SZ_AT + STAGES * SZ;\n",
 "};\n",
 "\n",
-"template <int N> DEVICE void wgmma_produce(const Linear &p, u32 base, int first, int tiles)\n",
+"template <int N>\n",
+"DEVICE void wgmma_produce(const Linear &p, u32 base, int first, int tiles, int row_tile, int pair)\n",
 "{\n",
 "    typedef Ring<N> R;\n",
 "    const int thread = threadIdx.x, blocks = p.n_pad / 64, fine = p.group == 32;\n",
-"    const int row0 = blockIdx.x * N + thread / 8, chunk = thread % 8;\n",
+"    const int row0 = row_tile * N + thread / 8, chunk = thread % 8;\n",
 "    const u32 full = base + R::BARRIERS, empty = full + R::STAGES * 8;\n",
 "    const u64 policy = evict_first_policy();\n",
 "    const u32 x_to = x_chunk(base, thread / 8, chunk); // rows 16 further on have the same swizzle\n",
@@ -4328,7 +4338,7 @@ static const char *const awq__cuda_text_wgmma[] = {
 "        mbarrier_arrive_expect(full + s * 8, R::W + 512 * (1 + fine));\n",
 "        for (int b = 0; b < 2;\n",
 "             b++) { // a block past the last one is the last one again, what it sums is not stored\n",
-"            const int block = min((int)blockIdx.z * 2 + b, blocks - 1);\n",
+"            const int block = min(pair * 2 + b, blocks - 1);\n",
 "            const u32 *sz = p.sz + (size_t)group * p.n_pad + block * 64;\n",
 "            const u32 sz_to = base + R::SZ_AT + s * R::SZ + b * 256;\n",
 "            bulk_load(base + R::W_AT + s * R::W + b * 2048, p.w + ((size_t)block * p.k_tiles + first + t) *"
@@ -4364,7 +4374,8 @@ static const char *const awq__cuda_text_wgmma[] = {
 "    for (int t = max(tiles - R::LAG, 0); t < tiles; t++) mbarrier_arrive(full + t % R::STAGES * 8);\n",
 "}\n",
 "\n",
-"template <int N, class T> DEVICE void wgmma_consume(T dtype, const Linear &p, u32 base, int tiles)\n",
+"template <int N, class T>\n",
+"DEVICE void wgmma_consume(T dtype, const Linear &p, u32 base, int tiles, int row_tile, int split, int pair)\n",
 "{\n",
 "    typedef Ring<N> R;\n",
 "    const int thread = threadIdx.x & 127, lane = thread & 31, warp = thread >> 5, fine = p.group == 32;\n",
@@ -4426,19 +4437,21 @@ static const char *const awq__cuda_text_wgmma[] = {
 "#pragma unroll\n",
 "    for (int n = 0; n < N / 8; n++) sums_put<64>(sums, n * 8, warp * 16, sum + n * 4);\n",
 "    named_barrier(2 + wg, 128);\n",
-"    sums_store<N, 64, 1>(dtype, p, sums, blockIdx.x * N, ((int)blockIdx.z * 2 + wg) * 64,\n",
-"                         (blockIdx.z * gridDim.x + blockIdx.x) * 2 + wg, blockIdx.y, thread, 128,\n",
+"    sums_store<N, 64, 1>(dtype, p, sums, row_tile * N, (pair * 2 + wg) * 64,\n",
+"                         (pair * (int)gridDim.x + row_tile) * 2 + wg, split, thread, 128,\n",
 "                         base + R::BARRIERS + R::STAGES * 16 + wg * 4, 2 + wg);\n",
 "}\n",
 "\n",
-"template <int N, class T> DEVICE void linear_wgmma(T dtype, const Linear &p)\n",
+"// row_tile: of N rows; pair: of blocks of 64 outputs\n",
+"template <int N, class T>\n",
+"DEVICE void linear_wgmma(T dtype, const Linear &p, int row_tile = blockIdx.x, int split = blockIdx.y,\n",
+"                         int pair = blockIdx.z)\n",
 "{\n",
 "    typedef Ring<N> R;\n",
 "    static_assert(2 * Sums<N, 64>::BYTES <= (int)R::BARRIERS && R::STAGES * 16 + 8 <= 1024, \"fits\");\n",
 "    DYN_SMEM(smem);\n",
 "    const u32 base = smem_address(smem), full = base + R::BARRIERS, empty = full + R::STAGES * 8;\n",
-"    const int first = (int)((u32)(p.k_tiles * blockIdx.y) / (u32)p.splits);\n",
-"    const int tiles = (int)((u32)(p.k_tiles * (blockIdx.y + 1)) / (u32)p.splits) - first;\n",
+"    const int first = split_begin(p, split), tiles = split_begin(p, split + 1) - first;\n",
 "    if (threadIdx.x == 0) {\n",
 "        for (int s = 0; s < R::STAGES; s++) {\n",
 "            mbarrier_init(full + s * 8,\n",
@@ -4455,22 +4468,33 @@ static const char *const awq__cuda_text_wgmma[] = {
 "    // have.\n",
 "    if (threadIdx.x < 128) {\n",
 "        if (N == 256) registers_give<40>();\n",
-"        wgmma_produce<N>(p, base, first, tiles);\n",
+"        wgmma_produce<N>(p, base, first, tiles, row_tile, pair);\n",
 "    } else {\n",
 "        if (N == 256) registers_take<232>();\n",
-"        wgmma_consume<N>(dtype, p, base, tiles);\n",
+"        wgmma_consume<N>(dtype, p, base, tiles, row_tile, split, pair);\n",
 "    }\n",
+"}\n",
+"// grid (tiles, 1, pairs of blocks of outputs)\n",
+"template <int N, class T> DEVICE void experts_wgmma(T dtype, const Experts &p)\n",
+"{\n",
+"    Linear l;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    const int tile = expert_of<N>(p, blockIdx.x, l);\n",
+"    if (tile >= 0) linear_wgmma<N>(dtype, l, tile, 0, blockIdx.z);\n",
 "}\n",
 "\n",
 "#ifndef AWQ_NO_F16\n",
 "KERNEL(awq_linear_wgmma64_f16, 384, Linear p) { linear_wgmma<64>(F16(), p); }\n",
 "KERNEL(awq_linear_wgmma128_f16, 384, Linear p) { linear_wgmma<128>(F16(), p); }\n",
 "KERNEL(awq_linear_wgmma256_f16, 384, Linear p) { linear_wgmma<256>(F16(), p); }\n",
+"KERNEL(awq_experts4_wgmma128_f16, 384, Experts p) { experts_wgmma<128>(F16(), p); }\n",
 "#endif\n",
 "#ifndef AWQ_NO_BF16\n",
 "KERNEL(awq_linear_wgmma64_bf16, 384, Linear p) { linear_wgmma<64>(BF16(), p); }\n",
 "KERNEL(awq_linear_wgmma128_bf16, 384, Linear p) { linear_wgmma<128>(BF16(), p); }\n",
 "KERNEL(awq_linear_wgmma256_bf16, 384, Linear p) { linear_wgmma<256>(BF16(), p); }\n",
+"KERNEL(awq_experts4_wgmma128_bf16, 384, Experts p) { experts_wgmma<128>(BF16(), p); }\n",
 "#endif\n",
 "#endif\n",
 NULL};
@@ -6169,18 +6193,21 @@ static int awq__cuda_experts_plan(const awq__cuda_device *d, int bits, int rows,
 {
     const int64_t slots = (int64_t)rows * top, used = slots < experts ? slots : experts;
     const int stages = d->arch < 80 ? 2 : d->arch == 86 || d->arch == 89 || d->arch >= 120 ? 3 : 4;
-    const int gemv = rows <= 4 && bits < 16 && !same_bits;
-    const int tile = gemv ? 4 : same_bits || slots <= 32 * used ? 16 : 64;
+    const int gemv = rows <= 4 && bits < 16 && !same_bits, few = same_bits || slots <= 32 * used;
+    /* 128 rows by wgmma take no longer than 64 by mma */
+    const int wgmma = d->wgmma && bits == 4 && !gemv && !few;
+    const int tile = gemv ? 4 : few ? 16 : wgmma ? 128 : 64;
     const uint32_t blocks = ((uint32_t)n + 63) / 64, tiles = (uint32_t)((slots + (tile - 1) * used) / tile);
     if (!awq__cuda_linear_plan(d, bits, 1, n, k, group, bf16, same_bits, out)) return 0;
     if (gemv) snprintf(out->kernel, sizeof out->kernel, "awq_experts%d_gemv%s", bits, group == 32 ? "32" : "");
-    else snprintf(out->kernel, sizeof out->kernel, "awq_experts%d_mma%d", bits, tile);
+    else snprintf(out->kernel, sizeof out->kernel, "awq_experts%d_%smma%d", bits, wgmma ? "wg" : "", tile);
     strcat(out->kernel, bf16 ? "_bf16" : "_f16");
     out->grid[0] = gemv ? 4 * blocks : tiles;
     out->grid[1] = gemv ? tiles : 1;
-    out->grid[2] = gemv ? 1 : blocks;
-    out->threads = 256;
-    if (!gemv)
+    out->grid[2] = gemv ? 1 : wgmma ? (blocks + 1) / 2 : blocks;
+    out->threads = wgmma ? 384 : 256;
+    if (wgmma) out->smem = 1024 + 8 * (4096 + 1024 + 128 * 128);
+    else if (!gemv)
         out->smem = 2 * (uint32_t)stages
                     * ((uint32_t)(bits == 16 ? 8192 : 512 * bits + 512) + (uint32_t)tile * 128);
     out->partial = out->counters = 0;
@@ -6645,7 +6672,7 @@ static awq_status awq__cuda_test_experts(awq_ctx *ctx, awq_cuda *c, awq__cuda_te
                                     l->dtype == AWQ_BF16, 0, &plan)) continue;
         st = awq__cuda_test_clear(ctx, c, t);
         if (!st) st = awq__cuda_upload(ctx, c, b->ptr, &host, sizeof host);
-        if (!st) st = awq__cuda_find(ctx, c, AWQ__CUDA_EXPERTS, plan.kernel, plan.smem, &k);
+        if (!st) st = awq__cuda_find(ctx, c, awq__cuda_family_of(plan.kernel), plan.kernel, plan.smem, &k);
         if (!st) st = awq__cuda_queue(ctx, c, &k, plan.grid, plan.threads, 1, params);
         if (!st)
             st = awq__cuda_test_compare(ctx, c, t, l->dtype, plan.kernel, host.start[2], host.start[1]);
@@ -8080,6 +8107,7 @@ static awq_status awq__cuda_model_kernels(awq_ctx *ctx, const awq__cuda_share *s
             bits = awq__cuda_model_bits(&info, (awq_linear_id)k, o->desc, &group);
             if (k >= AWQ_EXPERT_GATE) {
                 which |= 1u << (AWQ__CUDA_TEST_EXPERTS_AT + 2 * (bits == 16 ? 2 : bits == 8) + part);
+                has[AWQ__CUDA_WGMMA] |= bits == 4;
                 continue;
             }
             has[bits == 16 ? AWQ__CUDA_DENSE : bits == 8 ? AWQ__CUDA_LINEAR8 : AWQ__CUDA_LINEAR] = 1;
@@ -8097,7 +8125,8 @@ static awq_status awq__cuda_model_kernels(awq_ctx *ctx, const awq__cuda_share *s
                            : c->dtype == AWQ_F32                        ? 0
                            : c->dtype == AWQ_F16                        ? 1
                                                                         : 2));
-    has[AWQ__CUDA_WGMMA] = has[AWQ__CUDA_LINEAR] && !s->flags && !strcmp(s->c->info.arch, "sm_90a");
+    has[AWQ__CUDA_WGMMA] |= has[AWQ__CUDA_LINEAR];
+    has[AWQ__CUDA_WGMMA] &= !s->flags && !strcmp(s->c->info.arch, "sm_90a");
     for (i = 0; i < AWQ__CUDA_FAMILIES; i++) {
         if (!has[i]) continue;
         unit[n].family = i;
@@ -8783,8 +8812,8 @@ static awq_status awq__cuda_model_experts_mm(awq_ctx *ctx, awq__cuda_work *w, co
                                 s->flags & AWQ_CUDA_SAME_BITS, &plan))
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "no CUDA kernel for %d experts of %lld x %lld", c->num_experts,
                          (long long)first->out_features, (long long)first->in_features);
-    return awq__cuda_model_queue(ctx, s, AWQ__CUDA_EXPERTS, plan.kernel, 0, plan.grid[0], plan.grid[1],
-                                 plan.grid[2], plan.threads, plan.smem, &p);
+    return awq__cuda_model_queue(ctx, s, awq__cuda_family_of(plan.kernel), plan.kernel, 0, plan.grid[0],
+                                 plan.grid[1], plan.grid[2], plan.threads, plan.smem, &p);
 }
 
 /* Which experts take which rows, and what they make of them: xn -> oe. How many rows each has is known on the
