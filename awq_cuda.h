@@ -107,7 +107,8 @@ typedef struct awq_cuda_info {
                                                       translates */
     char driver_path[512], nvrtc_path[512];
     char cache_folder[512]; /* "": there is none */
-    double init_seconds, context_seconds, create_seconds; /* of awq_cuda_create: cuInit, the context, all of it */
+    /* of awq_cuda_create: cuInit, the context, all of it */
+    double init_seconds, context_seconds, create_seconds;
 } awq_cuda_info;
 
 /* Opens a device and runs a small kernel on it. desc NULL: all defaults. Nothing is loaded to the device unless
@@ -6669,13 +6670,13 @@ static awq_status awq__cuda_test_experts(awq_ctx *ctx, awq_cuda *c, awq__cuda_te
         host.start[1] = rows[i] - 1;
         host.start[2] = 2 * (rows[i] - 1);
         if (!awq__cuda_experts_plan(&d, l->bits, rows[i], 2, 2, p.linear.n, (int)t->k, p.linear.group,
-                                    l->dtype == AWQ_BF16, 0, &plan)) continue;
+                                    l->dtype == AWQ_BF16, 0, &plan))
+            continue;
         st = awq__cuda_test_clear(ctx, c, t);
         if (!st) st = awq__cuda_upload(ctx, c, b->ptr, &host, sizeof host);
         if (!st) st = awq__cuda_find(ctx, c, awq__cuda_family_of(plan.kernel), plan.kernel, plan.smem, &k);
         if (!st) st = awq__cuda_queue(ctx, c, &k, plan.grid, plan.threads, 1, params);
-        if (!st)
-            st = awq__cuda_test_compare(ctx, c, t, l->dtype, plan.kernel, host.start[2], host.start[1]);
+        if (!st) st = awq__cuda_test_compare(ctx, c, t, l->dtype, plan.kernel, host.start[2], host.start[1]);
     }
     if (!c->lost) c->cu.StreamSynchronize(c->stream);
     if (b) awq__cuda_block_free(c, b);
@@ -6804,8 +6805,8 @@ static awq_status awq__cuda_test_linears(awq_ctx *ctx, awq_cuda *c, int64_t n, i
    some MB and come back to a list, blocks when the model is freed. A work is made with room for all its passes,
    so that steps ask the driver for nothing.
    Launches: a layer is 9 (qkv, place, attend, o, norm, gate and up, act, down, norm), one with experts 15 (qkv,
-   place, attend, o, norm, router twice, route, slots, gather, gate and up, act, down, combine, norm) and 3 or 4 for a
-   shared expert, where linears launched one by one, after a wait, would be 3 for each expert that is taken; a
+   place, attend, o, norm, router twice, route, slots, gather, gate and up, act, down, combine, norm) and 3 or 4
+   for a shared expert, where linears launched one by one, after a wait, would be 3 for each expert that is taken; a
    token has embeddings, a norm and 3 or 4 of the head besides. One by one that is 2 to 3 us each, by what is
    usual of the driver (not measured here): 293 for 32 layers, 0.7 ms of host time, in which an H200 reads 3 GB
    of weights. So a pass that comes again, with the same rows and plans of attention, is recorded: then a token
@@ -7293,8 +7294,8 @@ static awq_status awq__cuda_selftest(awq_ctx *ctx, awq_cuda *c, uint32_t which);
 enum { /* bits of what is tested: linears 2 kind + (BF16), see awq__cuda_test_kind; for F16, for BF16 */
        AWQ__CUDA_TEST_ROWS_AT = 10,
        AWQ__CUDA_TEST_MOE_AT = 12,
-       AWQ__CUDA_TEST_ATTEND_AT = 14, /* parts of the family */
-       AWQ__CUDA_TEST_EMBED_AT = 18,  /* F32, F16, BF16, 8 bits */
+       AWQ__CUDA_TEST_ATTEND_AT = 14,  /* parts of the family */
+       AWQ__CUDA_TEST_EMBED_AT = 18,   /* F32, F16, BF16, 8 bits */
        AWQ__CUDA_TEST_EXPERTS_AT = 22, /* 2 (0: 4 bits, 1: 8, 2: dense) + (BF16) */
        AWQ__CUDA_TEST_HEAD_AT = 28,
        AWQ__CUDA_TEST_ALL = (1 << 29) - 1
@@ -7546,13 +7547,13 @@ static awq_status awq__cuda_model_take(awq_ctx *ctx, awq__cuda_share *s, uint64_
     const awq_cuda_info *in = &s->c->info;
     const uint64_t kept = awq__cuda_model_kept(s->c, s);
     if (s->taken + bytes > s->later && kept && in->memory_limit - in->memory_used < bytes + kept)
-        return awq__fail(ctx, AWQ_E_MEMORY,
-                         "CUDA device %d (%s): %llu bytes are in use, %llu are kept for other models on it, %llu "
-                         "more asked for beyond the %llu this one was placed with (device_tokens), the limit is "
-                         "%llu",
-                         in->index, in->name, (unsigned long long)in->memory_used, (unsigned long long)kept,
-                         (unsigned long long)bytes, (unsigned long long)s->later,
-                         (unsigned long long)in->memory_limit);
+        return awq__fail(
+            ctx, AWQ_E_MEMORY,
+            "CUDA device %d (%s): %llu bytes are in use, %llu are kept for other models on it, %llu "
+            "more asked for beyond the %llu this one was placed with (device_tokens), the limit is "
+            "%llu",
+            in->index, in->name, (unsigned long long)in->memory_used, (unsigned long long)kept,
+            (unsigned long long)bytes, (unsigned long long)s->later, (unsigned long long)in->memory_limit);
     s->taken += bytes;
     return AWQ_OK;
 }
@@ -7607,7 +7608,10 @@ static awq_status awq__cuda_needs_layer(awq_ctx *ctx, const awq_checkpoint *ck, 
     return AWQ_OK;
 }
 
-static uint64_t awq__cuda_needs_all(const awq__cuda_needs *n) { return n->weights + AWQ__MAX(n->loading, n->later); }
+static uint64_t awq__cuda_needs_all(const awq__cuda_needs *n)
+{
+    return n->weights + AWQ__MAX(n->loading, n->later);
+}
 
 static awq_status awq__cuda_model_fit(awq_ctx *ctx, awq_device *d, const awq_checkpoint *ck,
                                       const awq_model_desc *desc, awq_device_memory *m)
@@ -7618,8 +7622,7 @@ static awq_status awq__cuda_model_fit(awq_ctx *ctx, awq_device *d, const awq_che
     int i, first = m->first_layer, most = 0;
     AWQ__TRY(awq__cuda_model_check(ctx, d, ck));
     AWQ__TRY(awq__cuda_model_enter(ctx, c));
-    st = awq__cuda_model_leave(c,
-                               awq__cuda_needs_begin(ctx, c, awq_checkpoint_config(ck), desc, first, &n));
+    st = awq__cuda_model_leave(c, awq__cuda_needs_begin(ctx, c, awq_checkpoint_config(ck), desc, first, &n));
     AWQ__TRY(st);
     for (i = first; i < first + m->layers; i++) {
         AWQ__TRY(awq__cuda_needs_layer(ctx, ck, desc, first, i, &n));
@@ -7640,12 +7643,14 @@ static awq_status awq__cuda_model_settle(awq_ctx *ctx, awq__cuda_share *s, const
     awq__cuda_needs n;
     int i;
     AWQ__TRY(awq__cuda_needs_begin(ctx, s->c, &s->m->config, desc, s->first, &n));
-    for (i = s->first; i < s->first + s->n; i++) AWQ__TRY(awq__cuda_needs_layer(ctx, ck, desc, s->first, i, &n));
+    for (i = s->first; i < s->first + s->n; i++)
+        AWQ__TRY(awq__cuda_needs_layer(ctx, ck, desc, s->first, i, &n));
     if (awq__cuda_needs_all(&n) > n.room)
-        return awq__fail(ctx, AWQ_E_MEMORY,
-                         "%s: layers %d to %d need %.2f GB on %s, which has %.2f GB that no other model was told of",
-                         awq_checkpoint_folder(ck), s->first, s->first + s->n - 1,
-                         (double)awq__cuda_needs_all(&n) / 1e9, s->c->as_device.name, (double)n.room / 1e9);
+        return awq__fail(
+            ctx, AWQ_E_MEMORY,
+            "%s: layers %d to %d need %.2f GB on %s, which has %.2f GB that no other model was told of",
+            awq_checkpoint_folder(ck), s->first, s->first + s->n - 1, (double)awq__cuda_needs_all(&n) / 1e9,
+            s->c->as_device.name, (double)n.room / 1e9);
     s->later = n.later;
     s->next = s->c->shares;
     s->c->shares = s;
@@ -9676,7 +9681,8 @@ static void awq__cuda_probe_head(awq_ctx *ctx, awq__cuda_probe *p)
             awq__cuda_probe_check(ctx, p, "awq_top", 0, k,
                                   ((const int32_t *)awq__cuda_probe_out(p, id))[r * K + k], at, 0);
             awq__cuda_probe_check(ctx, p, "awq_top", 0, k,
-                                  ((const float *)awq__cuda_probe_out(p, value))[r * K + k], out[r * N + at], 0);
+                                  ((const float *)awq__cuda_probe_out(p, value))[r * K + k], out[r * N + at],
+                                  0);
         }
         awq__cuda_probe_check(ctx, p, "awq_top", 0, r, ((const int32_t *)awq__cuda_probe_out(p, bad))[r], 0, 0);
     }
