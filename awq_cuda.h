@@ -107,7 +107,8 @@ typedef struct awq_cuda_info {
                                                       translates */
     char driver_path[512], nvrtc_path[512];
     char cache_folder[512]; /* "": there is none */
-    double init_seconds, context_seconds, create_seconds; /* of awq_cuda_create: cuInit, the context, all of it */
+    /* of awq_cuda_create: cuInit, the context, all of it */
+    double init_seconds, context_seconds, create_seconds;
 } awq_cuda_info;
 
 /* Opens a device and runs a small kernel on it. desc NULL: all defaults. Nothing is loaded to the device unless
@@ -1619,6 +1620,58 @@ static const char *const awq__cuda_text_common[] = {
 "e);\n",
 "    }\n",
 "}\n",
+"\n",
+"/* ---- experts: the linear of one of them (experts.cuh, wgmma.cuh) */\n",
+"struct Experts { // awq__cuda_experts of plan.h\n",
+"    Linear linear;\n",
+"    const u64 *table;\n",
+"    const int *start;\n",
+"    int experts;\n",
+"};\n",
+"\n",
+"// l: the linear of the expert that has tile `tile` of ROWS rows; returns which of its tiles it is, -1: non"
+"e\n",
+"template <int ROWS> DEVICE int expert_of(const Experts &p, int tile, Linear &l)\n",
+"{\n",
+"    const int lane = threadIdx.x & 31;\n",
+"    int before = 0; // tiles of experts before\n",
+"#pragma unroll 1\n",
+"    for (int base = 0; base < p.experts; base += 128) {\n",
+"        int first[4], rows[4];\n",
+"#pragma unroll\n",
+"        for (int k = 0; k < 4; k++) {\n",
+"            const int e = base + 32 * k + lane;\n",
+"            first[k] = load_fresh(p.start + min(e, p.experts));\n",
+"            rows[k] = load_fresh(p.start + min(e + 1, p.experts)) - first[k];\n",
+"        }\n",
+"#pragma unroll\n",
+"        for (int k = 0; k < 4; k++) {\n",
+"            const int tiles = (rows[k] + ROWS - 1) / ROWS;\n",
+"            int to = tiles; // with those of the lanes before\n",
+"#pragma unroll\n",
+"            for (int m = 1; m < 32; m *= 2) {\n",
+"                const int v = __shfl_up_sync(~0u, to, m);\n",
+"                if (lane >= m) to += v;\n",
+"            }\n",
+"            const u32 beyond = __ballot_sync(~0u, before + to > tile);\n",
+"            if (beyond) {\n",
+"                const int at = __ffs((int)beyond) - 1;\n",
+"                const int row = __shfl_sync(~0u, first[k], at);\n",
+"                const u64 *entry = p.table + (size_t)(base + 32 * k + at) * 4;\n",
+"                l = p.linear;\n",
+"                l.w = (const uint4 *)load_constant(entry);\n",
+"                l.sz = (const u32 *)load_constant(entry + 1);\n",
+"                l.bias = (const float *)load_constant(entry + 2);\n",
+"                l.rows = __shfl_sync(~0u, rows[k], at);\n",
+"                l.x += (size_t)row * l.x_stride;\n",
+"                l.y = (char *)l.y + (size_t)row * l.y_stride * (l.flags & LINEAR_Y_F32 ? 4 : 2);\n",
+"                return tile - __shfl_sync(~0u, before + to - tiles, at);\n",
+"            }\n",
+"            before += __shfl_sync(~0u, to, 31);\n",
+"        }\n",
+"    }\n",
+"    return -1;\n",
+"}\n",
 NULL};
 static const char *const awq__cuda_text_dense[] = {
 "/* dense.cuh - linear layers of f16 and bf16 weights in rows, as checkpoints have them: heads, and models t"
@@ -1708,57 +1761,8 @@ static const char *const awq__cuda_text_experts[] = {
 "\n",
 "   gemv: for passes of at most 4 rows, so that an expert has no more. mma16: weights exact, one order of su"
 "ms\n",
-"   whatever the number of rows. mma64: for many rows. */\n",
-"struct Experts { // awq__cuda_experts of plan.h\n",
-"    Linear linear;\n",
-"    const u64 *table;\n",
-"    const int *start;\n",
-"    int experts;\n",
-"};\n",
-"\n",
-"// l: the linear of the expert that has tile `tile` of ROWS rows; returns which of its tiles it is, -1: non"
-"e\n",
-"template <int ROWS> DEVICE int expert_of(const Experts &p, int tile, Linear &l)\n",
-"{\n",
-"    const int lane = threadIdx.x & 31;\n",
-"    int before = 0; // tiles of experts before\n",
-"#pragma unroll 1\n",
-"    for (int base = 0; base < p.experts; base += 128) {\n",
-"        int first[4], rows[4];\n",
-"#pragma unroll\n",
-"        for (int k = 0; k < 4; k++) {\n",
-"            const int e = base + 32 * k + lane;\n",
-"            first[k] = load_fresh(p.start + min(e, p.experts));\n",
-"            rows[k] = load_fresh(p.start + min(e + 1, p.experts)) - first[k];\n",
-"        }\n",
-"#pragma unroll\n",
-"        for (int k = 0; k < 4; k++) {\n",
-"            const int tiles = (rows[k] + ROWS - 1) / ROWS;\n",
-"            int to = tiles; // with those of the lanes before\n",
-"#pragma unroll\n",
-"            for (int m = 1; m < 32; m *= 2) {\n",
-"                const int v = __shfl_up_sync(~0u, to, m);\n",
-"                if (lane >= m) to += v;\n",
-"            }\n",
-"            const u32 beyond = __ballot_sync(~0u, before + to > tile);\n",
-"            if (beyond) {\n",
-"                const int at = __ffs((int)beyond) - 1;\n",
-"                const int row = __shfl_sync(~0u, first[k], at);\n",
-"                const u64 *entry = p.table + (size_t)(base + 32 * k + at) * 4;\n",
-"                l = p.linear;\n",
-"                l.w = (const uint4 *)load_constant(entry);\n",
-"                l.sz = (const u32 *)load_constant(entry + 1);\n",
-"                l.bias = (const float *)load_constant(entry + 2);\n",
-"                l.rows = __shfl_sync(~0u, rows[k], at);\n",
-"                l.x += (size_t)row * l.x_stride;\n",
-"                l.y = (char *)l.y + (size_t)row * l.y_stride * (l.flags & LINEAR_Y_F32 ? 4 : 2);\n",
-"                return tile - __shfl_sync(~0u, before + to - tiles, at);\n",
-"            }\n",
-"            before += __shfl_sync(~0u, to, 31);\n",
-"        }\n",
-"    }\n",
-"    return -1;\n",
-"}\n",
+"   whatever the number of rows. mma64: for many rows; of 4 bits on sm_90a those of wgmma.cuh are instead.\n",
+"   expert_of is in common.cuh. */\n",
 "// grid (blocks of 16 outputs, tiles)\n",
 "template <class FORMAT, bool FINE, class T> DEVICE void experts_gemv(T dtype, const Experts &p)\n",
 "{\n",
@@ -1783,7 +1787,9 @@ static const char *const awq__cuda_text_experts[] = {
 "KERNEL_2(awq_experts4_gemv_f16, 256, Experts p) { experts_gemv<Bits4, false>(F16(), p); }\n",
 "KERNEL_2(awq_experts4_gemv32_f16, 256, Experts p) { experts_gemv<Bits4, true>(F16(), p); }\n",
 "KERNEL_2(awq_experts4_mma16_f16, 256, Experts p) { experts_mma<Bits4, 2, true>(F16(), p); }\n",
+"#if !AWQ_HAS_WGMMA || defined(AWQ_EMULATOR)\n",
 "KERNEL_2(awq_experts4_mma64_f16, 256, Experts p) { experts_mma<Bits4, 8, false>(F16(), p); }\n",
+"#endif\n",
 "KERNEL_2(awq_experts8_gemv_f16, 256, Experts p) { experts_gemv<Bits8, false>(F16(), p); }\n",
 "KERNEL_2(awq_experts8_gemv32_f16, 256, Experts p) { experts_gemv<Bits8, true>(F16(), p); }\n",
 "KERNEL_2(awq_experts8_mma16_f16, 256, Experts p) { experts_mma<Bits8, 2, true>(F16(), p); }\n",
@@ -1795,7 +1801,9 @@ static const char *const awq__cuda_text_experts[] = {
 "KERNEL_2(awq_experts4_gemv_bf16, 256, Experts p) { experts_gemv<Bits4, false>(BF16(), p); }\n",
 "KERNEL_2(awq_experts4_gemv32_bf16, 256, Experts p) { experts_gemv<Bits4, true>(BF16(), p); }\n",
 "KERNEL_2(awq_experts4_mma16_bf16, 256, Experts p) { experts_mma<Bits4, 2, true>(BF16(), p); }\n",
+"#if !AWQ_HAS_WGMMA || defined(AWQ_EMULATOR)\n",
 "KERNEL_2(awq_experts4_mma64_bf16, 256, Experts p) { experts_mma<Bits4, 8, false>(BF16(), p); }\n",
+"#endif\n",
 "KERNEL_2(awq_experts8_gemv_bf16, 256, Experts p) { experts_gemv<Bits8, false>(BF16(), p); }\n",
 "KERNEL_2(awq_experts8_gemv32_bf16, 256, Experts p) { experts_gemv<Bits8, true>(BF16(), p); }\n",
 "KERNEL_2(awq_experts8_mma16_bf16, 256, Experts p) { experts_mma<Bits8, 2, true>(BF16(), p); }\n",
@@ -4287,7 +4295,9 @@ static const char *const awq__cuda_text_wgmma[] = {
 "\n",
 "   A block is 128 outputs x N rows of x (64, 128 or 256; blockIdx.x: which rows, blockIdx.z: which outputs)"
 ", k\n",
-"   over blockIdx.y, in steps of one tile of 64 inputs through a ring of STAGES.\n",
+"   over blockIdx.y, in steps of one tile of 64 inputs through a ring of STAGES. Of experts blockIdx.x is a "
+"tile\n",
+"   of rows of one of them, see experts.cuh.\n",
 "\n",
 "   Warpgroup 0 produces. Weights (2 x 2 KB) and parameters come by bulk copy, one thread asks. x is [rows]["
 "k] as\n",
@@ -4324,11 +4334,12 @@ static const char *const awq__cuda_text_wgmma[] = {
 "    static const u32 W_AT = STAGES * X, SZ_AT = W_AT + STAGES * W, BARRIERS = SZ_AT + STAGES * SZ;\n",
 "};\n",
 "\n",
-"template <int N> DEVICE void wgmma_produce(const Linear &p, u32 base, int first, int tiles)\n",
+"template <int N>\n",
+"DEVICE void wgmma_produce(const Linear &p, u32 base, int first, int tiles, int row_tile, int pair)\n",
 "{\n",
 "    typedef Ring<N> R;\n",
 "    const int thread = threadIdx.x, blocks = p.n_pad / 64, fine = p.group == 32;\n",
-"    const int row0 = blockIdx.x * N + thread / 8, chunk = thread % 8;\n",
+"    const int row0 = row_tile * N + thread / 8, chunk = thread % 8;\n",
 "    const u32 full = base + R::BARRIERS, empty = full + R::STAGES * 8;\n",
 "    const u64 policy = evict_first_policy();\n",
 "    const u32 x_to = x_chunk(base, thread / 8, chunk); // rows 16 further on have the same swizzle\n",
@@ -4337,7 +4348,7 @@ static const char *const awq__cuda_text_wgmma[] = {
 "        mbarrier_arrive_expect(full + s * 8, R::W + 512 * (1 + fine));\n",
 "        for (int b = 0; b < 2;\n",
 "             b++) { // a block past the last one is the last one again, what it sums is not stored\n",
-"            const int block = min((int)blockIdx.z * 2 + b, blocks - 1);\n",
+"            const int block = min(pair * 2 + b, blocks - 1);\n",
 "            const u32 *sz = p.sz + (size_t)group * p.n_pad + block * 64;\n",
 "            const u32 sz_to = base + R::SZ_AT + s * R::SZ + b * 256;\n",
 "            bulk_load(base + R::W_AT + s * R::W + b * 2048, p.w + ((size_t)block * p.k_tiles + first + t) *"
@@ -4373,7 +4384,8 @@ static const char *const awq__cuda_text_wgmma[] = {
 "    for (int t = max(tiles - R::LAG, 0); t < tiles; t++) mbarrier_arrive(full + t % R::STAGES * 8);\n",
 "}\n",
 "\n",
-"template <int N, class T> DEVICE void wgmma_consume(T dtype, const Linear &p, u32 base, int tiles)\n",
+"template <int N, class T>\n",
+"DEVICE void wgmma_consume(T dtype, const Linear &p, u32 base, int tiles, int row_tile, int split, int pair)\n",
 "{\n",
 "    typedef Ring<N> R;\n",
 "    const int thread = threadIdx.x & 127, lane = thread & 31, warp = thread >> 5, fine = p.group == 32;\n",
@@ -4435,19 +4447,21 @@ static const char *const awq__cuda_text_wgmma[] = {
 "#pragma unroll\n",
 "    for (int n = 0; n < N / 8; n++) sums_put<64>(sums, n * 8, warp * 16, sum + n * 4);\n",
 "    named_barrier(2 + wg, 128);\n",
-"    sums_store<N, 64, 1>(dtype, p, sums, blockIdx.x * N, ((int)blockIdx.z * 2 + wg) * 64,\n",
-"                         (blockIdx.z * gridDim.x + blockIdx.x) * 2 + wg, blockIdx.y, thread, 128,\n",
+"    sums_store<N, 64, 1>(dtype, p, sums, row_tile * N, (pair * 2 + wg) * 64,\n",
+"                         (pair * (int)gridDim.x + row_tile) * 2 + wg, split, thread, 128,\n",
 "                         base + R::BARRIERS + R::STAGES * 16 + wg * 4, 2 + wg);\n",
 "}\n",
 "\n",
-"template <int N, class T> DEVICE void linear_wgmma(T dtype, const Linear &p)\n",
+"// row_tile: of N rows; pair: of blocks of 64 outputs\n",
+"template <int N, class T>\n",
+"DEVICE void linear_wgmma(T dtype, const Linear &p, int row_tile = blockIdx.x, int split = blockIdx.y,\n",
+"                         int pair = blockIdx.z)\n",
 "{\n",
 "    typedef Ring<N> R;\n",
 "    static_assert(2 * Sums<N, 64>::BYTES <= (int)R::BARRIERS && R::STAGES * 16 + 8 <= 1024, \"fits\");\n",
 "    DYN_SMEM(smem);\n",
 "    const u32 base = smem_address(smem), full = base + R::BARRIERS, empty = full + R::STAGES * 8;\n",
-"    const int first = (int)((u32)(p.k_tiles * blockIdx.y) / (u32)p.splits);\n",
-"    const int tiles = (int)((u32)(p.k_tiles * (blockIdx.y + 1)) / (u32)p.splits) - first;\n",
+"    const int first = split_begin(p, split), tiles = split_begin(p, split + 1) - first;\n",
 "    if (threadIdx.x == 0) {\n",
 "        for (int s = 0; s < R::STAGES; s++) {\n",
 "            mbarrier_init(full + s * 8,\n",
@@ -4464,22 +4478,33 @@ static const char *const awq__cuda_text_wgmma[] = {
 "    // have.\n",
 "    if (threadIdx.x < 128) {\n",
 "        if (N == 256) registers_give<40>();\n",
-"        wgmma_produce<N>(p, base, first, tiles);\n",
+"        wgmma_produce<N>(p, base, first, tiles, row_tile, pair);\n",
 "    } else {\n",
 "        if (N == 256) registers_take<232>();\n",
-"        wgmma_consume<N>(dtype, p, base, tiles);\n",
+"        wgmma_consume<N>(dtype, p, base, tiles, row_tile, split, pair);\n",
 "    }\n",
+"}\n",
+"// grid (tiles, 1, pairs of blocks of outputs)\n",
+"template <int N, class T> DEVICE void experts_wgmma(T dtype, const Experts &p)\n",
+"{\n",
+"    Linear l;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    const int tile = expert_of<N>(p, blockIdx.x, l);\n",
+"    if (tile >= 0) linear_wgmma<N>(dtype, l, tile, 0, blockIdx.z);\n",
 "}\n",
 "\n",
 "#ifndef AWQ_NO_F16\n",
 "KERNEL(awq_linear_wgmma64_f16, 384, Linear p) { linear_wgmma<64>(F16(), p); }\n",
 "KERNEL(awq_linear_wgmma128_f16, 384, Linear p) { linear_wgmma<128>(F16(), p); }\n",
 "KERNEL(awq_linear_wgmma256_f16, 384, Linear p) { linear_wgmma<256>(F16(), p); }\n",
+"KERNEL(awq_experts4_wgmma128_f16, 384, Experts p) { experts_wgmma<128>(F16(), p); }\n",
 "#endif\n",
 "#ifndef AWQ_NO_BF16\n",
 "KERNEL(awq_linear_wgmma64_bf16, 384, Linear p) { linear_wgmma<64>(BF16(), p); }\n",
 "KERNEL(awq_linear_wgmma128_bf16, 384, Linear p) { linear_wgmma<128>(BF16(), p); }\n",
 "KERNEL(awq_linear_wgmma256_bf16, 384, Linear p) { linear_wgmma<256>(BF16(), p); }\n",
+"KERNEL(awq_experts4_wgmma128_bf16, 384, Experts p) { experts_wgmma<128>(BF16(), p); }\n",
 "#endif\n",
 "#endif\n",
 NULL};
@@ -6178,18 +6203,21 @@ static int awq__cuda_experts_plan(const awq__cuda_device *d, int bits, int rows,
 {
     const int64_t slots = (int64_t)rows * top, used = slots < experts ? slots : experts;
     const int stages = d->arch < 80 ? 2 : d->arch == 86 || d->arch == 89 || d->arch >= 120 ? 3 : 4;
-    const int gemv = rows <= 4 && bits < 16 && !same_bits;
-    const int tile = gemv ? 4 : same_bits || slots <= 32 * used ? 16 : 64;
+    const int gemv = rows <= 4 && bits < 16 && !same_bits, few = same_bits || slots <= 32 * used;
+    /* 128 rows by wgmma take no longer than 64 by mma */
+    const int wgmma = d->wgmma && bits == 4 && !gemv && !few;
+    const int tile = gemv ? 4 : few ? 16 : wgmma ? 128 : 64;
     const uint32_t blocks = ((uint32_t)n + 63) / 64, tiles = (uint32_t)((slots + (tile - 1) * used) / tile);
     if (!awq__cuda_linear_plan(d, bits, 1, n, k, group, bf16, same_bits, out)) return 0;
     if (gemv) snprintf(out->kernel, sizeof out->kernel, "awq_experts%d_gemv%s", bits, group == 32 ? "32" : "");
-    else snprintf(out->kernel, sizeof out->kernel, "awq_experts%d_mma%d", bits, tile);
+    else snprintf(out->kernel, sizeof out->kernel, "awq_experts%d_%smma%d", bits, wgmma ? "wg" : "", tile);
     strcat(out->kernel, bf16 ? "_bf16" : "_f16");
     out->grid[0] = gemv ? 4 * blocks : tiles;
     out->grid[1] = gemv ? tiles : 1;
-    out->grid[2] = gemv ? 1 : blocks;
-    out->threads = 256;
-    if (!gemv)
+    out->grid[2] = gemv ? 1 : wgmma ? (blocks + 1) / 2 : blocks;
+    out->threads = wgmma ? 384 : 256;
+    if (wgmma) out->smem = 1024 + 8 * (4096 + 1024 + 128 * 128);
+    else if (!gemv)
         out->smem = 2 * (uint32_t)stages
                     * ((uint32_t)(bits == 16 ? 8192 : 512 * bits + 512) + (uint32_t)tile * 128);
     out->partial = out->counters = 0;
@@ -6651,13 +6679,13 @@ static awq_status awq__cuda_test_experts(awq_ctx *ctx, awq_cuda *c, awq__cuda_te
         host.start[1] = rows[i] - 1;
         host.start[2] = 2 * (rows[i] - 1);
         if (!awq__cuda_experts_plan(&d, l->bits, rows[i], 2, 2, p.linear.n, (int)t->k, p.linear.group,
-                                    l->dtype == AWQ_BF16, 0, &plan)) continue;
+                                    l->dtype == AWQ_BF16, 0, &plan))
+            continue;
         st = awq__cuda_test_clear(ctx, c, t);
         if (!st) st = awq__cuda_upload(ctx, c, b->ptr, &host, sizeof host);
-        if (!st) st = awq__cuda_find(ctx, c, AWQ__CUDA_EXPERTS, plan.kernel, plan.smem, &k);
+        if (!st) st = awq__cuda_find(ctx, c, awq__cuda_family_of(plan.kernel), plan.kernel, plan.smem, &k);
         if (!st) st = awq__cuda_queue(ctx, c, &k, plan.grid, plan.threads, 1, params);
-        if (!st)
-            st = awq__cuda_test_compare(ctx, c, t, l->dtype, plan.kernel, host.start[2], host.start[1]);
+        if (!st) st = awq__cuda_test_compare(ctx, c, t, l->dtype, plan.kernel, host.start[2], host.start[1]);
     }
     if (!c->lost) c->cu.StreamSynchronize(c->stream);
     if (b) awq__cuda_block_free(c, b);
@@ -6786,8 +6814,8 @@ static awq_status awq__cuda_test_linears(awq_ctx *ctx, awq_cuda *c, int64_t n, i
    some MB and come back to a list, blocks when the model is freed. A work is made with room for all its passes,
    so that steps ask the driver for nothing.
    Launches: a layer is 9 (qkv, place, attend, o, norm, gate and up, act, down, norm), one with experts 15 (qkv,
-   place, attend, o, norm, router twice, route, slots, gather, gate and up, act, down, combine, norm) and 3 or 4 for a
-   shared expert, where linears launched one by one, after a wait, would be 3 for each expert that is taken; a
+   place, attend, o, norm, router twice, route, slots, gather, gate and up, act, down, combine, norm) and 3 or 4
+   for a shared expert, where linears launched one by one, after a wait, would be 3 for each expert that is taken; a
    token has embeddings, a norm and 3 or 4 of the head besides. One by one that is 2 to 3 us each, by what is
    usual of the driver (not measured here): 293 for 32 layers, 0.7 ms of host time, in which an H200 reads 3 GB
    of weights. So a pass that comes again, with the same rows and plans of attention, is recorded: then a token
@@ -7275,8 +7303,8 @@ static awq_status awq__cuda_selftest(awq_ctx *ctx, awq_cuda *c, uint32_t which);
 enum { /* bits of what is tested: linears 2 kind + (BF16), see awq__cuda_test_kind; for F16, for BF16 */
        AWQ__CUDA_TEST_ROWS_AT = 10,
        AWQ__CUDA_TEST_MOE_AT = 12,
-       AWQ__CUDA_TEST_ATTEND_AT = 14, /* parts of the family */
-       AWQ__CUDA_TEST_EMBED_AT = 18,  /* F32, F16, BF16, 8 bits */
+       AWQ__CUDA_TEST_ATTEND_AT = 14,  /* parts of the family */
+       AWQ__CUDA_TEST_EMBED_AT = 18,   /* F32, F16, BF16, 8 bits */
        AWQ__CUDA_TEST_EXPERTS_AT = 22, /* 2 (0: 4 bits, 1: 8, 2: dense) + (BF16) */
        AWQ__CUDA_TEST_HEAD_AT = 28,
        AWQ__CUDA_TEST_ALL = (1 << 29) - 1
@@ -7528,13 +7556,13 @@ static awq_status awq__cuda_model_take(awq_ctx *ctx, awq__cuda_share *s, uint64_
     const awq_cuda_info *in = &s->c->info;
     const uint64_t kept = awq__cuda_model_kept(s->c, s);
     if (s->taken + bytes > s->later && kept && in->memory_limit - in->memory_used < bytes + kept)
-        return awq__fail(ctx, AWQ_E_MEMORY,
-                         "CUDA device %d (%s): %llu bytes are in use, %llu are kept for other models on it, %llu "
-                         "more asked for beyond the %llu this one was placed with (device_tokens), the limit is "
-                         "%llu",
-                         in->index, in->name, (unsigned long long)in->memory_used, (unsigned long long)kept,
-                         (unsigned long long)bytes, (unsigned long long)s->later,
-                         (unsigned long long)in->memory_limit);
+        return awq__fail(
+            ctx, AWQ_E_MEMORY,
+            "CUDA device %d (%s): %llu bytes are in use, %llu are kept for other models on it, %llu "
+            "more asked for beyond the %llu this one was placed with (device_tokens), the limit is "
+            "%llu",
+            in->index, in->name, (unsigned long long)in->memory_used, (unsigned long long)kept,
+            (unsigned long long)bytes, (unsigned long long)s->later, (unsigned long long)in->memory_limit);
     s->taken += bytes;
     return AWQ_OK;
 }
@@ -7589,7 +7617,10 @@ static awq_status awq__cuda_needs_layer(awq_ctx *ctx, const awq_checkpoint *ck, 
     return AWQ_OK;
 }
 
-static uint64_t awq__cuda_needs_all(const awq__cuda_needs *n) { return n->weights + AWQ__MAX(n->loading, n->later); }
+static uint64_t awq__cuda_needs_all(const awq__cuda_needs *n)
+{
+    return n->weights + AWQ__MAX(n->loading, n->later);
+}
 
 static awq_status awq__cuda_model_fit(awq_ctx *ctx, awq_device *d, const awq_checkpoint *ck,
                                       const awq_model_desc *desc, awq_device_memory *m)
@@ -7600,8 +7631,7 @@ static awq_status awq__cuda_model_fit(awq_ctx *ctx, awq_device *d, const awq_che
     int i, first = m->first_layer, most = 0;
     AWQ__TRY(awq__cuda_model_check(ctx, d, ck));
     AWQ__TRY(awq__cuda_model_enter(ctx, c));
-    st = awq__cuda_model_leave(c,
-                               awq__cuda_needs_begin(ctx, c, awq_checkpoint_config(ck), desc, first, &n));
+    st = awq__cuda_model_leave(c, awq__cuda_needs_begin(ctx, c, awq_checkpoint_config(ck), desc, first, &n));
     AWQ__TRY(st);
     for (i = first; i < first + m->layers; i++) {
         AWQ__TRY(awq__cuda_needs_layer(ctx, ck, desc, first, i, &n));
@@ -7622,12 +7652,14 @@ static awq_status awq__cuda_model_settle(awq_ctx *ctx, awq__cuda_share *s, const
     awq__cuda_needs n;
     int i;
     AWQ__TRY(awq__cuda_needs_begin(ctx, s->c, &s->m->config, desc, s->first, &n));
-    for (i = s->first; i < s->first + s->n; i++) AWQ__TRY(awq__cuda_needs_layer(ctx, ck, desc, s->first, i, &n));
+    for (i = s->first; i < s->first + s->n; i++)
+        AWQ__TRY(awq__cuda_needs_layer(ctx, ck, desc, s->first, i, &n));
     if (awq__cuda_needs_all(&n) > n.room)
-        return awq__fail(ctx, AWQ_E_MEMORY,
-                         "%s: layers %d to %d need %.2f GB on %s, which has %.2f GB that no other model was told of",
-                         awq_checkpoint_folder(ck), s->first, s->first + s->n - 1,
-                         (double)awq__cuda_needs_all(&n) / 1e9, s->c->as_device.name, (double)n.room / 1e9);
+        return awq__fail(
+            ctx, AWQ_E_MEMORY,
+            "%s: layers %d to %d need %.2f GB on %s, which has %.2f GB that no other model was told of",
+            awq_checkpoint_folder(ck), s->first, s->first + s->n - 1, (double)awq__cuda_needs_all(&n) / 1e9,
+            s->c->as_device.name, (double)n.room / 1e9);
     s->later = n.later;
     s->next = s->c->shares;
     s->c->shares = s;
@@ -8089,6 +8121,7 @@ static awq_status awq__cuda_model_kernels(awq_ctx *ctx, const awq__cuda_share *s
             bits = awq__cuda_model_bits(&info, (awq_linear_id)k, o->desc, &group);
             if (k >= AWQ_EXPERT_GATE) {
                 which |= 1u << (AWQ__CUDA_TEST_EXPERTS_AT + 2 * (bits == 16 ? 2 : bits == 8) + part);
+                has[AWQ__CUDA_WGMMA] |= bits == 4;
                 continue;
             }
             has[bits == 16 ? AWQ__CUDA_DENSE : bits == 8 ? AWQ__CUDA_LINEAR8 : AWQ__CUDA_LINEAR] = 1;
@@ -8106,7 +8139,8 @@ static awq_status awq__cuda_model_kernels(awq_ctx *ctx, const awq__cuda_share *s
                            : c->dtype == AWQ_F32                        ? 0
                            : c->dtype == AWQ_F16                        ? 1
                                                                         : 2));
-    has[AWQ__CUDA_WGMMA] = has[AWQ__CUDA_LINEAR] && !s->flags && !strcmp(s->c->info.arch, "sm_90a");
+    has[AWQ__CUDA_WGMMA] |= has[AWQ__CUDA_LINEAR];
+    has[AWQ__CUDA_WGMMA] &= !s->flags && !strcmp(s->c->info.arch, "sm_90a");
     for (i = 0; i < AWQ__CUDA_FAMILIES; i++) {
         if (!has[i]) continue;
         unit[n].family = i;
@@ -8792,8 +8826,8 @@ static awq_status awq__cuda_model_experts_mm(awq_ctx *ctx, awq__cuda_work *w, co
                                 s->flags & AWQ_CUDA_SAME_BITS, &plan))
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "no CUDA kernel for %d experts of %lld x %lld", c->num_experts,
                          (long long)first->out_features, (long long)first->in_features);
-    return awq__cuda_model_queue(ctx, s, AWQ__CUDA_EXPERTS, plan.kernel, 0, plan.grid[0], plan.grid[1],
-                                 plan.grid[2], plan.threads, plan.smem, &p);
+    return awq__cuda_model_queue(ctx, s, awq__cuda_family_of(plan.kernel), plan.kernel, 0, plan.grid[0],
+                                 plan.grid[1], plan.grid[2], plan.threads, plan.smem, &p);
 }
 
 /* Which experts take which rows, and what they make of them: xn -> oe. How many rows each has is known on the
@@ -9656,7 +9690,8 @@ static void awq__cuda_probe_head(awq_ctx *ctx, awq__cuda_probe *p)
             awq__cuda_probe_check(ctx, p, "awq_top", 0, k,
                                   ((const int32_t *)awq__cuda_probe_out(p, id))[r * K + k], at, 0);
             awq__cuda_probe_check(ctx, p, "awq_top", 0, k,
-                                  ((const float *)awq__cuda_probe_out(p, value))[r * K + k], out[r * N + at], 0);
+                                  ((const float *)awq__cuda_probe_out(p, value))[r * K + k], out[r * N + at],
+                                  0);
         }
         awq__cuda_probe_check(ctx, p, "awq_top", 0, r, ((const int32_t *)awq__cuda_probe_out(p, bad))[r], 0, 0);
     }

@@ -432,7 +432,7 @@ static void test_wrong(void)
         {"awq_attend_many_192", 16}, {"awq_attend_split_256", 17}, {"awq_attend_many_256", 17}, {"awq_embed_f32", 18},
         {"awq_embed_f16", 19}, {"awq_embed_bf16", 20}, {"awq_embed_8", 21}, {"awq_logits", 28}, {"awq_top", 28},
         {"awq_experts4_gemv_f16", 22}, {"awq_experts4_gemv32_bf16", 23}, {"awq_experts4_mma16_f16", 22},
-        {"awq_experts4_mma64_bf16", 23}, {"awq_experts8_gemv_bf16", 25}, {"awq_experts8_gemv32_f16", 24},
+        {"awq_experts4_wgmma128_bf16", 23}, {"awq_experts8_gemv_bf16", 25}, {"awq_experts8_gemv32_f16", 24},
         {"awq_experts8_mma16_bf16", 25}, {"awq_experts8_mma64_f16", 24}, {"awq_experts16_mma16_f16", 26},
         {"awq_experts16_mma64_bf16", 27}};
     awq_ctx gpu, ctx;

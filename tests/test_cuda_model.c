@@ -310,23 +310,29 @@ static void talk(world *w)
     CHECK(awq_runner_free(&w->ctx, r) == AWQ_OK);
 }
 
+/* what world_open loads: so many of a model's two layers on the GPU, the rest on the CPU; NULL: all on the CPU */
+static void use_device(awq_cuda *c, int layers)
+{
+    memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+    TEST_DEVICES.device[0] = awq_cuda_device(c);
+    TEST_DEVICES.layers[0] = layers;
+    TEST_DEVICES.n = c != NULL;
+    TEST_DEVICES.rest_on_cpu = c && layers < 2;
+}
+
 /* of a model of two layers: 2 of them on the GPU, or 1 and the other on the CPU */
 static void sessions(int layers)
 {
     awq_ctx gpu;
     awq_cuda *c = need(&gpu, 0);
     world w;
-    memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
-    TEST_DEVICES.device[0] = awq_cuda_device(c);
-    TEST_DEVICES.layers[0] = layers;
-    TEST_DEVICES.n = 1;
-    TEST_DEVICES.rest_on_cpu = layers < 2;
+    use_device(c, layers);
     world_open(&w, 0);
     talk(&w);
     world_close(&w);
     test_leave();
     if (layers == 2) test_prefix();
-    memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+    use_device(NULL, 0);
     done(&gpu, c);
 }
 
@@ -827,6 +833,53 @@ static int two_models(size_t limit, int fill)
     return both;
 }
 
+/* another model is loaded between the placing of a model and its loading */
+static awq_status (*fit_of_device)(awq_ctx *, awq_device *, const awq_checkpoint *, const awq_model_desc *,
+                                   awq_device_memory *);
+static awq_ctx *other_ctx;
+static awq_model_desc other_desc;
+static awq_model *other;
+static awq_status fit_then_another(awq_ctx *ctx, awq_device *d, const awq_checkpoint *ck, const awq_model_desc *desc,
+                                   awq_device_memory *m)
+{
+    awq_status st = fit_of_device(ctx, d, ck, desc, m);
+    d->fit = fit_of_device;
+    CHECK_MSG(awq_model_load(other_ctx, "m", &other_desc, &other) == AWQ_OK, "%s", other_ctx->err.text);
+    return st;
+}
+
+/* limit: of the GPU, on which one of them has a place */
+static void another_comes(size_t limit)
+{
+    awq_ctx gpu, ctx[2];
+    awq_cuda *c = need(&gpu, limit);
+    awq_device *list[1];
+    awq_model_desc d;
+    awq_model *m = NULL;
+    awq_runner *r = NULL;
+    tiny t[2];
+    list[0] = awq_cuda_device(c);
+    make_kind(&t[0], GEMM_4, &other_desc);
+    make_kind(&t[1], DENSE, &d);
+    ctx[0] = tiny_ctx(&t[0]);
+    ctx[1] = tiny_ctx(&t[1]);
+    other_ctx = &ctx[0];
+    d.devices = other_desc.devices = list;
+    d.n_devices = other_desc.n_devices = 1;
+    d.device_tokens = other_desc.device_tokens = 2 * 64;
+    fit_of_device = list[0]->fit;
+    list[0]->fit = fit_then_another;
+    CHECK(awq_model_load(&ctx[1], "m", &d, &m) == AWQ_E_MEMORY && !m && ctx[1].memory_used == 0);
+    CHECK_MSG(strstr(ctx[1].err.text, "m: layers 0 to 0 need ") && strstr(ctx[1].err.text, " that no other model was told of"),
+              "%s", ctx[1].err.text);
+    CHECK_MSG(other && fill_up(&ctx[0], other, 2, &r) == AWQ_OK, "%s", ctx[0].err.text);
+    close_all(&ctx[0], r);
+    CHECK(awq_model_free(&ctx[0], other) == AWQ_OK && ctx[0].memory_used == 0 && !c->shares);
+    tiny_free(&t[0]);
+    tiny_free(&t[1]);
+    done(&gpu, c);
+}
+
 /* The second model is placed beside all that the first was told it will take, though it has no buffers and pages yet:
    with the least memory in which both have a place both work, and neither takes what the other was told of. */
 static void test_two_models(void)
@@ -840,6 +893,7 @@ static void test_two_models(void)
         else few = limit;
     }
     CHECK(two_models(enough, 1) && two_models(enough, 2));
+    another_comes(few);
 }
 
 /* a model in the context, on the stream and in the memory of the program */
@@ -976,11 +1030,7 @@ static void cuts(int layers)
     awq_status st;
     int i, cancelled;
     world w;
-    memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
-    TEST_DEVICES.device[0] = awq_cuda_device(c);
-    TEST_DEVICES.layers[0] = layers;
-    TEST_DEVICES.n = 1;
-    TEST_DEVICES.rest_on_cpu = layers < 2;
+    use_device(c, layers);
     world_open(&w, 0);
     some_ids(&seed, ids, 40);
     memset(&d, 0, sizeof d);
@@ -1027,7 +1077,7 @@ static void cuts(int layers)
     w.ctx.progress = NULL;
     close_all(&w.ctx, run);
     world_close(&w);
-    memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+    use_device(NULL, 0);
     done(&gpu, c);
 }
 
@@ -1069,10 +1119,7 @@ static void test_lost_model(void)
         d.max_tokens = SAID;
         d.ignore_eos = 1;
         alone(&cpu, &d, ids, 40, want, NULL);
-        memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
-        TEST_DEVICES.device[0] = awq_cuda_device(c);
-        TEST_DEVICES.layers[0] = 1 + round / 2;
-        TEST_DEVICES.n = TEST_DEVICES.rest_on_cpu = 1;
+        use_device(c, 1 + round / 2);
         world_open(&w, 0);
         run = runner(&w.ctx, w.m, 30, 10, 0);
         s = session(&w.ctx, run, 128);
@@ -1101,7 +1148,7 @@ static void test_lost_model(void)
         world_close(&w);
         done(&gpu, c);
         c = need(&gpu, 0);
-        memset(&TEST_DEVICES, 0, sizeof TEST_DEVICES);
+        use_device(NULL, 0);
         memset(got, 0, sizeof got);
         CHECK_MSG(say(&cpu.ctx, c, ids, 40, got) == AWQ_OK, "%s", cpu.ctx.err.text);
         done(&gpu, c);

@@ -362,20 +362,7 @@ static void test_refused(void)
 
 int main(int argc, char **argv)
 {
-    uint64_t seed = 3;
-    int i;
-    for (i = 0; i < BLOCKS * LENGTH; i++) text_ids[i] = 3 + (int32_t)(awq__random_unit(&seed) * 93);
-    for (i = 0; i <= BLOCKS; i++) text_start[i] = i * LENGTH;
-    text.n_blocks = BLOCKS;
-    text.start = text_start;
-    text.ids = text_ids;
-    for (i = 0; i < F_BLOCKS * F_LENGTH; i++) f_ids[i] = 3 + (int32_t)(awq__random_unit(&seed) * (F_VOCAB - 3));
-    for (i = 0; i <= F_BLOCKS; i++) f_start[i] = i * F_LENGTH;
-    f_text.n_blocks = F_BLOCKS;
-    f_text.start = f_start;
-    f_text.ids = f_ids;
-    awq__os_make_folder(NULL, "build");
-    awq__os_make_folder(NULL, DIR);
+    make_texts();
     TEST_BEGIN(argc, argv);
     find_emulator();
     RUN(test_methods);

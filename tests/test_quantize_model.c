@@ -1585,7 +1585,8 @@ static void test_scaled(void)
     REFUSED(q, AWQ_E_ARG, "scaled");
 }
 
-int main(int argc, char **argv)
+/* the texts, and a folder for what is written */
+static void make_texts(void)
 {
     uint64_t seed = 3;
     int i;
@@ -1601,6 +1602,11 @@ int main(int argc, char **argv)
     f_text.ids = f_ids;
     awq__os_make_folder(NULL, "build");
     awq__os_make_folder(NULL, DIR);
+}
+
+int main(int argc, char **argv)
+{
+    make_texts();
     TEST_BEGIN(argc, argv);
     RUN(test_outputs);
     RUN(test_best_on_text);

@@ -123,6 +123,7 @@ mutant "repack: sum without places" repack.cuh repack_sum 's/word ^ place \*/wor
 
 # rows
 mutant "norm: two sums in one place" rows.cuh norm 's/sums + 2 \* BLOCK_SUM/sums/' short
+mutant "norm: what rounding takes, of another number" rows.cuh norm 's/v.y - a.y, v.z - b.x/v.y - a.x, v.z - b.x/'
 mutant "norm: mean stays" rows.cuh norm 's/(v.y - m.x, m.y)/(v.y, m.y)/'
 mutant "norm: residual scale of one in four" rows.cuh norm 's/exact_mul_add(o.z, p.residual_scale, v.z)/exact_mul_add(o.z, 1, v.z)/'
 mutant "norm: padding is not written" rows.cuh norm 's/i < padded(n); i += step/i < n; i += step/'
@@ -201,10 +202,10 @@ mutant "gather: slots beyond the last one" moe.cuh combine 's/if (s >= load_fres
 mutant "combine: rows that left" moe.cuh combine 's/if (s < 0) continue;//'
 mutant "combine: the shared expert is not gated" moe.cuh combine 's/if (p.shared_gate)/if (0)/'
 
-mutant "experts: tiles of those before" experts.cuh experts 's/before += __shfl_sync(~0u, to, 31);//' short
-mutant "experts: the next one's weights" experts.cuh experts 's/__ffs((int)beyond) - 1/__ffs((int)beyond) \& 31/'
-mutant "experts: rows of x begin with the first slot" experts.cuh experts 's/l.x += (size_t)row \* l.x_stride;//'
-mutant "experts: tiles beyond the last one" experts.cuh experts 's/before + to > tile/before + to >= tile/'
+mutant "experts: tiles of those before" common.cuh experts 's/before += __shfl_sync(~0u, to, 31);//' short
+mutant "experts: the next one's weights" common.cuh experts 's/__ffs((int)beyond) - 1/__ffs((int)beyond) \& 31/'
+mutant "experts: rows of x begin with the first slot" common.cuh experts 's/l.x += (size_t)row \* l.x_stride;//'
+mutant "experts: tiles beyond the last one" common.cuh experts 's/before + to > tile/before + to >= tile/'
 # quantizing
 mutant "split: the rest is not rounded's" quantize.cuh split 's/f32_to_bf16x2(a - f.x, b - f.y)/f32_to_bf16x2(a - f.x, b - f.x)/'
 mutant "split: weights of other rows" quantize.cuh split 's/load_fresh(p.weight + row + r)/load_fresh(p.weight + r)/'

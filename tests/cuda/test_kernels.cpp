@@ -667,8 +667,8 @@ static void test_plan()
                                 continue;
                             }
                             gemv = strstr(l.kernel, "gemv") != NULL;
-                            tile = gemv ? 4 : strstr(l.kernel, "mma64") ? 64 : 16;
-                            outs = gemv ? 16 : 64;
+                            tile = gemv ? 4 : strstr(l.kernel, "mma64") ? 64 : strstr(l.kernel, "wgmma128") ? 128 : 16;
+                            outs = gemv ? 16 : tile == 128 ? 128 : 64;
                             row_blocks = gemv ? l.grid[1] : l.grid[0];
                             out_blocks = gemv ? l.grid[0] : l.grid[2];
                             if (l.smem > g.smem * 1024 || l.partial
@@ -762,13 +762,14 @@ int main(int argc, char **argv)
         run(device.wgmma ? "linear_shapes, wgmma" : "linear_shapes", test_linear_shapes);
         run(device.wgmma ? "linear_modes, wgmma" : "linear_modes", test_linear_modes);
         run(device.wgmma ? "linear_many_rows, wgmma" : "linear_many_rows", test_linear_many_rows);
+        run(device.wgmma ? "experts, wgmma" : "experts", test_experts);
     }
+    device.wgmma = AWQ_HAS_WGMMA;
     run("linear_same_bits", test_linear_same_bits);
     run("linear8", test_linear8);
     run("linear8, deep", test_deep8);
     run("dense", test_dense);
     run("dense, deep", test_deep_dense);
-    run("experts", test_experts);
     run("repack", test_repack);
     run("repack_dense", test_repack_dense);
     run("repack_sum", test_repack_sum);

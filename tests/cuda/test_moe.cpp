@@ -19,34 +19,7 @@ static void test_arguments()
     static_assert(offsetof(Combine, f32) == offsetof(awq__cuda_combine, f32), "f32");
 }
 
-// ---- the CPU: awq__expf, awq__highest, awq__route_groups, awq__softmax, awq__route_row
-static float bits_float(uint32_t u)
-{
-    float f;
-    memcpy(&f, &u, 4);
-    return f;
-}
-static float cpu_exp(float x)
-{
-    float k, r, p;
-    int e;
-    if (x > 88.72283f) return bits_float(0x7f800000);
-    if (!(x >= -87.33654f)) return x != x ? x : 0.0f;
-    k = x * 1.44269504f;
-    k = (float)(int)(k + (k < 0 ? -0.5f : 0.5f));
-    r = x - k * 0.693359375f;
-    r = r - k * -2.12194440e-4f;
-    p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    e = (int)k;
-    if (e > 127) return p * 1.7014118346046923e38f * 2.0f;
-    return p * bits_float((uint32_t)(e + 127) << 23);
-}
+// ---- the CPU: awq__highest, awq__route_groups, awq__softmax, awq__route_row
 static int cpu_highest(const float *x, int n)
 {
     int best = 0;

@@ -668,3 +668,54 @@ DEVICE void linear_mma(T dtype, const Linear &p, int x_block = blockIdx.x, int s
                                    (w_block * gridDim.x + x_block) * WT + pass, split, thread, THREADS, base);
     }
 }
+
+/* ---- experts: the linear of one of them (experts.cuh, wgmma.cuh) */
+struct Experts { // awq__cuda_experts of plan.h
+    Linear linear;
+    const u64 *table;
+    const int *start;
+    int experts;
+};
+
+// l: the linear of the expert that has tile `tile` of ROWS rows; returns which of its tiles it is, -1: none
+template <int ROWS> DEVICE int expert_of(const Experts &p, int tile, Linear &l)
+{
+    const int lane = threadIdx.x & 31;
+    int before = 0; // tiles of experts before
+#pragma unroll 1
+    for (int base = 0; base < p.experts; base += 128) {
+        int first[4], rows[4];
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            const int e = base + 32 * k + lane;
+            first[k] = load_fresh(p.start + min(e, p.experts));
+            rows[k] = load_fresh(p.start + min(e + 1, p.experts)) - first[k];
+        }
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            const int tiles = (rows[k] + ROWS - 1) / ROWS;
+            int to = tiles; // with those of the lanes before
+#pragma unroll
+            for (int m = 1; m < 32; m *= 2) {
+                const int v = __shfl_up_sync(~0u, to, m);
+                if (lane >= m) to += v;
+            }
+            const u32 beyond = __ballot_sync(~0u, before + to > tile);
+            if (beyond) {
+                const int at = __ffs((int)beyond) - 1;
+                const int row = __shfl_sync(~0u, first[k], at);
+                const u64 *entry = p.table + (size_t)(base + 32 * k + at) * 4;
+                l = p.linear;
+                l.w = (const uint4 *)load_constant(entry);
+                l.sz = (const u32 *)load_constant(entry + 1);
+                l.bias = (const float *)load_constant(entry + 2);
+                l.rows = __shfl_sync(~0u, rows[k], at);
+                l.x += (size_t)row * l.x_stride;
+                l.y = (char *)l.y + (size_t)row * l.y_stride * (l.flags & LINEAR_Y_F32 ? 4 : 2);
+                return tile - __shfl_sync(~0u, before + to - tiles, at);
+            }
+            before += __shfl_sync(~0u, to, 31);
+        }
+    }
+    return -1;
+}

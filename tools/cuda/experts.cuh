@@ -7,56 +7,8 @@
    Sums are never split over blocks. awq__cuda_experts_plan (plan.h) chooses kernel and grid.
 
    gemv: for passes of at most 4 rows, so that an expert has no more. mma16: weights exact, one order of sums
-   whatever the number of rows. mma64: for many rows. */
-struct Experts { // awq__cuda_experts of plan.h
-    Linear linear;
-    const u64 *table;
-    const int *start;
-    int experts;
-};
-
-// l: the linear of the expert that has tile `tile` of ROWS rows; returns which of its tiles it is, -1: none
-template <int ROWS> DEVICE int expert_of(const Experts &p, int tile, Linear &l)
-{
-    const int lane = threadIdx.x & 31;
-    int before = 0; // tiles of experts before
-#pragma unroll 1
-    for (int base = 0; base < p.experts; base += 128) {
-        int first[4], rows[4];
-#pragma unroll
-        for (int k = 0; k < 4; k++) {
-            const int e = base + 32 * k + lane;
-            first[k] = load_fresh(p.start + min(e, p.experts));
-            rows[k] = load_fresh(p.start + min(e + 1, p.experts)) - first[k];
-        }
-#pragma unroll
-        for (int k = 0; k < 4; k++) {
-            const int tiles = (rows[k] + ROWS - 1) / ROWS;
-            int to = tiles; // with those of the lanes before
-#pragma unroll
-            for (int m = 1; m < 32; m *= 2) {
-                const int v = __shfl_up_sync(~0u, to, m);
-                if (lane >= m) to += v;
-            }
-            const u32 beyond = __ballot_sync(~0u, before + to > tile);
-            if (beyond) {
-                const int at = __ffs((int)beyond) - 1;
-                const int row = __shfl_sync(~0u, first[k], at);
-                const u64 *entry = p.table + (size_t)(base + 32 * k + at) * 4;
-                l = p.linear;
-                l.w = (const uint4 *)load_constant(entry);
-                l.sz = (const u32 *)load_constant(entry + 1);
-                l.bias = (const float *)load_constant(entry + 2);
-                l.rows = __shfl_sync(~0u, rows[k], at);
-                l.x += (size_t)row * l.x_stride;
-                l.y = (char *)l.y + (size_t)row * l.y_stride * (l.flags & LINEAR_Y_F32 ? 4 : 2);
-                return tile - __shfl_sync(~0u, before + to - tiles, at);
-            }
-            before += __shfl_sync(~0u, to, 31);
-        }
-    }
-    return -1;
-}
+   whatever the number of rows. mma64: for many rows; of 4 bits on sm_90a those of wgmma.cuh are instead.
+   expert_of is in common.cuh. */
 // grid (blocks of 16 outputs, tiles)
 template <class FORMAT, bool FINE, class T> DEVICE void experts_gemv(T dtype, const Experts &p)
 {
@@ -81,7 +33,9 @@ template <class FORMAT, int NT, bool EXACT, class T> DEVICE void experts_mma(T d
 KERNEL_2(awq_experts4_gemv_f16, 256, Experts p) { experts_gemv<Bits4, false>(F16(), p); }
 KERNEL_2(awq_experts4_gemv32_f16, 256, Experts p) { experts_gemv<Bits4, true>(F16(), p); }
 KERNEL_2(awq_experts4_mma16_f16, 256, Experts p) { experts_mma<Bits4, 2, true>(F16(), p); }
+#if !AWQ_HAS_WGMMA || defined(AWQ_EMULATOR)
 KERNEL_2(awq_experts4_mma64_f16, 256, Experts p) { experts_mma<Bits4, 8, false>(F16(), p); }
+#endif
 KERNEL_2(awq_experts8_gemv_f16, 256, Experts p) { experts_gemv<Bits8, false>(F16(), p); }
 KERNEL_2(awq_experts8_gemv32_f16, 256, Experts p) { experts_gemv<Bits8, true>(F16(), p); }
 KERNEL_2(awq_experts8_mma16_f16, 256, Experts p) { experts_mma<Bits8, 2, true>(F16(), p); }
@@ -93,7 +47,9 @@ KERNEL(awq_experts16_mma64_f16, 256, Experts p) { experts_mma<Dense, 8, false>(F
 KERNEL_2(awq_experts4_gemv_bf16, 256, Experts p) { experts_gemv<Bits4, false>(BF16(), p); }
 KERNEL_2(awq_experts4_gemv32_bf16, 256, Experts p) { experts_gemv<Bits4, true>(BF16(), p); }
 KERNEL_2(awq_experts4_mma16_bf16, 256, Experts p) { experts_mma<Bits4, 2, true>(BF16(), p); }
+#if !AWQ_HAS_WGMMA || defined(AWQ_EMULATOR)
 KERNEL_2(awq_experts4_mma64_bf16, 256, Experts p) { experts_mma<Bits4, 8, false>(BF16(), p); }
+#endif
 KERNEL_2(awq_experts8_gemv_bf16, 256, Experts p) { experts_gemv<Bits8, false>(BF16(), p); }
 KERNEL_2(awq_experts8_gemv32_bf16, 256, Experts p) { experts_gemv<Bits8, true>(BF16(), p); }
 KERNEL_2(awq_experts8_mma16_bf16, 256, Experts p) { experts_mma<Bits8, 2, true>(BF16(), p); }

@@ -185,18 +185,21 @@ static int awq__cuda_experts_plan(const awq__cuda_device *d, int bits, int rows,
 {
     const int64_t slots = (int64_t)rows * top, used = slots < experts ? slots : experts;
     const int stages = d->arch < 80 ? 2 : d->arch == 86 || d->arch == 89 || d->arch >= 120 ? 3 : 4;
-    const int gemv = rows <= 4 && bits < 16 && !same_bits;
-    const int tile = gemv ? 4 : same_bits || slots <= 32 * used ? 16 : 64;
+    const int gemv = rows <= 4 && bits < 16 && !same_bits, few = same_bits || slots <= 32 * used;
+    /* 128 rows by wgmma take no longer than 64 by mma */
+    const int wgmma = d->wgmma && bits == 4 && !gemv && !few;
+    const int tile = gemv ? 4 : few ? 16 : wgmma ? 128 : 64;
     const uint32_t blocks = ((uint32_t)n + 63) / 64, tiles = (uint32_t)((slots + (tile - 1) * used) / tile);
     if (!awq__cuda_linear_plan(d, bits, 1, n, k, group, bf16, same_bits, out)) return 0;
     if (gemv) snprintf(out->kernel, sizeof out->kernel, "awq_experts%d_gemv%s", bits, group == 32 ? "32" : "");
-    else snprintf(out->kernel, sizeof out->kernel, "awq_experts%d_mma%d", bits, tile);
+    else snprintf(out->kernel, sizeof out->kernel, "awq_experts%d_%smma%d", bits, wgmma ? "wg" : "", tile);
     strcat(out->kernel, bf16 ? "_bf16" : "_f16");
     out->grid[0] = gemv ? 4 * blocks : tiles;
     out->grid[1] = gemv ? tiles : 1;
-    out->grid[2] = gemv ? 1 : blocks;
-    out->threads = 256;
-    if (!gemv)
+    out->grid[2] = gemv ? 1 : wgmma ? (blocks + 1) / 2 : blocks;
+    out->threads = wgmma ? 384 : 256;
+    if (wgmma) out->smem = 1024 + 8 * (4096 + 1024 + 128 * 128);
+    else if (!gemv)
         out->smem = 2 * (uint32_t)stages
                     * ((uint32_t)(bits == 16 ? 8192 : 512 * bits + 512) + (uint32_t)tile * 128);
     out->partial = out->counters = 0;

@@ -1,7 +1,8 @@
 /* wgmma.cuh - 4-bit linear layers for many rows on sm_90a: wgmma with the weights in registers
 
    A block is 128 outputs x N rows of x (64, 128 or 256; blockIdx.x: which rows, blockIdx.z: which outputs), k
-   over blockIdx.y, in steps of one tile of 64 inputs through a ring of STAGES.
+   over blockIdx.y, in steps of one tile of 64 inputs through a ring of STAGES. Of experts blockIdx.x is a tile
+   of rows of one of them, see experts.cuh.
 
    Warpgroup 0 produces. Weights (2 x 2 KB) and parameters come by bulk copy, one thread asks. x is [rows][k] as
    any kernel writes it, so no tensor map: its 128 threads copy 16 bytes each with cp.async to where the
@@ -29,11 +30,12 @@ template <int N> struct Ring {
     static const u32 W_AT = STAGES * X, SZ_AT = W_AT + STAGES * W, BARRIERS = SZ_AT + STAGES * SZ;
 };
 
-template <int N> DEVICE void wgmma_produce(const Linear &p, u32 base, int first, int tiles)
+template <int N>
+DEVICE void wgmma_produce(const Linear &p, u32 base, int first, int tiles, int row_tile, int pair)
 {
     typedef Ring<N> R;
     const int thread = threadIdx.x, blocks = p.n_pad / 64, fine = p.group == 32;
-    const int row0 = blockIdx.x * N + thread / 8, chunk = thread % 8;
+    const int row0 = row_tile * N + thread / 8, chunk = thread % 8;
     const u32 full = base + R::BARRIERS, empty = full + R::STAGES * 8;
     const u64 policy = evict_first_policy();
     const u32 x_to = x_chunk(base, thread / 8, chunk); // rows 16 further on have the same swizzle
@@ -42,7 +44,7 @@ template <int N> DEVICE void wgmma_produce(const Linear &p, u32 base, int first,
         mbarrier_arrive_expect(full + s * 8, R::W + 512 * (1 + fine));
         for (int b = 0; b < 2;
              b++) { // a block past the last one is the last one again, what it sums is not stored
-            const int block = min((int)blockIdx.z * 2 + b, blocks - 1);
+            const int block = min(pair * 2 + b, blocks - 1);
             const u32 *sz = p.sz + (size_t)group * p.n_pad + block * 64;
             const u32 sz_to = base + R::SZ_AT + s * R::SZ + b * 256;
             bulk_load(base + R::W_AT + s * R::W + b * 2048, p.w + ((size_t)block * p.k_tiles + first + t) * 128,
@@ -77,7 +79,8 @@ template <int N> DEVICE void wgmma_produce(const Linear &p, u32 base, int first,
     for (int t = max(tiles - R::LAG, 0); t < tiles; t++) mbarrier_arrive(full + t % R::STAGES * 8);
 }
 
-template <int N, class T> DEVICE void wgmma_consume(T dtype, const Linear &p, u32 base, int tiles)
+template <int N, class T>
+DEVICE void wgmma_consume(T dtype, const Linear &p, u32 base, int tiles, int row_tile, int split, int pair)
 {
     typedef Ring<N> R;
     const int thread = threadIdx.x & 127, lane = thread & 31, warp = thread >> 5, fine = p.group == 32;
@@ -139,19 +142,21 @@ template <int N, class T> DEVICE void wgmma_consume(T dtype, const Linear &p, u3
 #pragma unroll
     for (int n = 0; n < N / 8; n++) sums_put<64>(sums, n * 8, warp * 16, sum + n * 4);
     named_barrier(2 + wg, 128);
-    sums_store<N, 64, 1>(dtype, p, sums, blockIdx.x * N, ((int)blockIdx.z * 2 + wg) * 64,
-                         (blockIdx.z * gridDim.x + blockIdx.x) * 2 + wg, blockIdx.y, thread, 128,
+    sums_store<N, 64, 1>(dtype, p, sums, row_tile * N, (pair * 2 + wg) * 64,
+                         (pair * (int)gridDim.x + row_tile) * 2 + wg, split, thread, 128,
                          base + R::BARRIERS + R::STAGES * 16 + wg * 4, 2 + wg);
 }
 
-template <int N, class T> DEVICE void linear_wgmma(T dtype, const Linear &p)
+// row_tile: of N rows; pair: of blocks of 64 outputs
+template <int N, class T>
+DEVICE void linear_wgmma(T dtype, const Linear &p, int row_tile = blockIdx.x, int split = blockIdx.y,
+                         int pair = blockIdx.z)
 {
     typedef Ring<N> R;
     static_assert(2 * Sums<N, 64>::BYTES <= (int)R::BARRIERS && R::STAGES * 16 + 8 <= 1024, "fits");
     DYN_SMEM(smem);
     const u32 base = smem_address(smem), full = base + R::BARRIERS, empty = full + R::STAGES * 8;
-    const int first = (int)((u32)(p.k_tiles * blockIdx.y) / (u32)p.splits);
-    const int tiles = (int)((u32)(p.k_tiles * (blockIdx.y + 1)) / (u32)p.splits) - first;
+    const int first = split_begin(p, split), tiles = split_begin(p, split + 1) - first;
     if (threadIdx.x == 0) {
         for (int s = 0; s < R::STAGES; s++) {
             mbarrier_init(full + s * 8,
@@ -166,21 +171,32 @@ template <int N, class T> DEVICE void linear_wgmma(T dtype, const Linear &p)
     // have.
     if (threadIdx.x < 128) {
         if (N == 256) registers_give<40>();
-        wgmma_produce<N>(p, base, first, tiles);
+        wgmma_produce<N>(p, base, first, tiles, row_tile, pair);
     } else {
         if (N == 256) registers_take<232>();
-        wgmma_consume<N>(dtype, p, base, tiles);
+        wgmma_consume<N>(dtype, p, base, tiles, row_tile, split, pair);
     }
+}
+// grid (tiles, 1, pairs of blocks of outputs)
+template <int N, class T> DEVICE void experts_wgmma(T dtype, const Experts &p)
+{
+    Linear l;
+    pdl_launch();
+    pdl_wait();
+    const int tile = expert_of<N>(p, blockIdx.x, l);
+    if (tile >= 0) linear_wgmma<N>(dtype, l, tile, 0, blockIdx.z);
 }
 
 #ifndef AWQ_NO_F16
 KERNEL(awq_linear_wgmma64_f16, 384, Linear p) { linear_wgmma<64>(F16(), p); }
 KERNEL(awq_linear_wgmma128_f16, 384, Linear p) { linear_wgmma<128>(F16(), p); }
 KERNEL(awq_linear_wgmma256_f16, 384, Linear p) { linear_wgmma<256>(F16(), p); }
+KERNEL(awq_experts4_wgmma128_f16, 384, Experts p) { experts_wgmma<128>(F16(), p); }
 #endif
 #ifndef AWQ_NO_BF16
 KERNEL(awq_linear_wgmma64_bf16, 384, Linear p) { linear_wgmma<64>(BF16(), p); }
 KERNEL(awq_linear_wgmma128_bf16, 384, Linear p) { linear_wgmma<128>(BF16(), p); }
 KERNEL(awq_linear_wgmma256_bf16, 384, Linear p) { linear_wgmma<256>(BF16(), p); }
+KERNEL(awq_experts4_wgmma128_bf16, 384, Experts p) { experts_wgmma<128>(BF16(), p); }
 #endif
 #endif
