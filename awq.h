@@ -7093,7 +7093,8 @@ typedef struct awq__mix {
 AWQ__INLINE float awq__soften_exp(float x)
 {
     float inside = (float)(x >= -87.0f), k, r, p, y = x * inside, t = y * 1.44269504f - 0.5f;
-    int32_t e = (int32_t)(t >= -127.0f ? t : 0.0f); /* NaN, which the result is then, has no integer */
+    /* NaN, which the result is then, has no integer; beside NaN the best score may not be the best */
+    int32_t e = (int32_t)(((t >= -127.0f) & (t <= 127.0f)) ? t : 0.0f);
     uint32_t u = (uint32_t)(e + 127) << 23;
     k = (float)e;
     r = y - k * 0.693359375f;
