@@ -32202,7 +32202,7 @@ static awq_status awq__policy_behind(awq_ctx *ctx, awq__policy *p, awq_runner *r
     if (st || !*cites) return st;
     all = (char *)awq__arena_alloc(ctx, p->memory, strlen(c->text) + strlen(cites) + 2, 1);
     if (!all) return AWQ_E_MEMORY;
-    sprintf(all, "%s %s", c->text, cites);
+    snprintf(all, strlen(c->text) + strlen(cites) + 2, "%s %s", c->text, cites);
     c->cited = all;
     return AWQ_OK;
 }
