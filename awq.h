@@ -31187,7 +31187,7 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const
    What the sentences of gates ask for, done and judged anew: a climb from the first try, one change at a time,
    that keeps a change only where verdict or KL are better for it. And quantization at load time, cached by what
    it was made of. Folders are made under a name of their own and renamed when complete.
-   Tests: tests/test_policy.c */
+   Tests: tests/test_remedies.c */
 
 enum { AWQ__TRY_BEST, AWQ__TRY_MORE, AWQ__TRY_GROUP, AWQ__TRY_KEEP, AWQ__N_REMEDIES };
 
