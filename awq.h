@@ -32583,31 +32583,43 @@ static size_t awq__draft_key(const awq__draft *w, const char *text, const char *
     return found;
 }
 
+typedef struct awq__said {
+    awq_ctx *ctx;
+    awq__text text;
+} awq__said;
+
+static int awq__draft_on_text(void *user, const char *text, size_t n)
+{
+    awq__said *said = (awq__said *)user;
+    awq__text_add(said->ctx, &said->text, text, n);
+    return said->text.failed;
+}
+
 /* what the model says to `message`, one line, in memory of the arena */
 static awq_status awq__draft_ask(awq_ctx *ctx, awq__draft *w, const char *message, const char **answer)
 {
     static const char *const stop[] = {"\n"};
     awq_message m = {"user", NULL, NULL};
-    awq__guard_run run;
+    awq__said said;
     awq_generate_desc d;
     awq_status st;
-    memset(&run, 0, sizeof run);
+    memset(&said, 0, sizeof said);
     memset(&d, 0, sizeof d);
     m.content = message;
-    run.ctx = ctx;
+    said.ctx = ctx;
     d.messages = &m;
     d.n_messages = 1;
     d.max_tokens = 48;
     d.stop = stop;
     d.n_stop = 1;
-    d.on_text = awq__guard_on_text;
-    d.user = &run;
+    d.on_text = awq__draft_on_text;
+    d.user = &said;
     st = awq_generate(ctx, w->d->model, &d, NULL);
-    if (!st && run.text.failed) st = AWQ_E_MEMORY;
+    if (!st && said.text.failed) st = AWQ_E_MEMORY;
     *answer = NULL;
-    if (!st && run.text.len && !(*answer = awq__arena_text(ctx, &w->memory, run.text.data, run.text.len)))
+    if (!st && said.text.len && !(*answer = awq__arena_text(ctx, &w->memory, said.text.data, said.text.len)))
         st = AWQ_E_MEMORY;
-    awq__text_free(ctx, &run.text);
+    awq__text_free(ctx, &said.text);
     return st;
 }
 
