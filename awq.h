@@ -33999,7 +33999,7 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const
    What the sentences of gates ask for, done and judged anew: a climb from the first try, one change at a time,
    that keeps a change only where verdict or KL are better for it. And quantization at load time, cached by what
    it was made of. Folders are made under a name of their own and renamed when complete.
-   Tests: tests/test_policy.c */
+   Tests: tests/test_remedies.c */
 
 enum { AWQ__TRY_BEST, AWQ__TRY_MORE, AWQ__TRY_GROUP, AWQ__TRY_KEEP, AWQ__N_REMEDIES };
 
@@ -35014,7 +35014,7 @@ static awq_status awq__policy_behind(awq_ctx *ctx, awq__policy *p, awq_runner *r
     if (st || !*cites) return st;
     all = (char *)awq__arena_alloc(ctx, p->memory, strlen(c->text) + strlen(cites) + 2, 1);
     if (!all) return AWQ_E_MEMORY;
-    sprintf(all, "%s %s", c->text, cites);
+    snprintf(all, strlen(c->text) + strlen(cites) + 2, "%s %s", c->text, cites);
     c->cited = all;
     return AWQ_OK;
 }
@@ -35395,31 +35395,43 @@ static size_t awq__draft_key(const awq__draft *w, const char *text, const char *
     return found;
 }
 
+typedef struct awq__said {
+    awq_ctx *ctx;
+    awq__text text;
+} awq__said;
+
+static int awq__draft_on_text(void *user, const char *text, size_t n)
+{
+    awq__said *said = (awq__said *)user;
+    awq__text_add(said->ctx, &said->text, text, n);
+    return said->text.failed;
+}
+
 /* what the model says to `message`, one line, in memory of the arena */
 static awq_status awq__draft_ask(awq_ctx *ctx, awq__draft *w, const char *message, const char **answer)
 {
     static const char *const stop[] = {"\n"};
     awq_message m = {"user", NULL, NULL};
-    awq__reply run;
+    awq__said said;
     awq_generate_desc d;
     awq_status st;
-    memset(&run, 0, sizeof run);
+    memset(&said, 0, sizeof said);
     memset(&d, 0, sizeof d);
     m.content = message;
-    run.ctx = ctx;
+    said.ctx = ctx;
     d.messages = &m;
     d.n_messages = 1;
     d.max_tokens = 48;
     d.stop = stop;
     d.n_stop = 1;
-    d.on_text = awq__guard_on_text;
-    d.user = &run;
+    d.on_text = awq__draft_on_text;
+    d.user = &said;
     st = awq_generate(ctx, w->d->model, &d, NULL);
-    if (!st && run.text.failed) st = AWQ_E_MEMORY;
+    if (!st && said.text.failed) st = AWQ_E_MEMORY;
     *answer = NULL;
-    if (!st && run.text.len && !(*answer = awq__arena_text(ctx, &w->memory, run.text.data, run.text.len)))
+    if (!st && said.text.len && !(*answer = awq__arena_text(ctx, &w->memory, said.text.data, said.text.len)))
         st = AWQ_E_MEMORY;
-    awq__text_free(ctx, &run.text);
+    awq__text_free(ctx, &said.text);
     return st;
 }
 
