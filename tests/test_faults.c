@@ -500,6 +500,127 @@ static awq_status do_guard(awq_ctx *ctx)
     return st;
 }
 
+static awq_status do_rollback(awq_ctx *ctx)
+{
+    awq_generate_desc d = question();
+    int64_t from;
+    int i;
+    awq_status st = awq_session_rewind(ctx, G.session, 0);
+    DO(awq_ask(ctx, G.session, &d));
+    for (i = 0; !st && i < 4; i++) st = awq_step(ctx, G.runner, NULL, 0, AWQ_NO_BUDGET, NULL);
+    from = awq_session_position(G.session);
+    DO(awq_session_rollback(ctx, G.session, from - 1, &d));
+    while (!st && awq_session_busy(G.session)) st = awq_step(ctx, G.runner, NULL, 0, AWQ_NO_BUDGET, NULL);
+    if (!st) sum(awq_session_ids(G.session), 4 * (size_t)awq_session_position(G.session));
+    if (awq_session_busy(G.session)) CHECK(awq_session_stop(ctx, G.session) == AWQ_OK);
+    return st;
+}
+
+static awq_status do_answer(awq_ctx *ctx)
+{
+    static const char text[] = "The fox ran over the hill. It was red and quick.\n\nThe tree stood by the river, and it was old.\n";
+    awq_snippet snippets[2];
+    awq_answer_desc d;
+    awq_answer_report *r = NULL;
+    awq_suite suite;
+    awq_suite_draft_desc dd;
+    char *jsonl = NULL;
+    int64_t n = 0;
+    awq_status st;
+    memset(&suite, 0, sizeof suite);
+    memset(&d, 0, sizeof d);
+    memset(&dd, 0, sizeof dd);
+    memset(snippets, 0, sizeof snippets);
+    snippets[0].id = "1";
+    snippets[0].text = "the fox";
+    snippets[1].id = "2";
+    snippets[1].text = "a tree";
+    d.question = "the who";
+    d.snippets = snippets;
+    d.n_snippets = 2;
+    d.max_tokens = 4;
+    d.candidates = 2;
+    d.reject = 100;
+    d.cite_last = 1;
+    st = awq_suite_load(ctx, DIR "/suite.jsonl", &suite);
+    DO(awq_null_distance(ctx, G.model, &suite, &d.null_distance));
+    DO(awq_answer(ctx, G.model, &d, &r));
+    if (!st) sum(r->text, strlen(r->text));
+    dd.model = G.model;
+    DO(awq_suite_draft(ctx, text, sizeof text - 1, &dd, &jsonl, &n));
+    if (!st) sum(jsonl, strlen(jsonl));
+    awq_text_free(ctx, jsonl);
+    awq_answer_free(ctx, r);
+    awq_suite_free(ctx, &suite);
+    return st;
+}
+
+static awq_status do_passages(awq_ctx *ctx)
+{
+    awq_passages p;
+    awq_status st;
+    memset(&p, 0, sizeof p);
+    st = awq_passages_load(ctx, DIR "/passages.txt", &p);
+    if (st) return st;
+    sum(p.text[0], strlen(p.text[0]));
+    awq_passages_free(ctx, &p);
+    return st;
+}
+
+static awq_status do_preflight(awq_ctx *ctx)
+{
+    awq_preflight_desc d;
+    awq_guard_report *r = NULL;
+    awq_status st;
+    memset(&d, 0, sizeof d);
+    d.folder = Q;
+    d.baseline = M;
+    d.memory = 1 << 30;
+    st = awq_preflight(ctx, &d, &r);
+    if (!st) G.sum += (uint64_t)r->verdict;
+    awq_guard_free(ctx, r);
+    return st;
+}
+
+static awq_status do_verdict(awq_ctx *ctx)
+{
+    awq_verdict v;
+    awq_guard_report r;
+    awq_status st;
+    memset(&r, 0, sizeof r);
+    r.verdict = AWQ_WARN;
+    st = awq_verdict_write(ctx, Q, &r, 0);
+    DO(awq_verdict_read(ctx, Q, &v));
+    if (!st) G.sum += (uint64_t)v.severity;
+    return st;
+}
+
+static awq_status do_until(awq_ctx *ctx)
+{
+    awq_calibration c;
+    awq_quantize_desc q;
+    awq_until_desc d;
+    awq_until_result r;
+    awq_status st = calibration(ctx, &c);
+    memset(&q, 0, sizeof q);
+    memset(&d, 0, sizeof d);
+    q.source = M;
+    q.target = OUT;
+    q.bits = 2;
+    q.layout = AWQ_LAYOUT_COMPRESSED_TENSORS;
+    q.group_size = 64;
+    q.calibration = &c;
+    d.quantize = &q;
+    d.ids = G.ids;
+    d.n_ids = 40;
+    d.window = 20;
+    d.tries = 2;
+    DO(awq_quantize_until(ctx, &d, &r));
+    if (!st) sum_file(OUT "/model.safetensors");
+    awq_calibration_free(ctx, &c);
+    return st;
+}
+
 static const struct {
     const char *names;
     awq_status (*run)(awq_ctx *ctx);
@@ -536,7 +657,13 @@ static const struct {
     {"awq_quantize_model awq_quantize_memory", do_quantize_model, 30},
     {"awq_convert", do_convert, 12},
     {"awq_suite_load", do_suite, 1},
-    {"awq_guard awq_guard_json awq_guard_html", do_guard, 1}};
+    {"awq_guard awq_guard_json awq_guard_html", do_guard, 1},
+    {"awq_session_rollback", do_rollback, 0},
+    {"awq_answer awq_null_distance awq_suite_draft", do_answer, 1},
+    {"awq_passages_load", do_passages, 1},
+    {"awq_preflight", do_preflight, 20},
+    {"awq_verdict_read awq_verdict_write", do_verdict, 9},
+    {"awq_quantize_until", do_until, 60}};
 
 enum { N_CALLS = sizeof calls / sizeof calls[0] };
 
@@ -598,6 +725,9 @@ static const char suite_text[] =
     "{\"question\": \"the who\", \"answer\": \"fox\", \"anchor\": \"the fox\", \"distractor\": \"a dog\", \"paraphrases\": [\"who the\"]}\n"
     "{\"question\": \"the what\", \"answer\": \"tree\", \"anchor\": \"a tree\", \"distractor\": \"a bush\"}\n";
 
+static const char passages_text[] = "The fox ran over the hill, and the dog slept in the sun.\n\n"
+                                    "The tree stood by the river for years, and nobody asked it why.\n";
+
 static void make_files(void)
 {
     static char json[4096], text[2000];
@@ -625,6 +755,7 @@ static void make_files(void)
     for (c = 0; c < 1999; c++) text[c] = c % 7 == 6 ? ' ' : (char)('a' + c * c % 23);
     put(DIR "/text.txt", text, 1999);
     put(DIR "/suite.jsonl", suite_text, sizeof suite_text - 1);
+    put(DIR "/passages.txt", passages_text, sizeof passages_text - 1);
 }
 
 static void begin(void)
