@@ -30631,8 +30631,8 @@ static awq_status awq__guard_answers(awq_ctx *ctx, awq__guard *g)
    Calibration is like production where the mean |x| of channels is, from which scales are made: the correlation
    of its logarithms over a layer's channels, divided by what the correlation of a sample's own halves says that
    chance takes, is at its worst 0.98 for two texts of one source (SmolLM2-135M on wikitext: 0.998 of 4096
-   tokens, 0.93 of 2000), 0.90 and 0.38 when the same tokens are in another order, 0.49 for a novel. A diagnosis goes by
-   ids of gates, so that gates are added without touching it.
+   tokens, 0.93 of 2000), 0.90 and 0.38 when the same tokens are in another order, 0.49 for a novel.
+   A diagnosis goes by ids of gates, so that gates are added without touching it.
    Tests: tests/test_guard_checks.c */
 
 /* --- calibration and production: lengths, words, activations */
