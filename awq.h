@@ -30046,6 +30046,8 @@ static const struct {
                           {"G3.rtn", "definition: better than without calibration"},
                           {"G3.", "ours, by size"},
                           {"G4.convergent", "WFGY: 0.80"},
+                          {"G4.chaotic", "WFGY: none"},
+                          {"G4.split", "WFGY: 0.10"},
                           {"G4.", "ours"},
                           {"G5.", "WFGY"},
                           {"G6.", "WFGY"},
@@ -31148,7 +31150,7 @@ static void awq__guard_diagnose(awq_guard_report *r)
                 "Weights, keys and values together are more than there is: fewer or shorter sessions, "
                 "--kv-bits 8, --head-bits 8, or layers on another device (--device-layers, --rest-on-cpu).");
     }
-    level = awq__guard_shows(r, "G7.onset G7.slope G7.loops G5.", NULL);
+    level = awq__guard_shows(r, "G7.onset G7.slope G7.loops G7.distinct G5.", NULL);
     if ((d = awq__guard_symptom(r, "long chains collapse early", "G7. G5.", 0)) != NULL)
         snprintf(d->text, sizeof d->text, "%s",
                  level ? "Entropy rises or answers circle before the original's do: sample calmly (a "
