@@ -343,7 +343,7 @@ static void test_calibration(void)
         const char *gate;
         awq_severity severity;
         double from, to;
-    } cases[] = {{SHUFFLED, "G10.activation", AWQ_FAIL, 0.8, 0.9},   {ONE_TEXT, "G10.twice", AWQ_FAIL, 0.95, 1},
+    } cases[] = {{SHUFFLED, "G10.activation", AWQ_FAIL, 0.8, 0.9},  {ONE_TEXT, "G10.twice", AWQ_FAIL, 0.95, 1},
                  {ONE_TEXT, "G10.words", AWQ_FAIL, 0.4, 0.7},        {ONE_TEXT, "G10.coverage", AWQ_FAIL, 0, 0.3},
                  {ONE_TEXT, "G10.tokens", AWQ_FAIL, 0, 16384},       {PIECES, "G10.length", AWQ_FAIL, 0.9, 1},
                  {PIECES, "G10.reach", AWQ_FAIL, 0.5, 1},            {NO_SPECIAL, "G10.template", AWQ_FAIL, 0.9, 1.1}};
