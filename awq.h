@@ -31838,9 +31838,12 @@ static awq_gate *awq__guard_share(awq__guard *g, const char *id, const char *wha
     awq_gate *x = awq__guard_gate(g, id, what, value, NAN, baseline + sign * AWQ__MAX(warn, 2 * se),
                                   baseline + sign * AWQ__MAX(fail, 3 * se), below, 0, remedy);
     x->baseline = baseline;
-    if (below && baseline < 0.5) { /* a threshold that nothing can be below */
+    if (below ? x->fail <= 0 : x->fail >= 1) x->fail = NAN; /* n is too small to say that */
+    if (below ? baseline < 0.5 || x->warn <= 0 : x->warn >= 1) {
         x->severity = AWQ_VOID;
-        snprintf(x->text, sizeof x->text, "the baseline does not pass: choose other questions or passages");
+        snprintf(x->text, sizeof x->text,
+                 below && baseline < 0.5 ? "the baseline does not pass: choose other questions or passages"
+                                         : "the baseline's answers vary too much, or are too few, to tell");
     }
     return x;
 }
