@@ -1845,8 +1845,8 @@ extern int madvise(void *addr, size_t bytes, int advice);
 #  define AWQ__COLD_END
 #endif
 
-/* what only a model or only SIMD uses is not used in a build without */
-#if defined(__GNUC__) && (defined(AWQ_NO_MODEL) || !(AWQ__X86 || AWQ__NEON))
+/* what only a model or x86-64 uses is not used in a build without */
+#if defined(__GNUC__) && (defined(AWQ_NO_MODEL) || !AWQ__X86)
 #  pragma GCC diagnostic push
 #  pragma GCC diagnostic ignored "-Wunused-function"
 #endif
@@ -35585,7 +35585,7 @@ AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes,
 AWQ__COLD_END
 #endif /* AWQ_NO_MODEL */
 
-#if defined(__GNUC__) && (defined(AWQ_NO_MODEL) || !(AWQ__X86 || AWQ__NEON))
+#if defined(__GNUC__) && (defined(AWQ_NO_MODEL) || !AWQ__X86)
 #pragma GCC diagnostic pop
 #endif
 #if defined(__GNUC__) && !defined(__clang__)
