@@ -1798,6 +1798,10 @@ extern int madvise(void *addr, size_t bytes, int advice);
 #  define AWQ__NEON 0
 #endif
 
+#if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#  error "awq.h: packed weights are little-endian and used as they are: not for big-endian machines"
+#endif
+
 #if defined(__FAST_MATH__)
 #  error "awq.h: -ffast-math changes results and breaks NaN checks; compile this file without it"
 #endif
@@ -9850,23 +9854,12 @@ static awq_status awq__st_check(awq_ctx *ctx, awq_tensors *t, const awq__json *j
     return AWQ_OK;
 }
 
-/* Tensors are used where they lie: a machine whose bytes go the other way reads and writes no files. */
-static awq_status awq__st_byte_order(awq_ctx *ctx, const char *path)
-{
-    const uint16_t one = 1;
-    if (!*(const unsigned char *)&one)
-        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: safetensors are little-endian, this machine is not",
-                         path);
-    return AWQ_OK;
-}
-
 AWQ_API awq_status awq_tensors_open(awq_ctx *ctx, const char *path, awq_tensors **tensors)
 {
     awq_tensors *t;
     awq_status st;
     awq__json j;
     int i;
-    AWQ__TRY(awq__st_byte_order(ctx, path));
     t = AWQ__NEW(ctx, awq_tensors, 1);
     if (!t) return AWQ_E_MEMORY;
     memset(&j, 0, sizeof j);
@@ -10134,7 +10127,6 @@ static awq_status awq__writer_open(awq_ctx *ctx, const char *folder, const awq_t
     awq_status st;
     int i, e;
     if (count < 1) return awq__fail(ctx, AWQ_E_ARG, "awq_writer_open: %lld tensors", (long long)count);
-    AWQ__TRY(awq__st_byte_order(ctx, folder));
     w = AWQ__NEW(ctx, awq_writer, 1);
     if (!w) return AWQ_E_MEMORY;
     w->count = (size_t)count;

@@ -116,7 +116,6 @@ aarch64-linux-musl qemu-aarch64
 arm-linux-musleabihf qemu-arm
 riscv64-linux-musl qemu-riscv64
 wasm32-wasi wasmtime
-s390x-linux-musl qemu-s390x -DAWQ_NO_MODEL
 TARGETS
 }
 
