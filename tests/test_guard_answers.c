@@ -397,6 +397,119 @@ static void make_it_loop(awq_model *m)
     }
 }
 
+/* --- made up passages and steps: what the models above do not show */
+enum { SWEPT = 4 };
+
+static void make_sweep(made *m, awq__swept *swept, float e[2][3][2], float q[2][SWEPT * AWQ__GUARD_TEXTS][2])
+{
+    int i, k, x;
+    make(m, AWQ__ASK_SWEEP, SWEPT * 9, 48);
+    m->a.planned = 0;
+    m->a.swept = swept;
+    m->a.n_swept = SWEPT;
+    m->a.n_passages = 3;
+    m->g.H = 2;
+    m->report.null_distance = 1;
+    memset(swept, 0, SWEPT * sizeof *swept);
+    for (k = 0; k < 2; k++) {
+        m->g.e[k] = &q[k][0][0];
+        m->a.e[k] = &e[k][0][0];
+        for (x = 0; x < 3; x++) { /* cosines 0.9, 0.7, 0.5 to the question */
+            e[k][x][0] = 0.9f - 0.2f * (float)x;
+            e[k][x][1] = sqrtf(1 - e[k][x][0] * e[k][x][0]);
+        }
+        for (i = 0; i < SWEPT * AWQ__GUARD_TEXTS; i++) q[k][i][0] = 1, q[k][i][1] = 0;
+    }
+    for (i = 0; i < SWEPT; i++) {
+        m->item[i].answer = "yes";
+        swept[i].item = i;
+        for (k = 0; k < 3; k++)
+            for (x = 0; x <= k; x++) swept[i].at[k][swept[i].n[k]++] = x;
+    }
+    for (i = 0; i < SWEPT * 9; i++) {
+        m->run[i].item = i / 9;
+        for (k = 0; k < 2; k++) strcpy(m->text[k][i], "yes");
+    }
+}
+
+static void test_sweeps(void)
+{
+    static made m;
+    static awq__swept swept[SWEPT];
+    static float e[2][3][2], q[2][SWEPT * AWQ__GUARD_TEXTS][2];
+    int round, i, k;
+    /* the same; answers of the model change with the order; its passages all look alike; those of both do, far off;
+       the baseline does not know */
+    for (round = 0; round < 5; round++) {
+        make_sweep(&m, swept, e, q);
+        for (i = 0; i < SWEPT * 9; i++) {
+            if (round == 1 && i % 9 % 2) strcpy(m.text[0][i], "no");
+            if (round == 4) strcpy(m.text[1][i], "no");
+        }
+        for (k = 0; k < 2 && round > 1; k++)
+            for (i = 0; i < 3 && round < 4; i++) {
+                float to = round == 2 ? 0.9f : 0.2f;
+                if (round == 2 && k) continue;
+                e[k][i][0] = to;
+                e[k][i][1] = sqrtf(1 - to * to);
+            }
+        CHECK(awq__guard_sweeps(&m.ctx, &m.a) == AWQ_OK);
+        if (round == 4) {
+            CHECK(!gate_of(&m.report, "G6.right") && !gate_of(&m.report, "G6.flips")
+                  && strstr(m.report.left_out, "the baseline mostly fails"));
+            continue;
+        }
+        expect(&m.report, "G6.right", round == 1 ? AWQ_FAIL : AWQ_PASS);
+        expect(&m.report, "G6.flips", round == 1 ? AWQ_FAIL : AWQ_PASS);
+        expect(&m.report, "G6.slope", round == 2 ? AWQ_FAIL : round == 3 ? AWQ_VOID : AWQ_PASS);
+    }
+}
+
+/* long answers: the baseline stays with one text, the model goes to and fro between two */
+static void test_trends(void)
+{
+    static const char *const texts[2] = {
+        "Once there was a midwife in a village by the sea, and she went from house to house. ",
+        "7 + 5 = 12. 9 - 4 = 5. Q: How many? A: 25 coins, 18 barrels, 43 days. "};
+    static made m;
+    setup s;
+    int32_t ids[2][AWQ__GUARD_STEP], answer[2][8 * AWQ__GUARD_STEP];
+    const char *list[AWQ__GUARD_TEXTS];
+    awq_status st;
+    int i, k, x;
+    if (!begin(&s, 1, 0, 0)) return;
+    for (k = 0; k < 2; k++) {
+        int32_t some[128];
+        size_t n = 0;
+        CHECK(awq_encode(&s.ctx, awq_model_tokenizer(s.base), texts[k], strlen(texts[k]), 0, some, 128, &n) == AWQ_OK && n);
+        for (i = 0; i < AWQ__GUARD_STEP; i++) ids[k][i] = some[(size_t)i % n];
+    }
+    memset((void *)list, 0, sizeof list);
+    make(&m, AWQ__ASK_LONG, 4, 8 * AWQ__GUARD_STEP);
+    m.d = s.d;
+    m.g.H = s.base->config.hidden_size;
+    m.report.null_distance = 0.5;
+    list[AWQ__GUARD_QUESTION] = texts[0];
+    CHECK(awq__guard_vectors(&s.ctx, &m.g, 1, list, AWQ__GUARD_TEXTS, &m.g.e[1]) == AWQ_OK);
+    for (k = 0; k < 2; k++)
+        for (x = 0; x < 8; x++) memcpy(answer[k] + x * AWQ__GUARD_STEP, ids[!k && x % 2], sizeof ids[0]);
+    for (i = 0; i < 4; i++) {
+        m.run[i].item = 0;
+        for (k = 0; k < 2; k++) {
+            m.run[i].reply[k].ids = answer[k];
+            m.run[i].reply[k].n = 8 * AWQ__GUARD_STEP;
+        }
+    }
+    st = awq__guard_trends(&s.ctx, &m.a);
+    CHECK_MSG(st == AWQ_OK, "%s", s.ctx.err.text);
+    expect(&m.report, "G5.chaotic", AWQ_FAIL);
+    CHECK(m.report.trend[0][AWQ_TREND_CHAOTIC] >= 12 && m.report.trend[1][AWQ_TREND_CHAOTIC] == 0);
+    CHECK(m.report.trend[1][AWQ_TREND_RECURSIVE] == 28);
+    awq__free(&s.ctx, m.g.e[1]);
+    awq__arena_free(&s.ctx, &m.a.memory);
+    end(&s);
+}
+
 static void test_models(void)
 {
     static const char *const all[] = {"G4.convergent", "G4.right",    "G4.flips", "G4.chaotic",
@@ -617,6 +730,8 @@ int main(int argc, char **argv)
     RUN(test_json);
     RUN(test_loops);
     RUN(test_states);
+    RUN(test_sweeps);
+    RUN(test_trends);
     RUN(test_models);
     RUN(test_without_answers);
     RUN(test_limits);
