@@ -23520,10 +23520,13 @@ static awq_status awq__verdict_load(awq_ctx *ctx, const char *folder, awq_verdic
     return st;
 }
 
-static awq_status awq__verdict_read(awq_ctx *ctx, const char *folder, awq_tensors *ts, awq_verdict *v)
+/* A verdict better than `from` is not held against the weights, which takes a read of each tensor. */
+static awq_status awq__verdict_read(awq_ctx *ctx, const char *folder, awq_tensors *ts, awq_severity from,
+                                    awq_verdict *v)
 {
     uint64_t weights, mark = 0;
     AWQ__TRY(awq__verdict_load(ctx, folder, v, &weights));
+    if (v->severity < from) return AWQ_OK;
     if (v->severity != AWQ_VOID) AWQ__TRY(awq__weights_mark(ctx, ts, &mark));
     if (v->severity == AWQ_VOID || mark == weights) return AWQ_OK;
     memset(v, 0, sizeof *v);
@@ -23537,7 +23540,7 @@ static awq_status awq__model_verdict(awq_ctx *ctx, const awq_checkpoint *ck, int
     const char *folder = awq_checkpoint_folder(ck);
     awq_verdict v;
     if (!ctx->log) return AWQ_OK;
-    AWQ__TRY(awq__verdict_read(ctx, folder, ck->tensors, &v));
+    AWQ__TRY(awq__verdict_read(ctx, folder, ck->tensors, devices > 1 ? AWQ_PASS : AWQ_FAIL, &v));
     if (v.severity == AWQ_FAIL)
         awq__log(ctx, AWQ_LOG_WARN, "%s: its awq_report.json says that it is not the same model: %s", folder,
                  v.text);
@@ -33364,7 +33367,7 @@ AWQ_API awq_status awq_verdict_read(awq_ctx *ctx, const char *folder, awq_verdic
     awq_tensors *ts = NULL;
     awq_verdict v;
     awq_status st = awq_tensors_open(ctx, folder, &ts);
-    if (!st) st = awq__verdict_read(ctx, folder, ts, &v);
+    if (!st) st = awq__verdict_read(ctx, folder, ts, AWQ_PASS, &v);
     awq_tensors_close(ctx, ts);
     if (!st) *verdict = v;
     return st;
