@@ -38,13 +38,6 @@ run() {
     "$@"
 }
 
-into() { # FILE COMMAND
-    file=$1
-    shift
-    echo "\$ $* > $file"
-    "$@" > "$file"
-}
-
 # SOURCE PROGRAM [flags]; CC, CFLAGS, LDFLAGS and LIBS may be several words
 compile() {
     source=$1
@@ -92,67 +85,6 @@ build() {
         compile "$f" "$B/examples/$(basename "$f" .c)" $WARN || return 1
     done
     compile_commands
-}
-
-number() { # KEY of the one-line JSON object in FILE
-    sed -n 's/.*"'"$1"'": \([-+0-9.e]*\).*/\1/p' "$2"
-}
-
-demo() {
-    M=tools/demo/model
-    T=tools/demo/heldout.txt
-    D=$B/demo
-    compile tools/awq.c "$B/awq" $WARN || return 1
-    rm -rf "$D" && mkdir -p "$D" || return 1
-    run "$B/awq" inspect $M -q || return 1
-    for m in awq best; do
-        few= # the search of awq runs each block at each of 20 ratios: fewer tokens
-        [ $m = awq ] && few="--samples 32 --seq-len 256"
-        run "$B/awq" quantize $M -o "$D/$m" --calib tools/demo/calib.txt --group-size 128 --method $m $few -q || return 1
-    done
-    run "$B/awq" inspect "$D/best" -q || return 1
-    into "$D/rtn.json" "$B/awq" eval $M --text $T --rtn 4 --group-size 128 --baseline $M -q --json || return 1
-    for m in awq best; do
-        into "$D/$m.json" "$B/awq" eval "$D/$m" --text $T --baseline $M -q --json || return 1
-    done
-    echo
-    echo "4 bits, group 128, $(number tokens "$D/rtn.json") tokens of $T in windows of 512:"
-    printf '  %-22s %10s %10s %12s %8s\n' "" perplexity "KL, nats" "NLL - FP16" "+-"
-    printf '  %-22s %10.4f\n' FP16 "$(number baseline_ppl "$D/rtn.json")"
-    for m in rtn awq best; do
-        what="AWQ (--method $m)"
-        [ $m = rtn ] && what=RTN
-        printf '  %-22s %10.4f %10.5f %+12.5f %8.5f\n' "$what" "$(number ppl "$D/$m.json")" \
-            "$(number kl_mean "$D/$m.json")" "$(number nll_diff "$D/$m.json")" "$(number nll_diff_se "$D/$m.json")"
-    done
-    echo
-    verdict=0
-    for m in awq best; do
-        awk -v m="$m" -v r="$(number nll_diff "$D/rtn.json")" -v a="$(number nll_diff "$D/$m.json")" \
-            -v rs="$(number nll_diff_se "$D/rtn.json")" -v as="$(number nll_diff_se "$D/$m.json")" 'BEGIN {
-            d = r - a; se = sqrt(rs * rs + as * as); better = d > 2 * se
-            printf("--method %s is %s than RTN: NLL %.4f nats per token %s (%.0f standard errors)\n", m,
-                better ? "BETTER" : "NOT BETTER", d < 0 ? -d : d, d < 0 ? "higher" : "lower", se > 0 ? d / se : 0)
-            exit !better }' || verdict=1
-    done
-    echo
-    echo "awq guard: is it still the same model? (38 questions with paraphrases and passages, 4 stories, 2 in JSON, and the text above)"
-    for m in rtn best; do
-        set -- "$D/best"
-        [ $m = rtn ] && set -- $M --rtn 4 --group-size 128
-        "$B/awq" guard $M "$@" --suite tools/demo/suite.jsonl --text $T --report "$D/guard_$m.html" -q > "$D/guard_$m.txt"
-        case $? in 0 | 1 | 2) ;; *) return 1 ;; esac
-        printf '  %-22s %s, %s\n' "$m" "$(tail -n 1 "$D/guard_$m.txt")" "$D/guard_$m.html"
-    done
-    [ "$(tail -n 1 "$D/guard_best.txt")" = "verdict: pass" ] || verdict=1
-    [ "$(tail -n 1 "$D/guard_rtn.txt")" = "verdict: fail" ] || verdict=1
-    echo
-    question="What is Bram's trade?"
-    echo "\$ echo \"$question\" | $B/awq run $D/best --chat -n 40"
-    answer=$(echo "$question" | "$B/awq" run "$D/best" --chat -n 40) || return 1
-    echo "$answer"
-    case $answer in *carpenter*) echo "(right)" ;; *) echo "(wrong: Bram is a carpenter)"; verdict=1 ;; esac
-    return $verdict
 }
 
 # PART PARTS: every PARTS-th test, what the compiler says to a file beside the program. Public functions come from
@@ -256,44 +188,6 @@ check() {
     return $bad
 }
 
-# clang's every warning but these, which find nothing here: padding of structs, floats that become doubles, a, b as one
-# statement, exact comparison of floats, enums as ints, casts of calls' results, unused functions that are used, enums not
-# all named in a switch, sequentially consistent atomics, formats handed on, labels one after another, variables that only
-# a status says are set
-EVERYTHING="-Weverything -Wno-padded -Wno-double-promotion -Wno-comma -Wno-float-equal -Wno-sign-conversion
-    -Wno-bad-function-cast -Wno-used-but-marked-unused -Wno-switch-enum -Wno-atomic-implicit-seq-cst
-    -Wno-format-nonliteral -Wno-implicit-fallthrough -Wno-conditional-uninitialized"
-
-matrix() { # [--full]: every level of optimization of every standard is built; [--cross]: also for other machines
-    passed=0 failed=0
-    printf '#define AWQ%s_IMPLEMENTATION\n#include "%s/awq%s.h"\n' "" "$(pwd)" "" _CUDA "$(pwd)" _cuda > "$B/matrix.c"
-    printf 'int main(void) { return awq_version()[0] == 0; }\n' >> "$B/matrix.c"
-    for compiler in gcc clang g++ clang++; do
-        command -v $compiler >/dev/null 2>&1 || { echo "skipped: $compiler is not here"; continue; }
-        case $compiler in
-            *++) language=c++ standards="c++11 c++17 c++20" ;;
-            *) language=c standards="c99 c11 c17" ;;
-        esac
-        levels="-O0 -O2 -O3" # the first standard is built at each, the others are only read
-        for std in $standards; do
-            for o in $levels; do
-                if run $compiler -x $language -std=$std $o -Wall -Wextra -Wpedantic -Wshadow -Werror -o "$B/matrix" \
-                    "$B/matrix.c" $LIBS && { [ $o = -fsyntax-only ] || "$B/matrix"; }; then passed=$((passed + 1))
-                else failed=$((failed + 1)); fi
-            done
-            [ "${1:-}" = --full ] || levels=-fsyntax-only
-        done
-    done
-    if command -v clang >/dev/null 2>&1; then
-        if run clang -std=c99 $EVERYTHING -Werror -fsyntax-only "$B/matrix.c"; then passed=$((passed + 1))
-        else failed=$((failed + 1)); fi
-    fi
-    echo "matrix: $passed of $((passed + failed)) compile without a warning"
-    run sh tests/matrix/run.sh variants || failed=$((failed + 1))
-    if [ "${1:-}" = --cross ]; then run sh tests/matrix/run.sh cross --install || failed=$((failed + 1)); fi
-    [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
-}
-
 bench() { # [--peers]: other engines beside it, from the folder CPU_PEERS
     if [ "${1:-}" = --peers ]; then run sh tests/bench/peers/run.sh; return; fi
     for f in tests/bench/*.c; do
@@ -339,8 +233,9 @@ sanitize() { # thread | memory | valgrind
 
 case ${1:-} in
     '') build ;;
-    demo | check | fuzz) $1 ;;
-    matrix) matrix "${2:-}" ;;
+    demo) compile tools/awq.c "$B/awq" $WARN && sh tools/demo/run.sh ;;
+    check | fuzz) $1 ;;
+    matrix) run sh tests/matrix/run.sh ${2:+"$2"} ;;
     bench) bench "${2:-}" ;;
     test) tests ;;
     sanitize) sanitize "${2:-}" ;;

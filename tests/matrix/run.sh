@@ -1,12 +1,14 @@
 #!/bin/sh
 # Builds of awq.h for hosts of many kinds. The last line is "N passed, N failed, N skipped"; what is missing is named.
-#   run.sh variants   each AWQ_NO_*, two copies in one program, C and C++ together, no driver; all must say the same
-#   run.sh cross      other processors and systems by zig (PYTHON -m ziglang), run by qemu, wine and wasmtime where they
-#                     are here; --install puts zig and wasmtime into build/ first. Minutes where zig's cache is cold.
-# From the environment: CC, BUILD, PYTHON (default build/matrix/venv/bin/python).
+#   run.sh            no warning by any compiler and standard found; then each AWQ_NO_*, two copies in one program, C and C++
+#                     together, no driver: all must say the same
+#   run.sh --full     every standard built at each level of optimization, not only the first
+#   run.sh --cross    these, and other processors and systems by zig (PYTHON -m ziglang), which is installed into build/ with
+#                     wasmtime, run by qemu, wine and wasmtime where they are here. Minutes where zig's cache is cold.
+# From the environment: CC, BUILD, PYTHON (default build/hosts/venv/bin/python).
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-B=${BUILD:-build}/matrix
+B=${BUILD:-build}/hosts
 mkdir -p "$B" || exit 1
 CC=${CC:-cc} CXX=${CXX:-c++}
 STRICT="-O0 -Wall -Wextra -Wpedantic -Wshadow -Werror"
@@ -41,6 +43,39 @@ expect() { # the plain build says what every other one must say
     builds plain $CC -std=c99 $STRICT -o "$B/plain" tests/matrix/guest.c -lm -lpthread && "$B/plain" > "$B/expected" &&
         head -n 1 "$B/expected" > "$B/expected_layer" || exit 1
     cat "$B/expected"
+}
+
+# clang's every warning but these, which find nothing here: padding of structs, floats that become doubles, a, b as one
+# statement, exact comparison of floats, enums as ints, casts of calls' results, unused functions that are used, enums not
+# all named in a switch, sequentially consistent atomics, formats handed on, labels one after another, variables that only
+# a status says are set
+EVERYTHING="-Weverything -Wno-padded -Wno-double-promotion -Wno-comma -Wno-float-equal -Wno-sign-conversion
+    -Wno-bad-function-cast -Wno-used-but-marked-unused -Wno-switch-enum -Wno-atomic-implicit-seq-cst
+    -Wno-format-nonliteral -Wno-implicit-fallthrough -Wno-conditional-uninitialized"
+
+compilers() { # [--full]
+    printf '#define AWQ%s_IMPLEMENTATION\n#include "%s/awq%s.h"\n' "" "$(pwd)" "" _CUDA "$(pwd)" _cuda > "$B/matrix.c"
+    printf 'int main(void) { return awq_version()[0] == 0; }\n' >> "$B/matrix.c"
+    for compiler in gcc clang g++ clang++; do
+        command -v $compiler >/dev/null 2>&1 || { skip "$compiler is not here"; continue; }
+        case $compiler in
+            *++) language=c++ standards="c++11 c++17 c++20" ;;
+            *) language=c standards="c99 c11 c17" ;;
+        esac
+        levels="-O0 -O2 -O3" # the first standard is built at each, the others are only read
+        for std in $standards; do
+            for o in $levels; do
+                name="$compiler -std=$std $o"
+                builds "$name" $compiler -x $language -std=$std $o -Wall -Wextra -Wpedantic -Wshadow -Werror -o "$B/matrix" \
+                    "$B/matrix.c" -lm -lpthread -ldl || continue
+                if [ $o = -fsyntax-only ] || "$B/matrix"; then good "$name"; else bad "$name ends badly"; fi
+            done
+            [ "${1:-}" = --full ] || levels=-fsyntax-only
+        done
+    done
+    name="clang -Weverything but a list"
+    command -v clang >/dev/null 2>&1 || return
+    builds "$name" clang -std=c99 $EVERYTHING -Werror -fsyntax-only "$B/matrix.c" && good "$name"
 }
 
 variants() {
@@ -82,8 +117,8 @@ variants() {
 
 cross() {
     PYTHON=${PYTHON:-$B/venv/bin/python}
-    if [ "${1:-}" = --install ] && [ ! -x "$PYTHON" ]; then
-        python3 -m venv "$B/venv" && "$B/venv/bin/pip" install -q ziglang==0.17.1 wasmtime==50.0.1 || exit 1
+    if [ ! -x "$PYTHON" ]; then
+        python3 -m venv "$B/venv" && "$B/venv/bin/pip" install -q ziglang==0.17.1 wasmtime==50.0.1 || { skip "every target: zig cannot be installed"; return; }
     fi
     "$PYTHON" -m ziglang version >/dev/null 2>&1 || { skip "every target: no zig at $PYTHON -m ziglang"; return; }
     export ZIG_GLOBAL_CACHE_DIR="${ZIG_GLOBAL_CACHE_DIR:-$B/zig}" WINEDEBUG=-all
@@ -120,8 +155,8 @@ TARGETS
 }
 
 case ${1:-} in
-    variants) expect && variants ;;
-    cross) expect && cross "${2:-}" ;;
+    '' | --full) compilers "${1:-}"; expect && variants ;;
+    --cross) compilers; expect && variants && cross ;;
     *) sed -n '2,/^set/{/^#/p}' "$0" >&2; exit 2 ;;
 esac
 echo "$passed passed, $failed failed, $skipped skipped"
