@@ -1293,12 +1293,13 @@ typedef struct awq_suite {
     int64_t n;
     const awq_suite_item *items;
     void *memory; /* the library's */
-    int keep_going;  /* set it before loading: lines that are no good are left out */
+    int keep_going;  /* zero, or set, before loading: lines that are no good are left out */
     int64_t n_bad;   /* so many were */
     const char *bad; /* what is wrong with the first of them; NULL: none */
 } awq_suite;
 
-/* AWQ_E_FORMAT names the line that is no JSON object, lacks a question or has a schema that is none. */
+/* `suite` is zeroed by the caller. AWQ_E_FORMAT names the line that is no JSON object, lacks a question or has a
+   schema that is none. */
 AWQ_API awq_status awq_suite_load(awq_ctx *ctx, const char *path, awq_suite *suite);
 AWQ_API void awq_suite_free(awq_ctx *ctx, awq_suite *suite);
 

@@ -28,7 +28,7 @@ static const char *tokenizer(void)
 
 static void suite(awq_ctx *ctx)
 {
-    awq_suite s;
+    awq_suite s = {0};
     int64_t i;
     int k;
     size_t n = 0;

@@ -496,7 +496,7 @@ static void test_verdicts(void)
                                           "--source-instead", NULL};
     static const char *const draft[] = {"guard", "--make-suite", "tools/demo/README.md", "-o", DIR "/draft.jsonl", "-n", "3", NULL};
     awq_ctx ctx;
-    awq_suite suite;
+    awq_suite suite = {0};
     char *text = NULL;
     size_t n;
     memset(&ctx, 0, sizeof ctx);

@@ -655,6 +655,7 @@ static char *report_of(setup *s)
     char *text = NULL, *at;
     if (!guard(s)) return NULL;
     s->r->text_seconds = s->r->embed_seconds = s->r->answer_seconds = 0;
+    s->r->tokens_per_second[0] = s->r->tokens_per_second[1] = 0;
     CHECK(awq_guard_json(&s->ctx, s->r, &text) == AWQ_OK);
     awq_guard_free(&s->ctx, s->r);
     for (at = text; at && *at; at++)

@@ -501,7 +501,7 @@ static void test_embedder(void)
     embedder e = {0, -1, -1};
     awq_suite_item item[12];
     awq_guard_desc d;
-    awq_suite suite;
+    awq_suite suite = {0};
     awq_model *m;
     awq_ctx ctx;
     int i;
@@ -762,7 +762,7 @@ static void test_smollm2(void)
     awq_severity verdict = AWQ_PASS;
     awq_suite_item item[ITEMS];
     awq_guard_desc d;
-    awq_suite suite;
+    awq_suite suite = {0};
     awq_model *base = NULL;
     awq_pool *pool = NULL;
     awq_ctx ctx;

@@ -513,7 +513,7 @@ static void refused(setup *s, awq_status st, const char *word)
 static void test_refusals(void)
 {
     static char text[4000];
-    awq_suite one;
+    awq_suite one = {0};
     awq_model_desc md;
     awq_model *mute = NULL, *m;
     awq_answer_report *r;
@@ -610,7 +610,7 @@ static void test_draft(void)
                                "The sea\n\nFrom the cape a crooked lighthouse looks over the sea, and \"gulls\" circle it.\n\n```\n# code(of, some, length); and more of it, to be long enough\n\n```\n\nshort\n";
     const char *path = "test_policy.tmp";
     awq_suite_draft_desc d;
-    awq_suite q;
+    awq_suite q = {0};
     char *jsonl = NULL;
     int64_t n = 0;
     setup s;
