@@ -751,80 +751,100 @@ static void test_refusals(void)
     remove_all();
 }
 
-/* SmolLM2-135M in 8, 4, 3, 2 bits: never better, KL, shift and perplexity grow */
-static void test_smollm2(void)
+/* a model in 8, 4, 3, 2 bits: never better, KL, perplexity and, with a suite, the shift of texts grow */
+static void fewer_bits(const char *folder, int64_t group, char *text, size_t bytes, size_t tokens, const awq_suite *suite)
 {
     static const int bits[] = {8, 4, 3, 2};
-    const char *folder = getenv("AWQ_SMOLLM2");
-    enum { N = 256, ITEMS = 3 };
-    static int32_t ids[N];
+    int32_t *ids = (int32_t *)malloc(tokens * sizeof *ids);
     double kl = 0, ppl = 0, shift = 0;
     awq_severity verdict = AWQ_PASS;
-    awq_suite_item item[ITEMS];
     awq_guard_desc d;
-    awq_suite suite = {0};
     awq_model *base = NULL;
     awq_pool *pool = NULL;
     awq_ctx ctx;
-    size_t n = 0, count = 0;
-    char *text = get(".", "README.md", &n);
+    size_t count = 0;
     int i;
-    if (!folder || !*folder) {
-        free(text);
-        TEST_SKIP("AWQ_SMOLLM2 is not set: tests/smollm2.sh makes it");
-    }
     memset(&ctx, 0, sizeof ctx);
     memset(&d, 0, sizeof d);
-    memset(item, 0, sizeof item);
     CHECK(awq_pool_create(&ctx, 0, &pool) == AWQ_OK);
     ctx.jobs = awq_pool_jobs(pool);
     CHECK_MSG(awq_model_load(&ctx, folder, NULL, &base) == AWQ_OK, "%s", ctx.err.text);
-    if (!base) return;
-    CHECK(text && awq_encode(&ctx, awq_model_tokenizer(base), text, n, 0, ids, N, &count) == AWQ_OK && count >= N);
-    item[0].question = "What is the capital of France?";
-    item[0].anchor = "Paris is the capital of France and lies on the river Seine.";
-    item[1].question = "How do plants make sugar?";
-    item[1].anchor = "In photosynthesis plants make sugar from water and carbon dioxide with the light of the sun.";
-    item[2].question = "Who wrote Hamlet?";
-    item[2].anchor = "Hamlet is a tragedy that William Shakespeare wrote around the year 1600.";
-    suite.n = ITEMS;
-    suite.items = item;
+    CHECK(base && text && awq_encode(&ctx, awq_model_tokenizer(base), text, bytes, 0, ids, tokens, &count) == AWQ_OK
+          && count >= tokens);
     d.baseline = base;
-    d.suite = &suite;
+    d.suite = suite;
     d.ids = ids;
-    d.n_ids = N;
+    d.n_ids = (int64_t)tokens;
     d.answer_tokens = -1;
-    for (i = 0; i < 4; i++) {
+    for (i = 0; base && i < 4; i++) {
         awq_guard_report *r = NULL;
         awq_model_desc md;
         awq_model *m = NULL;
         int k;
         memset(&md, 0, sizeof md);
         md.rtn_bits = bits[i];
-        md.rtn_group_size = 64;
+        md.rtn_group_size = group;
         CHECK_MSG(awq_model_load(&ctx, folder, &md, &m) == AWQ_OK, "%s", ctx.err.text);
         d.model = m;
         CHECK_MSG(m && awq_guard(&ctx, &d, &r) == AWQ_OK, "%s", ctx.err.text);
         if (r) {
-            printf("    %d bits: %s, KL %.4f, shift %.4f, ppl %.4g over %.4g, %.1f and %.1f tokens per second\n", bits[i],
-                   awq_severity_name(r->verdict), r->text.kl_mean, gate_of(r, "G2.shift")->value, r->text.ppl, r->text.baseline_ppl,
-                   r->tokens_per_second[0], r->tokens_per_second[1]);
+            double s = suite ? gate_of(r, "G2.shift")->value : i + 1;
+            printf("    %d bits: %s, KL %.4f, ppl %.4g over %.4g", bits[i], awq_severity_name(r->verdict), r->text.kl_mean,
+                   r->text.ppl, r->text.baseline_ppl);
+            if (suite) printf(", shift %.4f", s);
+            printf("\n");
             CHECK(r->verdict >= verdict && r->verdict != AWQ_VOID);
-            CHECK(r->text.kl_mean > kl && r->text.ppl > ppl && gate_of(r, "G2.shift")->value > shift);
+            CHECK(r->text.kl_mean > kl && r->text.ppl > ppl && s > shift);
             for (k = 0; !i && k < r->n_gates; k++)
                 CHECK_MSG(r->gate[k].severity == AWQ_PASS || r->gate[k].severity == AWQ_VOID, "%s %g", r->gate[k].id, r->gate[k].value);
             CHECK(r->verdict >= (i == 0 ? AWQ_PASS : i == 1 ? AWQ_WARN : AWQ_FAIL));
             verdict = r->verdict;
             kl = r->text.kl_mean;
             ppl = r->text.ppl;
-            shift = gate_of(r, "G2.shift")->value;
+            shift = s;
         }
         awq_guard_free(&ctx, r);
         awq_model_free(&ctx, m);
     }
     awq_model_free(&ctx, base);
     awq_pool_free(&ctx, pool);
+    free(ids);
     free(text);
+}
+
+static void test_smollm2(void)
+{
+    awq_suite_item item[3];
+    awq_suite suite = {0};
+    size_t n = 0;
+    char *text = get(".", "README.md", &n);
+    memset(item, 0, sizeof item);
+    item[0].question = "What is the capital of France?";
+    item[0].anchor = "Paris is the capital of France and lies on the river Seine.";
+    item[1].question = "How do plants make sugar?";
+    item[1].anchor = "In photosynthesis plants make sugar from water and carbon dioxide with the light of the sun.";
+    item[2].question = "Who wrote Hamlet?";
+    item[2].anchor = "Hamlet is a tragedy that William Shakespeare wrote around the year 1600.";
+    suite.n = 3;
+    suite.items = item;
+    fewer_bits(getenv("AWQ_SMOLLM2"), 64, text, n, 256, &suite);
+}
+
+static void test_stories(void)
+{
+    static const char *const models[] = {"gqa", "mha", "zeropad"};
+    const char *root = TEST_DATA();
+    char path[1024];
+    size_t n = 0;
+    int i;
+    if (!root) TEST_SKIP("no AWQ_TEST_DATA");
+    for (i = 0; i < 3; i++) {
+        char *text;
+        snprintf(path, sizeof path, "%s/data", root);
+        text = get(path, "ts_heldout_split.txt", &n);
+        snprintf(path, sizeof path, "%s/golden/models/stories260K-%s-hf", root, models[i]);
+        fewer_bits(path, 32, text, AWQ__MIN(n, (size_t)20000), 4000, NULL);
+    }
 }
 
 int main(int argc, char **argv)
@@ -838,6 +858,8 @@ int main(int argc, char **argv)
     RUN(test_corrupt_scales);
     RUN(test_diagnosis);
     RUN(test_refusals);
-    RUN(test_smollm2);
+    RUN(test_stories);
+    if (getenv("AWQ_SMOLLM2") && *getenv("AWQ_SMOLLM2")) RUN(test_smollm2);
+    else printf("skipped: test_smollm2: AWQ_SMOLLM2 names no model\n"), T.skipped++;
     return TEST_END();
 }
