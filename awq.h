@@ -2234,7 +2234,7 @@ struct awq_pool {
     awq__worker worker[1]; /* n_threads of them, the caller first */
 };
 
-#if defined(__linux__) && !defined(AWQ_NO_STDIO) && !defined(AWQ_NO_THREADS)
+#if defined(__linux__) && !defined(AWQ_NO_STDIO)
 #  define AWQ__KERNEL_TEXT
 /* up to n - 1 bytes of a small file of the kernel; 0: there is none */
 static int awq__kernel_text(const char *path, char *text, size_t n)
@@ -2246,6 +2246,16 @@ static int awq__kernel_text(const char *path, char *text, size_t n)
     return got > 0;
 }
 
+static int awq__kernel_number(const char *path, const char *key, uint64_t *v) /* the one behind key */
+{
+    char text[4096], *p, *end;
+    if (!awq__kernel_text(path, text, sizeof text) || !(p = strstr(text, key))) return 0;
+    p += strlen(key);
+    *v = strtoull(p, &end, 10);
+    return end > p;
+}
+
+#  ifndef AWQ_NO_THREADS
 /* "0-3,8,10-11": the end of the part at list, whose numbers are from .. to; NULL: no part */
 static const char *awq__cpu_part(const char *list, long *from, long *to)
 {
@@ -2275,17 +2285,7 @@ static int awq__count_cores(const char *list)
         }
     return n;
 }
-#endif
-
-#ifdef __linux__
-static int awq__kernel_number(const char *path, const char *key, uint64_t *v) /* the one behind key */
-{
-    char text[4096], *p, *end;
-    if (!awq__kernel_text(path, text, sizeof text) || !(p = strstr(text, key))) return 0;
-    p += strlen(key);
-    *v = strtoull(p, &end, 10);
-    return end > p;
-}
+#  endif
 #endif
 
 AWQ_API uint64_t awq_free_memory(void)
@@ -2294,7 +2294,7 @@ AWQ_API uint64_t awq_free_memory(void)
     MEMORYSTATUSEX m;
     m.dwLength = sizeof m;
     return GlobalMemoryStatusEx(&m) ? m.ullAvailPhys : 0;
-#elif defined(__linux__)
+#elif defined(AWQ__KERNEL_TEXT)
     uint64_t there = 0, most, used;
     if (awq__kernel_number("/proc/meminfo", "MemAvailable:", &there)) there *= 1024;
     if (awq__kernel_number("/sys/fs/cgroup/memory.max", "", &most)

@@ -9222,6 +9222,7 @@ static void awq__cuda_probe_run(awq_ctx *ctx, awq__cuda_probe *p, int family, co
     char full[48];
     unsigned grid[3];
     void *params[1];
+    memset(&k, 0, sizeof k);
     grid[0] = x;
     grid[1] = y;
     grid[2] = z;
@@ -10592,7 +10593,7 @@ static void awq__cuda_report(awq_ctx *ctx, const awq_cuda *c, awq_status st, awq
                    in->create_seconds * 1e3, in->init_seconds * 1e3, in->context_seconds * 1e3,
                    (in->create_seconds - in->init_seconds - in->context_seconds) * 1e3, in->compiled,
                    in->compile_seconds * 1e3, in->cache_hits);
-    for (i = 0; i < AWQ__CUDA_FAMILIES * AWQ__CUDA_FAMILY_PARTS; i++) {
+    for (i = 0; i < (int)AWQ__CUDA_FAMILIES * (int)AWQ__CUDA_FAMILY_PARTS; i++) {
         const int f = i / AWQ__CUDA_FAMILY_PARTS, part = i % AWQ__CUDA_FAMILY_PARTS;
         if (c->module[f][part])
             awq__textf(ctx, t, "  %-10s %s in %.0f ms\n", awq__cuda_family[f].name,

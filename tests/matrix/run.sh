@@ -65,10 +65,11 @@ compilers() { # [--full]
         levels="-O0 -O2 -O3" # the first standard is built at each, the others are only read
         for std in $standards; do
             for o in $levels; do
-                name="$compiler -std=$std $o"
-                builds "$name" $compiler -x $language -std=$std $o -Wall -Wextra -Wpedantic -Wshadow -Werror -o "$B/matrix" \
-                    "$B/matrix.c" -lm -lpthread -ldl || continue
-                if [ $o = -fsyntax-only ] || "$B/matrix"; then good "$name"; else bad "$name ends badly"; fi
+                name="$compiler -std=$std $o" link="-o $B/matrix -x none -lm -lpthread -ldl"
+                [ $o = -fsyntax-only ] && link=
+                builds "$name" $compiler -std=$std $o -Wall -Wextra -Wpedantic -Wshadow -Werror -x $language "$B/matrix.c" $link ||
+                    continue
+                if [ -z "$link" ] || "$B/matrix"; then good "$name"; else bad "$name ends badly"; fi
             done
             [ "${1:-}" = --full ] || levels=-fsyntax-only
         done
