@@ -1298,8 +1298,8 @@ typedef struct awq_suite {
     const char *bad; /* what is wrong with the first of them; NULL: none */
 } awq_suite;
 
-/* `suite` is zeroed by the caller. AWQ_E_FORMAT names the line that is no JSON object, lacks a question or has a
-   schema that is none. */
+/* `suite` is zeroed by the caller. AWQ_E_FORMAT names the line that is no JSON object, lacks a question or has
+   a schema that is none. */
 AWQ_API awq_status awq_suite_load(awq_ctx *ctx, const char *path, awq_suite *suite);
 AWQ_API void awq_suite_free(awq_ctx *ctx, awq_suite *suite);
 

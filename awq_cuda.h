@@ -6815,13 +6815,13 @@ static awq_status awq__cuda_test_linears(awq_ctx *ctx, awq_cuda *c, int64_t n, i
    so that steps ask the driver for nothing.
    Launches: a layer is 9 (qkv, place, attend, o, norm, gate and up, act, down, norm), one with experts 15 (qkv,
    place, attend, o, norm, router twice, route, slots, gather, gate and up, act, down, combine, norm) and 3 or 4
-   for a shared expert, where linears launched one by one, after a wait, would be 3 for each expert that is taken; a
-   token has embeddings, a norm and 3 or 4 of the head besides. One by one that is 2 to 3 us each, by what is
-   usual of the driver (not measured here): 293 for 32 layers, 0.7 ms of host time, in which an H200 reads 3 GB
-   of weights. So a pass that comes again, with the same rows and plans of attention, is recorded: then a token
-   is one copy to the device, one launch, and one copy back of what is said of its rows, their best tokens, and
-   where top_k is below AWQ__TOP the most probable ones, which is all that is waited for. Only where more is
-   wanted (top_k 0, penalties, grammars) all logits come too.
+   for a shared expert, where linears launched one by one, after a wait, would be 3 for each expert that is
+   taken; a token has embeddings, a norm and 3 or 4 of the head besides. One by one that is 2 to 3 us each, by
+   what is usual of the driver (not measured here): 293 for 32 layers, 0.7 ms of host time, in which an H200
+   reads 3 GB of weights. So a pass that comes again, with the same rows and plans of attention, is recorded:
+   then a token is one copy to the device, one launch, and one copy back of what is said of its rows, their best
+   tokens, and where top_k is below AWQ__TOP the most probable ones, which is all that is waited for. Only where
+   more is wanted (top_k 0, penalties, grammars) all logits come too.
    Invariants: one stream, so nothing that is queued is overtaken; c->lock is held in each call, the context
    current; numbers behind in_features in rows that linears read are zero; what kernels of a pass are given by
    value is the same when n, n_head and the plans are.
