@@ -563,6 +563,37 @@ static void test_models(void)
 }
 
 /* where no answer is known, answers that agree are as good; what is cut off before it is whole is void */
+/* each layer of the model sees 4 tokens only: passages are out of its sight, and long texts no surer than short ones */
+static void test_clipped(void)
+{
+    static int32_t ids[2048];
+    setup s;
+    awq_model *m;
+    char *text = NULL;
+    size_t bytes = 0, count = 0;
+    int l;
+    if (!begin(&s, 8, 0, 0)) return;
+    CHECK(awq__file_load(&s.ctx, "tools/demo/heldout.txt", 1 << 24, &text, &bytes) == AWQ_OK);
+    CHECK(text && awq_encode(&s.ctx, awq_model_tokenizer(s.base), text, 20000, 0, ids, 2048, &count) == AWQ_OK && count >= 2048);
+    awq__free(&s.ctx, text);
+    s.d.ids = ids;
+    s.d.n_ids = 2048;
+    s.d.window = 256;
+    s.d.sweep_items = -1;
+    s.d.model = m = load_model(&s.ctx, 0, AWQ_MODE_DETERMINISTIC);
+    m->config.sliding_window = 4;
+    for (l = 0; l < m->config.num_hidden_layers; l++) m->layers[l].sliding = m->config.layer_is_sliding[l] = 1;
+    if (guard(&s)) {
+        static const char *const gates[] = {"G7.level", "G4.right", "G4.flips", "G9.coverage"};
+        size_t i;
+        for (i = 0; i < sizeof gates / sizeof gates[0]; i++) expect(s.r, gates[i], AWQ_FAIL);
+        expect(s.r, "G3.kl", AWQ_WARN);
+    }
+    awq_guard_free(&s.ctx, s.r);
+    awq_model_free(&s.ctx, m);
+    end(&s);
+}
+
 static void test_without_answers(void)
 {
     setup s;
@@ -734,6 +765,7 @@ int main(int argc, char **argv)
     RUN(test_sweeps);
     RUN(test_trends);
     RUN(test_models);
+    RUN(test_clipped);
     RUN(test_without_answers);
     RUN(test_limits);
     RUN(test_threads);
