@@ -563,6 +563,32 @@ static void test_models(void)
 }
 
 /* where no answer is known, answers that agree are as good; what is cut off before it is whole is void */
+/* entropy over the baseline's that grows along the text; the same at once; gone */
+static void test_slopes(void)
+{
+    enum { N = 512 };
+    static made m;
+    static double q[N], p[N];
+    int round, i;
+    for (round = 0; round < 3; round++) {
+        make(&m, AWQ__ASK_ANSWER, 0, 48);
+        for (i = 0; i < N; i++) {
+            p[i] = 3 + 0.01 * (i % 7);
+            q[i] = p[i] + (round == 1 ? 0.002 * i : round == 2 ? NAN : 0.1);
+        }
+        m.report.entropy = q;
+        m.report.baseline_entropy = p;
+        m.report.n_positions = N;
+        m.report.text.entropy = round == 2 ? NAN : 3.1;
+        m.report.text.baseline_entropy = 3;
+        awq__guard_entropy(&m.g);
+        expect(&m.report, "G7.level", round == 2 ? AWQ_FAIL : AWQ_PASS);
+        if (round == 2) continue; /* no position has both */
+        expect(&m.report, "G7.slope", round ? AWQ_FAIL : AWQ_PASS);
+        expect(&m.report, "G7.onset", round ? AWQ_WARN : AWQ_PASS);
+    }
+}
+
 /* each layer of the model sees 4 tokens only: passages are out of its sight, and long texts no surer than short ones */
 static void test_clipped(void)
 {
@@ -765,6 +791,7 @@ int main(int argc, char **argv)
     RUN(test_sweeps);
     RUN(test_trends);
     RUN(test_models);
+    RUN(test_slopes);
     RUN(test_clipped);
     RUN(test_without_answers);
     RUN(test_limits);
