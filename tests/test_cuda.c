@@ -1289,6 +1289,35 @@ static void test_device(void)
     CHECK(ctx.memory_used == 0);
 }
 
+/* what a doctor finds missing, as gates: the first that is, with its sentence; those behind it are not asked */
+static void test_preflight(void)
+{
+    static const char *const ids[] = {"G12.driver", "G12.compute", "G12.compiler", "G12.gpu_memory", "G12.kernel"};
+    int lack, k;
+    for (lack = 0; lack <= 5; lack++) {
+        static awq_guard_report r;
+        awq_cuda_report d[2];
+        memset(&r, 0, sizeof r);
+        memset(d, 0, sizeof d);
+        for (k = 0; k < 2; k++) {
+            const int all = k == 0; /* the second device is the one that lacks something */
+            d[k].info.driver_version = all || lack > 0 ? 13000 : 0;
+            d[k].info.compute_major = 7;
+            d[k].info.compute_minor = all || lack > 1 ? 5 : 0;
+            d[k].info.nvrtc_major = all || lack > 2 ? 13 : 0;
+            d[k].info.memory_limit = all || lack > 3 ? 1 << 30 : 0;
+            d[k].status = all || lack > 4 ? AWQ_OK : AWQ_E_DEVICE;
+            if (d[k].status) snprintf(d[k].error, sizeof d[k].error, "it lacks %d", lack);
+        }
+        awq_cuda_preflight(d, 2, &r);
+        CHECK(r.n_gates == (lack < 5 ? lack + 1 : 5) && r.verdict == (lack < 5 ? AWQ_FAIL : AWQ_PASS));
+        for (k = 0; k < r.n_gates; k++)
+            CHECK_MSG(!strcmp(r.gate[k].id, ids[k]) && r.gate[k].severity == (k == lack ? AWQ_FAIL : AWQ_PASS)
+                          && !strncmp(r.gate[k].text, k == lack ? "it lacks" : "", 8),
+                      "%d: %s %s", lack, r.gate[k].id, r.gate[k].text);
+    }
+}
+
 static void test_doctor(void)
 {
     awq_cuda_desc d = fresh();
@@ -1351,6 +1380,7 @@ int main(int argc, char **argv)
     RUN(test_selftest);
     RUN(test_every_call);
     RUN(test_every_allocation);
+    RUN(test_preflight);
     RUN(test_doctor);
     RUN(test_families);
     RUN(test_real_nvrtc);
