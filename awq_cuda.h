@@ -4832,7 +4832,7 @@ static const char *awq__cuda_bind(void *lib, const awq__cuda_symbol *s, void *ta
 static void awq__cuda_words(const awq_cuda *c, int code, char *text, size_t cap)
 {
     const char *name = NULL, *words = NULL;
-    if (c->cu.GetErrorName(code, &name)) name = NULL; /* the stub has no names either */
+    if (c->cu.GetErrorName(code, &name)) name = NULL; /* the toolkit's stand-in for the driver has none */
     if (c->cu.GetErrorString(code, &words)) words = NULL;
     snprintf(text, cap, "%s (%d)%s%s", name ? name : "error", code, words ? ", " : "", words ? words : "");
 }
