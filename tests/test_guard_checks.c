@@ -743,7 +743,7 @@ static void test_refusals(void)
         r = NULL;
         st = awq_preflight(&ctx, &pd, &r);
         reached = f.calls > k;
-        CHECK_MSG(reached ? st != AWQ_OK || r : st == AWQ_OK, "%ld: %s", k, ctx.err.text);
+        CHECK_MSG(st ? reached && ctx.err.status == st && ctx.err.text[0] : r != NULL, "%ld: %s", k, ctx.err.text);
         awq_guard_free(&ctx, r);
         CHECK(ctx.memory_used == 0);
         memset(&ctx.files, 0, sizeof ctx.files);
