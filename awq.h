@@ -901,7 +901,9 @@ typedef enum awq_overflow {
 } awq_overflow;
 
 typedef struct awq_session_desc {
-    int64_t max_tokens;    /* context; 0: the model's max_position_embeddings, at most 4096 */
+    /* context; 0: the model's max_position_embeddings, at most 4096. More than the model's: a warning through
+       ctx->log, once a runner */
+    int64_t max_tokens;
     awq_overflow overflow; /* when max_tokens are there */
     int64_t keep;          /* tokens at the start that a slide leaves: a system prompt */
     /* Or a function that makes room: ids [n] is everything so far (n may be more than max_tokens). Change it in
@@ -2937,6 +2939,8 @@ static awq_status awq__file_open(awq_ctx *ctx, const char *path, int for_write, 
 {
     const awq_file_system *fs = awq__fs(ctx);
     int e = fs->open(fs->user, path, for_write, &f->handle);
+    if (e == EINVAL && !for_write) /* what awq__os_open says of them */
+        return awq__fail(ctx, AWQ_E_IO, "%s: cannot open: a plain file is wanted; is it a pipe or a device?", path);
     if (e) return awq__io_fail(ctx, path, for_write ? "open for writing" : "open", e);
     e = fs->size(fs->user, f->handle, &f->bytes);
     if (e) {
@@ -24006,6 +24010,7 @@ struct awq_runner {
     int64_t read, answered;       /* tokens since the runner began */
     awq_session *sessions;
     int inside;                   /* a callback is running */
+    int said_long;                /* awq__say_long was called */
     awq__work work;
     int32_t *row_ids;             /* [max_rows] */
     int32_t *head_rows;           /* [n_waiting] those that wait for logits, also of who left */
@@ -24418,6 +24423,17 @@ static awq_status awq__session_desc(awq_ctx *ctx, const awq_config *c, const awq
     return AWQ_OK;
 }
 
+/* Warns of a context longer than the model was made for, where it answers with noise; 1: it did. */
+static int awq__say_long(awq_ctx *ctx, const awq_config *c, const char *who, int64_t tokens)
+{
+    if (tokens <= c->max_position_embeddings) return 0;
+    awq__log(ctx, AWQ_LOG_WARN,
+             "%s: a context of %lld tokens, and the model was made for %lld (max_position_embeddings): behind "
+             "them it may say anything",
+             who, (long long)tokens, (long long)c->max_position_embeddings);
+    return 1;
+}
+
 AWQ_API awq_status awq_session_create(awq_ctx *ctx, awq_runner *runner, const awq_session_desc *desc,
                                       awq_session **session)
 {
@@ -24427,6 +24443,8 @@ AWQ_API awq_status awq_session_create(awq_ctx *ctx, awq_runner *runner, const aw
     int64_t pages;
     AWQ__TRY(awq__not_inside(ctx, runner, "awq_session_create"));
     AWQ__TRY(awq__session_desc(ctx, &runner->model->config, desc, &d));
+    if (!runner->said_long)
+        runner->said_long = awq__say_long(ctx, &runner->model->config, "awq_session_create", d.max_tokens);
     pages = awq__pages(d.max_tokens);
     s = AWQ__NEW(ctx, awq_session, 1);
     if (!s) return AWQ_E_MEMORY;
@@ -26294,6 +26312,7 @@ AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_
     e.side[0].m = model;
     e.side[1].m = d->baseline;
     AWQ__TRY(awq__eval_check(ctx, model, d, e.window, e.stride));
+    awq__say_long(ctx, &model->config, "awq_evaluate", AWQ__MIN(e.window, d->n_ids));
     if (d->position_entropy) memset(d->position_entropy, 0, (size_t)(e.window - 1) * sizeof(double));
     if (d->baseline_position_entropy)
         memset(d->baseline_position_entropy, 0, (size_t)(e.window - 1) * sizeof(double));

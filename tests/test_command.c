@@ -304,6 +304,48 @@ static void test_doctor(void)
     emulate_no_more();
 }
 
+/* an option is taken where its command's help speaks of it, and nowhere else; every option of the help is one */
+static void test_options(void)
+{
+    const char *help[] = {"help", NULL}, *of_run[] = {"run", "--help", NULL}, *help_run[] = {"help", "run", NULL},
+               *version[] = {"--version", NULL}, *foreign[] = {"tokenize", DEMO, "--text", "Bram", "--temp", "1", NULL},
+               *number[] = {"run", DEMO, "-p", "Bram", "-n", "x3", NULL}, *longer[] = {"run", DEMO, "--prompt", "Bram is", "-n", "2", NULL},
+               *guard[] = {"guard", DEMO, DEMO, "--layout", "gemm", NULL},
+               *pipe[] = {"eval", DEMO, "--text", DIR "/pipe", NULL},
+               *beyond[] = {"run", DEMO, "-p", "Bram is", "-n", "600", "--stop", "B", NULL},
+               *windows[] = {"eval", DEMO, "--text", DIR "/text.txt", "--ctx", "600", NULL};
+    char text[sizeof out], word[40], *s;
+    int n = 0;
+    CHECK(run("", of_run) == 0 && strstr(out, "[--ignore-eos]"));
+    strcpy(text, out);
+    CHECK(run("", help_run) == 0 && !strcmp(out, text));
+    CHECK(run("", version) == 0 && !strncmp(out, "awq 0.", 6));
+    CHECK(run("", foreign) == 2 && !out[0] && said(DIR "/err", "awq tokenize takes no --temp; see awq help tokenize"));
+    CHECK(run("", number) == 2 && said(DIR "/err", "-n wants a number, not \"x3\""));
+    CHECK(run("", guard) == 3 && said(DIR "/err", "takes no --layout"));
+    CHECK(run("", longer) == 0 && strstr(out, "Bram is") == out);
+    CHECK(run("", help) == 0);
+    strcpy(text, out);
+    for (s = text; (s = strstr(s, "--")) != NULL; s += strlen(word)) {
+        const char *unknown[] = {"nosuch", word, NULL};
+        size_t k = 2 + strspn(s + 2, "abcdefghijklmnopqrstuvwxyz-");
+        CHECK(k < sizeof word);
+        memcpy(word, s, k);
+        word[k] = 0;
+        CHECK_MSG(run("", unknown) >= 0 && !in_file(DIR "/err", "unknown option", 0), "%s", word);
+        n++;
+    }
+    CHECK_MSG(n > 60, "%d", n);
+    /* no plain file; more tokens than the model was made for */
+    CHECK(mkfifo(DIR "/pipe", 0600) == 0);
+    CHECK(run("", pipe) == 2 && said(DIR "/err", "/pipe: cannot open: a plain file is wanted"));
+    unlink(DIR "/pipe");
+    CHECK(run("", beyond) == 0 && said(DIR "/err", "made for 512 (max_position_embeddings)"));
+    for (s = text, n = 0; n < 600; n++) s += sprintf(s, "Bram ");
+    put_file(DIR "/text.txt", text);
+    CHECK(run("", windows) == 0 && said(DIR "/err", "awq_evaluate: a context of 600 tokens"));
+}
+
 /* --device: the same words wherever the layers are; sizes are told first; refusals */
 #define BRAM "Bram is the carpenter in Dunmarrow. He is 40 years old.\n"
 #define ON DEMO, "-p", "Bram is", "-n", "3", "--device"
@@ -324,6 +366,7 @@ static void test_device(void)
         *const two[] = {"run", ON, "cuda:1,cuda:0", "--device-layers", "3,5", NULL},
         *const rest[] = {"run", ON, "cuda", "--device-layers", "3", "--rest-on-cpu", NULL},
         *const none[] = {"run", ON, "cuda", "--device-layers", "0", "--rest-on-cpu", NULL},
+        *const convert[] = {"convert", DEMO, "-o", DIR "/no", "--layout", "native", "--device", "cuda", NULL},
         *const voices[] = {"run", ON, "cuda", "--sessions", "2", "--ctx", "64", NULL},
         *const json[] = {"run", ON, "cuda", "--json", NULL},
         *const bench[] = {"bench", DIR "/short", "-n", "1", "--device", "cuda", "--json", NULL},
@@ -397,10 +440,9 @@ static void test_device(void)
         args[9] = wrong[i].value;
         refused(args, wrong[i].words);
     }
-    args[0] = "convert";
     args[7] = "cuda";
     args[8] = NULL;
-    refused(args, "awq convert computes on the CPU, not where --device says");
+    refused(convert, "awq convert computes on the CPU, not where --device says");
     args[0] = "run";
     args[9] = NULL;
     setenv("AWQ_EMULATOR_MEMORY", "300000000", 1); /* less than all layers take */
@@ -593,6 +635,7 @@ int main(int argc, char **argv)
     RUN(test_tools);
     RUN(test_native);
     RUN(test_doctor);
+    RUN(test_options);
     RUN(test_device);
     RUN(test_cuda_examples);
     RUN(test_guard);

@@ -57,7 +57,7 @@ typedef struct options {
     const char *system, *think, *chat_template, *suite, *passages, *report, *production, *device, *device_layers;
     long long samples, seq_len, bits, group_size, n, ctx_len, stride, threads, memory_limit, seed, top_k, rtn, head_bits, kv_bits, sessions;
     double temp, top_p, min_p, repeat_penalty;
-    int symmetric, no_clip, layers, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos, keep_going;
+    int symmetric, no_clip, layers, resume, json, quiet, chat, no_special, generation_prompt, exact, deterministic, believe_tensors, mask_answers, ignore_eos, keep_going, help, version;
     int rest_on_cpu;
     int until_guard, quantize, accept_failed, source_instead, save; /* what is done with a verdict */
     long long tries, budget;
@@ -154,8 +154,8 @@ static const struct {
     {"quantize", "SRC -o DST [--calib FILE ...] [--samples 128] [--seq-len 512] [--bits 4] [--group-size N] [--symmetric]\n"
      "       [--layout gemm|gemv|gemv_fast|marlin|gptq|compressed-tensors|native|scaled-fp16]\n"
      "       [--method best|awq|rtn] [--no-clip] [--keep NAME ...] [--mask-answers] [--memory-limit BYTES] [--resume]\n"
-     "       [--device cpu|cuda|cuda:1] [--until-guard --text FILE [--suite FILE.jsonl] [--tries 8] [--budget SECONDS]\n"
-     "       [--more-calib FILE ...]]\n"
+     "       [--device cpu|cuda|cuda:1] [--until-guard --text FILE [--suite FILE.jsonl] [--ctx N] [-n N] [--tries 8]\n"
+     "       [--budget SECONDS] [--more-calib FILE ...]]\n"
      "       --until-guard: judges the result by awq guard, tries what its gates ask for and keeps the best; exit 1: it fails\n"
      "       scaled-fp16: FP16 weights with scales (and clips of awq) folded in, for another quantizer to round\n"
      "       --device cuda: a GPU computes linears, second moments and losses; the CPU attention, norms and rounding",
@@ -167,17 +167,18 @@ static const struct {
      "       [--ctx N] [--stop TEXT ...] [--ignore-eos]\n"
      "       [--temp T --top-k K --top-p P --min-p P --repeat-penalty R --seed S]\n"
      "       [--schema FILE.json | --grammar FILE.gbnf | --choice TEXT ...]\n"
-     "       [--quantize [--cache FOLDER] [--calib FILE] [--method best|awq] [--bits N] [--group-size N]\n"
-     "       [--accept-failed] [--source-instead]]\n"
+     "       [--quantize [--cache FOLDER] [--calib FILE] [--method best|awq] [--bits N] [--group-size N] [--symmetric]\n"
+     "       [--keep NAME ...] [--accept-failed] [--source-instead]]\n"
      "       --chat without -p reads a question a line; /help there lists commands. --sessions: N answers at once\n"
      "       --quantize: a dense MODEL is quantized and judged first, or taken from the cache (MODEL-cache). Refused when\n"
      "       the verdict is fail, but for --accept-failed; --source-instead: runs MODEL as it is then",
      "awq run SmolLM2-awq -p 'Once upon a time' -n 64"},
-    {"eval", "MODEL --text FILE [--ctx N] [--stride N] [--rtn BITS --group-size N] [--baseline MODEL [--layers]]\n"
+    {"eval", "MODEL --text FILE [--ctx N] [--stride N] [--rtn BITS --group-size N [--symmetric]] [--baseline MODEL [--layers]]\n"
      "       --layers: what each layer adds to the error; with --json entropies by position are in the object too",
      "awq eval SmolLM2-awq --text wiki.test.txt --baseline SmolLM2-135M"},
     {"guard", "BASELINE MODEL [--suite FILE.jsonl [--passages FILE] [--keep-going]] [--text FILE] [--ctx N]\n"
-     "       [--report FILE.html] [-n N] [--rtn BITS --group-size N] [--calib FILE ... [--production FILE] [--seq-len 512]] [--save]\n"
+     "       [--report FILE.html] [-n N] [--rtn BITS --group-size N [--symmetric]] [--save]\n"
+     "       [--calib FILE ... [--production FILE] [--seq-len 512]]\n"
      "       | --make-suite TEXT [MODEL] [-o FILE.jsonl] [-n ITEMS]\n"
      "       --make-suite: drafts a suite from a text; MODEL, if it is one to chat with, writes the questions\n"
      "       --save: the verdict goes into MODEL's awq_report.json, where loading and awq inspect find it\n"
@@ -187,7 +188,7 @@ static const struct {
      "       are retrieved for 10 of the questions, 5, 10 and 20 of them in three orders (else those of the suite)\n"
      "       --calib: what it was calibrated on, --production: a sample of what it will see; are they of one kind?",
      "awq guard SmolLM2-135M SmolLM2-awq --text wiki.test.txt --report guard.html"},
-    {"inspect", "MODEL | FILE.safetensors\n       with --device: how many layers go where, and in how much memory",
+    {"inspect", "MODEL [--sessions N] [--ctx N] | FILE.safetensors\n       with --device: how many layers go where, and in how much memory",
      "awq inspect SmolLM2-awq"},
     {"tokenize", "MODEL --text T | --file F | --ids 1,2,3 [--no-special]", "awq tokenize SmolLM2-135M --text 'Hello'"},
     {"template", "MODEL --messages FILE.json [--generation-prompt] [--template FILE]\n"
@@ -200,6 +201,17 @@ static const struct {
      "awq doctor"},
 };
 #define N_COMMANDS ((int)(sizeof commands / sizeof commands[0]))
+
+static const char common[] =
+    "common: --json (one object on stdout)  --threads N  -q  --memory-limit BYTES\n"
+    "models: --exact | --deterministic  --head-bits 8  --kv-bits 8|16|32  --believe-tensors (where its config contradicts them)\n"
+    "run, eval, guard, logits, bench, inspect, doctor, and one device for quantize: --device cpu | cuda | cuda:1 | cuda:0,cuda:1,...\n"
+    "        which GPUs compute the model, its first layers the first of them; without --device no GPU is looked for, with it\n"
+    "        none is a failure\n"
+    "        --device-layers 20,12: how many layers each gets (else as many as it has room for)\n"
+    "        --rest-on-cpu: the CPU computes layers that are left (else they are a failure)\n"
+    "awq --version, awq help [COMMAND] or --help\n"
+    "exit:   0 success, 1 the answer is no, 2 refused or failed, 130 interrupted\n";
 
 static int help(const char *which)
 {
@@ -215,17 +227,28 @@ static int help(const char *which)
         fprintf(stderr, "awq: no command \"%s\"; awq help lists them\n", which);
         return EXIT_FAILED;
     }
-    printf("\ncommon: --json (one object on stdout)  --threads N  -q  --memory-limit BYTES\n"
-           "models: --exact | --deterministic  --head-bits 8  --kv-bits 8|16|32  --believe-tensors (where its config contradicts them)\n"
-           "run, eval, guard, logits, bench, inspect, and one device for quantize: --device cpu | cuda | cuda:1 | cuda:0,cuda:1,...  which GPUs compute the model, its first\n"
-           "        layers the first of them; without --device no GPU is looked for, with it none is a failure\n"
-           "        --device-layers 20,12: how many layers each gets (else as many as it has room for)\n"
-           "        --rest-on-cpu: the CPU computes layers that are left (else they are a failure)\n"
-           "exit:   0 success, 1 the answer is no, 2 refused or failed, 130 interrupted\n");
+    printf("\n%s", common);
     return 0;
 }
 
 /* --- options */
+/* whether the text, a part of the help, speaks of the option: what a command does not mention it does not take */
+static int mentions(const char *text, const char *option)
+{
+    const size_t n = strlen(option);
+    const char *s = text;
+    for (; (s = strstr(s, option)) != NULL; s += n)
+        if ((s == text || strchr(" [(|", s[-1])) && !strchr("abcdefghijklmnopqrstuvwxyz-", s[n] ? s[n] : ' ')) return 1;
+    return 0;
+}
+
+static int takes(const char *command, const char *option)
+{
+    int i;
+    for (i = 0; i < N_COMMANDS && strcmp(command, commands[i].name); i++) {}
+    return i == N_COMMANDS || mentions(commands[i].usage, option) || mentions(common, option);
+}
+
 typedef enum kind { FLAG, TEXT, LONG, REAL, LIST, RENAMED } kind;
 
 static int parse(app *a, int argc, char **argv)
@@ -236,13 +259,13 @@ static int parse(app *a, int argc, char **argv)
         kind k;
         void *to;
     } table[] = {
-        {"-o", TEXT, &o->output}, {"--output", TEXT, &o->output}, {"--calib", LIST, &o->calib},
+        {"-o", TEXT, &o->output}, {"--calib", LIST, &o->calib},
         {"--keep", LIST, &o->keep}, {"--stop", LIST, &o->stop}, {"--samples", LONG, &o->samples},
         {"--seq-len", LONG, &o->seq_len}, {"--bits", LONG, &o->bits}, {"--group-size", LONG, &o->group_size},
         {"--symmetric", FLAG, &o->symmetric}, {"--layout", TEXT, &o->layout}, {"--method", TEXT, &o->method},
         {"--no-clip", FLAG, &o->no_clip}, {"--mask-answers", FLAG, &o->mask_answers}, {"--resume", FLAG, &o->resume},
         {"--memory-limit", LONG, &o->memory_limit}, {"--seed", LONG, &o->seed}, {"--dequantize", TEXT, &o->dequantize},
-        {"-p", TEXT, &o->prompt}, {"--prompt", TEXT, &o->prompt}, {"--chat", FLAG, &o->chat}, {"-n", LONG, &o->n},
+        {"-p", TEXT, &o->prompt}, {"--chat", FLAG, &o->chat}, {"-n", LONG, &o->n},
         {"--temp", REAL, &o->temp}, {"--top-k", LONG, &o->top_k}, {"--top-p", REAL, &o->top_p},
         {"--min-p", REAL, &o->min_p}, {"--repeat-penalty", REAL, &o->repeat_penalty}, {"--system", TEXT, &o->system},
         {"--ignore-eos", FLAG, &o->ignore_eos}, {"--text", TEXT, &o->text}, {"--file", TEXT, &o->file},
@@ -261,8 +284,11 @@ static int parse(app *a, int argc, char **argv)
         {"--more-calib", LIST, &o->more_calib}, {"--quantize", FLAG, &o->quantize}, {"--cache", TEXT, &o->cache},
         {"--accept-failed", FLAG, &o->accept_failed}, {"--source-instead", FLAG, &o->source_instead}, {"--save", FLAG, &o->save},
         {"--make-suite", TEXT, &o->make_suite},
-        {"--threads", LONG, &o->threads}, {"-q", FLAG, &o->quiet}, {"--quiet", FLAG, &o->quiet},
+        {"--threads", LONG, &o->threads}, {"-q", FLAG, &o->quiet}, {"--help", FLAG, &o->help}, {"--version", FLAG, &o->version},
     };
+    static const char *const other_name[][2] = {{"--output", "-o"}, {"--prompt", "-p"}, {"--quiet", "-q"},
+                                             {"-h", "--help"}};
+    unsigned char given[sizeof table / sizeof table[0]] = {0};
     int i, k, n = (int)(sizeof table / sizeof table[0]);
     o->n = -1; /* not given */
     for (i = 1; i < argc; i++) /* first, so that any refusal below is JSON too */
@@ -276,7 +302,10 @@ static int parse(app *a, int argc, char **argv)
             else return refuse(a, "unexpected argument \"%s\"", s);
             continue;
         }
+        for (k = 0; k < 4; k++)
+            if (!strcmp(s, other_name[k][0])) s = other_name[k][1];
         for (k = 0; k < n && strcmp(s, table[k].name); k++) {}
+        if (k < n) given[k] = 1;
         if (k == n) return refuse(a, "unknown option %s; awq help lists the options", s);
         if (table[k].k == FLAG) {
             *(int *)table[k].to = 1;
@@ -292,9 +321,19 @@ static int parse(app *a, int argc, char **argv)
         } else {
             if (table[k].k == LONG) *(long long *)table[k].to = strtoll(v, &end, 10);
             else *(double *)table[k].to = strtod(v, &end);
-            if (end == v || *end) return refuse(a, "\"%s\" is not a number", v);
+            if (end == v || *end) {
+                char what[200];
+                snprintf(what, sizeof what, "%s wants a number, not \"%.100s\"", s, v);
+                return refuse(a, "%s", what);
+            }
         }
     }
+    for (k = 0; k < n; k++)
+        if (given[k] && o->command && !takes(o->command, table[k].name)) {
+            char what[200];
+            snprintf(what, sizeof what, "awq %.20s takes no %s; see awq help %.20s", o->command, table[k].name, o->command);
+            return refuse(a, "%s", what);
+        }
     return 0;
 }
 
@@ -2198,8 +2237,10 @@ int main(int argc, char **argv)
     a.ctx.user = &a;
     a.tty = isatty(fileno(stderr));
     catch_signals();
-    if ((code = parse(&a, argc, argv)) != 0) return code;
+    if ((code = parse(&a, argc, argv)) != 0) return a.o.command && !strcmp(a.o.command, "guard") ? 3 : code;
+    if (a.o.version) return printf("awq %s\n", awq_version()) < 0;
     if (!a.o.command || !strcmp(a.o.command, "help")) return help(a.o.positional[0]);
+    if (a.o.help) return help(a.o.command);
     a.ctx.memory_limit = a.o.memory_limit > 0 ? (size_t)a.o.memory_limit : 0;
     if (a.o.threads < 0 || a.o.threads > 1024) return refuse(&a, "--threads wants 0 (all cores) to 1024%s", "");
     if (awq_pool_create(&a.ctx, (int)a.o.threads, &a.pool)) return failed(&a);
