@@ -52,15 +52,18 @@ static const char *TEST_DATA(void) /* folder of the large test data, NULL: not h
     return d && *d ? d : NULL;
 }
 
+/* seconds of the processor, of all threads: what takes too long is judged by these, whatever else the machine does */
+AWQ__UNUSED static double test_cpu(void) { return (double)clock() / CLOCKS_PER_SEC; }
+
 static void test_run(const char *name, void (*test)(void))
 {
-    double t0 = awq__now(), cpu0 = (double)clock() / CLOCKS_PER_SEC; /* of all threads */
+    double t0 = awq__now(), cpu0 = test_cpu();
     if (T.only && !strstr(name, T.only)) return;
     T.bad = T.skip = 0;
     test();
     if (T.skip && TEST_DATA()) T.bad++;
     printf("%-8s %6.2f s, CPU %6.2f s  %s\n", T.bad ? "FAILED" : T.skip ? "skipped" : "ok", awq__now() - t0,
-           (double)clock() / CLOCKS_PER_SEC - cpu0, name);
+           test_cpu() - cpu0, name);
     if (T.bad) T.failed++;
     else if (T.skip) T.skipped++;
     else T.passed++;
