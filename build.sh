@@ -11,7 +11,7 @@
 #   ./build.sh sanitize  thread, memory or valgrind: the pool and sessions; parsers (clang); the command line
 #   ./build.sh peers     other engines read what this library wrote (tests/peers/run.sh)
 #   ./build.sh arm       tests of the kernels, cross-compiled and run as three Arm processors (tests/arm/run.sh)
-#   ./build.sh cuda      awq_cuda.h and its kernels, on an emulator and, where there is one, a GPU; --compile-only: by NVRTC
+#   ./build.sh cuda      awq_cuda.h and its kernels, on an emulator and, where there is one, a GPU (tests/cuda/run.sh)
 #   ./build.sh clean
 # From the environment: CC, CFLAGS, LDFLAGS; BUILD (folder, default build), TESTS (files; default all), SECONDS of fuzz,
 # AWQ_TEST_DATA (large test data; without it the tests that need it are skipped), AWQ_SMOLLM2 (folder made by
@@ -59,7 +59,6 @@ compile_commands() {
         echo "["
         comma=
         for f in awq*.h; do
-            [ -f "$f" ] || continue
             name=$(basename "$f" .h | tr 'a-z' 'A-Z')
             printf '%s{"directory": "%s", "file": "%s", "command": "%s -std=c99 -xc -DAWQ_IMPLEMENTATION -D%s_IMPLEMENTATION -c %s"}' \
                 "$comma" "$here" "$f" "$CC" "$name" "$f"
@@ -203,7 +202,7 @@ bench() { # [--peers]: other engines beside it, from the folder CPU_PEERS
 
 fuzz() {
     command -v clang >/dev/null 2>&1 || { echo "build.sh: fuzz needs clang" >&2; return 1; }
-    CC=clang CFLAGS="-g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined"
+    CC=clang CFLAGS="-g1 -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined"
     tests=${TESTS:-tests/fuzz_*.c} bad=0
     for f in $tests; do f=${f#*fuzz_} && mkdir -p "$B/fuzz/${f%.c}" "tests/corpus/${f%.c}"; done
     lanes || return 1
@@ -239,13 +238,10 @@ case ${1:-} in
     '') build ;;
     demo) object && compile tools/awq.c "$B/awq" $WARN -DAWQ_LINKED "$B/awq.o" && sh tools/demo/run.sh ;;
     check | fuzz) $1 ;;
-    matrix) run sh tests/matrix/run.sh ${2:+"$2"} ;;
     bench) bench "${2:-}" ;;
     test) tests ;;
     sanitize) sanitize "${2:-}" ;;
-    cuda) run sh tests/cuda/run.sh ${2:+"$2"} ;;
-    peers | arm)
-        if [ -f tests/$1/run.sh ]; then run sh tests/$1/run.sh; else echo "skipped: no tests/$1/run.sh"; fi ;;
+    matrix | cuda | peers | arm) run sh "tests/$1/run.sh" ${2:+"$2"} ;;
     clean) run rm -rf "$B" ;;
     *)
         sed -n '2,/^set/{/^#/p}' "$0" >&2
