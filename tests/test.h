@@ -44,6 +44,7 @@ static struct {
     } while (0)
 #define TEST_BEGIN(argc, argv) (setvbuf(stdout, NULL, _IOLBF, 0), T.only = (argc) > 1 ? (argv)[1] : NULL)
 #define RUN(test) test_run(#test, test)
+#define RUN_PLAIN(test) (void)(TEST_STRIDE == 1 && (RUN(test), 1)) /* of numbers alone, or of code that others run */
 #define TEST_END() (printf("%d passed, %d failed, %d skipped\n", T.passed, T.failed, T.skipped), T.failed != 0)
 
 static const char *TEST_DATA(void) /* folder of the large test data, NULL: not here */

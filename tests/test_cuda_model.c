@@ -1336,20 +1336,20 @@ int main(int argc, char **argv)
     TEST_BEGIN(argc, argv);
     find_emulator();
     RUN(test_logits);
-    RUN(test_same_bits);
+    RUN_PLAIN(test_same_bits);
     RUN(test_steps);
-    RUN(test_demo);
+    RUN_PLAIN(test_demo);
     RUN(test_sessions);
     RUN(test_sessions_divided);
     RUN(test_every_call);
     RUN(test_every_allocation);
     RUN(test_short_memory);
-    RUN(test_memory_told);
+    RUN_PLAIN(test_memory_told);
     RUN(test_two_models);
     RUN(test_program);
     RUN(test_cuts_on_device);
     RUN(test_lost_model);
-    RUN(test_routing);
+    RUN_PLAIN(test_routing);
     RUN(test_families);
     return TEST_END();
 }
