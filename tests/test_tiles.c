@@ -116,7 +116,7 @@ static void check_fast(int64_t n, int64_t k, int64_t g, int bits, awq_dtype dtyp
     float *x = (float *)malloc((size_t)(m * k) * sizeof *x), *dense = (float *)malloc((size_t)(n * k) * sizeof *x);
     float *y = (float *)malloc((size_t)(m * n + 1) * sizeof *y), *other = (float *)malloc((size_t)(m * n + 1) * sizeof *y);
     float *bias = (float *)malloc((size_t)n * sizeof *bias);
-    void *stored = malloc((size_t)(n * k) * 4);
+    void *stored = calloc((size_t)(n * k), 4);
     int64_t t, i, j, far = 0;
     double bound = bits ? 1.0 / 127 : 1.0 / 50000; /* bf16 has 8 bits: 2^-8 of x, and of a weight */
     memset(&ctx, 0, sizeof ctx);
