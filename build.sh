@@ -11,7 +11,7 @@
 #   ./build.sh sanitize  thread, memory or valgrind: the pool and sessions; parsers (clang); the command line
 #   ./build.sh peers     other engines read what this library wrote (tests/peers/run.sh)
 #   ./build.sh arm       tests of the kernels, cross-compiled and run as three Arm processors (tests/arm/run.sh)
-#   ./build.sh cuda      awq_cuda.h and its kernels, on an emulator and, where there is one, a GPU; --compile-only: by NVRTC
+#   ./build.sh cuda      awq_cuda.h and its kernels, on an emulator and, where there is one, a GPU (tests/cuda/run.sh)
 #   ./build.sh clean
 # From the environment: CC, CFLAGS, LDFLAGS; BUILD (folder, default build), TESTS (files; default all), SECONDS of fuzz,
 # AWQ_TEST_DATA (large test data; without it the tests that need it are skipped), AWQ_SMOLLM2 (folder made by
@@ -59,7 +59,6 @@ compile_commands() {
         echo "["
         comma=
         for f in awq*.h; do
-            [ -f "$f" ] || continue
             name=$(basename "$f" .h | tr 'a-z' 'A-Z')
             printf '%s{"directory": "%s", "file": "%s", "command": "%s -std=c99 -xc -DAWQ_IMPLEMENTATION -D%s_IMPLEMENTATION -c %s"}' \
                 "$comma" "$here" "$f" "$CC" "$name" "$f"
@@ -77,41 +76,46 @@ compile_commands() {
 
 WARN="-Wall -Wextra -Wno-unused-function"
 
-build() {
-    compile tools/awq.c "$B/awq" $WARN || return 1
+# $B/awq.o: the public functions of both headers, for those who would compile them again: two seconds instead of fifteen
+object() {
+    [ "$(cat "$B/awq.made" 2>/dev/null)" = "$CC $CFLAGS" ] && [ -z "$(find awq.h awq_cuda.h -newer "$B/awq.o" 2>&1)" ] && return
+    rm -f "$B/awq.made"
+    printf '#define AWQ%s_IMPLEMENTATION\n#include "%s/awq%s.h"\n' "" "$(pwd)" "" _CUDA "$(pwd)" _cuda > "$B/awq.c"
+    run $CC $CFLAGS $WARN -c -o "$B/awq.o" "$B/awq.c" && echo "$CC $CFLAGS" > "$B/awq.made"
+}
+
+build() { # the command line and the first example as anyone compiles them
+    compile tools/awq.c "$B/awq" $WARN && object || return 1
     mkdir -p "$B/examples"
     for f in examples/*.c; do
-        [ -f "$f" ] || continue
-        compile "$f" "$B/examples/$(basename "$f" .c)" $WARN || return 1
+        linked="-DAWQ_LINKED $B/awq.o"
+        case $f in */01*) linked= ;; esac
+        compile "$f" "$B/examples/$(basename "$f" .c)" $WARN $linked || return 1
     done
     compile_commands
 }
 
-# PART PARTS: every PARTS-th test, what the compiler says to a file beside the program. Public functions come from
-# awq.o: a test compiles in two seconds instead of fifteen so; by itself it compiles as any program does.
-compile_tests() {
-    i=0
-    for f in $tests; do
-        i=$((i + 1))
-        [ $((i % $2)) -eq "$1" ] || continue
-        program=$B/tests/$(basename "$f" .c)
-        rm -f "$program"
-        echo "compiling $f"
-        linked="-DAWQ_LINKED $B/tests/awq.o"
-        grep -q '^#define AWQ__' "$f" && linked=-DAWQ_STATIC # limits of its own: it compiles what it uses
-        compile "$f" "$program" $WARN $linked > "$program.compiled" 2>&1
-    done
+# PROGRAM: a fuzz target goes on from its corpus for its time
+start() {
+    name=${1##*/fuzz_}
+    case $1 in
+        */fuzz_*) run "$1" -max_total_time="${fuzz_seconds:-30}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+            -artifact_prefix="$B/fuzz/" "$B/fuzz/$name" "tests/corpus/$name" ;;
+        *) run "$1" ;;
+    esac
 }
 
-# runs those tests that no other lane has taken, one after the other; what each says is printed when it is done
-run_tests() {
+# compiles and runs those of $tests that no other lane has taken; what each says is printed when it is done
+lane() {
     for f in $tests; do
         program=$B/tests/$(basename "$f" .c)
         mkdir "$program.taken" 2>/dev/null || continue
+        rm -f "$program"
+        linked="-DAWQ_LINKED $B/awq.o"
+        grep -q '^#define AWQ__' "$f" && linked=-DAWQ_STATIC # limits of its own: it compiles what it uses
         {
-            cat "$program.compiled"
-            if [ -x "$program" ]; then
-                run "$program" 2>&1
+            if compile "$f" "$program" $WARN $linked 2>&1; then
+                start "$program" 2>&1
                 echo "exit status $?"
             else
                 echo "FAILED: $f does not compile"
@@ -121,25 +125,26 @@ run_tests() {
     done
 }
 
+lanes() { # most tests keep one core busy: one for each
+    mkdir -p "$B/tests"
+    object || return 1
+    for f in $tests; do rm -rf "$B/tests/$(basename "$f" .c).taken"; done
+    wait # for the emulated driver
+    n=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || n=1
+    while [ "$n" -gt 1 ]; do
+        lane &
+        n=$((n - 1))
+    done
+    lane
+    wait
+}
+
 tests() {
     passed=0 failed=0 skipped=0
-    tests=${TESTS:-tests/test_*.c}
-    mkdir -p "$B/tests"
+    tests=${TESTS:-$(ls -S tests/test_*.c)} # the long ones first
     export AWQ_CUDA_EMULATOR="$B/libcuda_emulator.so"
     case $(echo $tests) in *test_cuda* | *test_command.c*) sh tests/cuda/run.sh --emulator & ;; esac
-    cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || cores=1
-    printf '#define AWQ%s_IMPLEMENTATION\n#include "%s/awq%s.h"\n' "" "$(pwd)" "" _CUDA "$(pwd)" _cuda > "$B/tests/awq.c"
-    run $CC $CFLAGS $WARN -c -o "$B/tests/awq.o" "$B/tests/awq.c" || return 1
-    part=0
-    while [ $part -lt "$cores" ]; do
-        compile_tests $part "$cores" &
-        part=$((part + 1))
-    done
-    wait
-    for f in $tests; do rm -rf "$B/tests/$(basename "$f" .c).taken"; done
-    run_tests & # two lanes: most tests keep one core busy
-    run_tests
-    wait
+    lanes || return 1
     for f in $tests; do
         name=$(basename "$f" .c)
         log=$B/tests/$name.log
@@ -179,12 +184,12 @@ check() {
     done
     printf '#include "%s/awq_cuda.h"\nint main(void) { return 0; }\n' "$(pwd)" > "$B/declarations.c"
     printf '#define AWQ_IMPLEMENTATION\n#include "%s/awq.h"\n' "$(pwd)" > "$B/implementation.c"
-    { cat "$B/implementation.c"; printf '#define AWQ_CUDA_IMPLEMENTATION\n#include "%s/awq_cuda.h"\n' "$(pwd)"; } > "$B/both.c"
-    for f in declarations implementation both; do
+    for f in declarations implementation; do
         t0=$(date +%s)
         run $CC -O2 -c -o "$B/$f.o" "$B/$f.c" || bad=1
         echo "$f: $(($(date +%s) - t0)) s (whole seconds), object $(wc -c < "$B/$f.o" | tr -d ' ') bytes"
     done
+    object && echo "both headers, $CFLAGS: object $(wc -c < "$B/awq.o" | tr -d ' ') bytes" || bad=1
     return $bad
 }
 
@@ -197,14 +202,12 @@ bench() { # [--peers]: other engines beside it, from the folder CPU_PEERS
 
 fuzz() {
     command -v clang >/dev/null 2>&1 || { echo "build.sh: fuzz needs clang" >&2; return 1; }
-    CC=clang CFLAGS="-g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined"
-    bad=0
-    for f in ${TESTS:-tests/fuzz_*.c}; do
-        name=$(basename "$f" .c)
-        mkdir -p "$B/fuzz/$name" "tests/corpus/${name#fuzz_}"
-        compile "$f" "$B/$name" -Wno-unused-function &&
-            run "$B/$name" -max_total_time="${fuzz_seconds:-30}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
-                -artifact_prefix="$B/fuzz/" "$B/fuzz/$name" "tests/corpus/${name#fuzz_}" || bad=1
+    CC=clang CFLAGS="-g1 -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined"
+    tests=${TESTS:-tests/fuzz_*.c} bad=0
+    for f in $tests; do f=${f#*fuzz_} && mkdir -p "$B/fuzz/${f%.c}" "tests/corpus/${f%.c}"; done
+    lanes || return 1
+    for f in $tests; do
+        tail -n 1 "$B/tests/$(basename "$f" .c).log" | grep -q '^exit status 0$' || { echo "FAILED: $f"; bad=1; }
     done
     return $bad
 }
@@ -223,7 +226,7 @@ sanitize() { # thread | memory | valgrind
             tests ;;
         valgrind)
             command -v valgrind >/dev/null 2>&1 || { echo "build.sh: valgrind is not here" >&2; return 1; }
-            compile tools/awq.c "$B/awq_valgrind" -g1 $WARN && rm -rf "$B/valgrind" || return 1
+            object && compile tools/awq.c "$B/awq_valgrind" $WARN -DAWQ_LINKED "$B/awq.o" && rm -rf "$B/valgrind" || return 1
             V="valgrind -q --error-exitcode=9 --leak-check=full $B/awq_valgrind"
             run $V quantize tools/demo/model -o "$B/valgrind" --method rtn --group-size 128 -q &&
                 run $V run "$B/valgrind" -p "Bram is" -n 8 -q ;;
@@ -233,15 +236,12 @@ sanitize() { # thread | memory | valgrind
 
 case ${1:-} in
     '') build ;;
-    demo) compile tools/awq.c "$B/awq" $WARN && sh tools/demo/run.sh ;;
+    demo) object && compile tools/awq.c "$B/awq" $WARN -DAWQ_LINKED "$B/awq.o" && sh tools/demo/run.sh ;;
     check | fuzz) $1 ;;
-    matrix) run sh tests/matrix/run.sh ${2:+"$2"} ;;
     bench) bench "${2:-}" ;;
     test) tests ;;
     sanitize) sanitize "${2:-}" ;;
-    cuda) run sh tests/cuda/run.sh ${2:+"$2"} ;;
-    peers | arm)
-        if [ -f tests/$1/run.sh ]; then run sh tests/$1/run.sh; else echo "skipped: no tests/$1/run.sh"; fi ;;
+    matrix | cuda | peers | arm) run sh "tests/$1/run.sh" ${2:+"$2"} ;;
     clean) run rm -rf "$B" ;;
     *)
         sed -n '2,/^set/{/^#/p}' "$0" >&2

@@ -3,7 +3,7 @@
        ./09_quantize_layer [MODEL]
    You learn: activations from a running model (awq_session_feed and its tap), second moments, awq_search_scales,
    awq_search_clips, awq_fake_quantize, and what each gains. Output for the demo model:
-       q_proj of layer 0, 128 x 128, 4 bits, groups of 128; mean squared error of its outputs on 17 tokens:
+       q_proj of layer 0, 128 x 128, 4 bits, a scale for each row; mean squared error of its outputs on 17 tokens:
        rounded to nearest   0.031845
        scaled (0.35)        0.001663
        scaled and clipped   0.001104 */
@@ -14,17 +14,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TOKENS = 64, GROUP = 128 };
+enum { TOKENS = 64 };
 
-static float *rows; /* [TOKENS][hidden]: what layer 0 is given */
+static float *x; /* [TOKENS][in]: what layer 0 is given */
 
 static void on_tap(void *user, awq_tap_point point, int layer, const float *data, int64_t n, int64_t width)
 {
-    int64_t *at = (int64_t *)user;
+    int64_t *seen = (int64_t *)user;
     (void)layer;
-    if (point != AWQ_TAP_EMBED || *at + n > TOKENS) return;
-    memcpy(rows + *at * width, data, (size_t)(n * width) * sizeof *rows);
-    *at += n;
+    if (point != AWQ_TAP_EMBED || *seen + n > TOKENS) return;
+    memcpy(x + *seen * width, data, (size_t)(n * width) * sizeof *x);
+    *seen += n;
 }
 
 /* mean squared error of the outputs: the trace of D moments D^T, D = q - w */
@@ -48,14 +48,15 @@ int main(int argc, char **argv)
     awq_runner *runner = NULL;
     awq_session *session = NULL;
     awq_checkpoint *ck = NULL;
+    awq_tensors *tensors;
     awq_linear_info info;
     awq_feed_desc feed;
     awq_search_desc how;
     int32_t ids[TOKENS];
     size_t n_ids = 0;
-    int64_t n = 0, in = 0, out, i, j, t;
-    float *w = NULL, *q, *norm, *moments, *group_moments, *mean, *w_mean, *scales, *clips;
-    double losses[AWQ_SCALE_GRID + 1], rms;
+    int64_t n = 0, in, out, i, j, t;
+    float *w = NULL, *q, *norm, *moments, *mean, *scales, *clips;
+    double losses[AWQ_SCALE_GRID + 1], sum;
     const float *weights;
     int best = 0, failed = 1;
 
@@ -65,59 +66,54 @@ int main(int argc, char **argv)
     if (awq_model_load(&ctx, folder, NULL, &model) || awq_runner_create(&ctx, model, NULL, &runner)) goto out;
     if (awq_session_create(&ctx, runner, NULL, &session) || awq_checkpoint_open(&ctx, folder, &ck)) goto out;
     if (awq_checkpoint_linear(&ctx, ck, 0, AWQ_Q_PROJ, &info)) goto out;
-    in = info.in_features, out = info.out_features;
-    if (info.quantized || in % GROUP || in > 4096) {
-        fprintf(stderr, "%s: this example wants full precision and a hidden size that %d divides\n", folder, GROUP);
+    if (info.quantized) {
+        fprintf(stderr, "%s is quantized already\n", folder);
         goto out;
     }
-    /* weights, activations and all results in one block */
-    w = (float *)calloc((size_t)(2 * out * in + 2 * in * in + (TOKENS + 5 + out) * in), sizeof *w);
+    in = info.in_features, out = info.out_features;
+    weights = w = (float *)calloc((size_t)(2 * out * in + in * in + (TOKENS + 3) * in + out), sizeof *w);
     if (!w) goto out;
-    q = w + out * in, moments = q + out * in, group_moments = moments + in * in, rows = group_moments + in * in;
-    norm = rows + TOKENS * in, mean = norm + in, w_mean = mean + in, scales = w_mean + in, clips = scales + in;
-    if (awq_tensors_read_float(&ctx, awq_checkpoint_tensors(ck), info.weight, 0, out * in, w)) goto out;
-    if (awq_tensors_read_float(&ctx, awq_checkpoint_tensors(ck), awq_tensors_find(awq_checkpoint_tensors(ck),
-                               "model.layers.0.input_layernorm.weight"), 0, in, norm)) goto out;
+    q = w + out * in, moments = q + out * in, x = moments + in * in, norm = x + TOKENS * in;
+    mean = norm + in, scales = mean + in, clips = scales + in;
+    tensors = awq_checkpoint_tensors(ck);
+    if (awq_tensors_read_float(&ctx, tensors, info.weight, 0, out * in, w)) goto out;
+    if (awq_tensors_read_float(&ctx, tensors, awq_tensors_find(tensors, "model.layers.0.input_layernorm.weight"), 0, in, norm))
+        goto out;
 
-    /* 1. what the linear sees: the rows of layer 0 behind its norm; their second moments are all that is needed */
+    /* 1. what the linear sees: layer 0's input behind its norm; its second moments are all that is needed */
     if (awq_encode(&ctx, awq_model_tokenizer(model), text, strlen(text), 1, ids, TOKENS, &n_ids)) goto out;
     feed.tap = on_tap;
     feed.user = &n;
     if (awq_session_feed(&ctx, session, ids, (int64_t)n_ids, &feed, NULL)) goto out;
     for (t = 0; t < n; t++) {
-        float *x = rows + t * in;
-        for (i = 0, rms = 0; i < in; i++) rms += (double)x[i] * x[i];
-        rms = 1 / sqrt(rms / (double)in + awq_checkpoint_config(ck)->rms_norm_eps);
-        for (i = 0; i < in; i++) x[i] *= (float)rms * norm[i];
-        for (i = 0; i < in; i++) {
-            mean[i] += fabsf(x[i]) / (float)n;
-            for (j = 0; j < in; j++) moments[i * in + j] += x[i] * x[j] / (float)n;
-        }
+        float *row = x + t * in;
+        for (i = 0, sum = 0; i < in; i++) sum += (double)row[i] * row[i];
+        sum = 1 / sqrt(sum / (double)in + awq_checkpoint_config(ck)->rms_norm_eps);
+        for (i = 0; i < in; i++) row[i] *= (float)sum * norm[i];
+        for (i = 0; i < in; i++) mean[i] += fabsf(row[i]) / (float)n;
+        for (i = 0; i < in; i++)
+            for (j = 0; j < in; j++) moments[i * in + j] += row[i] * row[j] / (float)n;
     }
-    /* 2. plain rounding, 3. scales that protect the channels that matter, 4. clips on top of them */
+    /* 2. plain rounding */
     how.bits = 4;
-    how.group_size = GROUP;
-    weights = w;
-    printf("q_proj of layer 0, %d x %d, 4 bits, groups of %d; mean squared error of its outputs on %d tokens:\n", (int)out,
-           (int)in, GROUP, (int)n);
+    how.group_size = in;
+    printf("q_proj of layer 0, %d x %d, 4 bits, a scale for each row; mean squared error of its outputs on %d tokens:\n",
+           (int)out, (int)in, (int)n);
     if (awq_fake_quantize(&ctx, w, out, in, &how, NULL, NULL, q)) goto out;
     printf("rounded to nearest   %.6f\n", error_of(w, q, moments, out, in));
-    if (awq_weight_mean(&ctx, &weights, &out, 1, in, GROUP, w_mean)) goto out;
+    /* 3. scales that protect the channels that matter */
     if (awq_search_scales(&ctx, &weights, &out, 1, in, mean, moments, &how, scales, losses, &best)) goto out;
     if (awq_fake_quantize(&ctx, w, out, in, &how, scales, NULL, q)) goto out;
     printf("scaled (%.2f)        %.6f\n", best / (double)AWQ_SCALE_GRID, error_of(w, q, moments, out, in));
-    for (t = 0; t < in / GROUP; t++) /* the search sees scaled weights, so moments of what is divided by the scales */
-        for (i = 0; i < GROUP; i++)
-            for (j = 0; j < GROUP; j++)
-                group_moments[(t * GROUP + i) * GROUP + j] = moments[(t * GROUP + i) * in + t * GROUP + j]
-                                                             / (scales[t * GROUP + i] * scales[t * GROUP + j]);
-    for (i = 0; i < out * in; i++) q[i] = w[i] * scales[i % in];
-    if (awq_search_clips(&ctx, q, out, in, group_moments, &how, clips)) goto out;
-    if (awq_fake_quantize(&ctx, w, out, in, &how, scales, clips, q)) goto out;
+    /* 4. clips on top of them: of what is multiplied by the scales, for inputs that are divided by them */
+    for (i = 0; i < out * in; i++) w[i] *= scales[i % in];
+    for (i = 0; i < in * in; i++) moments[i] /= scales[i / in] * scales[i % in];
+    if (awq_search_clips(&ctx, w, out, in, moments, &how, clips)) goto out;
+    if (awq_fake_quantize(&ctx, w, out, in, &how, NULL, clips, q)) goto out;
     printf("scaled and clipped   %.6f\n", error_of(w, q, moments, out, in));
     failed = 0;
 out:
-    if (failed && ctx.err.text[0]) fprintf(stderr, "%s\n", ctx.err.text);
+    if (ctx.err.text[0]) fprintf(stderr, "%s\n", ctx.err.text);
     free(w);
     awq_checkpoint_close(&ctx, ck);
     awq_session_free(&ctx, session);

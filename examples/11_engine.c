@@ -5,8 +5,8 @@
    order on any threads), a limit for memory, and that the answer does not depend on any of it. Output for the demo model:
        loading: 100 %
        1 worker(s): He is the carpenter in Dunmarrow.   (0 jobs beside)
-       3 worker(s): He is the carpenter in Dunmarrow.   (163 jobs beside)
-       276 blocks, at most 6.8 MB; 0 bytes left
+       3 worker(s): He is the carpenter in Dunmarrow.   (1126 jobs beside)
+       278 blocks, at most 6.8 MB; 0 bytes left
        with half of it: AWQ_E_MEMORY: memory limit: 3306610 bytes in use, 131137 more asked for, ... */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
@@ -23,10 +23,8 @@ typedef struct memory {
 static void *engine_alloc(void *user, size_t bytes, size_t align)
 {
     memory *m = (memory *)user;
-    char *block = (char *)malloc(bytes + align + sizeof(void *)), *p;
-    if (!block) return NULL;
-    p = (char *)(((uintptr_t)block + sizeof(void *) + align - 1) & ~(uintptr_t)(align - 1));
-    memcpy(p - sizeof(void *), &block, sizeof(void *));
+    void *p;
+    if (posix_memalign(&p, align < sizeof p ? sizeof p : align, bytes)) return NULL;
     m->used += bytes;
     m->blocks++;
     if (m->used > m->peak) m->peak = m->used;
@@ -35,10 +33,8 @@ static void *engine_alloc(void *user, size_t bytes, size_t align)
 
 static void engine_free(void *user, void *p, size_t bytes)
 {
-    void *block;
-    memcpy(&block, (char *)p - sizeof(void *), sizeof(void *));
-    free(block);
     ((memory *)user)->used -= bytes;
+    free(p);
 }
 
 /* --- the engine's workers: they take indices until there are none; run returns when all are done */

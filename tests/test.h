@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* what the tests compute and what they inline of awq.h rounds as in awq.h */
 #if defined(__GNUC__) && !defined(__clang__)
@@ -25,6 +26,15 @@ static struct {
     do {                                                                                                     \
         if (!(cond)) printf("    %s:%d: %s: ", __FILE__, __LINE__, #cond), printf(__VA_ARGS__), puts(""), T.bad++; \
     } while (0)
+/* Tests that fail call after call, or say the same of many models, take each of them in a plain build and every third in
+   a sanitized one, which takes three to six times as long. */
+#ifndef TEST_STRIDE
+#  if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#    define TEST_STRIDE 3
+#  else
+#    define TEST_STRIDE 1
+#  endif
+#endif
 /* leave the test as skipped; with AWQ_TEST_DATA set a skip is a failure */
 #define TEST_SKIP(why)                        \
     do {                                      \
@@ -34,6 +44,7 @@ static struct {
     } while (0)
 #define TEST_BEGIN(argc, argv) (setvbuf(stdout, NULL, _IOLBF, 0), T.only = (argc) > 1 ? (argv)[1] : NULL)
 #define RUN(test) test_run(#test, test)
+#define RUN_PLAIN(test) (void)(TEST_STRIDE == 1 && (RUN(test), 1)) /* of numbers alone, or of code that others run */
 #define TEST_END() (printf("%d passed, %d failed, %d skipped\n", T.passed, T.failed, T.skipped), T.failed != 0)
 
 static const char *TEST_DATA(void) /* folder of the large test data, NULL: not here */
@@ -42,14 +53,18 @@ static const char *TEST_DATA(void) /* folder of the large test data, NULL: not h
     return d && *d ? d : NULL;
 }
 
+/* seconds of the processor, of all threads: what takes too long is judged by these, whatever else the machine does */
+AWQ__UNUSED static double test_cpu(void) { return (double)clock() / CLOCKS_PER_SEC; }
+
 static void test_run(const char *name, void (*test)(void))
 {
-    double t0 = awq__now();
+    double t0 = awq__now(), cpu0 = test_cpu();
     if (T.only && !strstr(name, T.only)) return;
     T.bad = T.skip = 0;
     test();
     if (T.skip && TEST_DATA()) T.bad++;
-    printf("%-8s %6.2f s  %s\n", T.bad ? "FAILED" : T.skip ? "skipped" : "ok", awq__now() - t0, name);
+    printf("%-8s %6.2f s, CPU %6.2f s  %s\n", T.bad ? "FAILED" : T.skip ? "skipped" : "ok", awq__now() - t0,
+           test_cpu() - cpu0, name);
     if (T.bad) T.failed++;
     else if (T.skip) T.skipped++;
     else T.passed++;

@@ -442,7 +442,7 @@ static void test_steps(void)
     NEED_EMULATOR;
     setenv("AWQ_EMULATOR_MULTIPROCESSORS", "24", 1); /* keys and values are split over blocks */
     c = need(&gpu, 0);
-    for (k = 0; c && k < sizeof kinds / sizeof kinds[0]; k++)
+    for (k = 0; c && k < sizeof kinds / sizeof kinds[0]; k += TEST_STRIDE)
         for (mode = 0; mode < 1 + (kinds[k] == GEMM_4); mode++) {
             static int32_t ids[4][STEPPED * STEPS];
             const int top_k = mode ? 5 : 0;
@@ -599,7 +599,7 @@ static void test_every_call(void)
     CHECK_MSG(whole_life(&gpu, &ctx) == AWQ_OK, "%s / %s", gpu.err.text, ctx.err.text);
     all = calls("*");
     CHECK_MSG(all > 100, "%ld calls", all);
-    for (k = 1; k <= all; k += 1 + all / 400) {
+    for (k = 1; k <= all; k += TEST_STRIDE + all / 400) {
         char told[64], text[256];
         fresh();
         snprintf(told, sizeof told, "*:%ld=1", k);
@@ -744,7 +744,7 @@ static void test_memory_told(void)
     size_t i;
     int kind;
     NEED_EMULATOR;
-    for (kind = 0; kind < KINDS; kind++) {
+    for (kind = 0; kind < KINDS; kind += TEST_STRIDE) {
         tiny t;
         make_kind(&t, kind, &d);
         d.mode = kind % 2 ? AWQ_MODE_DETERMINISTIC : AWQ_MODE_FAST;
@@ -756,7 +756,7 @@ static void test_memory_told(void)
     memset(&ctx, 0, sizeof ctx);
     memset(&d, 0, sizeof d);
     memory_told("demo", &ctx, DEMO, &d);
-    for (i = 0; TEST_DATA() && i < FAMILIES; i++) {
+    for (i = 0; TEST_DATA() && i < FAMILIES; i += TEST_STRIDE) {
         char folder[600];
         snprintf(folder, sizeof folder, "%s/fixtures/models/%s", TEST_DATA(), families[i]);
         memory_told(families[i], &ctx, folder, &d);
@@ -1336,20 +1336,20 @@ int main(int argc, char **argv)
     TEST_BEGIN(argc, argv);
     find_emulator();
     RUN(test_logits);
-    RUN(test_same_bits);
+    RUN_PLAIN(test_same_bits);
     RUN(test_steps);
-    RUN(test_demo);
+    RUN_PLAIN(test_demo);
     RUN(test_sessions);
     RUN(test_sessions_divided);
     RUN(test_every_call);
     RUN(test_every_allocation);
     RUN(test_short_memory);
-    RUN(test_memory_told);
+    RUN_PLAIN(test_memory_told);
     RUN(test_two_models);
     RUN(test_program);
     RUN(test_cuts_on_device);
     RUN(test_lost_model);
-    RUN(test_routing);
+    RUN_PLAIN(test_routing);
     RUN(test_families);
     return TEST_END();
 }

@@ -833,8 +833,8 @@ static void fail_each(int files)
         CHECK_MSG(G.memory.live == live && G.ctx.memory_used == used, "%s keeps memory", names);
         want = G.sum;
         total = files ? G.files.calls : G.memory.calls;
-        step = 1 + total / 60;
-        for (at = 0; at < total && T.bad < 20; at += at + 10 > total ? 1 : step, tried++) {
+        step = TEST_STRIDE + total / 60 * TEST_STRIDE;
+        for (at = 0; at < total && T.bad < 20; at += at + 10 > total ? TEST_STRIDE : step, tried++) {
             awq_status st;
             clean();
             st = once(k, files, at);
@@ -863,7 +863,7 @@ static void fail_each(int files)
         }
         if (total) printf("    %-90.90s %4ld\n", names, total);
     }
-    CHECK(tried > (files ? 150 : 500));
+    CHECK(tried > (files ? 150 : 500) / TEST_STRIDE);
     end();
 }
 

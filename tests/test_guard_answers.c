@@ -761,7 +761,7 @@ static void test_memory(void)
     s.d.answer_tokens = 4;
     s.d.long_tokens = 34;
     s.item[1].answer = NULL;
-    for (k = 0; reached; k += 1 + k / 6) { /* the k-th allocation fails */
+    for (k = 0; reached; k += TEST_STRIDE + k * TEST_STRIDE / 6) { /* the k-th allocation fails */
         fail_alloc f = {-1, 0, 0};
         size_t base = s.ctx.memory_used;
         awq_status st;

@@ -680,7 +680,7 @@ static void test_full_disk(void)
         job j;
         disk need = job_begin(&j, k);
         int64_t bytes = ROOMY - need.room, resumed = 0;
-        for (i = 0; i <= 16; i++) {
+        for (i = 0; i <= 16; i += TEST_STRIDE) {
             int64_t room = i < 16 ? bytes * i / 16 : bytes - 64; /* times in a report are not always as long */
             awq_ctx ctx;
             disk d;
@@ -694,7 +694,7 @@ static void test_full_disk(void)
             resumed += exists(j.target, ".partial/progress.jsonl");
             job_resume(&j, i);
         }
-        CHECK(k == CONVERT ? !resumed : resumed > 3);
+        CHECK(k == CONVERT ? !resumed : resumed > 3 / TEST_STRIDE);
     }
 }
 
@@ -706,8 +706,8 @@ static void test_kill(void) /* SIGKILL before every file operation */
     int k;
     for (k = 0; k < N_JOBS; k++) {
         job j;
-        long total = job_begin(&j, k).calls, at, every = 1 + total / 30, resumed = 0;
-        for (at = 0; at < total && T.bad < 10; at += at < total - 20 ? every : 1) {
+        long total = job_begin(&j, k).calls, at, every = 1 + total * TEST_STRIDE / 30, resumed = 0;
+        for (at = 0; at < total && T.bad < 10; at += at < total - 20 / TEST_STRIDE ? every : 1) {
             int status = 0;
             pid_t child;
             fresh(j.target + sizeof DIR);
@@ -727,7 +727,7 @@ static void test_kill(void) /* SIGKILL before every file operation */
             job_resume(&j, at);
         }
         printf("    job %d: %ld file operations, %ld runs resumed\n", k, total, resumed);
-        CHECK(k == CONVERT ? !resumed : resumed > 20);
+        CHECK(k == CONVERT ? !resumed : resumed > 20 / TEST_STRIDE);
     }
 #endif
 }
@@ -748,8 +748,8 @@ static void fail_each(int files)
             CHECK(job_run(&ctx, &j, 0) == AWQ_OK);
             total = f.calls;
         }
-        step_by = 1 + total / 40;
-        for (at = 0; at < total && T.bad < 10; at += at > total - 15 ? 1 : step_by) {
+        step_by = 1 + total * TEST_STRIDE / 40;
+        for (at = 0; at < total && T.bad < 10; at += at > total - 15 / TEST_STRIDE ? 1 : step_by) {
             fail_alloc f = {-1, 0, 0};
             awq_ctx ctx;
             disk d;
@@ -770,7 +770,7 @@ static void fail_each(int files)
         }
         printf("    job %d: %ld %s, %ld runs failed\n", k, total, files ? "file operations" : "allocations",
                failed);
-        CHECK(failed >= 15);
+        CHECK(failed >= 15 / TEST_STRIDE);
     }
 }
 
@@ -1243,7 +1243,7 @@ static void test_families(void)
     deepest d = {0, 0, 0};
     size_t i;
     if (!root) TEST_SKIP("AWQ_TEST_DATA is not set");
-    for (i = 0; i < sizeof names / sizeof names[0]; i++) {
+    for (i = 0; i < sizeof names / sizeof names[0]; i += TEST_STRIDE) {
         char path[500];
         snprintf(path, sizeof path, "%s/fixtures/models/%s", root, names[i]);
         check_family(path, names[i], &f_text, F_VOCAB, &d);
@@ -1533,7 +1533,7 @@ static void test_memory_experts(void)
     source = save(&t, "wide_experts");
     tiny_free(&t);
     few.n_blocks = 3;
-    for (i = 0; i < 5; i++) {
+    for (i = 0; i < 5; i += TEST_STRIDE) {
         run q = prepare(source, fresh("from_experts"), methods[i % 3]);
         size_t stated = 0;
         q.d.calibration = &few;

@@ -317,7 +317,7 @@ static void test_until_failures(void)
     long k;
     int reached, what;
     for (what = 0; what < 3; what++) {
-        for (k = 0, reached = 1; reached; k += 1 + k / 3) {
+        for (k = 0, reached = 1; reached; k += TEST_STRIDE + k / 3) {
             fail_alloc fa = {-1, 0, 0};
             fail_files ff = {-1, 0};
             awq_status st;
@@ -503,7 +503,7 @@ static void test_online_failures(void)
     long k;
     int reached, what;
     for (what = 0; what < 3; what++) {
-        for (k = 0, reached = 1; reached; k += 1 + k / 3) {
+        for (k = 0, reached = 1; reached; k += TEST_STRIDE + k / 3) {
             fail_alloc fa = {-1, 0, 0};
             fail_files ff = {-1, 0};
             awq_status st;

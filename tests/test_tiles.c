@@ -116,7 +116,7 @@ static void check_fast(int64_t n, int64_t k, int64_t g, int bits, awq_dtype dtyp
     float *x = (float *)malloc((size_t)(m * k) * sizeof *x), *dense = (float *)malloc((size_t)(n * k) * sizeof *x);
     float *y = (float *)malloc((size_t)(m * n + 1) * sizeof *y), *other = (float *)malloc((size_t)(m * n + 1) * sizeof *y);
     float *bias = (float *)malloc((size_t)n * sizeof *bias);
-    void *stored = malloc((size_t)(n * k) * 4);
+    void *stored = calloc((size_t)(n * k), 4);
     int64_t t, i, j, far = 0;
     double bound = bits ? 1.0 / 127 : 1.0 / 50000; /* bf16 has 8 bits: 2^-8 of x, and of a weight */
     memset(&ctx, 0, sizeof ctx);
@@ -136,7 +136,7 @@ static void check_fast(int64_t n, int64_t k, int64_t g, int bits, awq_dtype dtyp
     }
     memset(y, 0xff, (size_t)(m * n + 1) * sizeof *y);
     CHECK(awq_linear_run(&ctx, &l, x, m, y) == AWQ_OK && awq__float_bits(y[m * n]) == 0xffffffffu);
-    for (t = 0; t < m; t++)
+    for (t = 0; t < m; t += m > 128 ? 3 : 1)
         for (i = 0; i < n; i++) {
             double sum = bias[i], size = fabs(sum), most = 0, weights = 0;
             for (j = 0; j < k; j++) {
@@ -180,7 +180,7 @@ static void test_fast(void)
         }
     for (i = 0; i < 2; i++) {
         check_fast(large[i][0], large[i][1], large[i][2], i ? 8 : 4, AWQ_F16, 531);
-        check_fast(large[i][0], large[i][1] + i, 0, 0, i ? AWQ_F32 : AWQ_BF16, 531);
+        if (TEST_STRIDE == 1) check_fast(large[i][0], large[i][1] + i, 0, 0, i ? AWQ_F32 : AWQ_BF16, 531);
     }
 }
 

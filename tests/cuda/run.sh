@@ -4,6 +4,8 @@
 #                            against a reference; numbers and prototypes against NVIDIA's headers, where they are; changes
 #                            of kernels that the tests must notice; the host side on the emulated driver; on a GPU, where
 #                            one is, its kernels and models, and times beside cuBLAS
+#   run.sh --kernels         all but the host side, which ./build.sh test runs too, and but for cards that get the text and
+#                            nearly the instructions of another (86 and 89 of 80, 103a of 100a)
 #   run.sh --compile-only    only the first two: as much as a machine without a C++ compiler can
 #   run.sh --emulator        only builds the emulated driver, $BUILD/libcuda_emulator.so
 # From the environment: CC, CFLAGS, LDFLAGS, CXX, BUILD (folder), CUDA_PATH (toolkit, for its headers).
@@ -55,16 +57,18 @@ on_gpu() {
 
 case ${1:-} in
     --emulator) emulator; exit ;;
-    --compile-only | '') ;;
+    --compile-only | --kernels | '') ;;
     *) sed -n '2,/^set/{/^#/p}' "$0" >&2; exit 2 ;;
 esac
 
 : > "$B/cuda/sums"
-rm -f "$B/cuda/compile" "$B"/cuda/*_[0-9]* "$B/cuda/abi" "$B/cuda/host" "$B/cuda/model" "$B/cuda/load"
+rm -f "$B/cuda/compile" "$B"/cuda/*_[0-9]* "$B/cuda/abi" "$B"/cuda/cuda*
 run $CC $CFLAGS -Wall -Wextra -o "$B/cuda/compile" tests/cuda/compile.c ${LDFLAGS-} $LIBS
-stage "$B/cuda/compile"
+cards=
+[ "${1:-}" != --kernels ] || cards="-a 75,80,90a,100a,120a"
+stage "$B/cuda/compile" $cards
 stage sh tests/cuda/nvrtc.sh "$B/cuda/compile"
-if [ -z "${1:-}" ]; then
+if [ "${1:-}" != --compile-only ]; then
     for arch in 750 860 900; do # 890 and 1200 get the text of 860, others that of 900 without wgmma
         if [ -z "$cxx" ]; then
             echo "skipped: kernels in the emulator; no C++ compiler is here"
@@ -88,12 +92,12 @@ if [ -z "${1:-}" ]; then
     fi
     emulator
     export AWQ_CUDA_EMULATOR="$B/libcuda_emulator.so"
-    run $CC $CFLAGS -O1 -Wall -Wextra -Wno-unused-function -o "$B/cuda/host" tests/test_cuda.c ${LDFLAGS-} $LIBS
-    stage "$B/cuda/host"
-    run $CC $CFLAGS -O1 -Wall -Wextra -Wno-unused-function -o "$B/cuda/model" tests/test_cuda_model.c ${LDFLAGS-} $LIBS
-    stage "$B/cuda/model"
-    run $CC $CFLAGS -O1 -Wall -Wextra -Wno-unused-function -o "$B/cuda/load" tests/test_cuda_load.c ${LDFLAGS-} $LIBS
-    stage "$B/cuda/load"
+    host="cuda cuda_model cuda_load"
+    [ -z "${1:-}" ] || host=
+    for test in $host; do
+        run $CC $CFLAGS -O1 -Wall -Wextra -Wno-unused-function -o "$B/cuda/$test" tests/test_$test.c ${LDFLAGS-} $LIBS
+        stage "$B/cuda/$test"
+    done
     run $CC $CFLAGS -O1 -Wall -Wextra -Wno-unused-function -o "$B/cuda/gpu" tests/cuda/gpu.c ${LDFLAGS-} $LIBS
     on_gpu "$B/cuda/gpu"
     [ -f "$B/libcuda_emulator.so" ] && on_gpu "$B/cuda/gpu" --try
