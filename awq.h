@@ -30056,6 +30056,18 @@ static awq_status awq__qm_journal_save(awq_ctx *ctx, awq__qm *m)
     return st;
 }
 
+/* what the lines of a journal say behind a key, together: of experts, no more than all layers have */
+static int awq__qm_journal_sum(const char *journal, const char *key, const awq_config *c)
+{
+    int64_t all = (int64_t)c->num_experts * c->num_hidden_layers, sum = 0;
+    const char *p;
+    for (p = journal; (p = strstr(p, key)) != NULL; p++) {
+        int64_t n = strtol(p + strlen(key), NULL, 10);
+        sum = AWQ__MIN(sum + AWQ__MIN(AWQ__MAX(n, 0), all), all);
+    }
+    return (int)AWQ__MIN(sum, INT32_MAX);
+}
+
 /* start a journal, or take up the one of an unfinished run */
 static awq_status awq__qm_journal_open(awq_ctx *ctx, awq__qm *m)
 {
@@ -30073,10 +30085,8 @@ static awq_status awq__qm_journal_open(awq_ctx *ctx, awq__qm *m)
         if (!st) {
             const char *p = data;
             while ((p = strstr(p, "\"fell_back\": true")) != NULL) p++, m->fell_back++;
-            for (p = data; (p = strstr(p, "\"experts_few\": ")) != NULL; p++)
-                m->experts_few += (int)strtol(p + 15, NULL, 10);
-            for (p = data; (p = strstr(p, "\"experts_unused\": ")) != NULL; p++)
-                m->experts_unused += (int)strtol(p + 18, NULL, 10);
+            m->experts_few = awq__qm_journal_sum(data, "\"experts_few\": ", m->c);
+            m->experts_unused = awq__qm_journal_sum(data, "\"experts_unused\": ", m->c);
             for (i = m->journal.len; i < n; i++) m->done += data[i] == '\n';
             awq__text_add(ctx, &m->journal, data + m->journal.len, n - m->journal.len);
         }
@@ -33103,8 +33113,8 @@ static awq_status awq__pre_layers(awq_ctx *ctx, awq__pre *p, const awq__json *j)
     awq_guard_report *r = p->g.r;
     uint32_t list = awq__json_get(j, 1, "layers"), l, k;
     int64_t n = 0, layers = 0, back = 0, number;
-    int g, i;
-    double worst = 0, clip;
+    int g, i, fell_back;
+    double worst = 0, clip[AWQ_N_LINEAR_IDS]; /* NaN: not clipped */
     const awq_guard_group *at = NULL;
     awq_gate *x;
     for (l = awq__json_first(j, list); l; l = awq__json_next(j, l))
@@ -33113,15 +33123,21 @@ static awq_status awq__pre_layers(awq_ctx *ctx, awq__pre *p, const awq__json *j)
         (awq_guard_group *)awq__arena_alloc(ctx, p->memory, (size_t)AWQ__MAX(n, (int64_t)1), sizeof *r->group);
     if (!r->group) return AWQ_E_MEMORY;
     for (l = awq__json_first(j, list); l; l = awq__json_next(j, l), layers++) {
-        back += awq__json_bool(j, awq__json_get(j, l, "fell_back")) > 0;
+        uint32_t clips = awq__json_get(j, l, "clip");
+        fell_back = awq__json_bool(j, awq__json_get(j, l, "fell_back")) > 0;
+        back += fell_back;
         number = layers;
         awq__json_int_of(j, awq__json_get(j, l, "layer"), &number);
+        for (i = 0; i < AWQ_N_LINEAR_IDS; i++) {
+            clip[i] = NAN;
+            awq__json_number_of(j, awq__json_get(j, clips, awq__linear_names[i]), &clip[i]);
+        }
         for (k = awq__json_first(j, awq__json_get(j, l, "groups")); k; k = awq__json_next(j, k)) {
             awq_guard_group *t = &r->group[r->n_groups++];
             const char *name = awq__json_str(j, awq__json_get(j, k, "linears"), NULL);
             t->layer = (int)number;
             t->ratio = t->loss = t->rtn_loss = t->spread = t->clip = NAN;
-            t->fell_back = awq__json_bool(j, awq__json_get(j, l, "fell_back")) > 0;
+            t->fell_back = fell_back;
             snprintf(t->linears, sizeof t->linears, "%.15s", name ? name : "");
             awq__json_number_of(j, awq__json_get(j, k, "ratio"), &t->ratio);
             awq__json_number_of(j, awq__json_get(j, k, "loss"), &t->loss);
@@ -33129,10 +33145,8 @@ static awq_status awq__pre_layers(awq_ctx *ctx, awq__pre *p, const awq__json *j)
             awq__json_number_of(j, awq__json_get(j, k, "s_max_over_min"), &t->spread);
             for (g = 0; g < AWQ_N_GROUPS && strcmp(awq__group_names[g], t->linears); g++) {}
             for (i = 0; g < AWQ_N_GROUPS && i < awq__stages[g].n; i++) {
-                const char *key = awq__linear_names[awq__stages[g].id[i]];
-                if (awq__json_number_of(j, awq__json_get(j, awq__json_get(j, l, "clip"), key), &clip)
-                    && !(clip >= t->clip))
-                    t->clip = clip;
+                double v = clip[awq__stages[g].id[i]];
+                if (v == v && !(v >= t->clip)) t->clip = v;
             }
             if (t->spread == t->spread && !(t->loss < 0.5 * t->rtn_loss) && t->spread > worst)
                 worst = t->spread, at = t;
@@ -33380,6 +33394,10 @@ static awq_status awq__verdict_rest(awq_ctx *ctx, awq__text *t, const char *path
     awq__json j;
     uint32_t i;
     AWQ__TRY(awq__json_parse(ctx, path, data, n, &j));
+    if (awq__json_is(&j, 1) != AWQ__J_OBJ) {
+        awq__json_free(ctx, &j);
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: not an object: no report that a verdict can be added to", path);
+    }
     if (!awq__json_get(&j, 1, "guard") && awq__json_first(&j, 1)) {
         while (data[n - 1] != '}') n--;
         for (n--; strchr(" \t\r\n", data[n - 1]);) n--;
