@@ -30056,16 +30056,28 @@ static awq_status awq__qm_journal_save(awq_ctx *ctx, awq__qm *m)
     return st;
 }
 
-/* what the lines of a journal say behind a key, together: of experts, no more than all layers have */
-static int awq__qm_journal_sum(const char *journal, const char *key, const awq_config *c)
+/* A line of an unfinished run's journal, as awq__qm_layer_line wrote it: of the layer after those done. */
+static awq_status awq__qm_journal_line(awq_ctx *ctx, awq__qm *m, const char *path, const char *line, size_t n)
 {
-    int64_t all = (int64_t)c->num_experts * c->num_hidden_layers, sum = 0;
-    const char *p;
-    for (p = journal; (p = strstr(p, key)) != NULL; p++) {
-        int64_t n = strtol(p + strlen(key), NULL, 10);
-        sum = AWQ__MIN(sum + AWQ__MIN(AWQ__MAX(n, 0), all), all);
+    static const char *const keys[] = {"layer", "experts_few", "experts_unused"};
+    int64_t v[3] = {-1, 0, 0};
+    awq__json j;
+    int k;
+    awq_status st = awq__json_parse(ctx, path, line, n, &j);
+    if (!st) {
+        for (k = 0; k < 3; k++) awq__json_int_of(&j, awq__json_get(&j, 1, keys[k]), &v[k]);
+        m->fell_back += awq__json_bool(&j, awq__json_get(&j, 1, "fell_back")) == 1;
+        awq__json_free(ctx, &j);
     }
-    return (int)AWQ__MIN(sum, INT32_MAX);
+    if (st == AWQ_E_MEMORY) return st;
+    for (k = 1; k < 3 && v[k] >= 0 && v[k] <= m->c->num_experts; k++) {}
+    if (st || k < 3 || v[0] != m->done || m->done == m->c->num_hidden_layers)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: line %d is not that of layer %d; remove it to start anew",
+                         path, m->done + 2, m->done);
+    m->experts_few += (int)v[1];
+    m->experts_unused += (int)v[2];
+    m->done++;
+    return AWQ_OK;
 }
 
 /* start a journal, or take up the one of an unfinished run */
@@ -30082,14 +30094,12 @@ static awq_status awq__qm_journal_open(awq_ctx *ctx, awq__qm *m)
             st = awq__fail(ctx, AWQ_E_ARG,
                            "%s was begun with other settings, text or model; remove it to start anew",
                            m->e.partial);
-        if (!st) {
-            const char *p = data;
-            while ((p = strstr(p, "\"fell_back\": true")) != NULL) p++, m->fell_back++;
-            m->experts_few = awq__qm_journal_sum(data, "\"experts_few\": ", m->c);
-            m->experts_unused = awq__qm_journal_sum(data, "\"experts_unused\": ", m->c);
-            for (i = m->journal.len; i < n; i++) m->done += data[i] == '\n';
-            awq__text_add(ctx, &m->journal, data + m->journal.len, n - m->journal.len);
+        for (i = m->journal.len; !st && i < n; i++) {
+            const char *line = data + i, *end = (const char *)memchr(line, '\n', n - i);
+            st = awq__qm_journal_line(ctx, m, path, line, end ? (size_t)(end - line) : 0);
+            if (!st) i = (size_t)(end - data);
         }
+        if (!st) awq__text_add(ctx, &m->journal, data + m->journal.len, n - m->journal.len);
         awq__free(ctx, data);
     }
     awq__free(ctx, path);
@@ -30098,7 +30108,7 @@ static awq_status awq__qm_journal_open(awq_ctx *ctx, awq__qm *m)
 
 static void awq__text_number(awq_ctx *ctx, awq__text *t, const char *key, double v, const char *tail)
 {
-    if (v == v) awq__textf(ctx, t, "\"%s\": %.7g%s", key, v, tail);
+    if (v - v == 0) awq__textf(ctx, t, "\"%s\": %.7g%s", key, v, tail);
     else awq__textf(ctx, t, "\"%s\": null%s", key, tail);
 }
 
@@ -33396,7 +33406,7 @@ static awq_status awq__verdict_rest(awq_ctx *ctx, awq__text *t, const char *path
     AWQ__TRY(awq__json_parse(ctx, path, data, n, &j));
     if (awq__json_is(&j, 1) != AWQ__J_OBJ) {
         awq__json_free(ctx, &j);
-        return awq__fail(ctx, AWQ_E_FORMAT, "%s: not an object: no report that a verdict can be added to", path);
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: not an object: a verdict cannot be added", path);
     }
     if (!awq__json_get(&j, 1, "guard") && awq__json_first(&j, 1)) {
         while (data[n - 1] != '}') n--;

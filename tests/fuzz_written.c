@@ -138,7 +138,7 @@ static void wr_copy(wr_disk *to, const wr_disk *from)
 }
 
 /* --- what is begun once */
-static wr_disk wr_packed, wr_begun; /* a packed checkpoint; a quantization that stopped behind the first layer */
+static wr_disk wr_packed, wr_begun; /* a packed checkpoint; a quantization that stopped behind the last layer */
 
 static void wr_model(wr_disk *d, tiny *t)
 {
@@ -160,11 +160,12 @@ static awq_status wr_quantize(awq_ctx *ctx, int resume)
     d.target = "q";
     d.calibration = &c;
     d.group_size = 32;
+    d.no_clip = 1;
     d.resume = resume;
     return awq_quantize_model(ctx, &d, NULL);
 }
 
-static int wr_stop(void *user, const awq_progress *p) { return (void)user, !strcmp(p->stage, "quantize") && p->done == 1; }
+static int wr_stop(void *user, const awq_progress *p) { return (void)user, !strcmp(p->stage, "quantize") && p->done == 2; }
 
 static void wr_begin(void)
 {
