@@ -30075,6 +30075,30 @@ static awq_status awq__qm_journal_save(awq_ctx *ctx, awq__qm *m)
     return st;
 }
 
+/* A line of an unfinished run's journal, as awq__qm_layer_line wrote it: of the layer after those done. */
+static awq_status awq__qm_journal_line(awq_ctx *ctx, awq__qm *m, const char *path, const char *line, size_t n)
+{
+    static const char *const keys[] = {"layer", "experts_few", "experts_unused"};
+    int64_t v[3] = {-1, 0, 0};
+    awq__json j;
+    int k;
+    awq_status st = awq__json_parse(ctx, path, line, n, &j);
+    if (!st) {
+        for (k = 0; k < 3; k++) awq__json_int_of(&j, awq__json_get(&j, 1, keys[k]), &v[k]);
+        m->fell_back += awq__json_bool(&j, awq__json_get(&j, 1, "fell_back")) == 1;
+        awq__json_free(ctx, &j);
+    }
+    if (st == AWQ_E_MEMORY) return st;
+    for (k = 1; k < 3 && v[k] >= 0 && v[k] <= m->c->num_experts; k++) {}
+    if (st || k < 3 || v[0] != m->done || m->done == m->c->num_hidden_layers)
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: line %d is not that of layer %d; remove it to start anew",
+                         path, m->done + 2, m->done);
+    m->experts_few += (int)v[1];
+    m->experts_unused += (int)v[2];
+    m->done++;
+    return AWQ_OK;
+}
+
 /* start a journal, or take up the one of an unfinished run */
 static awq_status awq__qm_journal_open(awq_ctx *ctx, awq__qm *m)
 {
@@ -30089,16 +30113,12 @@ static awq_status awq__qm_journal_open(awq_ctx *ctx, awq__qm *m)
             st = awq__fail(ctx, AWQ_E_ARG,
                            "%s was begun with other settings, text or model; remove it to start anew",
                            m->e.partial);
-        if (!st) {
-            const char *p = data;
-            while ((p = strstr(p, "\"fell_back\": true")) != NULL) p++, m->fell_back++;
-            for (p = data; (p = strstr(p, "\"experts_few\": ")) != NULL; p++)
-                m->experts_few += (int)strtol(p + 15, NULL, 10);
-            for (p = data; (p = strstr(p, "\"experts_unused\": ")) != NULL; p++)
-                m->experts_unused += (int)strtol(p + 18, NULL, 10);
-            for (i = m->journal.len; i < n; i++) m->done += data[i] == '\n';
-            awq__text_add(ctx, &m->journal, data + m->journal.len, n - m->journal.len);
+        for (i = m->journal.len; !st && i < n; i++) {
+            const char *line = data + i, *end = (const char *)memchr(line, '\n', n - i);
+            st = awq__qm_journal_line(ctx, m, path, line, end ? (size_t)(end - line) : 0);
+            if (!st) i = (size_t)(end - data);
         }
+        if (!st) awq__text_add(ctx, &m->journal, data + m->journal.len, n - m->journal.len);
         awq__free(ctx, data);
     }
     awq__free(ctx, path);
@@ -30107,7 +30127,7 @@ static awq_status awq__qm_journal_open(awq_ctx *ctx, awq__qm *m)
 
 static void awq__text_number(awq_ctx *ctx, awq__text *t, const char *key, double v, const char *tail)
 {
-    if (v == v) awq__textf(ctx, t, "\"%s\": %.7g%s", key, v, tail);
+    if (v - v == 0) awq__textf(ctx, t, "\"%s\": %.7g%s", key, v, tail);
     else awq__textf(ctx, t, "\"%s\": null%s", key, tail);
 }
 
@@ -33122,8 +33142,8 @@ static awq_status awq__pre_layers(awq_ctx *ctx, awq__pre *p, const awq__json *j)
     awq_guard_report *r = p->g.r;
     uint32_t list = awq__json_get(j, 1, "layers"), l, k;
     int64_t n = 0, layers = 0, back = 0, number;
-    int g, i;
-    double worst = 0, clip;
+    int g, i, fell_back;
+    double worst = 0, clip[AWQ_N_LINEAR_IDS]; /* NaN: not clipped */
     const awq_guard_group *at = NULL;
     awq_gate *x;
     for (l = awq__json_first(j, list); l; l = awq__json_next(j, l))
@@ -33132,15 +33152,21 @@ static awq_status awq__pre_layers(awq_ctx *ctx, awq__pre *p, const awq__json *j)
         (awq_guard_group *)awq__arena_alloc(ctx, p->memory, (size_t)AWQ__MAX(n, (int64_t)1), sizeof *r->group);
     if (!r->group) return AWQ_E_MEMORY;
     for (l = awq__json_first(j, list); l; l = awq__json_next(j, l), layers++) {
-        back += awq__json_bool(j, awq__json_get(j, l, "fell_back")) > 0;
+        uint32_t clips = awq__json_get(j, l, "clip");
+        fell_back = awq__json_bool(j, awq__json_get(j, l, "fell_back")) > 0;
+        back += fell_back;
         number = layers;
         awq__json_int_of(j, awq__json_get(j, l, "layer"), &number);
+        for (i = 0; i < AWQ_N_LINEAR_IDS; i++) {
+            clip[i] = NAN;
+            awq__json_number_of(j, awq__json_get(j, clips, awq__linear_names[i]), &clip[i]);
+        }
         for (k = awq__json_first(j, awq__json_get(j, l, "groups")); k; k = awq__json_next(j, k)) {
             awq_guard_group *t = &r->group[r->n_groups++];
             const char *name = awq__json_str(j, awq__json_get(j, k, "linears"), NULL);
             t->layer = (int)number;
             t->ratio = t->loss = t->rtn_loss = t->spread = t->clip = NAN;
-            t->fell_back = awq__json_bool(j, awq__json_get(j, l, "fell_back")) > 0;
+            t->fell_back = fell_back;
             snprintf(t->linears, sizeof t->linears, "%.15s", name ? name : "");
             awq__json_number_of(j, awq__json_get(j, k, "ratio"), &t->ratio);
             awq__json_number_of(j, awq__json_get(j, k, "loss"), &t->loss);
@@ -33148,10 +33174,8 @@ static awq_status awq__pre_layers(awq_ctx *ctx, awq__pre *p, const awq__json *j)
             awq__json_number_of(j, awq__json_get(j, k, "s_max_over_min"), &t->spread);
             for (g = 0; g < AWQ_N_GROUPS && strcmp(awq__group_names[g], t->linears); g++) {}
             for (i = 0; g < AWQ_N_GROUPS && i < awq__stages[g].n; i++) {
-                const char *key = awq__linear_names[awq__stages[g].id[i]];
-                if (awq__json_number_of(j, awq__json_get(j, awq__json_get(j, l, "clip"), key), &clip)
-                    && !(clip >= t->clip))
-                    t->clip = clip;
+                double v = clip[awq__stages[g].id[i]];
+                if (v == v && !(v >= t->clip)) t->clip = v;
             }
             if (t->spread == t->spread && !(t->loss < 0.5 * t->rtn_loss) && t->spread > worst)
                 worst = t->spread, at = t;
@@ -33399,6 +33423,10 @@ static awq_status awq__verdict_rest(awq_ctx *ctx, awq__text *t, const char *path
     awq__json j;
     uint32_t i;
     AWQ__TRY(awq__json_parse(ctx, path, data, n, &j));
+    if (awq__json_is(&j, 1) != AWQ__J_OBJ) {
+        awq__json_free(ctx, &j);
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: not an object: a verdict cannot be added", path);
+    }
     if (!awq__json_get(&j, 1, "guard") && awq__json_first(&j, 1)) {
         while (data[n - 1] != '}') n--;
         for (n--; strchr(" \t\r\n", data[n - 1]);) n--;

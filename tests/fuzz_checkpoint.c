@@ -27,7 +27,7 @@ static const struct {
      "{\"quant_method\":\"compressed-tensors\",\"format\":\"pack-quantized\",\"config_groups\":{\"group_0\":{\"targets\":"
      "[\"Linear\"],\"weights\":{\"num_bits\":%d,\"group_size\":%d,\"strategy\":\"group\",\"symmetric\":false,\"type\":\"int\"}}},"
      "\"ignore\":[\"lm_head\"]}"},
-    {AWQ_LAYOUT_NATIVE, "{\"quant_method\":\"awq_native\",\"bits\":%d,\"group_size\":%d}"}};
+    {AWQ_LAYOUT_NATIVE, "{\"quant_method\":\"awq\",\"version\":\"native\",\"bits\":%d,\"group_size\":%d,\"zero_point\":true}"}};
 
 static const int64_t numbers[] = {0, 1, -1, 2, 7, 8, 16, 31, 32, 33, 63, 64, 65, 96, 127, 128, 256, 4096, 65536, 0x7fffffff,
                                   (int64_t)1 << 31, (int64_t)1 << 32, (int64_t)1 << 40, (int64_t)1 << 62, INT64_MAX};
@@ -55,6 +55,7 @@ static tiny *base(unsigned packing, int bits, int group)
             abort();
         snprintf(config, sizeof config, packings[packing].config, bits, group);
         tiny_set(t, "quantization_config", config);
+        t->native = packings[packing].layout == AWQ_LAYOUT_NATIVE ? AWQ__NATIVE_VERSION : 0;
         all[at] = t;
     }
     return all[at];

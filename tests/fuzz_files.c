@@ -2,9 +2,9 @@
    ./fuzz_files -max_total_time=60
    Without libFuzzer, over the files given:
    cc -g -DFUZZ_MAIN tests/fuzz_files.c -o fuzz_files -lm -lpthread && ./fuzz_files FILE ...
-   The first byte says what the rest is: S a suite, L a .jsonl, J a .json, T a .txt of calibration (small letter: only
-   answers count), K tokenizer_config.json, M chat_template.json, C chat_template.jinja beside a small tokenizer, with
-   which a conversation is rendered. */
+   The first byte says what the rest is: S a suite; L a .jsonl, J a .json, T a .txt of calibration (small letter: only
+   answers count); W a .txt of whole texts, w a .jsonl; P passages; K tokenizer_config.json, M chat_template.json,
+   C chat_template.jinja beside a small tokenizer, with which a conversation is rendered. */
 #define AWQ_IMPLEMENTATION
 #define AWQ__TP_WORK 2000000 /* so that one input takes milliseconds */
 #include "../awq.h"
@@ -47,7 +47,20 @@ static void suite(awq_ctx *ctx)
     awq_suite_free(ctx, &s);
 }
 
-static void calibration(awq_ctx *ctx, const char *path, int mask)
+static void passages(awq_ctx *ctx)
+{
+    awq_passages p;
+    int64_t i;
+    if (awq_passages_load(ctx, "x", &p)) {
+        if (!ctx->err.text[0]) abort();
+        return;
+    }
+    for (i = 0; i < p.n; i++)
+        if (!p.text[i][0] || p.text[i][strspn(p.text[i], " \t\n")] != p.text[i][0]) abort();
+    awq_passages_free(ctx, &p);
+}
+
+static void calibration(awq_ctx *ctx, const char *path, int mask, int whole)
 {
     awq_calibration_source src = {NULL, 0};
     awq_calibration_desc d;
@@ -61,6 +74,7 @@ static void calibration(awq_ctx *ctx, const char *path, int mask)
     d.samples = 4;
     d.seq_len = 32;
     d.mask_answers = mask;
+    d.whole = whole;
     if (awq_tokenizer_load(ctx, "m", &t)) abort();
     if (awq_calibration_load(ctx, t, &d, &c)) {
         if (!ctx->err.text[0]) abort();
@@ -104,7 +118,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     files[1].path = "m/tokenizer_config.json";
     files[1].data = config;
     files[1].bytes = sizeof config - 1;
-    files[2].path = data[0] == 'L' || data[0] == 'l' ? "x.jsonl" : data[0] == 'J' || data[0] == 'j' ? "x.json"
+    files[2].path = data[0] == 'L' || data[0] == 'l' || data[0] == 'w' ? "x.jsonl" : data[0] == 'J' || data[0] == 'j' ? "x.json"
                     : data[0] == 'K' ? "m/tokenizer_config.json" : data[0] == 'M' ? "m/chat_template.json"
                     : data[0] == 'C' ? "m/chat_template.jinja" : "x";
     files[2].data = data + 1;
@@ -116,7 +130,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ctx.memory_limit = (size_t)256 << 20;
     if (strchr("KMC", data[0])) chat(&ctx);
     else if (data[0] == 'S') suite(&ctx);
-    else calibration(&ctx, files[2].path, data[0] > 'Z');
+    else if (data[0] == 'P') passages(&ctx);
+    else calibration(&ctx, files[2].path, data[0] > 'Z', data[0] == 'W' || data[0] == 'w');
     if (ctx.memory_used) abort();
     return 0;
 }

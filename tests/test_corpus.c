@@ -32,6 +32,9 @@
 #define LLVMFuzzerTestOneInput fuzz_tokenizer
 #include "fuzz_tokenizer.c"
 #undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_written
+#include "fuzz_written.c"
+#undef LLVMFuzzerTestOneInput
 
 #ifndef _WIN32
 #  include <dirent.h>
@@ -42,7 +45,8 @@ static const struct {
     int (*target)(const uint8_t *data, size_t size);
 } targets[] = {{"checkpoint", fuzz_checkpoint}, {"config", fuzz_config},     {"files", fuzz_files},
                {"grammar", fuzz_grammar},       {"session", fuzz_session},   {"template", fuzz_template},
-               {"tensors", fuzz_tensors},       {"tokenizer", fuzz_tokenizer}};
+               {"tensors", fuzz_tensors},       {"tokenizer", fuzz_tokenizer},
+               {"written", fuzz_written}};
 
 enum { MOST = 1024, LONGEST = 8192 };
 

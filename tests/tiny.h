@@ -31,6 +31,7 @@ typedef struct tiny {
     char config[24000], *st;
     awq_memory_file files[8]; /* 0 and 1 are config.json and model.safetensors; tiny_file adds */
     awq_memory_list list;
+    int native; /* version of layout native in __metadata__; 0: none */
 } tiny;
 
 static void tiny_set(tiny *t, const char *key, const char *json) /* json NULL: remove */
@@ -237,7 +238,9 @@ static awq_ctx tiny_ctx(tiny *t)
             n += snprintf(t->config + n, sizeof t->config - (size_t)n, "%s\"%s\": %s", n ? ", " : "{",
                           t->keys[i], t->values[i]);
     snprintf(t->config + n, sizeof t->config - (size_t)n, "}");
-    head = (size_t)snprintf(h, cap, "{\"__metadata__\":{\"format\":\"pt\"}");
+    head = (size_t)snprintf(h, cap, "{\"__metadata__\":{\"format\":\"pt\"");
+    if (t->native) head += (size_t)snprintf(h + head, cap - head, ",\"" AWQ__ST_NATIVE "\":\"%d\"", t->native);
+    h[head++] = '}';
     for (i = 0; i < t->n; i++) {
         const tiny_tensor *x = &t->t[i];
         char shape[64];
