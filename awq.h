@@ -1764,7 +1764,9 @@ extern int madvise(void *addr, size_t bytes, int advice);
 #else
 #  define AWQ__X86 0
 #endif
-#if AWQ__X86 && (defined(__clang__) ? __clang_major__ >= 12 : defined(__GNUC__) && __GNUC__ >= 11)
+/* gcc's own header for AMX takes long for 64 bits, which it is not on Windows */
+#if AWQ__X86 && (defined(__clang__) ? __clang_major__ >= 12 \
+                                    : defined(__GNUC__) && __GNUC__ >= 11 && !defined(_WIN32))
 #  define AWQ__AMX 1
 #else
 #  define AWQ__AMX 0
@@ -2572,17 +2574,35 @@ static int awq__win_error(void)
     }
 }
 
-static int awq__win_path(const char *path, wchar_t *wide, int cap) /* UTF-8 to UTF-16 */
+enum { AWQ__WIN_PATH = 4096 }; /* UTF-16 units of the longest path, its NUL too */
+
+/* UTF-8 to UTF-16; where the system's limit of 260 would be passed, in the form that has none: absolute, behind
+   \\?\ or, of another machine, \\?\UNC\ */
+static int awq__win_path(const char *path, wchar_t *wide, int cap)
 {
-    return MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, cap) ? 0 : EINVAL;
+    wchar_t full[AWQ__WIN_PATH];
+    const wchar_t *from = full, *head = L"\\\\?\\";
+    DWORD n;
+    int k;
+    if (!MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, cap))
+        return GetLastError() == ERROR_INSUFFICIENT_BUFFER ? ENAMETOOLONG : EINVAL;
+    n = GetFullPathNameW(wide, AWQ__WIN_PATH, full, NULL);
+    if (n >= AWQ__WIN_PATH) return ENAMETOOLONG;
+    if (n < 248 || (full[0] == '\\' && full[1] == '\\' && (full[2] == '?' || full[2] == '.'))) return 0;
+    if (full[0] == '\\' && full[1] == '\\') head = L"\\\\?\\UNC\\", from += 2;
+    for (k = 0; *head && k < cap; k++) wide[k] = *head++;
+    for (; k < cap; k++)
+        if (!(wide[k] = *from++)) return 0;
+    return ENAMETOOLONG;
 }
 
 static int awq__os_open(void *user, const char *path, int for_write, void **file)
 {
-    wchar_t w[1024];
+    wchar_t w[AWQ__WIN_PATH];
     HANDLE h;
+    int e = awq__win_path(path, w, AWQ__WIN_PATH);
     (void)user;
-    if (awq__win_path(path, w, 1024)) return EINVAL;
+    if (e) return e;
     h = CreateFileW(w, for_write ? GENERIC_READ | GENERIC_WRITE : GENERIC_READ, FILE_SHARE_READ, NULL,
                     for_write ? OPEN_ALWAYS : OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
     if (h == INVALID_HANDLE_VALUE) return awq__win_error();
@@ -2654,26 +2674,29 @@ static int awq__os_close(void *user, void *file)
 
 static int awq__os_rename(void *user, const char *from, const char *to)
 {
-    wchar_t a[1024], b[1024];
+    wchar_t a[AWQ__WIN_PATH], b[AWQ__WIN_PATH];
+    int e = awq__win_path(from, a, AWQ__WIN_PATH);
     (void)user;
-    if (awq__win_path(from, a, 1024) || awq__win_path(to, b, 1024)) return EINVAL;
+    if (!e) e = awq__win_path(to, b, AWQ__WIN_PATH);
+    if (e) return e;
     return MoveFileExW(a, b, MOVEFILE_REPLACE_EXISTING) ? 0 : awq__win_error();
 }
 
 static int awq__os_remove(void *user, const char *path)
 {
-    wchar_t w[1024];
+    wchar_t w[AWQ__WIN_PATH];
+    int e = awq__win_path(path, w, AWQ__WIN_PATH);
     (void)user;
-    if (awq__win_path(path, w, 1024)) return EINVAL;
+    if (e) return e;
     return DeleteFileW(w) || RemoveDirectoryW(w) ? 0 : awq__win_error();
 }
 
 static int awq__os_make_folder(void *user, const char *path)
 {
-    wchar_t w[1024];
-    int e;
+    wchar_t w[AWQ__WIN_PATH];
+    int e = awq__win_path(path, w, AWQ__WIN_PATH);
     (void)user;
-    if (awq__win_path(path, w, 1024)) return EINVAL;
+    if (e) return e;
     if (CreateDirectoryW(w, NULL)) return 0;
     e = awq__win_error();
     return e == EEXIST ? 0 : e;
@@ -2927,7 +2950,9 @@ typedef struct awq__file {
 
 static awq_status awq__io_fail(awq_ctx *ctx, const char *path, const char *what, int code)
 {
-    return awq__fail(ctx, AWQ_E_IO, "%s: cannot %s: %s", path, what, strerror(code));
+    size_t n = strlen(path), cut = n > 300 ? n - 300 : 0; /* the reason has to fit too */
+    while (cut && ((unsigned char)path[cut] & 0xc0) == 0x80) cut++;
+    return awq__fail(ctx, AWQ_E_IO, "%s%s: cannot %s: %s", cut ? "..." : "", path + cut, what, strerror(code));
 }
 
 static awq_status awq__file_open(awq_ctx *ctx, const char *path, int for_write, awq__file *f)
@@ -31977,9 +32002,9 @@ static void awq__guard_medoid(const awq__guard *g, const float *e, const int *em
     }
     for (i = 0; at >= 0 && i < n; i++) {
         const float *of = e + i * g->H;
-        int near = !empty[i] && awq__guard_distance(of, e + at * g->H, g->H) <= 0.45 * g->r->null_distance;
-        *right += near;
-        if (near) continue;
+        int close_by = !empty[i] && awq__guard_distance(of, e + at * g->H, g->H) <= 0.45 * g->r->null_distance;
+        *right += close_by;
+        if (close_by) continue;
         if (first < 0) first = i;
         out++;
         together &= !empty[i] && awq__guard_distance(of, e + first * g->H, g->H) <= 0.45 * g->r->null_distance;
@@ -32739,7 +32764,7 @@ static awq_guard_trend awq__guard_trend_of(const double *distance, int64_t t)
 /* The steps of all long answers of model k are cut (e NULL), or judged by their mean states e: from text *at
    on. */
 static awq_status awq__guard_long(awq_ctx *ctx, awq__asking *a, int k, const char **text, const float *e,
-                                  int64_t *at, awq__guard_mean *far)
+                                  int64_t *at, awq__guard_mean *away)
 {
     awq__guard *g = a->g;
     double distance[2 + AWQ__GUARD_LONGEST / AWQ__GUARD_LINE];
@@ -32756,7 +32781,7 @@ static awq_status awq__guard_long(awq_ctx *ctx, awq__asking *a, int k, const cha
         }
         for (t = 0; text[*at]; t++, ++*at) {
             distance[t] = awq__guard_distance(e + *at * g->H, goal, g->H) / g->r->null_distance;
-            awq__guard_add(far, distance[t]);
+            awq__guard_add(away, distance[t]);
             if (t) g->r->trend[k][awq__guard_trend_of(distance, t)]++;
         }
         ++*at;
@@ -32767,13 +32792,13 @@ static awq_status awq__guard_long(awq_ctx *ctx, awq__asking *a, int k, const cha
 static awq_status awq__guard_trends(awq_ctx *ctx, awq__asking *a)
 {
     awq_guard_report *r = a->g->r;
-    awq__guard_mean far[2];
+    awq__guard_mean away[2];
     int64_t n[2] = {0, 0}, room = 0, at = 0, i;
     const char **text;
     float *e = NULL;
     awq_status st;
     int k, t;
-    memset(far, 0, sizeof far);
+    memset(away, 0, sizeof away);
     for (i = 0; i < a->planned; i++)
         if (a->run[i].what == AWQ__ASK_LONG) room += 2 * (a->run[i].most / AWQ__GUARD_LINE + 2);
     if (!room || !(r->null_distance > 0)) return AWQ_OK;
@@ -32781,7 +32806,7 @@ static awq_status awq__guard_trends(awq_ctx *ctx, awq__asking *a)
     st = text ? AWQ_OK : AWQ_E_MEMORY;
     for (k = 0; !st && k < 2; k++) st = awq__guard_long(ctx, a, k, text, NULL, &at, NULL);
     if (!st) st = awq__guard_vectors(ctx, a->g, 1, text, at, &e);
-    for (at = k = 0; !st && k < 2; k++) st = awq__guard_long(ctx, a, k, text, e, &at, &far[k]);
+    for (at = k = 0; !st && k < 2; k++) st = awq__guard_long(ctx, a, k, text, e, &at, &away[k]);
     awq__free(ctx, (void *)text);
     awq__free(ctx, e);
     AWQ__TRY(st);
@@ -32793,10 +32818,10 @@ static awq_status awq__guard_trends(awq_ctx *ctx, awq__asking *a)
                          (double)r->trend[1][AWQ_TREND_CHAOTIC] / (double)n[1], AWQ__MIN(n[0], n[1]), 0.10,
                          0.25, 0,
                          "long answers lose their thread: roll back and retry such steps, sample more calmly");
-    if (far[0].n && far[1].n) {
-        double base = awq__guard_average(&far[1]);
+    if (away[0].n && away[1].n) {
+        double base = awq__guard_average(&away[1]);
         awq_gate *x = awq__guard_gate(a->g, "G5.goal", "dS of the question and the steps of long answers, mean",
-                                      awq__guard_average(&far[0]), NAN, base + 0.10, base + 0.25, 0, 0,
+                                      awq__guard_average(&away[0]), NAN, base + 0.10, base + 0.25, 0, 0,
                                       "long answers leave their question: calibrate on longer sequences");
         x->baseline = base;
     }
@@ -35255,7 +35280,7 @@ static awq_status awq__policy_choose(awq_ctx *ctx, awq__policy *p)
 {
     awq_answer_report *r = p->r;
     int n = r->n_candidates, a, b, best = 0, whole = 0;
-    double near = INFINITY, d;
+    double least = INFINITY, d;
     for (a = 0; a < n; a++) whole += !r->candidate[a].looped;
     for (a = 0; n > 1 && a < n; a++) {
         awq_candidate *c = &r->candidate[a];
@@ -35264,11 +35289,11 @@ static awq_status awq__policy_choose(awq_ctx *ctx, awq__policy *p)
             AWQ__TRY(awq__policy_between(ctx, p, c->text, NULL, r->candidate[b].text, &d));
             if (d <= 0.45) c->agreement += 1.0 / (n - 1);
         }
-        if ((!c->looped || !whole) && c->distance < near) near = c->distance;
+        if ((!c->looped || !whole) && c->distance < least) least = c->distance;
     }
     for (a = 0, best = -1; n > 1 && a < n; a++) {
         const awq_candidate *c = &r->candidate[a];
-        if ((c->looped && whole) || c->distance > near + 0.05) continue;
+        if ((c->looped && whole) || c->distance > least + 0.05) continue;
         if (best < 0 || c->agreement > r->candidate[best].agreement + 1e-9) best = a;
     }
     r->chosen = AWQ__MAX(best, 0);
@@ -35319,14 +35344,14 @@ static awq_status awq__policy_all(awq_ctx *ctx, awq__policy *p)
 {
     const awq_answer_desc *d = p->d;
     const int many = d->candidates > 0 ? d->candidates : 3;
-    const double near = d->retry > 0 ? d->retry : 0.60;
+    const double most = d->retry > 0 ? d->retry : 0.60;
     const awq_candidate *c;
     AWQ__TRY(awq__policy_snippets(ctx, p));
     if (!p->n_used) return AWQ_OK; /* nothing to answer from */
     AWQ__TRY(awq__policy_prompt(ctx, p));
     AWQ__TRY(awq__policy_run(ctx, p, 0, 1));
     c = &p->r->candidate[0];
-    if (many > 1 && awq__policy_on(d, AWQ_MOVE_RERANK) && (c->looped || c->distance > near))
+    if (many > 1 && awq__policy_on(d, AWQ_MOVE_RERANK) && (c->looped || c->distance > most))
         AWQ__TRY(awq__policy_run(ctx, p, 1, many - 1));
     AWQ__TRY(awq__policy_choose(ctx, p));
     c = &p->r->candidate[p->r->chosen];
@@ -35482,7 +35507,7 @@ static awq_status awq__draft_passages(awq_ctx *ctx, awq__draft *w, const char *t
 static int64_t awq__draft_distractor(const awq__draft *w, int64_t i)
 {
     int64_t k, best = -1, H = w->d->model ? w->d->model->config.hidden_size : 0;
-    double near = 0;
+    double closest = 0;
     for (k = 0; k < w->n; k++) {
         double x;
         if (k == i || !strcmp(w->text[k], w->text[i])) continue;
@@ -35490,7 +35515,7 @@ static int64_t awq__draft_distractor(const awq__draft *w, int64_t i)
         else
             x = awq__shared_words(w->text[i], strlen(w->text[i]), w->text[k], strlen(w->text[k]))
                 / sqrt((double)strlen(w->text[k]));
-        if (best < 0 || x > near) near = x, best = k;
+        if (best < 0 || x > closest) closest = x, best = k;
     }
     return best;
 }

@@ -235,7 +235,7 @@ case ${1:-} in
     '') build ;;
     demo) compile tools/awq.c "$B/awq" $WARN && sh tools/demo/run.sh ;;
     check | fuzz) $1 ;;
-    matrix) run sh tests/matrix/run.sh ${2:+"$2"} ;;
+    matrix) run sh tests/matrix/run.sh ${2:+"$2"} ${3:+"$3"} ;;
     bench) bench "${2:-}" ;;
     test) tests ;;
     sanitize) sanitize "${2:-}" ;;
