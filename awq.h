@@ -1805,6 +1805,9 @@ extern int madvise(void *addr, size_t bytes, int advice);
 #if defined(__FAST_MATH__)
 #  error "awq.h: -ffast-math changes results and breaks NaN checks; compile this file without it"
 #endif
+#if defined(__FLT_EVAL_METHOD__) && (__FLT_EVAL_METHOD__ == 1 || __FLT_EVAL_METHOD__ == 2)
+#  error "awq.h: floats become doubles here: use -fexcess-precision=fast (s390x) or -msse2 -mfpmath=sse (x86)"
+#endif
 
 #if defined(__GNUC__) || defined(__clang__)
 #  define AWQ__PRINTF(f, a) __attribute__((format(printf, f, a)))
@@ -6961,7 +6964,7 @@ static void awq__room_cut(awq__room *r, size_t floats) /* into slots of so many 
     r->n = floats ? AWQ__MIN((int64_t)AWQ__SLOTS, (int64_t)(r->all / floats)) : 0;
 }
 
-static int64_t awq__room_take(awq__room *r) /* the first free one, which is warm in a cache */
+AWQ__UNUSED static int64_t awq__room_take(awq__room *r) /* the first free one, which is warm in a cache */
 {
     int64_t slot = 0;
     while (AWQ__ATOMIC_ADD(&r->taken[slot], 1)) {

@@ -7,7 +7,7 @@
 #                     wasmtime, run by qemu, wine and wasmtime where they are here. Minutes where zig's cache is cold.
 #   run.sh --only T   of --cross only target T, such as s390x-linux-musl
 # From the environment: CC, BUILD, PYTHON (default build/hosts/venv/bin/python); CROSS: with --only, a compiler in zig's
-# place, such as "s390x-linux-gnu-gcc -static" or x86_64-w64-mingw32-gcc.
+# place, such as "s390x-linux-gnu-gcc -static -fexcess-precision=fast" or x86_64-w64-mingw32-gcc.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 B=${BUILD:-build}/hosts
@@ -24,7 +24,7 @@ skip() { skipped=$((skipped + 1)); echo "skipped  $1"; }
 says() {
     name=$1 expected=$2
     shift 2
-    if "$@" > "$B/out" 2> "$B/err" && tr -d '\r' < "$B/out" | cmp -s - "$expected"; then good "$name"
+    if "$@" < /dev/null > "$B/out" 2> "$B/err" && tr -d '\r' < "$B/out" | cmp -s - "$expected"; then good "$name"
     else
         cat "$B/out" "$B/err"
         bad "$name"
@@ -79,6 +79,15 @@ compilers() { # [--full]
     name="words that windows.h takes" # its macros and a type
     builds "$name" $CC -std=c99 -Dnear= -Dfar= -Dsmall=char -Dinterface=struct -include tests/matrix/words.h -Werror \
         -fsyntax-only tools/awq.c && good "$name"
+    headers=/usr/share/mingw-w64/include
+    for std in "c -std=c11" "c++ -std=c++14"; do
+        name="clang as MSVC, $std"
+        if [ -d $headers ] && command -v clang >/dev/null 2>&1; then
+            builds "$name" clang --target=x86_64-pc-windows-msvc -march=sapphirerapids -fms-compatibility -isystem $headers \
+                -D_UCRT -fsyntax-only -w -Werror=vla -Werror=gnu-statement-expression -Werror=zero-length-array -x $std \
+                tests/matrix/msvc.c && good "$name"
+        else skip "$name: no clang, or no headers of mingw-w64"; fi
+    done
     name="clang -Weverything but a list"
     command -v clang >/dev/null 2>&1 || return
     builds "$name" clang -std=c99 $EVERYTHING -Werror -fsyntax-only "$B/matrix.c" && good "$name"
@@ -137,7 +146,7 @@ foreign() {
         name="$target, test_$t"
         builds "$name" compiler -O1 -Wall -Wextra -Wno-unused-function \
             -o "$B/$target-test" "tests/test_$t.c" -lm || continue
-        if AWQ_TEST_DATA='' "$runner" "$B/$target-test" > "$B/out" 2>&1; then good "$name: $(tail -n 1 "$B/out")"
+        if AWQ_TEST_DATA='' "$runner" "$B/$target-test" < /dev/null > "$B/out" 2>&1; then good "$name: $(tail -n 1 "$B/out")"
         else
             cat "$B/out"
             bad "$name"
@@ -156,7 +165,8 @@ windows_cli() {
     "$B/awq_here" quantize tools/demo/model -o "$B/here" --method rtn --group-size 128 -q &&
         "$B/awq_here" run "$B/here" -p "Bram is" -n 12 --deterministic -q > "$B/text" || { bad "$name: here"; return; }
     says "$name: inspect" "$B/family" sh -c 'wine "$0" inspect "$1" | head -n 1' "$B/awq.exe" "$folder/модель"
-    wine "$B/awq.exe" quantize "$folder/модель" -o "$folder/вывод" --method rtn --group-size 128 -q > "$B/err" 2>&1 || cat "$B/err"
+    wine "$B/awq.exe" quantize "$folder/модель" -o "$folder/вывод" --method rtn --group-size 128 -q < /dev/null > "$B/err" 2>&1 ||
+        cat "$B/err"
     if cmp "$B/here/model.safetensors" "$folder/вывод/model.safetensors"; then good "$name: quantize"
     else bad "$name: quantize"; fi
     says "$name: run" "$B/text" wine "$B/awq.exe" run "$folder/вывод" -p "Bram is" -n 12 --deterministic -q
