@@ -3211,7 +3211,7 @@ static void awq__little(void *data, size_t n, size_t size)
 }
 
 /* a number of 2, 4 or 8 bytes between memory and bytes in the order of files */
-static void awq__copy_little(void *to, const void *from, size_t size)
+AWQ__INLINE void awq__copy_little(void *to, const void *from, size_t size)
 {
     memcpy(to, from, size);
     awq__little(to, 1, size);
