@@ -464,7 +464,8 @@ AWQ_API int64_t awq_tensors_count(const awq_tensors *tensors);
 AWQ_API const awq_tensor *awq_tensors_at(const awq_tensors *tensors, int64_t index); /* sorted by name */
 AWQ_API const awq_tensor *awq_tensors_find(const awq_tensors *tensors, const char *name); /* NULL: absent */
 AWQ_API const char *awq_tensors_file(const awq_tensors *tensors, int file); /* path, for messages */
-/* `bytes` bytes from byte `offset` of the tensor on */
+/* `bytes` bytes from byte `offset` of the tensor on; numbers come and go in the machine's byte order, here and
+   in the writer */
 AWQ_API awq_status awq_tensors_read(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor,
                                     uint64_t offset, void *data, size_t bytes);
 /* `count` elements from element `first` on, as fp32 (real dtypes only). AWQ_E_NUMERIC names the tensor and the
@@ -1002,7 +1003,7 @@ AWQ_API awq_status awq_step(awq_ctx *ctx, awq_runner *runner, awq_session *const
                             int64_t budget_us, awq_step_info *info);
 
 /* --- state. What awq_session_save writes: tokens, KV cache, random state, how far the answer is; tied to the
-   model (awq_model_hash), with a checksum, in the byte order of the machine. */
+   model (awq_model_hash), with a checksum. The same bytes on every machine. */
 AWQ_API size_t awq_session_bytes(const awq_session *session); /* that save will write */
 AWQ_API awq_status awq_session_save(awq_ctx *ctx, const awq_session *session, void *data, size_t cap);
 AWQ_API awq_status awq_session_save_file(awq_ctx *ctx, const awq_session *session, const char *path);
@@ -1765,7 +1766,9 @@ extern int madvise(void *addr, size_t bytes, int advice);
 #else
 #  define AWQ__X86 0
 #endif
-#if AWQ__X86 && (defined(__clang__) ? __clang_major__ >= 12 : defined(__GNUC__) && __GNUC__ >= 11)
+/* gcc's own header for AMX takes long for 64 bits, which it is not on Windows */
+#if AWQ__X86 && (defined(__clang__) ? __clang_major__ >= 12 \
+                                    : defined(__GNUC__) && __GNUC__ >= 11 && !defined(_WIN32))
 #  define AWQ__AMX 1
 #else
 #  define AWQ__AMX 0
@@ -1801,12 +1804,11 @@ extern int madvise(void *addr, size_t bytes, int advice);
 #  define AWQ__NEON 0
 #endif
 
-#if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-#  error "awq.h: packed weights are little-endian and used as they are: not for big-endian machines"
-#endif
-
 #if defined(__FAST_MATH__)
 #  error "awq.h: -ffast-math changes results and breaks NaN checks; compile this file without it"
+#endif
+#if defined(__FLT_EVAL_METHOD__) && (__FLT_EVAL_METHOD__ == 1 || __FLT_EVAL_METHOD__ == 2)
+#  error "awq.h: floats become doubles here: use -fexcess-precision=fast (s390x) or -msse2 -mfpmath=sse (x86)"
 #endif
 
 #if defined(__GNUC__) || defined(__clang__)
@@ -2577,17 +2579,35 @@ static int awq__win_error(void)
     }
 }
 
-static int awq__win_path(const char *path, wchar_t *wide, int cap) /* UTF-8 to UTF-16 */
+enum { AWQ__WIN_PATH = 4096 }; /* UTF-16 units of the longest path, its NUL too */
+
+/* UTF-8 to UTF-16; where the system's limit of 260 would be passed, in the form that has none: absolute, behind
+   \\?\ or, of another machine, \\?\UNC\ */
+static int awq__win_path(const char *path, wchar_t *wide, int cap)
 {
-    return MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, cap) ? 0 : EINVAL;
+    wchar_t full[AWQ__WIN_PATH];
+    const wchar_t *from = full, *head = L"\\\\?\\";
+    DWORD n;
+    int k;
+    if (!MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, cap))
+        return GetLastError() == ERROR_INSUFFICIENT_BUFFER ? ENAMETOOLONG : EINVAL;
+    n = GetFullPathNameW(wide, AWQ__WIN_PATH, full, NULL);
+    if (n >= AWQ__WIN_PATH) return ENAMETOOLONG;
+    if (n < 248 || (full[0] == '\\' && full[1] == '\\' && (full[2] == '?' || full[2] == '.'))) return 0;
+    if (full[0] == '\\' && full[1] == '\\') head = L"\\\\?\\UNC\\", from += 2;
+    for (k = 0; *head && k < cap; k++) wide[k] = *head++;
+    for (; k < cap; k++)
+        if (!(wide[k] = *from++)) return 0;
+    return ENAMETOOLONG;
 }
 
 static int awq__os_open(void *user, const char *path, int for_write, void **file)
 {
-    wchar_t w[1024];
+    wchar_t w[AWQ__WIN_PATH];
     HANDLE h;
+    int e = awq__win_path(path, w, AWQ__WIN_PATH);
     (void)user;
-    if (awq__win_path(path, w, 1024)) return EINVAL;
+    if (e) return e;
     h = CreateFileW(w, for_write ? GENERIC_READ | GENERIC_WRITE : GENERIC_READ, FILE_SHARE_READ, NULL,
                     for_write ? OPEN_ALWAYS : OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
     if (h == INVALID_HANDLE_VALUE) return awq__win_error();
@@ -2659,26 +2679,29 @@ static int awq__os_close(void *user, void *file)
 
 static int awq__os_rename(void *user, const char *from, const char *to)
 {
-    wchar_t a[1024], b[1024];
+    wchar_t a[AWQ__WIN_PATH], b[AWQ__WIN_PATH];
+    int e = awq__win_path(from, a, AWQ__WIN_PATH);
     (void)user;
-    if (awq__win_path(from, a, 1024) || awq__win_path(to, b, 1024)) return EINVAL;
+    if (!e) e = awq__win_path(to, b, AWQ__WIN_PATH);
+    if (e) return e;
     return MoveFileExW(a, b, MOVEFILE_REPLACE_EXISTING) ? 0 : awq__win_error();
 }
 
 static int awq__os_remove(void *user, const char *path)
 {
-    wchar_t w[1024];
+    wchar_t w[AWQ__WIN_PATH];
+    int e = awq__win_path(path, w, AWQ__WIN_PATH);
     (void)user;
-    if (awq__win_path(path, w, 1024)) return EINVAL;
+    if (e) return e;
     return DeleteFileW(w) || RemoveDirectoryW(w) ? 0 : awq__win_error();
 }
 
 static int awq__os_make_folder(void *user, const char *path)
 {
-    wchar_t w[1024];
-    int e;
+    wchar_t w[AWQ__WIN_PATH];
+    int e = awq__win_path(path, w, AWQ__WIN_PATH);
     (void)user;
-    if (awq__win_path(path, w, 1024)) return EINVAL;
+    if (e) return e;
     if (CreateDirectoryW(w, NULL)) return 0;
     e = awq__win_error();
     return e == EEXIST ? 0 : e;
@@ -2932,7 +2955,9 @@ typedef struct awq__file {
 
 static awq_status awq__io_fail(awq_ctx *ctx, const char *path, const char *what, int code)
 {
-    return awq__fail(ctx, AWQ_E_IO, "%s: cannot %s: %s", path, what, strerror(code));
+    size_t n = strlen(path), cut = n > 300 ? n - 300 : 0; /* the reason has to fit too */
+    while (cut && ((unsigned char)path[cut] & 0xc0) == 0x80) cut++;
+    return awq__fail(ctx, AWQ_E_IO, "%s%s: cannot %s: %s", cut ? "..." : "", path + cut, what, strerror(code));
 }
 
 static awq_status awq__file_open(awq_ctx *ctx, const char *path, int for_write, awq__file *f)
@@ -3169,6 +3194,47 @@ static uint64_t awq__fnv(uint64_t h, const void *data, size_t n)
     const unsigned char *p = (const unsigned char *)data;
     size_t i;
     for (i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001b3ull;
+    return h;
+}
+
+/* --- byte order: numbers lie in files lowest byte first, in memory as the machine has them. Layout native's
+   tiles and parameters are bytes, in the order of files everywhere. */
+#if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#  define AWQ__BIG_ENDIAN 1
+#else
+#  define AWQ__BIG_ENDIAN 0
+#endif
+
+/* n numbers of `size` bytes, aligned or not, from the machine's order to that of files, or back */
+static void awq__little(void *data, size_t n, size_t size)
+{
+    unsigned char *p = (unsigned char *)data, t;
+    size_t k;
+    for (; AWQ__BIG_ENDIAN && size > 1 && n; n--, p += size)
+        for (k = 0; k < size / 2; k++) t = p[k], p[k] = p[size - 1 - k], p[size - 1 - k] = t;
+}
+
+/* a number of 2, 4 or 8 bytes between memory and bytes in the order of files */
+AWQ__INLINE void awq__copy_little(void *to, const void *from, size_t size)
+{
+    memcpy(to, from, size);
+    awq__little(to, 1, size);
+}
+
+/* awq__fnv or awq__checksum of n numbers of `size` bytes, the same on every machine */
+static uint64_t awq__hash_numbers(uint64_t (*hash)(uint64_t h, const void *data, size_t bytes), uint64_t h,
+                                  const void *data, size_t n, size_t size)
+{
+    const char *p = (const char *)data;
+    char part[256];
+    size_t bytes;
+    if (!AWQ__BIG_ENDIAN) return hash(h, data, n * size);
+    for (; n; n -= bytes / size, p += bytes) {
+        bytes = AWQ__MIN(n, sizeof part / size) * size;
+        memcpy(part, p, bytes);
+        awq__little(part, bytes / size, size);
+        h = hash(h, part, bytes);
+    }
     return h;
 }
 
@@ -4288,7 +4354,7 @@ static int64_t awq__unpack_fours(const awq__words *m, int64_t r0, int64_t r1)
                     x[i] = awq__spread(awq__word_get(m, (r + i) * m->word_row + c * m->word_col));
                 if (turned) awq__turn(x);
                 else x[0] = (x[0] + add) & 0x0f0f0f0f0f0f0f0full;
-                for (i = 0; i < step; i++) memcpy(v + m->offset[i], &x[i], 8);
+                for (i = 0; i < step; i++) awq__copy_little(v + m->offset[i], &x[i], 8);
             }
     return end;
 }
@@ -4492,8 +4558,8 @@ static void awq__tiles_pack(const awq__tiling *t, const awq_qweight *w, int64_t 
             int64_t i = (16 * block + n) * t->groups + g;
             uint16_t s = awq__float_f16(w->scales[i]);
             p[n] = w->zeros[i];
-            if (t->wide) memcpy(p + 16 + 4 * n, &w->scales[i], 4);
-            else memcpy(p + 16 + 2 * n, &s, 2);
+            if (t->wide) awq__copy_little(p + 16 + 4 * n, &w->scales[i], 4);
+            else awq__copy_little(p + 16 + 2 * n, &s, 2);
         }
     }
 }
@@ -4503,8 +4569,8 @@ static float awq__tiles_scale(const awq__tiling *t, const uint8_t *params, int64
     const uint8_t *p = params + (row / 16 * t->groups + group) * t->params + 16;
     uint16_t half;
     float scale;
-    memcpy(&half, p + 2 * (row % 16), 2);
-    if (t->wide) memcpy(&scale, p + 4 * (row % 16), 4);
+    awq__copy_little(&half, p + 2 * (row % 16), 2);
+    if (t->wide) awq__copy_little(&scale, p + 4 * (row % 16), 4);
     else scale = awq__f16_float(half);
     return scale;
 }
@@ -4533,7 +4599,7 @@ static uint64_t awq__checksum(uint64_t h, const void *data, size_t bytes)
     const unsigned char *p = (const unsigned char *)data;
     uint64_t w;
     for (; bytes >= 8; bytes -= 8, p += 8) {
-        memcpy(&w, p, 8);
+        awq__copy_little(&w, p, 8);
         h = (h ^ w) * 0x9e3779b97f4a7c15ull;
         h ^= h >> 29;
     }
@@ -4541,13 +4607,16 @@ static uint64_t awq__checksum(uint64_t h, const void *data, size_t bytes)
     return h;
 }
 
-/* of some parts of the codes and all of the params; never 0 */
-static uint64_t awq__weights_hash(const void *codes, size_t bytes, const void *params, size_t n)
+/* of some parts of the codes and all of the params, numbers of `size` and `param_size` bytes; never 0 */
+static uint64_t awq__weights_hash(const void *codes, size_t bytes, size_t size, const void *params, size_t n,
+                                  size_t param_size)
 {
     size_t part = AWQ__MIN(bytes, (size_t)4096), step = AWQ__MAX(bytes / 16, part), at;
     uint64_t h = 1;
-    for (at = 0; at + part <= bytes; at += step) h = awq__checksum(h, (const char *)codes + at, part);
-    if (n) h = awq__checksum(h, params, n);
+    step += (size - step % size) % size;
+    for (at = 0; at + part <= bytes; at += step)
+        h = awq__hash_numbers(awq__checksum, h, (const char *)codes + at, part / size, size);
+    if (n) h = awq__hash_numbers(awq__checksum, h, params, n / param_size, param_size);
     return h ? h : 1;
 }
 
@@ -4562,7 +4631,8 @@ static awq__tiling awq__packed_tiling(const awq_packed *p)
 
 static uint64_t awq__native_hash(const awq_packed *p)
 {
-    return awq__weights_hash(p->tensor[0].data, p->tensor[0].bytes, p->tensor[1].data, p->tensor[1].bytes);
+    return awq__weights_hash(p->tensor[0].data, p->tensor[0].bytes, 1, p->tensor[1].data, p->tensor[1].bytes,
+                             1);
 }
 
 static void awq__native_info(const awq_packed *p, int64_t info[AWQ__N_INFO])
@@ -5465,8 +5535,8 @@ static float awq__tile_scale(const awq_linear *l, const uint8_t *params, int row
 {
     uint16_t half;
     float scale;
-    memcpy(&half, params + 16 + 2 * row, 2);
-    if (l->wide_scales) memcpy(&scale, params + 16 + 4 * row, 4);
+    awq__copy_little(&half, params + 16 + 2 * row, 2);
+    if (l->wide_scales) awq__copy_little(&scale, params + 16 + 4 * row, 4);
     else scale = awq__f16_float(half);
     return scale;
 }
@@ -6898,7 +6968,7 @@ static void awq__room_cut(awq__room *r, size_t floats) /* into slots of so many 
     r->n = floats ? AWQ__MIN((int64_t)AWQ__SLOTS, (int64_t)(r->all / floats)) : 0;
 }
 
-static int64_t awq__room_take(awq__room *r) /* the first free one, which is warm in a cache */
+AWQ__UNUSED static int64_t awq__room_take(awq__room *r) /* the first free one, which is warm in a cache */
 {
     int64_t slot = 0;
     while (AWQ__ATOMIC_ADD(&r->taken[slot], 1)) {
@@ -9125,8 +9195,10 @@ static void awq__regroup_params(void *arg, int64_t block)
             awq__to_float(a->scale_dtype, s, rows, f);
             for (n = 0; n < rows; n++) bad |= !awq__finite(f[n]);
             memcpy(p + 16, f, (size_t)rows * 4);
+            awq__little(p + 16, (size_t)rows, 4);
         } else {
             memcpy(p + 16, s, (size_t)rows * 2);
+            awq__little(p + 16, (size_t)rows, 2);
             for (n = 0; n < rows; n++) {
                 uint16_t half;
                 memcpy(&half, s + 2 * n, 2);
@@ -9925,12 +9997,44 @@ AWQ_API const char *awq_tensors_metadata(const awq_tensors *tensors, int file, c
     return w ? w->value : NULL;
 }
 
+/* Bytes from byte `at` on of a tensor that begins at byte `base` of the file: to it with `from`, otherwise from
+   it into `to`. On a big-endian machine piece by piece, each in the order of files; what is less than a number
+   goes byte by byte. */
+static int awq__st_move(const awq_file_system *fs, void *file, uint64_t base, uint64_t at, size_t size,
+                        const char *from, char *to, size_t bytes)
+{
+    char part[4096];
+    int e = 0;
+    size_t n;
+    if (!AWQ__BIG_ENDIAN || size < 2) {
+        if (!bytes) return 0;
+        if (from) return fs->write(fs->user, file, base + at, from, bytes);
+        return fs->read(fs->user, file, base + at, to, bytes);
+    }
+    for (; bytes && !e; bytes -= n, at += n) {
+        size_t k = (size_t)(at % size);
+        uint64_t place = base + at;
+        n = AWQ__MIN(bytes / size * size, sizeof part);
+        if (k || !n) n = 1, place += size - 1 - 2 * k;
+        if (from) memcpy(part, from, n), from += n;
+        if (from) awq__little(part, n / size, size);
+        e = from ? fs->write(fs->user, file, place, part, n) : fs->read(fs->user, file, place, part, n);
+        if (from) continue;
+        awq__little(part, n / size, size);
+        memcpy(to, part, n), to += n;
+    }
+    return e;
+}
+
 AWQ_API awq_status awq_tensors_read(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor,
                                     uint64_t offset, void *data, size_t bytes)
 {
     awq__st_file *s = &tensors->files[tensor->file];
+    int e;
     AWQ__TRY(awq__st_range(ctx, "awq_tensors_read", tensor, offset, bytes));
-    return awq__file_read(ctx, &s->f, s->path, tensor->offset + offset, data, bytes);
+    e = awq__st_move(awq__fs(ctx), s->f.handle, tensor->offset, offset, awq_dtype_size(tensor->dtype), NULL,
+                     (char *)data, bytes);
+    return e ? awq__io_fail(ctx, s->path, "read", e) : AWQ_OK;
 }
 
 AWQ_API awq_status awq_tensors_read_float(awq_ctx *ctx, awq_tensors *tensors, const awq_tensor *tensor,
@@ -9964,7 +10068,8 @@ AWQ_API awq_status awq_tensors_read_float(awq_ctx *ctx, awq_tensors *tensors, co
 AWQ_API const void *awq_tensors_map(const awq_tensors *tensors, const awq_tensor *tensor)
 {
     const unsigned char *base = tensors->files[tensor->file].map;
-    if (!base || (uintptr_t)(base + tensor->offset) % awq_dtype_size(tensor->dtype)) return NULL;
+    size_t size = awq_dtype_size(tensor->dtype);
+    if (!base || (uintptr_t)(base + tensor->offset) % size || (AWQ__BIG_ENDIAN && size > 1)) return NULL;
     return base + tensor->offset;
 }
 
@@ -10185,7 +10290,8 @@ AWQ_API awq_status awq_writer_write(awq_ctx *ctx, awq_writer *writer, int64_t in
     AWQ__TRY(awq__st_range(ctx, "awq_writer_write", t, offset, bytes));
     s = &writer->shards[t->file];
     s->dirty = 1;
-    e = bytes ? fs->write(fs->user, s->f.handle, s->data_at + t->offset + offset, data, bytes) : 0;
+    e = awq__st_move(fs, s->f.handle, s->data_at + t->offset, offset, awq_dtype_size(t->dtype),
+                     (const char *)data, NULL, bytes);
     if (e) return awq__wr_fail(ctx, s->part, e);
     writer->written[index] += bytes;
     return AWQ_OK;
@@ -10203,7 +10309,8 @@ AWQ_API awq_status awq_writer_read(awq_ctx *ctx, awq_writer *writer, int64_t ind
     t = &writer->list[index];
     AWQ__TRY(awq__st_range(ctx, "awq_writer_read", t, offset, bytes));
     s = &writer->shards[t->file];
-    e = bytes ? fs->read(fs->user, s->f.handle, s->data_at + t->offset + offset, data, bytes) : 0;
+    e = awq__st_move(fs, s->f.handle, s->data_at + t->offset, offset, awq_dtype_size(t->dtype), NULL,
+                     (char *)data, bytes);
     return e ? awq__io_fail(ctx, s->part, "read", e) : AWQ_OK;
 }
 
@@ -22697,7 +22804,7 @@ static awq_status awq__feed_run(awq_ctx *ctx, awq_tensors *ts, const awq_tensor 
 {
     awq__st_file *file = &ts->files[t->file];
     awq__feed f;
-    if (ctx->files.open || !ctx->jobs.run || !bytes || !count) {
+    if (ctx->files.open || !ctx->jobs.run || !bytes || !count || AWQ__BIG_ENDIAN) {
         if (bytes) AWQ__TRY(awq_tensors_read(ctx, ts, t, from, to, bytes));
         awq__run(ctx, count, job, arg);
         return AWQ_OK;
@@ -23219,27 +23326,48 @@ static uint64_t awq__linear_hash(uint64_t h, const awq_linear *l)
 {
     uint64_t data = l->hash;
     if (l->dtype != AWQ_DTYPE_NONE)
-        data = awq__weights_hash(l->weight, (size_t)(l->out_features * l->row_bytes), NULL, 0);
+        data = awq__weights_hash(l->weight, (size_t)(l->out_features * l->row_bytes), awq_dtype_size(l->dtype),
+                                 NULL, 0, 1);
+    else if (!data && l->chunk)
+        data = awq__weights_hash(l->weight, awq__linear_codes(l), 1, l->params, awq__linear_params(l), 1);
     else if (!data)
-        data = awq__weights_hash(l->weight, awq__linear_codes(l),
-                                 l->chunk ? (const void *)l->params : l->scales, awq__linear_params(l));
-    h = awq__checksum(h, &l->mode, sizeof l->mode);
-    return awq__checksum(h, &data, sizeof data);
+        data = awq__weights_hash(l->weight, awq__linear_codes(l), 1, l->scales, awq__linear_params(l), 4);
+    h = awq__hash_numbers(awq__checksum, h, &l->mode, 1, sizeof l->mode);
+    return awq__hash_numbers(awq__checksum, h, &data, 1, sizeof data);
 }
 
-/* of all that says how to compute; the same for one model in several files */
-static uint64_t awq__hash_config(const awq_config *config)
+/* of all that says how to compute; the same for one model in several files and on every machine */
+static uint64_t awq__hash_config(const awq_config *c)
 {
-    awq_config c;
-    memcpy(&c, config, sizeof c);
-    c.family = NULL; /* its name is there */
-    c.prefix = NULL;
-    c.max_position_embeddings = 0;
-    c.tie_word_embeddings = c.n_eos = c.experts_split = 0;
-    c.dtype = AWQ_DTYPE_NONE;
-    c.bos_token_id = 0;
-    memset(c.eos_token_id, 0, sizeof c.eos_token_id);
-    return awq__checksum(1, &c, sizeof c);
+    uint64_t h = awq__checksum(1, c->model_type, sizeof c->model_type);
+    int i;
+    for (i = 0; i < 2; i++) {
+        const awq_rope *r = &c->rope[i];
+        const int64_t n[] = {r->kind, r->keep_fractions, r->original_max_position, r->n_factors};
+        const double x[] = {r->theta, r->factor, r->low_freq_factor, r->high_freq_factor, r->beta_fast,
+                            r->beta_slow, r->attention_factor};
+        h = awq__hash_numbers(awq__checksum, h, n, sizeof n / sizeof *n, sizeof *n);
+        h = awq__hash_numbers(awq__checksum, h, x, sizeof x / sizeof *x, sizeof *x);
+        h = awq__hash_numbers(awq__checksum, h, r->short_factor, AWQ_MAX_ROPE, sizeof(float));
+        h = awq__hash_numbers(awq__checksum, h, r->long_factor, AWQ_MAX_ROPE, sizeof(float));
+    }
+    {
+        const int64_t n[] = {c->hidden_size, c->intermediate_size, c->vocab_size, c->num_hidden_layers,
+                             c->num_attention_heads, c->num_key_value_heads, c->head_dim, c->v_head_dim,
+                             c->rope_dim, c->rope_first, c->rope_pairs, c->sliding_window, c->attention_bias,
+                             c->output_bias, c->mlp_bias, c->qk_norm, c->parallel, c->act, c->act_scales,
+                             c->q_lora_rank, c->kv_lora_rank, c->num_experts, c->experts_per_token,
+                             c->expert_groups, c->expert_top_groups, c->norm_topk_prob, c->expert_size,
+                             c->shared_size};
+        const double x[] = {c->rms_norm_eps, c->clip_qkv, c->attention_scale, c->attention_cap, c->act_alpha,
+                            c->act_limit, c->embedding_scale, c->residual_scale, c->logit_scale, c->logit_cap,
+                            c->routed_scale};
+        h = awq__hash_numbers(awq__checksum, h, n, sizeof n / sizeof *n, sizeof *n);
+        h = awq__hash_numbers(awq__checksum, h, x, sizeof x / sizeof *x, sizeof *x);
+    }
+    h = awq__checksum(h, c->layer_is_sliding, sizeof c->layer_is_sliding);
+    h = awq__checksum(h, c->layer_has_rope, sizeof c->layer_has_rope);
+    return awq__checksum(h, c->layer_has_experts, sizeof c->layer_has_experts);
 }
 
 static uint64_t awq__hash_model(const awq_model *m)
@@ -23247,14 +23375,14 @@ static uint64_t awq__hash_model(const awq_model *m)
     const awq_config *c = &m->config;
     uint64_t h = awq__hash_config(c);
     int l, k, e;
-    h = awq__checksum(h, m->final_norm, (size_t)c->hidden_size * sizeof(float));
+    h = awq__hash_numbers(awq__checksum, h, m->final_norm, (size_t)c->hidden_size, sizeof(float));
     for (k = 0; k < m->n_shares; k++) h = awq__checksum(h, &m->share[k].hash, sizeof m->share[k].hash);
     if (m->head.out_features) h = awq__linear_hash(h, &m->head);
     for (l = 0; l < c->num_hidden_layers; l++) {
         awq__layer *layer = &m->layers[l];
         for (k = 0; k < AWQ_N_VECTORS; k++) {
             size_t n = (size_t)awq__vector_size(c, l, k) << awq__has_norm_bias(c, k);
-            if (n) h = awq__checksum(h, layer->vec[k], n * sizeof(float));
+            if (n) h = awq__hash_numbers(awq__checksum, h, layer->vec[k], n, sizeof(float));
         }
         for (k = 0; l >= m->host_first && k < AWQ_N_LINEAR_IDS; k++)
             for (e = 0; e < awq_linear_count(c, l, (awq_linear_id)k); e++)
@@ -23454,11 +23582,12 @@ static awq_status awq__weights_mark(awq_ctx *ctx, awq_tensors *ts, uint64_t *mar
     int64_t i;
     for (i = 0; i < awq_tensors_count(ts); i++) {
         const awq_tensor *t = awq_tensors_at(ts, i);
+        awq__st_file *f = &ts->files[t->file];
         size_t n = (size_t)AWQ__MIN(t->bytes, (uint64_t)sizeof part);
         h = awq__fnv(h, t->name, strlen(t->name) + 1);
         h = awq__fnv(h, awq_dtype_name(t->dtype), strlen(awq_dtype_name(t->dtype)));
-        h = awq__fnv(h, t->shape, (size_t)t->ndim * sizeof t->shape[0]);
-        AWQ__TRY(awq_tensors_read(ctx, ts, t, (t->bytes - n) / 2, part, n));
+        h = awq__hash_numbers(awq__fnv, h, t->shape, (size_t)t->ndim, sizeof t->shape[0]);
+        AWQ__TRY(awq__file_read(ctx, &f->f, f->path, t->offset + (t->bytes - n) / 2, part, n));
         h = awq__fnv(h, part, n);
     }
     *mark = h;
@@ -25342,6 +25471,12 @@ typedef struct awq__saved {
 #define AWQ__SAVED_VERSION 2
 #define AWQ__SAVED_ORDER 0x01020304u
 
+static void awq__saved_little(void *header) /* 8 letters, 2 numbers of 4 bytes, the others of 8 */
+{
+    awq__little((char *)header + 8, 2, 4);
+    awq__little((char *)header + 16, (sizeof(awq__saved) - 16) / 8, 8);
+}
+
 static size_t awq__saved_bytes(const awq_runner *r, int64_t n_ids, int64_t tokens, int64_t len)
 {
     const awq__cache *c = &r->model->cache;
@@ -25351,11 +25486,14 @@ static size_t awq__saved_bytes(const awq_runner *r, int64_t n_ids, int64_t token
            + (size_t)len * (size_t)(r->model->config.num_hidden_layers * c->heads) * a_token + 8;
 }
 
-/* n bytes of a page to `to` or from `from`, which go on */
-static void awq__page_copy(uint8_t *page, size_t n, char **to, const char **from)
+/* n numbers of `size` bytes of a page to `to` or from `from`, which go on */
+static void awq__page_copy(uint8_t *page, size_t n, size_t size, char **to, const char **from)
 {
-    if (*to) memcpy(*to, page, n), *to += n;
-    else memcpy(page, *from, n), *from += n;
+    char *copy = *to ? *to : (char *)page;
+    memcpy(copy, *to ? (const char *)page : *from, n * size);
+    awq__little(copy, n, size);
+    if (*to) *to += n * size;
+    else *from += n * size;
 }
 
 /* the first n tokens of a page of `bytes` to `to` or from `from` */
@@ -25366,12 +25504,12 @@ static void awq__page_tokens(const awq__cache *c, uint8_t *page, size_t bytes, s
     int64_t i;
     for (at = 0; at < bytes; at += c->head) {
         uint8_t *head = page + at;
-        if (c->bits == 32) awq__page_copy(head, n * (size_t)c->k_dim * es, to, from);
+        if (c->bits == 32) awq__page_copy(head, n * (size_t)c->k_dim, es, to, from);
         for (i = 0; c->bits != 32 && i < c->k_dim; i++)
-            awq__page_copy(head + (size_t)i * AWQ__PAGE * es, n * es, to, from);
-        awq__page_copy(head + c->v_at, n * (size_t)c->v_row * es, to, from);
+            awq__page_copy(head + (size_t)i * AWQ__PAGE * es, n, es, to, from);
+        awq__page_copy(head + c->v_at, n * (size_t)c->v_row, es, to, from);
         for (i = 0; c->bits == 8 && i < 2; i++)
-            awq__page_copy(head + c->step_at + (size_t)i * AWQ__PAGE * 4, n * 4, to, from);
+            awq__page_copy(head + c->step_at + (size_t)i * AWQ__PAGE * 4, n, 4, to, from);
     }
 }
 
@@ -25434,12 +25572,14 @@ AWQ_API awq_status awq_session_save(awq_ctx *ctx, const awq_session *s, void *da
     h.tokens = h.busy ? s->r.tokens : 0;
     h.prompt_tokens = s->r.prompt_tokens;
     h.length = s->kv.length;
-    memcpy(p, &h, sizeof h), p += sizeof h;
-    if (s->n_ids) memcpy(p, s->ids, 4 * (size_t)s->n_ids), p += 4 * (size_t)s->n_ids;
-    if (h.tokens) memcpy(p, s->answer, 4 * (size_t)h.tokens), p += 4 * (size_t)h.tokens;
+    memcpy(p, &h, sizeof h);
+    awq__saved_little(p), p += sizeof h;
+    if (s->n_ids) memcpy(p, s->ids, 4 * (size_t)s->n_ids);
+    if (h.tokens) memcpy(p + 4 * (size_t)s->n_ids, s->answer, 4 * (size_t)h.tokens);
+    awq__little(p, (size_t)(s->n_ids + h.tokens), 4), p += 4 * (size_t)(s->n_ids + h.tokens);
     AWQ__TRY(awq__pages_copy(ctx, s, p, NULL));
     sum = awq__checksum(AWQ__SAVED_VERSION, data, bytes - 8);
-    memcpy((char *)data + bytes - 8, &sum, 8);
+    awq__copy_little((char *)data + bytes - 8, &sum, 8);
     return AWQ_OK;
 }
 
@@ -25513,8 +25653,9 @@ AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *s, const void 
     if (bytes < sizeof h + 8 || memcmp(p, "AWQSESS", 8))
         return awq__fail(ctx, AWQ_E_FORMAT, "this is not a saved session: it does not begin with AWQSESS");
     memcpy(&h, p, sizeof h);
+    awq__saved_little(&h);
     if (h.order != AWQ__SAVED_ORDER)
-        return awq__fail(ctx, AWQ_E_FORMAT, "the session was saved on a machine of another byte order");
+        return awq__fail(ctx, AWQ_E_FORMAT, "the session was saved in another byte order than that of files");
     if (h.version != AWQ__SAVED_VERSION)
         return awq__fail(ctx, AWQ_E_FORMAT, "the session was saved in format version %u; this library reads %d",
                          (unsigned)h.version, AWQ__SAVED_VERSION);
@@ -25526,7 +25667,7 @@ AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *s, const void 
                          "the session was saved with keys and values of %lld bits; this model keeps them in "
                          "%d: load it with kv_bits %lld",
                          (long long)h.kv_bits, r->model->cache.bits, (long long)h.kv_bits);
-    memcpy(&sum, p + bytes - 8, 8);
+    awq__copy_little(&sum, p + bytes - 8, 8);
     if (sum != awq__checksum(AWQ__SAVED_VERSION, data, bytes - 8) || h.page != AWQ__PAGE
         || h.page_bytes != (int64_t)awq__cache_bytes(&r->model->cache, r->model->config.num_hidden_layers)
         || h.n_ids < 0 || h.n_ids > (int64_t)1 << 31 || h.len < 0 || h.len > h.n_ids || h.tokens < 0
@@ -25543,18 +25684,20 @@ AWQ_API awq_status awq_session_restore(awq_ctx *ctx, awq_session *s, const void 
     ids = p + sizeof h;
     for (i = 0; i < h.n_ids + h.tokens; i++) {
         int32_t id;
-        memcpy(&id, ids + 4 * i, 4);
+        awq__copy_little(&id, ids + 4 * i, 4);
         if (id < 0 || id >= r->model->config.vocab_size)
             return awq__fail(ctx, AWQ_E_FORMAT, "the saved session is damaged: token id %d", (int)id);
     }
     if (h.tokens && !(answer = AWQ__NEW_RAW(ctx, int32_t, h.tokens))) return AWQ_E_MEMORY;
     if (h.tokens) memcpy(answer, ids + 4 * (size_t)h.n_ids, 4 * (size_t)h.tokens);
+    awq__little(answer, (size_t)h.tokens, 4);
     awq__pass_leave(s);
     awq__answer_free(ctx, s);
     s->status = AWQ_OK;
     awq__session_cut(s, 0);
     s->n_ids = h.n_ids;
     if (h.n_ids) memcpy(s->ids, ids, 4 * (size_t)h.n_ids);
+    awq__little(s->ids, (size_t)h.n_ids, 4);
     p = ids + 4 * (size_t)(h.n_ids + h.tokens);
     awq__session_room(s, h.len);
     s->kv.len = h.len;
@@ -30049,7 +30192,7 @@ static void awq__qm_head_line(awq_ctx *ctx, awq__qm *m, awq__text *t)
     const char *config = awq_checkpoint_config_text(m->ck);
     uint64_t h = awq__fnv(0xcbf29ce484222325ull, config, strlen(config));
     int i;
-    if (m->cal) h = awq__fnv(h, m->cal->ids, (size_t)m->tokens * sizeof *m->cal->ids);
+    if (m->cal) h = awq__hash_numbers(awq__fnv, h, m->cal->ids, (size_t)m->tokens, sizeof *m->cal->ids);
     if (m->cal && m->cal->counted) h = awq__fnv(h, m->cal->counted, (size_t)m->tokens);
     for (i = 0; i < d->n_keep; i++) h = awq__fnv(h, d->keep[i], strlen(d->keep[i]) + 1);
     awq__textf(ctx, t, "{\"run\": \"%s %d %d %d %lld %d %d %d %d %llu %016llx\"}\n", AWQ_VERSION,
@@ -31901,9 +32044,9 @@ static void awq__guard_medoid(const awq__guard *g, const float *e, const int *em
     }
     for (i = 0; at >= 0 && i < n; i++) {
         const float *of = e + i * g->H;
-        int near = !empty[i] && awq__guard_distance(of, e + at * g->H, g->H) <= 0.45 * g->r->null_distance;
-        *right += near;
-        if (near) continue;
+        int close_by = !empty[i] && awq__guard_distance(of, e + at * g->H, g->H) <= 0.45 * g->r->null_distance;
+        *right += close_by;
+        if (close_by) continue;
         if (first < 0) first = i;
         out++;
         together &= !empty[i] && awq__guard_distance(of, e + first * g->H, g->H) <= 0.45 * g->r->null_distance;
@@ -32663,7 +32806,7 @@ static awq_guard_trend awq__guard_trend_of(const double *distance, int64_t t)
 /* The steps of all long answers of model k are cut (e NULL), or judged by their mean states e: from text *at
    on. */
 static awq_status awq__guard_long(awq_ctx *ctx, awq__asking *a, int k, const char **text, const float *e,
-                                  int64_t *at, awq__guard_mean *far)
+                                  int64_t *at, awq__guard_mean *away)
 {
     awq__guard *g = a->g;
     double distance[2 + AWQ__GUARD_LONGEST / AWQ__GUARD_LINE];
@@ -32680,7 +32823,7 @@ static awq_status awq__guard_long(awq_ctx *ctx, awq__asking *a, int k, const cha
         }
         for (t = 0; text[*at]; t++, ++*at) {
             distance[t] = awq__guard_distance(e + *at * g->H, goal, g->H) / g->r->null_distance;
-            awq__guard_add(far, distance[t]);
+            awq__guard_add(away, distance[t]);
             if (t) g->r->trend[k][awq__guard_trend_of(distance, t)]++;
         }
         ++*at;
@@ -32691,13 +32834,13 @@ static awq_status awq__guard_long(awq_ctx *ctx, awq__asking *a, int k, const cha
 static awq_status awq__guard_trends(awq_ctx *ctx, awq__asking *a)
 {
     awq_guard_report *r = a->g->r;
-    awq__guard_mean far[2];
+    awq__guard_mean away[2];
     int64_t n[2] = {0, 0}, room = 0, at = 0, i;
     const char **text;
     float *e = NULL;
     awq_status st;
     int k, t;
-    memset(far, 0, sizeof far);
+    memset(away, 0, sizeof away);
     for (i = 0; i < a->planned; i++)
         if (a->run[i].what == AWQ__ASK_LONG) room += 2 * (a->run[i].most / AWQ__GUARD_LINE + 2);
     if (!room || !(r->null_distance > 0)) return AWQ_OK;
@@ -32705,7 +32848,7 @@ static awq_status awq__guard_trends(awq_ctx *ctx, awq__asking *a)
     st = text ? AWQ_OK : AWQ_E_MEMORY;
     for (k = 0; !st && k < 2; k++) st = awq__guard_long(ctx, a, k, text, NULL, &at, NULL);
     if (!st) st = awq__guard_vectors(ctx, a->g, 1, text, at, &e);
-    for (at = k = 0; !st && k < 2; k++) st = awq__guard_long(ctx, a, k, text, e, &at, &far[k]);
+    for (at = k = 0; !st && k < 2; k++) st = awq__guard_long(ctx, a, k, text, e, &at, &away[k]);
     awq__free(ctx, (void *)text);
     awq__free(ctx, e);
     AWQ__TRY(st);
@@ -32717,10 +32860,10 @@ static awq_status awq__guard_trends(awq_ctx *ctx, awq__asking *a)
                          (double)r->trend[1][AWQ_TREND_CHAOTIC] / (double)n[1], AWQ__MIN(n[0], n[1]), 0.10,
                          0.25, 0,
                          "long answers lose their thread: roll back and retry such steps, sample more calmly");
-    if (far[0].n && far[1].n) {
-        double base = awq__guard_average(&far[1]);
+    if (away[0].n && away[1].n) {
+        double base = awq__guard_average(&away[1]);
         awq_gate *x = awq__guard_gate(a->g, "G5.goal", "dS of the question and the steps of long answers, mean",
-                                      awq__guard_average(&far[0]), NAN, base + 0.10, base + 0.25, 0, 0,
+                                      awq__guard_average(&away[0]), NAN, base + 0.10, base + 0.25, 0, 0,
                                       "long answers leave their question: calibrate on longer sequences");
         x->baseline = base;
     }
@@ -34478,9 +34621,9 @@ static awq_status awq__online_begin(awq_ctx *ctx, awq__online *o, int *dense)
         h = awq__fnv(h, text, strlen(text));
         for (i = 0; i < o->q.n_keep; i++) h = awq__fnv(h, o->q.keep[i], strlen(o->q.keep[i]) + 1);
         if (o->q.calibration)
-            h = awq__fnv(h, o->q.calibration->ids,
-                         (size_t)o->q.calibration->start[o->q.calibration->n_blocks]
-                             * sizeof *o->q.calibration->ids);
+            h = awq__hash_numbers(awq__fnv, h, o->q.calibration->ids,
+                                  (size_t)o->q.calibration->start[o->q.calibration->n_blocks],
+                                  sizeof *o->q.calibration->ids);
     }
     awq_checkpoint_close(ctx, ck);
     if (st) return st;
@@ -35187,7 +35330,7 @@ static awq_status awq__policy_choose(awq_ctx *ctx, awq__policy *p)
 {
     awq_answer_report *r = p->r;
     int n = r->n_candidates, a, b, best = 0, whole = 0;
-    double near = INFINITY, d;
+    double least = INFINITY, d;
     for (a = 0; a < n; a++) whole += !r->candidate[a].looped;
     for (a = 0; n > 1 && a < n; a++) {
         awq_candidate *c = &r->candidate[a];
@@ -35196,11 +35339,11 @@ static awq_status awq__policy_choose(awq_ctx *ctx, awq__policy *p)
             AWQ__TRY(awq__policy_between(ctx, p, c->text, NULL, r->candidate[b].text, &d));
             if (d <= 0.45) c->agreement += 1.0 / (n - 1);
         }
-        if ((!c->looped || !whole) && c->distance < near) near = c->distance;
+        if ((!c->looped || !whole) && c->distance < least) least = c->distance;
     }
     for (a = 0, best = -1; n > 1 && a < n; a++) {
         const awq_candidate *c = &r->candidate[a];
-        if ((c->looped && whole) || c->distance > near + 0.05) continue;
+        if ((c->looped && whole) || c->distance > least + 0.05) continue;
         if (best < 0 || c->agreement > r->candidate[best].agreement + 1e-9) best = a;
     }
     r->chosen = AWQ__MAX(best, 0);
@@ -35251,14 +35394,14 @@ static awq_status awq__policy_all(awq_ctx *ctx, awq__policy *p)
 {
     const awq_answer_desc *d = p->d;
     const int many = d->candidates > 0 ? d->candidates : 3;
-    const double near = d->retry > 0 ? d->retry : 0.60;
+    const double most = d->retry > 0 ? d->retry : 0.60;
     const awq_candidate *c;
     AWQ__TRY(awq__policy_snippets(ctx, p));
     if (!p->n_used) return AWQ_OK; /* nothing to answer from */
     AWQ__TRY(awq__policy_prompt(ctx, p));
     AWQ__TRY(awq__policy_run(ctx, p, 0, 1));
     c = &p->r->candidate[0];
-    if (many > 1 && awq__policy_on(d, AWQ_MOVE_RERANK) && (c->looped || c->distance > near))
+    if (many > 1 && awq__policy_on(d, AWQ_MOVE_RERANK) && (c->looped || c->distance > most))
         AWQ__TRY(awq__policy_run(ctx, p, 1, many - 1));
     AWQ__TRY(awq__policy_choose(ctx, p));
     c = &p->r->candidate[p->r->chosen];
@@ -35414,7 +35557,7 @@ static awq_status awq__draft_passages(awq_ctx *ctx, awq__draft *w, const char *t
 static int64_t awq__draft_distractor(const awq__draft *w, int64_t i)
 {
     int64_t k, best = -1, H = w->d->model ? w->d->model->config.hidden_size : 0;
-    double near = 0;
+    double closest = 0;
     for (k = 0; k < w->n; k++) {
         double x;
         if (k == i || !strcmp(w->text[k], w->text[i])) continue;
@@ -35422,7 +35565,7 @@ static int64_t awq__draft_distractor(const awq__draft *w, int64_t i)
         else
             x = awq__shared_words(w->text[i], strlen(w->text[i]), w->text[k], strlen(w->text[k]))
                 / sqrt((double)strlen(w->text[k]));
-        if (best < 0 || x > near) near = x, best = k;
+        if (best < 0 || x > closest) closest = x, best = k;
     }
     return best;
 }

@@ -10494,6 +10494,8 @@ AWQ_API awq_status awq_cuda_create(awq_ctx *ctx, const awq_cuda_desc *desc, awq_
     awq_status st;
     awq_cuda *c;
     if (!cuda) return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_create: cuda is NULL");
+    if (AWQ__BIG_ENDIAN)
+        return awq__fail(ctx, AWQ_E_UNSUPPORTED, "awq_cuda_create: no driver is for big-endian machines");
     c = awq__cuda_create(ctx, desc, &st);
     if (st) awq_cuda_free(ctx, c);
     else *cuda = c;

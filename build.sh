@@ -241,7 +241,7 @@ case ${1:-} in
     bench) bench "${2:-}" ;;
     test) tests ;;
     sanitize) sanitize "${2:-}" ;;
-    matrix | cuda | peers | arm) run sh "tests/$1/run.sh" ${2:+"$2"} ;;
+    matrix | cuda | peers | arm) run sh "tests/$1/run.sh" ${2:+"$2"} ${3:+"$3"} ;;
     clean) run rm -rf "$B" ;;
     *)
         sed -n '2,/^set/{/^#/p}' "$0" >&2

@@ -138,9 +138,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     try_it(copy, size, 1);
     if (size >= sizeof h + 8) {
         uint64_t sum, hash = awq_model_hash(w->m);
-        memcpy(copy + offsetof(awq__saved, model), &hash, 8);
+        awq__copy_little(copy + offsetof(awq__saved, model), &hash, 8);
         sum = awq__checksum(AWQ__SAVED_VERSION, copy, size - 8);
-        memcpy(copy + size - 8, &sum, 8);
+        awq__copy_little(copy + size - 8, &sum, 8);
         try_it(copy, size, 1);
         try_it(copy, size, 0);
     }

@@ -19,7 +19,7 @@ static int golden_open(golden *f, const char *path)
     f->data = (char *)malloc(f->bytes + 1);
     if (fread(f->data, 1, f->bytes, file) != f->bytes) f->bytes = 0;
     fclose(file);
-    if (f->bytes > 8) memcpy(&n, f->data, 8);
+    if (f->bytes > 8) awq__copy_little(&n, f->data, 8);
     f->header = (size_t)n + 8;
     return f->bytes > f->header;
 }
@@ -33,17 +33,23 @@ static void golden_close(golden *f)
 /* A copy (so that it is aligned) of one tensor, NULL when the file has none of that name. */
 static void *golden_tensor(const golden *f, const char *name, size_t *bytes)
 {
-    char key[96], *at;
+    static const char *const sizes[] = {"8\"", "16\"", "32\"", "64\""}; /* how names of types end */
+    char key[96], *at, *type;
     unsigned long long begin, end;
+    size_t k;
     void *p;
     sprintf(key, "\"%s\":{", name);
     f->data[f->header - 1] = 0; /* the header's last byte is padding or '}' */
     at = strstr(f->data + 8, key);
+    type = at ? strstr(at, "\"dtype\":\"") : NULL;
     at = at ? strstr(at, "\"data_offsets\":[") : NULL;
-    if (!at || sscanf(at + 16, "%llu,%llu", &begin, &end) != 2) return NULL;
+    if (!at || !type || sscanf(at + 16, "%llu,%llu", &begin, &end) != 2) return NULL;
     *bytes = (size_t)(end - begin);
     p = malloc(*bytes + 1);
     memcpy(p, f->data + f->header + begin, *bytes);
+    type += 9 + strcspn(type + 9, "0123456789");
+    for (k = 0; k < 4; k++)
+        if (!strncmp(type, sizes[k], strlen(sizes[k]))) awq__little(p, *bytes >> k, (size_t)1 << k);
     return p;
 }
 

@@ -115,7 +115,7 @@ static void synthetic_make(synthetic *s, const synthetic_shape *p)
     awq__text_str(&ctx, &t, "}");
     while (t.len % 8) awq__text_str(&ctx, &t, " ");
     n = t.len - 8;
-    memcpy(t.data, &n, 8);
+    awq__copy_little(t.data, &n, 8);
     s->head = (char *)malloc(t.len);
     memcpy(s->head, t.data, s->head_bytes = t.len);
     awq__text_free(&ctx, &t);
@@ -191,13 +191,13 @@ static int synthetic_read(void *user, void *file, uint64_t offset, void *data, s
             uint16_t h;
             if (at / 8 != eight) x = synthetic_mix((eight = at / 8) * 0x9e3779b97f4a7c15ull);
             if (t->spread <= 0 && at % 8 == 0 && bytes >= 8 && at + 8 <= t->offset + t->bytes) {
-                memcpy(to, &x, 8);
+                awq__copy_little(to, &x, 8);
                 at += 6, to += 6, bytes -= 6;
                 continue;
             }
             h = (uint16_t)(x >> at % 8 * 8);
             if (t->spread > 0) h = awq__float_f16((float)(t->middle + t->spread * (h / 32768.0 - 1)));
-            memcpy(to, &h, 2);
+            awq__copy_little(to, &h, 2);
         }
     }
     return 0;

@@ -366,7 +366,9 @@ static void test_damaged(void)
         memcpy(keep, st + t->offset, sizeof keep);
         for (k = 0; k < (int)(sizeof wrong / sizeof wrong[0]); k++) {
             memcpy(info, keep, sizeof info);
+            awq__little(info, AWQ__N_INFO, 8);
             info[wrong[k].at] += wrong[k].add;
+            awq__little(info, AWQ__N_INFO, 8);
             memcpy(st + t->offset, info, sizeof info);
             CHECK_MSG(run(&ctx, DIR "/native", AWQ_MODE_FAST, 8, &got) == AWQ_E_FORMAT
                       && (i || strstr(ctx.err.text, wrong[k].says ? wrong[k].says : "weight_tiles\" is U8")),

@@ -537,6 +537,35 @@ static awq_status tiny_run(awq_ctx *ctx, const awq_model_desc *desc, int64_t chu
 
 /* rounding while loading is the same as loading what was rounded; chunks, instruction sets, threads: same bits
  */
+/* every field says something to the hash, but those that do not change what is computed */
+static void test_config_hash(void)
+{
+    static const struct {
+        size_t at, bytes;
+    } left_out[] = {
+#define FIELD(f) {offsetof(awq_config, f), sizeof((awq_config *)0)->f}
+        FIELD(family), FIELD(prefix), FIELD(max_position_embeddings), FIELD(tie_word_embeddings), FIELD(experts_split),
+        FIELD(dtype), FIELD(bos_token_id), FIELD(eos_token_id), FIELD(n_eos)
+#undef FIELD
+    };
+    awq_config c;
+    unsigned char *p = (unsigned char *)&c;
+    size_t i, k, deaf = 0;
+    uint64_t hash;
+    memset(&c, 0, sizeof c);
+    hash = awq__hash_config(&c);
+    for (i = 0; i < sizeof c; i++) {
+        int out = 0;
+        for (k = 0; k < sizeof left_out / sizeof left_out[0]; k++)
+            out |= i >= left_out[k].at && i < left_out[k].at + left_out[k].bytes;
+        p[i] = 1;
+        CHECK_MSG(!out || awq__hash_config(&c) == hash, "byte %d", (int)i);
+        deaf += !out && awq__hash_config(&c) == hash;
+        p[i] = 0;
+    }
+    CHECK_MSG(sizeof(void *) == 8 ? deaf == 52 : deaf <= 52, "%d bytes", (int)deaf); /* nothing but padding */
+}
+
 static void test_tiny_bits(void)
 {
     static const awq_isa isas[] = {AWQ_ISA_AUTO, AWQ_ISA_SCALAR, AWQ_ISA_AVX2,
@@ -551,6 +580,7 @@ static void test_tiny_bits(void)
         awq_model_desc d;
         float want[96], got[96];
         static float rounded[96];
+        uint64_t hash;
         tiny_llama(&t);
         ctx = tiny_ctx(&t);
         memset(&d, 0, sizeof d);
@@ -563,8 +593,8 @@ static void test_tiny_bits(void)
             ctx = tiny_ctx(&t);
         }
         CHECK_MSG(tiny_run(&ctx, &d, 0, want) == AWQ_OK, "%d: %s", k, ctx.err.text);
-        CHECK_MSG(awq__fnv(AWQ__FNV, want, sizeof want) == hashes[k], "%d: 0x%016llxull", k,
-                  (unsigned long long)awq__fnv(AWQ__FNV, want, sizeof want));
+        hash = awq__hash_numbers(awq__fnv, AWQ__FNV, want, 96, sizeof(float));
+        CHECK_MSG(hash == hashes[k], "%d: 0x%016llxull", k, (unsigned long long)hash);
         if (k % 3 == 1) memcpy(rounded, want, sizeof want);
         if (k % 3 == 2) CHECK(!memcmp(rounded, want, sizeof want));
         for (i = 0; i < 12; i++) {
@@ -777,6 +807,7 @@ int main(int argc, char **argv)
     TEST_BEGIN(argc, argv);
     RUN(test_session);
     RUN(test_disagreement);
+    RUN(test_config_hash);
     RUN(test_tiny_bits);
     RUN(test_fused);
     RUN(test_activation_scales);

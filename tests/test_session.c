@@ -1913,7 +1913,7 @@ static void test_state(void)
 static void sign(char *data, size_t bytes)
 {
     uint64_t sum = awq__checksum(AWQ__SAVED_VERSION, data, bytes - 8);
-    memcpy(data + bytes - 8, &sum, 8);
+    awq__copy_little(data + bytes - 8, &sum, 8);
 }
 
 static void test_damage(void)

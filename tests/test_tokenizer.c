@@ -793,7 +793,7 @@ static void test_hostile(void)
     }
     free(text);
     free(ids);
-    CHECK_MSG(worst < 15, "%.1f s for 1 MB", worst); /* well under 1 s when optimized */
+    CHECK_MSG(worst < 200, "%.1f s for 1 MB", worst); /* well under 1 s when optimized, 40 s emulated; quadratic: days */
 }
 
 /* every regex that tokenizers have here, and alternatives alone, on a text that makes each look far ahead in vain; tokens

@@ -258,7 +258,11 @@ static awq_ctx tiny_ctx(tiny *t)
     t->st = (char *)malloc(8 + head + at);
     for (i = 0; i < 8; i++) t->st[i] = (char)((uint64_t)head >> 8 * i);
     memcpy(t->st + 8, h, head);
-    for (i = 0, at = 8 + head; i < t->n; at += t->t[i++].bytes) memcpy(t->st + at, t->t[i].data, t->t[i].bytes);
+    for (i = 0, at = 8 + head; i < t->n; at += t->t[i++].bytes) {
+        size_t size = awq_dtype_size(t->t[i].dtype);
+        memcpy(t->st + at, t->t[i].data, t->t[i].bytes);
+        awq__little(t->st + at, t->t[i].bytes / size, size);
+    }
     free(h);
     t->files[0].path = "m/config.json";
     t->files[0].data = t->config;

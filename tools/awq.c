@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #ifdef _WIN32
+#  include <windows.h>
 #  include <io.h>
 #  define isatty _isatty
 #  define fileno _fileno
@@ -249,7 +250,7 @@ static int takes(const char *command, const char *option)
     return i == N_COMMANDS || mentions(commands[i].usage, option) || mentions(common, option);
 }
 
-typedef enum kind { FLAG, TEXT, LONG, REAL, LIST, RENAMED } kind;
+typedef enum kind { FLAG, TEXT, WHOLE, REAL, LIST, RENAMED } kind;
 
 static int parse(app *a, int argc, char **argv)
 {
@@ -260,31 +261,31 @@ static int parse(app *a, int argc, char **argv)
         void *to;
     } table[] = {
         {"-o", TEXT, &o->output}, {"--calib", LIST, &o->calib},
-        {"--keep", LIST, &o->keep}, {"--stop", LIST, &o->stop}, {"--samples", LONG, &o->samples},
-        {"--seq-len", LONG, &o->seq_len}, {"--bits", LONG, &o->bits}, {"--group-size", LONG, &o->group_size},
+        {"--keep", LIST, &o->keep}, {"--stop", LIST, &o->stop}, {"--samples", WHOLE, &o->samples},
+        {"--seq-len", WHOLE, &o->seq_len}, {"--bits", WHOLE, &o->bits}, {"--group-size", WHOLE, &o->group_size},
         {"--symmetric", FLAG, &o->symmetric}, {"--layout", TEXT, &o->layout}, {"--method", TEXT, &o->method},
         {"--no-clip", FLAG, &o->no_clip}, {"--mask-answers", FLAG, &o->mask_answers}, {"--resume", FLAG, &o->resume},
-        {"--memory-limit", LONG, &o->memory_limit}, {"--seed", LONG, &o->seed}, {"--dequantize", TEXT, &o->dequantize},
-        {"-p", TEXT, &o->prompt}, {"--chat", FLAG, &o->chat}, {"-n", LONG, &o->n},
-        {"--temp", REAL, &o->temp}, {"--top-k", LONG, &o->top_k}, {"--top-p", REAL, &o->top_p},
+        {"--memory-limit", WHOLE, &o->memory_limit}, {"--seed", WHOLE, &o->seed}, {"--dequantize", TEXT, &o->dequantize},
+        {"-p", TEXT, &o->prompt}, {"--chat", FLAG, &o->chat}, {"-n", WHOLE, &o->n},
+        {"--temp", REAL, &o->temp}, {"--top-k", WHOLE, &o->top_k}, {"--top-p", REAL, &o->top_p},
         {"--min-p", REAL, &o->min_p}, {"--repeat-penalty", REAL, &o->repeat_penalty}, {"--system", TEXT, &o->system},
         {"--ignore-eos", FLAG, &o->ignore_eos}, {"--text", TEXT, &o->text}, {"--file", TEXT, &o->file},
         {"--ids", TEXT, &o->ids}, {"--tokens", TEXT, &o->tokens}, {"--no-special", FLAG, &o->no_special},
         {"--think", TEXT, &o->think}, {"--template", TEXT, &o->chat_template},
         {"--messages", TEXT, &o->messages}, {"--generation-prompt", FLAG, &o->generation_prompt},
-        {"--ctx", LONG, &o->ctx_len}, {"--sessions", LONG, &o->sessions},
-        {"--schema", TEXT, &o->schema}, {"--grammar", TEXT, &o->grammar}, {"--choice", LIST, &o->choice}, {"--stride", LONG, &o->stride}, {"--baseline", TEXT, &o->baseline},
+        {"--ctx", WHOLE, &o->ctx_len}, {"--sessions", WHOLE, &o->sessions},
+        {"--schema", TEXT, &o->schema}, {"--grammar", TEXT, &o->grammar}, {"--choice", LIST, &o->choice}, {"--stride", WHOLE, &o->stride}, {"--baseline", TEXT, &o->baseline},
         {"--layers", FLAG, &o->layers}, {"--suite", TEXT, &o->suite}, {"--passages", TEXT, &o->passages}, {"--keep-going", FLAG, &o->keep_going},
         {"--report", TEXT, &o->report}, {"--production", TEXT, &o->production},
-        {"--rtn", LONG, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
-        {"--deterministic", FLAG, &o->deterministic}, {"--believe-tensors", FLAG, &o->believe_tensors}, {"--head-bits", LONG, &o->head_bits},
-        {"--kv-bits", LONG, &o->kv_bits},
+        {"--rtn", WHOLE, &o->rtn}, {"--exact", FLAG, &o->exact}, {"--json", FLAG, &o->json},
+        {"--deterministic", FLAG, &o->deterministic}, {"--believe-tensors", FLAG, &o->believe_tensors}, {"--head-bits", WHOLE, &o->head_bits},
+        {"--kv-bits", WHOLE, &o->kv_bits},
         {"--device", TEXT, &o->device}, {"--device-layers", TEXT, &o->device_layers}, {"--rest-on-cpu", FLAG, &o->rest_on_cpu},
-        {"--until-guard", FLAG, &o->until_guard}, {"--tries", LONG, &o->tries}, {"--budget", LONG, &o->budget},
+        {"--until-guard", FLAG, &o->until_guard}, {"--tries", WHOLE, &o->tries}, {"--budget", WHOLE, &o->budget},
         {"--more-calib", LIST, &o->more_calib}, {"--quantize", FLAG, &o->quantize}, {"--cache", TEXT, &o->cache},
         {"--accept-failed", FLAG, &o->accept_failed}, {"--source-instead", FLAG, &o->source_instead}, {"--save", FLAG, &o->save},
         {"--make-suite", TEXT, &o->make_suite},
-        {"--threads", LONG, &o->threads}, {"-q", FLAG, &o->quiet}, {"--help", FLAG, &o->help}, {"--version", FLAG, &o->version},
+        {"--threads", WHOLE, &o->threads}, {"-q", FLAG, &o->quiet}, {"--help", FLAG, &o->help}, {"--version", FLAG, &o->version},
     };
     static const char *const other_name[][2] = {{"--output", "-o"}, {"--prompt", "-p"}, {"--quiet", "-q"},
                                              {"-h", "--help"}};
@@ -319,7 +320,7 @@ static int parse(app *a, int argc, char **argv)
             if (l->n == MAX_LIST) return refuse(a, "option %s was given too often", s);
             l->item[l->n++] = v;
         } else {
-            if (table[k].k == LONG) *(long long *)table[k].to = strtoll(v, &end, 10);
+            if (table[k].k == WHOLE) *(long long *)table[k].to = strtoll(v, &end, 10);
             else *(double *)table[k].to = strtod(v, &end);
             if (end == v || *end) {
                 char what[200];
@@ -2220,6 +2221,30 @@ static int cmd_doctor(app *a)
     return code;
 }
 
+#ifdef _WIN32
+/* the arguments in UTF-8, which main has in the system's code page; and what is printed */
+static void read_arguments(int *argc, char ***argv)
+{
+    typedef LPWSTR *(WINAPI *split_fn)(LPCWSTR line, int *n);
+    HMODULE shell = LoadLibraryW(L"shell32.dll"); /* not every linker looks into it */
+    FARPROC p = shell ? GetProcAddress(shell, "CommandLineToArgvW") : NULL;
+    split_fn split;
+    wchar_t **wide;
+    char **own;
+    int i, n = 0;
+    memcpy(&split, &p, sizeof p);
+    wide = split ? split(GetCommandLineW(), &n) : NULL;
+    own = wide ? (char **)calloc((size_t)n + 1, sizeof *own) : NULL;
+    for (i = 0; own && i < n; i++) {
+        int bytes = WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, NULL, 0, NULL, NULL);
+        own[i] = (char *)malloc((size_t)bytes + 1);
+        if (!own[i] || !WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, own[i], bytes, NULL, NULL)) return;
+    }
+    if (own) *argc = n, *argv = own;
+    SetConsoleOutputCP(CP_UTF8);
+}
+#endif
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -2231,6 +2256,9 @@ int main(int argc, char **argv)
                  {"template", cmd_template, 0}, {"logits", cmd_logits, 1}, {"bench", cmd_bench, 1}, {"doctor", cmd_doctor, 1}};
     app a;
     int i, code;
+#ifdef _WIN32
+    read_arguments(&argc, &argv);
+#endif
     memset(&a, 0, sizeof a);
     a.ctx.log = on_log;
     a.ctx.progress = on_progress;

@@ -5,7 +5,9 @@
 #   run.sh --full     every standard built and run at -O0, -O2 and -O3
 #   run.sh --cross    these, and other processors and systems by zig (PYTHON -m ziglang), which is installed into build/ with
 #                     wasmtime, run by qemu, wine and wasmtime where they are here. Minutes where zig's cache is cold.
-# From the environment: CC, BUILD, PYTHON (default build/hosts/venv/bin/python).
+#   run.sh --only T   of --cross only target T, such as s390x-linux-musl
+# From the environment: CC, BUILD, PYTHON (default build/hosts/venv/bin/python); CROSS: with --only, a compiler in zig's
+# place, such as "s390x-linux-gnu-gcc -static -fexcess-precision=fast" or x86_64-w64-mingw32-gcc.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 B=${BUILD:-build}/hosts
@@ -22,7 +24,7 @@ skip() { skipped=$((skipped + 1)); echo "skipped  $1"; }
 says() {
     name=$1 expected=$2
     shift 2
-    if "$@" > "$B/out" 2> "$B/err" && tr -d '\r' < "$B/out" | cmp -s - "$expected"; then good "$name"
+    if "$@" < /dev/null > "$B/out" 2> "$B/err" && tr -d '\r' < "$B/out" | cmp -s - "$expected"; then good "$name"
     else
         cat "$B/out" "$B/err"
         bad "$name"
@@ -79,6 +81,18 @@ compilers() { # [--full]
             [ "${1:-}" = --full ] || levels=-fsyntax-only
         done
     done
+    name="words that windows.h takes" # its macros and a type
+    builds "$name" $CC -std=c99 -Dnear= -Dfar= -Dsmall=char -Dinterface=struct -include tests/matrix/words.h -Werror \
+        -fsyntax-only tools/awq.c && good "$name"
+    headers=/usr/share/mingw-w64/include
+    for std in "c -std=c11" "c++ -std=c++14"; do
+        name="clang as MSVC, $std"
+        if [ -d $headers ] && command -v clang >/dev/null 2>&1; then
+            builds "$name" clang --target=x86_64-pc-windows-msvc -march=sapphirerapids -fms-compatibility -isystem $headers \
+                -D_UCRT -fsyntax-only -w -Werror=vla -Werror=gnu-statement-expression -Werror=zero-length-array -x $std \
+                tests/matrix/msvc.c && good "$name"
+        else skip "$name: no clang, or no headers of mingw-w64"; fi
+    done
     name="clang -Weverything but a list"
     command -v clang >/dev/null 2>&1 || return
     builds "$name" clang -std=c99 $EVERYTHING -Werror -fsyntax-only "$B/matrix.c" && good "$name"
@@ -112,6 +126,9 @@ variants() {
             builds "$name" $CC -std=c99 $STRICT -DGUEST_LINKED -include awq_cuda.h -c -o "$B/g.o" $G &&
             builds "$name" $CXX -o "$B/v" "$B/g.o" "$B/both.o" -lm -lpthread -ldl && says "$name" "$B/expected" "$B/v"
     else skip "C++: no $CXX"; fi
+    name="long, odd and too long paths"
+    echo "$name" > "$B/paths"
+    builds "$name" $CC -std=c99 $STRICT -Wno-unused-function -o "$B/v" tests/matrix/paths.c -lm -lpthread && says "$name" "$B/paths" "$B/v"
     name="awq_cuda.h without a driver"
     echo "no device is said so" > "$B/no_driver"
     if ls /dev/nvidia* >/dev/null 2>&1; then skip "$name: there is a device"
@@ -121,21 +138,62 @@ variants() {
     fi
 }
 
+compiler() { # for $target
+    if [ -n "${CROSS:-}" ]; then $CROSS "$@"; else "$PYTHON" -m ziglang cc -target "$target" "$@"; fi
+}
+
+# TARGET RUNNER TESTS: tests/test_*.c on a processor that differs in more than its instructions
+foreign() {
+    target=$1 runner=$2
+    shift 2
+    command -v "$runner" >/dev/null 2>&1 || { skip "$target, tests: there is no $runner"; return; }
+    for t in "$@"; do
+        name="$target, test_$t"
+        builds "$name" compiler -O1 -Wall -Wextra -Wno-unused-function \
+            -o "$B/$target-test" "tests/test_$t.c" -lm || continue
+        if AWQ_TEST_DATA='' "$runner" "$B/$target-test" < /dev/null > "$B/out" 2>&1; then good "$name: $(tail -n 1 "$B/out")"
+        else
+            cat "$B/out"
+            bad "$name"
+        fi
+    done
+}
+
+# The command line on Windows: arguments with spaces and letters of several scripts, the same files as here
+windows_cli() {
+    name="$1, command line" folder="$B/a b ä 漢字"
+    command -v wine >/dev/null 2>&1 || { skip "$name: there is no wine"; return; }
+    rm -rf "$folder" "$B/here"
+    mkdir -p "$folder" && cp -r tools/demo/model "$folder/модель"
+    builds "$name" compiler -O1 -Wall -Wextra -o "$B/awq.exe" tools/awq.c &&
+        builds "$name, here" $CC -O1 -o "$B/awq_here" tools/awq.c -lm -lpthread -ldl || return
+    "$B/awq_here" quantize tools/demo/model -o "$B/here" --method rtn --group-size 128 -q &&
+        "$B/awq_here" run "$B/here" -p "Bram is" -n 12 --deterministic -q > "$B/text" || { bad "$name: here"; return; }
+    says "$name: inspect" "$B/family" sh -c 'wine "$0" inspect "$1" | head -n 1' "$B/awq.exe" "$folder/модель"
+    wine "$B/awq.exe" quantize "$folder/модель" -o "$folder/вывод" --method rtn --group-size 128 -q < /dev/null > "$B/err" 2>&1 ||
+        cat "$B/err"
+    if cmp "$B/here/model.safetensors" "$folder/вывод/model.safetensors"; then good "$name: quantize"
+    else bad "$name: quantize"; fi
+    says "$name: run" "$B/text" wine "$B/awq.exe" run "$folder/вывод" -p "Bram is" -n 12 --deterministic -q
+}
+
 cross() {
+    echo "family       llama" > "$B/family"
     PYTHON=${PYTHON:-$B/venv/bin/python}
-    if [ ! -x "$PYTHON" ]; then
+    if [ -z "${CROSS:-}" ] && [ ! -x "$PYTHON" ]; then
         python3 -m venv "$B/venv" && "$B/venv/bin/pip" install -q ziglang==0.17.1 wasmtime==50.0.1 || { skip "every target: zig cannot be installed"; return; }
     fi
-    "$PYTHON" -m ziglang version >/dev/null 2>&1 || { skip "every target: no zig at $PYTHON -m ziglang"; return; }
-    export ZIG_GLOBAL_CACHE_DIR="${ZIG_GLOBAL_CACHE_DIR:-$B/zig}" WINEDEBUG=-all
+    [ -n "${CROSS:-}" ] || "$PYTHON" -m ziglang version >/dev/null 2>&1 || { skip "every target: no zig at $PYTHON -m ziglang"; return; }
+    export ZIG_GLOBAL_CACHE_DIR="${ZIG_GLOBAL_CACHE_DIR:-$B/zig}" WINEDEBUG=-all LC_ALL=C.UTF-8 # wine reads names in it
     # target, what runs it, flags; -: nothing here does, it is only compiled
     while read -r target runner flags; do
+        [ -z "${ONLY:-}" ] || [ "$target" = "$ONLY" ] || continue
         name="$target${flags:+ $flags}"
         program=$B/$target
         expected=$B/expected
         case $flags in *NO_MODEL*) expected=$B/expected_layer ;; esac
         case $target in *windows*) program=$program.exe ;; *wasm*) program=$program.wasm ;; esac
-        builds "$name" "$PYTHON" -m ziglang cc -target "$target" -std=c99 -O1 -Wall -Wextra -Werror $flags \
+        builds "$name" compiler -std=c99 -O1 -Wall -Wextra -Werror $flags \
             -o "$program" tests/matrix/guest.c -lm || continue
         case $runner in
             -) good "$name (compiled)" ;;
@@ -144,9 +202,14 @@ cross() {
                else skip "$name: compiled, but there is no $runner"; fi ;;
         esac
         case $target in x86_64-windows*)
-            builds "$name, no driver" "$PYTHON" -m ziglang cc -target "$target" -O1 -o "$program" tests/matrix/no_driver.c || continue
+            builds "$name, no driver" compiler -O1 -o "$program" tests/matrix/no_driver.c || continue
             echo "no device is said so" > "$B/no_driver"
-            command -v wine >/dev/null 2>&1 && says "$name, awq_cuda.h without a driver" "$B/no_driver" wine "$program" ;;
+            command -v wine >/dev/null 2>&1 && says "$name, awq_cuda.h without a driver" "$B/no_driver" wine "$program"
+            echo "long, odd and too long paths" > "$B/paths"
+            builds "$name, paths" compiler -O1 -o "$program" tests/matrix/paths.c || continue
+            command -v wine >/dev/null 2>&1 && says "$name, long, odd and too long paths" "$B/paths" wine "$program"
+            windows_cli "$target" ;;
+        s390x*) foreign "$target" "$runner" core json tensors layouts quantize checkpoint convert load model machines ;;
         esac
     done <<TARGETS
 x86_64-windows-gnu wine
@@ -156,6 +219,7 @@ aarch64-macos -
 aarch64-linux-musl qemu-aarch64
 arm-linux-musleabihf qemu-arm
 riscv64-linux-musl qemu-riscv64
+s390x-linux-musl qemu-s390x
 wasm32-wasi wasmtime
 TARGETS
 }
@@ -163,6 +227,7 @@ TARGETS
 case ${1:-} in
     '' | --full) expect && compilers "${1:-}"; variants ;;
     --cross) expect && compilers; variants && cross ;;
+    --only) ONLY=${2:?} && expect && cross ;;
     *) sed -n '2,/^set/{/^#/p}' "$0" >&2; exit 2 ;;
 esac
 echo "$passed passed, $failed failed, $skipped skipped"
