@@ -270,6 +270,29 @@ static void test_others(void)
     ctx = tiny_ctx(&t);
     CHECK(compare(&ctx, c, "m", "stacked experts", &hash) == 6); /* gate and up are one, of each of three; and down */
     CHECK(ctx.memory_used == 0);
+    for (k = 0; k < 2; k++) { /* wgmma of experts is for many rows: compiled, and tried, when they come */
+        awq_model_desc d;
+        awq_model *m = NULL;
+        awq_session *s = NULL;
+        int32_t ids[60];
+        memset(&d, 0, sizeof d);
+        for (i = 0; i < 60; i++) ids[i] = i;
+        setenv("AWQ_EMULATOR_WRONG", k ? "awq_experts4_wgmma128_f16" : "", 1);
+        c->tested &= ~(3u << AWQ__CUDA_TEST_MANY_AT);
+        CHECK_MSG(load(&ctx, c, "m", d, &m) == AWQ_OK, "%s", ctx.err.text);
+        CHECK(c->module[AWQ__CUDA_EXPERTS][0]);
+        CHECK(open_session(&ctx, m, 64, &s) == AWQ_OK);
+        CHECK_MSG(awq_session_feed(&ctx, s, ids, 20, NULL, NULL) == AWQ_OK, "%s", ctx.err.text);
+        CHECK(k || !c->module[AWQ__CUDA_EXPERTS_WGMMA][0]);
+        CHECK(awq_session_rewind(&ctx, s, 0) == AWQ_OK);
+        CHECK_MSG(awq_session_feed(&ctx, s, ids, 60, NULL, NULL) == (k ? AWQ_E_DEVICE : AWQ_OK), "%s", ctx.err.text);
+        CHECK(!k || strstr(ctx.err.text, "awq_experts4_wgmma128_f16 computes wrongly"));
+        CHECK(c->module[AWQ__CUDA_EXPERTS_WGMMA][0] && (c->tested >> AWQ__CUDA_TEST_MANY_AT & 1) == 1 - k);
+        close_session(&ctx, s);
+        CHECK(awq_model_free(&ctx, m) == AWQ_OK);
+        CHECK(ctx.memory_used == 0);
+    }
+    unsetenv("AWQ_EMULATOR_WRONG");
     tiny_free(&t);
     done(&gpu, c);
 }

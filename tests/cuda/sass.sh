@@ -23,11 +23,13 @@ $CC -O1 -w -o "$B/compile" tests/cuda/compile.c -ldl || exit 1
 grep -q ' skipped$' "$B/log" && ! grep -q '0 skipped$' "$B/log" && { cat "$B/log"; exit 0; }
 
 # NAME FAMILY ARCH THREADS BLOCKS: on an SM; BYTES: weights (keys and values) of a turn of a warp; FLIGHT: bytes under way of
-# a block, from the rings of plan.h and the sources
+# a block, from the rings of plan.h and the sources; PRODUCER, of eight warps' turns, 1: one of the loop of others, which
+# copies, is issued beside them
 row() {
     "$dis" -c "$B/$2.sm_$3.cubin" > "$B/text" || return 1
     registers=$(awk -v k="$1" -v a="sm_$3" '$1 == k { r = $2 } $2 == a && $1 == f { print r; exit }' f="$2" "$B/log")
-    awk -v kernel="$1" -v arch="$3" -v threads="$4" -v blocks="$5" -v bytes="$6" -v flight="$7" -v registers="$registers" '
+    awk -v kernel="$1" -v arch="$3" -v threads="$4" -v blocks="$5" -v bytes="$6" -v flight="$7" -v producer="${8:-0}" \
+        -v registers="$registers" '
         /^\.text\./ { inside = $1 == ".text." kernel ":" }
         inside && /^\.L_x_[0-9]+:/ { label[substr($1, 1, length($1) - 1)] = n }
         inside && /^ *\/\*[0-9a-f]+\*\// {
@@ -49,6 +51,12 @@ row() {
                 if (work > best || (work == best && i - from < last - first)) { best = work; first = from; last = i }
             }
             if (best <= 0) { print kernel ": no loop is found"; exit 1 }
+            for (i in target) { # what copies: the longest loop of its kind
+                i += 0
+                if (!producer || !(target[i] in label) || label[target[i]] > i) continue
+                k = label[target[i]]
+                if (!count(k, i, "^HGMMA") && count(k, i, "^UBLKCP") && count(k, i, "^LDGSTS") && i - k + 1 > copying) copying = i - k + 1
+            }
             # jumped over: what only groups of 32 need, and such
             for (i = first; i <= last; i++)
                 if (i in target && (to = label[target[i]]) > i + 1 && to <= last && !count(i + 1, to - 1, "^(HMMA|HGMMA|LDS.*128|LDSM|LDG|SYNCS|BAR)"))
@@ -60,7 +68,7 @@ row() {
             sync = count(first, last, "^(BAR|SYNCS|LDGDEPBAR|DEPBAR|WARPSYNC|WARPGROUP|BRA|BSYNC|BSSY)")
             split("90a 132 1.755 4.3,80 108 1.41 1.9,89 128 2.52 0.95", cards, ",")
             for (c in cards) { split(cards[c], v, " "); if (v[1] == arch) { sms = v[2]; clock = v[3]; memory = v[4] } }
-            issue = bytes * 4 * sms * clock / all / 1000
+            issue = bytes * 4 * sms * clock / (all + producer * copying / 8) / 1000
             printf("| %s | %s | %d | %d x %d | %d | %d | %d | %d | %d | %d | %d | %d | %d | %d | %.1f | %.0f | %.0f |\n", kernel,
                    arch, registers, blocks, threads, all, ldg, copy, lds, bits, half, single, mma, sync,
                    all - ldg - copy - lds - bits - half - single - mma - sync, issue, blocks * flight / 1024,
@@ -83,7 +91,7 @@ for arch in 90a 80 89; do
     if [ $arch = 90a ]; then # 1 KB of a warp a turn: two blocks of a tile, or one of two
         for t in 8:10:2 16:9:2 32:14:1 64:11:1; do
             n=${t%%:*} stages=${t#*:}
-            row awq_linear_wgmma${n}_f16 wgmma_few_f16 $arch 288 ${t##*:} 1024 $((${stages%:*} * (10240 + n * 128))) || bad=1
+            row awq_linear_wgmma${n}_f16 wgmma_few_f16 $arch 320 ${t##*:} 1024 $((${stages%:*} * (10240 + n * 128))) 1 || bad=1
         done
         row awq_linear_wgmma128_f16 wgmma_f16 $arch 384 1 1024 $((8 * (5120 + 128 * 128))) || bad=1
         row awq_linear_wgmma256_f16 wgmma_f16 $arch 384 1 1024 $((5 * (5120 + 256 * 128))) || bad=1

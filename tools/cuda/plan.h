@@ -150,7 +150,7 @@ static int awq__cuda_linear_plan(const awq__cuda_device *d, int bits, int rows, 
         out->grid[0] = ((uint32_t)rows + (uint32_t)tile - 1) / (uint32_t)tile;
         out->grid[2] = ((uint32_t)n + (uint32_t)outs - 1) / (uint32_t)outs;
         out->grid[1] = awq__cuda_splits(shape[i][2] * d->sms, (int)(out->grid[2] * out->grid[0]), k_tiles, 8);
-        out->threads = tile <= 64 ? 288 : 384;
+        out->threads = tile <= 64 ? 320 : 384;
         out->smem = 1024 + (uint32_t)(shape[i][1] * (outs * 40 + tile * 128));
         out->counters = (size_t)blocks * out->grid[0];
         out->partial = out->counters * out->grid[1] * 64 * (size_t)tile * 4;

@@ -653,6 +653,18 @@ DEVICE void bulk_load(u32 to, const void *from, u32 bytes, u32 barrier, u64 poli
 DEVICE void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 #endif
 
+// One lane of a whole warp, as the compiler sees: bulk copies of others would be a loop over lanes.
+#ifdef AWQ_EMULATOR
+DEVICE bool one_lane() { return (threadIdx.x & 31) == 0; }
+#elif AWQ_ARCH >= 900
+DEVICE bool one_lane()
+{
+    u32 is;
+    asm volatile("{.reg .pred p; elect.sync _|p, 0xffffffff; selp.u32 %0, 1, 0, p;}" : "=r"(is));
+    return is != 0;
+}
+#endif
+
 // ---- wgmma (sm_90a only)
 // d [64][N] fp32 += a [64][16] b [16][N] by the 128 threads of a warpgroup; a in registers, each warp 16 rows
 // in the order of mma; d[4 j + i] is mma's d[i] for columns 8 j ..; b is a tile [N][64] of halves in shared

@@ -5,8 +5,8 @@
    rows of x (blockIdx.x: which rows, blockIdx.z: which outputs), k over blockIdx.y, in steps of one tile of 64
    inputs through a ring of STAGES. Of experts blockIdx.x is a tile of rows of one of them, see experts.cuh.
 
-   The last 32 or 128 threads produce. Weights and parameters come by bulk copy, one thread asks. x is [rows][k]
-   as any kernel writes it, so no tensor map: the threads copy 16 bytes each with cp.async to where the 128-byte
+   The other threads produce. Weights and parameters come by bulk copy, one thread asks. x is [rows][k] as any
+   kernel writes it, so no tensor map: COPYING threads, in warps of their own for few rows, copy 16 bytes each with cp.async to where the 128-byte
    swizzle wants them, 8 N chunks a tile. wgmma reads through the async proxy, so each thread waits for its
    copies, fences, and only then arrives: LAG tiles after asking.
 
@@ -29,7 +29,7 @@
 #if AWQ_HAS_WGMMA
 template <int N_> struct Warpgroups {
     static const int N = N_, BLOCKS = N <= 64 ? 2 : 1, OUTS = 128 * BLOCKS;
-    static const int PRODUCERS = N <= 64 ? 32 : 128, THREADS = 256 + PRODUCERS;
+    static const int PRODUCERS = N <= 64 ? 64 : 128, COPYING = N <= 64 ? 32 : 128; // threads; of them for x
     static const bool EXACT = N <= 32;
     static const int STAGES = N == 8 ? 10 : N == 16 ? 9 : N == 32 ? 14 : N == 64 ? 11 : N == 128 ? 8 : 5;
     static const int LAG = STAGES / 2; // at most STAGES - 2: a consumer wants tile t + 1 before it frees tile t
@@ -41,30 +41,34 @@ template <int N_> struct Warpgroups {
 
 template <class WG> DEVICE void wgmma_produce(const Linear &p, u32 base, int first, int tiles, int row_tile, int wide)
 {
-    const int thread = threadIdx.x - 256, fine = p.group == 32, ROWS = WG::PRODUCERS / 8; // of x at once
+    const int ROWS = WG::COPYING / 8; // of x at once
+    const int thread = (threadIdx.x - 256) % WG::COPYING, fine = p.group == 32;
     const int row0 = row_tile * WG::N + thread / 8, chunk = thread % 8;
     const int block0 = wide * 2 * WG::BLOCKS, blocks = min(p.n_pad / 64 - block0, 2 * WG::BLOCKS);
+    const int warp = __shfl_sync(~0u, (int)threadIdx.x >> 5, 0);
+    const bool asks = warp == 8, copies = WG::PRODUCERS == WG::COPYING || warp > 8;
     const u64 policy = evict_first_policy();
     const u32 x_to = x_chunk(0, thread / 8, chunk);
-    const uint4 *w = p.w + ((size_t)block0 * p.k_tiles + first) * 128;
-    auto load_w = [&](int t, u32 stage, u32 full) {
-        const int group = fine ? 2 * (first + t) : group_of(p, first + t);
-        const u32 *sz = p.sz + (size_t)group * p.n_pad + block0 * 64;
+    const uint4 *w = p.w + ((size_t)block0 * p.k_tiles + first) * 128; // of the tile to ask for
+    const u32 *sz0 = p.sz + block0 * 64;
+    int tile = first;
+    auto load_w = [&](u32 stage, u32 full) {
+        const u32 *sz = sz0 + (size_t)(fine ? 2 * tile : group_of(p, tile)) * p.n_pad;
         // outputs past the last block keep what was in shared memory; what they sum is not stored
         mbarrier_arrive_expect(full, blocks * (2048 + 256 * (1 + fine)));
 #pragma unroll
         for (int b = 0; b < 2 * WG::BLOCKS; b++)
             if (b < blocks)
-                bulk_load(stage + WG::X + b * 2048, w + ((size_t)b * p.k_tiles + t) * 128, 2048, full, policy);
+                bulk_load(stage + WG::X + b * 2048, w + (u64)(u32)(b * p.k_tiles) * 128, 2048, full, policy);
         bulk_load(stage + WG::X + WG::W, sz, blocks * 256, full, policy);
         if (fine) bulk_load(stage + WG::X + WG::W + WG::OUTS * 4, sz + p.n_pad, blocks * 256, full, policy);
     };
-    if (thread == 0)
+    if (asks)
 #pragma unroll 1
-        for (int t = 0; t < min(tiles, WG::STAGES); t++)
-            load_w(t, base + t * WG::STAGE, base + WG::RING + t * 8);
+        for (int t = 0; t < min(tiles, WG::STAGES); t++, w += 128, tile++)
+            if (one_lane()) load_w(base + t * WG::STAGE, base + WG::RING + t * 8);
     pdl_launch();
-    pdl_wait();
+    if (copies) pdl_wait();
     const u16 *x = p.x + first * 64 + chunk * 8;
     u32 stage = base, full = base + WG::RING, late = full; // late: of the tile LAG tiles before
     u32 phase = 1;
@@ -72,22 +76,28 @@ template <class WG> DEVICE void wgmma_produce(const Linear &p, u32 base, int fir
     for (int t = 0; t < tiles; t++, x += 64) {
         if (t >= WG::STAGES) {
             mbarrier_wait(full + WG::STAGES * 8, phase);
-            if (thread == 0) load_w(t, stage, full);
+            if (asks) {
+                if (one_lane()) load_w(stage, full);
+                w += 128, tile++;
+            }
         }
-#pragma unroll(WG::PRODUCERS == 32 ? 16 : 4)
-        for (int j = 0; j < WG::N / ROWS; j++) // the swizzle of row r and of r + 4 differ by chunk bit 2
-            copy16(stage + (x_to ^ (j * ROWS & 4) << 4) + j * ROWS * 128,
-                   x + (size_t)min(row0 + j * ROWS, p.rows - 1) * p.x_stride);
-        copy_commit();
-        if (t >= WG::LAG) {
-            copy_wait<WG::LAG>();
-            fence_async_proxy();
-            mbarrier_arrive(late);
-            late = late + 8 < base + WG::RING + WG::STAGES * 8 ? late + 8 : base + WG::RING;
+        if (copies) {
+#pragma unroll(WG::N / ROWS > 8 && WG::N > 64 ? 4 : 16)
+            for (int j = 0; j < WG::N / ROWS; j++) // the swizzle of row r and of r + 4 differ by chunk bit 2
+                copy16(stage + (x_to ^ (j * ROWS & 4) << 4) + j * ROWS * 128,
+                       x + (size_t)min(row0 + j * ROWS, p.rows - 1) * p.x_stride);
+            copy_commit();
+            if (t >= WG::LAG) {
+                copy_wait<WG::LAG>();
+                fence_async_proxy();
+                mbarrier_arrive(late);
+                late = late + 8 < base + WG::RING + WG::STAGES * 8 ? late + 8 : base + WG::RING;
+            }
         }
         stage += WG::STAGE, full += 8;
         if (stage == base + WG::RING) stage = base, full = base + WG::RING, phase ^= 1;
     }
+    if (!copies) return;
     copy_wait<0>();
     fence_async_proxy();
 #pragma unroll 1
@@ -218,7 +228,7 @@ DEVICE void linear_wgmma(T dtype, const Linear &p, int row_tile = blockIdx.x, in
     if (threadIdx.x == 0) {
         for (int s = 0; s < WG::STAGES; s++) {
             // the threads that copy x, and the announcement of the bulk copies
-            mbarrier_init(full + s * 8, WG::PRODUCERS + 1);
+            mbarrier_init(full + s * 8, WG::COPYING + 1);
             mbarrier_init(empty + s * 8, 8); // the warps that consume
         }
         mbarrier_init_fence();
