@@ -51,11 +51,11 @@ row() {
                 if (work > best || (work == best && i - from < last - first)) { best = work; first = from; last = i }
             }
             if (best <= 0) { print kernel ": no loop is found"; exit 1 }
-            for (i in target) { # what copies: the longest loop of its kind
+            for (i in target) { # what copies: the shortest loop of its kind
                 i += 0
                 if (!producer || !(target[i] in label) || label[target[i]] > i) continue
                 k = label[target[i]]
-                if (!count(k, i, "^HGMMA") && count(k, i, "^UBLKCP") && count(k, i, "^LDGSTS") && i - k + 1 > copying) copying = i - k + 1
+                if (!count(k, i, "^HGMMA") && count(k, i, "^UBLKCP") && count(k, i, "^LDGSTS") && (!copying || i - k + 1 < copying)) copying = i - k + 1
             }
             # jumped over: what only groups of 32 need, and such
             for (i = first; i <= last; i++)

@@ -6,8 +6,8 @@
 
    Up to 32 rows (mma8, 16, 32; on sm_90a wgmma_few.cuh is chosen instead): memory bound. Each step of a block moves 8 KB of weights, three steps are under
    way: 24 KB, 48 KB on an SM with two blocks (mma8, mma16: at most 64 registers for 512 threads). The loop has
-   108, 123 and 143 instructions for a warp's 512 bytes (SASS of sm_90, NVRTC 13.0), so that issue, 4 a clock on
-   each of 132 SMs at 1.755 GHz, ends at 4.4, 3.9 and 3.3 TB/s of weights.
+   109, 124 and 145 instructions for a warp's 512 bytes (SASS of sm_90, NVRTC 13.0), so that issue, 4 a clock on
+   each of 132 SMs at 1.755 GHz, ends at 4.4, 3.8 and 3.3 TB/s of weights.
 
    Many rows (mma64, mma128), where there is no wgmma for them; mma128: 128 outputs x 128 rows by 256 threads; a
    warp has 64 mma to 285 instructions in all. */
