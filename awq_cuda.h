@@ -92,6 +92,8 @@ typedef struct awq_cuda_desc {
     int no_cache;
     awq_file_system cache_files; /* zero: the operating system's, whatever ctx.files is */
     int no_selftest; /* a model's kernels are not tried on small inputs before the first such model is loaded */
+    int mma_rows;    /* compute capability 9.0: linears of 4 bits of up to so many rows, 32 at most, by mma.sync, not
+                        by wgmma, which is to be faster; 0: none */
 } awq_cuda_desc;
 
 typedef struct awq_cuda_info {
@@ -218,7 +220,8 @@ AWQ_API awq_device *awq_cuda_device(awq_cuda *cuda);
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>kernels
-   The CUDA text, from tools/cuda: read it there. prims.cuh, common.cuh and block.cuh stand before each family;
+   The CUDA text, from tools/cuda: read it there. prims.cuh, common.cuh, block.cuh and warpgroup.cuh stand before
+   each family;
    a family is compiled when its first kernel is asked for.
    Tests: tests/cuda runs the same text on a CPU */
 
@@ -1621,7 +1624,7 @@ static const char *const awq__cuda_text_common[] = {
 "    }\n",
 "}\n",
 "\n",
-"/* ---- experts: the linear of one of them (experts.cuh, wgmma.cuh) */\n",
+"/* ---- experts: the linear of one of them (experts.cuh, experts_wgmma.cuh) */\n",
 "struct Experts { // awq__cuda_experts of plan.h\n",
 "    Linear linear;\n",
 "    const u64 *table;\n",
@@ -1761,7 +1764,8 @@ static const char *const awq__cuda_text_experts[] = {
 "\n",
 "   gemv: for passes of at most 4 rows, so that an expert has no more. mma16: weights exact, one order of su"
 "ms\n",
-"   whatever the number of rows. mma64: for many rows; of 4 bits on sm_90a those of wgmma.cuh are instead.\n",
+"   whatever the number of rows. mma64: for many rows; of 4 bits on sm_90a those of experts_wgmma.cuh are in"
+"stead.\n",
 "   expert_of is in common.cuh. */\n",
 "// grid (blocks of 16 outputs, tiles)\n",
 "template <class FORMAT, bool FINE, class T> DEVICE void experts_gemv(T dtype, const Experts &p)\n",
@@ -1812,6 +1816,29 @@ static const char *const awq__cuda_text_experts[] = {
 "KERNEL(awq_experts16_mma64_bf16, 256, Experts p) { experts_mma<Dense, 8, false>(BF16(), p); }\n",
 "#endif\n",
 NULL};
+static const char *const awq__cuda_text_experts_wgmma[] = {
+"/* experts_wgmma.cuh - a linear of all experts for many rows on sm_90a: experts.cuh by warpgroup.cuh. A fam"
+"ily of\n",
+"   its own, so that a model pays for its compilation when it meets as many rows. */\n",
+"#if AWQ_HAS_WGMMA\n",
+"// grid (tiles, 1, pairs of blocks of outputs)\n",
+"template <int N, class T> DEVICE void experts_wgmma(T dtype, const Experts &p)\n",
+"{\n",
+"    Linear l;\n",
+"    pdl_launch();\n",
+"    pdl_wait();\n",
+"    const int tile = expert_of<N>(p, blockIdx.x, l);\n",
+"    if (tile >= 0) linear_wgmma<N>(dtype, l, tile, 0, blockIdx.z);\n",
+"}\n",
+"\n",
+"#ifndef AWQ_NO_F16\n",
+"KERNEL(awq_experts4_wgmma128_f16, 384, Experts p) { experts_wgmma<128>(F16(), p); }\n",
+"#endif\n",
+"#ifndef AWQ_NO_BF16\n",
+"KERNEL(awq_experts4_wgmma128_bf16, 384, Experts p) { experts_wgmma<128>(BF16(), p); }\n",
+"#endif\n",
+"#endif\n",
+NULL};
 static const char *const awq__cuda_text_linear[] = {
 "/* linear.cuh - 4-bit linear layers on mma.sync: few rows, some rows, many rows\n",
 "\n",
@@ -1821,13 +1848,13 @@ static const char *const awq__cuda_text_linear[] = {
 "nel\n",
 "   and grid.\n",
 "\n",
-"   Up to 32 rows (mma8, 16, 32): memory bound. Each step of a block moves 8 KB of weights, three steps are "
-"under\n",
+"   Up to 32 rows (mma8, 16, 32; on sm_90a wgmma_few.cuh is chosen instead): memory bound. Each step of a bl"
+"ock moves 8 KB of weights, three steps are under\n",
 "   way: 24 KB, 48 KB on an SM with two blocks (mma8, mma16: at most 64 registers for 512 threads). The loop"
 " has\n",
-"   108, 123 and 143 instructions for a warp's 512 bytes (SASS of sm_90, NVRTC 13.0), so that issue, 4 a clo"
+"   109, 124 and 145 instructions for a warp's 512 bytes (SASS of sm_90, NVRTC 13.0), so that issue, 4 a clo"
 "ck on\n",
-"   each of 132 SMs at 1.755 GHz, ends at 4.4, 3.9 and 3.3 TB/s of weights.\n",
+"   each of 132 SMs at 1.755 GHz, ends at 4.4, 3.8 and 3.3 TB/s of weights.\n",
 "\n",
 "   Many rows (mma64, mma128), where there is no wgmma for them; mma128: 128 outputs x 128 rows by 256 threa"
 "ds; a\n",
@@ -1838,7 +1865,7 @@ static const char *const awq__cuda_text_linear[] = {
 "KERNEL_2(awq_linear_mma8_f16, 512, Linear p) { linear_mma<Bits4, 1, 1, 1, 1, 4, true>(F16(), p); }\n",
 "KERNEL_2(awq_linear_mma16_f16, 512, Linear p) { linear_mma<Bits4, 1, 1, 2, 1, 4, true>(F16(), p); }\n",
 "KERNEL(awq_linear_mma32_f16, 512, Linear p) { linear_mma<Bits4, 1, 1, 4, 1, 4, true>(F16(), p); }\n",
-"#if !AWQ_HAS_WGMMA || defined(AWQ_EMULATOR) // more than 32 rows\n",
+"#if !AWQ_HAS_WGMMA || defined(AWQ_EMULATOR)\n",
 "KERNEL_2(awq_linear_mma64_f16, 256, Linear p) { linear_mma<Bits4, 1, 1, 8, 1, 2, false>(F16(), p); }\n",
 "KERNEL(awq_linear_mma128_f16, 256, Linear p) { linear_mma<Bits4, 2, 2, 8, 2, 1, false>(F16(), p); }\n",
 "#endif\n",
@@ -1849,7 +1876,7 @@ static const char *const awq__cuda_text_linear[] = {
 "KERNEL_2(awq_linear_mma8_bf16, 512, Linear p) { linear_mma<Bits4, 1, 1, 1, 1, 4, true>(BF16(), p); }\n",
 "KERNEL_2(awq_linear_mma16_bf16, 512, Linear p) { linear_mma<Bits4, 1, 1, 2, 1, 4, true>(BF16(), p); }\n",
 "KERNEL(awq_linear_mma32_bf16, 512, Linear p) { linear_mma<Bits4, 1, 1, 4, 1, 4, true>(BF16(), p); }\n",
-"#if !AWQ_HAS_WGMMA || defined(AWQ_EMULATOR) // more than 32 rows\n",
+"#if !AWQ_HAS_WGMMA || defined(AWQ_EMULATOR)\n",
 "KERNEL_2(awq_linear_mma64_bf16, 256, Linear p) { linear_mma<Bits4, 1, 1, 8, 1, 2, false>(BF16(), p); }\n",
 "KERNEL(awq_linear_mma128_bf16, 256, Linear p) { linear_mma<Bits4, 2, 2, 8, 2, 1, false>(BF16(), p); }\n",
 "#endif\n",
@@ -2829,6 +2856,18 @@ static const char *const awq__cuda_text_prims[] = {
 "DEVICE void fence_async_proxy() { asm volatile(\"fence.proxy.async.shared::cta;\" ::: \"memory\"); }\n",
 "#endif\n",
 "\n",
+"// One lane of a whole warp, as the compiler sees: bulk copies of others would be a loop over lanes.\n",
+"#ifdef AWQ_EMULATOR\n",
+"DEVICE bool one_lane() { return (threadIdx.x & 31) == 0; }\n",
+"#elif AWQ_ARCH >= 900\n",
+"DEVICE bool one_lane()\n",
+"{\n",
+"    u32 is;\n",
+"    asm volatile(\"{.reg .pred p; elect.sync _|p, 0xffffffff; selp.u32 %0, 1, 0, p;}\" : \"=r\"(is));\n",
+"    return is != 0;\n",
+"}\n",
+"#endif\n",
+"\n",
 "// ---- wgmma (sm_90a only)\n",
 "// d [64][N] fp32 += a [64][16] b [16][N] by the 128 threads of a warpgroup; a in registers, each warp 16 r"
 "ows\n",
@@ -2839,14 +2878,13 @@ static const char *const awq__cuda_text_prims[] = {
 "// The tile: row n is 128 bytes, chunk c (16 bytes, 8 of k) of row n lies at chunk c ^ (n % 8): \"128-byte\n",
 "// swizzle\". Start on a multiple of 1024 bytes. Steps of 16 along k add 32 bytes, that is 2, to the descri"
 "ptor.\n",
+"// ADD false: d = a b.\n",
 "#if AWQ_HAS_WGMMA\n",
-"// bits 0-13 address / 16; 16-29 leading offset, unused with swizzle; 32-45 bytes / 16 from 8 rows to the n"
-"ext 8\n",
-"// (1024); 62-63 swizzle: 1 is 128 bytes\n",
-"DEVICE u64 wgmma_tile(u32 address)\n",
-"{\n",
-"    return (u64)((address & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;\n",
-"}\n",
+"// the descriptor: bits 0-13 address / 16; 16-29 leading offset, unused with swizzle; 32-45 bytes / 16 from"
+" 8 rows\n",
+"// to the next 8 (1024); 62-63 swizzle: 1 is 128 bytes. Its low word; the high one is the same for all.\n",
+"enum { WGMMA_TILE_HIGH = 64 | 1 << 30 };\n",
+"DEVICE u32 wgmma_tile(u32 address) { return (address & 0x3ffff) >> 4 | 1 << 16; }\n",
 "#ifdef AWQ_EMULATOR\n",
 "namespace emu\n",
 "{\n",
@@ -2882,7 +2920,7 @@ static const char *const awq__cuda_text_prims[] = {
 "        for (int j = 0; j < n / 2; j++) {\n",
 "            const float *x = A[l / 32 * 16 + l % 32 / 4 + 8 * (j % 4 / 2)],\n",
 "                        *y = B[j / 4 * 8 + 2 * (l % 4) + j % 2];\n",
-"            float s = op[l]->d[j];\n",
+"            float s = op[l]->add ? op[l]->d[j] : 0;\n",
 "            for (int k = 0; k < 16; k++) s += x[k] * y[k];\n",
 "            op[l]->d[j] = s;\n",
 "        }\n",
@@ -2914,13 +2952,15 @@ static const char *const awq__cuda_text_prims[] = {
 "DEVICE void wgmma_fence() {}\n",
 "DEVICE void wgmma_commit()\n",
 "{\n",
-"    emu::current->wgmmas.push_back(emu::Wgmma{nullptr, nullptr, 0, 0, false, true});\n",
+"    emu::current->wgmmas.push_back(emu::Wgmma{nullptr, nullptr, 0, 0, false, false, true});\n",
 "    if (emu::eager_bulk) emu::wgmma_settle(0);\n",
 "}\n",
 "template <int N> DEVICE void wgmma_wait() { emu::wgmma_settle(N); }\n",
-"template <int N, bool BF16> DEVICE void wgmma(float *d, const u32 *a, u64 tile)\n",
+"template <int N> DEVICE void wgmma_settled(float *) {}\n",
+"template <int N, bool BF16, bool ADD> DEVICE void wgmma(float *d, const u32 *a, u32 tile)\n",
 "{\n",
-"    emu::current->wgmmas.push_back(emu::Wgmma{d, a, tile, N, BF16, false});\n",
+"    emu::current->wgmmas.push_back(emu::Wgmma{d, a, (u64)WGMMA_TILE_HIGH << 32 | tile, N, BF16, ADD, false}"
+");\n",
 "}\n",
 "template <int N> DEVICE void registers_give() {}\n",
 "template <int N> DEVICE void registers_take() {}\n",
@@ -2931,17 +2971,24 @@ static const char *const awq__cuda_text_prims[] = {
 "{\n",
 "    asm volatile(\"wgmma.wait_group.sync.aligned %0;\" ::\"n\"(N) : \"memory\");\n",
 "}\n",
+"// after the wait for them, before n sums are read while others are under way: the compiler reads no earlie"
+"r\n",
+"template <int N> DEVICE void wgmma_settled(float *d)\n",
+"{\n",
+"#pragma unroll\n",
+"    for (int i = 0; i < N; i++) asm volatile(\"\" : \"+f\"(d[i])::\"memory\");\n",
+"}\n",
 "// setmaxnreg: a warpgroup gives registers back, or takes what others gave\n",
 "template <int N> DEVICE void registers_give() { asm volatile(\"setmaxnreg.dec.sync.aligned.u32 %0;\" ::\"n"
 "\"(N)); }\n",
 "template <int N> DEVICE void registers_take() { asm volatile(\"setmaxnreg.inc.sync.aligned.u32 %0;\" ::\"n"
 "\"(N)); }\n",
 "\n",
-"#define AWQ_REGISTERS_32                                                                                   "
-"\\\n",
-"    \"%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, "
-"\" \\\n",
-"    \"%22, %23, %24, %25, %26, %27, %28, %29, %30, %31\"\n",
+"#define AWQ_REGISTERS_4 \"%0, %1, %2, %3\"\n",
+"#define AWQ_REGISTERS_8 AWQ_REGISTERS_4 \", %4, %5, %6, %7\"\n",
+"#define AWQ_REGISTERS_16 AWQ_REGISTERS_8 \", %8, %9, %10, %11, %12, %13, %14, %15\"\n",
+"#define AWQ_REGISTERS_32                                                                               \\\n",
+"    AWQ_REGISTERS_16 \", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31\"\n",
 "#define AWQ_REGISTERS_64                                                                                   "
 "\\\n",
 "    \"%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, "
@@ -2967,28 +3014,37 @@ static const char *const awq__cuda_text_prims[] = {
 " \" \\\n",
 "    \"%119, %120, %121, %122, %123, %124, %125, %126, %127\"\n",
 "#define AWQ_D4(i) \"+f\"(d[i]), \"+f\"(d[i + 1]), \"+f\"(d[i + 2]), \"+f\"(d[i + 3])\n",
-"#define AWQ_D16(i) AWQ_D4(i), AWQ_D4(i + 4), AWQ_D4(i + 8), AWQ_D4(i + 12)\n",
+"#define AWQ_D8(i) AWQ_D4(i), AWQ_D4(i + 4)\n",
+"#define AWQ_D16(i) AWQ_D8(i), AWQ_D8(i + 8)\n",
 "#define AWQ_D32(i) AWQ_D16(i), AWQ_D16(i + 16)\n",
 "#define AWQ_D64(i) AWQ_D32(i), AWQ_D32(i + 32)\n",
 "#define AWQ_D128(i) AWQ_D64(i), AWQ_D64(i + 64)\n",
 "// operands after the tile: accumulate, +a, +b, b not transposed (k runs along the rows of the tile)\n",
-"#define AWQ_WGMMA(n, type, registers, a0, a1, a2, a3, t)                                            \\\n",
-"    asm volatile(\"wgmma.mma_async.sync.aligned.m64n\" #n \"k16.f32.\" type \".\" type                    "
+"#define AWQ_WGMMA(n, type, registers, a0, a1, a2, a3, t, high, add)                                       "
 "\\\n",
-"                 \" {\" AWQ_REGISTERS_##registers \"}, {%\" #a0 \", %\" #a1 \", %\" #a2 \", %\" #a3 \"}, %"
-"\" #t \\\n",
-"                                                \", 1, 1, 1, 0;\"                                     \\\n",
+"    asm volatile(\"{.reg .b64 tile; mov.b64 tile, {%\" #t \", %\" #high \"};\"                            "
+"\\\n",
+"                 \"wgmma.mma_async.sync.aligned.m64n\" #n \"k16.f32.\" type \".\" type                    "
+"\\\n",
+"                 \" {\" AWQ_REGISTERS_##registers \"}, {%\" #a0 \", %\" #a1 \", %\" #a2 \", %\" #a3 \"}, ti"
+"le\" \\\n",
+"                                                \", %\" #add \", 1, 1, 0;}\"                            \\\n",
 "                 : AWQ_D##registers(0)                                                              \\\n",
-"                 : \"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3]), \"l\"(tile))\n",
-"template <int N, bool BF16> DEVICE void wgmma(float *d, const u32 *a, u64 tile)\n",
+"                 : \"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3]), \"r\"(tile), \"n\"((int)WGMMA_TILE_H"
+"IGH), \"n\"((int)ADD))\n",
+"#define AWQ_WGMMA_TYPES(n, registers, ...)                              \\\n",
+"    if (N == n && BF16) AWQ_WGMMA(n, \"bf16\", registers, __VA_ARGS__); \\\n",
+"    if (N == n && !BF16) AWQ_WGMMA(n, \"f16\", registers, __VA_ARGS__)\n",
+"template <int N, bool BF16, bool ADD> DEVICE void wgmma(float *d, const u32 *a, u32 tile)\n",
 "{\n",
-"    static_assert(N == 64 || N == 128 || N == 256, \"shapes of wgmma in use\");\n",
-"    if (N == 64 && BF16) AWQ_WGMMA(64, \"bf16\", 32, 32, 33, 34, 35, 36);\n",
-"    if (N == 64 && !BF16) AWQ_WGMMA(64, \"f16\", 32, 32, 33, 34, 35, 36);\n",
-"    if (N == 128 && BF16) AWQ_WGMMA(128, \"bf16\", 64, 64, 65, 66, 67, 68);\n",
-"    if (N == 128 && !BF16) AWQ_WGMMA(128, \"f16\", 64, 64, 65, 66, 67, 68);\n",
-"    if (N == 256 && BF16) AWQ_WGMMA(256, \"bf16\", 128, 128, 129, 130, 131, 132);\n",
-"    if (N == 256 && !BF16) AWQ_WGMMA(256, \"f16\", 128, 128, 129, 130, 131, 132);\n",
+"    static_assert(N == 8 || N == 16 || N == 32 || N == 64 || N == 128 || N == 256, \"shapes of wgmma in use"
+"\");\n",
+"    AWQ_WGMMA_TYPES(8, 4, 4, 5, 6, 7, 8, 9, 10);\n",
+"    AWQ_WGMMA_TYPES(16, 8, 8, 9, 10, 11, 12, 13, 14);\n",
+"    AWQ_WGMMA_TYPES(32, 16, 16, 17, 18, 19, 20, 21, 22);\n",
+"    AWQ_WGMMA_TYPES(64, 32, 32, 33, 34, 35, 36, 37, 38);\n",
+"    AWQ_WGMMA_TYPES(128, 64, 64, 65, 66, 67, 68, 69, 70);\n",
+"    AWQ_WGMMA_TYPES(256, 128, 128, 129, 130, 131, 132, 133, 134);\n",
 "}\n",
 "#endif\n",
 "#endif\n",
@@ -4290,183 +4346,258 @@ static const char *const awq__cuda_text_selftest[] = {
 "    if (i < n) store_global(out + i, selftest_mix(i, seed));\n",
 "}\n",
 NULL};
-static const char *const awq__cuda_text_wgmma[] = {
-"/* wgmma.cuh - 4-bit linear layers for many rows on sm_90a: wgmma with the weights in registers\n",
+static const char *const awq__cuda_text_warpgroup[] = {
+"/* warpgroup.cuh - 4-bit linear layers on wgmma (sm_90a), the weights in registers: what the kernels of wgm"
+"ma.cuh,\n",
+"   wgmma_few.cuh and experts_wgmma.cuh share\n",
 "\n",
-"   A block is 128 outputs x N rows of x (64, 128 or 256; blockIdx.x: which rows, blockIdx.z: which outputs)"
-", k\n",
-"   over blockIdx.y, in steps of one tile of 64 inputs through a ring of STAGES. Of experts blockIdx.x is a "
-"tile\n",
-"   of rows of one of them, see experts.cuh.\n",
+"   Two warpgroups consume, each BLOCKS blocks of 64 outputs; a block of threads is OUTS = 128 BLOCKS output"
+"s x N\n",
+"   rows of x (blockIdx.x: which rows, blockIdx.z: which outputs), k over blockIdx.y, in steps of one tile o"
+"f 64\n",
+"   inputs through a ring of STAGES. Of experts blockIdx.x is a tile of rows of one of them, see experts.cuh"
+".\n",
 "\n",
-"   Warpgroup 0 produces. Weights (2 x 2 KB) and parameters come by bulk copy, one thread asks. x is [rows]["
-"k] as\n",
-"   any kernel writes it, so no tensor map: its 128 threads copy 16 bytes each with cp.async to where the\n",
-"   128-byte swizzle wants them, 8 N chunks a tile: at N = 256 that is 16 copies a thread while 1024 clocks "
-"of\n",
-"   wgmma pass. wgmma reads through the async proxy, so each thread waits for its copies, fences, and only t"
-"hen\n",
-"   arrives: LAG tiles after asking.\n",
+"   The other threads produce. Weights and parameters come by bulk copy, one thread asks. x is [rows][k] as "
+"any\n",
+"   kernel writes it, so no tensor map: COPYING threads, in warps of their own for few rows, copy 16 bytes e"
+"ach with cp.async to where the 128-byte\n",
+"   swizzle wants them, 8 N chunks a tile. wgmma reads through the async proxy, so each thread waits for its\n",
+"   copies, fences, and only then arrives: LAG tiles after asking.\n",
 "\n",
-"   Warpgroups 1 and 2 consume, 64 outputs each. A is q dequantized and scaled to the dtype of x in register"
-"s\n",
-"   (two sets), B the tile of x:\n",
+"   A is q dequantized to the dtype of x in registers, B the tile of x. Two sets of A take turns, over the b"
+"locks\n",
+"   of a tile or, with one block, over tiles; with `unit` for a block of a tile:\n",
 "\n",
-"       issue tile t | wait for t - 1, whose registers are free then | dequantize t + 1 while t runs\n",
+"       issue unit u | wait for u - 1, whose registers are free then | dequantize u + 1 while u runs\n",
 "\n",
-"   Two m64nNk16 of a tile's 64 inputs, four steps each, keep the tensor cores for 4 N clocks; meanwhile a\n",
-"   scheduler issues for two warps. SASS of sm_90a (NVRTC 13.0) has 115 instructions a tile and warp, 4 of t"
-"hem\n",
-"   HGMMA back to back, the dequantization of the next tile behind them: at N = 256 22 % of the issue slots."
-" At N\n",
-"   = 64 it is nine in ten, and 4 KB of weights in 256 clocks would be 3.7 TB/s on an H200: the limits of me"
-"mory,\n",
-"   issue and tensor cores are close together there, and fewer rows are better off with mma (linear.cuh). */\n",
+"   EXACT (N up to 32), where tensor cores are not what is short: a unit is summed by itself,\n",
+"\n",
+"       issue unit u | dequantize u + 1 while u runs | wait for u | add its sums, times the scale, in fp32\n",
+"\n",
+"   so weights are exact, N / 2 fma a unit where scaling weights would be 16 multiplications. Two groups in "
+"a tile\n",
+"   would ask for twice the sums: of groups of 32, and where not EXACT, weights are scaled in registers and "
+"so\n",
+"   rounded.\n",
+"\n",
+"   What bounds it, in tests/bench/RESULTS.md (tests/cuda/sass.sh counts): dequantizing is 36 instructions a"
+" unit\n",
+"   and warp of some 70 in all for few rows, so that issue takes in weights faster than memory gives them. x"
+" goes\n",
+"   to every block of threads: with 256 outputs in each and 16 rows that is 2 KB with 8 KB of weights. */\n",
 "#if AWQ_HAS_WGMMA\n",
-"template <int N> struct Ring {\n",
-"    static const int STAGES = N == 256 ? 5 : N == 128 ? 8 : 14;\n",
+"template <int N_> struct Warpgroups {\n",
+"    static const int N = N_, BLOCKS = N <= 64 ? 2 : 1, OUTS = 128 * BLOCKS;\n",
+"    static const int PRODUCERS = N <= 64 ? 64 : 128, COPYING = N <= 64 ? 32 : 128; // threads; of them for "
+"x\n",
+"    static const bool EXACT = N <= 32;\n",
+"    static const int STAGES = N == 8 ? 10 : N == 16 ? 9 : N == 32 ? 14 : N == 64 ? 11 : N == 128 ? 8 : 5;\n",
 "    static const int LAG = STAGES / 2; // at most STAGES - 2: a consumer wants tile t + 1 before it frees t"
 "ile t\n",
-"    // stages of x, each a multiple of 1024 bytes for the swizzle; of weights; of parameters [2 groups][128"
-"];\n",
-"    // barriers\n",
-"    static const u32 X = N * 128, W = 4096, SZ = 1024;\n",
-"    static const u32 W_AT = STAGES * X, SZ_AT = W_AT + STAGES * W, BARRIERS = SZ_AT + STAGES * SZ;\n",
+"    // a stage, a multiple of 1024 bytes for the swizzle: x, weights, parameters [2 groups][OUTS]\n",
+"    static const u32 X = N * 128, W = OUTS * 32, SZ = OUTS * 8, STAGE = X + W + SZ;\n",
+"    // two barriers of a stage, \"full\" and STAGES later \"empty\", then a flag for each warpgroup\n",
+"    static const u32 RING = STAGES * STAGE, FLAGS = RING + STAGES * 16, BYTES = RING + 1024;\n",
 "};\n",
 "\n",
-"template <int N>\n",
-"DEVICE void wgmma_produce(const Linear &p, u32 base, int first, int tiles, int row_tile, int pair)\n",
+"template <class WG> DEVICE void wgmma_produce(const Linear &p, u32 base, int first, int tiles, int row_tile"
+", int wide)\n",
 "{\n",
-"    typedef Ring<N> R;\n",
-"    const int thread = threadIdx.x, blocks = p.n_pad / 64, fine = p.group == 32;\n",
-"    const int row0 = row_tile * N + thread / 8, chunk = thread % 8;\n",
-"    const u32 full = base + R::BARRIERS, empty = full + R::STAGES * 8;\n",
+"    const int ROWS = WG::COPYING / 8; // of x at once\n",
+"    const int thread = (threadIdx.x - 256) % WG::COPYING, fine = p.group == 32;\n",
+"    const int row0 = row_tile * WG::N + thread / 8, chunk = thread % 8;\n",
+"    const int block0 = wide * 2 * WG::BLOCKS, blocks = min(p.n_pad / 64 - block0, 2 * WG::BLOCKS);\n",
+"    const int warp = __shfl_sync(~0u, (int)threadIdx.x >> 5, 0);\n",
+"    const bool asks = warp == 8, copies = WG::PRODUCERS == WG::COPYING || warp > 8;\n",
 "    const u64 policy = evict_first_policy();\n",
-"    const u32 x_to = x_chunk(base, thread / 8, chunk); // rows 16 further on have the same swizzle\n",
-"    auto load_w = [&](int t) {\n",
-"        const int s = t % R::STAGES, group = fine ? 2 * (first + t) : group_of(p, first + t);\n",
-"        mbarrier_arrive_expect(full + s * 8, R::W + 512 * (1 + fine));\n",
-"        for (int b = 0; b < 2;\n",
-"             b++) { // a block past the last one is the last one again, what it sums is not stored\n",
-"            const int block = min(pair * 2 + b, blocks - 1);\n",
-"            const u32 *sz = p.sz + (size_t)group * p.n_pad + block * 64;\n",
-"            const u32 sz_to = base + R::SZ_AT + s * R::SZ + b * 256;\n",
-"            bulk_load(base + R::W_AT + s * R::W + b * 2048, p.w + ((size_t)block * p.k_tiles + first + t) *"
-" 128,\n",
-"                      2048, full + s * 8, policy);\n",
-"            bulk_load(sz_to, sz, 256, full + s * 8, policy);\n",
-"            if (fine) bulk_load(sz_to + 512, sz + p.n_pad, 256, full + s * 8, policy);\n",
-"        }\n",
+"    const u32 x_to = x_chunk(0, thread / 8, chunk);\n",
+"    const uint4 *w = p.w + ((size_t)block0 * p.k_tiles + first) * 128; // of the tile to ask for\n",
+"    const u32 *sz0 = p.sz + block0 * 64;\n",
+"    int tile = first;\n",
+"    auto load_w = [&](u32 stage, u32 full) {\n",
+"        const u32 *sz = sz0 + (size_t)(fine ? 2 * tile : group_of(p, tile)) * p.n_pad;\n",
+"        // outputs past the last block keep what was in shared memory; what they sum is not stored\n",
+"        mbarrier_arrive_expect(full, blocks * (2048 + 256 * (1 + fine)));\n",
+"#pragma unroll\n",
+"        for (int b = 0; b < 2 * WG::BLOCKS; b++)\n",
+"            if (b < blocks)\n",
+"                bulk_load(stage + WG::X + b * 2048, w + (u64)(u32)(b * p.k_tiles) * 128, 2048, full, policy"
+");\n",
+"        bulk_load(stage + WG::X + WG::W, sz, blocks * 256, full, policy);\n",
+"        if (fine) bulk_load(stage + WG::X + WG::W + WG::OUTS * 4, sz + p.n_pad, blocks * 256, full, policy)"
+";\n",
 "    };\n",
-"    if (thread == 0)\n",
-"        for (int t = 0; t < min(tiles, R::STAGES); t++) load_w(t);\n",
+"    if (asks)\n",
+"#pragma unroll 1\n",
+"        for (int t = 0; t < min(tiles, WG::STAGES); t++, w += 128, tile++)\n",
+"            if (one_lane()) load_w(base + t * WG::STAGE, base + WG::RING + t * 8);\n",
 "    pdl_launch();\n",
-"    pdl_wait();\n",
-"    for (int t = 0; t < tiles; t++) {\n",
-"        const int s = t % R::STAGES;\n",
-"        if (t >= R::STAGES) {\n",
-"            mbarrier_wait(empty + s * 8, (t / R::STAGES - 1) & 1);\n",
-"            if (thread == 0) load_w(t);\n",
+"    if (copies) pdl_wait();\n",
+"    const u16 *x = p.x + first * 64 + chunk * 8;\n",
+"    u32 stage = base, full = base + WG::RING, late = full; // late: of the tile LAG tiles before\n",
+"    u32 phase = 1;\n",
+"#pragma unroll 1\n",
+"    for (int t = 0; t < tiles; t++, x += 64) {\n",
+"        if (t >= WG::STAGES) {\n",
+"            mbarrier_wait(full + WG::STAGES * 8, phase);\n",
+"            if (asks) {\n",
+"                if (one_lane()) load_w(stage, full);\n",
+"                w += 128, tile++;\n",
+"            }\n",
 "        }\n",
-"        const u16 *x = p.x + (first + t) * 64 + chunk * 8;\n",
-"#pragma unroll 4\n",
-"        for (int j = 0; j < N / 16; j++)\n",
-"            copy16(x_to + s * R::X + j * 2048, x + (size_t)min(row0 + j * 16, p.rows - 1) * p.x_stride);\n",
-"        copy_commit();\n",
-"        if (t >= R::LAG) {\n",
-"            copy_wait<R::LAG>();\n",
-"            fence_async_proxy();\n",
-"            mbarrier_arrive(full + (t - R::LAG) % R::STAGES * 8);\n",
+"        if (copies) {\n",
+"#pragma unroll(WG::N / ROWS > 8 && WG::N > 64 ? 4 : 16)\n",
+"            for (int j = 0; j < WG::N / ROWS; j++) // the swizzle of row r and of r + 4 differ by chunk bit"
+" 2\n",
+"                copy16(stage + (x_to ^ (j * ROWS & 4) << 4) + j * ROWS * 128,\n",
+"                       x + (size_t)min(row0 + j * ROWS, p.rows - 1) * p.x_stride);\n",
+"            copy_commit();\n",
+"            if (t >= WG::LAG) {\n",
+"                copy_wait<WG::LAG>();\n",
+"                fence_async_proxy();\n",
+"                mbarrier_arrive(late);\n",
+"                late = late + 8 < base + WG::RING + WG::STAGES * 8 ? late + 8 : base + WG::RING;\n",
+"            }\n",
 "        }\n",
+"        stage += WG::STAGE, full += 8;\n",
+"        if (stage == base + WG::RING) stage = base, full = base + WG::RING, phase ^= 1;\n",
 "    }\n",
+"    if (!copies) return;\n",
 "    copy_wait<0>();\n",
 "    fence_async_proxy();\n",
-"    for (int t = max(tiles - R::LAG, 0); t < tiles; t++) mbarrier_arrive(full + t % R::STAGES * 8);\n",
+"#pragma unroll 1\n",
+"    for (int t = max(tiles - WG::LAG, 0); t < tiles; t++) mbarrier_arrive(base + WG::RING + t % WG::STAGES "
+"* 8);\n",
 "}\n",
 "\n",
-"template <int N, class T>\n",
-"DEVICE void wgmma_consume(T dtype, const Linear &p, u32 base, int tiles, int row_tile, int split, int pair)\n",
+"template <class WG, class T>\n",
+"DEVICE void wgmma_consume(T dtype, const Linear &p, u32 base, int tiles, int row_tile, int split, int wide)\n",
 "{\n",
-"    typedef Ring<N> R;\n",
-"    const int thread = threadIdx.x & 127, lane = thread & 31, warp = thread >> 5, fine = p.group == 32;\n",
-"    const int wg = threadIdx.x / 128 - 1;\n",
-"    const u32 full = base + R::BARRIERS, empty = full + R::STAGES * 8;\n",
-"    const u32 w_at = base + R::W_AT + wg * 2048 + thread * 16;\n",
-"    const u32 sz_at = base + R::SZ_AT + wg * 256 + (warp * 16 + (lane >> 2)) * 4;\n",
-"    float sum[N / 2];\n",
-"    u32 a0[4][4], a1[4][4];\n",
+"    const int N = WG::N, BLOCKS = WG::BLOCKS;\n",
+"    const int thread = threadIdx.x & 127, lane = thread & 31, warp = thread >> 5, wg = threadIdx.x / 128;\n",
+"    const bool fine = p.group == 32;\n",
+"    const u32 w_at = keep(WG::X + wg * BLOCKS * 2048 + thread * 16);\n",
+"    const u32 sz_at = keep(WG::X + WG::W + (wg * BLOCKS * 64 + warp * 16 + (lane >> 2)) * 4);\n",
+"    float sum[BLOCKS][N / 2], part[WG::EXACT ? N / 2 : 1], scale[2][2];\n",
+"    u32 a[2][4][4];\n",
 "#pragma unroll\n",
-"    for (int i = 0; i < N / 2; i++) sum[i] = 0;\n",
+"    for (int i = 0; i < BLOCKS * N / 2; i++) (&sum[0][0])[i] = 0;\n",
 "\n",
-"    auto load_a = [&](int t, u32(*a)[4]) {\n",
-"        const int s = t % R::STAGES;\n",
-"        mbarrier_wait(full + s * 8, t / R::STAGES & 1);\n",
-"        const uint4 q = lds128(w_at + s * R::W);\n",
-"        const u32 words[4] = {q.x, q.y, q.z, q.w};\n",
-"        u32 sz = lds32(sz_at + s * R::SZ), sz8 = lds32(sz_at + s * R::SZ + 32);\n",
+"    // to set `to`: block m of the tile in `stage`\n",
+"    auto load_a = [&](int to, u32 stage, int m) {\n",
+"        const uint4 q = lds128(stage + w_at + m * 2048);\n",
+"        const u32 words[4] = {q.x, q.y, q.z, q.w}, at = stage + sz_at + m * 256;\n",
+"        u32 sz = lds32(at), sz8 = lds32(at + 32); // of outputs g and g + 8\n",
 "        uint2 z = zero_points(dtype, sz, sz8);\n",
-"        u32 scale[2] = {scale_pair(dtype, sz), scale_pair(dtype, sz8)};\n",
+"        auto multiply_half = [&](int half) {\n",
+"            const u32 s = scale_pair(dtype, sz), s8 = scale_pair(dtype, sz8);\n",
 "#pragma unroll\n",
-"        for (int kk = 0; kk < 4; kk++) {\n",
-"            if (kk == 2 && fine) {\n",
-"                sz = lds32(sz_at + s * R::SZ + 512), sz8 = lds32(sz_at + s * R::SZ + 544);\n",
-"                z = zero_points(dtype, sz, sz8);\n",
-"                scale[0] = scale_pair(dtype, sz), scale[1] = scale_pair(dtype, sz8);\n",
+"            for (int j = 0; j < 8; j++) {\n",
+"                u32 &h = a[to][2 * half + j / 4][j % 4];\n",
+"                h = multiply(dtype, h, j & 1 ? s8 : s);\n",
 "            }\n",
-"            dequantize(dtype, words[kk], z, a[kk]);\n",
+"        };\n",
 "#pragma unroll\n",
-"            for (int j = 0; j < 4; j++) a[kk][j] = multiply(dtype, a[kk][j], scale[j & 1]);\n",
+"        for (int kk = 0; kk < 4; kk++) dequantize(dtype, words[kk], z, a[to][kk]);\n",
+"        scale[to][0] = scale_f32(sz), scale[to][1] = scale_f32(sz8);\n",
+"        if (fine || !WG::EXACT) {\n",
+"            scale[to][0] = scale[to][1] = 1;\n",
+"            multiply_half(0);\n",
+"            if (fine) { // the second half is of another group\n",
+"                sz = lds32(at + WG::OUTS * 4), sz8 = lds32(at + WG::OUTS * 4 + 32);\n",
+"                z = zero_points(dtype, sz, sz8);\n",
+"                dequantize(dtype, words[2], z, a[to][2]);\n",
+"                dequantize(dtype, words[3], z, a[to][3]);\n",
+"            }\n",
+"            multiply_half(1);\n",
 "        }\n",
 "    };\n",
-"    // tile t from `a`; `next` is what tile t - 1 was computed from\n",
-"    auto step = [&](int t, u32(*a)[4], u32(*next)[4]) {\n",
-"        const u64 tile = wgmma_tile(base + t % R::STAGES * R::X);\n",
+"\n",
+"    // of tile t, which is in `stage` and whose barrier is `full`; `empty`: of the tile before\n",
+"    u32 stage = base, full = base + WG::RING, empty = 0, phase = 0;\n",
+"    auto free_tile = [&]() {\n",
+"        if (lane == 0) mbarrier_arrive(empty);\n",
+"    };\n",
+"    // block m of tile t from set `set`; the other set gets the next block\n",
+"    auto step = [&](int t, int set, int m) {\n",
+"        const int next = (m + 1) % BLOCKS;\n",
+"        float *d = WG::EXACT ? part : sum[m];\n",
+"        const u32 tile = wgmma_tile(stage);\n",
 "        wgmma_fence();\n",
+"        wgmma<N, T::bf16, !WG::EXACT>(d, a[set][0], tile);\n",
 "#pragma unroll\n",
-"        for (int kk = 0; kk < 4; kk++) wgmma<N, T::bf16>(sum, a[kk], tile + 2 * kk);\n",
+"        for (int kk = 1; kk < 4; kk++) wgmma<N, T::bf16, true>(d, a[set][kk], tile + 2 * kk);\n",
 "        wgmma_commit();\n",
-"        if (t > 0) {\n",
+"        if (!WG::EXACT) { // the tensor cores have work while this warp waits for what was asked before\n",
 "            wgmma_wait<1>();\n",
-"            if (thread == 0) mbarrier_arrive(empty + (t - 1) % R::STAGES * 8);\n",
+"            if (m == 0 && t > 0) free_tile();\n",
 "        }\n",
-"        if (t + 1 < tiles) load_a(t + 1, next);\n",
+"        if (next == 0) {\n",
+"            empty = full + WG::STAGES * 8;\n",
+"            stage += WG::STAGE, full += 8;\n",
+"            if (stage == base + WG::RING) stage = base, full = base + WG::RING, phase ^= 1;\n",
+"        }\n",
+"        if (next > 0 || t + 1 < tiles) {\n",
+"            if (next == 0) mbarrier_wait(full, phase);\n",
+"            load_a(set ^ 1, stage, next);\n",
+"        }\n",
+"        if (WG::EXACT) {\n",
+"            wgmma_wait<0>();\n",
+"            wgmma_settled<WG::EXACT ? N / 2 : 1>(part);\n",
+"#pragma unroll\n",
+"            for (int i = 0; i < (WG::EXACT ? N / 2 : 0); i++)\n",
+"                sum[m][i] = fused(scale[set][i >> 1 & 1], part[WG::EXACT ? i : 0], sum[m][i]);\n",
+"            if (next == 0) free_tile();\n",
+"        }\n",
 "    };\n",
 "    pdl_wait(); // y and partial\n",
-"    load_a(0, a0);\n",
+"    mbarrier_wait(full, 0);\n",
+"    load_a(0, stage, 0);\n",
 "#pragma unroll 1\n",
-"    for (int t = 0; t < tiles; t += 2) {\n",
-"        step(t, a0, a1);\n",
-"        if (t + 1 < tiles) step(t + 1, a1, a0);\n",
+"    for (int t = 0; t < tiles; t += 2 / BLOCKS) {\n",
+"        step(t, 0, 0);\n",
+"        if (BLOCKS == 2) step(t, 1, 1);\n",
+"        else if (t + 1 < tiles) step(t + 1, 1, 0);\n",
 "    }\n",
-"    wgmma_wait<0>();\n",
+"    if (!WG::EXACT) wgmma_wait<0>();\n",
 "\n",
 "    // the ring is free when both warpgroups are here; each has room for its sums in it\n",
 "    typedef Sums<N, 64> S;\n",
-"    const u32 sums = base + wg * S::BYTES;\n",
+"    const u32 sums = base + wg * BLOCKS * S::BYTES;\n",
 "    named_barrier(1, 256);\n",
 "#pragma unroll\n",
-"    for (int n = 0; n < N / 8; n++) sums_put<64>(sums, n * 8, warp * 16, sum + n * 4);\n",
+"    for (int i = 0; i < BLOCKS * N / 8; i++)\n",
+"        sums_put<64>(sums + i / (N / 8) * S::BYTES, i % (N / 8) * 8, warp * 16, &sum[0][0] + i * 4);\n",
 "    named_barrier(2 + wg, 128);\n",
-"    sums_store<N, 64, 1>(dtype, p, sums, row_tile * N, (pair * 2 + wg) * 64,\n",
-"                         (pair * (int)gridDim.x + row_tile) * 2 + wg, split, thread, 128,\n",
-"                         base + R::BARRIERS + R::STAGES * 16 + wg * 4, 2 + wg);\n",
+"#pragma unroll 1\n",
+"    for (int m = 0; m < BLOCKS; m++) {\n",
+"        const int block = (wide * 2 + wg) * BLOCKS + m;\n",
+"        if (block * 64 >= p.n_pad) break;\n",
+"        sums_store<N, 64, 1>(dtype, p, sums + m * S::BYTES, row_tile * N, block * 64,\n",
+"                             row_tile * (p.n_pad / 64) + block, split, thread, 128, base + WG::FLAGS + wg *"
+" 4,\n",
+"                             2 + wg);\n",
+"    }\n",
 "}\n",
 "\n",
-"// row_tile: of N rows; pair: of blocks of 64 outputs\n",
+"// row_tile: of N rows; wide: of OUTS outputs\n",
 "template <int N, class T>\n",
 "DEVICE void linear_wgmma(T dtype, const Linear &p, int row_tile = blockIdx.x, int split = blockIdx.y,\n",
-"                         int pair = blockIdx.z)\n",
+"                         int wide = blockIdx.z)\n",
 "{\n",
-"    typedef Ring<N> R;\n",
-"    static_assert(2 * Sums<N, 64>::BYTES <= (int)R::BARRIERS && R::STAGES * 16 + 8 <= 1024, \"fits\");\n",
+"    typedef Warpgroups<N> WG;\n",
+"    static_assert(2 * WG::BLOCKS * Sums<N, 64>::BYTES <= (int)WG::RING && WG::FLAGS + 8 <= WG::BYTES\n",
+"                      && WG::STAGE % 1024 == 0 && WG::LAG <= WG::STAGES - 2,\n",
+"                  \"fits\");\n",
 "    DYN_SMEM(smem);\n",
-"    const u32 base = smem_address(smem), full = base + R::BARRIERS, empty = full + R::STAGES * 8;\n",
+"    const u32 base = smem_address(smem), full = base + WG::RING, empty = full + WG::STAGES * 8;\n",
 "    const int first = split_begin(p, split), tiles = split_begin(p, split + 1) - first;\n",
 "    if (threadIdx.x == 0) {\n",
-"        for (int s = 0; s < R::STAGES; s++) {\n",
-"            mbarrier_init(full + s * 8,\n",
-"                          129); // the threads that copy x, and the announcement of the bulk copies\n",
-"            mbarrier_init(empty + s * 8, 2);\n",
+"        for (int s = 0; s < WG::STAGES; s++) {\n",
+"            // the threads that copy x, and the announcement of the bulk copies\n",
+"            mbarrier_init(full + s * 8, WG::COPYING + 1);\n",
+"            mbarrier_init(empty + s * 8, 8); // the warps that consume\n",
 "        }\n",
 "        mbarrier_init_fence();\n",
 "    }\n",
@@ -4476,44 +4607,71 @@ static const char *const awq__cuda_text_wgmma[] = {
 "    // N need less, are launched with less, and must not ask: setmaxnreg waits for registers the block does"
 " not\n",
 "    // have.\n",
-"    if (threadIdx.x < 128) {\n",
+"    const int warp = __shfl_sync(~0u, (int)threadIdx.x >> 5, 0); // the same for all lanes, as the compiler"
+" sees\n",
+"    if (warp >= 8) {\n",
 "        if (N == 256) registers_give<40>();\n",
-"        wgmma_produce<N>(p, base, first, tiles, row_tile, pair);\n",
+"        wgmma_produce<WG>(p, base, first, tiles, row_tile, wide);\n",
 "    } else {\n",
 "        if (N == 256) registers_take<232>();\n",
-"        wgmma_consume<N>(dtype, p, base, tiles, row_tile, split, pair);\n",
+"        wgmma_consume<WG>(dtype, p, base, tiles, row_tile, split, wide);\n",
 "    }\n",
 "}\n",
-"// grid (tiles, 1, pairs of blocks of outputs)\n",
-"template <int N, class T> DEVICE void experts_wgmma(T dtype, const Experts &p)\n",
-"{\n",
-"    Linear l;\n",
-"    pdl_launch();\n",
-"    pdl_wait();\n",
-"    const int tile = expert_of<N>(p, blockIdx.x, l);\n",
-"    if (tile >= 0) linear_wgmma<N>(dtype, l, tile, 0, blockIdx.z);\n",
-"}\n",
+"#endif\n",
+NULL};
+static const char *const awq__cuda_text_wgmma[] = {
+"/* wgmma.cuh - 4-bit linear layers for more than 64 rows on sm_90a (warpgroup.cuh)\n",
 "\n",
+"   A block is 128 outputs x 128 or 256 rows. wgmma of a tile and warpgroup, m64nNk16 four times, keeps the "
+"tensor\n",
+"   cores for 2 N clocks, 4 N for both; a scheduler issues for two warps meanwhile. At N = 256 that is 22 % "
+"of its\n",
+"   slots, and 16 copies of each producing thread. */\n",
+"#if AWQ_HAS_WGMMA\n",
 "#ifndef AWQ_NO_F16\n",
-"KERNEL(awq_linear_wgmma64_f16, 384, Linear p) { linear_wgmma<64>(F16(), p); }\n",
 "KERNEL(awq_linear_wgmma128_f16, 384, Linear p) { linear_wgmma<128>(F16(), p); }\n",
 "KERNEL(awq_linear_wgmma256_f16, 384, Linear p) { linear_wgmma<256>(F16(), p); }\n",
-"KERNEL(awq_experts4_wgmma128_f16, 384, Experts p) { experts_wgmma<128>(F16(), p); }\n",
 "#endif\n",
 "#ifndef AWQ_NO_BF16\n",
-"KERNEL(awq_linear_wgmma64_bf16, 384, Linear p) { linear_wgmma<64>(BF16(), p); }\n",
 "KERNEL(awq_linear_wgmma128_bf16, 384, Linear p) { linear_wgmma<128>(BF16(), p); }\n",
 "KERNEL(awq_linear_wgmma256_bf16, 384, Linear p) { linear_wgmma<256>(BF16(), p); }\n",
-"KERNEL(awq_experts4_wgmma128_bf16, 384, Experts p) { experts_wgmma<128>(BF16(), p); }\n",
+"#endif\n",
+"#endif\n",
+NULL};
+static const char *const awq__cuda_text_wgmma_few[] = {
+"/* wgmma_few.cuh - 4-bit linear layers for 5 to 64 rows on sm_90a (warpgroup.cuh)\n",
+"\n",
+"   A block is 256 outputs x 8, 16, 32 or 64 rows. Memory is to be the bound: an H200 (4.3 TB/s, some 650 ns"
+") wants\n",
+"   21 KB under way on each SM; rings hold 72 KB of weights or more, of two blocks on an SM for up to 16 row"
+"s. By\n",
+"   SASS of sm_90a (NVRTC 13.0) a warp issues 75, 79, 87 and 88 instructions for its 512 bytes of a unit, an"
+"d with\n",
+"   the warps that copy the SMs take in 5.8, 5.5, 5.0 and 4.9 TB/s; mma8, mma16 and mma32 (linear.cuh) 4.4, "
+"3.8 and\n",
+"   3.3. At 64 rows tensor cores are the bound, at 3.7. */\n",
+"#if AWQ_HAS_WGMMA\n",
+"#ifndef AWQ_NO_F16\n",
+"KERNEL_2(awq_linear_wgmma8_f16, 320, Linear p) { linear_wgmma<8>(F16(), p); }\n",
+"KERNEL_2(awq_linear_wgmma16_f16, 320, Linear p) { linear_wgmma<16>(F16(), p); }\n",
+"KERNEL(awq_linear_wgmma32_f16, 320, Linear p) { linear_wgmma<32>(F16(), p); }\n",
+"KERNEL(awq_linear_wgmma64_f16, 320, Linear p) { linear_wgmma<64>(F16(), p); }\n",
+"#endif\n",
+"#ifndef AWQ_NO_BF16\n",
+"KERNEL_2(awq_linear_wgmma8_bf16, 320, Linear p) { linear_wgmma<8>(BF16(), p); }\n",
+"KERNEL_2(awq_linear_wgmma16_bf16, 320, Linear p) { linear_wgmma<16>(BF16(), p); }\n",
+"KERNEL(awq_linear_wgmma32_bf16, 320, Linear p) { linear_wgmma<32>(BF16(), p); }\n",
+"KERNEL(awq_linear_wgmma64_bf16, 320, Linear p) { linear_wgmma<64>(BF16(), p); }\n",
 "#endif\n",
 "#endif\n",
 NULL};
 static const char *const *const awq__cuda_prelude[] = {
-    awq__cuda_text_prims, awq__cuda_text_common, awq__cuda_text_block, NULL};
+    awq__cuda_text_prims, awq__cuda_text_common, awq__cuda_text_block, awq__cuda_text_warpgroup, NULL};
 enum {
     AWQ__CUDA_ATTENTION,
     AWQ__CUDA_DENSE,
     AWQ__CUDA_EXPERTS,
+    AWQ__CUDA_EXPERTS_WGMMA,
     AWQ__CUDA_LINEAR,
     AWQ__CUDA_LINEAR8,
     AWQ__CUDA_MOE,
@@ -4523,6 +4681,7 @@ enum {
     AWQ__CUDA_SAMPLE,
     AWQ__CUDA_SELFTEST,
     AWQ__CUDA_WGMMA,
+    AWQ__CUDA_WGMMA_FEW,
     AWQ__CUDA_FAMILIES
 };
 static const struct {
@@ -4532,6 +4691,7 @@ static const struct {
     {"attention", awq__cuda_text_attention},
     {"dense", awq__cuda_text_dense},
     {"experts", awq__cuda_text_experts},
+    {"experts_wgmma", awq__cuda_text_experts_wgmma},
     {"linear", awq__cuda_text_linear},
     {"linear8", awq__cuda_text_linear8},
     {"moe", awq__cuda_text_moe},
@@ -4541,6 +4701,7 @@ static const struct {
     {"sample", awq__cuda_text_sample},
     {"selftest", awq__cuda_text_selftest},
     {"wgmma", awq__cuda_text_wgmma},
+    {"wgmma_few", awq__cuda_text_wgmma_few},
 };
 /* --- end of the block --- */
 /* clang-format on */
@@ -6103,6 +6264,7 @@ typedef struct awq__cuda_device {
     int arch;  /* 75, 80, 86, 89, 90, 100 .. */
     int wgmma; /* compiled for sm_90a */
     int sms;
+    int mma_rows; /* of a linear of 4 bits: up to so many (32 at most) by mma.sync also where wgmma is */
 } awq__cuda_device;
 
 typedef struct awq__cuda_launch {
@@ -6154,23 +6316,23 @@ static int awq__cuda_linear_plan(const awq__cuda_device *d, int bits, int rows, 
         out->smem = ring > sums ? ring : sums;
         out->counters = out->grid[0];
         out->partial = (size_t)out->grid[0] * out->grid[1] * 8 * 16 * 4;
-    } else if (d->wgmma && bits == 4 && rows > 32 && !same_bits) {
+    } else if (d->wgmma && bits == 4 && rows > (d->mma_rows < 32 ? d->mma_rows : 32) && !same_bits) {
+        /* Warpgroups of warpgroup.cuh: rows of a block, stages, blocks on an SM */
+        static const int shape[6][3] = {{8, 10, 2}, {16, 9, 2}, {32, 14, 1}, {64, 11, 1}, {128, 8, 1}, {256, 5, 1}};
+        int i = 0, tile, outs;
+        while (i < 5 && rows > shape[i][0]) i++;
         /* fewer rows in a block while blocks are too few for the SMs */
-        const uint32_t pairs = ((uint32_t)blocks + 1) / 2;
-        uint32_t tile = 256, depth;
-        while (
-            tile > 64
-            && ((uint32_t)rows <= tile / 2 || pairs * (((uint32_t)rows + tile - 1) / tile) < (uint32_t)d->sms))
-            tile /= 2;
-        depth = tile == 256 ? 5 : tile == 128 ? 8 : 14;
-        snprintf(out->kernel, sizeof out->kernel, "awq_linear_wgmma%u_%s", (unsigned)tile, type);
-        out->grid[0] = ((uint32_t)rows + tile - 1) / tile;
-        out->grid[2] = pairs;
-        out->grid[1] = awq__cuda_splits(d->sms, (int)(pairs * out->grid[0]), k_tiles, 8);
-        out->threads = 384;
-        out->smem = 1024 + depth * (4096 + 1024 + tile * 128);
-        out->counters = (size_t)pairs * out->grid[0] * 2;
-        out->partial = out->counters * out->grid[1] * 64 * tile * 4;
+        if (i == 5 && (blocks + 1) / 2 * ((rows + 255) / 256) < d->sms) i = 4;
+        tile = shape[i][0];
+        outs = tile <= 64 ? 256 : 128;
+        snprintf(out->kernel, sizeof out->kernel, "awq_linear_wgmma%d_%s", tile, type);
+        out->grid[0] = ((uint32_t)rows + (uint32_t)tile - 1) / (uint32_t)tile;
+        out->grid[2] = ((uint32_t)n + (uint32_t)outs - 1) / (uint32_t)outs;
+        out->grid[1] = awq__cuda_splits(shape[i][2] * d->sms, (int)(out->grid[2] * out->grid[0]), k_tiles, 8);
+        out->threads = tile <= 64 ? 320 : 384;
+        out->smem = 1024 + (uint32_t)(shape[i][1] * (outs * 40 + tile * 128));
+        out->counters = (size_t)blocks * out->grid[0];
+        out->partial = out->counters * out->grid[1] * 64 * (size_t)tile * 4;
     } else {
         /* rows of a block; blocks of 64 outputs and tiles of k in a step of it; blocks on an SM */
         const int most = bits == 4 ? 32 : 16; /* of kernels with exact weights: one order of sums */
@@ -6252,10 +6414,14 @@ static awq_status awq__cuda_workspace(awq_ctx *ctx, awq_cuda *c, size_t partial,
 /* Which family has the kernel of a plan. */
 static int awq__cuda_family_of(const char *kernel)
 {
-    return strstr(kernel, "_wgmma")                ? AWQ__CUDA_WGMMA
+    const char *wgmma = strstr(kernel, "_wgmma");
+    const int experts = !strncmp(kernel, "awq_experts", 11);
+    return wgmma && experts                        ? AWQ__CUDA_EXPERTS_WGMMA
+           : wgmma && atoi(wgmma + 6) <= 64       ? AWQ__CUDA_WGMMA_FEW
+           : wgmma                                ? AWQ__CUDA_WGMMA
            : !strncmp(kernel, "awq_linear8_", 12) ? AWQ__CUDA_LINEAR8
            : !strncmp(kernel, "awq_dense_", 10)   ? AWQ__CUDA_DENSE
-           : !strncmp(kernel, "awq_experts", 11)  ? AWQ__CUDA_EXPERTS
+           : experts                              ? AWQ__CUDA_EXPERTS
                                                   : AWQ__CUDA_LINEAR;
 }
 
@@ -6510,6 +6676,7 @@ static awq__cuda_device awq__cuda_plan_device(const awq_cuda *c, int multiproces
     d.arch = c->compute;
     d.wgmma = !strcmp(c->info.arch, "sm_90a");
     d.sms = multiprocessors;
+    d.mma_rows = c->desc.mma_rows;
     return d;
 }
 
@@ -6603,6 +6770,7 @@ typedef struct awq__cuda_test {
     uint32_t which;   /* bits 2 kind + (BF16) */
     uint32_t experts; /* likewise: in the kernels of experts */
     int quick;
+    int many; /* of experts' kernels that of many rows by wgmma alone, else all others */
 } awq__cuda_test;
 
 /* y, of which rows 0 to m are computed, those before `biased` with the bias, and the others stay NaN */
@@ -6679,7 +6847,8 @@ static awq_status awq__cuda_test_experts(awq_ctx *ctx, awq_cuda *c, awq__cuda_te
         host.start[1] = rows[i] - 1;
         host.start[2] = 2 * (rows[i] - 1);
         if (!awq__cuda_experts_plan(&d, l->bits, rows[i], 2, 2, p.linear.n, (int)t->k, p.linear.group,
-                                    l->dtype == AWQ_BF16, 0, &plan))
+                                    l->dtype == AWQ_BF16, 0, &plan)
+            || (awq__cuda_family_of(plan.kernel) == AWQ__CUDA_EXPERTS_WGMMA) != t->many)
             continue;
         st = awq__cuda_test_clear(ctx, c, t);
         if (!st) st = awq__cuda_upload(ctx, c, b->ptr, &host, sizeof host);
@@ -6702,7 +6871,7 @@ static awq_status awq__cuda_test_linear(awq_ctx *ctx, awq_cuda *c, awq__cuda_tes
         int64_t m = rows[i / 3];
         int few = i % 3 == 1, flags = i % 3 == 2 ? AWQ_CUDA_SAME_BITS : 0;
         if (t->quick && few != (m > 32)) continue; /* few: all widths of wgmma, whatever the card */
-        if (t->quick && flags) continue;
+        if (t->quick && flags && m != 20) continue; /* mma32, which wgmma else hides */
         AWQ__TRY(awq__cuda_test_clear(ctx, c, t));
         AWQ__TRY(awq__cuda_linear_queue(ctx, c, l, t->x_at, t->stride, m, AWQ_F32, t->y_at, t->n, flags,
                                         few ? 1 : c->info.multiprocessors, &plan));
@@ -6772,7 +6941,7 @@ static awq_status awq__cuda_test_run(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *
 
 /* With n outputs and k inputs, a multiple of 32. */
 static awq_status awq__cuda_test_linears(awq_ctx *ctx, awq_cuda *c, int64_t n, int64_t k, uint32_t which,
-                                         uint32_t experts, int quick)
+                                         uint32_t experts, int quick, int many)
 {
     awq__cuda_test t;
     awq_status st = AWQ_E_MEMORY;
@@ -6780,6 +6949,7 @@ static awq_status awq__cuda_test_linears(awq_ctx *ctx, awq_cuda *c, int64_t n, i
     t.which = which;
     t.experts = experts;
     t.quick = quick;
+    t.many = many;
     t.n = n;
     t.k = k;
     t.stride = AWQ__CUDA_PAD(k);
@@ -7307,7 +7477,8 @@ enum { /* bits of what is tested: linears 2 kind + (BF16), see awq__cuda_test_ki
        AWQ__CUDA_TEST_EMBED_AT = 18,   /* F32, F16, BF16, 8 bits */
        AWQ__CUDA_TEST_EXPERTS_AT = 22, /* 2 (0: 4 bits, 1: 8, 2: dense) + (BF16) */
        AWQ__CUDA_TEST_HEAD_AT = 28,
-       AWQ__CUDA_TEST_ALL = (1 << 29) - 1
+       AWQ__CUDA_TEST_MANY_AT = 29, /* experts_wgmma for F16, for BF16, when first wanted */
+       AWQ__CUDA_TEST_ALL = 0x7fffffff
 };
 
 /* --- what there is room for */
@@ -8121,7 +8292,6 @@ static awq_status awq__cuda_model_kernels(awq_ctx *ctx, const awq__cuda_share *s
             bits = awq__cuda_model_bits(&info, (awq_linear_id)k, o->desc, &group);
             if (k >= AWQ_EXPERT_GATE) {
                 which |= 1u << (AWQ__CUDA_TEST_EXPERTS_AT + 2 * (bits == 16 ? 2 : bits == 8) + part);
-                has[AWQ__CUDA_WGMMA] |= bits == 4;
                 continue;
             }
             has[bits == 16 ? AWQ__CUDA_DENSE : bits == 8 ? AWQ__CUDA_LINEAR8 : AWQ__CUDA_LINEAR] = 1;
@@ -8139,8 +8309,8 @@ static awq_status awq__cuda_model_kernels(awq_ctx *ctx, const awq__cuda_share *s
                            : c->dtype == AWQ_F32                        ? 0
                            : c->dtype == AWQ_F16                        ? 1
                                                                         : 2));
-    has[AWQ__CUDA_WGMMA] |= has[AWQ__CUDA_LINEAR];
-    has[AWQ__CUDA_WGMMA] &= !s->flags && !strcmp(s->c->info.arch, "sm_90a");
+    has[AWQ__CUDA_WGMMA] = has[AWQ__CUDA_LINEAR] && !s->flags && !strcmp(s->c->info.arch, "sm_90a");
+    has[AWQ__CUDA_WGMMA_FEW] = has[AWQ__CUDA_WGMMA];
     for (i = 0; i < AWQ__CUDA_FAMILIES; i++) {
         if (!has[i]) continue;
         unit[n].family = i;
@@ -8809,6 +8979,7 @@ static awq_status awq__cuda_model_experts_mm(awq_ctx *ctx, awq__cuda_work *w, co
     awq__cuda_device d = awq__cuda_plan_device(s->c, s->c->info.multiprocessors);
     awq__cuda_experts p;
     awq__cuda_launch plan;
+    const uint32_t many = 1u << (AWQ__CUDA_TEST_MANY_AT + (s->dtype == AWQ_BF16));
     if (!l->table[which]) return AWQ_OK;
     memset(&p, 0, sizeof p);
     p.linear = awq__cuda_linear_argument(first);
@@ -8826,6 +8997,10 @@ static awq_status awq__cuda_model_experts_mm(awq_ctx *ctx, awq__cuda_work *w, co
                                 s->flags & AWQ_CUDA_SAME_BITS, &plan))
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "no CUDA kernel for %d experts of %lld x %lld", c->num_experts,
                          (long long)first->out_features, (long long)first->in_features);
+    /* not for every model, so compiled and tried by the first pass that wants it, which is not a recorded one */
+    if (awq__cuda_family_of(plan.kernel) == AWQ__CUDA_EXPERTS_WGMMA && !(s->c->tested & many)
+        && !s->c->desc.no_selftest)
+        AWQ__TRY(awq__cuda_selftest(ctx, s->c, many));
     return awq__cuda_model_queue(ctx, s, awq__cuda_family_of(plan.kernel), plan.kernel, 0, plan.grid[0],
                                  plan.grid[1], plan.grid[2], plan.threads, plan.smem, &p);
 }
@@ -9731,12 +9906,13 @@ static uint32_t awq__cuda_test_experts_of(uint32_t which)
 static awq_status awq__cuda_selftest(awq_ctx *ctx, awq_cuda *c, uint32_t which)
 {
     const uint32_t linears = which & ((1u << AWQ__CUDA_TEST_ROWS_AT) - 1),
-                   experts = awq__cuda_test_experts_of(which);
+                   experts = awq__cuda_test_experts_of(which), many = which >> AWQ__CUDA_TEST_MANY_AT & 3;
     awq__cuda_block *b = NULL;
     awq__cuda_probe p;
     awq_status st = AWQ_OK;
-    if (linears | experts) AWQ__TRY(awq__cuda_test_linears(ctx, c, 72, 160, linears, experts, 1));
-    if ((which & ~(63u << AWQ__CUDA_TEST_EXPERTS_AT)) != linears) {
+    if (linears | experts) AWQ__TRY(awq__cuda_test_linears(ctx, c, 72, 160, linears, experts, 1, 0));
+    if (many) AWQ__TRY(awq__cuda_test_linears(ctx, c, 72, 160, 0, many | many << 2, 1, 1));
+    if (which & ~(63u << AWQ__CUDA_TEST_EXPERTS_AT | 3u << AWQ__CUDA_TEST_MANY_AT | linears)) {
         memset(&p, 0, sizeof p);
         p.c = c;
         p.seed = 5;
@@ -9766,9 +9942,9 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *c)
     if (!c) return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_selftest: cuda is NULL");
     if (c->compute < 80)
         which &= ~(0x2aau | 2u << AWQ__CUDA_TEST_ROWS_AT | 2u << AWQ__CUDA_TEST_MOE_AT
-                   | 42u << AWQ__CUDA_TEST_EXPERTS_AT);
+                   | 42u << AWQ__CUDA_TEST_EXPERTS_AT | 2u << AWQ__CUDA_TEST_MANY_AT);
     /* three tiles and a bit, 32 and a half: k is shared by blocks */
-    AWQ__TRY(awq__cuda_test_linears(ctx, c, 200, 2080, which & 0x3ff, 0, 0));
+    AWQ__TRY(awq__cuda_test_linears(ctx, c, 200, 2080, which & 0x3ff, 0, 0, 0));
     return awq__cuda_selftest(ctx, c, which & ~0x3ffu);
 }
 

@@ -888,7 +888,8 @@ static void test_selftest(void)
         env("AWQ_EMULATOR_SCHEDULE", i % 2 ? "3" : "1");
         c = need(&ctx, &d);
         if (!c) return;
-        CHECK_MSG(awq__cuda_test_linears(&ctx, c, 24, i ? 1056 : 96, 0x3ff, 0x3ff, 0) == AWQ_OK, "%s", ctx.err.text);
+        CHECK_MSG(awq__cuda_test_linears(&ctx, c, 24, i ? 1056 : 96, 0x3ff, 0x3ff, 0, 0) == AWQ_OK, "%s", ctx.err.text);
+        CHECK_MSG(awq__cuda_test_linears(&ctx, c, 24, 96, 0, 15, 0, 1) == AWQ_OK, "%s", ctx.err.text);
         CHECK(!i || (c->partial && c->counters)); /* blocks shared the 16 tiles and a half */
         awq_cuda_free(&ctx, c);
         CHECK(ctx.memory_used == 0);
@@ -902,7 +903,7 @@ static void test_selftest(void)
         c = need(&ctx, &d);
         if (!c) return;
         env("AWQ_EMULATOR_WRONG", "1"); /* the last byte of each copy to the host: lossy, y */
-        CHECK(awq__cuda_test_linears(&ctx, c, 64, 64, 0x3ff, 0, 0) == AWQ_E_DEVICE
+        CHECK(awq__cuda_test_linears(&ctx, c, 64, 64, 0x3ff, 0, 0, 0) == AWQ_E_DEVICE
               && strstr(ctx.err.text, "CUDA device 0 (Emulated GPU 0): awq_linear_") && strstr(ctx.err.text, "computes wrongly: of 1 rows, output 63 of row 199 is "));
         CHECK(awq_cuda_selftest(&ctx, NULL) == AWQ_E_ARG);
         awq_cuda_free(&ctx, c);

@@ -270,6 +270,29 @@ static void test_others(void)
     ctx = tiny_ctx(&t);
     CHECK(compare(&ctx, c, "m", "stacked experts", &hash) == 6); /* gate and up are one, of each of three; and down */
     CHECK(ctx.memory_used == 0);
+    for (k = 0; k < 2; k++) { /* wgmma of experts is for many rows: compiled, and tried, when they come */
+        awq_model_desc d;
+        awq_model *m = NULL;
+        awq_session *s = NULL;
+        int32_t ids[60];
+        memset(&d, 0, sizeof d);
+        for (i = 0; i < 60; i++) ids[i] = i;
+        setenv("AWQ_EMULATOR_WRONG", k ? "awq_experts4_wgmma128_f16" : "", 1);
+        c->tested &= ~(3u << AWQ__CUDA_TEST_MANY_AT);
+        CHECK_MSG(load(&ctx, c, "m", d, &m) == AWQ_OK, "%s", ctx.err.text);
+        CHECK(c->module[AWQ__CUDA_EXPERTS][0]);
+        CHECK(open_session(&ctx, m, 64, &s) == AWQ_OK);
+        CHECK_MSG(awq_session_feed(&ctx, s, ids, 20, NULL, NULL) == AWQ_OK, "%s", ctx.err.text);
+        CHECK(k || !c->module[AWQ__CUDA_EXPERTS_WGMMA][0]);
+        CHECK(awq_session_rewind(&ctx, s, 0) == AWQ_OK);
+        CHECK_MSG(awq_session_feed(&ctx, s, ids, 60, NULL, NULL) == (k ? AWQ_E_DEVICE : AWQ_OK), "%s", ctx.err.text);
+        CHECK(!k || strstr(ctx.err.text, "awq_experts4_wgmma128_f16 computes wrongly"));
+        CHECK(c->module[AWQ__CUDA_EXPERTS_WGMMA][0] && (c->tested >> AWQ__CUDA_TEST_MANY_AT & 1) == 1 - k);
+        close_session(&ctx, s);
+        CHECK(awq_model_free(&ctx, m) == AWQ_OK);
+        CHECK(ctx.memory_used == 0);
+    }
+    unsetenv("AWQ_EMULATOR_WRONG");
     tiny_free(&t);
     done(&gpu, c);
 }
@@ -395,7 +418,7 @@ static void test_compile(void)
             ctx.jobs = awq_pool_jobs(pool);
             CHECK_MSG(load(&ctx, c, "m", d, &m) == AWQ_OK, "%s", ctx.err.text);
             compiled = c->info.compiled;
-            CHECK(compiled == 8); /* selftest; linear, wgmma, dense, repack, rows, attention, sample */
+            CHECK(compiled == 9); /* selftest; linear, wgmma, wgmma_few, dense, repack, rows, attention, sample */
             if (real)
                 printf("    NVRTC %d.%d, %s: %d parts of families in %.1f s by two threads\n", c->info.nvrtc_major,
                        c->info.nvrtc_minor, c->info.arch, compiled, c->info.compile_seconds);
@@ -423,6 +446,7 @@ static void test_wrong(void)
         int bit;
     } kernels[] = {{"awq_linear_gemv32_f16", 0}, {"awq_linear_gemv_f16", 2}, {"awq_linear_gemv_bf16", 3}, {"awq_linear_mma8_f16", 2},
         {"awq_linear_mma16_f16", 2}, {"awq_linear_mma32_bf16", 3}, {"awq_linear_wgmma64_f16", 2}, {"awq_linear_wgmma128_f16", 2},
+        {"awq_linear_wgmma8_f16", 2}, {"awq_linear_wgmma16_bf16", 3}, {"awq_linear_wgmma32_f16", 2},
         {"awq_linear_wgmma256_bf16", 3}, {"awq_linear8_gemv_f16", 6}, {"awq_linear8_gemv32_bf16", 5}, {"awq_linear8_mma16_f16", 6},
         {"awq_linear8_mma64_f16", 6}, {"awq_linear8_mma128_f16", 6}, {"awq_dense_gemv_f16", 8}, {"awq_dense_mma16_f16", 8},
         {"awq_dense_mma64_bf16", 9}, {"awq_dense_mma128_f16", 8}, {"awq_norm_f16", 10}, {"awq_norm_bf16", 11},
@@ -432,7 +456,7 @@ static void test_wrong(void)
         {"awq_attend_many_192", 16}, {"awq_attend_split_256", 17}, {"awq_attend_many_256", 17}, {"awq_embed_f32", 18},
         {"awq_embed_f16", 19}, {"awq_embed_bf16", 20}, {"awq_embed_8", 21}, {"awq_logits", 28}, {"awq_top", 28},
         {"awq_experts4_gemv_f16", 22}, {"awq_experts4_gemv32_bf16", 23}, {"awq_experts4_mma16_f16", 22},
-        {"awq_experts4_wgmma128_bf16", 23}, {"awq_experts8_gemv_bf16", 25}, {"awq_experts8_gemv32_f16", 24},
+        {"awq_experts4_wgmma128_bf16", 30}, {"awq_experts8_gemv_bf16", 25}, {"awq_experts8_gemv32_f16", 24},
         {"awq_experts8_mma16_bf16", 25}, {"awq_experts8_mma64_f16", 24}, {"awq_experts16_mma16_f16", 26},
         {"awq_experts16_mma64_bf16", 27}};
     awq_ctx gpu, ctx;
@@ -449,6 +473,7 @@ static void test_wrong(void)
     for (i = 0; i < sizeof kernels / sizeof kernels[0]; i++) {
         char name[64];
         snprintf(name, sizeof name, ": %s computes wrongly: ", kernels[i].kernel);
+        c->desc.mma_rows = strncmp(kernels[i].kernel, "awq_linear_mma", 14) ? 0 : 32; /* instead of wgmma */
         setenv("AWQ_EMULATOR_WRONG", kernels[i].kernel, 1);
         ctx.err.text[0] = 0;
         CHECK_MSG(awq__cuda_selftest(&ctx, c, 1u << kernels[i].bit) == AWQ_E_DEVICE && strstr(ctx.err.text, name), "%s: %s",

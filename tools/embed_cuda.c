@@ -4,7 +4,8 @@
        cc -o embed_cuda tools/embed_cuda.c
        ./embed_cuda awq_cuda.h tools/cuda/plan.h tools/cuda/steps.h tools/cuda/x.cuh ...             writes the blocks
        ./embed_cuda --check awq_cuda.h tools/cuda/plan.h tools/cuda/steps.h tools/cuda/x.cuh ...     exit 1: they differ
-   prims.cuh, common.cuh and block.cuh stand before every family; each other .cuh is one, compiled when first used.
+   prims.cuh, common.cuh, block.cuh and warpgroup.cuh stand before every family; each other .cuh is one, compiled when
+   first used.
    plan.h and steps.h, which are C, are copied as they are, between markers of their own, from behind the last #include
    to the last #endif. */
 #include <stdio.h>
@@ -114,7 +115,8 @@ static int prelude(const char *path)
 {
     char name[64];
     family(path, name, sizeof name);
-    return !strcmp(name, "prims") ? 1 : !strcmp(name, "common") ? 2 : !strcmp(name, "block") ? 3 : 0;
+    return !strcmp(name, "prims") ? 1 : !strcmp(name, "common") ? 2 : !strcmp(name, "block") ? 3
+           : !strcmp(name, "warpgroup") ? 4 : 0;
 }
 
 static text block(int n, char **path)
@@ -125,7 +127,7 @@ static text block(int n, char **path)
     put(&t, BEGIN);
     for (i = 0; i < n; i++) put_file(&t, path[i]);
     put(&t, "static const char *const *const awq__cuda_prelude[] = {\n    ");
-    for (k = 1; k <= 3; k++)
+    for (k = 1; k <= 4; k++)
         for (i = 0; i < n; i++)
             if (prelude(path[i]) == k) {
                 put(&t, "awq__cuda_text_");

@@ -2,7 +2,7 @@
 
        cc -O2 -o compile tests/cuda/compile.c -ldl && ./compile [-v] [-a 90a,80] [-o FOLDER] [family ...]
 
-   run in the repository's root. A family is a file tools/cuda/NAME.cuh; prims.cuh, common.cuh and block.cuh are put
+   run in the repository's root. A family is a file tools/cuda/NAME.cuh; prims.cuh, common.cuh, block.cuh and warpgroup.cuh are put
    before it, and the definitions of its parts, as awq_cuda.h does. Prints a line for each part and processor:
    milliseconds of the processor, bytes of the cubin, most registers of a kernel, kernels that spill; with -v a line for
    each kernel; -o keeps the cubins; in the end what a model of the llama family takes in all. Fails when a compile
@@ -143,7 +143,8 @@ static int read_log(char *log, int *max_registers, char *max_name, int *spilled,
 }
 
 /* what a model of 4 bits in F16 with heads of 128 needs: parts of families, CPU milliseconds by processor */
-static const char *const llama[] = {"linear_f16", "wgmma_f16", "dense_f16", "rows_f16", "repack", "attention_128"};
+static const char *const llama[] = {"linear_f16", "wgmma_f16", "wgmma_few_f16", "dense_f16",
+                                    "rows_f16",   "repack",    "attention_128"};
 static struct {
     char arch[16];
     double ms;
@@ -153,7 +154,7 @@ static struct {
 static void count_need(const char *part, const char *arch, double ms)
 {
     int i, k;
-    for (i = 0; i < 6; i++)
+    for (i = 0; i < 7; i++)
         for (k = 0; k < 32 && !strcmp(part, llama[i]); k++)
             if (!needs[k].parts || !strcmp(needs[k].arch, arch)) {
                 snprintf(needs[k].arch, sizeof needs[k].arch, "%s", arch);
@@ -221,8 +222,8 @@ enum { PARTS = sizeof parts / sizeof *parts };
 static const struct {
     const char *name;
     int typed; /* has parts _f16 and _bf16 */
-} all[] = {{"linear", 1}, {"wgmma", 1},     {"linear8", 1}, {"dense", 1}, {"repack", 0},
-           {"rows", 1},   {"attention", 0}, {"moe", 1},     {"sample", 0}, {"experts", 1},
+} all[] = {{"linear", 1}, {"wgmma", 1},     {"wgmma_few", 1}, {"linear8", 1}, {"dense", 1},   {"repack", 0},
+           {"rows", 1},   {"attention", 0}, {"moe", 1},       {"sample", 0},  {"experts", 1}, {"experts_wgmma", 1},
            {"quantize", 0}};
 enum { FAMILIES = sizeof all / sizeof *all };
 
@@ -264,6 +265,7 @@ int main(int argc, char **argv)
             text = append(text, "tools/cuda/prims.cuh");
             text = append(text, "tools/cuda/common.cuh");
             text = append(text, "tools/cuda/block.cuh");
+            text = append(text, "tools/cuda/warpgroup.cuh");
             snprintf(path, sizeof path, "tools/cuda/%s.cuh", families[f]);
             text = append(text, path);
             for (const char *a = wanted; *a; a += strcspn(a, ","), a += *a == ',') {
@@ -273,7 +275,7 @@ int main(int argc, char **argv)
                 for (int i = 0; i < count; i++) supported |= known[i] == atoi(arch);
                 if (!supported || (strchr(arch, 'a') && major < 12)) /* the suffix came with 12.0 */
                     printf("%-14s sm_%-5s not known to this NVRTC\n", name, arch);
-                else if ((strcmp(families[f], "wgmma") || !strcmp(arch, "90a"))
+                else if ((!strstr(families[f], "wgmma") || !strcmp(arch, "90a"))
                          && (atoi(arch) >= 80 || strcmp(name + strlen(families[f]), "_bf16")))
                     bad += compile(name, text, arch), done++;
             }

@@ -45,6 +45,7 @@ struct Family {
 #include "../../tools/cuda/prims.cuh"
 #include "../../tools/cuda/common.cuh"
 #include "../../tools/cuda/block.cuh"
+#include "../../tools/cuda/warpgroup.cuh"
 // every family of tools/cuda; tests/test_cuda.c says when one is missing
 #include "../../tools/cuda/attention.cuh"
 static Family attention_family("attention");
@@ -52,6 +53,8 @@ static Family attention_family("attention");
 static Family dense_family("dense");
 #include "../../tools/cuda/experts.cuh"
 static Family experts_family("experts");
+#include "../../tools/cuda/experts_wgmma.cuh"
+static Family experts_wgmma_family("experts_wgmma");
 #include "../../tools/cuda/linear.cuh"
 static Family linear_family("linear");
 #include "../../tools/cuda/linear8.cuh"
@@ -70,6 +73,8 @@ static Family sample_family("sample");
 static Family selftest_family("selftest");
 #include "../../tools/cuda/wgmma.cuh"
 static Family wgmma_family("wgmma");
+#include "../../tools/cuda/wgmma_few.cuh"
+static Family wgmma_few_family("wgmma_few");
 
 typedef uint64_t CUdeviceptr;
 

@@ -94,7 +94,7 @@ struct Wgmma {
     const unsigned *a;
     uint64_t descriptor;
     int n;
-    bool bf16, commit; // commit: not an operation, the end of a group
+    bool bf16, add, commit; // add: to d; commit: not an operation, the end of a group
 };
 struct Copy {
     void *to;

@@ -351,8 +351,8 @@ static void free_layers(layers *l)
 static int measure_layers(void)
 {
     static const int64_t shapes[][2] = {{4096, 4096}, {14336, 4096}, {28672, 8192}, {8192, 28672}}, small[][2] = {{192, 256}};
-    static const int64_t rows[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096};
-    const int n_shapes = trying ? 1 : 4, n_rows = trying ? 4 : 11;
+    static const int64_t rows[] = {1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 1024, 4096};
+    const int n_shapes = trying ? 1 : 4, n_rows = trying ? 5 : 12;
     static layers l;
     int i, k;
     for (i = 0; i < n_shapes; i++) {
@@ -360,10 +360,11 @@ static int measure_layers(void)
         if (make_layers(&l, shape[0], shape[1], rows[n_rows - 1])) return die("layers");
         printf("\n%lld outputs, %lld inputs, 4 bits, groups of 128: %.1f MB, %d of them in turn\n", (long long)shape[0],
                (long long)shape[1], (double)l.copy[0].bytes / 1e6, l.copies);
-        printf("| rows | us | GB/s | of the limit | TFLOP/s | same bits, us | cuBLAS FP16, us | ratio |\n|---|---|---|---|---|---|---|---|\n");
+        printf("| rows | us | GB/s | of the limit | TFLOP/s | same bits, us | mma.sync, us | cuBLAS FP16, us | ratio |\n"
+               "|---|---|---|---|---|---|---|---|---|\n");
         for (k = 0; k < n_rows; k++) {
             int n = trying ? 3 : AWQ__MAX(l.copies, rows[k] > 512 ? 20 : 100);
-            double t, same, gemm = 0, bytes;
+            double t, same, mma = 0, gemm = 0, bytes;
             l.rows = rows[k];
             bytes = (double)l.copy[0].bytes + (double)l.rows * (double)(shape[0] + shape[1]) * 2;
             t = timed(queue_layer, &l, n);
@@ -372,10 +373,14 @@ static int measure_layers(void)
             same = timed(queue_layer, &l, n);
             l.flags = 0;
             if (same < 0) return die("a layer, same bits");
+            gpu->desc.mma_rows = 32; /* instead of wgmma: whether the plan does well to choose that */
+            if (!strcmp(gpu->info.arch, "sm_90a") && rows[k] > 4 && rows[k] <= 32 && (mma = timed(queue_layer, &l, n)) < 0)
+                return die("a layer by mma.sync");
+            gpu->desc.mma_rows = 0;
             if (l.n_dense && (gemm = timed(queue_gemm, &l, AWQ__MAX(n, l.n_dense))) < 0) return die("cuBLAS");
-            printf("| %lld | %.2f | %.0f | %.1f %% | %.1f | %.2f | %.2f | %.2f |\n", (long long)l.rows, t * 1e6, bytes / t / 1e9,
+            printf("| %lld | %.2f | %.0f | %.1f %% | %.1f | %.2f | %.2f | %.2f | %.2f |\n", (long long)l.rows, t * 1e6, bytes / t / 1e9,
                    limit > 0 ? 100 * bytes / t / limit : 0.0,
-                   2.0 * (double)l.rows * (double)shape[0] * (double)shape[1] / t / 1e12, same * 1e6, gemm * 1e6, gemm / t);
+                   2.0 * (double)l.rows * (double)shape[0] * (double)shape[1] / t / 1e12, same * 1e6, mma * 1e6, gemm * 1e6, gemm / t);
         }
         free_layers(&l);
     }

@@ -96,19 +96,28 @@ mutant "dense: halves of x swapped" dense.cuh dense 's/b_hi\[2\] = {b\[i\].z, b\
 mutant "dense: sums read too early" dense.cuh dense '/sums_put<16>/{n;s/__syncthreads();//}'
 
 # wgmma
-mutant "wgmma: wrong parity, full" wgmma.cuh wgmma 's/t \/ R::STAGES & 1/(t \/ R::STAGES + 1) \& 1/'
-mutant "wgmma: wrong parity, empty" wgmma.cuh wgmma 's/(t \/ R::STAGES - 1) & 1/(t \/ R::STAGES) \& 1/'
-mutant "wgmma: bytes not announced" wgmma.cuh wgmma 's/R::W + 512 \* (1 + fine)/R::W/'
-mutant "wgmma: x announced too early" wgmma.cuh wgmma 's/copy_wait<R::LAG>/copy_wait<R::LAG + 1>/'
-mutant "wgmma: stages never freed" wgmma.cuh wgmma 's/if (thread == 0) mbarrier_arrive(empty/if (thread == 999) mbarrier_arrive(empty/'
-mutant "wgmma: weights changed while they are read" wgmma.cuh wgmma 's/wgmma_wait<1>/wgmma_wait<2>/' short
-mutant "wgmma: one set of weights" wgmma.cuh wgmma 's/step(t + 1, a1, a0)/step(t + 1, a1, a1)/'
-mutant "wgmma: sums read too early" wgmma.cuh wgmma 's/^    wgmma_wait<0>();//'
-mutant "wgmma: sums over the other warpgroup's tiles" wgmma.cuh wgmma 's/named_barrier(1, 256);//'
-mutant "wgmma: step along k" wgmma.cuh wgmma 's/tile + 2 \* kk/tile + kk/'
-mutant "wgmma: last tiles not announced" wgmma.cuh wgmma 's/max(tiles - R::LAG, 0)/max(tiles - R::LAG + 1, 0)/'
+W=warpgroup.cuh
+mutant "wgmma: wrong parity, full" $W wgmma 's/mbarrier_wait(full, phase)/mbarrier_wait(full, phase ^ 1)/'
+mutant "wgmma: wrong parity, empty" $W wgmma 's/u32 phase = 1;/u32 phase = 0;/'
+mutant "wgmma: bytes not announced" $W wgmma 's/blocks \* (2048 + 256 \* (1 + fine))/blocks * 2048/'
+mutant "wgmma: x announced too early" $W wgmma 's/copy_wait<WG::LAG>/copy_wait<WG::LAG + 1>/'
+mutant "wgmma: stages never freed" $W wgmma 's/if (lane == 0) mbarrier_arrive(empty)/if (lane == 99) mbarrier_arrive(empty)/'
+mutant "wgmma: stages freed a tile too early" $W wgmma 's/empty = full + WG::STAGES \* 8;/empty = full + WG::STAGES * 8 + 8;/'
+mutant "wgmma: weights changed while they are read" $W wgmma 's/wgmma_wait<1>/wgmma_wait<2>/' short
+mutant "wgmma: one set of weights" $W wgmma 's/load_a(set ^ 1, stage, next)/load_a(set, stage, next)/'
+mutant "wgmma: sums read too early" $W wgmma 's/if (!WG::EXACT) wgmma_wait<0>();//'
+mutant "wgmma: sums of a block read too early" $W wgmma 's/^            wgmma_wait<0>();//' short
+mutant "wgmma: sums of the block before are kept" $W wgmma 's/!WG::EXACT>(d, a\[set\]\[0\]/true>(d, a[set][0]/'
+mutant "wgmma: scale of the other set" $W wgmma 's/fused(scale\[set\]/fused(scale[set ^ 1]/'
+mutant "wgmma: sums over the other warpgroup's tiles" $W wgmma 's/named_barrier(1, 256);//'
+mutant "wgmma: step along k" $W wgmma 's/tile + 2 \* kk/tile + kk/'
+mutant "wgmma: last tiles not announced" $W wgmma 's/max(tiles - WG::LAG, 0)/max(tiles - WG::LAG + 1, 0)/'
+mutant "wgmma: x of one warp, rows 4 to 7" $W wgmma 's/(j \* ROWS & 4) << 4/0/'
+mutant "wgmma: weights of the first block" $W wgmma 's/(u32)(b \* p.k_tiles)/0 * (u32)(b * p.k_tiles)/'
+mutant "wgmma: parameters of the first block" $W wgmma 's/stage + sz_at + m \* 256/stage + sz_at/'
+mutant "wgmma: sums of the first block" $W wgmma 's/sums + m \* S::BYTES/sums/'
 mutant "wgmma: swizzle" common.cuh wgmma 's/(chunk ^ (row & 7)) << 4/(chunk ^ (row \& 3)) << 4/'
-mutant "wgmma: second group of a tile" wgmma.cuh wgmma 's/bulk_load(sz_to + 512, sz + p.n_pad/bulk_load(sz_to + 512, sz/'
+mutant "wgmma: second group of a tile" $W wgmma 's/WG::OUTS \* 4, sz + p.n_pad/WG::OUTS * 4, sz/'
 
 # repacking
 mutant "repack: gptq zero points as they are" repack.cuh repack 's/(z + 1) & /z \& /' short

@@ -19,15 +19,17 @@ if [ -z "$dis" ]; then
     chmod +x "$dis" 2> /dev/null || { echo "skipped: no nvdisasm: $(tail -n 1 "$B/pip.log")"; exit 0; }
 fi
 $CC -O1 -w -o "$B/compile" tests/cuda/compile.c -ldl || exit 1
-"$B/compile" -v -a 90a,80,89 -o "$B" linear wgmma dense attention > "$B/log" || { cat "$B/log"; exit 1; }
+"$B/compile" -v -a 90a,80,89 -o "$B" linear wgmma wgmma_few dense attention > "$B/log" || { cat "$B/log"; exit 1; }
 grep -q ' skipped$' "$B/log" && ! grep -q '0 skipped$' "$B/log" && { cat "$B/log"; exit 0; }
 
 # NAME FAMILY ARCH THREADS BLOCKS: on an SM; BYTES: weights (keys and values) of a turn of a warp; FLIGHT: bytes under way of
-# a block, from the rings of plan.h and the sources
+# a block, from the rings of plan.h and the sources; PRODUCER, of eight warps' turns, 1: one of the loop of others, which
+# copies, is issued beside them
 row() {
     "$dis" -c "$B/$2.sm_$3.cubin" > "$B/text" || return 1
     registers=$(awk -v k="$1" -v a="sm_$3" '$1 == k { r = $2 } $2 == a && $1 == f { print r; exit }' f="$2" "$B/log")
-    awk -v kernel="$1" -v arch="$3" -v threads="$4" -v blocks="$5" -v bytes="$6" -v flight="$7" -v registers="$registers" '
+    awk -v kernel="$1" -v arch="$3" -v threads="$4" -v blocks="$5" -v bytes="$6" -v flight="$7" -v producer="${8:-0}" \
+        -v registers="$registers" '
         /^\.text\./ { inside = $1 == ".text." kernel ":" }
         inside && /^\.L_x_[0-9]+:/ { label[substr($1, 1, length($1) - 1)] = n }
         inside && /^ *\/\*[0-9a-f]+\*\// {
@@ -37,7 +39,7 @@ row() {
             if ($i ~ /^BRA/ && match($0, /\.L_x_[0-9]+/)) target[n] = substr($0, RSTART, RLENGTH)
             n++
         }
-        function count(from, to, what,   i, c) { for (i = from; i <= to; i++) c += op[i] ~ what; return c + 0 }
+        function count(from, to, what,   i, c) { for (i = from; i <= to; i++) c += !off[i] && op[i] ~ what; return c + 0 }
         END {
             best = -1
             for (i in target) {
@@ -49,14 +51,24 @@ row() {
                 if (work > best || (work == best && i - from < last - first)) { best = work; first = from; last = i }
             }
             if (best <= 0) { print kernel ": no loop is found"; exit 1 }
-            all = last - first + 1
+            for (i in target) { # what copies: the shortest loop of its kind
+                i += 0
+                if (!producer || !(target[i] in label) || label[target[i]] > i) continue
+                k = label[target[i]]
+                if (!count(k, i, "^HGMMA") && count(k, i, "^UBLKCP") && count(k, i, "^LDGSTS") && (!copying || i - k + 1 < copying)) copying = i - k + 1
+            }
+            # jumped over: what only groups of 32 need, and such
+            for (i = first; i <= last; i++)
+                if (i in target && (to = label[target[i]]) > i + 1 && to <= last && !count(i + 1, to - 1, "^(HMMA|HGMMA|LDS.*128|LDSM|LDG|SYNCS|BAR)"))
+                    for (k = i + 1; k < to; k++) off[k] = 1
+            all = count(first, last, ".")
             ldg = count(first, last, "^LDG\\."); copy = count(first, last, "^(LDGSTS|UBLKCP)"); lds = count(first, last, "^LDS")
             bits = count(first, last, "^(LOP3|PRMT|SHF)"); half = count(first, last, "^(HFMA2|HADD2|HMUL2)")
             single = count(first, last, "^(FFMA|FMUL|FADD|FSETP|FMNMX|MUFU)"); mma = count(first, last, "^(HMMA|HGMMA)")
             sync = count(first, last, "^(BAR|SYNCS|LDGDEPBAR|DEPBAR|WARPSYNC|WARPGROUP|BRA|BSYNC|BSSY)")
             split("90a 132 1.755 4.3,80 108 1.41 1.9,89 128 2.52 0.95", cards, ",")
             for (c in cards) { split(cards[c], v, " "); if (v[1] == arch) { sms = v[2]; clock = v[3]; memory = v[4] } }
-            issue = bytes * 4 * sms * clock / all / 1000
+            issue = bytes * 4 * sms * clock / (all + producer * copying / 8) / 1000
             printf("| %s | %s | %d | %d x %d | %d | %d | %d | %d | %d | %d | %d | %d | %d | %d | %.1f | %.0f | %.0f |\n", kernel,
                    arch, registers, blocks, threads, all, ldg, copy, lds, bits, half, single, mma, sync,
                    all - ldg - copy - lds - bits - half - single - mma - sync, issue, blocks * flight / 1024,
@@ -76,8 +88,11 @@ for arch in 90a 80 89; do
     for t in 8 16 32; do
         row awq_linear_mma${t}_f16 linear_f16 $arch 512 $([ $t = 32 ] && echo 1 || echo 2) 512 $((s * 4 * (2560 + t * 128))) || bad=1
     done
-    if [ $arch = 90a ]; then # two tiles of 64 outputs x 64 inputs a turn, for four warps each
-        row awq_linear_wgmma64_f16 wgmma_f16 $arch 384 1 1024 $((14 * (5120 + 64 * 128))) || bad=1
+    if [ $arch = 90a ]; then # 1 KB of a warp a turn: two blocks of a tile, or one of two
+        for t in 8:10:2 16:9:2 32:14:1 64:11:1; do
+            n=${t%%:*} stages=${t#*:}
+            row awq_linear_wgmma${n}_f16 wgmma_few_f16 $arch 320 ${t##*:} 1024 $((${stages%:*} * (10240 + n * 128))) 1 || bad=1
+        done
         row awq_linear_wgmma128_f16 wgmma_f16 $arch 384 1 1024 $((8 * (5120 + 128 * 128))) || bad=1
         row awq_linear_wgmma256_f16 wgmma_f16 $arch 384 1 1024 $((5 * (5120 + 256 * 128))) || bad=1
     else

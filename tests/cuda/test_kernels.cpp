@@ -15,12 +15,15 @@
 #include "emulator.h"
 #include "../../tools/cuda/prims.cuh"
 #include "../../tools/cuda/common.cuh"
+#include "../../tools/cuda/warpgroup.cuh"
 #include "../../tools/cuda/linear.cuh"
 #include "../../tools/cuda/linear8.cuh"
 #include "../../tools/cuda/dense.cuh"
 #include "../../tools/cuda/experts.cuh"
 #include "../../tools/cuda/repack.cuh"
 #include "../../tools/cuda/wgmma.cuh"
+#include "../../tools/cuda/wgmma_few.cuh"
+#include "../../tools/cuda/experts_wgmma.cuh"
 #include "../../tools/cuda/plan.h"
 #define CHECK_BULK 1
 #include "check.h"
@@ -79,12 +82,13 @@ struct Case {
     int splits;         // 0: what the plan says
 };
 
-static bool rounds_weights(const char *kernel)
+static bool rounds_weights(const char *kernel, int group)
 {
-    return strstr(kernel, "mma64") || strstr(kernel, "mma128") || strstr(kernel, "wgmma");
+    return strstr(kernel, "mma64") || strstr(kernel, "mma128") || strstr(kernel, "mma256")
+           || (strstr(kernel, "wgmma") && group == 32);
 }
 
-static awq__cuda_device device = {AWQ_ARCH / 10, AWQ_HAS_WGMMA, 20};
+static awq__cuda_device device = {AWQ_ARCH / 10, AWQ_HAS_WGMMA, 20, 0};
 
 // launch with the kernel, tile and splits of the case; y as it comes out
 static bool launch_linear(const Case &c, awq__cuda_linear a, const awq__cuda_launch &plan, const char *what)
@@ -149,7 +153,7 @@ static void check_linear(const Case &c, const Weights &w, bool same_bits = false
     a.group_reciprocal = awq__cuda_group_reciprocal(c.group);
     if (!launch_linear(c, a, plan, "launch")) return;
 
-    const bool rounds = w.bits < 16 && rounds_weights(plan.kernel);
+    const bool rounds = w.bits < 16 && rounds_weights(plan.kernel, c.group);
     const double chain = rounds || w.bits == 16 ? c.k + 16 : 64 + c.k / 64 + 16;
     const double weight = rounds ? (c.bf16 ? 0x1p-7 : 0x1p-11) : 0, stored = f32      ? 0
                                                                              : c.bf16 ? 0x1p-8
@@ -194,7 +198,7 @@ static void check_linear(const Case &c, const Weights &w, bool same_bits = false
 static void test_linear_shapes()
 {
     const int rows[] = {1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 31, 33, 63, 64, 65, 130};
-    const int ns[] = {1, 17, 64, 96, 128, 200}, ks[] = {64, 192, 576}, groups[] = {32, 64, 128, 192};
+    const int ns[] = {1, 17, 64, 96, 128, 330}, ks[] = {64, 192, 576}, groups[] = {32, 64, 128, 192};
     int count = 0;
     for (int bf16 = 0; bf16 < (AWQ_HAS_BF16 ? 2 : 1); bf16++)
         for (int r : rows)
@@ -213,7 +217,7 @@ static void test_linear_modes()
     for (int group : {32, 64, 128}) {
         Weights deep(4, 24, 4800 - 40, group), wide(4, 80, 1500, group);
         for (int r : {1, 3, 8, 12, 20, 40, 70}) {
-            if (device.wgmma && r <= 32) continue; // the same kernels
+            if (device.wgmma && r <= 4) continue; // the same kernels
             const Weights &w = r <= 4 ? deep : wide;
             for (int splits : {1, 3})
                 for (int m = 0; m < 2; m++) {
@@ -224,7 +228,7 @@ static void test_linear_modes()
     }
     Weights deep(4, 24, 4800, 128), wide(4, 40, 1100, 128);
     for (int r : {1, 4, 6, 14, 30, 50, 100})
-        for (int m = 0; m < (device.wgmma && r <= 32 ? 0 : MODES); m++) {
+        for (int m = 0; m < (device.wgmma && r <= 4 ? 0 : MODES); m++) {
             const Weights &w = r <= 4 ? deep : wide;
             next_mode();
             check_linear({r, w.n, w.k, 128, false, 1, false, NULL, 2 - r % 2}, w);
@@ -347,7 +351,7 @@ static void check_experts(int bits, int rows, int experts, int top, int n, int k
     };
     if (!run_plan()) return;
     auto y = [&](size_t at) { return f32 ? y32[at] : from_half(bf16, y16[at]); };
-    const bool rounds = bits < 16 && rounds_weights(plan.kernel);
+    const bool rounds = bits < 16 && rounds_weights(plan.kernel, group);
     const double chain = rounds || bits == 16 ? k + 16 : 64 + k / 64 + 16;
     const double weight = rounds ? (bf16 ? 0x1p-7 : 0x1p-11) : 0, stored = f32 ? 0 : bf16 ? 0x1p-8 : 0x1p-11;
     for (int s = 0; s < slots; s++)
@@ -632,7 +636,7 @@ static void test_plan()
                 for (int n : ns)
                     for (int k : ks)
                         for (int flags = 0; flags < 4; flags++) {
-                            awq__cuda_device d = {g.arch, g.wgmma, 132};
+                            awq__cuda_device d = {g.arch, g.wgmma, 132, 0};
                             awq__cuda_launch l;
                             bool bf16 = flags & 1, gemv;
                             if (!awq__cuda_linear_plan(&d, bits, r, n, k, 64, bf16, flags >> 1, &l)) {
@@ -647,7 +651,7 @@ static void test_plan()
                             const char *digits = l.kernel + strcspn(l.kernel, "_") + 1;
                             digits = strchr(digits, '_') + 1; // gemv.., mma.., wgmma..
                             int tile = gemv ? 8 : atoi(digits + strcspn(digits, "0123456789"));
-                            int outs = gemv ? 16 : strstr(l.kernel, "wgmma") || tile == 128 ? 128 : 64;
+                            int outs = gemv ? 16 : strstr(l.kernel, "wgmma") && tile <= 64 ? 256 : tile >= 128 ? 128 : 64;
                             uint64_t row_blocks = gemv ? 1 : l.grid[0],
                                      out_blocks = gemv ? l.grid[0] : l.grid[2];
                             if (l.smem > g.smem * 1024)
@@ -656,10 +660,10 @@ static void test_plan()
                                 fail("%s rows %d n %d: too few blocks", l.kernel, r, n);
                             if (l.grid[1] > (uint32_t)(k + 63) / 64)
                                 fail("%s k %d: %u splits", l.kernel, k, l.grid[1]);
-                            if (l.grid[1] > 1
-                                && l.partial < row_blocks * tile * out_blocks * outs * l.grid[1] * 4)
+                            uint64_t sums = strstr(l.kernel, "wgmma") ? (n + 63) / 64 * 64 : out_blocks * outs;
+                            if (l.grid[1] > 1 && l.partial < row_blocks * tile * sums * l.grid[1] * 4)
                                 fail("%s: workspace", l.kernel);
-                            if (l.grid[1] > 1 && l.counters < row_blocks * out_blocks)
+                            if (l.grid[1] > 1 && l.counters < row_blocks * sums / outs)
                                 fail("%s: counters", l.kernel);
                             if (!awq__cuda_experts_plan(&d, bits, r, 128, 8, n, k, 64, bf16, flags >> 1, &l)) {
                                 fail("no plan of experts: arch %d bits %d rows %d n %d k %d", g.arch, bits, r, n,

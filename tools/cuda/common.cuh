@@ -669,7 +669,7 @@ DEVICE void linear_mma(T dtype, const Linear &p, int x_block = blockIdx.x, int s
     }
 }
 
-/* ---- experts: the linear of one of them (experts.cuh, wgmma.cuh) */
+/* ---- experts: the linear of one of them (experts.cuh, experts_wgmma.cuh) */
 struct Experts { // awq__cuda_experts of plan.h
     Linear linear;
     const u64 *table;

@@ -85,6 +85,7 @@ typedef struct awq__cuda_device {
     int arch;  /* 75, 80, 86, 89, 90, 100 .. */
     int wgmma; /* compiled for sm_90a */
     int sms;
+    int mma_rows; /* of a linear of 4 bits: up to so many (32 at most) by mma.sync also where wgmma is */
 } awq__cuda_device;
 
 typedef struct awq__cuda_launch {
@@ -136,23 +137,23 @@ static int awq__cuda_linear_plan(const awq__cuda_device *d, int bits, int rows, 
         out->smem = ring > sums ? ring : sums;
         out->counters = out->grid[0];
         out->partial = (size_t)out->grid[0] * out->grid[1] * 8 * 16 * 4;
-    } else if (d->wgmma && bits == 4 && rows > 32 && !same_bits) {
+    } else if (d->wgmma && bits == 4 && rows > (d->mma_rows < 32 ? d->mma_rows : 32) && !same_bits) {
+        /* Warpgroups of warpgroup.cuh: rows of a block, stages, blocks on an SM */
+        static const int shape[6][3] = {{8, 10, 2}, {16, 9, 2}, {32, 14, 1}, {64, 11, 1}, {128, 8, 1}, {256, 5, 1}};
+        int i = 0, tile, outs;
+        while (i < 5 && rows > shape[i][0]) i++;
         /* fewer rows in a block while blocks are too few for the SMs */
-        const uint32_t pairs = ((uint32_t)blocks + 1) / 2;
-        uint32_t tile = 256, depth;
-        while (
-            tile > 64
-            && ((uint32_t)rows <= tile / 2 || pairs * (((uint32_t)rows + tile - 1) / tile) < (uint32_t)d->sms))
-            tile /= 2;
-        depth = tile == 256 ? 5 : tile == 128 ? 8 : 14;
-        snprintf(out->kernel, sizeof out->kernel, "awq_linear_wgmma%u_%s", (unsigned)tile, type);
-        out->grid[0] = ((uint32_t)rows + tile - 1) / tile;
-        out->grid[2] = pairs;
-        out->grid[1] = awq__cuda_splits(d->sms, (int)(pairs * out->grid[0]), k_tiles, 8);
-        out->threads = 384;
-        out->smem = 1024 + depth * (4096 + 1024 + tile * 128);
-        out->counters = (size_t)pairs * out->grid[0] * 2;
-        out->partial = out->counters * out->grid[1] * 64 * tile * 4;
+        if (i == 5 && (blocks + 1) / 2 * ((rows + 255) / 256) < d->sms) i = 4;
+        tile = shape[i][0];
+        outs = tile <= 64 ? 256 : 128;
+        snprintf(out->kernel, sizeof out->kernel, "awq_linear_wgmma%d_%s", tile, type);
+        out->grid[0] = ((uint32_t)rows + (uint32_t)tile - 1) / (uint32_t)tile;
+        out->grid[2] = ((uint32_t)n + (uint32_t)outs - 1) / (uint32_t)outs;
+        out->grid[1] = awq__cuda_splits(shape[i][2] * d->sms, (int)(out->grid[2] * out->grid[0]), k_tiles, 8);
+        out->threads = tile <= 64 ? 320 : 384;
+        out->smem = 1024 + (uint32_t)(shape[i][1] * (outs * 40 + tile * 128));
+        out->counters = (size_t)blocks * out->grid[0];
+        out->partial = out->counters * out->grid[1] * 64 * (size_t)tile * 4;
     } else {
         /* rows of a block; blocks of 64 outputs and tiles of k in a step of it; blocks on an SM */
         const int most = bits == 4 ? 32 : 16; /* of kernels with exact weights: one order of sums */

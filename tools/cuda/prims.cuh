@@ -653,6 +653,18 @@ DEVICE void bulk_load(u32 to, const void *from, u32 bytes, u32 barrier, u64 poli
 DEVICE void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 #endif
 
+// One lane of a whole warp, as the compiler sees: bulk copies of others would be a loop over lanes.
+#ifdef AWQ_EMULATOR
+DEVICE bool one_lane() { return (threadIdx.x & 31) == 0; }
+#elif AWQ_ARCH >= 900
+DEVICE bool one_lane()
+{
+    u32 is;
+    asm volatile("{.reg .pred p; elect.sync _|p, 0xffffffff; selp.u32 %0, 1, 0, p;}" : "=r"(is));
+    return is != 0;
+}
+#endif
+
 // ---- wgmma (sm_90a only)
 // d [64][N] fp32 += a [64][16] b [16][N] by the 128 threads of a warpgroup; a in registers, each warp 16 rows
 // in the order of mma; d[4 j + i] is mma's d[i] for columns 8 j ..; b is a tile [N][64] of halves in shared
@@ -660,13 +672,12 @@ DEVICE void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" 
 //
 // The tile: row n is 128 bytes, chunk c (16 bytes, 8 of k) of row n lies at chunk c ^ (n % 8): "128-byte
 // swizzle". Start on a multiple of 1024 bytes. Steps of 16 along k add 32 bytes, that is 2, to the descriptor.
+// ADD false: d = a b.
 #if AWQ_HAS_WGMMA
-// bits 0-13 address / 16; 16-29 leading offset, unused with swizzle; 32-45 bytes / 16 from 8 rows to the next 8
-// (1024); 62-63 swizzle: 1 is 128 bytes
-DEVICE u64 wgmma_tile(u32 address)
-{
-    return (u64)((address & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
-}
+// the descriptor: bits 0-13 address / 16; 16-29 leading offset, unused with swizzle; 32-45 bytes / 16 from 8 rows
+// to the next 8 (1024); 62-63 swizzle: 1 is 128 bytes. Its low word; the high one is the same for all.
+enum { WGMMA_TILE_HIGH = 64 | 1 << 30 };
+DEVICE u32 wgmma_tile(u32 address) { return (address & 0x3ffff) >> 4 | 1 << 16; }
 #ifdef AWQ_EMULATOR
 namespace emu
 {
@@ -701,7 +712,7 @@ static inline void wgmma_run(Wgmma **op)
         for (int j = 0; j < n / 2; j++) {
             const float *x = A[l / 32 * 16 + l % 32 / 4 + 8 * (j % 4 / 2)],
                         *y = B[j / 4 * 8 + 2 * (l % 4) + j % 2];
-            float s = op[l]->d[j];
+            float s = op[l]->add ? op[l]->d[j] : 0;
             for (int k = 0; k < 16; k++) s += x[k] * y[k];
             op[l]->d[j] = s;
         }
@@ -733,13 +744,14 @@ static inline void wgmma_settle(int keep)
 DEVICE void wgmma_fence() {}
 DEVICE void wgmma_commit()
 {
-    emu::current->wgmmas.push_back(emu::Wgmma{nullptr, nullptr, 0, 0, false, true});
+    emu::current->wgmmas.push_back(emu::Wgmma{nullptr, nullptr, 0, 0, false, false, true});
     if (emu::eager_bulk) emu::wgmma_settle(0);
 }
 template <int N> DEVICE void wgmma_wait() { emu::wgmma_settle(N); }
-template <int N, bool BF16> DEVICE void wgmma(float *d, const u32 *a, u64 tile)
+template <int N> DEVICE void wgmma_settled(float *) {}
+template <int N, bool BF16, bool ADD> DEVICE void wgmma(float *d, const u32 *a, u32 tile)
 {
-    emu::current->wgmmas.push_back(emu::Wgmma{d, a, tile, N, BF16, false});
+    emu::current->wgmmas.push_back(emu::Wgmma{d, a, (u64)WGMMA_TILE_HIGH << 32 | tile, N, BF16, ADD, false});
 }
 template <int N> DEVICE void registers_give() {}
 template <int N> DEVICE void registers_take() {}
@@ -750,13 +762,21 @@ template <int N> DEVICE void wgmma_wait()
 {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 }
+// after the wait for them, before n sums are read while others are under way: the compiler reads no earlier
+template <int N> DEVICE void wgmma_settled(float *d)
+{
+#pragma unroll
+    for (int i = 0; i < N; i++) asm volatile("" : "+f"(d[i])::"memory");
+}
 // setmaxnreg: a warpgroup gives registers back, or takes what others gave
 template <int N> DEVICE void registers_give() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
 template <int N> DEVICE void registers_take() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }
 
-#define AWQ_REGISTERS_32                                                                                   \
-    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
-    "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define AWQ_REGISTERS_4 "%0, %1, %2, %3"
+#define AWQ_REGISTERS_8 AWQ_REGISTERS_4 ", %4, %5, %6, %7"
+#define AWQ_REGISTERS_16 AWQ_REGISTERS_8 ", %8, %9, %10, %11, %12, %13, %14, %15"
+#define AWQ_REGISTERS_32                                                                               \
+    AWQ_REGISTERS_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define AWQ_REGISTERS_64                                                                                   \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
     "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, " \
@@ -771,26 +791,31 @@ template <int N> DEVICE void registers_take() { asm volatile("setmaxnreg.inc.syn
     "%102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, " \
     "%119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define AWQ_D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
-#define AWQ_D16(i) AWQ_D4(i), AWQ_D4(i + 4), AWQ_D4(i + 8), AWQ_D4(i + 12)
+#define AWQ_D8(i) AWQ_D4(i), AWQ_D4(i + 4)
+#define AWQ_D16(i) AWQ_D8(i), AWQ_D8(i + 8)
 #define AWQ_D32(i) AWQ_D16(i), AWQ_D16(i + 16)
 #define AWQ_D64(i) AWQ_D32(i), AWQ_D32(i + 32)
 #define AWQ_D128(i) AWQ_D64(i), AWQ_D64(i + 64)
 // operands after the tile: accumulate, +a, +b, b not transposed (k runs along the rows of the tile)
-#define AWQ_WGMMA(n, type, registers, a0, a1, a2, a3, t)                                            \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type                    \
-                 " {" AWQ_REGISTERS_##registers "}, {%" #a0 ", %" #a1 ", %" #a2 ", %" #a3 "}, %" #t \
-                                                ", 1, 1, 1, 0;"                                     \
+#define AWQ_WGMMA(n, type, registers, a0, a1, a2, a3, t, high, add)                                       \
+    asm volatile("{.reg .b64 tile; mov.b64 tile, {%" #t ", %" #high "};"                            \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type                    \
+                 " {" AWQ_REGISTERS_##registers "}, {%" #a0 ", %" #a1 ", %" #a2 ", %" #a3 "}, tile" \
+                                                ", %" #add ", 1, 1, 0;}"                            \
                  : AWQ_D##registers(0)                                                              \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(tile))
-template <int N, bool BF16> DEVICE void wgmma(float *d, const u32 *a, u64 tile)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(tile), "n"((int)WGMMA_TILE_HIGH), "n"((int)ADD))
+#define AWQ_WGMMA_TYPES(n, registers, ...)                              \
+    if (N == n && BF16) AWQ_WGMMA(n, "bf16", registers, __VA_ARGS__); \
+    if (N == n && !BF16) AWQ_WGMMA(n, "f16", registers, __VA_ARGS__)
+template <int N, bool BF16, bool ADD> DEVICE void wgmma(float *d, const u32 *a, u32 tile)
 {
-    static_assert(N == 64 || N == 128 || N == 256, "shapes of wgmma in use");
-    if (N == 64 && BF16) AWQ_WGMMA(64, "bf16", 32, 32, 33, 34, 35, 36);
-    if (N == 64 && !BF16) AWQ_WGMMA(64, "f16", 32, 32, 33, 34, 35, 36);
-    if (N == 128 && BF16) AWQ_WGMMA(128, "bf16", 64, 64, 65, 66, 67, 68);
-    if (N == 128 && !BF16) AWQ_WGMMA(128, "f16", 64, 64, 65, 66, 67, 68);
-    if (N == 256 && BF16) AWQ_WGMMA(256, "bf16", 128, 128, 129, 130, 131, 132);
-    if (N == 256 && !BF16) AWQ_WGMMA(256, "f16", 128, 128, 129, 130, 131, 132);
+    static_assert(N == 8 || N == 16 || N == 32 || N == 64 || N == 128 || N == 256, "shapes of wgmma in use");
+    AWQ_WGMMA_TYPES(8, 4, 4, 5, 6, 7, 8, 9, 10);
+    AWQ_WGMMA_TYPES(16, 8, 8, 9, 10, 11, 12, 13, 14);
+    AWQ_WGMMA_TYPES(32, 16, 16, 17, 18, 19, 20, 21, 22);
+    AWQ_WGMMA_TYPES(64, 32, 32, 33, 34, 35, 36, 37, 38);
+    AWQ_WGMMA_TYPES(128, 64, 64, 65, 66, 67, 68, 69, 70);
+    AWQ_WGMMA_TYPES(256, 128, 128, 129, 130, 131, 132, 133, 134);
 }
 #endif
 #endif
