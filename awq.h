@@ -1538,6 +1538,7 @@ typedef struct awq_try {
     double kl, ppl_ratio; /* on awq_until_desc.ids; NaN: no text */
     double seconds;
     char text[512];       /* as awq_verdict.text */
+    int resumed;          /* 1: made by the run that was ended, and taken from it */
 } awq_try;
 
 typedef struct awq_until_desc {
@@ -1548,7 +1549,7 @@ typedef struct awq_until_desc {
     const awq_calibration *more; /* another calibration that may be tried: more text, or of another kind */
     awq_severity enough;         /* ends it; 0: only AWQ_PASS does */
     int tries;                   /* at most, up to AWQ_MAX_TRIES; 0: 8 */
-    double seconds;              /* after which no other try begins; 0: no limit */
+    double seconds;              /* of all tries, after which no other begins; 0: no limit */
     void (*on_try)(void *user, const awq_try *t); /* as each is done */
     void *user;
 } awq_until_desc;
@@ -1557,13 +1558,19 @@ typedef struct awq_until_result {
     int n_tries, best; /* number of the one that is kept */
     awq_try tried[AWQ_MAX_TRIES];
     awq_quantize_result quantize; /* of the best */
+    awq_status ended; /* AWQ_E_MEMORY, AWQ_E_IO: no other try was begun for want of these; the best is kept */
+    char why[512];    /* the sentence of that */
 } awq_until_result;
 
 /* Quantizes and guards against the source, then tries remedies one at a time on top of the best so far: method
    best, the other calibration, smaller groups (128, 64, 32), the worst layers in FP16; these first where the
    gate of layers does not pass. The best by verdict, then by KL (without a text by gates that do not pass),
    becomes target, with its report, whatever its verdict is; the others are removed. Each try is a folder beside
-   it, target.try1 and so on; one that was ended within a try goes on with quantize->resume. */
+   it, target.try1 and so on, and their verdicts are in target.tries. What was ended, even by kill -9, goes on
+   with quantize->resume: no finished try is made again, and `tries`, `seconds`, `enough` may be others then;
+   where what decides a result (model, settings, calibration, suite, text) is another it begins anew.
+   AWQ_OK also where a later try ran out of memory or disk, see `ended`; quantize->leave_nothing: a failure or a
+   stop leaves nothing to resume. */
 AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *desc, awq_until_result *result);
 
 /* Quantization when a dense model is loaded: the result is kept in `cache`, in a folder named by the model and
@@ -26709,7 +26716,31 @@ static void awq__remove_in(awq_ctx *ctx, const char *folder, const char *name)
     awq__free(ctx, path);
 }
 
-/* A checkpoint that this library wrote goes away; the folder stays when something else is in it. */
+/* The files of weights in a folder that do not make a checkpoint: written or removed in part. */
+static void awq__parts_remove(awq_ctx *ctx, const char *folder)
+{
+    char name[64];
+    int i, n;
+    awq__remove_in(ctx, folder, AWQ__ST_SINGLE ".part");
+    for (n = 2; n <= AWQ__ST_MAX_FILES; n++) {
+        char *last;
+        int there;
+        for (i = 0, there = 0; i < 2 && !there; i++) { /* they come and go in order: the last one tells */
+            snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors%s", n, n, i ? ".part" : "");
+            last = awq__path_join(ctx, folder, name);
+            there = last && awq__file_exists(ctx, last);
+            awq__free(ctx, last);
+        }
+        for (i = 1; there && i <= 2 * n; i++) {
+            snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors%s", (i + 1) / 2, n,
+                     i % 2 ? ".part" : "");
+            awq__remove_in(ctx, folder, name);
+        }
+    }
+}
+
+/* A checkpoint that this library wrote goes away, finished or not; the folder stays when something else is in
+   it. */
 static void awq__folder_remove(awq_ctx *ctx, const char *folder)
 {
     static const char *const ours[] = {"config.json", "awq_report.json", "progress.jsonl", "model.safetensors",
@@ -26729,7 +26760,11 @@ static void awq__folder_remove(awq_ctx *ctx, const char *folder)
     awq__text_free(ctx, &files);
     for (i = 0; i < sizeof ours / sizeof ours[0]; i++) awq__remove_in(ctx, folder, ours[i]);
     for (i = 0; i < AWQ__N_SIDE_FILES; i++) awq__remove_in(ctx, folder, awq__side_files[i]);
-    fs->remove(fs->user, folder);
+    k = fs->remove(fs->user, folder);
+    if (k && k != ENOENT) {
+        awq__parts_remove(ctx, folder);
+        fs->remove(fs->user, folder);
+    }
     ctx->err = err;
 }
 
@@ -34027,9 +34062,11 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const
    Tests: tests/test_remedies.c */
 
 enum { AWQ__TRY_BEST, AWQ__TRY_MORE, AWQ__TRY_GROUP, AWQ__TRY_KEEP, AWQ__N_REMEDIES };
+enum { AWQ__UNTIL_NEW, AWQ__UNTIL_QUANTIZED, AWQ__UNTIL_JUDGED, AWQ__UNTIL_FAILED }; /* how far a try came */
 
 typedef struct awq__until_state { /* of a try, and of the best */
     awq_quantize_desc q;
+    int stage;
     int n_worst;       /* layers kept beyond those of the caller's list */
     int layers_failed; /* G11 did not pass */
     awq_try t;
@@ -34046,23 +34083,264 @@ typedef struct awq__until {
     const char **keep;    /* [q.n_keep + num_hidden_layers] the caller's, then names of layers */
     char (*name)[32];     /* [num_hidden_layers] */
     unsigned char *worst; /* [num_hidden_layers] 1: chosen in awq__until_worst */
+    char *before;         /* the journal of the run that was ended; NULL: there was none */
+    const char *next;     /* its first line that was not taken yet; NULL: all are */
+    awq__text journal;    /* line 1 says which run this is, then one line a try */
+    size_t line;          /* where this try's begins */
 } awq__until;
 
-static char *awq__until_path(awq_ctx *ctx, const awq__until *u, const char *folder)
+static uint64_t awq__calibration_hash(uint64_t h, const awq_calibration *c)
+{
+    size_t n = (size_t)c->start[c->n_blocks];
+    h = awq__fnv(h, c->start, (size_t)(c->n_blocks + 1) * sizeof *c->start);
+    h = awq__fnv(h, c->ids, n * sizeof *c->ids);
+    return c->counted ? awq__fnv(h, c->counted, n) : h;
+}
+
+/* 0: there is none; name "": of the file `folder`, which must be there */
+static awq_status awq__file_hash(awq_ctx *ctx, const char *folder, const char *name, uint64_t *h)
+{
+    char *path = awq__path_join(ctx, folder, name), *data = NULL;
+    size_t bytes = 0;
+    awq_status st = path ? AWQ_OK : AWQ_E_MEMORY;
+    *h = 0;
+    if (path && !*name) path[strlen(folder)] = 0;
+    if (!st && (!*name || awq__file_exists(ctx, path))) {
+        st = awq__file_load(ctx, path, (size_t)1 << 30, &data, &bytes);
+        if (!st) *h = awq__fnv(0xcbf29ce484222325ull, data, bytes);
+    }
+    awq__free(ctx, data);
+    awq__free(ctx, path);
+    return st;
+}
+
+/* A hash of everything that decides what q makes of `source`, and of the tokenizer's file by itself (0: there
+   is none). *dense: the source is not quantized yet. */
+static awq_status awq__run_hash(awq_ctx *ctx, const char *source, const awq_quantize_desc *q, uint64_t *hash,
+                                uint64_t *tokenizer, int *dense)
+{
+    const awq_calibration *c = q->calibration;
+    awq_checkpoint *ck = NULL;
+    uint64_t h = AWQ__FNV, mark = 0;
+    const char *p;
+    char text[160];
+    int i;
+    awq_status st = awq_checkpoint_open(ctx, source, &ck);
+    if (!st) *dense = !awq_checkpoint_quant(ck)->present;
+    if (!st) st = awq__weights_mark(ctx, awq_checkpoint_tensors(ck), &mark);
+    if (!st) st = awq__file_hash(ctx, source, "tokenizer.json", tokenizer);
+    if (!st) {
+        p = awq_checkpoint_config_text(ck);
+        h = awq__fnv(h ^ mark, p, strlen(p));
+        h = awq__fnv(h ^ *tokenizer, AWQ_VERSION, sizeof AWQ_VERSION);
+        snprintf(text, sizeof text, "%d %d %lld %d %d %d %d %llu %.60s", (int)q->method, q->bits,
+                 (long long)q->group_size, q->symmetric, (int)q->layout, q->no_clip, (int)q->mode,
+                 (unsigned long long)q->shard_bytes, q->device ? q->device->name : "");
+        h = awq__fnv(h, text, strlen(text));
+        for (i = 0; i < q->n_keep; i++) h = awq__fnv(h, q->keep[i], strlen(q->keep[i]) + 1);
+        if (c) h = awq__calibration_hash(h, c);
+    }
+    awq_checkpoint_close(ctx, ck);
+    if (!st) *hash = h;
+    return st;
+}
+
+static uint64_t awq__text_hash(uint64_t h, const char *text)
+{
+    return text ? awq__fnv(h, text, strlen(text) + 1) : awq__fnv(h, "\1", 1);
+}
+
+/* line 1 of the journal: of the run, and of what judges it */
+static awq_status awq__until_head(awq_ctx *ctx, awq__until *u)
+{
+    static const char *const spoken[] = {"tokenizer_config.json", "chat_template.jinja"};
+    const awq_until_desc *d = u->d;
+    uint64_t h = 0, tokenizer = 0, file;
+    int64_t k, settings[3];
+    int dense, i;
+    settings[0] = d->n_ids;
+    settings[1] = d->window;
+    settings[2] = d->answer_tokens;
+    AWQ__TRY(awq__run_hash(ctx, d->quantize->source, d->quantize, &h, &tokenizer, &dense));
+    for (i = 0; i < 2; i++) {
+        AWQ__TRY(awq__file_hash(ctx, d->quantize->source, spoken[i], &file));
+        h = awq__fnv(h, &file, sizeof file);
+    }
+    h = awq__fnv(h, settings, sizeof settings);
+    if (d->ids) h = awq__fnv(h, d->ids, (size_t)d->n_ids * sizeof *d->ids);
+    if (d->more) h = awq__calibration_hash(h, d->more);
+    for (k = 0; d->suite && k < d->suite->n; k++) {
+        const awq_suite_item *t = &d->suite->items[k];
+        const char *const text[] = {t->id,         t->question, t->answer, t->anchor,
+                                    t->distractor, t->section,  t->schema};
+        for (i = 0; i < 7; i++) h = awq__text_hash(h, text[i]);
+        for (i = 0; i < t->n_paraphrases; i++) h = awq__text_hash(h, t->paraphrases[i]);
+        for (i = 0; i < t->n_contexts; i++) h = awq__text_hash(h, t->contexts[i]);
+        h = awq__fnv(h, &t->long_answer, sizeof t->long_answer);
+    }
+    awq__textf(ctx, &u->journal, "{\"run\": \"%s %016llx\"}\n", AWQ_VERSION, (unsigned long long)h);
+    return u->journal.failed ? AWQ_E_MEMORY : AWQ_OK;
+}
+
+static char *awq__until_path(awq_ctx *ctx, const awq__until *u, const char *tail, const char *end)
 {
     awq__text t = {NULL, 0, 0, 0};
     awq__text_str(ctx, &t, u->d->quantize->target);
     while (t.len > 1 && t.data[t.len - 1] == '/') t.data[--t.len] = 0;
-    awq__text_str(ctx, &t, folder);
+    awq__text_str(ctx, &t, tail);
+    awq__text_str(ctx, &t, end);
     if (t.failed) awq__text_free(ctx, &t);
     return t.data;
 }
 
+static int awq__until_there(awq_ctx *ctx, const awq__until *u, const char *tail, const char *end)
+{
+    char *path = awq__until_path(ctx, u, tail, end);
+    int there = path && awq__file_exists(ctx, path);
+    awq__free(ctx, path);
+    return there;
+}
+
+/* a try's folder, finished or not */
 static void awq__until_remove(awq_ctx *ctx, const awq__until *u, const char *folder)
 {
-    char *path = folder[0] ? awq__until_path(ctx, u, folder) : NULL;
-    if (path) awq__folder_remove(ctx, path);
+    int k;
+    for (k = 0; k < 2 && folder[0]; k++) {
+        char *path = awq__until_path(ctx, u, folder, k ? ".partial" : "");
+        if (path && awq__file_exists(ctx, path)) awq__folder_remove(ctx, path);
+        awq__free(ctx, path);
+    }
+}
+
+static awq_status awq__until_save(awq_ctx *ctx, const awq__until *u)
+{
+    char *path = awq__until_path(ctx, u, ".tries", "");
+    awq_status st = path && !u->journal.failed ? awq__file_save(ctx, path, u->journal.data, u->journal.len)
+                                               : AWQ_E_MEMORY;
     awq__free(ctx, path);
+    return st;
+}
+
+/* begins a journal, or takes up that of a run that was ended */
+static awq_status awq__until_begin(awq_ctx *ctx, awq__until *u)
+{
+    char *path = awq__until_path(ctx, u, ".tries", "");
+    awq_status st = path ? awq__until_head(ctx, u) : AWQ_E_MEMORY;
+    size_t n;
+    if (!st && awq__file_exists(ctx, path)) {
+        if (!u->d->quantize->resume)
+            st = awq__fail(ctx, AWQ_E_ARG,
+                           "%s holds the tries of an unfinished run; resume it, or remove that file and the "
+                           "folders beside it",
+                           path);
+        if (!st) st = awq__file_load(ctx, path, (size_t)64 << 20, &u->before, &n);
+        if (!st && !strncmp(u->before, u->journal.data, u->journal.len)) u->next = u->before + u->journal.len;
+        else if (!st) {
+            char folder[16];
+            int k;
+            awq__log(ctx, AWQ_LOG_INFO,
+                     "%s was begun with other settings, text, suite or model: it begins anew", path);
+            for (k = 1; k <= AWQ_MAX_TRIES; k++) {
+                snprintf(folder, sizeof folder, ".try%d", k);
+                awq__until_remove(ctx, u, folder);
+            }
+        }
+    }
+    awq__free(ctx, path);
+    return st || u->next ? st : awq__until_save(ctx, u);
+}
+
+/* what a line of the journal says besides: where in awq__until_state, and as what */
+static const struct {
+    const char *key;
+    size_t at;
+    char type; /* i: int, n: int64_t, z: size_t, d: double */
+} awq__until_fields[] = {{"stage", offsetof(awq__until_state, stage), 'i'},
+                         {"counted", offsetof(awq__until_state, t.counted), 'i'},
+                         {"failed", offsetof(awq__until_state, t.failed), 'i'},
+                         {"layers_failed", offsetof(awq__until_state, layers_failed), 'i'},
+                         {"kl", offsetof(awq__until_state, t.kl), 'd'},
+                         {"ppl_ratio", offsetof(awq__until_state, t.ppl_ratio), 'd'},
+                         {"seconds", offsetof(awq__until_state, t.seconds), 'd'},
+                         {"quantize_seconds", offsetof(awq__until_state, r.seconds), 'd'},
+                         {"peak_bytes", offsetof(awq__until_state, r.peak_bytes), 'z'},
+                         {"estimated_bytes", offsetof(awq__until_state, r.estimated_bytes), 'z'},
+                         {"group_size", offsetof(awq__until_state, r.group_size), 'n'},
+                         {"layers", offsetof(awq__until_state, r.layers), 'i'},
+                         {"fell_back", offsetof(awq__until_state, r.fell_back), 'i'},
+                         {"ppl_source", offsetof(awq__until_state, r.ppl_source), 'd'},
+                         {"ppl_result", offsetof(awq__until_state, r.ppl_result), 'd'},
+                         {"calibration_tokens", offsetof(awq__until_state, r.calibration_tokens), 'n'},
+                         {"experts_few", offsetof(awq__until_state, r.experts_few), 'i'},
+                         {"experts_unused", offsetof(awq__until_state, r.experts_unused), 'i'},
+                         {"quantize_verdict", offsetof(awq__until_state, r.verdict), 'i'}};
+#define AWQ__N_UNTIL_FIELDS (sizeof awq__until_fields / sizeof awq__until_fields[0])
+
+/* this try's line: written when it is quantized, and again when it is judged */
+static awq_status awq__until_record(awq_ctx *ctx, awq__until *u)
+{
+    const awq__until_state *s = &u->now;
+    awq__text *t = &u->journal;
+    size_t k;
+    int64_t i;
+    t->len = u->line;
+    awq__text_str(ctx, t, "{\"what\": ");
+    awq__json_quote(ctx, t, s->t.what, strlen(s->t.what));
+    awq__textf(ctx, t, ", \"verdict\": \"%s\", \"text\": ", awq_severity_name(s->t.verdict));
+    awq__json_quote(ctx, t, s->t.text, strlen(s->t.text));
+    for (k = 0; k < AWQ__N_UNTIL_FIELDS; k++) {
+        const void *p = (const char *)s + awq__until_fields[k].at;
+        awq__textf(ctx, t, ", \"%s\": ", awq__until_fields[k].key);
+        switch (awq__until_fields[k].type) {
+        case 'i': awq__textf(ctx, t, "%d", *(const int *)p); break;
+        case 'n': awq__textf(ctx, t, "%lld", (long long)*(const int64_t *)p); break;
+        case 'z': awq__textf(ctx, t, "%llu", (unsigned long long)*(const size_t *)p); break;
+        default:
+            if (*(const double *)p - *(const double *)p == 0) awq__textf(ctx, t, "%.17g", *(const double *)p);
+            else awq__text_str(ctx, t, "null");
+        }
+    }
+    awq__text_str(ctx, t, ", \"layer_error\": [");
+    for (i = 0; i < s->n_layers; i++) awq__textf(ctx, t, i ? ", %.17g" : "%.17g", s->layer_error[i]);
+    awq__text_str(ctx, t, "]}\n");
+    return awq__until_save(ctx, u);
+}
+
+/* u->now as the next line of the run that was ended has it, if there is one */
+static awq_status awq__until_recorded(awq_ctx *ctx, awq__until *u)
+{
+    awq__until_state *s = &u->now;
+    const char *end = u->next ? strchr(u->next, '\n') : NULL, *text;
+    uint32_t e;
+    awq__json j;
+    double v;
+    size_t k, n;
+    if (!end) {
+        u->next = NULL;
+        return AWQ_OK;
+    }
+    AWQ__TRY(awq__json_parse(ctx, "the journal of tries", u->next, (size_t)(end - u->next), &j));
+    s->t.verdict = awq__severity_of(&j, awq__json_get(&j, 1, "verdict"));
+    text = awq__json_str(&j, awq__json_get(&j, 1, "text"), &n);
+    if (text) snprintf(s->t.text, sizeof s->t.text, "%s", text);
+    for (k = 0; k < AWQ__N_UNTIL_FIELDS; k++) {
+        void *p = (char *)s + awq__until_fields[k].at;
+        if (!awq__json_number_of(&j, awq__json_get(&j, 1, awq__until_fields[k].key), &v)) continue;
+        switch (awq__until_fields[k].type) {
+        case 'i': *(int *)p = (int)v; break;
+        case 'n': *(int64_t *)p = (int64_t)v; break;
+        case 'z': *(size_t *)p = (size_t)v; break;
+        default: *(double *)p = v;
+        }
+    }
+    e = awq__json_first(&j, awq__json_get(&j, 1, "layer_error"));
+    for (s->n_layers = 0; e && s->n_layers < u->source->config.num_hidden_layers; e = awq__json_next(&j, e))
+        if (awq__json_number_of(&j, e, &v)) s->layer_error[s->n_layers++] = v;
+    awq__json_free(ctx, &j);
+    s->t.resumed = 1;
+    awq__text_add(ctx, &u->journal, u->next, (size_t)(end + 1 - u->next));
+    u->next = end + 1;
+    return u->journal.failed ? AWQ_E_MEMORY : AWQ_OK;
 }
 
 /* u->now.t and the report of what is in `path`, which gets it too */
@@ -34122,48 +34400,96 @@ static int awq__until_better(const awq_try *a, const awq_try *b)
     return a->kl < b->kl;
 }
 
-/* u->now.q quantized and judged; what fails for want of memory or disk, or is cancelled, ends all. The better
-   of the two remains. */
+/* u->now.q quantized and judged, as far as it was not before: each step is in the journal when it is done */
+static awq_status awq__until_make(awq_ctx *ctx, awq__until *u)
+{
+    awq__until_state *s = &u->now;
+    double began = awq__now(), before;
+    awq_status st = AWQ_OK;
+    char *path;
+    if (s->stage == AWQ__UNTIL_QUANTIZED && !awq__until_there(ctx, u, s->folder, "/config.json"))
+        s->stage = AWQ__UNTIL_NEW;
+    if (s->stage > AWQ__UNTIL_QUANTIZED) return AWQ_OK;
+    if (!(path = awq__until_path(ctx, u, s->folder, ""))) return AWQ_E_MEMORY;
+    s->t.resumed = 0;
+    s->q.target = path;
+    if (s->stage == AWQ__UNTIL_NEW && awq__until_there(ctx, u, s->folder, "/config.json")) {
+        if (u->before) awq__folder_remove(ctx, path);
+        else st = awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it", path);
+    }
+    if (st) s->folder[0] = 0; /* it is not ours */
+    else if (s->stage == AWQ__UNTIL_NEW) {
+        s->q.resume = u->before != NULL;
+        s->t.seconds = 0;
+        st = awq_quantize_model(ctx, &s->q, &s->r);
+        if (!st) s->stage = AWQ__UNTIL_QUANTIZED;
+        s->t.seconds = awq__now() - began;
+        if (!st) st = awq__until_record(ctx, u);
+    }
+    before = s->t.seconds;
+    began = awq__now();
+    if (!st) st = awq__until_judge(ctx, u, path);
+    s->t.seconds = before + awq__now() - began;
+    s->q.target = NULL;
+    awq__free(ctx, path);
+    if (!st) s->stage = AWQ__UNTIL_JUDGED;
+    return st;
+}
+
+static void awq__until_ended(awq_ctx *ctx, awq_until_result *res, awq_status st)
+{
+    if (st != AWQ_E_MEMORY && st != AWQ_E_IO) return;
+    res->ended = st;
+    snprintf(res->why, sizeof res->why, "%.500s", ctx->err.text);
+    awq__log(ctx, AWQ_LOG_WARN, "%s; the best of %d tries is kept, and no other is begun", ctx->err.text,
+             res->n_tries);
+}
+
+/* One try; the better of it and the best remains. What the first one fails with ends all, as does a stop. Later
+   what cannot be done (a group size that the layout has not) is a try that failed; want of memory or disk ends
+   all with the best there is. */
 static awq_status awq__until_try(awq_ctx *ctx, awq__until *u, awq_until_result *res)
 {
     awq__until_state *s = &u->now, swap;
-    char *path, *config;
-    double began = awq__now();
     awq_status st;
+    int better;
     snprintf(s->folder, sizeof s->folder, ".try%d", res->n_tries + 1);
-    path = awq__until_path(ctx, u, s->folder);
-    config = path ? awq__path_join(ctx, path, "config.json") : NULL;
-    st = config ? AWQ_OK : AWQ_E_MEMORY;
-    if (!st && awq__file_exists(ctx, config)) awq__folder_remove(ctx, path); /* of a run that was ended */
-    s->q.target = path;
+    s->stage = AWQ__UNTIL_NEW;
     s->t.verdict = AWQ_VOID;
     s->t.kl = s->t.ppl_ratio = NAN;
     s->t.text[0] = 0;
-    s->t.counted = s->t.failed = 0;
-    if (!st) st = awq_quantize_model(ctx, &s->q, &s->r);
-    if (!st) {
-        st = awq__until_judge(ctx, u, path);
-        if (st) awq__folder_remove(ctx, path);
+    s->t.seconds = 0;
+    s->t.counted = s->t.failed = s->t.resumed = 0;
+    u->line = u->journal.len;
+    st = awq__until_recorded(ctx, u);
+    if (!st && res->n_tries && s->stage < AWQ__UNTIL_JUDGED
+        && !awq__until_there(ctx, u, u->best.folder, "/config.json"))
+        return awq__fail(ctx, AWQ_E_IO,
+                         "%s%s, the best try so far, is not there any more; remove %s.tries to start anew",
+                         u->d->quantize->target, u->best.folder, u->d->quantize->target);
+    if (!st) st = awq__until_make(ctx, u);
+    if (st) {
+        if (!res->n_tries || st == AWQ_E_CANCELLED) return st;
+        s->t.verdict = AWQ_VOID;
+        snprintf(s->t.text, sizeof s->t.text, "%.500s", ctx->err.text);
+        s->stage = AWQ__UNTIL_FAILED;
+        awq__until_ended(ctx, res, st);
     }
-    s->q.target = NULL;
-    awq__free(ctx, config);
-    awq__free(ctx, path);
-    if (st) snprintf(s->t.text, sizeof s->t.text, "%.500s", ctx->err.text);
-    if (st && (!res->n_tries || st == AWQ_E_CANCELLED || st == AWQ_E_MEMORY || st == AWQ_E_IO)) return st;
-    s->t.seconds = awq__now() - began;
     awq__log(ctx, AWQ_LOG_INFO, "try %d, %s: %s%s%s", res->n_tries + 1, s->t.what,
-             st ? "failed" : awq_severity_name(s->t.verdict), s->t.text[0] ? ", " : "", s->t.text);
-    if (!res->n_tries || (!st && awq__until_better(&s->t, &u->best.t))) {
-        awq__until_remove(ctx, u, u->best.folder);
+             s->stage == AWQ__UNTIL_FAILED ? "failed" : awq_severity_name(s->t.verdict),
+             s->t.text[0] ? ", " : "", s->t.text);
+    better = !res->n_tries || (s->stage == AWQ__UNTIL_JUDGED && awq__until_better(&s->t, &u->best.t));
+    if (!s->t.resumed && !res->ended) awq__until_ended(ctx, res, awq__until_record(ctx, u));
+    awq__until_remove(ctx, u, better ? u->best.folder : s->folder);
+    res->tried[res->n_tries] = s->t;
+    if (better) {
         swap = u->best;
         u->best = u->now;
         u->now.layer_error = swap.layer_error;
         res->best = res->n_tries;
-    } else if (!st) {
-        awq__until_remove(ctx, u, s->folder);
     }
-    res->tried[res->n_tries++] = s->t;
-    if (u->d->on_try) u->d->on_try(u->d->user, &s->t);
+    res->n_tries++;
+    if (u->d->on_try) u->d->on_try(u->d->user, &res->tried[res->n_tries - 1]);
     return AWQ_OK;
 }
 
@@ -34229,11 +34555,15 @@ static awq_status awq__until_run(awq_ctx *ctx, awq__until *u, awq_until_result *
                      layers[] = {AWQ__TRY_KEEP, AWQ__TRY_BEST, AWQ__TRY_MORE, AWQ__TRY_GROUP};
     int most = u->d->tries > 0 ? AWQ__MIN(u->d->tries, AWQ_MAX_TRIES) : 8, k, i;
     int spent[AWQ__N_REMEDIES] = {0, 0, 0, 0}; /* it did not help, or is used up */
-    double began = awq__now();
+    double seconds;
     snprintf(u->now.t.what, sizeof u->now.t.what, "as asked");
     AWQ__TRY(awq__until_try(ctx, u, res));
-    while (res->n_tries < most && u->best.t.verdict > u->d->enough
-           && (u->d->seconds <= 0 || awq__now() - began < u->d->seconds)) {
+    for (seconds = res->tried[0].seconds;
+         !res->ended && res->n_tries < AWQ_MAX_TRIES
+         && ((u->next && *u->next) /* whatever the limits are now: what was worse is gone */
+             || (res->n_tries < most && u->best.t.verdict > u->d->enough
+                 && (u->d->seconds <= 0 || seconds < u->d->seconds)));
+         seconds += res->tried[k].seconds) {
         const int *order = u->best.layers_failed ? layers : plain;
         for (i = 0; i < AWQ__N_REMEDIES; i++)
             if (!spent[order[i]] && awq__until_change(u, order[i])) break;
@@ -34251,10 +34581,10 @@ AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *d, awq
     const awq_file_system *fs = awq__fs(ctx);
     awq_until_result *res;
     awq__until u;
-    char *config = NULL, *from = NULL, *to = NULL;
+    char *from = NULL, *to = NULL;
     int64_t L = 0, i;
     awq_status st = AWQ_OK;
-    int code;
+    int code, began = 0;
     if (!d->quantize || (!d->suite && !d->ids))
         return awq__fail(ctx, AWQ_E_ARG,
                          "awq_quantize_until: quantize, and a suite or a text to judge by, are needed");
@@ -34266,11 +34596,10 @@ AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *d, awq
     memset(&u, 0, sizeof u);
     u.d = d;
     u.now.q = *d->quantize;
-    u.now.q.leave_nothing = 1;
     res = AWQ__NEW(ctx, awq_until_result, 1);
-    config = res ? awq__path_join(ctx, d->quantize->target, "config.json") : NULL;
-    if (!config) st = AWQ_E_MEMORY;
-    if (!st && awq__file_exists(ctx, config))
+    to = res ? awq__until_path(ctx, &u, "", "") : NULL;
+    if (!to) st = AWQ_E_MEMORY;
+    if (!st && awq__until_there(ctx, &u, "", "/config.json"))
         st = awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it",
                        d->quantize->target);
     if (!st) st = awq_model_load(ctx, d->quantize->source, NULL, &u.source);
@@ -34285,28 +34614,42 @@ AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *d, awq
         for (i = 0; !st && i < d->quantize->n_keep; i++) u.keep[i] = d->quantize->keep[i];
         for (i = 0; !st && i < L; i++) snprintf(u.name[i], sizeof u.name[i], "layers.%lld.", (long long)i);
     }
+    if (!st) st = awq__until_begin(ctx, &u);
+    began = !st;
     if (!st) st = awq__until_run(ctx, &u, res);
     if (!st) {
-        from = awq__until_path(ctx, &u, u.best.folder);
-        to = awq__until_path(ctx, &u, "");
-        st = from && to ? AWQ_OK : AWQ_E_MEMORY;
+        from = awq__until_path(ctx, &u, u.best.folder, "");
+        st = from ? AWQ_OK : AWQ_E_MEMORY;
         if (!st && (code = fs->rename(fs->user, from, to)) != 0)
             st = awq__io_fail(ctx, to, "rename the best folder", code);
     }
-    if (st) awq__until_remove(ctx, &u, u.best.folder);
-    else {
+    if (!st) {
         res->quantize = u.best.r;
         *result = *res;
     }
+    if (began) { /* what can be resumed stays where it may */
+        awq_error err = ctx->err;
+        int keep = (st == AWQ_E_CANCELLED || st == AWQ_E_MEMORY || st == AWQ_E_IO)
+                   && !d->quantize->leave_nothing
+                   && (res->n_tries || u.now.stage == AWQ__UNTIL_QUANTIZED
+                       || awq__until_there(ctx, &u, ".try1.partial", "/progress.jsonl"));
+        char *path = keep ? NULL : awq__until_path(ctx, &u, ".tries", "");
+        if (!keep) awq__until_remove(ctx, &u, u.now.folder);
+        if (!keep && st) awq__until_remove(ctx, &u, u.best.folder);
+        if (path) fs->remove(fs->user, path);
+        awq__free(ctx, path);
+        ctx->err = err;
+    }
     awq__free(ctx, from);
     awq__free(ctx, to);
+    awq__free(ctx, u.before);
+    awq__text_free(ctx, &u.journal);
     awq__free(ctx, u.now.layer_error);
     awq__free(ctx, u.best.layer_error);
     awq__free(ctx, u.worst);
     awq__free(ctx, u.name);
     awq__free(ctx, (void *)u.keep);
     awq_model_free(ctx, u.source);
-    awq__free(ctx, config);
     awq__free(ctx, res);
     return st;
 }
@@ -34379,34 +34722,14 @@ typedef struct awq__online {
     char *folder;       /* in the cache */
 } awq__online;
 
-/* 0: there is none; name "": of the file `folder`, which must be there */
-static awq_status awq__file_hash(awq_ctx *ctx, const char *folder, const char *name, uint64_t *h)
-{
-    char *path = awq__path_join(ctx, folder, name), *data = NULL;
-    size_t bytes = 0;
-    awq_status st = path ? AWQ_OK : AWQ_E_MEMORY;
-    *h = 0;
-    if (path && !*name) path[strlen(folder)] = 0;
-    if (!st && (!*name || awq__file_exists(ctx, path))) {
-        st = awq__file_load(ctx, path, (size_t)1 << 30, &data, &bytes);
-        if (!st) *h = awq__fnv(0xcbf29ce484222325ull, data, bytes);
-    }
-    awq__free(ctx, data);
-    awq__free(ctx, path);
-    return st;
-}
-
 /* settings, and the folder that belongs to them; *dense: the source is not quantized yet */
 static awq_status awq__online_begin(awq_ctx *ctx, awq__online *o, int *dense)
 {
     const awq_quantize_desc *q = o->d->quantize;
-    awq_checkpoint *ck = NULL;
-    uint64_t h = 0, mark = 0;
+    uint64_t h = 0, text = 0;
     const char *name = o->source, *p;
-    char tail[32], text[160];
+    char tail[32];
     size_t n;
-    int i;
-    awq_status st = AWQ_OK;
     if (!o->d->cache || !*o->d->cache)
         return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: quantize has no cache folder");
     if (q) o->q = *q;
@@ -34417,26 +34740,9 @@ static awq_status awq__online_begin(awq_ctx *ctx, awq__online *o, int *dense)
     if (o->q.method == AWQ_METHOD_RTN)
         return awq__fail(ctx, AWQ_E_ARG,
                          "awq_model_load: quantize with method rtn: rtn_bits does that without a cache");
-    st = awq_checkpoint_open(ctx, o->source, &ck);
-    if (!st) *dense = !awq_checkpoint_quant(ck)->present;
-    if (!st) st = awq__weights_mark(ctx, awq_checkpoint_tensors(ck), &mark);
-    if (!st) st = awq__file_hash(ctx, o->source, "tokenizer.json", &o->tokenizer);
-    if (!st && !o->q.calibration && o->d->text) st = awq__file_hash(ctx, o->d->text, "", &h);
-    if (!st) {
-        p = awq_checkpoint_config_text(ck);
-        h = awq__fnv(h ^ mark, p, strlen(p));
-        h = awq__fnv(h ^ o->tokenizer, AWQ_VERSION, sizeof AWQ_VERSION);
-        snprintf(text, sizeof text, "%d %d %lld %d %d %d %d", (int)o->q.method, o->q.bits,
-                 (long long)o->q.group_size, o->q.symmetric, (int)o->q.layout, o->q.no_clip, (int)o->q.mode);
-        h = awq__fnv(h, text, strlen(text));
-        for (i = 0; i < o->q.n_keep; i++) h = awq__fnv(h, o->q.keep[i], strlen(o->q.keep[i]) + 1);
-        if (o->q.calibration)
-            h = awq__fnv(h, o->q.calibration->ids,
-                         (size_t)o->q.calibration->start[o->q.calibration->n_blocks]
-                             * sizeof *o->q.calibration->ids);
-    }
-    awq_checkpoint_close(ctx, ck);
-    if (st) return st;
+    AWQ__TRY(awq__run_hash(ctx, o->source, &o->q, &h, &o->tokenizer, dense));
+    if (!o->q.calibration && o->d->text) AWQ__TRY(awq__file_hash(ctx, o->d->text, "", &text));
+    h = awq__fnv(h, &text, sizeof text);
     n = strlen(name);
     while (n > 1 && name[n - 1] == '/') n--;
     for (p = name + n; p > name && p[-1] != '/' && p[-1] != '\\';) p--;
