@@ -1489,12 +1489,14 @@ typedef struct awq_preflight_desc {
    report. */
 AWQ_API awq_status awq_preflight(awq_ctx *ctx, const awq_preflight_desc *desc, awq_guard_report **report);
 
-/* The paragraphs of a text file (cut at empty lines; UTF-8), those below 40 bytes with the next, those of more
-   than 1200 cut behind a sentence. awq_passages_free them. */
+/* The paragraphs of a text file (UTF-8; an empty line ends one), with the headings right above them: lines that
+   begin with #, short ones alone without a stop. Those below 40 bytes are with the next, those of more than
+   1200 cut behind a sentence, or a line, or a word. Code between ``` is a paragraph. awq_passages_free them. */
 typedef struct awq_passages {
     int64_t n;
     const char *const *text;
     void *memory; /* the library's */
+    const char *const *section; /* [n] the heading that each is under; NULL: none */
 } awq_passages;
 AWQ_API awq_status awq_passages_load(awq_ctx *ctx, const char *path, awq_passages *passages);
 AWQ_API void awq_passages_free(awq_ctx *ctx, awq_passages *passages);
@@ -1702,8 +1704,8 @@ typedef struct awq_suite_draft_desc {
 } awq_suite_draft_desc;
 
 /* Lines as awq_suite_load reads them, each with "draft": true, in memory of ctx's allocator (awq_text_free); *n
-   of them. Passages are paragraphs of 40 bytes and more, cut at 1200; at most 256, spread evenly over the text.
-   AWQ_E_ARG: not UTF-8, fewer than two passages. Progress: "draft". */
+   of them. Passages are those of awq_passages without headings and code, at most 256, spread evenly over the
+   text. AWQ_E_ARG: not UTF-8, fewer than two passages. Progress: "draft". */
 AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes,
                                    const awq_suite_draft_desc *desc, char **jsonl, int64_t *n);
 
@@ -3836,6 +3838,44 @@ static awq_status awq__json_load(awq_ctx *ctx, const char *path, size_t max_byte
 }
 
 /* --- writing: "text" with quotes and escapes */
+#define AWQ__TEXT_MAX ((size_t)1 << 30)
+
+/* A file of UTF-8 into fresh memory (awq__free it), with a NUL behind, without a byte-order mark. */
+static awq_status awq__text_load(awq_ctx *ctx, const char *path, char **data, size_t *bytes)
+{
+    static const char bom[] = "\xef\xbb\xbf";
+    char *p = NULL;
+    const char *nul;
+    size_t n = 0, i, k;
+    long long line = 1;
+    awq_status st;
+    AWQ__TRY(awq__file_load(ctx, path, AWQ__TEXT_MAX, &p, &n));
+    nul = (const char *)memchr(p, 0, n);
+    i = awq__utf8_valid(p, n);
+    st = AWQ_OK;
+    if (n > 1 && (!memcmp(p, "\xff\xfe", 2) || !memcmp(p, "\xfe\xff", 2)))
+        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is UTF-16, expected UTF-8", path);
+    else if (nul)
+        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is binary (a NUL byte at %llu), expected text", path,
+                       (unsigned long long)(nul - p));
+    else if (i < n) {
+        for (k = 0; k < i; k++) line += p[k] == '\n';
+        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: line %lld is not UTF-8 (0x%02x at byte %llu)", path, line,
+                       (unsigned)(unsigned char)p[i], (unsigned long long)i);
+    }
+    if (st) {
+        awq__free(ctx, p);
+        return st;
+    }
+    if (n >= 3 && !memcmp(p, bom, 3)) {
+        n -= 3;
+        memmove(p, p + 3, n + 1);
+    }
+    *data = p;
+    *bytes = n;
+    return AWQ_OK;
+}
+
 static void awq__json_quote(awq_ctx *ctx, awq__text *t, const char *s, size_t n)
 {
     size_t i, from = 0;
@@ -27420,7 +27460,6 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
    tokens that the tokenizer adds); blocks are cut from it at even distances, so that a few samples cover all of
    it. Tests: tests/test_calibrate.c */
 
-#define AWQ__CALIB_FILE_MAX ((size_t)1 << 30)
 #define AWQ__CALIB_MIN_TOKENS 64
 
 typedef struct awq__ids {
@@ -27706,12 +27745,9 @@ static awq_status awq__calib_source(awq_ctx *ctx, const awq_tokenizer *t, const 
     int64_t before = out->n_blocks, seq = d->seq_len > 0 ? d->seq_len : 512, window = 0;
     int json = awq__ends_with(src->path, ".json");
     memset(&s, 0, sizeof s);
-    AWQ__TRY(awq__file_load(ctx, src->path, AWQ__CALIB_FILE_MAX, &data, &bytes));
+    AWQ__TRY(awq__text_load(ctx, src->path, &data, &bytes));
     for (i = 0; i < bytes && strchr(" \t\r\n", data[i]); i++) {}
-    if (memchr(data, 0, bytes))
-        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is binary (a NUL byte at %llu), expected text", src->path,
-                       (unsigned long long)((char *)memchr(data, 0, bytes) - data));
-    else if (i == bytes) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is empty; calibration wants text", src->path);
+    if (i == bytes) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is empty; calibration wants text", src->path);
     else if (json) st = awq__calib_json(ctx, src->path, data, bytes, d->whole, &s, out, all, &window);
     else if (!t)
         st = awq__fail(ctx, AWQ_E_ARG, "%s: text needs a tokenizer, and the model has no tokenizer.json",
@@ -30664,7 +30700,7 @@ AWQ_API awq_status awq_suite_load(awq_ctx *ctx, const char *path, awq_suite *sui
     const char *line;
     size_t bytes = 0, at = 0, n, cap = 0;
     int64_t number = 0, count = 0, bad = 0;
-    awq_status st = s ? awq__file_load(ctx, path, AWQ__CALIB_FILE_MAX, &data, &bytes) : AWQ_E_MEMORY;
+    awq_status st = s ? awq__file_load(ctx, path, AWQ__TEXT_MAX, &data, &bytes) : AWQ_E_MEMORY;
     while (!st && awq__jsonl_next(data, bytes, &at, &line, &n, &number)) {
         awq__json j;
         if (!awq__grow(ctx, (void **)&items, &cap, (size_t)count + 1, sizeof *items)) {
@@ -31198,50 +31234,144 @@ static awq_status awq__guard_text(awq_ctx *ctx, awq__guard *g)
 }
 
 typedef struct awq__passages { /* awq_passages.memory */
-    char *data;
-    const char **text;
+    awq__arena memory;
+    const char **text, **section; /* [n] */
+    size_t *body; /* [n] where the paragraph begins, behind headings; AWQ__NO_BODY: code, or too short */
+    int64_t n;
+    size_t cap_text, cap_section, cap_body;
 } awq__passages;
+
+enum { AWQ__PASSAGE_LEAST = 40, AWQ__PASSAGE_MOST = 1200, AWQ__HEADING_MOST = 60 };
+#define AWQ__NO_BODY ((size_t)-1)
+
+static void awq__passages_drop(awq_ctx *ctx, awq__passages *m)
+{
+    awq__free(ctx, (void *)m->text);
+    awq__free(ctx, (void *)m->section);
+    awq__free(ctx, m->body);
+    awq__arena_free(ctx, &m->memory);
+}
+
+/* begin .. end, without white space at its end; body: in it, NULL: none */
+static awq_status awq__passages_add(awq_ctx *ctx, awq__passages *m, const char *begin, const char *body,
+                                    const char *end, const char *section)
+{
+    size_t n = (size_t)m->n;
+    while (end > begin && strchr(" \t\n", end[-1])) end--;
+    if (!awq__grow(ctx, (void **)&m->text, &m->cap_text, n + 1, sizeof *m->text)
+        || !awq__grow(ctx, (void **)&m->section, &m->cap_section, n + 1, sizeof *m->section)
+        || !awq__grow(ctx, (void **)&m->body, &m->cap_body, n + 1, sizeof *m->body)
+        || !(m->text[n] = awq__arena_text(ctx, &m->memory, begin, (size_t)(end - begin))))
+        return AWQ_E_MEMORY;
+    m->section[n] = section;
+    m->body[n] = body && end >= body + AWQ__PASSAGE_LEAST ? (size_t)(body - begin) : AWQ__NO_BODY;
+    m->n++;
+    return AWQ_OK;
+}
+
+/* the bytes of s [n] that are one passage */
+static size_t awq__passage_cut(const char *s, size_t n)
+{
+    size_t at, sentence = 0, line = 0, word = 0;
+    if (n <= AWQ__PASSAGE_MOST) return n;
+    for (at = AWQ__PASSAGE_LEAST; at <= AWQ__PASSAGE_MOST; at++) {
+        if (!strchr(" \t\n", s[at])) continue;
+        word = at;
+        if (s[at] == '\n') line = at;
+        if (strchr(".!?", s[at - 1])) sentence = at;
+    }
+    for (at = AWQ__PASSAGE_MOST; ((unsigned char)s[at] & 0xc0) == 0x80; at--) {}
+    return sentence ? sentence : line ? line : word ? word : at;
+}
+
+/* the bytes of the block at p: code, a line with #, or lines up to an empty one or one of these; *line: it is
+   one line */
+static size_t awq__passage_block(const char *p, int *line)
+{
+    size_t n;
+    *line = 1;
+    if (!strncmp(p, "```", 3)) {
+        const char *end = strstr(p + 3, "\n```");
+        return end ? (size_t)(end - p) + 4 + strcspn(end + 4, "\n") : strlen(p);
+    }
+    for (n = 0; p[n]; n++) {
+        const char *next = p + n + 1 + (p[n] == '\n' ? strspn(p + n + 1, " \t") : 0);
+        if (p[n] != '\n') continue;
+        if (*p == '#' || !*next || *next == '\n' || *next == '#' || !strncmp(next, "```", 3)) break;
+        *line = 0;
+    }
+    while (n && strchr(" \t", p[n - 1])) n--;
+    return n;
+}
+
+static int awq__is_heading(const char *p, size_t n, int line)
+{
+    size_t i, last = 0, characters = 0;
+    const unsigned char *c = (const unsigned char *)p;
+    if (*p == '#') return n <= 4 * AWQ__HEADING_MOST;
+    for (i = 0; i < n; i++)
+        if ((c[i] & 0xc0) != 0x80) last = i, characters++;
+    if (c[last] == 0xc2 || c[last] == 0xe2 || (c[last] == 0xe3 && c[last + 1] == 0x80))
+        return 0; /* signs that close a sentence in other scripts */
+    return line && characters <= AWQ__HEADING_MOST && !strchr("-*+>|", *p) && !strchr(".!?,;:\"')|", p[last]);
+}
+
+/* text [NUL] into passages; its line ends become those of Unix */
+static awq_status awq__passages_split(awq_ctx *ctx, awq__passages *m, char *text)
+{
+    const char *section = NULL, *begin = NULL, *body = NULL, *p, *from;
+    char *to = text;
+    size_t n, k;
+    int line, code;
+    for (p = text; *p; p++) {
+        if (*p == '\r' && p[1] == '\n') continue;
+        *to++ = *p == '\r' ? '\n' : *p;
+    }
+    *to = 0;
+    for (p = text;; p += n) {
+        p += strspn(p, " \t\n");
+        if (!*p) break;
+        n = awq__passage_block(p, &line);
+        if (!begin) begin = p;
+        code = !strncmp(p, "```", 3);
+        if (!code && awq__is_heading(p, n, line)) {
+            k = strspn(p, "# ");
+            if (k < n && !(section = awq__arena_text(ctx, &m->memory, p + k, n - k))) return AWQ_E_MEMORY;
+            body = NULL;
+            continue;
+        }
+        if (code || !body) body = p;
+        for (from = body; (k = awq__passage_cut(from, (size_t)(p + n - from))) < (size_t)(p + n - from);
+             begin = from) {
+            AWQ__TRY(awq__passages_add(ctx, m, begin, code ? NULL : from, from + k, section));
+            from += k;
+            from += strspn(from, " \t\n");
+        }
+        body = code ? NULL : from;
+        if (!code && k < AWQ__PASSAGE_LEAST) continue; /* with the next */
+        AWQ__TRY(awq__passages_add(ctx, m, begin, body, p + n, section));
+        begin = body = NULL;
+    }
+    return begin ? awq__passages_add(ctx, m, begin, body, p, section) : AWQ_OK;
+}
 
 AWQ_API awq_status awq_passages_load(awq_ctx *ctx, const char *path, awq_passages *passages)
 {
-    enum { least = 40, most = 1200 };
     awq__passages *m = AWQ__NEW(ctx, awq__passages, 1);
-    size_t bytes = 0, cap = 0, i;
-    int64_t n = 0;
-    char *p, *q;
-    awq_status st = m ? awq__file_load(ctx, path, AWQ__CALIB_FILE_MAX, &m->data, &bytes) : AWQ_E_MEMORY;
-    if (!st && (i = awq__utf8_valid(m->data, bytes)) < bytes)
-        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: byte %llu is not UTF-8", path, (unsigned long long)i);
-    for (i = 0; !st && i < bytes; i++)
-        if (m->data[i] == '\r' || !m->data[i]) m->data[i] = ' ';
-    for (p = st ? NULL : m->data; p; p = q) {
-        while (*p && strchr(" \t\n", *p)) p++;
-        if (!*p) break;
-        for (q = p + 1; *q; q++) {
-            if (*q == '\n' && q - p >= least && strchr("\n", q[1 + strspn(q + 1, " \t")])) {
-                *q++ = 0;
-                break;
-            }
-            if (q - p >= most && strchr(" \n", q[-1]) && strchr(".!?", q[-2])) {
-                q[-1] = 0;
-                break;
-            }
-        }
-        if (!awq__grow(ctx, (void **)&m->text, &cap, (size_t)n + 1, sizeof *m->text)) {
-            st = AWQ_E_MEMORY;
-            break;
-        }
-        m->text[n++] = p;
-    }
-    if (!st && !n) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: no text", path);
+    size_t bytes = 0;
+    char *data = NULL;
+    awq_status st = m ? awq__text_load(ctx, path, &data, &bytes) : AWQ_E_MEMORY;
+    if (!st) st = awq__passages_split(ctx, m, data);
+    if (!st && !m->n) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: no text", path);
+    awq__free(ctx, data);
     if (st) {
-        if (m) awq__free(ctx, m->data);
-        if (m) awq__free(ctx, (void *)m->text);
+        if (m) awq__passages_drop(ctx, m);
         awq__free(ctx, m);
         return st;
     }
-    passages->n = n;
+    passages->n = m->n;
     passages->text = m->text;
+    passages->section = m->section;
     passages->memory = m;
     return AWQ_OK;
 }
@@ -31249,11 +31379,8 @@ AWQ_API awq_status awq_passages_load(awq_ctx *ctx, const char *path, awq_passage
 AWQ_API void awq_passages_free(awq_ctx *ctx, awq_passages *passages)
 {
     awq__passages *m = (awq__passages *)passages->memory;
-    if (m) {
-        awq__free(ctx, m->data);
-        awq__free(ctx, (void *)m->text);
-        awq__free(ctx, m);
-    }
+    if (m) awq__passages_drop(ctx, m);
+    awq__free(ctx, m);
     memset(passages, 0, sizeof *passages);
 }
 
@@ -35589,83 +35716,41 @@ AWQ_API void awq_answer_free(awq_ctx *ctx, awq_answer_report *r)
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>draft
-   A suite drafted from a text: passages are paragraphs, sections what stands over them; the distractor is the
+   A suite drafted from a text: passages and sections are those of awq_passages; the distractor is the
    nearest other passage. Without an instruct model a question is a gap in the sentence whose words are rarest.
    Tests: tests/test_policy.c */
 
-enum { AWQ__DRAFT_PASSAGES = 256, AWQ__DRAFT_LEAST = 40, AWQ__DRAFT_MOST = 1200 }; /* bytes of a passage */
+enum { AWQ__DRAFT_PASSAGES = 256 };
 
 typedef struct awq__draft {
     const awq_suite_draft_desc *d;
+    awq__passages all;
     awq__arena memory;
-    const char **text, **section; /* [n] passages and what they are under; NULL: nothing */
+    const char *text[AWQ__DRAFT_PASSAGES], *section[AWQ__DRAFT_PASSAGES]; /* [n]; no section: NULL */
     int64_t n;
     float *e; /* [n][H] of length 1; NULL: no model */
     awq__text out;
 } awq__draft;
 
-/* the bytes of a passage at s that are taken: whole sentences, of one too long whole words */
-static size_t awq__draft_cut(const char *s, size_t n)
+/* all passages that can be asked for, or as many as may be, spread evenly */
+static awq_status awq__draft_passages(awq_ctx *ctx, awq__draft *w, char *text)
 {
-    size_t at = 0, end = 0, step;
-    while (n > AWQ__DRAFT_MOST && at < AWQ__DRAFT_MOST) {
-        step = AWQ__MAX(awq__sentence(s + at), (size_t)1);
-        at += step;
-        if (at <= AWQ__DRAFT_MOST) end = at;
-    }
-    if (n <= AWQ__DRAFT_MOST) return n;
-    for (at = AWQ__DRAFT_MOST; !end && at > 0; at--)
-        if (s[at] == ' ' || s[at] == '\n') end = at;
-    return end;
-}
-
-/* paragraphs of the text: all, or as many as may be, spread evenly. A line that begins with #, or one of up to
-   60 bytes alone without a full stop, is a heading; what is fenced by ``` is left out. */
-static awq_status awq__draft_passages(awq_ctx *ctx, awq__draft *w, const char *text)
-{
-    const char *section = NULL, *p;
-    size_t cap = 0, n, len;
     int64_t all = 0, i;
-    int line;
-    for (p = text; *p; p += n) {
-        p += strspn(p, " \t\r\n");
-        if (!strncmp(p, "```", 3)) { /* code */
-            const char *end = strstr(p + 3, "\n```");
-            n = end ? (size_t)(end - p) + 4 : strlen(p);
-            continue;
-        }
-        for (n = 0, line = 1; p[n]; n++) {
-            if (p[n] != '\n') continue;
-            if (*p == '#') break;
-            len = strspn(p + n + 1, " \t\r");
-            if (!p[n + 1 + len] || p[n + 1 + len] == '\n' || p[n + 1 + len] == '#') break;
-            line = 0;
-        }
-        for (len = n; len && strchr(" \t\r\n", p[len - 1]);) len--;
-        if (!len) continue;
-        if (*p == '#' || (line && len <= 60 && !strchr(".!?\"", p[len - 1]))) {
-            size_t skip = strspn(p, "# ");
-            if (skip >= len) continue;
-            section = awq__arena_text(ctx, &w->memory, p + skip, len - skip);
-            if (!section) return AWQ_E_MEMORY;
-            continue;
-        }
-        if (len < AWQ__DRAFT_LEAST || !(len = awq__draft_cut(p, len))) continue;
-        if (!awq__grow(ctx, (void **)&w->text, &cap, 2 * (size_t)all + 2, sizeof *w->text)) return AWQ_E_MEMORY;
-        w->text[2 * all] = awq__arena_text(ctx, &w->memory, p, len);
-        w->text[2 * all + 1] = section;
-        if (!w->text[2 * all++]) return AWQ_E_MEMORY;
+    AWQ__TRY(awq__passages_split(ctx, &w->all, text));
+    for (i = 0; i < w->all.n; i++) {
+        if (w->all.body[i] == AWQ__NO_BODY) continue;
+        w->all.text[all] = w->all.text[i] + w->all.body[i];
+        w->all.section[all++] = w->all.section[i];
     }
     w->n = AWQ__MIN(all, (int64_t)AWQ__DRAFT_PASSAGES);
     if (w->n < 2)
         return awq__fail(ctx, AWQ_E_ARG,
                          "awq_suite_draft: the text has %lld passages of %d bytes and more, at least 2 "
                          "are needed: a blank line ends one",
-                         (long long)all, (int)AWQ__DRAFT_LEAST);
-    if (!(w->section = AWQ__NEW(ctx, const char *, w->n))) return AWQ_E_MEMORY;
+                         (long long)all, (int)AWQ__PASSAGE_LEAST);
     for (i = 0; i < w->n; i++) {
-        w->section[i] = w->text[2 * (i * all / w->n) + 1];
-        w->text[i] = w->text[2 * (i * all / w->n)];
+        w->section[i] = w->all.section[i * all / w->n];
+        w->text[i] = w->all.text[i * all / w->n];
     }
     return AWQ_OK;
 }
@@ -35842,13 +35927,14 @@ AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes,
                                    const awq_suite_draft_desc *desc, char **jsonl, int64_t *n)
 {
     awq_suite_draft_desc none;
-    awq__draft w;
+    awq__draft w; /* 4 KB */
     awq_status st = AWQ_OK;
     int64_t i, most, count = 0;
     double began = awq__now();
     char *copy;
     memset(&none, 0, sizeof none);
     memset(&w, 0, sizeof w);
+    if (bytes >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) text += 3, bytes -= 3; /* byte-order mark */
     w.d = desc ? desc : &none;
     if (w.d->model && !w.d->model->tokenizer)
         return awq__fail(ctx, AWQ_E_ARG, "awq_suite_draft: the model has no tokenizer.json");
@@ -35872,8 +35958,7 @@ AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes,
     if (!st && !count) st = awq__fail(ctx, AWQ_E_ARG, "awq_suite_draft: no passage has a sentence to ask for");
     awq__free(ctx, copy);
     awq__free(ctx, w.e);
-    awq__free(ctx, (void *)w.text);
-    awq__free(ctx, (void *)w.section);
+    awq__passages_drop(ctx, &w.all);
     awq__arena_free(ctx, &w.memory);
     if (st) {
         awq__text_free(ctx, &w.out);

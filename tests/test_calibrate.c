@@ -314,8 +314,9 @@ static void test_refusals(void)
         {"a.txt", "some\0" ALPHA, 69, 2, AWQ_E_FORMAT, {"is binary (a NUL byte at 4)", "expected text"}},
         {"a.txt", "\0\0\0", 3, 2, AWQ_E_FORMAT, {"is binary (a NUL byte at 0)", "expected text"}},
         {"a.parquet", "PAR1\x15\0\x15", 7, 2, AWQ_E_FORMAT, {"is binary", "expected text"}},
-        {"a.txt", "12345\xff" ALPHA, 0, 2, AWQ_E_ARG, {"UTF-8", "byte 5"}},
-        {"a.txt", ALPHA "\xe2\x82", 0, 2, AWQ_E_ARG, {"UTF-8", "byte 64"}},
+        {"a.txt", "12345\xff" ALPHA, 0, 2, AWQ_E_FORMAT, {"line 1 is not UTF-8", "byte 5"}},
+        {"a.txt", "\xff\xfe" "a\0b\0", 6, 2, AWQ_E_FORMAT, {"is UTF-16", "expected UTF-8"}},
+        {"a.txt", ALPHA "\xe2\x82", 0, 2, AWQ_E_FORMAT, {"UTF-8", "byte 64"}},
         {"a.txt", ALPHA, 0, 0, AWQ_E_ARG, {"text needs a tokenizer", "tokenizer.json"}},
         {"a.jsonl", LINE(ALPHA), 0, 0, AWQ_E_ARG, {"text needs a tokenizer", "tokenizer.json"}},
         {"a.jsonl", LINE(ALPHA) "\n{\"text\": oops}\n", 0, 2, AWQ_E_FORMAT, {"line 3", "byte 9"}},
@@ -513,6 +514,31 @@ static void test_failures(void)
     end(&s);
 }
 
+/* a byte-order mark is no part of a text */
+static void test_mark(void)
+{
+    awq_calibration_source src;
+    awq_calibration_desc d;
+    setup s;
+    int64_t n[2];
+    int k;
+    for (k = 0; k < 2; k++) {
+        const char *text = "\xef\xbb\xbf" "the quick brown fox jumps over the lazy dog and sleeps in the sun till night falls\n";
+        begin(&s, 1);
+        if (!k) text += 3;
+        put(&s, "a.txt", text, strlen(text));
+        memset(&src, 0, sizeof src);
+        memset(&d, 0, sizeof d);
+        src.path = "a.txt";
+        d.sources = &src;
+        d.n_sources = 1;
+        CHECK_MSG(awq_calibration_load(&s.ctx, s.tok, &d, &s.c) == AWQ_OK, "%s", s.ctx.err.text);
+        n[k] = s.c.start[s.c.n_blocks];
+        end(&s);
+    }
+    CHECK_MSG(n[0] == n[1], "%lld, %lld", (long long)n[0], (long long)n[1]);
+}
+
 int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
@@ -520,6 +546,7 @@ int main(int argc, char **argv)
     RUN(test_long_text);
     RUN(test_weights);
     RUN(test_mask);
+    RUN(test_mark);
     RUN(test_refusals);
     RUN(test_vocabulary);
     RUN(test_failures);

@@ -497,6 +497,19 @@ static awq_status read_calibration(app *a, const awq_tokenizer *t, const list *f
     return awq_calibration_load(&a->ctx, t, &cd, cal);
 }
 
+/* failed, and what can be done where the target has a journal */
+static int unfinished(app *a, const char *journal)
+{
+    int code = failed(a);
+    size_t n = strlen(a->o.output);
+    char path[1024];
+    while (n > 1 && a->o.output[n - 1] == '/') n--;
+    snprintf(path, sizeof path, "%.*s%s", (int)AWQ__MIN(n, (size_t)900), a->o.output, journal);
+    if ((!a->o.resume || a->ctx.err.status != AWQ_E_ARG) && awq__file_exists(&a->ctx, path))
+        fprintf(stderr, "awq: what is done is kept; --resume goes on from there\n");
+    return code;
+}
+
 static void print_try(void *user, const awq_try *t)
 {
     const app *a = (const app *)user;
@@ -504,7 +517,7 @@ static void print_try(void *user, const awq_try *t)
     printf("%-28s %-5s", t->what, t->verdict == AWQ_VOID ? "-" : awq_severity_name(t->verdict));
     if (t->kl == t->kl) printf("  KL %-8.4g perplexity x %-7.4g", t->kl, t->ppl_ratio);
     if (t->verdict != AWQ_VOID) printf("  %d of %d gates pass", t->counted - t->failed, t->counted);
-    printf("  %.1f s\n", t->seconds);
+    printf("  %.1f s%s\n", t->seconds, t->resumed ? ", of the run before" : "");
     if (t->text[0]) printf("      %s\n", t->text);
     fflush(stdout);
 }
@@ -522,12 +535,18 @@ static int print_until(app *a, const awq_until_result *u)
             json_string(t->what, strlen(t->what));
             printf(", \"verdict\": \"%s\", \"failed\": %d, \"seconds\": %.2f", awq_severity_name(t->verdict), t->failed, t->seconds);
             if (t->kl == t->kl) printf(", \"kl_mean\": %.6g, \"ppl_ratio\": %.6g", t->kl, t->ppl_ratio);
-            printf(", \"text\": ");
+            printf(", \"resumed\": %s, \"text\": ", t->resumed ? "true" : "false");
             json_string(t->text, strlen(t->text));
             printf("}");
         }
-        printf("]}\n");
-    } else printf("%s: %s, kept of %d tries: %s\n", a->o.output, awq_severity_name(best->verdict), u->n_tries, best->what);
+        printf("], \"ended\": ");
+        if (u->ended) json_string(u->why, strlen(u->why));
+        else printf("null");
+        printf("}\n");
+    } else {
+        printf("%s: %s, kept of %d tries: %s\n", a->o.output, awq_severity_name(best->verdict), u->n_tries, best->what);
+        if (u->ended) printf("      no other was begun: %s\n", u->why);
+    }
     return best->verdict == AWQ_FAIL ? EXIT_NO : 0;
 }
 
@@ -568,7 +587,7 @@ static int quantize_until(app *a, const awq_quantize_desc *d, awq_until_result *
     awq_calibration_free(&a->ctx, &more);
     awq_calibration_free(&a->ctx, &text);
     awq_tokenizer_free(&a->ctx, t);
-    return st ? failed(a) : 0;
+    return st ? unfinished(a, ".tries") : 0;
 }
 
 static int cmd_quantize(app *a)
@@ -630,13 +649,7 @@ static int cmd_quantize(app *a)
     awq_calibration_free(&a->ctx, &cal);
     if (i) return i;
     if (o->until_guard) return print_until(a, &u);
-    if (st) {
-        int code = failed(a);
-        char part[1024];
-        snprintf(part, sizeof part, "%s.partial/progress.jsonl", d.target);
-        if (awq__file_exists(&a->ctx, part)) fprintf(stderr, "awq: what is done is kept; --resume goes on from there\n");
-        return code;
-    }
+    if (st) return unfinished(a, ".partial/progress.jsonl");
     if (o->json)
         printf("{\"seconds\": %.2f, \"peak_bytes\": %llu, \"ppl_calib\": %.5g, \"ppl_source\": %.5g, \"layers\": %d, "
                "\"fell_back\": %d, \"group_size\": %lld, \"calibration_tokens\": %lld, \"experts_few\": %d, "
@@ -1564,7 +1577,7 @@ static int make_suite(app *a)
     int code = 0;
     memset(&d, 0, sizeof d);
     if (o->n_positional > 1) return refuse(a, "--make-suite takes one model, %s is too many", o->positional[1]);
-    if (awq__file_load(&a->ctx, o->make_suite, (size_t)1 << 28, &text, &bytes)) code = failed(a);
+    if (awq__text_load(&a->ctx, o->make_suite, &text, &bytes)) code = failed(a);
     if (!code && o->n_positional) code = load(a, o->positional[0], 0, &m);
     d.model = m;
     d.items = o->n > 0 ? o->n : 0;
