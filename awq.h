@@ -31997,7 +31997,8 @@ static awq_gate *awq__guard_share(awq__guard *g, const char *id, const char *wha
                                   baseline + sign * AWQ__MAX(fail, 3 * se), below, 0, remedy);
     x->baseline = baseline;
     if (below ? x->fail <= 0 : x->fail >= 1) x->fail = NAN; /* n is too small to say that */
-    if (below ? baseline < 0.5 || x->warn <= 0 : x->warn >= 1) {
+    if (below ? x->warn <= 0 : x->warn >= 1) x->warn = NAN;
+    if ((below && baseline < 0.5) || x->warn != x->warn) {
         x->severity = AWQ_VOID;
         snprintf(x->text, sizeof x->text,
                  below && baseline < 0.5 ? "the baseline does not pass: choose other questions or passages"

@@ -809,12 +809,44 @@ static void test_memory(void)
     end(&s);
 }
 
+/* thresholds that hang on the baseline are shares, or there are none */
+static void test_shares(void)
+{
+    awq_guard_report r;
+    awq__guard g;
+    awq_ctx ctx;
+    char *text = NULL;
+    int i, n, below, no = 0;
+    memset(&ctx, 0, sizeof ctx);
+    for (n = 1; n < 200; n *= 3)
+        for (below = 0; below < 2; below++) {
+            memset(&r, 0, sizeof r);
+            memset(&g, 0, sizeof g);
+            g.r = &r;
+            for (i = 0; i <= 4; i++) awq__guard_share(&g, "G13.parses", "share", 0.5, i / 4.0, n, 0.1, 0.2, below, "remedy");
+            for (i = 0; i <= 4; i++) {
+                const awq_gate *x = &r.gate[i];
+                CHECK_MSG((x->warn != x->warn || (x->warn > 0 && x->warn < 1)) && (x->fail != x->fail || (x->fail > 0 && x->fail < 1)),
+                          "%d of %d: %g, %g", i, n, x->warn, x->fail);
+                CHECK(x->severity == AWQ_VOID || x->warn == x->warn);
+                no += x->warn != x->warn;
+            }
+            CHECK(awq_guard_json(&ctx, &r, &text) == AWQ_OK && !strstr(text, ": -"));
+            CHECK(!strstr(text, "nan") && (n > 1 || strstr(text, "\"threshold\": null, \"warn\": null")));
+            awq_text_free(&ctx, text);
+            CHECK(awq_guard_html(&ctx, &r, "t", &text) == AWQ_OK && !strstr(text, ">-0") && !strstr(text, ">nan"));
+            awq_text_free(&ctx, text);
+        }
+    CHECK(no > 4);
+}
+
 int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
     RUN(test_suites);
     RUN(test_passages);
     RUN(test_helpers);
+    RUN(test_shares);
     RUN(test_json);
     RUN(test_loops);
     RUN(test_states);

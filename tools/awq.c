@@ -1507,8 +1507,11 @@ static int print_guard(app *a, const awq_guard_report *r)
     }
     for (i = 0; i < r->n_gates; i++) {
         const awq_gate *g = &r->gate[i];
-        printf("%-5s %-14s %10.4g  %s %-8.4g %s\n", awq_severity_name(g->severity), g->id, g->value, g->below ? "<" : ">",
-               g->fail == g->fail ? g->fail : g->warn, g->what);
+        const double limit = g->fail == g->fail ? g->fail : g->warn;
+        char value[32] = "-", bad[32] = "-"; /* not measured; no share of so few answers is bad */
+        if (g->value == g->value) snprintf(value, sizeof value, "%.4g", g->value);
+        if (limit == limit) snprintf(bad, sizeof bad, "%s %.4g", g->below ? "<" : ">", limit);
+        printf("%-5s %-14s %10s  %-10s %s\n", awq_severity_name(g->severity), g->id, value, bad, g->what);
         if (g->text[0]) printf("      %s\n", g->text);
     }
     if (r->left_out[0]) printf("left out: %s\n", r->left_out);
