@@ -19,7 +19,7 @@
        AWQ_NO_SIMD     the scalar code alone
 
    EXAMPLE
-       awq_ctx ctx = {0};                                        zero means default everywhere
+       awq_ctx ctx = {0};                                        zero means default everywhere; C++: = {}
        awq_pool *pool = NULL;
        awq_pool_create(&ctx, 0, &pool);                          0: one thread per core
        ctx.jobs = awq_pool_jobs(pool);
@@ -1577,7 +1577,9 @@ AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *desc, 
 
 /* Quantization when a dense model is loaded: the result is kept in `cache`, in a folder named by the model and
    a hash of its config, tokenizer and weights (names, types and shapes of tensors, 256 bytes of each), of these
-   settings and the calibration; the next load takes it from there. What fits no more is not removed. */
+   settings and the calibration; the next load takes it from there. What fits no more is not removed. What was
+   stopped (AWQ_E_CANCELLED) goes on with the next load; a process that is killed leaves NAME.12345678.partial,
+   which may be removed. */
 typedef struct awq_online_desc {
     const awq_quantize_desc *quantize; /* how; NULL: defaults. Layout 0 is native here, method rtn is refused;
                                           source, target, resume, ... are not looked at */
@@ -34886,14 +34888,15 @@ static awq_status awq__online_begin(awq_ctx *ctx, awq__online *o, int *dense)
     return o->folder ? AWQ_OK : AWQ_E_MEMORY;
 }
 
-/* Under a name that no other process has, then renamed; who is second takes what the first has made. */
+/* Under a name that no other process has, then renamed; who is second takes what the first has made. What was
+   stopped is left as folder.unfinished: who renames it goes on with it. */
 static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
 {
     const awq_file_system *fs = awq__fs(ctx);
     awq_calibration cal;
     awq_quantize_desc q = o->q;
     awq_quantize_result r;
-    awq__text own = {NULL, 0, 0, 0};
+    awq__text own = {NULL, 0, 0, 0}, partial = {NULL, 0, 0, 0}, unfinished = {NULL, 0, 0, 0};
     double now = awq__now();
     uint64_t salt = awq__fnv((uint64_t)time(NULL), &now, sizeof now);
     awq_status st = AWQ_OK;
@@ -34904,7 +34907,12 @@ static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
     salt = awq__fnv(salt, &here, sizeof here);
     awq__text_str(ctx, &own, o->folder);
     awq__textf(ctx, &own, ".%08x", (unsigned)(salt ^ salt >> 32));
-    if (own.failed) st = AWQ_E_MEMORY;
+    if (own.data) awq__textf(ctx, &partial, "%s.partial", own.data);
+    awq__textf(ctx, &unfinished, "%s.unfinished", o->folder);
+    if (own.failed || partial.failed || unfinished.failed) st = AWQ_E_MEMORY;
+    if (!st)
+        awq__log(ctx, AWQ_LOG_INFO, "%s is quantized on first use%s; the result stays in %s", o->source,
+                 q.calibration || o->d->text ? "" : ", calibrated on what it says by itself", o->folder);
     if (!st && !q.calibration && o->d->text) {
         awq_calibration_source source;
         awq_calibration_desc cd;
@@ -34920,7 +34928,13 @@ static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
     } else if (!st && !q.calibration) st = awq__online_speak(ctx, o->source, &cal);
     if (!q.calibration) q.calibration = &cal;
     q.target = own.data;
-    if (!st) st = awq_quantize_model(ctx, &q, &r);
+    if (!st) {
+        q.resume = !fs->rename(fs->user, unfinished.data, partial.data);
+        q.leave_nothing = 0;
+        st = awq_quantize_model(ctx, &q, &r);
+        if (st && (st != AWQ_E_CANCELLED || fs->rename(fs->user, partial.data, unfinished.data)))
+            awq__folder_remove(ctx, partial.data);
+    }
     awq_calibration_free(ctx, &cal);
     if (!st && r.verdict == AWQ_VOID) {
         awq__folder_remove(ctx, own.data);
@@ -34936,6 +34950,8 @@ static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
         awq__free(ctx, config);
     }
     awq__text_free(ctx, &own);
+    awq__text_free(ctx, &partial);
+    awq__text_free(ctx, &unfinished);
     return st;
 }
 
@@ -34956,6 +34972,8 @@ static awq_status awq__online_check(awq_ctx *ctx, const awq__online *o)
                          "%s: its awq_report.json holds no verdict on the weights that are there; "
                          "remove the folder to quantize anew",
                          o->folder);
+    awq__log(ctx, AWQ_LOG_INFO, "%s is run as %s, verdict %s%s%s", o->source, o->folder,
+             awq_severity_name(v.severity), v.text[0] ? ": " : "", v.text);
     if (v.severity == AWQ_FAIL && !o->d->accept_failed)
         return awq__fail(ctx, AWQ_E_GUARD, "%s, quantized, is not the same model: %.700s", o->source, v.text);
     return AWQ_OK;

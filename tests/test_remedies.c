@@ -711,6 +711,38 @@ static void test_online_tiny(void)
     end(&s);
 }
 
+/* what was stopped goes on, and gives the same */
+static void test_online_resumed(void)
+{
+    awq_online_desc o;
+    awq_model *m;
+    int64_t steps, k;
+    int resumed = 0;
+    setup s;
+    begin(&s);
+    memset(&o, 0, sizeof o);
+    s.q.on_layer = count_layer;
+    o.quantize = &s.q;
+    o.cache = TMP "/whole";
+    CHECK_MSG(online(&s, &o, &m) == AWQ_OK && counted(COUNT("layers")) == 2, "%s", s.ctx.err.text);
+    awq_model_free(&s.ctx, m);
+    o.cache = TMP "/cache";
+    for (steps = s.steps, k = 1; k < steps; k += 1 + steps / 5) {
+        sh("rm -rf " TMP "/cache " COUNT("layers"));
+        s.steps = 0;
+        s.stop_at = k;
+        CHECK(online(&s, &o, &m) == AWQ_E_CANCELLED && entries(o.cache) <= 1);
+        resumed += entries(o.cache) == 1;
+        s.stop_at = 0;
+        CHECK_MSG(online(&s, &o, &m) == AWQ_OK && entries(o.cache) == 1 && same(o.cache, TMP "/whole"), "%d: %s", (int)k,
+                  s.ctx.err.text);
+        if (resumed) CHECK_MSG(counted(COUNT("layers")) == 2, "%d: %ld", (int)k, counted(COUNT("layers")));
+        awq_model_free(&s.ctx, m);
+    }
+    CHECK_MSG(resumed > 1, "%d of %d", resumed, (int)steps);
+    end(&s);
+}
+
 static void fail_online(setup *s, fault *f)
 {
     awq_online_desc o;
@@ -729,6 +761,7 @@ static void fail_online(setup *s, fault *f)
     s->stop_at = 0; /* what is left is no harm */
     CHECK_MSG(online(s, &o, &m) == AWQ_OK, "%d %ld: %s", f->what, f->k, s->ctx.err.text);
     awq_model_free(&s->ctx, m);
+    if (f->what) CHECK_MSG(entries(o.cache) == 1, "%d %ld: %d entries", f->what, f->k, entries(o.cache));
 }
 
 static void test_online_failures(void) { each_fault(fail_online); }
@@ -746,6 +779,7 @@ int main(int argc, char **argv)
     RUN(test_online);
     RUN(test_online_text);
     RUN(test_online_tiny);
+    RUN(test_online_resumed);
     RUN(test_online_failures);
     return TEST_END();
 }
