@@ -1551,7 +1551,7 @@ typedef struct awq_until_desc {
     const awq_calibration *more; /* another calibration that may be tried: more text, or of another kind */
     awq_severity enough;         /* ends it; 0: only AWQ_PASS does */
     int tries;                   /* at most, up to AWQ_MAX_TRIES; 0: 8 */
-    double seconds;              /* of all tries, after which no other begins; 0: no limit */
+    double seconds;              /* of all; none begins that, as long as the last, would end later; 0: any */
     void (*on_try)(void *user, const awq_try *t); /* as each is done */
     void *user;
 } awq_until_desc;
@@ -1707,7 +1707,7 @@ typedef struct awq_suite_draft_desc {
 
 /* Lines as awq_suite_load reads them, each with "draft": true, in memory of ctx's allocator (awq_text_free); *n
    of them. Passages are those of awq_passages without headings and code, at most 256, spread evenly over the
-   text. AWQ_E_ARG: not UTF-8, fewer than two passages. Progress: "draft". */
+   text. AWQ_E_ARG: not UTF-8, fewer than two passages. Progress: "embed" (with a model), "draft". */
 AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes,
                                    const awq_suite_draft_desc *desc, char **jsonl, int64_t *n);
 
@@ -34692,7 +34692,7 @@ static awq_status awq__until_run(awq_ctx *ctx, awq__until *u, awq_until_result *
          !res->ended && res->n_tries < AWQ_MAX_TRIES
          && ((u->next && *u->next) /* whatever the limits are now: what was worse is gone */
              || (res->n_tries < most && u->best.t.verdict > u->d->enough
-                 && (u->d->seconds <= 0 || seconds < u->d->seconds)));
+                 && (u->d->seconds <= 0 || seconds + res->tried[res->n_tries - 1].seconds < u->d->seconds)));
          seconds += res->tried[k].seconds) {
         const int *order = u->best.layers_failed ? layers : plain;
         for (i = 0; i < AWQ__N_REMEDIES; i++)
@@ -34764,7 +34764,10 @@ AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *d, awq
                    && (res->n_tries || u.now.stage == AWQ__UNTIL_QUANTIZED
                        || awq__until_there(ctx, &u, ".try1.partial", "/progress.jsonl"));
         char *path = keep ? NULL : awq__until_path(ctx, &u, ".tries", "");
-        if (!keep) awq__until_remove(ctx, &u, u.now.folder);
+        if (!keep && u.before) { /* the one that was ended, where it is not taken up */
+            snprintf(u.now.folder, sizeof u.now.folder, ".try%d", res->n_tries + 1);
+            awq__until_remove(ctx, &u, u.now.folder);
+        } else if (!keep) awq__until_remove(ctx, &u, u.now.folder);
         if (!keep && st) awq__until_remove(ctx, &u, u.best.folder);
         if (path) fs->remove(fs->user, path);
         awq__free(ctx, path);
@@ -35798,6 +35801,21 @@ static int64_t awq__draft_frequency(const awq__draft *w, const char *word, size_
     return count;
 }
 
+/* bytes of the sentence, through the ends of lines that are full and go on with a word */
+static size_t awq__draft_sentence(const char *s)
+{
+    enum { full = 40, most = 400 };
+    size_t n = awq__sentence(s), line = n, next;
+    while (line >= full && s[n] == '\n' && !strchr(".!?:", s[n - 1]) && awq__word(s + n + 1)
+           && !(s[n + 1] >= '0' && s[n + 1] <= '9')) {
+        next = awq__sentence(s + n + 1);
+        if (n + 1 + next > most) break;
+        line = next;
+        n += 1 + next;
+    }
+    return n;
+}
+
 /* the rarest word of the sentence that has the rarest on average, the last of those, and that sentence */
 static size_t awq__draft_key(const awq__draft *w, const char *text, const char **word, const char **sentence,
                              size_t *sentence_len)
@@ -35809,7 +35827,7 @@ static size_t awq__draft_key(const awq__draft *w, const char *text, const char *
         size_t rare_len = 0;
         double sum = 0, most = 0;
         int words = 0;
-        n = AWQ__MAX(awq__sentence(text + at), (size_t)1);
+        n = AWQ__MAX(awq__draft_sentence(text + at), (size_t)1);
         for (i = 0; i < n; i += len ? len : 1) {
             double v;
             if (!(len = awq__word(text + at + i))) continue;
@@ -35914,7 +35932,7 @@ static awq_status awq__draft_item(awq_ctx *ctx, awq__draft *w, int64_t i, int64_
     const char *question = NULL, *answer = NULL, *word = NULL, *sentence = NULL;
     int64_t other = awq__draft_distractor(w, i);
     awq__text gap = {NULL, 0, 0, 0};
-    size_t len = 0, all = 0;
+    size_t len = 0, all = 0, k;
     if (instructed) AWQ__TRY(awq__draft_model(ctx, w, w->text[i], &question, &answer));
     if (!question && (len = awq__draft_key(w, w->text[i], &word, &sentence, &all)) > 0) {
         awq__text_str(ctx, &gap, "What fills the gap in \"");
@@ -35922,6 +35940,8 @@ static awq_status awq__draft_item(awq_ctx *ctx, awq__draft *w, int64_t i, int64_
         awq__text_str(ctx, &gap, "___");
         awq__text_add(ctx, &gap, word + len, all - (size_t)(word - sentence) - len);
         awq__text_str(ctx, &gap, "\"?");
+        for (k = 0; k < gap.len && !gap.failed; k++)
+            if (gap.data[k] == '\n') gap.data[k] = ' ';
         answer = awq__arena_text(ctx, &w->memory, word, len);
         question = gap.data;
     }
@@ -35965,11 +35985,12 @@ AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes,
     memcpy(copy, text, bytes);
     copy[bytes] = 0;
     st = awq__draft_passages(ctx, &w, copy);
+    most = AWQ__MIN(w.d->items > 0 ? w.d->items : 40, w.n);
     if (!st && w.d->model) {
         w.e = AWQ__NEW_RAW(ctx, float, w.n *w.d->model->config.hidden_size);
         st = w.e ? awq__policy_embed(ctx, w.d->model, NULL, w.text, w.n, w.e) : AWQ_E_MEMORY;
+        began = awq__now();
     }
-    most = AWQ__MIN(w.d->items > 0 ? w.d->items : 40, w.n);
     for (i = 0; !st && i < most; i++) {
         st = awq__draft_item(ctx, &w, i * w.n / most, &count);
         if (!st) st = awq__progress(ctx, "draft", i + 1, most, began);

@@ -652,6 +652,14 @@ static void test_draft(void)
               && strstr(jsonl, "\"anchor\": \"Carpenter 100") && strstr(jsonl, "Carpenter 139"));
         awq_text_free(&s.ctx, jsonl);
     }
+    { /* a sentence goes through the ends of lines, but rows of a table are sentences of their own */
+        static const char wrapped[] = "The lighthouse of the cape was built by the brothers\nMatei and Ilinca with stones from the quarry.\n\n"
+                                      "12,forty two crooked lanterns from Copperfall,7\n13,sixty silver thimbles from Crowhill,9\n";
+        CHECK_MSG(awq_suite_draft(&s.ctx, wrapped, strlen(wrapped), &d, &jsonl, &n) == AWQ_OK && n == 2, "%s", s.ctx.err.text);
+        CHECK_MSG(strstr(jsonl, "\\\"The lighthouse of the cape was built by the brothers Matei and Ilinca with stones from the ___."), "%s", jsonl);
+        CHECK_MSG(strstr(jsonl, "\\\"12,forty two crooked lanterns from ___,7\\\"?"), "%s", jsonl);
+        awq_text_free(&s.ctx, jsonl);
+    }
     for (k = 0; reached; k++) {
         fail_alloc f = {-1, 0, 0};
         awq_status st;

@@ -46,6 +46,7 @@ typedef struct setup {
     int quantized;      /* progress of that kind was seen */
     int64_t stop_at;    /* cancels at so many calls of progress; 0: never */
     int64_t steps;
+    long stop_layer;    /* stops behind that layer, see count_layer; 0: never */
 } setup;
 
 static void on_log(void *user, awq_log_level level, const char *text)
@@ -410,9 +411,10 @@ static void count_try(void *user, const awq_try *t)
 
 static void count_layer(void *user, const awq_layer_report *r)
 {
-    (void)user;
+    setup *s = (setup *)user;
     (void)r;
     count(COUNT("layers"));
+    if (s && counted(COUNT("layers")) == s->stop_layer) s->stop_at = s->steps + 1;
 }
 
 /* every remedy on the way down; *r: may be NULL */
@@ -425,6 +427,7 @@ static awq_status climb(setup *s, const char *target, int resume, awq_until_resu
     s->q.target = target;
     s->q.resume = resume;
     s->q.on_layer = count_layer;
+    s->q.user = s;
     d.tries = 4;
     d.on_try = count_try;
     st = awq_quantize_until(&s->ctx, &d, &here);
@@ -502,6 +505,28 @@ static void test_until_resumed(void)
         d.window = 8;
         CHECK_MSG(awq_quantize_until(&s.ctx, &d, &r) == AWQ_OK && r.n_tries == 1 && !r.tried[0].resumed, "%s", s.ctx.err.text);
         CHECK_MSG(entries(TMP) == 3, "%d", entries(TMP)); /* whole, q: nothing of the run before */
+    }
+    sh("rm -rf " TMP "/q");
+
+    /* a budget that one more try would pass; nothing of the one that was begun is left */
+    sh("rm -f " COUNT("layers"));
+    s.stop_layer = 3; /* the first of try 2 */
+    CHECK(climb(&s, TMP "/q", 0, NULL) == AWQ_E_CANCELLED && exists(TMP "/q.try2.partial/progress.jsonl"));
+    s.stop_layer = s.stop_at = 0;
+    {
+        awq_until_desc d = until_of(&s);
+        double first = NAN;
+        char *journal = NULL;
+        size_t bytes;
+        const char *at;
+        CHECK(awq__file_load(&s.ctx, TMP "/q.tries", 1 << 20, &journal, &bytes) == AWQ_OK);
+        at = journal ? strstr(journal, "\"seconds\": ") : NULL;
+        if (at) first = strtod(at + 11, NULL);
+        awq__free(&s.ctx, journal);
+        d.seconds = 1.5 * first;
+        s.q.resume = 1;
+        CHECK_MSG(awq_quantize_until(&s.ctx, &d, &r) == AWQ_OK && r.n_tries == 1 && r.tried[0].resumed, "%s, %d tries", s.ctx.err.text, r.n_tries);
+        CHECK_MSG(entries(TMP) == 3, "%d", entries(TMP));
     }
     sh("rm -rf " TMP "/q");
 

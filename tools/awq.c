@@ -102,7 +102,8 @@ static int on_progress(void *user, const awq_progress *p)
     double left = p->done ? p->seconds / (double)p->done * (double)(p->total - p->done) : 0;
     if (interrupted) return 1;
     if (a->o.quiet || !strcmp(p->stage, "generate") || !strcmp(p->stage, "step") || !strcmp(p->stage, "load")) return 0;
-    if (p->seconds - a->last_shown < (a->tty ? 0.2 : 10) && p->seconds >= a->last_shown && p->done < p->total) return 0;
+    if (p->seconds - a->last_shown < (a->tty ? 0.2 : 10) && p->seconds >= a->last_shown
+        && (p->done < p->total || !a->line_open)) return 0; /* what is short is not shown */
     a->last_shown = p->seconds;
     fprintf(stderr, "%s%s %lld/%lld  %.1f/s  %.0f s left%s", a->tty ? "\r\033[K" : "", p->stage, (long long)p->done,
             (long long)p->total, p->seconds > 0 ? (double)p->done / p->seconds : 0, left, a->tty ? "" : "\n");
@@ -1584,7 +1585,13 @@ static int make_suite(app *a)
     if (!code && o->n_positional) code = load(a, o->positional[0], 0, &m);
     d.model = m;
     d.items = o->n > 0 ? o->n : 0;
-    if (!code && awq_suite_draft(&a->ctx, text, bytes, &d, &jsonl, &n)) code = failed(a);
+    if (!code && awq_suite_draft(&a->ctx, text, bytes, &d, &jsonl, &n)) {
+        char why[sizeof a->ctx.err.text];
+        const char *colon = strstr(a->ctx.err.text, "awq_suite_draft: ");
+        snprintf(why, sizeof why, "%s", colon ? colon + strlen("awq_suite_draft: ") : a->ctx.err.text);
+        if (colon) snprintf(a->ctx.err.text, sizeof a->ctx.err.text, "%.400s: %.600s", o->make_suite, why);
+        code = failed(a);
+    }
     if (!code && o->output && awq__file_save(&a->ctx, o->output, jsonl, strlen(jsonl))) code = failed(a);
     if (!code && !o->output) fputs(jsonl, stdout);
     if (!code) {
