@@ -19,7 +19,7 @@
        AWQ_NO_SIMD     the scalar code alone
 
    EXAMPLE
-       awq_ctx ctx = {0};                                        zero means default everywhere
+       awq_ctx ctx = {0};                                        zero means default everywhere; C++: = {}
        awq_pool *pool = NULL;
        awq_pool_create(&ctx, 0, &pool);                          0: one thread per core
        ctx.jobs = awq_pool_jobs(pool);
@@ -1492,12 +1492,14 @@ typedef struct awq_preflight_desc {
    report. */
 AWQ_API awq_status awq_preflight(awq_ctx *ctx, const awq_preflight_desc *desc, awq_guard_report **report);
 
-/* The paragraphs of a text file (cut at empty lines; UTF-8), those below 40 bytes with the next, those of more
-   than 1200 cut behind a sentence. awq_passages_free them. */
+/* The paragraphs of a text file (UTF-8; an empty line ends one), with the headings right above them: lines that
+   begin with #, short ones alone without a stop. Those below 40 bytes are with the next, those of more than
+   1200 cut behind a sentence, or a line, or a word. Code between ``` is a paragraph. awq_passages_free them. */
 typedef struct awq_passages {
     int64_t n;
     const char *const *text;
     void *memory; /* the library's */
+    const char *const *section; /* [n] the heading that each is under; NULL: none */
 } awq_passages;
 AWQ_API awq_status awq_passages_load(awq_ctx *ctx, const char *path, awq_passages *passages);
 AWQ_API void awq_passages_free(awq_ctx *ctx, awq_passages *passages);
@@ -1541,6 +1543,7 @@ typedef struct awq_try {
     double kl, ppl_ratio; /* on awq_until_desc.ids; NaN: no text */
     double seconds;
     char text[512];       /* as awq_verdict.text */
+    int resumed;          /* 1: made by the run that was ended, and taken from it */
 } awq_try;
 
 typedef struct awq_until_desc {
@@ -1551,7 +1554,7 @@ typedef struct awq_until_desc {
     const awq_calibration *more; /* another calibration that may be tried: more text, or of another kind */
     awq_severity enough;         /* ends it; 0: only AWQ_PASS does */
     int tries;                   /* at most, up to AWQ_MAX_TRIES; 0: 8 */
-    double seconds;              /* after which no other try begins; 0: no limit */
+    double seconds;              /* of all; none begins that, as long as the last, would end later; 0: any */
     void (*on_try)(void *user, const awq_try *t); /* as each is done */
     void *user;
 } awq_until_desc;
@@ -1560,18 +1563,26 @@ typedef struct awq_until_result {
     int n_tries, best; /* number of the one that is kept */
     awq_try tried[AWQ_MAX_TRIES];
     awq_quantize_result quantize; /* of the best */
+    awq_status ended; /* AWQ_E_MEMORY, AWQ_E_IO: no other try was begun for want of these; the best is kept */
+    char why[512];    /* the sentence of that */
 } awq_until_result;
 
 /* Quantizes and guards against the source, then tries remedies one at a time on top of the best so far: method
    best, the other calibration, smaller groups (128, 64, 32), the worst layers in FP16; these first where the
    gate of layers does not pass. The best by verdict, then by KL (without a text by gates that do not pass),
    becomes target, with its report, whatever its verdict is; the others are removed. Each try is a folder beside
-   it, target.try1 and so on; one that was ended within a try goes on with quantize->resume. */
+   it, target.try1 and so on, and their verdicts are in target.tries. What was ended, even by kill -9, goes on
+   with quantize->resume: no finished try is made again, and `tries`, `seconds`, `enough` may be others then;
+   where what decides a result (model, settings, calibration, suite, text) is another it begins anew.
+   AWQ_OK also where a later try ran out of memory or disk, see `ended`; quantize->leave_nothing: a failure or a
+   stop leaves nothing to resume. */
 AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *desc, awq_until_result *result);
 
 /* Quantization when a dense model is loaded: the result is kept in `cache`, in a folder named by the model and
    a hash of its config, tokenizer and weights (names, types and shapes of tensors, 256 bytes of each), of these
-   settings and the calibration; the next load takes it from there. What fits no more is not removed. */
+   settings and the calibration; the next load takes it from there. What fits no more is not removed. What was
+   stopped (AWQ_E_CANCELLED) goes on with the next load; a process that is killed leaves NAME.12345678.partial,
+   which may be removed. */
 typedef struct awq_online_desc {
     const awq_quantize_desc *quantize; /* how; NULL: defaults. Layout 0 is native here, method rtn is refused;
                                           source, target, resume, ... are not looked at */
@@ -1698,8 +1709,8 @@ typedef struct awq_suite_draft_desc {
 } awq_suite_draft_desc;
 
 /* Lines as awq_suite_load reads them, each with "draft": true, in memory of ctx's allocator (awq_text_free); *n
-   of them. Passages are paragraphs of 40 bytes and more, cut at 1200; at most 256, spread evenly over the text.
-   AWQ_E_ARG: not UTF-8, fewer than two passages. Progress: "draft". */
+   of them. Passages are those of awq_passages without headings and code, at most 256, spread evenly over the
+   text. AWQ_E_ARG: not UTF-8, fewer than two passages. Progress: "embed" (with a model), "draft". */
 AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes,
                                    const awq_suite_draft_desc *desc, char **jsonl, int64_t *n);
 
@@ -3899,6 +3910,44 @@ static awq_status awq__json_load(awq_ctx *ctx, const char *path, size_t max_byte
 }
 
 /* --- writing: "text" with quotes and escapes */
+#define AWQ__TEXT_MAX ((size_t)1 << 30)
+
+/* A file of UTF-8 into fresh memory (awq__free it), with a NUL behind, without a byte-order mark. */
+static awq_status awq__text_load(awq_ctx *ctx, const char *path, char **data, size_t *bytes)
+{
+    static const char bom[] = "\xef\xbb\xbf";
+    char *p = NULL;
+    const char *nul;
+    size_t n = 0, i, k;
+    long long line = 1;
+    awq_status st;
+    AWQ__TRY(awq__file_load(ctx, path, AWQ__TEXT_MAX, &p, &n));
+    nul = (const char *)memchr(p, 0, n);
+    i = awq__utf8_valid(p, n);
+    st = AWQ_OK;
+    if (n > 1 && (!memcmp(p, "\xff\xfe", 2) || !memcmp(p, "\xfe\xff", 2)))
+        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is UTF-16, expected UTF-8", path);
+    else if (nul)
+        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is binary (a NUL byte at %llu), expected text", path,
+                       (unsigned long long)(nul - p));
+    else if (i < n) {
+        for (k = 0; k < i; k++) line += p[k] == '\n';
+        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: line %lld is not UTF-8 (0x%02x at byte %llu)", path, line,
+                       (unsigned)(unsigned char)p[i], (unsigned long long)i);
+    }
+    if (st) {
+        awq__free(ctx, p);
+        return st;
+    }
+    if (n >= 3 && !memcmp(p, bom, 3)) {
+        n -= 3;
+        memmove(p, p + 3, n + 1);
+    }
+    *data = p;
+    *bytes = n;
+    return AWQ_OK;
+}
+
 static void awq__json_quote(awq_ctx *ctx, awq__text *t, const char *s, size_t n)
 {
     size_t i, from = 0;
@@ -26871,7 +26920,31 @@ static void awq__remove_in(awq_ctx *ctx, const char *folder, const char *name)
     awq__free(ctx, path);
 }
 
-/* A checkpoint that this library wrote goes away; the folder stays when something else is in it. */
+/* The files of weights in a folder that do not make a checkpoint: written or removed in part. */
+static void awq__parts_remove(awq_ctx *ctx, const char *folder)
+{
+    char name[64];
+    int i, n;
+    awq__remove_in(ctx, folder, AWQ__ST_SINGLE ".part");
+    for (n = 2; n <= AWQ__ST_MAX_FILES; n++) {
+        char *last;
+        int there;
+        for (i = 0, there = 0; i < 2 && !there; i++) { /* they come and go in order: the last one tells */
+            snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors%s", n, n, i ? ".part" : "");
+            last = awq__path_join(ctx, folder, name);
+            there = last && awq__file_exists(ctx, last);
+            awq__free(ctx, last);
+        }
+        for (i = 1; there && i <= 2 * n; i++) {
+            snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors%s", (i + 1) / 2, n,
+                     i % 2 ? ".part" : "");
+            awq__remove_in(ctx, folder, name);
+        }
+    }
+}
+
+/* A checkpoint that this library wrote goes away, finished or not; the folder stays when something else is in
+   it. */
 static void awq__folder_remove(awq_ctx *ctx, const char *folder)
 {
     static const char *const ours[] = {"config.json", "awq_report.json", "progress.jsonl", "model.safetensors",
@@ -26891,7 +26964,11 @@ static void awq__folder_remove(awq_ctx *ctx, const char *folder)
     awq__text_free(ctx, &files);
     for (i = 0; i < sizeof ours / sizeof ours[0]; i++) awq__remove_in(ctx, folder, ours[i]);
     for (i = 0; i < AWQ__N_SIDE_FILES; i++) awq__remove_in(ctx, folder, awq__side_files[i]);
-    fs->remove(fs->user, folder);
+    k = fs->remove(fs->user, folder);
+    if (k && k != ENOENT) {
+        awq__parts_remove(ctx, folder);
+        fs->remove(fs->user, folder);
+    }
     ctx->err = err;
 }
 
@@ -27547,7 +27624,6 @@ AWQ_API awq_status awq_convert(awq_ctx *ctx, const awq_convert_desc *d)
    tokens that the tokenizer adds); blocks are cut from it at even distances, so that a few samples cover all of
    it. Tests: tests/test_calibrate.c */
 
-#define AWQ__CALIB_FILE_MAX ((size_t)1 << 30)
 #define AWQ__CALIB_MIN_TOKENS 64
 
 typedef struct awq__ids {
@@ -27833,12 +27909,9 @@ static awq_status awq__calib_source(awq_ctx *ctx, const awq_tokenizer *t, const 
     int64_t before = out->n_blocks, seq = d->seq_len > 0 ? d->seq_len : 512, window = 0;
     int json = awq__ends_with(src->path, ".json");
     memset(&s, 0, sizeof s);
-    AWQ__TRY(awq__file_load(ctx, src->path, AWQ__CALIB_FILE_MAX, &data, &bytes));
+    AWQ__TRY(awq__text_load(ctx, src->path, &data, &bytes));
     for (i = 0; i < bytes && strchr(" \t\r\n", data[i]); i++) {}
-    if (memchr(data, 0, bytes))
-        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is binary (a NUL byte at %llu), expected text", src->path,
-                       (unsigned long long)((char *)memchr(data, 0, bytes) - data));
-    else if (i == bytes) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is empty; calibration wants text", src->path);
+    if (i == bytes) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: is empty; calibration wants text", src->path);
     else if (json) st = awq__calib_json(ctx, src->path, data, bytes, d->whole, &s, out, all, &window);
     else if (!t)
         st = awq__fail(ctx, AWQ_E_ARG, "%s: text needs a tokenizer, and the model has no tokenizer.json",
@@ -30811,7 +30884,7 @@ AWQ_API awq_status awq_suite_load(awq_ctx *ctx, const char *path, awq_suite *sui
     const char *line;
     size_t bytes = 0, at = 0, n, cap = 0;
     int64_t number = 0, count = 0, bad = 0;
-    awq_status st = s ? awq__file_load(ctx, path, AWQ__CALIB_FILE_MAX, &data, &bytes) : AWQ_E_MEMORY;
+    awq_status st = s ? awq__file_load(ctx, path, AWQ__TEXT_MAX, &data, &bytes) : AWQ_E_MEMORY;
     while (!st && awq__jsonl_next(data, bytes, &at, &line, &n, &number)) {
         awq__json j;
         if (!awq__grow(ctx, (void **)&items, &cap, (size_t)count + 1, sizeof *items)) {
@@ -31345,50 +31418,144 @@ static awq_status awq__guard_text(awq_ctx *ctx, awq__guard *g)
 }
 
 typedef struct awq__passages { /* awq_passages.memory */
-    char *data;
-    const char **text;
+    awq__arena memory;
+    const char **text, **section; /* [n] */
+    size_t *body; /* [n] where the paragraph begins, behind headings; AWQ__NO_BODY: code, or too short */
+    int64_t n;
+    size_t cap_text, cap_section, cap_body;
 } awq__passages;
+
+enum { AWQ__PASSAGE_LEAST = 40, AWQ__PASSAGE_MOST = 1200, AWQ__HEADING_MOST = 60 };
+#define AWQ__NO_BODY ((size_t)-1)
+
+static void awq__passages_drop(awq_ctx *ctx, awq__passages *m)
+{
+    awq__free(ctx, (void *)m->text);
+    awq__free(ctx, (void *)m->section);
+    awq__free(ctx, m->body);
+    awq__arena_free(ctx, &m->memory);
+}
+
+/* begin .. end, without white space at its end; body: in it, NULL: none */
+static awq_status awq__passages_add(awq_ctx *ctx, awq__passages *m, const char *begin, const char *body,
+                                    const char *end, const char *section)
+{
+    size_t n = (size_t)m->n;
+    while (end > begin && strchr(" \t\n", end[-1])) end--;
+    if (!awq__grow(ctx, (void **)&m->text, &m->cap_text, n + 1, sizeof *m->text)
+        || !awq__grow(ctx, (void **)&m->section, &m->cap_section, n + 1, sizeof *m->section)
+        || !awq__grow(ctx, (void **)&m->body, &m->cap_body, n + 1, sizeof *m->body)
+        || !(m->text[n] = awq__arena_text(ctx, &m->memory, begin, (size_t)(end - begin))))
+        return AWQ_E_MEMORY;
+    m->section[n] = section;
+    m->body[n] = body && end >= body + AWQ__PASSAGE_LEAST ? (size_t)(body - begin) : AWQ__NO_BODY;
+    m->n++;
+    return AWQ_OK;
+}
+
+/* the bytes of s [n] that are one passage */
+static size_t awq__passage_cut(const char *s, size_t n)
+{
+    size_t at, sentence = 0, line = 0, word = 0;
+    if (n <= AWQ__PASSAGE_MOST) return n;
+    for (at = AWQ__PASSAGE_LEAST; at <= AWQ__PASSAGE_MOST; at++) {
+        if (!strchr(" \t\n", s[at])) continue;
+        word = at;
+        if (s[at] == '\n') line = at;
+        if (strchr(".!?", s[at - 1])) sentence = at;
+    }
+    for (at = AWQ__PASSAGE_MOST; ((unsigned char)s[at] & 0xc0) == 0x80; at--) {}
+    return sentence ? sentence : line ? line : word ? word : at;
+}
+
+/* the bytes of the block at p: code, a line with #, or lines up to an empty one or one of these; *line: it is
+   one line */
+static size_t awq__passage_block(const char *p, int *line)
+{
+    size_t n;
+    *line = 1;
+    if (!strncmp(p, "```", 3)) {
+        const char *end = strstr(p + 3, "\n```");
+        return end ? (size_t)(end - p) + 4 + strcspn(end + 4, "\n") : strlen(p);
+    }
+    for (n = 0; p[n]; n++) {
+        const char *next = p + n + 1 + (p[n] == '\n' ? strspn(p + n + 1, " \t") : 0);
+        if (p[n] != '\n') continue;
+        if (*p == '#' || !*next || *next == '\n' || *next == '#' || !strncmp(next, "```", 3)) break;
+        *line = 0;
+    }
+    while (n && strchr(" \t", p[n - 1])) n--;
+    return n;
+}
+
+static int awq__is_heading(const char *p, size_t n, int line)
+{
+    size_t i, last = 0, characters = 0;
+    const unsigned char *c = (const unsigned char *)p;
+    if (*p == '#') return n <= 4 * AWQ__HEADING_MOST;
+    for (i = 0; i < n; i++)
+        if ((c[i] & 0xc0) != 0x80) last = i, characters++;
+    if (c[last] == 0xc2 || c[last] == 0xe2 || (c[last] == 0xe3 && c[last + 1] == 0x80))
+        return 0; /* signs that close a sentence in other scripts */
+    return line && characters <= AWQ__HEADING_MOST && !strchr("-*+>|", *p) && !strchr(".!?,;:\"')|", p[last]);
+}
+
+/* text [NUL] into passages; its line ends become those of Unix */
+static awq_status awq__passages_split(awq_ctx *ctx, awq__passages *m, char *text)
+{
+    const char *section = NULL, *begin = NULL, *body = NULL, *p, *from;
+    char *to = text;
+    size_t n, k;
+    int line, code;
+    for (p = text; *p; p++) {
+        if (*p == '\r' && p[1] == '\n') continue;
+        *to++ = *p == '\r' ? '\n' : *p;
+    }
+    *to = 0;
+    for (p = text;; p += n) {
+        p += strspn(p, " \t\n");
+        if (!*p) break;
+        n = awq__passage_block(p, &line);
+        if (!begin) begin = p;
+        code = !strncmp(p, "```", 3);
+        if (!code && awq__is_heading(p, n, line)) {
+            k = strspn(p, "# ");
+            if (k < n && !(section = awq__arena_text(ctx, &m->memory, p + k, n - k))) return AWQ_E_MEMORY;
+            body = NULL;
+            continue;
+        }
+        if (code || !body) body = p;
+        for (from = body; (k = awq__passage_cut(from, (size_t)(p + n - from))) < (size_t)(p + n - from);
+             begin = from) {
+            AWQ__TRY(awq__passages_add(ctx, m, begin, code ? NULL : from, from + k, section));
+            from += k;
+            from += strspn(from, " \t\n");
+        }
+        body = code ? NULL : from;
+        if (!code && k < AWQ__PASSAGE_LEAST) continue; /* with the next */
+        AWQ__TRY(awq__passages_add(ctx, m, begin, body, p + n, section));
+        begin = body = NULL;
+    }
+    return begin ? awq__passages_add(ctx, m, begin, body, p, section) : AWQ_OK;
+}
 
 AWQ_API awq_status awq_passages_load(awq_ctx *ctx, const char *path, awq_passages *passages)
 {
-    enum { least = 40, most = 1200 };
     awq__passages *m = AWQ__NEW(ctx, awq__passages, 1);
-    size_t bytes = 0, cap = 0, i;
-    int64_t n = 0;
-    char *p, *q;
-    awq_status st = m ? awq__file_load(ctx, path, AWQ__CALIB_FILE_MAX, &m->data, &bytes) : AWQ_E_MEMORY;
-    if (!st && (i = awq__utf8_valid(m->data, bytes)) < bytes)
-        st = awq__fail(ctx, AWQ_E_FORMAT, "%s: byte %llu is not UTF-8", path, (unsigned long long)i);
-    for (i = 0; !st && i < bytes; i++)
-        if (m->data[i] == '\r' || !m->data[i]) m->data[i] = ' ';
-    for (p = st ? NULL : m->data; p; p = q) {
-        while (*p && strchr(" \t\n", *p)) p++;
-        if (!*p) break;
-        for (q = p + 1; *q; q++) {
-            if (*q == '\n' && q - p >= least && strchr("\n", q[1 + strspn(q + 1, " \t")])) {
-                *q++ = 0;
-                break;
-            }
-            if (q - p >= most && strchr(" \n", q[-1]) && strchr(".!?", q[-2])) {
-                q[-1] = 0;
-                break;
-            }
-        }
-        if (!awq__grow(ctx, (void **)&m->text, &cap, (size_t)n + 1, sizeof *m->text)) {
-            st = AWQ_E_MEMORY;
-            break;
-        }
-        m->text[n++] = p;
-    }
-    if (!st && !n) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: no text", path);
+    size_t bytes = 0;
+    char *data = NULL;
+    awq_status st = m ? awq__text_load(ctx, path, &data, &bytes) : AWQ_E_MEMORY;
+    if (!st) st = awq__passages_split(ctx, m, data);
+    if (!st && !m->n) st = awq__fail(ctx, AWQ_E_FORMAT, "%s: no text", path);
+    awq__free(ctx, data);
     if (st) {
-        if (m) awq__free(ctx, m->data);
-        if (m) awq__free(ctx, (void *)m->text);
+        if (m) awq__passages_drop(ctx, m);
         awq__free(ctx, m);
         return st;
     }
-    passages->n = n;
+    passages->n = m->n;
     passages->text = m->text;
+    passages->section = m->section;
     passages->memory = m;
     return AWQ_OK;
 }
@@ -31396,11 +31563,8 @@ AWQ_API awq_status awq_passages_load(awq_ctx *ctx, const char *path, awq_passage
 AWQ_API void awq_passages_free(awq_ctx *ctx, awq_passages *passages)
 {
     awq__passages *m = (awq__passages *)passages->memory;
-    if (m) {
-        awq__free(ctx, m->data);
-        awq__free(ctx, (void *)m->text);
-        awq__free(ctx, m);
-    }
+    if (m) awq__passages_drop(ctx, m);
+    awq__free(ctx, m);
     memset(passages, 0, sizeof *passages);
 }
 
@@ -32017,7 +32181,8 @@ static awq_gate *awq__guard_share(awq__guard *g, const char *id, const char *wha
                                   baseline + sign * AWQ__MAX(fail, 3 * se), below, 0, remedy);
     x->baseline = baseline;
     if (below ? x->fail <= 0 : x->fail >= 1) x->fail = NAN; /* n is too small to say that */
-    if (below ? baseline < 0.5 || x->warn <= 0 : x->warn >= 1) {
+    if (below ? x->warn <= 0 : x->warn >= 1) x->warn = NAN;
+    if ((below && baseline < 0.5) || x->warn != x->warn) {
         x->severity = AWQ_VOID;
         snprintf(x->text, sizeof x->text,
                  below && baseline < 0.5 ? "the baseline does not pass: choose other questions or passages"
@@ -34217,9 +34382,11 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const
    Tests: tests/test_remedies.c */
 
 enum { AWQ__TRY_BEST, AWQ__TRY_MORE, AWQ__TRY_GROUP, AWQ__TRY_KEEP, AWQ__N_REMEDIES };
+enum { AWQ__UNTIL_NEW, AWQ__UNTIL_QUANTIZED, AWQ__UNTIL_JUDGED, AWQ__UNTIL_FAILED }; /* how far a try came */
 
 typedef struct awq__until_state { /* of a try, and of the best */
     awq_quantize_desc q;
+    int stage;
     int n_worst;       /* layers kept beyond those of the caller's list */
     int layers_failed; /* G11 did not pass */
     awq_try t;
@@ -34236,23 +34403,264 @@ typedef struct awq__until {
     const char **keep;    /* [q.n_keep + num_hidden_layers] the caller's, then names of layers */
     char (*name)[32];     /* [num_hidden_layers] */
     unsigned char *worst; /* [num_hidden_layers] 1: chosen in awq__until_worst */
+    char *before;         /* the journal of the run that was ended; NULL: there was none */
+    const char *next;     /* its first line that was not taken yet; NULL: all are */
+    awq__text journal;    /* line 1 says which run this is, then one line a try */
+    size_t line;          /* where this try's begins */
 } awq__until;
 
-static char *awq__until_path(awq_ctx *ctx, const awq__until *u, const char *folder)
+static uint64_t awq__calibration_hash(uint64_t h, const awq_calibration *c)
+{
+    size_t n = (size_t)c->start[c->n_blocks];
+    h = awq__hash_numbers(awq__fnv, h, c->start, (size_t)(c->n_blocks + 1), sizeof *c->start);
+    h = awq__hash_numbers(awq__fnv, h, c->ids, n, sizeof *c->ids);
+    return c->counted ? awq__fnv(h, c->counted, n) : h;
+}
+
+/* 0: there is none; name "": of the file `folder`, which must be there */
+static awq_status awq__file_hash(awq_ctx *ctx, const char *folder, const char *name, uint64_t *h)
+{
+    char *path = awq__path_join(ctx, folder, name), *data = NULL;
+    size_t bytes = 0;
+    awq_status st = path ? AWQ_OK : AWQ_E_MEMORY;
+    *h = 0;
+    if (path && !*name) path[strlen(folder)] = 0;
+    if (!st && (!*name || awq__file_exists(ctx, path))) {
+        st = awq__file_load(ctx, path, (size_t)1 << 30, &data, &bytes);
+        if (!st) *h = awq__fnv(0xcbf29ce484222325ull, data, bytes);
+    }
+    awq__free(ctx, data);
+    awq__free(ctx, path);
+    return st;
+}
+
+/* A hash of everything that decides what q makes of `source`, and of the tokenizer's file by itself (0: there
+   is none). *dense: the source is not quantized yet. */
+static awq_status awq__run_hash(awq_ctx *ctx, const char *source, const awq_quantize_desc *q, uint64_t *hash,
+                                uint64_t *tokenizer, int *dense)
+{
+    const awq_calibration *c = q->calibration;
+    awq_checkpoint *ck = NULL;
+    uint64_t h = AWQ__FNV, mark = 0;
+    const char *p;
+    char text[160];
+    int i;
+    awq_status st = awq_checkpoint_open(ctx, source, &ck);
+    if (!st) *dense = !awq_checkpoint_quant(ck)->present;
+    if (!st) st = awq__weights_mark(ctx, awq_checkpoint_tensors(ck), &mark);
+    if (!st) st = awq__file_hash(ctx, source, "tokenizer.json", tokenizer);
+    if (!st) {
+        p = awq_checkpoint_config_text(ck);
+        h = awq__fnv(h ^ mark, p, strlen(p));
+        h = awq__fnv(h ^ *tokenizer, AWQ_VERSION, sizeof AWQ_VERSION);
+        snprintf(text, sizeof text, "%d %d %lld %d %d %d %d %llu %.60s", (int)q->method, q->bits,
+                 (long long)q->group_size, q->symmetric, (int)q->layout, q->no_clip, (int)q->mode,
+                 (unsigned long long)q->shard_bytes, q->device ? q->device->name : "");
+        h = awq__fnv(h, text, strlen(text));
+        for (i = 0; i < q->n_keep; i++) h = awq__fnv(h, q->keep[i], strlen(q->keep[i]) + 1);
+        if (c) h = awq__calibration_hash(h, c);
+    }
+    awq_checkpoint_close(ctx, ck);
+    if (!st) *hash = h;
+    return st;
+}
+
+static uint64_t awq__text_hash(uint64_t h, const char *text)
+{
+    return text ? awq__fnv(h, text, strlen(text) + 1) : awq__fnv(h, "\1", 1);
+}
+
+/* line 1 of the journal: of the run, and of what judges it */
+static awq_status awq__until_head(awq_ctx *ctx, awq__until *u)
+{
+    static const char *const spoken[] = {"tokenizer_config.json", "chat_template.jinja"};
+    const awq_until_desc *d = u->d;
+    uint64_t h = 0, tokenizer = 0, file;
+    int64_t k, settings[3];
+    int dense, i;
+    settings[0] = d->n_ids;
+    settings[1] = d->window;
+    settings[2] = d->answer_tokens;
+    AWQ__TRY(awq__run_hash(ctx, d->quantize->source, d->quantize, &h, &tokenizer, &dense));
+    for (i = 0; i < 2; i++) {
+        AWQ__TRY(awq__file_hash(ctx, d->quantize->source, spoken[i], &file));
+        h = awq__fnv(h, &file, sizeof file);
+    }
+    h = awq__fnv(h, settings, sizeof settings);
+    if (d->ids) h = awq__fnv(h, d->ids, (size_t)d->n_ids * sizeof *d->ids);
+    if (d->more) h = awq__calibration_hash(h, d->more);
+    for (k = 0; d->suite && k < d->suite->n; k++) {
+        const awq_suite_item *t = &d->suite->items[k];
+        const char *const text[] = {t->id,         t->question, t->answer, t->anchor,
+                                    t->distractor, t->section,  t->schema};
+        for (i = 0; i < 7; i++) h = awq__text_hash(h, text[i]);
+        for (i = 0; i < t->n_paraphrases; i++) h = awq__text_hash(h, t->paraphrases[i]);
+        for (i = 0; i < t->n_contexts; i++) h = awq__text_hash(h, t->contexts[i]);
+        h = awq__fnv(h, &t->long_answer, sizeof t->long_answer);
+    }
+    awq__textf(ctx, &u->journal, "{\"run\": \"%s %016llx\"}\n", AWQ_VERSION, (unsigned long long)h);
+    return u->journal.failed ? AWQ_E_MEMORY : AWQ_OK;
+}
+
+static char *awq__until_path(awq_ctx *ctx, const awq__until *u, const char *tail, const char *end)
 {
     awq__text t = {NULL, 0, 0, 0};
     awq__text_str(ctx, &t, u->d->quantize->target);
     while (t.len > 1 && t.data[t.len - 1] == '/') t.data[--t.len] = 0;
-    awq__text_str(ctx, &t, folder);
+    awq__text_str(ctx, &t, tail);
+    awq__text_str(ctx, &t, end);
     if (t.failed) awq__text_free(ctx, &t);
     return t.data;
 }
 
+static int awq__until_there(awq_ctx *ctx, const awq__until *u, const char *tail, const char *end)
+{
+    char *path = awq__until_path(ctx, u, tail, end);
+    int there = path && awq__file_exists(ctx, path);
+    awq__free(ctx, path);
+    return there;
+}
+
+/* a try's folder, finished or not */
 static void awq__until_remove(awq_ctx *ctx, const awq__until *u, const char *folder)
 {
-    char *path = folder[0] ? awq__until_path(ctx, u, folder) : NULL;
-    if (path) awq__folder_remove(ctx, path);
+    int k;
+    for (k = 0; k < 2 && folder[0]; k++) {
+        char *path = awq__until_path(ctx, u, folder, k ? ".partial" : "");
+        if (path && awq__file_exists(ctx, path)) awq__folder_remove(ctx, path);
+        awq__free(ctx, path);
+    }
+}
+
+static awq_status awq__until_save(awq_ctx *ctx, const awq__until *u)
+{
+    char *path = awq__until_path(ctx, u, ".tries", "");
+    awq_status st = path && !u->journal.failed ? awq__file_save(ctx, path, u->journal.data, u->journal.len)
+                                               : AWQ_E_MEMORY;
     awq__free(ctx, path);
+    return st;
+}
+
+/* begins a journal, or takes up that of a run that was ended */
+static awq_status awq__until_begin(awq_ctx *ctx, awq__until *u)
+{
+    char *path = awq__until_path(ctx, u, ".tries", "");
+    awq_status st = path ? awq__until_head(ctx, u) : AWQ_E_MEMORY;
+    size_t n;
+    if (!st && awq__file_exists(ctx, path)) {
+        if (!u->d->quantize->resume)
+            st = awq__fail(ctx, AWQ_E_ARG,
+                           "%s holds the tries of an unfinished run; resume it, or remove that file and the "
+                           "folders beside it",
+                           path);
+        if (!st) st = awq__file_load(ctx, path, (size_t)64 << 20, &u->before, &n);
+        if (!st && !strncmp(u->before, u->journal.data, u->journal.len)) u->next = u->before + u->journal.len;
+        else if (!st) {
+            char folder[16];
+            int k;
+            awq__log(ctx, AWQ_LOG_INFO,
+                     "%s was begun with other settings, text, suite or model: it begins anew", path);
+            for (k = 1; k <= AWQ_MAX_TRIES; k++) {
+                snprintf(folder, sizeof folder, ".try%d", k);
+                awq__until_remove(ctx, u, folder);
+            }
+        }
+    }
+    awq__free(ctx, path);
+    return st || u->next ? st : awq__until_save(ctx, u);
+}
+
+/* what a line of the journal says besides: where in awq__until_state, and as what */
+static const struct {
+    const char *key;
+    size_t at;
+    char type; /* i: int, n: int64_t, z: size_t, d: double */
+} awq__until_fields[] = {{"stage", offsetof(awq__until_state, stage), 'i'},
+                         {"counted", offsetof(awq__until_state, t.counted), 'i'},
+                         {"failed", offsetof(awq__until_state, t.failed), 'i'},
+                         {"layers_failed", offsetof(awq__until_state, layers_failed), 'i'},
+                         {"kl", offsetof(awq__until_state, t.kl), 'd'},
+                         {"ppl_ratio", offsetof(awq__until_state, t.ppl_ratio), 'd'},
+                         {"seconds", offsetof(awq__until_state, t.seconds), 'd'},
+                         {"quantize_seconds", offsetof(awq__until_state, r.seconds), 'd'},
+                         {"peak_bytes", offsetof(awq__until_state, r.peak_bytes), 'z'},
+                         {"estimated_bytes", offsetof(awq__until_state, r.estimated_bytes), 'z'},
+                         {"group_size", offsetof(awq__until_state, r.group_size), 'n'},
+                         {"layers", offsetof(awq__until_state, r.layers), 'i'},
+                         {"fell_back", offsetof(awq__until_state, r.fell_back), 'i'},
+                         {"ppl_source", offsetof(awq__until_state, r.ppl_source), 'd'},
+                         {"ppl_result", offsetof(awq__until_state, r.ppl_result), 'd'},
+                         {"calibration_tokens", offsetof(awq__until_state, r.calibration_tokens), 'n'},
+                         {"experts_few", offsetof(awq__until_state, r.experts_few), 'i'},
+                         {"experts_unused", offsetof(awq__until_state, r.experts_unused), 'i'},
+                         {"quantize_verdict", offsetof(awq__until_state, r.verdict), 'i'}};
+#define AWQ__N_UNTIL_FIELDS (sizeof awq__until_fields / sizeof awq__until_fields[0])
+
+/* this try's line: written when it is quantized, and again when it is judged */
+static awq_status awq__until_record(awq_ctx *ctx, awq__until *u)
+{
+    const awq__until_state *s = &u->now;
+    awq__text *t = &u->journal;
+    size_t k;
+    int64_t i;
+    t->len = u->line;
+    awq__text_str(ctx, t, "{\"what\": ");
+    awq__json_quote(ctx, t, s->t.what, strlen(s->t.what));
+    awq__textf(ctx, t, ", \"verdict\": \"%s\", \"text\": ", awq_severity_name(s->t.verdict));
+    awq__json_quote(ctx, t, s->t.text, strlen(s->t.text));
+    for (k = 0; k < AWQ__N_UNTIL_FIELDS; k++) {
+        const void *p = (const char *)s + awq__until_fields[k].at;
+        awq__textf(ctx, t, ", \"%s\": ", awq__until_fields[k].key);
+        switch (awq__until_fields[k].type) {
+        case 'i': awq__textf(ctx, t, "%d", *(const int *)p); break;
+        case 'n': awq__textf(ctx, t, "%lld", (long long)*(const int64_t *)p); break;
+        case 'z': awq__textf(ctx, t, "%llu", (unsigned long long)*(const size_t *)p); break;
+        default:
+            if (*(const double *)p - *(const double *)p == 0) awq__textf(ctx, t, "%.17g", *(const double *)p);
+            else awq__text_str(ctx, t, "null");
+        }
+    }
+    awq__text_str(ctx, t, ", \"layer_error\": [");
+    for (i = 0; i < s->n_layers; i++) awq__textf(ctx, t, i ? ", %.17g" : "%.17g", s->layer_error[i]);
+    awq__text_str(ctx, t, "]}\n");
+    return awq__until_save(ctx, u);
+}
+
+/* u->now as the next line of the run that was ended has it, if there is one */
+static awq_status awq__until_recorded(awq_ctx *ctx, awq__until *u)
+{
+    awq__until_state *s = &u->now;
+    const char *end = u->next ? strchr(u->next, '\n') : NULL, *text;
+    uint32_t e;
+    awq__json j;
+    double v;
+    size_t k, n;
+    if (!end) {
+        u->next = NULL;
+        return AWQ_OK;
+    }
+    AWQ__TRY(awq__json_parse(ctx, "the journal of tries", u->next, (size_t)(end - u->next), &j));
+    s->t.verdict = awq__severity_of(&j, awq__json_get(&j, 1, "verdict"));
+    text = awq__json_str(&j, awq__json_get(&j, 1, "text"), &n);
+    if (text) snprintf(s->t.text, sizeof s->t.text, "%s", text);
+    for (k = 0; k < AWQ__N_UNTIL_FIELDS; k++) {
+        void *p = (char *)s + awq__until_fields[k].at;
+        if (!awq__json_number_of(&j, awq__json_get(&j, 1, awq__until_fields[k].key), &v)) continue;
+        switch (awq__until_fields[k].type) {
+        case 'i': *(int *)p = (int)v; break;
+        case 'n': *(int64_t *)p = (int64_t)v; break;
+        case 'z': *(size_t *)p = (size_t)v; break;
+        default: *(double *)p = v;
+        }
+    }
+    e = awq__json_first(&j, awq__json_get(&j, 1, "layer_error"));
+    for (s->n_layers = 0; e && s->n_layers < u->source->config.num_hidden_layers; e = awq__json_next(&j, e))
+        if (awq__json_number_of(&j, e, &v)) s->layer_error[s->n_layers++] = v;
+    awq__json_free(ctx, &j);
+    s->t.resumed = 1;
+    awq__text_add(ctx, &u->journal, u->next, (size_t)(end + 1 - u->next));
+    u->next = end + 1;
+    return u->journal.failed ? AWQ_E_MEMORY : AWQ_OK;
 }
 
 /* u->now.t and the report of what is in `path`, which gets it too */
@@ -34312,48 +34720,96 @@ static int awq__until_better(const awq_try *a, const awq_try *b)
     return a->kl < b->kl;
 }
 
-/* u->now.q quantized and judged; what fails for want of memory or disk, or is cancelled, ends all. The better
-   of the two remains. */
+/* u->now.q quantized and judged, as far as it was not before: each step is in the journal when it is done */
+static awq_status awq__until_make(awq_ctx *ctx, awq__until *u)
+{
+    awq__until_state *s = &u->now;
+    double began = awq__now(), before;
+    awq_status st = AWQ_OK;
+    char *path;
+    if (s->stage == AWQ__UNTIL_QUANTIZED && !awq__until_there(ctx, u, s->folder, "/config.json"))
+        s->stage = AWQ__UNTIL_NEW;
+    if (s->stage > AWQ__UNTIL_QUANTIZED) return AWQ_OK;
+    if (!(path = awq__until_path(ctx, u, s->folder, ""))) return AWQ_E_MEMORY;
+    s->t.resumed = 0;
+    s->q.target = path;
+    if (s->stage == AWQ__UNTIL_NEW && awq__until_there(ctx, u, s->folder, "/config.json")) {
+        if (u->before) awq__folder_remove(ctx, path);
+        else st = awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it", path);
+    }
+    if (st) s->folder[0] = 0; /* it is not ours */
+    else if (s->stage == AWQ__UNTIL_NEW) {
+        s->q.resume = u->before != NULL;
+        s->t.seconds = 0;
+        st = awq_quantize_model(ctx, &s->q, &s->r);
+        if (!st) s->stage = AWQ__UNTIL_QUANTIZED;
+        s->t.seconds = awq__now() - began;
+        if (!st) st = awq__until_record(ctx, u);
+    }
+    before = s->t.seconds;
+    began = awq__now();
+    if (!st) st = awq__until_judge(ctx, u, path);
+    s->t.seconds = before + awq__now() - began;
+    s->q.target = NULL;
+    awq__free(ctx, path);
+    if (!st) s->stage = AWQ__UNTIL_JUDGED;
+    return st;
+}
+
+static void awq__until_ended(awq_ctx *ctx, awq_until_result *res, awq_status st)
+{
+    if (st != AWQ_E_MEMORY && st != AWQ_E_IO) return;
+    res->ended = st;
+    snprintf(res->why, sizeof res->why, "%.500s", ctx->err.text);
+    awq__log(ctx, AWQ_LOG_WARN, "%s; the best of %d tries is kept, and no other is begun", ctx->err.text,
+             res->n_tries);
+}
+
+/* One try; the better of it and the best remains. What the first one fails with ends all, as does a stop. Later
+   what cannot be done (a group size that the layout has not) is a try that failed; want of memory or disk ends
+   all with the best there is. */
 static awq_status awq__until_try(awq_ctx *ctx, awq__until *u, awq_until_result *res)
 {
     awq__until_state *s = &u->now, swap;
-    char *path, *config;
-    double began = awq__now();
     awq_status st;
+    int better;
     snprintf(s->folder, sizeof s->folder, ".try%d", res->n_tries + 1);
-    path = awq__until_path(ctx, u, s->folder);
-    config = path ? awq__path_join(ctx, path, "config.json") : NULL;
-    st = config ? AWQ_OK : AWQ_E_MEMORY;
-    if (!st && awq__file_exists(ctx, config)) awq__folder_remove(ctx, path); /* of a run that was ended */
-    s->q.target = path;
+    s->stage = AWQ__UNTIL_NEW;
     s->t.verdict = AWQ_VOID;
     s->t.kl = s->t.ppl_ratio = NAN;
     s->t.text[0] = 0;
-    s->t.counted = s->t.failed = 0;
-    if (!st) st = awq_quantize_model(ctx, &s->q, &s->r);
-    if (!st) {
-        st = awq__until_judge(ctx, u, path);
-        if (st) awq__folder_remove(ctx, path);
+    s->t.seconds = 0;
+    s->t.counted = s->t.failed = s->t.resumed = 0;
+    u->line = u->journal.len;
+    st = awq__until_recorded(ctx, u);
+    if (!st && res->n_tries && s->stage < AWQ__UNTIL_JUDGED
+        && !awq__until_there(ctx, u, u->best.folder, "/config.json"))
+        return awq__fail(ctx, AWQ_E_IO,
+                         "%s%s, the best try so far, is not there any more; remove %s.tries to start anew",
+                         u->d->quantize->target, u->best.folder, u->d->quantize->target);
+    if (!st) st = awq__until_make(ctx, u);
+    if (st) {
+        if (!res->n_tries || st == AWQ_E_CANCELLED) return st;
+        s->t.verdict = AWQ_VOID;
+        snprintf(s->t.text, sizeof s->t.text, "%.500s", ctx->err.text);
+        s->stage = AWQ__UNTIL_FAILED;
+        awq__until_ended(ctx, res, st);
     }
-    s->q.target = NULL;
-    awq__free(ctx, config);
-    awq__free(ctx, path);
-    if (st) snprintf(s->t.text, sizeof s->t.text, "%.500s", ctx->err.text);
-    if (st && (!res->n_tries || st == AWQ_E_CANCELLED || st == AWQ_E_MEMORY || st == AWQ_E_IO)) return st;
-    s->t.seconds = awq__now() - began;
     awq__log(ctx, AWQ_LOG_INFO, "try %d, %s: %s%s%s", res->n_tries + 1, s->t.what,
-             st ? "failed" : awq_severity_name(s->t.verdict), s->t.text[0] ? ", " : "", s->t.text);
-    if (!res->n_tries || (!st && awq__until_better(&s->t, &u->best.t))) {
-        awq__until_remove(ctx, u, u->best.folder);
+             s->stage == AWQ__UNTIL_FAILED ? "failed" : awq_severity_name(s->t.verdict),
+             s->t.text[0] ? ", " : "", s->t.text);
+    better = !res->n_tries || (s->stage == AWQ__UNTIL_JUDGED && awq__until_better(&s->t, &u->best.t));
+    if (!s->t.resumed && !res->ended) awq__until_ended(ctx, res, awq__until_record(ctx, u));
+    awq__until_remove(ctx, u, better ? u->best.folder : s->folder);
+    res->tried[res->n_tries] = s->t;
+    if (better) {
         swap = u->best;
         u->best = u->now;
         u->now.layer_error = swap.layer_error;
         res->best = res->n_tries;
-    } else if (!st) {
-        awq__until_remove(ctx, u, s->folder);
     }
-    res->tried[res->n_tries++] = s->t;
-    if (u->d->on_try) u->d->on_try(u->d->user, &s->t);
+    res->n_tries++;
+    if (u->d->on_try) u->d->on_try(u->d->user, &res->tried[res->n_tries - 1]);
     return AWQ_OK;
 }
 
@@ -34419,11 +34875,15 @@ static awq_status awq__until_run(awq_ctx *ctx, awq__until *u, awq_until_result *
                      layers[] = {AWQ__TRY_KEEP, AWQ__TRY_BEST, AWQ__TRY_MORE, AWQ__TRY_GROUP};
     int most = u->d->tries > 0 ? AWQ__MIN(u->d->tries, AWQ_MAX_TRIES) : 8, k, i;
     int spent[AWQ__N_REMEDIES] = {0, 0, 0, 0}; /* it did not help, or is used up */
-    double began = awq__now();
+    double seconds;
     snprintf(u->now.t.what, sizeof u->now.t.what, "as asked");
     AWQ__TRY(awq__until_try(ctx, u, res));
-    while (res->n_tries < most && u->best.t.verdict > u->d->enough
-           && (u->d->seconds <= 0 || awq__now() - began < u->d->seconds)) {
+    for (seconds = res->tried[0].seconds;
+         !res->ended && res->n_tries < AWQ_MAX_TRIES
+         && ((u->next && *u->next) /* whatever the limits are now: what was worse is gone */
+             || (res->n_tries < most && u->best.t.verdict > u->d->enough
+                 && (u->d->seconds <= 0 || seconds + res->tried[res->n_tries - 1].seconds < u->d->seconds)));
+         seconds += res->tried[k].seconds) {
         const int *order = u->best.layers_failed ? layers : plain;
         for (i = 0; i < AWQ__N_REMEDIES; i++)
             if (!spent[order[i]] && awq__until_change(u, order[i])) break;
@@ -34441,10 +34901,10 @@ AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *d, awq
     const awq_file_system *fs = awq__fs(ctx);
     awq_until_result *res;
     awq__until u;
-    char *config = NULL, *from = NULL, *to = NULL;
+    char *from = NULL, *to = NULL;
     int64_t L = 0, i;
     awq_status st = AWQ_OK;
-    int code;
+    int code, began = 0;
     if (!d->quantize || (!d->suite && !d->ids))
         return awq__fail(ctx, AWQ_E_ARG,
                          "awq_quantize_until: quantize, and a suite or a text to judge by, are needed");
@@ -34456,11 +34916,10 @@ AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *d, awq
     memset(&u, 0, sizeof u);
     u.d = d;
     u.now.q = *d->quantize;
-    u.now.q.leave_nothing = 1;
     res = AWQ__NEW(ctx, awq_until_result, 1);
-    config = res ? awq__path_join(ctx, d->quantize->target, "config.json") : NULL;
-    if (!config) st = AWQ_E_MEMORY;
-    if (!st && awq__file_exists(ctx, config))
+    to = res ? awq__until_path(ctx, &u, "", "") : NULL;
+    if (!to) st = AWQ_E_MEMORY;
+    if (!st && awq__until_there(ctx, &u, "", "/config.json"))
         st = awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it",
                        d->quantize->target);
     if (!st) st = awq_model_load(ctx, d->quantize->source, NULL, &u.source);
@@ -34475,28 +34934,45 @@ AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *d, awq
         for (i = 0; !st && i < d->quantize->n_keep; i++) u.keep[i] = d->quantize->keep[i];
         for (i = 0; !st && i < L; i++) snprintf(u.name[i], sizeof u.name[i], "layers.%lld.", (long long)i);
     }
+    if (!st) st = awq__until_begin(ctx, &u);
+    began = !st;
     if (!st) st = awq__until_run(ctx, &u, res);
     if (!st) {
-        from = awq__until_path(ctx, &u, u.best.folder);
-        to = awq__until_path(ctx, &u, "");
-        st = from && to ? AWQ_OK : AWQ_E_MEMORY;
+        from = awq__until_path(ctx, &u, u.best.folder, "");
+        st = from ? AWQ_OK : AWQ_E_MEMORY;
         if (!st && (code = fs->rename(fs->user, from, to)) != 0)
             st = awq__io_fail(ctx, to, "rename the best folder", code);
     }
-    if (st) awq__until_remove(ctx, &u, u.best.folder);
-    else {
+    if (!st) {
         res->quantize = u.best.r;
         *result = *res;
     }
+    if (began) { /* what can be resumed stays where it may */
+        awq_error err = ctx->err;
+        int keep = (st == AWQ_E_CANCELLED || st == AWQ_E_MEMORY || st == AWQ_E_IO)
+                   && !d->quantize->leave_nothing
+                   && (res->n_tries || u.now.stage == AWQ__UNTIL_QUANTIZED
+                       || awq__until_there(ctx, &u, ".try1.partial", "/progress.jsonl"));
+        char *path = keep ? NULL : awq__until_path(ctx, &u, ".tries", "");
+        if (!keep && u.before) { /* the one that was ended, where it is not taken up */
+            snprintf(u.now.folder, sizeof u.now.folder, ".try%d", res->n_tries + 1);
+            awq__until_remove(ctx, &u, u.now.folder);
+        } else if (!keep) awq__until_remove(ctx, &u, u.now.folder);
+        if (!keep && st) awq__until_remove(ctx, &u, u.best.folder);
+        if (path) fs->remove(fs->user, path);
+        awq__free(ctx, path);
+        ctx->err = err;
+    }
     awq__free(ctx, from);
     awq__free(ctx, to);
+    awq__free(ctx, u.before);
+    awq__text_free(ctx, &u.journal);
     awq__free(ctx, u.now.layer_error);
     awq__free(ctx, u.best.layer_error);
     awq__free(ctx, u.worst);
     awq__free(ctx, u.name);
     awq__free(ctx, (void *)u.keep);
     awq_model_free(ctx, u.source);
-    awq__free(ctx, config);
     awq__free(ctx, res);
     return st;
 }
@@ -34569,34 +35045,14 @@ typedef struct awq__online {
     char *folder;       /* in the cache */
 } awq__online;
 
-/* 0: there is none; name "": of the file `folder`, which must be there */
-static awq_status awq__file_hash(awq_ctx *ctx, const char *folder, const char *name, uint64_t *h)
-{
-    char *path = awq__path_join(ctx, folder, name), *data = NULL;
-    size_t bytes = 0;
-    awq_status st = path ? AWQ_OK : AWQ_E_MEMORY;
-    *h = 0;
-    if (path && !*name) path[strlen(folder)] = 0;
-    if (!st && (!*name || awq__file_exists(ctx, path))) {
-        st = awq__file_load(ctx, path, (size_t)1 << 30, &data, &bytes);
-        if (!st) *h = awq__fnv(0xcbf29ce484222325ull, data, bytes);
-    }
-    awq__free(ctx, data);
-    awq__free(ctx, path);
-    return st;
-}
-
 /* settings, and the folder that belongs to them; *dense: the source is not quantized yet */
 static awq_status awq__online_begin(awq_ctx *ctx, awq__online *o, int *dense)
 {
     const awq_quantize_desc *q = o->d->quantize;
-    awq_checkpoint *ck = NULL;
-    uint64_t h = 0, mark = 0;
+    uint64_t h = 0, text = 0;
     const char *name = o->source, *p;
-    char tail[32], text[160];
+    char tail[32];
     size_t n;
-    int i;
-    awq_status st = AWQ_OK;
     if (!o->d->cache || !*o->d->cache)
         return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: quantize has no cache folder");
     if (q) o->q = *q;
@@ -34607,26 +35063,9 @@ static awq_status awq__online_begin(awq_ctx *ctx, awq__online *o, int *dense)
     if (o->q.method == AWQ_METHOD_RTN)
         return awq__fail(ctx, AWQ_E_ARG,
                          "awq_model_load: quantize with method rtn: rtn_bits does that without a cache");
-    st = awq_checkpoint_open(ctx, o->source, &ck);
-    if (!st) *dense = !awq_checkpoint_quant(ck)->present;
-    if (!st) st = awq__weights_mark(ctx, awq_checkpoint_tensors(ck), &mark);
-    if (!st) st = awq__file_hash(ctx, o->source, "tokenizer.json", &o->tokenizer);
-    if (!st && !o->q.calibration && o->d->text) st = awq__file_hash(ctx, o->d->text, "", &h);
-    if (!st) {
-        p = awq_checkpoint_config_text(ck);
-        h = awq__fnv(h ^ mark, p, strlen(p));
-        h = awq__fnv(h ^ o->tokenizer, AWQ_VERSION, sizeof AWQ_VERSION);
-        snprintf(text, sizeof text, "%d %d %lld %d %d %d %d", (int)o->q.method, o->q.bits,
-                 (long long)o->q.group_size, o->q.symmetric, (int)o->q.layout, o->q.no_clip, (int)o->q.mode);
-        h = awq__fnv(h, text, strlen(text));
-        for (i = 0; i < o->q.n_keep; i++) h = awq__fnv(h, o->q.keep[i], strlen(o->q.keep[i]) + 1);
-        if (o->q.calibration)
-            h = awq__hash_numbers(awq__fnv, h, o->q.calibration->ids,
-                                  (size_t)o->q.calibration->start[o->q.calibration->n_blocks],
-                                  sizeof *o->q.calibration->ids);
-    }
-    awq_checkpoint_close(ctx, ck);
-    if (st) return st;
+    AWQ__TRY(awq__run_hash(ctx, o->source, &o->q, &h, &o->tokenizer, dense));
+    if (!o->q.calibration && o->d->text) AWQ__TRY(awq__file_hash(ctx, o->d->text, "", &text));
+    h = awq__fnv(h, &text, sizeof text);
     n = strlen(name);
     while (n > 1 && name[n - 1] == '/') n--;
     for (p = name + n; p > name && p[-1] != '/' && p[-1] != '\\';) p--;
@@ -34642,14 +35081,15 @@ static awq_status awq__online_begin(awq_ctx *ctx, awq__online *o, int *dense)
     return o->folder ? AWQ_OK : AWQ_E_MEMORY;
 }
 
-/* Under a name that no other process has, then renamed; who is second takes what the first has made. */
+/* Under a name that no other process has, then renamed; who is second takes what the first has made. What was
+   stopped is left as folder.unfinished: who renames it goes on with it. */
 static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
 {
     const awq_file_system *fs = awq__fs(ctx);
     awq_calibration cal;
     awq_quantize_desc q = o->q;
     awq_quantize_result r;
-    awq__text own = {NULL, 0, 0, 0};
+    awq__text own = {NULL, 0, 0, 0}, partial = {NULL, 0, 0, 0}, unfinished = {NULL, 0, 0, 0};
     double now = awq__now();
     uint64_t salt = awq__fnv((uint64_t)time(NULL), &now, sizeof now);
     awq_status st = AWQ_OK;
@@ -34660,7 +35100,12 @@ static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
     salt = awq__fnv(salt, &here, sizeof here);
     awq__text_str(ctx, &own, o->folder);
     awq__textf(ctx, &own, ".%08x", (unsigned)(salt ^ salt >> 32));
-    if (own.failed) st = AWQ_E_MEMORY;
+    if (own.data) awq__textf(ctx, &partial, "%s.partial", own.data);
+    awq__textf(ctx, &unfinished, "%s.unfinished", o->folder);
+    if (own.failed || partial.failed || unfinished.failed) st = AWQ_E_MEMORY;
+    if (!st)
+        awq__log(ctx, AWQ_LOG_INFO, "%s is quantized on first use%s; the result stays in %s", o->source,
+                 q.calibration || o->d->text ? "" : ", calibrated on what it says by itself", o->folder);
     if (!st && !q.calibration && o->d->text) {
         awq_calibration_source source;
         awq_calibration_desc cd;
@@ -34676,7 +35121,13 @@ static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
     } else if (!st && !q.calibration) st = awq__online_speak(ctx, o->source, &cal);
     if (!q.calibration) q.calibration = &cal;
     q.target = own.data;
-    if (!st) st = awq_quantize_model(ctx, &q, &r);
+    if (!st) {
+        q.resume = !fs->rename(fs->user, unfinished.data, partial.data);
+        q.leave_nothing = 0;
+        st = awq_quantize_model(ctx, &q, &r);
+        if (st && (st != AWQ_E_CANCELLED || fs->rename(fs->user, partial.data, unfinished.data)))
+            awq__folder_remove(ctx, partial.data);
+    }
     awq_calibration_free(ctx, &cal);
     if (!st && r.verdict == AWQ_VOID) {
         awq__folder_remove(ctx, own.data);
@@ -34692,6 +35143,8 @@ static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
         awq__free(ctx, config);
     }
     awq__text_free(ctx, &own);
+    awq__text_free(ctx, &partial);
+    awq__text_free(ctx, &unfinished);
     return st;
 }
 
@@ -34712,6 +35165,8 @@ static awq_status awq__online_check(awq_ctx *ctx, const awq__online *o)
                          "%s: its awq_report.json holds no verdict on the weights that are there; "
                          "remove the folder to quantize anew",
                          o->folder);
+    awq__log(ctx, AWQ_LOG_INFO, "%s is run as %s, verdict %s%s%s", o->source, o->folder,
+             awq_severity_name(v.severity), v.text[0] ? ": " : "", v.text);
     if (v.severity == AWQ_FAIL && !o->d->accept_failed)
         return awq__fail(ctx, AWQ_E_GUARD, "%s, quantized, is not the same model: %.700s", o->source, v.text);
     return AWQ_OK;
@@ -35473,83 +35928,41 @@ AWQ_API void awq_answer_free(awq_ctx *ctx, awq_answer_report *r)
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>draft
-   A suite drafted from a text: passages are paragraphs, sections what stands over them; the distractor is the
+   A suite drafted from a text: passages and sections are those of awq_passages; the distractor is the
    nearest other passage. Without an instruct model a question is a gap in the sentence whose words are rarest.
    Tests: tests/test_policy.c */
 
-enum { AWQ__DRAFT_PASSAGES = 256, AWQ__DRAFT_LEAST = 40, AWQ__DRAFT_MOST = 1200 }; /* bytes of a passage */
+enum { AWQ__DRAFT_PASSAGES = 256 };
 
 typedef struct awq__draft {
     const awq_suite_draft_desc *d;
+    awq__passages all;
     awq__arena memory;
-    const char **text, **section; /* [n] passages and what they are under; NULL: nothing */
+    const char *text[AWQ__DRAFT_PASSAGES], *section[AWQ__DRAFT_PASSAGES]; /* [n]; no section: NULL */
     int64_t n;
     float *e; /* [n][H] of length 1; NULL: no model */
     awq__text out;
 } awq__draft;
 
-/* the bytes of a passage at s that are taken: whole sentences, of one too long whole words */
-static size_t awq__draft_cut(const char *s, size_t n)
+/* all passages that can be asked for, or as many as may be, spread evenly */
+static awq_status awq__draft_passages(awq_ctx *ctx, awq__draft *w, char *text)
 {
-    size_t at = 0, end = 0, step;
-    while (n > AWQ__DRAFT_MOST && at < AWQ__DRAFT_MOST) {
-        step = AWQ__MAX(awq__sentence(s + at), (size_t)1);
-        at += step;
-        if (at <= AWQ__DRAFT_MOST) end = at;
-    }
-    if (n <= AWQ__DRAFT_MOST) return n;
-    for (at = AWQ__DRAFT_MOST; !end && at > 0; at--)
-        if (s[at] == ' ' || s[at] == '\n') end = at;
-    return end;
-}
-
-/* paragraphs of the text: all, or as many as may be, spread evenly. A line that begins with #, or one of up to
-   60 bytes alone without a full stop, is a heading; what is fenced by ``` is left out. */
-static awq_status awq__draft_passages(awq_ctx *ctx, awq__draft *w, const char *text)
-{
-    const char *section = NULL, *p;
-    size_t cap = 0, n, len;
     int64_t all = 0, i;
-    int line;
-    for (p = text; *p; p += n) {
-        p += strspn(p, " \t\r\n");
-        if (!strncmp(p, "```", 3)) { /* code */
-            const char *end = strstr(p + 3, "\n```");
-            n = end ? (size_t)(end - p) + 4 : strlen(p);
-            continue;
-        }
-        for (n = 0, line = 1; p[n]; n++) {
-            if (p[n] != '\n') continue;
-            if (*p == '#') break;
-            len = strspn(p + n + 1, " \t\r");
-            if (!p[n + 1 + len] || p[n + 1 + len] == '\n' || p[n + 1 + len] == '#') break;
-            line = 0;
-        }
-        for (len = n; len && strchr(" \t\r\n", p[len - 1]);) len--;
-        if (!len) continue;
-        if (*p == '#' || (line && len <= 60 && !strchr(".!?\"", p[len - 1]))) {
-            size_t skip = strspn(p, "# ");
-            if (skip >= len) continue;
-            section = awq__arena_text(ctx, &w->memory, p + skip, len - skip);
-            if (!section) return AWQ_E_MEMORY;
-            continue;
-        }
-        if (len < AWQ__DRAFT_LEAST || !(len = awq__draft_cut(p, len))) continue;
-        if (!awq__grow(ctx, (void **)&w->text, &cap, 2 * (size_t)all + 2, sizeof *w->text)) return AWQ_E_MEMORY;
-        w->text[2 * all] = awq__arena_text(ctx, &w->memory, p, len);
-        w->text[2 * all + 1] = section;
-        if (!w->text[2 * all++]) return AWQ_E_MEMORY;
+    AWQ__TRY(awq__passages_split(ctx, &w->all, text));
+    for (i = 0; i < w->all.n; i++) {
+        if (w->all.body[i] == AWQ__NO_BODY) continue;
+        w->all.text[all] = w->all.text[i] + w->all.body[i];
+        w->all.section[all++] = w->all.section[i];
     }
     w->n = AWQ__MIN(all, (int64_t)AWQ__DRAFT_PASSAGES);
     if (w->n < 2)
         return awq__fail(ctx, AWQ_E_ARG,
                          "awq_suite_draft: the text has %lld passages of %d bytes and more, at least 2 "
                          "are needed: a blank line ends one",
-                         (long long)all, (int)AWQ__DRAFT_LEAST);
-    if (!(w->section = AWQ__NEW(ctx, const char *, w->n))) return AWQ_E_MEMORY;
+                         (long long)all, (int)AWQ__PASSAGE_LEAST);
     for (i = 0; i < w->n; i++) {
-        w->section[i] = w->text[2 * (i * all / w->n) + 1];
-        w->text[i] = w->text[2 * (i * all / w->n)];
+        w->section[i] = w->all.section[i * all / w->n];
+        w->text[i] = w->all.text[i * all / w->n];
     }
     return AWQ_OK;
 }
@@ -35578,6 +35991,21 @@ static int64_t awq__draft_frequency(const awq__draft *w, const char *word, size_
     return count;
 }
 
+/* bytes of the sentence, through the ends of lines that are full and go on with a word */
+static size_t awq__draft_sentence(const char *s)
+{
+    enum { full = 40, most = 400 };
+    size_t n = awq__sentence(s), line = n, next;
+    while (line >= full && s[n] == '\n' && !strchr(".!?:", s[n - 1]) && awq__word(s + n + 1)
+           && !(s[n + 1] >= '0' && s[n + 1] <= '9')) {
+        next = awq__sentence(s + n + 1);
+        if (n + 1 + next > most) break;
+        line = next;
+        n += 1 + next;
+    }
+    return n;
+}
+
 /* the rarest word of the sentence that has the rarest on average, the last of those, and that sentence */
 static size_t awq__draft_key(const awq__draft *w, const char *text, const char **word, const char **sentence,
                              size_t *sentence_len)
@@ -35589,7 +36017,7 @@ static size_t awq__draft_key(const awq__draft *w, const char *text, const char *
         size_t rare_len = 0;
         double sum = 0, most = 0;
         int words = 0;
-        n = AWQ__MAX(awq__sentence(text + at), (size_t)1);
+        n = AWQ__MAX(awq__draft_sentence(text + at), (size_t)1);
         for (i = 0; i < n; i += len ? len : 1) {
             double v;
             if (!(len = awq__word(text + at + i))) continue;
@@ -35694,7 +36122,7 @@ static awq_status awq__draft_item(awq_ctx *ctx, awq__draft *w, int64_t i, int64_
     const char *question = NULL, *answer = NULL, *word = NULL, *sentence = NULL;
     int64_t other = awq__draft_distractor(w, i);
     awq__text gap = {NULL, 0, 0, 0};
-    size_t len = 0, all = 0;
+    size_t len = 0, all = 0, k;
     if (instructed) AWQ__TRY(awq__draft_model(ctx, w, w->text[i], &question, &answer));
     if (!question && (len = awq__draft_key(w, w->text[i], &word, &sentence, &all)) > 0) {
         awq__text_str(ctx, &gap, "What fills the gap in \"");
@@ -35702,6 +36130,8 @@ static awq_status awq__draft_item(awq_ctx *ctx, awq__draft *w, int64_t i, int64_
         awq__text_str(ctx, &gap, "___");
         awq__text_add(ctx, &gap, word + len, all - (size_t)(word - sentence) - len);
         awq__text_str(ctx, &gap, "\"?");
+        for (k = 0; k < gap.len && !gap.failed; k++)
+            if (gap.data[k] == '\n') gap.data[k] = ' ';
         answer = awq__arena_text(ctx, &w->memory, word, len);
         question = gap.data;
     }
@@ -35726,13 +36156,14 @@ AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes,
                                    const awq_suite_draft_desc *desc, char **jsonl, int64_t *n)
 {
     awq_suite_draft_desc none;
-    awq__draft w;
+    awq__draft w; /* 4 KB */
     awq_status st = AWQ_OK;
     int64_t i, most, count = 0;
     double began = awq__now();
     char *copy;
     memset(&none, 0, sizeof none);
     memset(&w, 0, sizeof w);
+    if (bytes >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) text += 3, bytes -= 3; /* byte-order mark */
     w.d = desc ? desc : &none;
     if (w.d->model && !w.d->model->tokenizer)
         return awq__fail(ctx, AWQ_E_ARG, "awq_suite_draft: the model has no tokenizer.json");
@@ -35744,11 +36175,12 @@ AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes,
     memcpy(copy, text, bytes);
     copy[bytes] = 0;
     st = awq__draft_passages(ctx, &w, copy);
+    most = AWQ__MIN(w.d->items > 0 ? w.d->items : 40, w.n);
     if (!st && w.d->model) {
         w.e = AWQ__NEW_RAW(ctx, float, w.n *w.d->model->config.hidden_size);
         st = w.e ? awq__policy_embed(ctx, w.d->model, NULL, w.text, w.n, w.e) : AWQ_E_MEMORY;
+        began = awq__now();
     }
-    most = AWQ__MIN(w.d->items > 0 ? w.d->items : 40, w.n);
     for (i = 0; !st && i < most; i++) {
         st = awq__draft_item(ctx, &w, i * w.n / most, &count);
         if (!st) st = awq__progress(ctx, "draft", i + 1, most, began);
@@ -35756,8 +36188,7 @@ AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes,
     if (!st && !count) st = awq__fail(ctx, AWQ_E_ARG, "awq_suite_draft: no passage has a sentence to ask for");
     awq__free(ctx, copy);
     awq__free(ctx, w.e);
-    awq__free(ctx, (void *)w.text);
-    awq__free(ctx, (void *)w.section);
+    awq__passages_drop(ctx, &w.all);
     awq__arena_free(ctx, &w.memory);
     if (st) {
         awq__text_free(ctx, &w.out);

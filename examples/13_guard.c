@@ -57,7 +57,7 @@ int main(int argc, char **argv)
     while (bytes && (text[bytes - 1] & 0x80)) bytes--; /* whole characters */
     if (awq_encode(&ctx, awq_model_tokenizer(before), text, bytes, 0, ids, MOST_TOKENS, &n)) goto out;
     desc.baseline = before, desc.model = after, desc.suite = &suite;
-    desc.ids = ids, desc.n_ids = n < MOST_TOKENS ? (int64_t)n : MOST_TOKENS, desc.window = WINDOW;
+    desc.ids = ids, desc.n_ids = (int64_t)(n < MOST_TOKENS ? n : (size_t)MOST_TOKENS), desc.window = WINDOW;
     desc.answer_tokens = 16; /* short answers for every build; the nightly one takes longer ones */
     if (awq_guard(&ctx, &desc, &report)) goto out;
     for (i = 0; i < report->n_gates; i++) {

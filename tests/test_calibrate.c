@@ -314,8 +314,9 @@ static void test_refusals(void)
         {"a.txt", "some\0" ALPHA, 69, 2, AWQ_E_FORMAT, {"is binary (a NUL byte at 4)", "expected text"}},
         {"a.txt", "\0\0\0", 3, 2, AWQ_E_FORMAT, {"is binary (a NUL byte at 0)", "expected text"}},
         {"a.parquet", "PAR1\x15\0\x15", 7, 2, AWQ_E_FORMAT, {"is binary", "expected text"}},
-        {"a.txt", "12345\xff" ALPHA, 0, 2, AWQ_E_ARG, {"UTF-8", "byte 5"}},
-        {"a.txt", ALPHA "\xe2\x82", 0, 2, AWQ_E_ARG, {"UTF-8", "byte 64"}},
+        {"a.txt", "12345\xff" ALPHA, 0, 2, AWQ_E_FORMAT, {"line 1 is not UTF-8", "byte 5"}},
+        {"a.txt", "\xff\xfe" "a\0b\0", 6, 2, AWQ_E_FORMAT, {"is UTF-16", "expected UTF-8"}},
+        {"a.txt", ALPHA "\xe2\x82", 0, 2, AWQ_E_FORMAT, {"UTF-8", "byte 64"}},
         {"a.txt", ALPHA, 0, 0, AWQ_E_ARG, {"text needs a tokenizer", "tokenizer.json"}},
         {"a.jsonl", LINE(ALPHA), 0, 0, AWQ_E_ARG, {"text needs a tokenizer", "tokenizer.json"}},
         {"a.jsonl", LINE(ALPHA) "\n{\"text\": oops}\n", 0, 2, AWQ_E_FORMAT, {"line 3", "byte 9"}},
@@ -513,6 +514,21 @@ static void test_failures(void)
     end(&s);
 }
 
+/* a byte-order mark is no part of a text, whoever reads it */
+static void test_mark(void)
+{
+    static const char text[] = "\xef\xbb\xbf" "the fox\n";
+    char *data = NULL;
+    size_t bytes = 0;
+    setup s;
+    begin(&s, 1);
+    put(&s, "a.txt", text, strlen(text));
+    CHECK_MSG(awq__text_load(&s.ctx, "a.txt", &data, &bytes) == AWQ_OK, "%s", s.ctx.err.text);
+    CHECK(bytes == 8 && data && !strcmp(data, "the fox\n"));
+    awq__free(&s.ctx, data);
+    end(&s);
+}
+
 int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
@@ -520,6 +536,7 @@ int main(int argc, char **argv)
     RUN(test_long_text);
     RUN(test_weights);
     RUN(test_mask);
+    RUN(test_mark);
     RUN(test_refusals);
     RUN(test_vocabulary);
     RUN(test_failures);

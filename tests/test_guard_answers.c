@@ -107,6 +107,36 @@ static void test_passages(void)
     CHECK(awq_passages_load(&ctx, FILE_NAME, &p) == AWQ_OK && p.n == 4);
     for (i = 0; i < 3; i++) CHECK(p.n == 4 && strlen(p.text[i]) == 1199 && p.text[i][1198] == '.');
     awq_passages_free(&ctx, &p);
+    /* a byte-order mark; headings of both kinds, and lines that are none; code right behind a line; Windows's line ends */
+    put_file("\xef\xbb\xbf# One\r\n\r\nThe first paragraph is long enough alone.\r\n```\r\n# code\r\n\r\nmore\r\n```\r\n"
+             "Two of them\r\n\r\n- a point of a list\r\n\r\n- another one, for which it is long enough\r\n"
+             "## \xd0\x93\xd0\xbb\xd0\xb0\xd0\xb2\xd0\xb0\r\nThe last paragraph is right under its heading.\r\n");
+    CHECK_MSG(awq_passages_load(&ctx, FILE_NAME, &p) == AWQ_OK && p.n == 4, "%lld: %s", (long long)p.n, ctx.err.text);
+    if (p.n == 4) {
+        CHECK(!strcmp(p.text[0], "# One\n\nThe first paragraph is long enough alone.") && !strcmp(p.section[0], "One"));
+        CHECK(!strcmp(p.text[1], "```\n# code\n\nmore\n```") && !strcmp(p.section[1], "One"));
+        CHECK(!strncmp(p.text[2], "Two of them\n\n- a point", 22) && !strcmp(p.section[2], "Two of them"));
+        CHECK(!strcmp(p.section[3], "\xd0\x93\xd0\xbb\xd0\xb0\xd0\xb2\xd0\xb0") && strstr(p.text[3], "right under"));
+    }
+    awq_passages_free(&ctx, &p);
+    for (i = 0; i + 40 < sizeof text; i += 40) memcpy(text + i, "7,a row of numbers,without a stop,12,34\n", 40);
+    text[i] = 0;
+    put_file(text); /* whole lines */
+    CHECK(awq_passages_load(&ctx, FILE_NAME, &p) == AWQ_OK && p.n == 4);
+    for (i = 0; i < 3; i++) CHECK(p.n == 4 && strlen(p.text[i]) == 1199 && p.text[i][1198] == '4');
+    awq_passages_free(&ctx, &p);
+    for (i = 0; i + 3 < sizeof text; i += 3) memcpy(text + i, "\xe2\x82\xac", 3);
+    text[i] = 0;
+    put_file(text); /* whole characters, none lost */
+    CHECK(awq_passages_load(&ctx, FILE_NAME, &p) == AWQ_OK && p.n == 4);
+    for (i = 0, k = 0; (int64_t)i < p.n; i++) {
+        CHECK(awq__utf8_valid(p.text[i], strlen(p.text[i])) == strlen(p.text[i]));
+        k += (long)strlen(p.text[i]);
+    }
+    CHECK(k == (long)strlen(text));
+    awq_passages_free(&ctx, &p);
+    put_file("\xff\xfeo\1k\1");
+    CHECK(awq_passages_load(&ctx, FILE_NAME, &p) == AWQ_E_FORMAT && strstr(ctx.err.text, "UTF-16"));
     put_file(" \n\n\t\n");
     CHECK(awq_passages_load(&ctx, FILE_NAME, &p) == AWQ_E_FORMAT && strstr(ctx.err.text, "no text"));
     put_file("abc\xff");
@@ -779,12 +809,44 @@ static void test_memory(void)
     end(&s);
 }
 
+/* thresholds that hang on the baseline are shares, or there are none */
+static void test_shares(void)
+{
+    awq_guard_report r;
+    awq__guard g;
+    awq_ctx ctx;
+    char *text = NULL;
+    int i, n, below, no = 0;
+    memset(&ctx, 0, sizeof ctx);
+    for (n = 1; n < 200; n *= 3)
+        for (below = 0; below < 2; below++) {
+            memset(&r, 0, sizeof r);
+            memset(&g, 0, sizeof g);
+            g.r = &r;
+            for (i = 0; i <= 4; i++) awq__guard_share(&g, "G13.parses", "share", 0.5, i / 4.0, n, 0.1, 0.2, below, "remedy");
+            for (i = 0; i <= 4; i++) {
+                const awq_gate *x = &r.gate[i];
+                CHECK_MSG((x->warn != x->warn || (x->warn > 0 && x->warn < 1)) && (x->fail != x->fail || (x->fail > 0 && x->fail < 1)),
+                          "%d of %d: %g, %g", i, n, x->warn, x->fail);
+                CHECK(x->severity == AWQ_VOID || x->warn == x->warn);
+                no += x->warn != x->warn;
+            }
+            CHECK(awq_guard_json(&ctx, &r, &text) == AWQ_OK && !strstr(text, ": -"));
+            CHECK(!strstr(text, "nan") && (n > 1 || strstr(text, "\"threshold\": null, \"warn\": null")));
+            awq_text_free(&ctx, text);
+            CHECK(awq_guard_html(&ctx, &r, "t", &text) == AWQ_OK && !strstr(text, ">-0") && !strstr(text, ">nan"));
+            awq_text_free(&ctx, text);
+        }
+    CHECK(no > 4);
+}
+
 int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
     RUN(test_suites);
     RUN(test_passages);
     RUN(test_helpers);
+    RUN(test_shares);
     RUN(test_json);
     RUN(test_loops);
     RUN(test_states);

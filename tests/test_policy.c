@@ -643,6 +643,23 @@ static void test_draft(void)
     CHECK(awq_suite_draft(&s.ctx, "\xff", 1, &d, &jsonl, &n) == AWQ_E_ARG && strstr(s.ctx.err.text, "UTF-8"));
     d.items = 0;
     d.model = NULL;
+    { /* a byte-order mark, line ends and headings are no part of an anchor; a long paragraph is asked for more than once */
+        static char more[4000];
+        size_t at = (size_t)sprintf(more, "\xef\xbb\xbfTrades\r\n\r\n");
+        for (i = 0; i < 40; i++) at += (size_t)sprintf(more + at, "Carpenter %d planes the oak of Crowhill.\r\n", 100 + i);
+        CHECK_MSG(awq_suite_draft(&s.ctx, more, at, &d, &jsonl, &n) == AWQ_OK && n == 2, "%lld: %s", (long long)n, s.ctx.err.text);
+        CHECK(!strstr(jsonl, "\xef\xbb\xbf") && !strstr(jsonl, "\\r") && strstr(jsonl, "\"section\": \"Trades\"")
+              && strstr(jsonl, "\"anchor\": \"Carpenter 100") && strstr(jsonl, "Carpenter 139"));
+        awq_text_free(&s.ctx, jsonl);
+    }
+    { /* a sentence goes through the ends of lines, but rows of a table are sentences of their own */
+        static const char wrapped[] = "The lighthouse of the cape was built by the brothers\nMatei and Ilinca with stones from the quarry.\n\n"
+                                      "12,forty two crooked lanterns from Copperfall,7\n13,sixty silver thimbles from Crowhill,9\n";
+        CHECK_MSG(awq_suite_draft(&s.ctx, wrapped, strlen(wrapped), &d, &jsonl, &n) == AWQ_OK && n == 2, "%s", s.ctx.err.text);
+        CHECK_MSG(strstr(jsonl, "\\\"The lighthouse of the cape was built by the brothers Matei and Ilinca with stones from the ___."), "%s", jsonl);
+        CHECK_MSG(strstr(jsonl, "\\\"12,forty two crooked lanterns from ___,7\\\"?"), "%s", jsonl);
+        awq_text_free(&s.ctx, jsonl);
+    }
     for (k = 0; reached; k++) {
         fail_alloc f = {-1, 0, 0};
         awq_status st;

@@ -7,6 +7,12 @@
 #include "cpu_device.h"
 #include <sys/stat.h>
 #include <dirent.h>
+#ifndef _WIN32
+#  include <signal.h>
+#  include <sys/wait.h>
+#  include <time.h>
+#  include <unistd.h>
+#endif
 
 #define TMP "test_remedies.tmp"
 #define MODEL TMP "/m"
@@ -40,6 +46,7 @@ typedef struct setup {
     int quantized;      /* progress of that kind was seen */
     int64_t stop_at;    /* cancels at so many calls of progress; 0: never */
     int64_t steps;
+    long stop_layer;    /* stops behind that layer, see count_layer; 0: never */
 } setup;
 
 static void on_log(void *user, awq_log_level level, const char *text)
@@ -300,54 +307,288 @@ static void test_until(void)
     end(&s);
 }
 
-/* nothing under the final name, no try beside it, unless all went well */
-static void check_left(awq_status st, const char *folder, const char *what, long k)
+/* --- each failure: the k-th allocation (what 0), the k-th file operation (1), a stop at the k-th call of progress (2) */
+typedef struct fault {
+    int what;
+    long k;
+    fail_alloc memory;
+    fail_files disk;
+    int reached;
+} fault;
+
+static int reached(const setup *s, fault *f) /* by the call that was made; nothing fails from now on */
 {
-    char config[300];
-    snprintf(config, sizeof config, "%s/config.json", folder);
-    CHECK_MSG(exists(config) == (st == AWQ_OK), "%s %ld", what, k);
-    CHECK_MSG(entries(TMP) == (st == AWQ_OK ? 2 : 1), "%s %ld: %d entries", what, k, entries(TMP));
+    f->reached = f->what == 0 ? f->memory.calls > f->k : f->what == 1 ? f->disk.calls > f->k : s->steps > f->k;
+    f->memory.fail_at = f->disk.fail_at = -1;
+    return f->reached;
+}
+
+static void each_fault(void (*one)(setup *s, fault *f))
+{
+    fault f;
+    setup s;
+    int what;
+    for (what = 0; what < 3; what++) {
+        memset(&f, 0, sizeof f);
+        for (f.what = what, f.reached = 1; f.reached; f.k += TEST_STRIDE + f.k / 3) {
+            begin(&s);
+            memset(&f.memory, 0, sizeof f.memory);
+            f.memory.fail_at = what == 0 ? f.k : -1;
+            f.disk.calls = 0;
+            f.disk.fail_at = what == 1 ? f.k : -1;
+            if (what == 0) s.ctx.allocator = fail_allocator(&f.memory);
+            if (what == 1) s.ctx.files = fail_file_system(&f.disk);
+            if (what == 2) s.stop_at = f.k + 1;
+            one(&s, &f);
+            CHECK_MSG(what || f.memory.live == 0, "%ld", f.k);
+            end(&s);
+        }
+        CHECK(f.k > 10);
+    }
+}
+
+static int n_kept; /* tries that failed behind one that was kept */
+
+static void fail_until(setup *s, fault *f)
+{
+    awq_until_result r;
+    awq_until_desc d;
+    awq_status st;
+    int there;
+    s->q.bits = 2;
+    s->q.method = AWQ_METHOD_BEST;
+    s->q.leave_nothing = 1;
+    d = until_of(s);
+    d.tries = 2;
+    memset(&r, 0, sizeof r);
+    st = awq_quantize_until(&s->ctx, &d, &r);
+    if (!reached(s, f)) CHECK_MSG(st == AWQ_OK && !r.ended && !r.why[0], "%s", s->ctx.err.text);
+    if (f->what == 0 && st) CHECK(st == AWQ_E_MEMORY);
+    if (f->what == 1 && st) CHECK_MSG(st == AWQ_E_IO || st == AWQ_E_FORMAT || strstr(s->ctx.err.text, "exists") || strstr(s->ctx.err.text, "unfinished"), "%s", s->ctx.err.text);
+    if (f->what == 2 && f->reached) CHECK(st == AWQ_E_CANCELLED);
+    CHECK(!st || s->ctx.err.text[0]);
+    if (!st && r.ended) { /* the best stays, and what happened is said */
+        n_kept++;
+        CHECK(r.ended == (f->what ? AWQ_E_IO : AWQ_E_MEMORY) && strlen(r.why) > 10);
+        CHECK(s->n_said && strstr(s->said[s->n_said - 1], r.why) && strstr(s->said[s->n_said - 1], "is kept"));
+        CHECK(r.tried[r.best].verdict != AWQ_VOID);
+        if (r.n_tries == 2 && r.best == 0 && r.tried[1].verdict == AWQ_VOID) CHECK(!strcmp(r.tried[1].text, r.why));
+    }
+    /* nothing under the final name, no try beside it, unless all went well; files are removed by paths in memory */
+    there = exists(TMP "/q/config.json");
+    CHECK_MSG(there == (st == AWQ_OK), "%d %ld", f->what, f->k);
+    if (f->what || (!st && !r.ended)) CHECK_MSG(entries(TMP) == 1 + there, "%d %ld: %d entries", f->what, f->k, entries(TMP));
 }
 
 static void test_until_failures(void)
 {
-    awq_until_result r;
-    awq_until_desc d;
-    setup s;
-    long k;
-    int reached, what;
-    for (what = 0; what < 3; what++) {
-        for (k = 0, reached = 1; reached; k += TEST_STRIDE + k / 3) {
-            fail_alloc fa = {-1, 0, 0};
-            fail_files ff = {-1, 0};
-            awq_status st;
-            begin(&s);
-            s.q.bits = 2;
-            s.q.method = AWQ_METHOD_BEST;
-            d = until_of(&s);
-            d.tries = 2;
-            if (what == 0) {
-                fa.fail_at = k;
-                s.ctx.allocator = fail_allocator(&fa);
-            } else if (what == 1) {
-                ff.fail_at = k;
-                s.ctx.files = fail_file_system(&ff);
-            } else s.stop_at = k + 1;
-            st = awq_quantize_until(&s.ctx, &d, &r);
-            reached = what == 0 ? fa.calls > k : what == 1 ? ff.calls > k : s.steps > k;
-            if (!reached) CHECK_MSG(st == AWQ_OK, "%s", s.ctx.err.text);
-            if (what == 0 && st) CHECK(st == AWQ_E_MEMORY);
-            if (what == 1 && st) CHECK_MSG(st == AWQ_E_IO || st == AWQ_E_FORMAT || strstr(s.ctx.err.text, "exists") || strstr(s.ctx.err.text, "unfinished"), "%s", s.ctx.err.text);
-            if (what == 2 && reached) CHECK(st == AWQ_E_CANCELLED);
-            CHECK(!st || s.ctx.err.text[0]);
-            if (what != 0 || st == AWQ_OK) check_left(st, s.q.target, what == 0 ? "memory" : what == 1 ? "disk" : "stop", k);
-            else CHECK(!exists(TMP "/q/config.json"));
-            CHECK(what || fa.live == 0);
-            end(&s);
-        }
-        CHECK(k > 10);
-    }
+    n_kept = 0;
+    each_fault(fail_until);
+    CHECK_MSG(n_kept > 2 / TEST_STRIDE, "%d", n_kept);
+    printf("    %d times a try was kept\n", n_kept);
 }
+
+/* --- what was ended goes on: with counts of what was made, in files that outlive a process */
+#define COUNT(name) TMP "/m/" name
+
+static void count(const char *path)
+{
+    FILE *f = fopen(path, "ab");
+    CHECK(f && fputc('x', f) == 'x' && fclose(f) == 0);
+}
+
+static long counted(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) ? 0 : (long)st.st_size;
+}
+
+static void count_try(void *user, const awq_try *t)
+{
+    (void)user;
+    if (!t->resumed) count(COUNT("tries"));
+}
+
+static void count_layer(void *user, const awq_layer_report *r)
+{
+    setup *s = (setup *)user;
+    (void)r;
+    count(COUNT("layers"));
+    if (s && counted(COUNT("layers")) == s->stop_layer) s->stop_at = s->steps + 1;
+}
+
+/* every remedy on the way down; *r: may be NULL */
+static awq_status climb(setup *s, const char *target, int resume, awq_until_result *r)
+{
+    awq_until_desc d = until_of(s);
+    awq_until_result here;
+    awq_status st;
+    s->q.bits = 2;
+    s->q.target = target;
+    s->q.resume = resume;
+    s->q.on_layer = count_layer;
+    s->q.user = s;
+    d.tries = 4;
+    d.on_try = count_try;
+    st = awq_quantize_until(&s->ctx, &d, &here);
+    if (!st && r) *r = here;
+    return st;
+}
+
+static int same(const char *a, const char *b)
+{
+    char line[200];
+    snprintf(line, sizeof line, "diff -r -x awq_report.json %s %s", a, b); /* which has times */
+    return system(line) == 0;
+}
+
+static void check_same_tries(const awq_until_result *a, const awq_until_result *b)
+{
+    int i;
+    CHECK(a->n_tries == b->n_tries && a->best == b->best);
+    for (i = 0; i < a->n_tries && i < b->n_tries; i++) {
+        const awq_try *x = &a->tried[i], *y = &b->tried[i];
+        CHECK_MSG(!strcmp(x->what, y->what) && x->verdict == y->verdict && x->counted == y->counted && x->failed == y->failed
+                      && x->kl == y->kl && x->ppl_ratio == y->ppl_ratio && !strcmp(x->text, y->text),
+                  "%d: %s, %s", i, x->what, y->what);
+    }
+    CHECK(a->quantize.group_size == b->quantize.group_size && a->quantize.calibration_tokens == b->quantize.calibration_tokens
+          && a->quantize.ppl_result == b->quantize.ppl_result && a->quantize.layers == b->quantize.layers);
+}
+
+static void test_until_resumed(void)
+{
+    awq_until_result whole, r;
+    long tries, layers, stop, steps;
+    int resumed = 0, k;
+    setup s;
+    begin(&s);
+    CHECK_MSG(climb(&s, TMP "/whole", 0, &whole) == AWQ_OK, "%s", s.ctx.err.text);
+    tries = counted(COUNT("tries"));
+    layers = counted(COUNT("layers"));
+    CHECK(tries == whole.n_tries && tries == 4 && layers == 8);
+    steps = (long)s.steps;
+    for (k = 0; k < 5; k++) {
+        stop = 1 + (steps - 3) * k / 4;
+        sh("rm -f " COUNT("tries") " " COUNT("layers"));
+        s.steps = 0;
+        s.stop_at = stop;
+        CHECK(climb(&s, TMP "/q", 0, NULL) == AWQ_E_CANCELLED && !exists(TMP "/q"));
+        s.stop_at = 0;
+        if (exists(TMP "/q.tries")) {
+            CHECK(climb(&s, TMP "/q", 0, NULL) == AWQ_E_ARG && strstr(s.ctx.err.text, "q.tries") && strstr(s.ctx.err.text, "resume"));
+            resumed++;
+        } else CHECK_MSG(entries(TMP) == 2, "%ld", stop); /* no layer was finished */
+        CHECK_MSG(climb(&s, TMP "/q", 1, &r) == AWQ_OK, "%ld: %s", stop, s.ctx.err.text);
+        CHECK_MSG(same(TMP "/q", TMP "/whole") && entries(TMP) == 3, "%ld: %d", stop, entries(TMP));
+        check_same_tries(&r, &whole);
+        /* a layer that was being made may be made again, no try that was finished is */
+        CHECK_MSG(counted(COUNT("tries")) == 4 && counted(COUNT("layers")) <= 8 + 1, "%ld: %ld tries, %ld layers", stop,
+                  counted(COUNT("tries")), counted(COUNT("layers")));
+        sh("rm -rf " TMP "/q");
+    }
+    CHECK_MSG(resumed > 2, "%d", resumed);
+
+    /* another setting, another text: anew; other limits: not */
+    s.steps = 0;
+    s.stop_at = steps * 3 / 4;
+    CHECK(climb(&s, TMP "/q", 0, NULL) == AWQ_E_CANCELLED);
+    s.stop_at = 0;
+    {
+        awq_until_desc d = until_of(&s);
+        d.tries = 1;
+        s.q.resume = 1;
+        sh("cp -r " TMP "/q.tries " TMP "/kept && for f in " TMP "/q.try?; do cp -r $f $f.kept; done");
+        CHECK_MSG(awq_quantize_until(&s.ctx, &d, &r) == AWQ_OK && r.n_tries >= 2 && r.tried[1].resumed, "%s", s.ctx.err.text);
+        CHECK(exists(TMP "/q/config.json") && !exists(TMP "/q.tries"));
+        sh("rm -rf " TMP "/q && mv " TMP "/kept " TMP "/q.tries && for f in " TMP "/q.try?.kept; do mv $f ${f%.kept}; done");
+        d.window = 8;
+        CHECK_MSG(awq_quantize_until(&s.ctx, &d, &r) == AWQ_OK && r.n_tries == 1 && !r.tried[0].resumed, "%s", s.ctx.err.text);
+        CHECK_MSG(entries(TMP) == 3, "%d", entries(TMP)); /* whole, q: nothing of the run before */
+    }
+    sh("rm -rf " TMP "/q");
+
+    /* a budget that one more try would pass; nothing of the one that was begun is left */
+    sh("rm -f " COUNT("layers"));
+    s.stop_layer = 3; /* the first of try 2 */
+    CHECK(climb(&s, TMP "/q", 0, NULL) == AWQ_E_CANCELLED && exists(TMP "/q.try2.partial/progress.jsonl"));
+    s.stop_layer = s.stop_at = 0;
+    {
+        awq_until_desc d = until_of(&s);
+        double first = NAN;
+        char *journal = NULL;
+        size_t bytes;
+        const char *at;
+        CHECK(awq__file_load(&s.ctx, TMP "/q.tries", 1 << 20, &journal, &bytes) == AWQ_OK);
+        at = journal ? strstr(journal, "\"seconds\": ") : NULL;
+        if (at) first = strtod(at + 11, NULL);
+        awq__free(&s.ctx, journal);
+        d.seconds = 1.5 * first;
+        s.q.resume = 1;
+        CHECK_MSG(awq_quantize_until(&s.ctx, &d, &r) == AWQ_OK && r.n_tries == 1 && r.tried[0].resumed, "%s, %d tries", s.ctx.err.text, r.n_tries);
+        CHECK_MSG(entries(TMP) == 3, "%d", entries(TMP));
+    }
+    sh("rm -rf " TMP "/q");
+
+    /* a folder that is missing is named; one that is not ours is not touched */
+    s.steps = 0;
+    s.stop_at = steps * 3 / 4;
+    CHECK(climb(&s, TMP "/q", 0, NULL) == AWQ_E_CANCELLED);
+    s.stop_at = 0;
+    sh("rm -rf " TMP "/q.try?");
+    CHECK_MSG(climb(&s, TMP "/q", 1, NULL) == AWQ_E_IO && strstr(s.ctx.err.text, "not there any more"), "%s", s.ctx.err.text);
+    sh("rm -rf " TMP "/q.* && mkdir " TMP "/q.try1 && echo mine > " TMP "/q.try1/config.json");
+    CHECK_MSG(climb(&s, TMP "/q", 0, NULL) == AWQ_E_ARG && strstr(s.ctx.err.text, "q.try1") && exists(TMP "/q.try1/config.json"), "%s",
+              s.ctx.err.text);
+    end(&s);
+}
+
+#ifndef _WIN32
+static void test_until_kill(void) /* at any time of the clock */
+{
+    const char *rounds = getenv("AWQ_KILL_ROUNDS");
+    int i, n = rounds ? atoi(rounds) : 10, kills = 0, going_on = 0;
+    uint64_t seed = (uint64_t)(awq__now() * 1e6);
+    awq_until_result whole, r;
+    double t0, takes;
+    setup s;
+    begin(&s);
+    t0 = awq__now();
+    CHECK_MSG(climb(&s, TMP "/whole", 0, &whole) == AWQ_OK, "%s", s.ctx.err.text);
+    takes = awq__now() - t0;
+    for (i = 0; i < n && T.bad < 5; i++) {
+        int k, killed = 0;
+        sh("rm -f " COUNT("tries") " " COUNT("layers"));
+        for (k = 0; k < 2 && !exists(TMP "/q"); k++) { /* twice, so that what was resumed is killed too */
+            struct timespec wait;
+            double after = takes * awq__random_unit(&seed);
+            pid_t child;
+            fflush(stdout);
+            child = fork();
+            if (child == 0) _exit(climb(&s, TMP "/q", exists(TMP "/q.tries"), NULL) != AWQ_OK);
+            wait.tv_sec = (time_t)after;
+            wait.tv_nsec = (long)((after - (double)wait.tv_sec) * 1e9);
+            nanosleep(&wait, NULL);
+            CHECK(child > 0 && kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
+            killed++;
+        }
+        kills += killed;
+        if (!exists(TMP "/q")) {
+            going_on += exists(TMP "/q.tries");
+            CHECK_MSG(climb(&s, TMP "/q", exists(TMP "/q.tries"), &r) == AWQ_OK, "%s", s.ctx.err.text);
+            check_same_tries(&r, &whole);
+        }
+        CHECK(same(TMP "/q", TMP "/whole"));
+        /* a layer that was being made is made again, no try that was finished is */
+        CHECK_MSG(counted(COUNT("tries")) <= whole.n_tries && counted(COUNT("layers")) <= 2 * whole.n_tries + killed,
+                  "%d: %ld tries, %ld layers", i, counted(COUNT("tries")), counted(COUNT("layers")));
+        sh("rm -rf " TMP "/q " TMP "/q.*");
+    }
+    printf("    killed %d times in %d runs of %.2f s, %d were resumed\n", kills, i, takes, going_on);
+    CHECK(going_on || !n);
+    end(&s);
+}
+#endif
 
 static awq_status online(setup *s, const awq_online_desc *o, awq_model **m)
 {
@@ -495,48 +736,60 @@ static void test_online_tiny(void)
     end(&s);
 }
 
-static void test_online_failures(void)
+/* what was stopped goes on, and gives the same */
+static void test_online_resumed(void)
 {
     awq_online_desc o;
     awq_model *m;
+    int64_t steps, k;
+    int resumed = 0;
     setup s;
-    long k;
-    int reached, what;
-    for (what = 0; what < 3; what++) {
-        for (k = 0, reached = 1; reached; k += TEST_STRIDE + k / 3) {
-            fail_alloc fa = {-1, 0, 0};
-            fail_files ff = {-1, 0};
-            awq_status st;
-            begin(&s);
-            s.q.method = AWQ_METHOD_BEST;
-            memset(&o, 0, sizeof o);
-            o.quantize = &s.q;
-            o.cache = TMP "/cache";
-            if (what == 0) {
-                fa.fail_at = k;
-                s.ctx.allocator = fail_allocator(&fa);
-            } else if (what == 1) {
-                ff.fail_at = k;
-                s.ctx.files = fail_file_system(&ff);
-            } else s.stop_at = k + 1;
-            st = online(&s, &o, &m);
-            reached = what == 0 ? fa.calls > k : what == 1 ? ff.calls > k : s.steps > k;
-            if (!reached) CHECK_MSG(st == AWQ_OK, "%s", s.ctx.err.text);
-            if (what == 2 && reached) CHECK(st == AWQ_E_CANCELLED);
-            CHECK(!st == (m != NULL) && (!st || s.ctx.err.text[0]));
-            awq_model_free(&s.ctx, m);
-            if (what) CHECK_MSG(entries(o.cache) <= 1, "%d %ld: %d entries", what, k, entries(o.cache));
-            memset(&s.ctx.allocator, 0, sizeof s.ctx.allocator);
-            memset(&s.ctx.files, 0, sizeof s.ctx.files);
-            s.stop_at = 0;
-            CHECK_MSG(what || fa.live == 0, "%ld", k);
-            CHECK_MSG(online(&s, &o, &m) == AWQ_OK, "%d %ld: %s", what, k, s.ctx.err.text); /* what is left is no harm */
-            awq_model_free(&s.ctx, m);
-            end(&s);
-        }
-        CHECK(k > 10);
+    begin(&s);
+    memset(&o, 0, sizeof o);
+    s.q.on_layer = count_layer;
+    o.quantize = &s.q;
+    o.cache = TMP "/whole";
+    CHECK_MSG(online(&s, &o, &m) == AWQ_OK && counted(COUNT("layers")) == 2, "%s", s.ctx.err.text);
+    awq_model_free(&s.ctx, m);
+    o.cache = TMP "/cache";
+    for (steps = s.steps, k = 1; k < steps; k += 1 + steps / 5) {
+        sh("rm -rf " TMP "/cache " COUNT("layers"));
+        s.steps = 0;
+        s.stop_at = k;
+        CHECK(online(&s, &o, &m) == AWQ_E_CANCELLED && entries(o.cache) <= 1);
+        resumed += entries(o.cache) == 1;
+        s.stop_at = 0;
+        CHECK_MSG(online(&s, &o, &m) == AWQ_OK && entries(o.cache) == 1 && same(o.cache, TMP "/whole"), "%d: %s", (int)k,
+                  s.ctx.err.text);
+        if (resumed) CHECK_MSG(counted(COUNT("layers")) == 2, "%d: %ld", (int)k, counted(COUNT("layers")));
+        awq_model_free(&s.ctx, m);
     }
+    CHECK_MSG(resumed > 1, "%d of %d", resumed, (int)steps);
+    end(&s);
 }
+
+static void fail_online(setup *s, fault *f)
+{
+    awq_online_desc o;
+    awq_model *m;
+    awq_status st;
+    memset(&o, 0, sizeof o);
+    s->q.method = AWQ_METHOD_BEST;
+    o.quantize = &s->q;
+    o.cache = TMP "/cache";
+    st = online(s, &o, &m);
+    if (!reached(s, f)) CHECK_MSG(st == AWQ_OK, "%s", s->ctx.err.text);
+    if (f->what == 2 && f->reached) CHECK(st == AWQ_E_CANCELLED);
+    CHECK(!st == (m != NULL) && (!st || s->ctx.err.text[0]));
+    awq_model_free(&s->ctx, m);
+    if (f->what) CHECK_MSG(entries(o.cache) <= 1, "%d %ld: %d entries", f->what, f->k, entries(o.cache));
+    s->stop_at = 0; /* what is left is no harm */
+    CHECK_MSG(online(s, &o, &m) == AWQ_OK, "%d %ld: %s", f->what, f->k, s->ctx.err.text);
+    awq_model_free(&s->ctx, m);
+    if (f->what) CHECK_MSG(entries(o.cache) == 1, "%d %ld: %d entries", f->what, f->k, entries(o.cache));
+}
+
+static void test_online_failures(void) { each_fault(fail_online); }
 
 int main(int argc, char **argv)
 {
@@ -544,9 +797,14 @@ int main(int argc, char **argv)
     RUN(test_verdict);
     RUN(test_until);
     RUN(test_until_failures);
+    RUN(test_until_resumed);
+#ifndef _WIN32
+    RUN(test_until_kill);
+#endif
     RUN(test_online);
     RUN(test_online_text);
     RUN(test_online_tiny);
+    RUN(test_online_resumed);
     RUN(test_online_failures);
     return TEST_END();
 }

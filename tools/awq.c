@@ -103,7 +103,8 @@ static int on_progress(void *user, const awq_progress *p)
     double left = p->done ? p->seconds / (double)p->done * (double)(p->total - p->done) : 0;
     if (interrupted) return 1;
     if (a->o.quiet || !strcmp(p->stage, "generate") || !strcmp(p->stage, "step") || !strcmp(p->stage, "load")) return 0;
-    if (p->seconds - a->last_shown < (a->tty ? 0.2 : 10) && p->seconds >= a->last_shown && p->done < p->total) return 0;
+    if (p->seconds - a->last_shown < (a->tty ? 0.2 : 10) && p->seconds >= a->last_shown
+        && (p->done < p->total || !a->line_open)) return 0; /* what is short is not shown */
     a->last_shown = p->seconds;
     fprintf(stderr, "%s%s %lld/%lld  %.1f/s  %.0f s left%s", a->tty ? "\r\033[K" : "", p->stage, (long long)p->done,
             (long long)p->total, p->seconds > 0 ? (double)p->done / p->seconds : 0, left, a->tty ? "" : "\n");
@@ -537,6 +538,19 @@ static awq_status read_calibration(app *a, const awq_tokenizer *t, const list *f
     return awq_calibration_load(&a->ctx, t, &cd, cal);
 }
 
+/* failed, and what can be done where the target has a journal */
+static int unfinished(app *a, const char *journal)
+{
+    int code = failed(a);
+    size_t n = strlen(a->o.output);
+    char path[1024];
+    while (n > 1 && a->o.output[n - 1] == '/') n--;
+    snprintf(path, sizeof path, "%.*s%s", (int)AWQ__MIN(n, (size_t)900), a->o.output, journal);
+    if ((!a->o.resume || a->ctx.err.status != AWQ_E_ARG) && awq__file_exists(&a->ctx, path))
+        fprintf(stderr, "awq: what is done is kept; --resume goes on from there\n");
+    return code;
+}
+
 static void print_try(void *user, const awq_try *t)
 {
     const app *a = (const app *)user;
@@ -544,7 +558,7 @@ static void print_try(void *user, const awq_try *t)
     printf("%-28s %-5s", t->what, t->verdict == AWQ_VOID ? "-" : awq_severity_name(t->verdict));
     if (t->kl == t->kl) printf("  KL %-8.4g perplexity x %-7.4g", t->kl, t->ppl_ratio);
     if (t->verdict != AWQ_VOID) printf("  %d of %d gates pass", t->counted - t->failed, t->counted);
-    printf("  %.1f s\n", t->seconds);
+    printf("  %.1f s%s\n", t->seconds, t->resumed ? ", of the run before" : "");
     if (t->text[0]) printf("      %s\n", t->text);
     fflush(stdout);
 }
@@ -562,12 +576,18 @@ static int print_until(app *a, const awq_until_result *u)
             json_string(t->what, strlen(t->what));
             printf(", \"verdict\": \"%s\", \"failed\": %d, \"seconds\": %.2f", awq_severity_name(t->verdict), t->failed, t->seconds);
             if (t->kl == t->kl) printf(", \"kl_mean\": %.6g, \"ppl_ratio\": %.6g", t->kl, t->ppl_ratio);
-            printf(", \"text\": ");
+            printf(", \"resumed\": %s, \"text\": ", t->resumed ? "true" : "false");
             json_string(t->text, strlen(t->text));
             printf("}");
         }
-        printf("]}\n");
-    } else printf("%s: %s, kept of %d tries: %s\n", a->o.output, awq_severity_name(best->verdict), u->n_tries, best->what);
+        printf("], \"ended\": ");
+        if (u->ended) json_string(u->why, strlen(u->why));
+        else printf("null");
+        printf("}\n");
+    } else {
+        printf("%s: %s, kept of %d tries: %s\n", a->o.output, awq_severity_name(best->verdict), u->n_tries, best->what);
+        if (u->ended) printf("      no other was begun: %s\n", u->why);
+    }
     return best->verdict == AWQ_FAIL ? EXIT_NO : 0;
 }
 
@@ -608,7 +628,7 @@ static int quantize_until(app *a, const awq_quantize_desc *d, awq_until_result *
     awq_calibration_free(&a->ctx, &more);
     awq_calibration_free(&a->ctx, &text);
     awq_tokenizer_free(&a->ctx, t);
-    return st ? failed(a) : 0;
+    return st ? unfinished(a, ".tries") : 0;
 }
 
 static int cmd_quantize(app *a)
@@ -670,13 +690,7 @@ static int cmd_quantize(app *a)
     awq_calibration_free(&a->ctx, &cal);
     if (i) return i;
     if (o->until_guard) return print_until(a, &u);
-    if (st) {
-        int code = failed(a);
-        char part[1024];
-        snprintf(part, sizeof part, "%s.partial/progress.jsonl", d.target);
-        if (awq__file_exists(&a->ctx, part)) fprintf(stderr, "awq: what is done is kept; --resume goes on from there\n");
-        return code;
-    }
+    if (st) return unfinished(a, ".partial/progress.jsonl");
     if (o->json)
         printf("{\"seconds\": %.2f, \"peak_bytes\": %llu, \"ppl_calib\": %.5g, \"ppl_source\": %.5g, \"layers\": %d, "
                "\"fell_back\": %d, \"group_size\": %lld, \"calibration_tokens\": %lld, \"experts_few\": %d, "
@@ -1534,8 +1548,11 @@ static int print_guard(app *a, const awq_guard_report *r)
     }
     for (i = 0; i < r->n_gates; i++) {
         const awq_gate *g = &r->gate[i];
-        printf("%-5s %-14s %10.4g  %s %-8.4g %s\n", awq_severity_name(g->severity), g->id, g->value, g->below ? "<" : ">",
-               g->fail == g->fail ? g->fail : g->warn, g->what);
+        const double limit = g->fail == g->fail ? g->fail : g->warn;
+        char value[32] = "-", bad[32] = "-"; /* not measured; no share of so few answers is bad */
+        if (g->value == g->value) snprintf(value, sizeof value, "%.4g", g->value);
+        if (limit == limit) snprintf(bad, sizeof bad, "%s %.4g", g->below ? "<" : ">", limit);
+        printf("%-5s %-14s %10s  %-10s %s\n", awq_severity_name(g->severity), g->id, value, bad, g->what);
         if (g->text[0]) printf("      %s\n", g->text);
     }
     if (r->left_out[0]) printf("left out: %s\n", r->left_out);
@@ -1604,11 +1621,17 @@ static int make_suite(app *a)
     int code = 0;
     memset(&d, 0, sizeof d);
     if (o->n_positional > 1) return refuse(a, "--make-suite takes one model, %s is too many", o->positional[1]);
-    if (awq__file_load(&a->ctx, o->make_suite, (size_t)1 << 28, &text, &bytes)) code = failed(a);
+    if (awq__text_load(&a->ctx, o->make_suite, &text, &bytes)) code = failed(a);
     if (!code && o->n_positional) code = load(a, o->positional[0], 0, &m);
     d.model = m;
     d.items = o->n > 0 ? o->n : 0;
-    if (!code && awq_suite_draft(&a->ctx, text, bytes, &d, &jsonl, &n)) code = failed(a);
+    if (!code && awq_suite_draft(&a->ctx, text, bytes, &d, &jsonl, &n)) {
+        char why[sizeof a->ctx.err.text];
+        const char *colon = strstr(a->ctx.err.text, "awq_suite_draft: ");
+        snprintf(why, sizeof why, "%s", colon ? colon + strlen("awq_suite_draft: ") : a->ctx.err.text);
+        if (colon) snprintf(a->ctx.err.text, sizeof a->ctx.err.text, "%.400s: %.600s", o->make_suite, why);
+        code = failed(a);
+    }
     if (!code && o->output && awq__file_save(&a->ctx, o->output, jsonl, strlen(jsonl))) code = failed(a);
     if (!code && !o->output) fputs(jsonl, stdout);
     if (!code) {
