@@ -32178,6 +32178,11 @@ static awq_status awq__sample_run(awq_ctx *ctx, const awq_model *m, awq__kv *kv,
             for (i = 0; m->layers[l].experts && i < rows * c->experts_per_token; i++)
                 s->chosen[(int64_t)l * c->num_experts + w->pick[i]]++;
         }
+        for (i = 0; i < rows; i++)
+            if (w->row[i].bad)
+                return awq__fail(ctx, AWQ_E_NUMERIC,
+                                 "awq_guard: the baseline: the output of layer %d has NaN or Inf",
+                                 w->row[i].bad - 1);
     }
     s->tokens[0] += n;
     s->tokens[1 + half] += n;

@@ -719,6 +719,8 @@ static void test_no_numbers(void)
     awq_model *m;
     char *text = NULL, *json = NULL;
     size_t bytes = 0, count = 0;
+    int64_t start[2] = {0, 600};
+    awq_calibration texts;
     int i, round;
     if (!begin(&s, 8, 2, 1)) return;
     CHECK(awq__file_load(&s.ctx, "tools/demo/heldout.txt", 1 << 24, &text, &bytes) == AWQ_OK);
@@ -764,7 +766,15 @@ static void test_no_numbers(void)
     s.d.rtn = NULL;
     s.d.model = s.base;
     s.d.baseline = m;
-    for (round = 0; round < 2; round++) { /* by its text, by the suite */
+    memset(&texts, 0, sizeof texts);
+    texts.ids = ids;
+    texts.start = start;
+    texts.n_blocks = 1;
+    for (round = 0; round < 3; round++) { /* by its text, by the suite, by what it hears */
+        if (round == 2) {
+            s.d.suite = NULL;
+            s.d.calibration = s.d.production = &texts;
+        }
         s.r = NULL;
         CHECK_MSG(awq_guard(&s.ctx, &s.d, &s.r) == AWQ_E_NUMERIC && !s.r && strstr(s.ctx.err.text, "the baseline"), "%d: %s",
                   round, s.ctx.err.text);
