@@ -1111,6 +1111,7 @@ typedef struct awq_evaluation {
     int64_t not_finite;           /* predictions whose logits, of either model, have NaN or Inf: not scored */
     double nll_diff, nll_diff_se; /* model - baseline over windows as paired blocks: mean and standard error */
     double seconds;
+    int64_t baseline_not_finite; /* those of not_finite where the baseline's have */
 } awq_evaluation;
 
 /* number of windows that n_ids tokens give */
@@ -1352,9 +1353,13 @@ typedef struct awq_guard_desc {
     const awq_suite *suite; /* NULL: gates of questions are left out */
     const int32_t *ids;     /* text of the kind the model will see; NULL: gates of texts are left out */
     int64_t n_ids, window;  /* as awq_evaluate_desc */
-    /* An embedder of sentences for dS of question and passage (G1), in the units of which it is: vector [n],
-       n = embed_size; not 0: it failed, which is a refusal. It does not see the models, so that what compares
-       them (G2, G8) stays with their own states. NULL: these for all. */
+    /* An embedder of sentences. Gates that ask what texts say go by dS in its own units: question and passage
+       (G1), answers among themselves where none is known (G4), steps of long answers with question and anchors
+       (G5), and the passages that the built-in retriever takes (G6). Those that ask how the model's own reading
+       of a text differs from the baseline's (G2, G6.slope, G8) stay with their states: an embedder does not see
+       the models, so that they could not fail. NULL: the baseline's states for the former too.
+       Into vector [n], n = embed_size; a text of the suite must have a direction, an answer may be zero. Not 0:
+       it failed, which is a refusal. */
     int (*embed)(void *user, const char *text, float *vector, int64_t n);
     void *embed_user;
     int64_t embed_size;
@@ -1384,9 +1389,11 @@ typedef enum awq_guard_state {
 } awq_guard_state;
 
 /* where a step of a long answer goes, by its dS to the question: change to the step before, and E, the mean of
-   the last five; the first that holds */
+   the last five; the first that holds. Anchors conflict when the step is nearer, by more than the gap of G8
+   (0.05), to the question's distractor or to what another long question of the suite is about than to what its
+   own is about: the anchor, or the question where it has none. */
 typedef enum awq_guard_trend {
-    AWQ_TREND_CHAOTIC = 0, /* change > 0.04 */
+    AWQ_TREND_CHAOTIC = 0, /* change > 0.04, or anchors conflict */
     AWQ_TREND_CONVERGENT,  /* change <= -0.02, E does not grow */
     AWQ_TREND_RECURSIVE,   /* changes of both below 0.02 */
     AWQ_TREND_DIVERGENT,   /* change > -0.02, of another sign than the one before */
@@ -1402,7 +1409,7 @@ typedef struct awq_guard_item { /* of a suite: dS of both models (0: model, 1: b
     double shift;         /* of the question between the models */
     int runs, right[2];   /* answers; those that contain the answer */
     int state[2];         /* awq_guard_state, -1: none */
-    int split[2];         /* 1: a third of the answers or more agree on something else */
+    int split[2];         /* 1: a third of the answers or more agree on something else, or one has NaN */
     int loops[2];         /* answers that end in a loop */
     double coverage[2];   /* mean share of the right answer's words, or of the anchor's cited ones; NaN: none */
     int left_out;         /* 1: too long for the context */
@@ -1471,6 +1478,7 @@ struct awq_guard_report {
     double sweep_distance[2][3], sweep_flips[2]; /* mean dS to them; share of answers that they change */
     double json_parses[2], json_matches[2], json_forced[2]; /* shares; forced: by the schema as a grammar */
     double text_seconds, embed_seconds, answer_seconds;
+    int64_t conflicts[2]; /* steps of long answers, but each answer's first, whose anchors conflict */
 };
 
 /* What can be said before a model is loaded. */
@@ -1510,7 +1518,9 @@ AWQ_API int64_t awq_nearest(const float *e, int64_t n, int64_t width, const floa
                             float *cosine);
 
 /* AWQ_E_ARG: models of different families, vocabularies, tokenizers or shapes; a suite without a tokenizer;
-   what embed refused. Progress: "guard", "calibration". */
+   what embed refused. AWQ_E_NUMERIC: the baseline gives NaN or Inf, so that nothing can be judged by it; of the
+   model that is a verdict: G3.finite and G2.finite fail, G11.layer names the layer. Progress: "guard",
+   "calibration". */
 AWQ_API awq_status awq_guard(awq_ctx *ctx, const awq_guard_desc *desc, awq_guard_report **report);
 AWQ_API void awq_guard_free(awq_ctx *ctx, awq_guard_report *report);
 AWQ_API const char *awq_severity_name(awq_severity severity); /* "pass", "warn", "fail", "void" */
@@ -25931,8 +25941,9 @@ AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_
     return st;
 }
 
+/* keep: the row of a text whose states have NaN or Inf is NaN; 0: it is refused */
 static awq_status awq__embed_texts(awq_ctx *ctx, const awq_model *model, const char *const *texts, size_t n,
-                                   int special, float *out)
+                                   int special, int keep, float *out)
 {
     enum { together = 8 };
     int32_t *ids[together];
@@ -25964,7 +25975,13 @@ static awq_status awq__embed_texts(awq_ctx *ctx, const awq_model *model, const c
             st = awq__ask_ids(ctx, s[i], &d, ids[i], (int64_t)count[i], 0);
         }
         for (info.busy = 1; !st && info.busy;) st = awq_step(ctx, r, NULL, 0, AWQ_NO_BUDGET, &info);
-        for (i = 0; !st && i < k; i++) st = awq_session_answer(ctx, s[i], NULL);
+        for (i = 0; !st && i < k; i++) {
+            int64_t h;
+            st = awq_session_answer(ctx, s[i], NULL);
+            if (!keep || st != AWQ_E_NUMERIC) continue;
+            for (h = 0; h < H; h++) out[(int64_t)(at + i) * H + h] = NAN;
+            st = AWQ_OK;
+        }
         awq__apart(ctx, s, k, r);
         for (i = 0; i < k; i++) awq__free(ctx, ids[i]);
         if (!st) st = awq__progress(ctx, "embed", (int64_t)(at + k), (int64_t)n, began);
@@ -25975,7 +25992,7 @@ static awq_status awq__embed_texts(awq_ctx *ctx, const awq_model *model, const c
 AWQ_API awq_status awq_embed(awq_ctx *ctx, const awq_model *model, const char *const *texts, size_t n,
                              float *out)
 {
-    return awq__embed_texts(ctx, model, texts, n, 1, out);
+    return awq__embed_texts(ctx, model, texts, n, 1, 0, out);
 }
 
 /* --- memory, told before anything is loaded */
@@ -26156,12 +26173,14 @@ typedef struct awq__eval_side {
     double lse[AWQ__EVAL_HEAD], entropy[AWQ__EVAL_HEAD];
     int bad[AWQ__EVAL_HEAD]; /* NaN or Inf among the logits */
     int32_t top[AWQ__EVAL_HEAD][AWQ__EVAL_TOP]; /* best first */
+    int lost;                                   /* the rest of this window has no numbers */
 } awq__eval_side;
 
 typedef struct awq__eval {
     const awq_evaluate_desc *d;
     awq__eval_side side[2]; /* model, baseline */
     int n_sides;
+    int keep; /* a window whose states have NaN or Inf is not_finite from there on; 0: refused */
     int64_t window, stride, vocab;
     float *zeros;           /* [vocab] */
     float *token_kl;        /* [n_ids] */
@@ -26233,6 +26252,10 @@ static awq_status awq__eval_logits(awq_ctx *ctx, const awq__eval *e, awq__eval_s
                                    int64_t n)
 {
     awq__eval_job j;
+    if (side->lost) {
+        for (row = 0; row < n; row++) side->bad[row] = 1;
+        return AWQ_OK;
+    }
     AWQ__TRY(awq__head_rows(ctx, side->m, &side->w, row, n, side->logits));
     memset(&j, 0, sizeof j);
     j.ops = awq__ops_for(ctx);
@@ -26253,7 +26276,7 @@ AWQ_API int64_t awq_evaluate_windows(int64_t n_ids, int64_t window, int64_t stri
 }
 
 typedef struct awq__eval_sums { /* [2]: model, baseline */
-    int64_t tokens, agree, agree_top, not_finite;
+    int64_t tokens, agree, agree_top, not_finite, baseline_not_finite;
     double nll[2], entropy[2], kl, kl_max;
     float error;
 } awq__eval_sums;
@@ -26267,6 +26290,7 @@ static void awq__eval_score(awq__eval *e, const awq__eval_job *j, int64_t row, i
     for (k = 0; k < e->n_sides; k++)
         if (e->side[k].bad[row]) {
             s->not_finite++;
+            s->baseline_not_finite += e->n_sides == 2 && e->side[1].bad[row];
             return;
         }
     e->seen[pos]++;
@@ -26296,17 +26320,23 @@ static awq_status awq__eval_window(awq_ctx *ctx, awq__eval *e, const int32_t *id
     int64_t at, i, row;
     int k;
     memset(s, 0, sizeof *s);
-    for (k = 0; k < e->n_sides; k++)
+    for (k = 0; k < e->n_sides; k++) {
         e->side[k].kv.length = awq__rope_length(&e->side[k].m->config, 0, len, 1);
+        e->side[k].lost = 0;
+    }
     for (at = 0; at < len - 1; at += AWQ__EVAL_ROWS) {
         int64_t n = AWQ__MIN((int64_t)AWQ__EVAL_ROWS, len - 1 - at);
-        for (k = 0; k < e->n_sides; k++) AWQ__TRY(awq__eval_chunk(ctx, &e->side[k], ids, at, n));
+        for (k = 0; k < e->n_sides; k++) {
+            awq_status st = e->side[k].lost ? AWQ_OK : awq__eval_chunk(ctx, &e->side[k], ids, at, n);
+            if (e->keep && st == AWQ_E_NUMERIC) e->side[k].lost = 1;
+            else AWQ__TRY(st);
+        }
         for (i = 0; i < n; i += AWQ__EVAL_HEAD) {
             int64_t rows = AWQ__MIN((int64_t)AWQ__EVAL_HEAD, n - i);
             awq__eval_job j;
             if (at + i + rows <= from) continue;
             for (k = 0; k < e->n_sides; k++) AWQ__TRY(awq__eval_logits(ctx, e, &e->side[k], i, rows));
-            if (e->n_sides == 2) {
+            if (e->n_sides == 2 && !e->side[0].lost && !e->side[1].lost) {
                 memset(&j, 0, sizeof j);
                 j.ops = awq__ops_for(ctx);
                 j.side = e->side;
@@ -26381,6 +26411,7 @@ static awq_status awq__evaluate_run(awq_ctx *ctx, awq__eval *e, awq_evaluation *
         if (d->layer_error && (!d->layer_tokens || start < d->layer_tokens))
             AWQ__TRY(awq__eval_layers(ctx, e, d->ids + start, len));
         all.not_finite += s.not_finite;
+        all.baseline_not_finite += s.baseline_not_finite;
         if (!s.tokens) continue;
         for (k = 0; k < 2; k++) {
             all.nll[k] += s.nll[k];
@@ -26404,13 +26435,14 @@ static awq_status awq__evaluate_run(awq_ctx *ctx, awq__eval *e, awq_evaluation *
     for (k = 0; k < e->n_sides; k++)
         for (i = 0; curve[k] && i < e->window - 1; i++)
             curve[k][i] = e->seen[i] ? curve[k][i] / (double)e->seen[i] : NAN;
-    if (!all.tokens)
+    if (!all.tokens && !e->keep)
         return awq__fail(ctx, AWQ_E_NUMERIC, "awq_evaluate: the logits of all %lld predictions have NaN or Inf",
                          (long long)all.not_finite);
-    n = (double)all.tokens;
+    n = (double)all.tokens; /* 0: means are NaN */
     r->tokens = all.tokens;
     r->windows = blocks;
     r->not_finite = all.not_finite;
+    r->baseline_not_finite = all.baseline_not_finite;
     r->nll = all.nll[0] / n;
     r->ppl = exp(r->nll);
     r->entropy = all.entropy[0] / n;
@@ -26421,7 +26453,7 @@ static awq_status awq__evaluate_run(awq_ctx *ctx, awq__eval *e, awq_evaluation *
         r->baseline_ppl = exp(r->baseline_nll);
         r->baseline_entropy = all.entropy[1] / n;
         r->kl_mean = all.kl / n;
-        r->kl_max = all.kl_max;
+        r->kl_max = all.tokens ? all.kl_max : NAN;
         r->top1_agreement = (double)all.agree / n;
         r->top5_agreement = (double)all.agree_top / (n * (double)AWQ__MIN(e->vocab, (int64_t)AWQ__EVAL_TOP));
         r->max_logit_error = all.error;
@@ -26429,8 +26461,8 @@ static awq_status awq__evaluate_run(awq_ctx *ctx, awq__eval *e, awq_evaluation *
         r->nll_diff_se = sqrt(AWQ__MAX(var, 0.0) / b);
         if (d->token_kl) memcpy(d->token_kl, e->token_kl, (size_t)all.tokens * sizeof *e->token_kl);
         qsort(e->token_kl, (size_t)all.tokens, sizeof *e->token_kl, awq__eval_order);
-        r->kl_median = e->token_kl[(all.tokens - 1) / 2];
-        r->kl_p99 = e->token_kl[(all.tokens - 1) * 99 / 100];
+        r->kl_median = all.tokens ? e->token_kl[(all.tokens - 1) / 2] : NAN;
+        r->kl_p99 = all.tokens ? e->token_kl[(all.tokens - 1) * 99 / 100] : NAN;
     }
     for (i = 0; d->layer_error && i < e->side[0].m->config.num_hidden_layers; i++)
         d->layer_error[i] = e->change[i] > 0 ? sqrt(e->error[i] / e->change[i]) : 0;
@@ -26487,7 +26519,8 @@ static awq_status awq__eval_open(awq_ctx *ctx, awq__eval *e)
     return AWQ_OK;
 }
 
-AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_evaluate_desc *d,
+/* keep: see awq__eval; with no prediction scored means are NaN then */
+static awq_status awq__evaluate(awq_ctx *ctx, const awq_model *model, const awq_evaluate_desc *d, int keep,
                                 awq_evaluation *result)
 {
     awq_evaluation r;
@@ -26501,6 +26534,7 @@ AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_
     e.stride = d->stride > 0 && d->stride < e.window ? d->stride : e.window;
     e.vocab = model->config.vocab_size;
     e.n_sides = d->baseline ? 2 : 1;
+    e.keep = keep;
     e.side[0].m = model;
     e.side[1].m = d->baseline;
     AWQ__TRY(awq__eval_check(ctx, model, d, e.window, e.stride));
@@ -26523,6 +26557,12 @@ AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_
     awq__free(ctx, e.change);
     if (!st) *result = r;
     return st;
+}
+
+AWQ_API awq_status awq_evaluate(awq_ctx *ctx, const awq_model *model, const awq_evaluate_desc *d,
+                                awq_evaluation *result)
+{
+    return awq__evaluate(ctx, model, d, 0, result);
 }
 
 /* -------------------------------------------------------------------------------------------------------------
@@ -30945,11 +30985,23 @@ typedef struct awq__guard {
     const char **texts; /* all there are to embed; [item][AWQ__GUARD_TEXTS], NULL: not given */
     float *e[2];        /* [texts][H] of model and baseline, of length 1 */
     float *x;           /* [texts][embed_size] of desc.embed, likewise; NULL: there is none */
-    int64_t lost[2];    /* texts whose states are no numbers; zero in e */
+    int64_t lost;       /* texts whose states in the model are no numbers; zero in e */
     awq_gate spare;     /* what the report has no room for */
 } awq__guard;
 
 enum { AWQ__GUARD_QUESTION, AWQ__GUARD_RETRIEVED, AWQ__GUARD_ANCHOR, AWQ__GUARD_DISTRACTOR, AWQ__GUARD_TEXTS };
+enum { AWQ__GUARD_SAID = 2 }; /* beside 0, the model, and 1, the baseline: what texts say, whoever wrote them */
+
+/* What texts say is told by desc.embed, in its own units, or where there is none by the baseline: the width of
+   its vectors, the unit of their distances, and the one of a text of the suite. */
+static int64_t awq__guard_width(const awq__guard *g) { return g->x ? g->d->embed_size : g->H; }
+
+static double awq__guard_unit(const awq__guard *g) { return g->x ? 1 : g->r->null_distance; }
+
+static const float *awq__guard_said(const awq__guard *g, int64_t item, int text)
+{
+    return (g->x ? g->x : g->e[1]) + (item * AWQ__GUARD_TEXTS + text) * awq__guard_width(g);
+}
 
 /* adds to what was left out */
 static void awq__guard_leave_out(awq_guard_report *r, const char *fmt, ...) AWQ__PRINTF(2, 3);
@@ -31083,39 +31135,63 @@ static awq_status awq__guard_lengths(awq_ctx *ctx, const awq__guard *g)
                         : AWQ_OK;
 }
 
-/* all texts by desc.embed */
+/* v becomes a vector of length 1; zero, which is as far from all others as unrelated texts, when it has no
+   direction. -> its length before; NaN or Inf: it was no vector */
+static double awq__guard_norm(float *v, int64_t n)
+{
+    double norm = 0;
+    int64_t i;
+    for (i = 0; i < n; i++) norm += (double)v[i] * v[i];
+    norm = sqrt(norm);
+    if (norm > 0 && norm - norm == 0)
+        for (i = 0; i < n; i++) v[i] = (float)(v[i] / norm);
+    else memset(v, 0, (size_t)n * sizeof *v);
+    return norm;
+}
+
+/* the text of `where` by desc.embed; zero: it may be one without a direction */
+static awq_status awq__guard_embedded(awq_ctx *ctx, const awq__guard *g, const char *text, float *to, int zero,
+                                      const char *where)
+{
+    const int refused = g->d->embed(g->d->embed_user, text, to, g->d->embed_size);
+    double norm;
+    if (refused) return awq__fail(ctx, AWQ_E_ARG, "awq_guard: embed failed with %d at %s", refused, where);
+    norm = awq__guard_norm(to, g->d->embed_size);
+    if ((zero || norm > 0) && norm - norm == 0) return AWQ_OK;
+    return awq__fail(ctx, AWQ_E_ARG,
+                     "awq_guard: embed gave a vector of length %g for %s; one with a direction is expected",
+                     norm, where);
+}
+
+/* all texts of the suite by desc.embed */
 static awq_status awq__guard_embedder(awq_ctx *ctx, awq__guard *g)
 {
     static const char *const names[] = {"question", "contexts", "anchor", "distractor"};
     const awq_suite *s = g->d->suite;
-    const int64_t E = g->d->embed_size;
-    int64_t i, x;
+    char where[80];
+    int64_t i;
     for (i = 0; i < s->n * AWQ__GUARD_TEXTS; i++) {
-        float *to = g->x + i * E;
-        double norm = 0;
-        int refused;
         if (!g->texts[i]) continue;
-        if ((refused = g->d->embed(g->d->embed_user, g->texts[i], to, E)) != 0)
-            return awq__fail(ctx, AWQ_E_ARG, "awq_guard: embed failed with %d at the suite's line %lld, \"%s\"",
-                             refused, (long long)s->items[i / AWQ__GUARD_TEXTS].line,
-                             names[i % AWQ__GUARD_TEXTS]);
-        for (x = 0; x < E; x++) norm += (double)to[x] * to[x];
-        if (!(norm > 0) || !(norm - norm == 0))
-            return awq__fail(ctx, AWQ_E_ARG,
-                             "awq_guard: embed gave a vector of length %g for the suite's line %lld, "
-                             "\"%s\"; one with a direction is expected",
-                             sqrt(norm), (long long)s->items[i / AWQ__GUARD_TEXTS].line,
-                             names[i % AWQ__GUARD_TEXTS]);
-        for (x = 0; x < E; x++) to[x] = (float)(to[x] / sqrt(norm));
+        snprintf(where, sizeof where, "the suite's line %lld, \"%s\"",
+                 (long long)s->items[i / AWQ__GUARD_TEXTS].line, names[i % AWQ__GUARD_TEXTS]);
+        AWQ__TRY(awq__guard_embedded(ctx, g, g->texts[i], g->x + i * g->d->embed_size, 0, where));
     }
     return AWQ_OK;
+}
+
+/* what a baseline says that gives no numbers: nothing can be judged by it */
+static awq_status awq__guard_no_baseline(awq_ctx *ctx)
+{
+    char why[sizeof ctx->err.text];
+    memcpy(why, ctx->err.text, sizeof why);
+    return awq__fail(ctx, AWQ_E_NUMERIC, "awq_guard: the baseline: %.400s", why);
 }
 
 static awq_status awq__guard_embed(awq_ctx *ctx, awq__guard *g)
 {
     const awq_suite *s = g->d->suite;
     const awq_model *models[2];
-    int64_t n = s->n * AWQ__GUARD_TEXTS, i, x, at = 0;
+    int64_t n = s->n * AWQ__GUARD_TEXTS, i, at = 0;
     const char **list = AWQ__NEW(ctx, const char *, n);
     float *packed = AWQ__NEW_RAW(ctx, float, n * g->H);
     awq_status st = list && packed ? AWQ_OK : AWQ_E_MEMORY;
@@ -31134,21 +31210,19 @@ static awq_status awq__guard_embed(awq_ctx *ctx, awq__guard *g)
     for (i = 0; !st && i < n; i++)
         if (g->texts[i]) list[at++] = g->texts[i];
     for (k = 0; !st && k < 2; k++) {
-        st = awq__embed_texts(ctx, models[k], list, (size_t)at, 0, packed);
+        st = awq__embed_texts(ctx, models[k], list, (size_t)at, 0, !k, packed);
         for (i = 0, at = 0; !st && i < n; i++) {
             float *to = g->e[k] + i * g->H;
-            double norm = 0;
+            double norm;
             if (!g->texts[i]) continue;
             memcpy(to, packed + at++ * g->H, (size_t)g->H * sizeof *to);
-            for (x = 0; x < g->H; x++) norm += (double)to[x] * to[x];
-            if (!(norm - norm == 0)) { /* NaN or Inf: as far from all others as unrelated texts */
-                g->lost[k]++;
-                memset(to, 0, (size_t)g->H * sizeof *to);
-            }
-            norm = norm > 0 ? 1 / sqrt(norm) : 0;
-            for (x = 0; x < g->H; x++) to[x] = (float)(to[x] * norm);
+            norm = awq__guard_norm(to, g->H);
+            if (norm - norm == 0) continue;
+            if (k) st = awq__fail(ctx, AWQ_E_NUMERIC, "the states of \"%.60s\" have NaN or Inf", g->texts[i]);
+            else g->lost++;
         }
     }
+    if (st == AWQ_E_NUMERIC) st = awq__guard_no_baseline(ctx);
     if (!st && g->x) st = awq__guard_embedder(ctx, g);
     awq__free(ctx, (void *)list);
     awq__free(ctx, packed);
@@ -31225,13 +31299,13 @@ static void awq__guard_questions(awq__guard *g)
             awq__guard_add(&loss, gap[1] - gap[0]);
         }
     }
-    if (!(r->null_distance > 0)) { /* fewer than two passages, or a baseline without numbers */
+    if (g->lost || r->null_distance > 0)
+        awq__guard_gate(g, "G2.finite", "texts whose states have NaN or Inf", (double)g->lost, NAN, 0, 0, 0, 0,
+                        "the model gives no numbers: look for the layer in G11, and quantize it less");
+    if (!(r->null_distance > 0)) { /* fewer than two passages */
         awq__guard_leave_out(r, "G1, G2, G8: no two unrelated texts to measure dS by");
         return;
     }
-    awq__guard_gate(g, "G2.finite", "texts whose states have NaN or Inf", (double)g->lost[0],
-                    (double)g->lost[1], 0, 0, 0, 1,
-                    "the model gives no numbers: look for the layer in G11, and quantize it less");
     if (own[0].n) {
         awq__guard_gate(g, "G1.mean", "dS of question and retrieved passage, mean", awq__guard_average(&own[0]),
                         awq__guard_average(&own[1]), 0.40, 0.60, 0, 1,
@@ -31274,7 +31348,8 @@ static double awq__guard_size(const awq_config *c)
     return n;
 }
 
-/* entropies by position as exponential averages; where the model's rises above the baseline's for good */
+/* entropies by position as exponential averages; where the model's rises above the baseline's for good. A
+   position without a number is a rise, and has no slope. */
 static void awq__guard_entropy(awq__guard *g)
 {
     const awq_guard_report *r = g->r;
@@ -31284,11 +31359,13 @@ static void awq__guard_entropy(awq__guard *g)
     for (i = 0; i < r->n_positions; i++) {
         const double a = 2.0 / (AWQ__GUARD_EMA + 1);
         double x = (double)i, y = q[i] - p[i];
-        if (y != y) continue;
-        eq = n > 0 ? eq + a * (q[i] - eq) : q[i];
-        ep = n > 0 ? ep + a * (p[i] - ep) : p[i];
-        run = eq > ep + AWQ__MAX(0.25, 0.15 * ep) ? run + 1 : 0;
+        if (y == y) {
+            eq = n > 0 ? eq + a * (q[i] - eq) : q[i];
+            ep = n > 0 ? ep + a * (p[i] - ep) : p[i];
+        }
+        run = y != y || eq > ep + AWQ__MAX(0.25, 0.15 * ep) ? run + 1 : 0;
         if (run == AWQ__GUARD_EMA && onset < 0) onset = i - AWQ__GUARD_EMA + 1;
+        if (y != y) continue;
         n++;
         sx += x, sy += y, sxx += x * x, sxy += x * y, syy += y * y;
     }
@@ -31298,7 +31375,7 @@ static void awq__guard_entropy(awq__guard *g)
         0.10, 0, 0,
         "the model is less (or more) certain than the original: calibrate on text like this, use smaller "
         "groups, or sample more calmly");
-    if (n < 2 * AWQ__GUARD_EMA) return;
+    if (r->n_positions < 2 * AWQ__GUARD_EMA) return;
     awq__guard_gate(
         g, "G7.onset", "tokens after an early rise of entropy over the baseline's, share",
         onset < 0 ? 0 : (double)(r->n_positions - onset) / (double)r->n_positions, NAN, 0, 0.5, 0, 0,
@@ -31308,7 +31385,8 @@ static void awq__guard_entropy(awq__guard *g)
     slope = (sxy - sx * sy / n) / var;
     error = sqrt(AWQ__MAX((syy - sy * sy / n - slope * slope * var) / (n - 2) / var, 0.0));
     awq__guard_gate(g, "G7.slope", "growth of that difference, nats per 1000 tokens, less two standard errors",
-                    AWQ__MAX((fabs(slope) - 2 * error) * 1000, 0.0), NAN, 0.05, 0.5, 0, 0,
+                    n < (double)r->n_positions ? NAN : AWQ__MAX((fabs(slope) - 2 * error) * 1000, 0.0), NAN,
+                    0.05, 0.5, 0, 0,
                     "the difference to the original grows along the text: calibrate on longer sequences");
 }
 
@@ -31320,18 +31398,19 @@ static int awq__guard_by_size(const void *a, const void *b)
 
 static awq_status awq__guard_layers(awq_ctx *ctx, awq__guard *g)
 {
-    const awq_guard_report *r = g->r;
+    awq_guard_report *r = g->r;
     double *sorted = AWQ__NEW(ctx, double, r->n_layers), worst = 0;
-    int64_t i, at = 0;
+    int64_t i, at = 0, lost = -1; /* the first layer that gives no numbers */
     awq_gate *x;
     if (!sorted) return AWQ_E_MEMORY;
-    for (i = 0; i < r->n_layers; i++) { /* no number is the worst there can be */
-        if (!(r->layer_error[i] - r->layer_error[i] == 0)) r->layer_error[i] = 1e9;
+    for (i = r->n_layers - 1; i >= 0; i--) { /* no number is the worst there can be */
+        if (!(r->layer_error[i] - r->layer_error[i] == 0)) r->layer_error[lost = i] = 1e9;
         if (r->rtn_error && !(r->rtn_error[i] - r->rtn_error[i] == 0)) r->rtn_error[i] = 1e9;
     }
     if (r->rtn_error) {
         for (i = 0; i < r->n_layers; i++) {
             double more = r->layer_error[i] / AWQ__MAX(r->rtn_error[i], 1e-9); /* 0: it keeps the layer dense */
+            if (r->layer_error[i] >= 1e9) more = 1e9;                          /* whatever rounding gives */
             if (more > worst) worst = more, at = i;
         }
         x = awq__guard_gate(g, "G11.layer",
@@ -31343,12 +31422,21 @@ static awq_status awq__guard_layers(awq_ctx *ctx, awq__guard *g)
         for (i = 0; i < r->n_layers; i++)
             if (r->layer_error[i] > worst) worst = r->layer_error[at = i];
         x = awq__guard_gate(g, "G11.layer", "error that a layer adds, over the median layer's, the worst",
-                            sorted[(r->n_layers - 1) / 2] > 0 ? worst / sorted[(r->n_layers - 1) / 2]
-                            : worst > 0                       ? 1e9
-                                                              : 0,
+                            lost >= 0                           ? 1e9
+                            : sorted[(r->n_layers - 1) / 2] > 0 ? worst / sorted[(r->n_layers - 1) / 2]
+                            : worst > 0                         ? 1e9
+                                                                : 0,
                             NAN, 3, 6, 0, 0, "");
     }
-    if (x->severity != AWQ_PASS)
+    if (lost >= 0) {
+        snprintf(x->text, sizeof x->text,
+                 "layer %lld gives NaN or Inf where the baseline's gives numbers: its weights or scales are "
+                 "damaged or overflow; copy the file anew, or keep its linears in FP16 (--keep layers.%lld.)",
+                 (long long)lost, (long long)lost);
+        for (i = 0; i < r->n_gates; i++)
+            if (!strcmp(r->gate[i].id, "G3.finite") && r->gate[i].severity == AWQ_FAIL)
+                memcpy(r->gate[i].text, x->text, sizeof x->text);
+    } else if (x->severity != AWQ_PASS)
         snprintf(x->text, sizeof x->text,
                  "layer %lld adds an error of %.3g: keep its linears in FP16 (--keep layers.%lld.)",
                  (long long)at, r->layer_error[at], (long long)at);
@@ -31367,7 +31455,7 @@ static awq_status awq__guard_text(awq_ctx *ctx, awq__guard *g)
         "this kind, use smaller groups or method best";
     const awq_guard_desc *d = g->d;
     awq_guard_report *r = g->r;
-    double size = awq__guard_size(&d->model->config), kl_some = 0;
+    double size = awq__guard_size(&d->model->config), kl_some = 0; /* KL to the baseline where rtn is told */
     int s = size < 0.5e9 ? 0 : size < 3e9 ? 1 : 2;
     const int64_t window = d->window > 0 ? d->window : 512, want = d->rtn_tokens > 0 ? d->rtn_tokens : 16384;
     const int64_t some = AWQ__MAX(want / window, (int64_t)1) * window; /* whole windows */
@@ -31383,7 +31471,13 @@ static awq_status awq__guard_text(awq_ctx *ctx, awq__guard *g)
     e.baseline_position_entropy = r->baseline_entropy;
     e.layer_error = r->layer_error;
     e.layer_tokens = some;
-    AWQ__TRY(awq_evaluate(ctx, d->model, &e, &r->text));
+    AWQ__TRY(awq__evaluate(ctx, d->model, &e, 1, &r->text));
+    if (r->text.baseline_not_finite)
+        return awq__fail(
+            ctx, AWQ_E_NUMERIC,
+            "awq_guard: the baseline gives NaN or Inf for %lld of %lld predictions: nothing can be "
+            "judged by it",
+            (long long)r->text.baseline_not_finite, (long long)(r->text.tokens + r->text.not_finite));
     r->n_kl = r->text.tokens;
     if (some < d->n_ids && (d->rtn || r->layer_error))
         awq__guard_leave_out(r, "%s on the first %lld of %lld tokens",
@@ -31396,8 +31490,11 @@ static awq_status awq__guard_text(awq_ctx *ctx, awq__guard *g)
         e.token_kl = NULL;
         e.position_entropy = e.baseline_position_entropy = NULL;
         e.layer_error = r->rtn_error;
-        AWQ__TRY(awq_evaluate(ctx, d->rtn, &e, &r->rtn));
-        for (i = 0; i < r->rtn.tokens; i++) kl_some += r->token_kl[i] / (double)r->rtn.tokens;
+        AWQ__TRY(awq__evaluate(ctx, d->rtn, &e, 1, &r->rtn));
+        if (r->rtn.not_finite) awq__guard_leave_out(r, "G3.rtn: rounding to nearest gives NaN or Inf");
+        else if (r->text.not_finite) kl_some = NAN;
+        else
+            for (i = 0; i < r->rtn.tokens; i++) kl_some += r->token_kl[i] / (double)r->rtn.tokens;
         if (some >= d->n_ids) kl_some = r->text.kl_mean;
     }
     awq__guard_gate(g, "G3.finite", "predictions with NaN or Inf", (double)r->text.not_finite, NAN, 0, 0, 0, 0,
@@ -31408,7 +31505,7 @@ static awq_status awq__guard_text(awq_ctx *ctx, awq__guard *g)
                     0, 0, calibrate);
     awq__guard_gate(g, "G3.top1", "same most probable token as the baseline, share", r->text.top1_agreement,
                     NAN, top[s][0], top[s][1], 1, 0, calibrate);
-    if (d->rtn && r->rtn.kl_mean > 0.005) /* else there is nothing to win */
+    if (d->rtn && !r->rtn.not_finite && r->rtn.kl_mean > 0.005) /* else there is nothing to win */
         awq__guard_gate(g, "G3.rtn", "KL over that of rounding to nearest", kl_some / r->rtn.kl_mean, NAN, 0.95,
                         1, 0, 0,
                         "quantization is no better than rounding to nearest: the calibration text "
@@ -31649,7 +31746,7 @@ typedef struct awq__asking {
     const char **passage; /* G6's; [n_passages] */
     int64_t n_passages;
     size_t cap_passages;
-    float *e[2]; /* [n_passages][H], of length 1 */
+    float *e[3]; /* [n_passages][width], of length 1: in model and baseline, and what they say */
 } awq__asking;
 
 static const int awq__sweep_k[3] = {5, 10, AWQ__SWEEP_MOST};
@@ -31897,29 +31994,34 @@ static awq_status awq__guard_passage_text(awq_ctx *ctx, awq__asking *a, const ch
     return awq__guard_passage(ctx, a, text, &at);
 }
 
-/* mean states of texts in model k, of length 1; empty texts are zero */
+/* texts of the suite or of answers, of length 1: their mean states in model k, or (AWQ__GUARD_SAID) what they
+   say. Empty texts, and those of which the model has no numbers, are zero. */
 static awq_status awq__guard_vectors(awq_ctx *ctx, const awq__guard *g, int k, const char *const *text,
                                      int64_t n, float **e)
 {
-    const int64_t H = g->H;
+    const int by_embed = k == AWQ__GUARD_SAID && g->x;
+    const int64_t W = by_embed ? g->d->embed_size : g->H;
     const char **list = AWQ__NEW(ctx, const char *, n + 1);
-    float *to = AWQ__NEW(ctx, float, (n + 1) * H);
+    float *to = AWQ__NEW(ctx, float, (n + 1) * W);
     awq_status st = list && to ? AWQ_OK : AWQ_E_MEMORY;
-    int64_t i, x, at = 0;
-    for (i = 0; !st && i < n; i++)
-        if (text[i] && text[i][0]) list[at++] = text[i];
-    if (!st && at) st = awq__embed_texts(ctx, k ? g->d->baseline : g->d->model, list, (size_t)at, 0, to);
+    int64_t i, at = 0;
+    for (i = 0; !st && i < n; i++) {
+        if (!text[i] || !text[i][0]) continue;
+        if (by_embed) st = awq__guard_embedded(ctx, g, text[i], to + at * W, 1, "a passage or an answer");
+        list[at++] = text[i];
+    }
+    if (!st && at && !by_embed) {
+        st = awq__embed_texts(ctx, k ? g->d->baseline : g->d->model, list, (size_t)at, 0, !k, to);
+        if (st == AWQ_E_NUMERIC) st = awq__guard_no_baseline(ctx);
+    }
     for (i = n - 1; !st && i >= 0; i--) { /* to where they belong, from the end on */
-        float *v = to + i * H;
-        double norm = 0;
+        float *v = to + i * W;
         if (!text[i] || !text[i][0]) {
-            memset(v, 0, (size_t)H * sizeof *v);
+            memset(v, 0, (size_t)W * sizeof *v);
             continue;
         }
-        memmove(v, to + --at * H, (size_t)H * sizeof *v);
-        for (x = 0; x < H; x++) norm += (double)v[x] * v[x];
-        norm = norm > 0 ? 1 / sqrt(norm) : 0;
-        for (x = 0; x < H; x++) v[x] = (float)(v[x] * norm);
+        memmove(v, to + --at * W, (size_t)W * sizeof *v);
+        if (!by_embed) awq__guard_norm(v, W);
     }
     awq__free(ctx, (void *)list);
     if (st) awq__free(ctx, to);
@@ -31935,6 +32037,7 @@ static awq_status awq__guard_contexts(awq_ctx *ctx, awq__asking *a, int64_t i, i
     int64_t best[AWQ__SWEEP_MOST];
     float cosine[AWQ__SWEEP_MOST];
     uint64_t random = (uint64_t)(i * 3 + order);
+    const int by = a->g->x ? AWQ__GUARD_SAID : 1;
     int j, other;
     if (d->contexts) {
         memset((void *)text, 0, (size_t)k * sizeof *text);
@@ -31944,8 +32047,8 @@ static awq_status awq__guard_contexts(awq_ctx *ctx, awq__asking *a, int64_t i, i
         return awq__fail(ctx, AWQ_E_ARG, "awq_guard: contexts gave %d of %d passages for item %lld%s", *n, k,
                          (long long)i, *n >= 0 && *n <= k ? ", one of them NULL" : "");
     }
-    *n = (int)awq_nearest(a->e[1], a->n_passages, a->g->H,
-                          a->g->e[1] + (i * AWQ__GUARD_TEXTS + AWQ__GUARD_QUESTION) * a->g->H, k, best, cosine);
+    *n = (int)awq_nearest(a->e[by], a->n_passages, awq__guard_width(a->g),
+                          awq__guard_said(a->g, i, AWQ__GUARD_QUESTION), k, best, cosine);
     for (j = 0; j < *n; j++) text[j] = a->passage[best[j]];
     for (j = *n - 1; order && j > 0; j--) {
         const char *swap = text[j];
@@ -31965,6 +32068,7 @@ static awq_status awq__guard_plan_sweep(awq_ctx *ctx, awq__asking *a)
     const int64_t most = d->answer_tokens > 0 ? d->answer_tokens : 48;
     int64_t want = d->sweep_items > 0 ? d->sweep_items : 10, i, had = 0, able = 0;
     int given = d->contexts || d->n_passages, kk, order, j, skipped = 0;
+    awq_status st;
     for (i = 0; i < s->n; i++) given |= s->items[i].n_contexts > 0;
     if (!given || d->sweep_items < 0) {
         awq__guard_leave_out(g->r, "G6: %s", given ? "not wanted" : "no passages");
@@ -31978,7 +32082,9 @@ static awq_status awq__guard_plan_sweep(awq_ctx *ctx, awq__asking *a)
             AWQ__TRY(awq__guard_passage_text(ctx, a, t->anchor));
             AWQ__TRY(awq__guard_passage_text(ctx, a, t->distractor));
         }
-        AWQ__TRY(awq__guard_vectors(ctx, g, 1, a->passage, a->n_passages, &a->e[1]));
+        st = awq__guard_vectors(ctx, g, AWQ__GUARD_SAID, a->passage, a->n_passages,
+                                &a->e[g->x ? AWQ__GUARD_SAID : 1]);
+        AWQ__TRY(st);
     }
     a->swept = AWQ__NEW(ctx, awq__swept, want);
     if (!a->swept) return AWQ_E_MEMORY;
@@ -31993,7 +32099,6 @@ static awq_status awq__guard_plan_sweep(awq_ctx *ctx, awq__asking *a)
         for (kk = 0; kk < 3; kk++)
             for (order = 0; order < 3; order++) {
                 const char *text[AWQ__SWEEP_MOST], *prompt;
-                awq_status st;
                 int n;
                 AWQ__TRY(awq__guard_contexts(ctx, a, i, awq__sweep_k[kk], order, text, &n));
                 for (j = 0; !order && j < n; j++) AWQ__TRY(awq__guard_passage(ctx, a, text[j], &x->at[kk][j]));
@@ -32083,11 +32188,14 @@ static awq_status awq__guard_sit(awq_ctx *ctx, const awq__guard *g, int k, awq__
     return AWQ_OK;
 }
 
-static awq_status awq__guard_rise(awq_ctx *ctx, int k, awq__guard_seat *seat)
+static awq_status awq__guard_rise(awq_ctx *ctx, const awq__guard *g, int k, awq__guard_seat *seat)
 {
     awq__reply *to = &seat->run->reply[k];
     awq_generate_result got;
     awq_status st = awq_session_answer(ctx, seat->s, &got);
+    if (st == AWQ_E_NUMERIC && k)
+        return awq__fail(ctx, st, "awq_guard: the baseline's answer to the suite's line %lld has NaN or Inf",
+                         (long long)g->d->suite->items[seat->run->item].line);
     if (st == AWQ_E_NUMERIC) to->bad = 1;
     else if (st || to->text.failed) return st ? st : AWQ_E_MEMORY;
     else to->n = got.tokens, to->whole = got.complete;
@@ -32143,7 +32251,7 @@ static awq_status awq__guard_ask(awq_ctx *ctx, awq__asking *a, int k, int64_t fi
     while (!st && (next < n || busy)) {
         for (x = 0; !st && x < seats; x++) {
             if (seat[x].run && !awq_session_busy(seat[x].s)) {
-                st = awq__guard_rise(ctx, k, &seat[x]);
+                st = awq__guard_rise(ctx, a->g, k, &seat[x]);
                 busy--;
                 a->done++;
                 if (!st) st = awq__progress(ctx, "guard", a->done, 2 * a->n, a->began);
@@ -32198,23 +32306,24 @@ static const char *awq__reply_text(const awq__reply *r) { return r->text.data ? 
 static void awq__guard_medoid(const awq__guard *g, const float *e, const int *empty, int n, int *right,
                               int *split)
 {
+    const int64_t W = awq__guard_width(g);
+    const double reach = 0.45 * awq__guard_unit(g);
     double best = 0;
     int i, j, at = -1, first = -1, out = 0, together = 1;
     *right = *split = 0;
     for (i = 0; i < n; i++) {
         double sum = 0;
-        for (j = 0; j < n; j++)
-            sum += empty[i] || empty[j] ? 1 : awq__guard_distance(e + i * g->H, e + j * g->H, g->H);
+        for (j = 0; j < n; j++) sum += empty[i] || empty[j] ? 1 : awq__guard_distance(e + i * W, e + j * W, W);
         if (!empty[i] && (at < 0 || sum < best)) at = i, best = sum;
     }
     for (i = 0; at >= 0 && i < n; i++) {
-        const float *of = e + i * g->H;
-        int close_by = !empty[i] && awq__guard_distance(of, e + at * g->H, g->H) <= 0.45 * g->r->null_distance;
+        const float *of = e + i * W;
+        int close_by = !empty[i] && awq__guard_distance(of, e + at * W, W) <= reach;
         *right += close_by;
         if (close_by) continue;
         if (first < 0) first = i;
         out++;
-        together &= !empty[i] && awq__guard_distance(of, e + first * g->H, g->H) <= 0.45 * g->r->null_distance;
+        together &= !empty[i] && awq__guard_distance(of, e + first * W, W) <= reach;
     }
     *split = 3 * out >= n && 3 * *right >= n && together;
 }
@@ -32235,6 +32344,10 @@ static awq_status awq__guard_agree(awq_ctx *ctx, awq__asking *a, int k, int64_t 
         loops += awq__guard_loops(to->ids, to->n, run[x].most);
         bad += to->bad;
         if (!t->answer) continue;
+        if (to->bad) { /* whatever it said before */
+            awq__guard_add(&cover, 0);
+            continue;
+        }
         item->right[k] += awq__guard_contains(text, t->answer);
         if (g->d->cited && t->anchor) {
             awq_span span[32];
@@ -32245,18 +32358,19 @@ static awq_status awq__guard_agree(awq_ctx *ctx, awq__asking *a, int k, int64_t 
         } else if (!g->d->cited) awq__guard_add(&cover, awq__guard_recall(text, t->answer));
     }
     if (t->answer) item->split[k] = 3 * item->right[k] >= n && 3 * item->right[k] <= 2 * n;
-    else if (g->r->null_distance > 0) {
+    else if (awq__guard_unit(g) > 0) {
         const char *text[AWQ__GUARD_RUNS] = {NULL};
         int empty[AWQ__GUARD_RUNS] = {0};
         float *e = NULL;
         for (x = 0; x < n; x++) {
             text[x] = awq__reply_text(&run[x].reply[k]);
-            empty[x] = !text[x][0];
+            empty[x] = !text[x][0] || run[x].reply[k].bad;
         }
-        AWQ__TRY(awq__guard_vectors(ctx, g, 1, text, n, &e));
+        AWQ__TRY(awq__guard_vectors(ctx, g, AWQ__GUARD_SAID, text, n, &e));
         awq__guard_medoid(g, e, empty, n, &item->right[k], &item->split[k]);
         awq__free(ctx, e);
     }
+    if (bad) item->split[k] = 1;
     item->runs = n;
     item->loops[k] = loops;
     item->coverage[k] = awq__guard_average(&cover);
@@ -32411,6 +32525,11 @@ static awq_status awq__sample_run(awq_ctx *ctx, const awq_model *m, awq__kv *kv,
             for (i = 0; m->layers[l].experts && i < rows * c->experts_per_token; i++)
                 s->chosen[(int64_t)l * c->num_experts + w->pick[i]]++;
         }
+        for (i = 0; i < rows; i++)
+            if (w->row[i].bad)
+                return awq__fail(ctx, AWQ_E_NUMERIC,
+                                 "awq_guard: the baseline: the output of layer %d has NaN or Inf",
+                                 w->row[i].bad - 1);
     }
     s->tokens[0] += n;
     s->tokens[1 + half] += n;
@@ -32813,6 +32932,10 @@ static void awq__guard_diagnose(awq_guard_report *r)
                      ? "Stored scales are no numbers: the file is damaged, or a layer overflowed when it was "
                        "quantized; copy it "
                        "anew, or quantize it with that layer in FP16 (--keep)."
+                 : awq__guard_shows(r, "G3.finite G2.finite", NULL)
+                     ? "The model gives NaN or Inf where the original gives numbers: a weight or scale is "
+                       "damaged or overflows; G11 names the layer. Copy it anew, or quantize it with that layer "
+                       "in FP16 (--keep)."
                      : "Files of the checkpoint are from different models or versions: copy config.json, "
                        "tokenizer.json, its "
                        "config and template from the original, and convert or quantize again.");
@@ -32888,9 +33011,10 @@ static void awq__guard_free_runs(awq__asking *a)
         if (run->what != AWQ__ASK_ANSWER && run->what != AWQ__ASK_LONG) continue;
         n++;
         for (k = 0; k < 2; k++) {
-            loops[k] += awq__guard_loops(run->reply[k].ids, run->reply[k].n, run->most);
-            if (run->reply[k].n > 8)
-                awq__guard_add(&distinct[k], awq__guard_distinct(run->reply[k].ids, run->reply[k].n));
+            const awq__reply *to = &run->reply[k];
+            loops[k] += to->bad || awq__guard_loops(to->ids, to->n, run->most);
+            if (to->bad) awq__guard_add(&distinct[k], 0);
+            else if (to->n > 8) awq__guard_add(&distinct[k], awq__guard_distinct(to->ids, to->n));
         }
     }
     for (k = 0; k < 2; k++) {
@@ -32898,8 +33022,8 @@ static void awq__guard_free_runs(awq__asking *a)
         r->distinct[k] = awq__guard_average(&distinct[k]);
     }
     if (!n) return;
-    awq__guard_share(a->g, "G7.loops", "answers that end in a loop, share", r->loops[0], r->loops[1], n, 0.05,
-                     0.20, 0,
+    awq__guard_share(a->g, "G7.loops", "answers that end in a loop, or in NaN, share", r->loops[0], r->loops[1],
+                     n, 0.05, 0.20, 0,
                      "answers repeat themselves: a small repetition penalty or calmer sampling, or requantize");
     if (distinct[0].n && distinct[1].n) {
         awq_gate *x =
@@ -32952,8 +33076,8 @@ static awq_status awq__guard_steps(awq_ctx *ctx, awq__asking *a, const awq__repl
     return AWQ_OK;
 }
 
-/* the state at step t of distances [t + 1] to the goal, t > 0; E: mean of the last five */
-static awq_guard_trend awq__guard_trend_of(const double *distance, int64_t t)
+/* the state at step t of distances [t + 1] to the goal, t > 0; conflict: of its anchors */
+static awq_guard_trend awq__guard_trend_of(const double *distance, int64_t t, int conflict)
 {
     double now = distance[t] - distance[t - 1], before = t > 1 ? distance[t - 1] - distance[t - 2] : 0, e[2];
     int64_t i, k;
@@ -32961,35 +33085,67 @@ static awq_guard_trend awq__guard_trend_of(const double *distance, int64_t t)
         int64_t n = AWQ__MIN(t + 1 - k, (int64_t)5);
         for (i = 0, e[k] = 0; i < n; i++) e[k] += distance[t - k - i] / (double)n;
     }
-    if (now > 0.04) return AWQ_TREND_CHAOTIC;
+    if (now > 0.04 || conflict) return AWQ_TREND_CHAOTIC;
     if (now <= -0.02 && e[0] <= e[1]) return AWQ_TREND_CONVERGENT;
     if (fabs(now) < 0.02 && fabs(e[0] - e[1]) < 0.02) return AWQ_TREND_RECURSIVE;
     if (now > -0.02 && now * before < 0) return AWQ_TREND_DIVERGENT;
     return AWQ_TREND_STEADY;
 }
 
-/* The steps of all long answers of model k are cut (e NULL), or judged by their mean states e: from text *at
-   on. */
+/* Anchors conflict: a step is nearer, by the gap that tells passages apart, to its item's distractor or to what
+   another long item is about (its anchor, or its question where it has none) than to what its own is about. */
+static int awq__guard_conflict(const awq__guard *g, int64_t item, const float *step)
+{
+    const awq_suite *s = g->d->suite;
+    const int64_t W = awq__guard_width(g);
+    double own = NAN, other = NAN;
+    int64_t i;
+    for (i = 0; i < s->n; i++) {
+        const char **text = g->texts + i * AWQ__GUARD_TEXTS;
+        const int about = text[AWQ__GUARD_ANCHOR] ? AWQ__GUARD_ANCHOR : AWQ__GUARD_QUESTION;
+        double d;
+        if (awq__guard_kind(&s->items[i]) != AWQ__ASK_LONG || !text[about]) continue;
+        d = awq__guard_distance(step, awq__guard_said(g, i, about), W);
+        if (i == item) own = d;
+        else if (!(d >= other)) other = d;
+        if (i != item || !text[AWQ__GUARD_DISTRACTOR]) continue;
+        d = awq__guard_distance(step, awq__guard_said(g, i, AWQ__GUARD_DISTRACTOR), W);
+        if (!(d >= other)) other = d;
+    }
+    return own - other > 0.05 * awq__guard_unit(g);
+}
+
+/* The steps of all long answers of model k are cut (e NULL), or judged by what they say, e: from text *at on.
+   An answer with NaN has one step, the empty text. */
 static awq_status awq__guard_long(awq_ctx *ctx, awq__asking *a, int k, const char **text, const float *e,
                                   int64_t *at, awq__guard_mean *away)
 {
     awq__guard *g = a->g;
     double distance[2 + AWQ__GUARD_LONGEST / AWQ__GUARD_LINE];
+    const int64_t W = awq__guard_width(g);
     int64_t i, t, n;
     for (i = 0; i < a->planned; i++) {
         const awq__asked *run = &a->run[i];
-        const float *goal = g->e[1] + (run->item * AWQ__GUARD_TEXTS + AWQ__GUARD_QUESTION) * g->H;
+        const float *goal = awq__guard_said(g, run->item, AWQ__GUARD_QUESTION);
+        const int bad = run->reply[k].bad;
         if (run->what != AWQ__ASK_LONG) continue;
         if (!e) {
-            AWQ__TRY(awq__guard_steps(ctx, a, &run->reply[k], text + *at, &n));
-            *at += n;
+            if (bad) text[(*at)++] = "";
+            else {
+                AWQ__TRY(awq__guard_steps(ctx, a, &run->reply[k], text + *at, &n));
+                *at += n;
+            }
             text[(*at)++] = NULL; /* the answer's end */
             continue;
         }
         for (t = 0; text[*at]; t++, ++*at) {
-            distance[t] = awq__guard_distance(e + *at * g->H, goal, g->H) / g->r->null_distance;
+            const int conflict = awq__guard_conflict(g, run->item, e + *at * W);
+            distance[t] = awq__guard_distance(e + *at * W, goal, W) / awq__guard_unit(g);
             awq__guard_add(away, distance[t]);
-            if (t) g->r->trend[k][awq__guard_trend_of(distance, t)]++;
+            if (bad) g->r->trend[k][AWQ_TREND_CHAOTIC]++;
+            if (bad || !t) continue;
+            g->r->trend[k][awq__guard_trend_of(distance, t, conflict)]++;
+            g->r->conflicts[k] += conflict;
         }
         ++*at;
     }
@@ -33008,11 +33164,11 @@ static awq_status awq__guard_trends(awq_ctx *ctx, awq__asking *a)
     memset(away, 0, sizeof away);
     for (i = 0; i < a->planned; i++)
         if (a->run[i].what == AWQ__ASK_LONG) room += 2 * (a->run[i].most / AWQ__GUARD_LINE + 2);
-    if (!room || !(r->null_distance > 0)) return AWQ_OK;
+    if (!room || !(awq__guard_unit(a->g) > 0)) return AWQ_OK;
     text = AWQ__NEW(ctx, const char *, room);
     st = text ? AWQ_OK : AWQ_E_MEMORY;
     for (k = 0; !st && k < 2; k++) st = awq__guard_long(ctx, a, k, text, NULL, &at, NULL);
-    if (!st) st = awq__guard_vectors(ctx, a->g, 1, text, at, &e);
+    if (!st) st = awq__guard_vectors(ctx, a->g, AWQ__GUARD_SAID, text, at, &e);
     for (at = k = 0; !st && k < 2; k++) st = awq__guard_long(ctx, a, k, text, e, &at, &away[k]);
     awq__free(ctx, (void *)text);
     awq__free(ctx, e);
@@ -33020,12 +33176,16 @@ static awq_status awq__guard_trends(awq_ctx *ctx, awq__asking *a)
     for (k = 0; k < 2; k++)
         for (t = 0; t < AWQ_TRENDS; t++) n[k] += r->trend[k][t];
     if (n[0] && n[1])
-        awq__guard_share(a->g, "G5.chaotic", "steps of long answers that jump away from the question, share",
+        awq__guard_share(a->g, "G5.chaotic",
+                         "steps of long answers that jump away from the question, or to another anchor, share",
                          (double)r->trend[0][AWQ_TREND_CHAOTIC] / (double)n[0],
                          (double)r->trend[1][AWQ_TREND_CHAOTIC] / (double)n[1], AWQ__MIN(n[0], n[1]), 0.10,
                          0.25, 0,
                          "long answers lose their thread: roll back and retry such steps, sample more calmly");
-    if (away[0].n && away[1].n) {
+    if (!away[0].n || !away[1].n)
+        awq__guard_leave_out(r, "G5: the %s's long answers are shorter than a step",
+                             away[1].n ? "model" : "baseline");
+    else {
         double base = awq__guard_average(&away[1]);
         awq_gate *x = awq__guard_gate(a->g, "G5.goal", "dS of the question and the steps of long answers, mean",
                                       awq__guard_average(&away[0]), NAN, base + 0.10, base + 0.25, 0, 0,
@@ -33041,7 +33201,7 @@ static awq_status awq__guard_sweeps(awq_ctx *ctx, awq__asking *a)
     awq__guard *g = a->g;
     awq_guard_report *r = g->r;
     int64_t i, j, n = 0, counted = 0, flips[2] = {0, 0}, right[2] = {0, 0}, at = a->planned;
-    int k, kk, settings = 0;
+    int k, kk, settings = 0, lost = 0; /* texts of which the model has no numbers */
     double slope[2];
     if (!a->n_swept) return AWQ_OK;
     for (k = 0; k < 2; k++) {
@@ -33052,9 +33212,13 @@ static awq_status awq__guard_sweeps(awq_ctx *ctx, awq__asking *a)
             for (i = 0; i < a->n_swept; i++) {
                 const awq__swept *x = &a->swept[i];
                 const float *q = g->e[k] + (x->item * AWQ__GUARD_TEXTS + AWQ__GUARD_QUESTION) * g->H;
-                for (j = 0; j < x->n[kk]; j++)
-                    awq__guard_add(&mean, awq__guard_distance(q, a->e[k] + x->at[kk][j] * g->H, g->H)
-                                              / r->null_distance);
+                const int sign = k ? -1 : 1; /* what is zero in both is an empty text */
+                lost += sign * (awq__guard_distance(q, q, g->H) > 0.5);
+                for (j = 0; j < x->n[kk]; j++) {
+                    const float *e = a->e[k] + x->at[kk][j] * g->H;
+                    awq__guard_add(&mean, awq__guard_distance(q, e, g->H) / r->null_distance);
+                    lost += sign * (awq__guard_distance(e, e, g->H) > 0.5);
+                }
             }
             r->sweep_distance[k][kk] = awq__guard_average(&mean);
         }
@@ -33069,14 +33233,17 @@ static awq_status awq__guard_sweeps(awq_ctx *ctx, awq__asking *a)
         int64_t first = at;
         for (; at < a->n && a->run[at].item == a->swept[i].item; at++)
             for (k = 0; k < 2; k++)
-                of[k] += is[k][at - first] = awq__guard_contains(awq__reply_text(&a->run[at].reply[k]), answer);
+                of[k] += is[k][at - first] =
+                    !a->run[at].reply[k].bad
+                    && awq__guard_contains(awq__reply_text(&a->run[at].reply[k]), answer);
         settings = (int)(at - first);
         if (!settings || 2 * of[1] < settings) continue; /* the baseline mostly fails */
         counted++;
         n += settings;
         for (k = 0; k < 2; k++) {
             right[k] += of[k];
-            for (j = 1; j < settings; j++) flips[k] += is[k][j] != is[k][0];
+            for (j = 1; j < settings; j++)
+                flips[k] += is[k][j] != is[k][0] || a->run[first + j].reply[k].bad;
         }
     }
     if (counted) {
@@ -33094,7 +33261,7 @@ static awq_status awq__guard_sweeps(awq_ctx *ctx, awq__asking *a)
     } else awq__guard_leave_out(r, "G6.right: the baseline mostly fails with so many passages");
     if (slope[0] == slope[0] && slope[1] == slope[1] && r->null_distance > 0) {
         awq_gate *x = awq__guard_gate(g, "G6.slope", "growth of dS to the question by 10 more passages, change",
-                                      fabs(slope[0] - slope[1]), NAN, 0.02, 0.05, 0, 0,
+                                      lost ? NAN : fabs(slope[0] - slope[1]), NAN, 0.02, 0.05, 0, 0,
                                       "the model sees less difference between near and far passages");
         if (r->sweep_distance[1][2] > 0.60 && fabs(slope[1]) < 0.02) {
             x->severity = AWQ_VOID;
@@ -33149,7 +33316,7 @@ static awq_status awq__guard_json_runs(awq_ctx *ctx, awq__asking *a)
         st = awq_grammar_create(ctx, &gd, &grammar);
         for (k = 0; !st && k < 2; k++) {
             const awq__reply *to = &run->reply[k];
-            st = awq__guard_json_of(ctx, grammar, awq__reply_text(to), &p, &m);
+            st = awq__guard_json_of(ctx, grammar, to->bad ? "" : awq__reply_text(to), &p, &m);
             if (run->what == AWQ__ASK_FORCED) held[k] += p && m && to->whole;
             else parses[k] += p, matches[k] += m;
         }
@@ -33205,7 +33372,7 @@ static awq_status awq__guard_generate(awq_ctx *ctx, awq__guard *g)
     awq__free(ctx, a.run);
     awq__free(ctx, a.swept);
     awq__free(ctx, (void *)a.passage);
-    for (k = 0; k < 2; k++) awq__free(ctx, a.e[k]);
+    for (k = 0; k < 3; k++) awq__free(ctx, a.e[k]);
     awq__arena_free(ctx, &a.memory);
     return st;
 }
@@ -33871,7 +34038,8 @@ static void awq__guard_json_answers(awq_ctx *ctx, awq__text *t, const awq_guard_
     for (k = 0; k < AWQ_TRENDS; k++)
         awq__textf(ctx, t, "%s\"%s\": [%lld, %lld]", k ? ", " : ", \"trend\": {", trends[k],
                    (long long)r->trend[0][k], (long long)r->trend[1][k]);
-    awq__text_str(ctx, t, "}, \"states\": [");
+    awq__textf(ctx, t, ", \"conflicts\": [%lld, %lld]}, \"states\": [", (long long)r->conflicts[0],
+               (long long)r->conflicts[1]);
     for (i = 0; i < r->n_items; i++) {
         const awq_guard_item *x = &r->item[i];
         if (x->state[0] < 0) continue;
@@ -34237,7 +34405,8 @@ static void awq__guard_html_gate_row(awq_ctx *ctx, awq__text *t, const awq_gate 
         awq__text_str(ctx, t, "</small>");
     }
     awq__text_str(ctx, t, "</td>");
-    awq__html_number(ctx, t, "model", g->value);
+    if (g->value == g->value) awq__html_number(ctx, t, "model", g->value);
+    else awq__text_str(ctx, t, "<td class=\"n\" data-l=\"model\">no number</td>");
     awq__html_number(ctx, t, "baseline", g->baseline);
     awq__html_number(ctx, t, g->below ? "warns below" : "warns above", g->warn);
     awq__html_number(ctx, t, g->below ? "fails below" : "fails above", g->fail);
@@ -34346,7 +34515,10 @@ AWQ_API awq_status awq_guard_html(awq_ctx *ctx, const awq_guard_report *r, const
                : r->verdict == AWQ_WARN ? "Warn: close to the original, not everywhere."
                : r->verdict == AWQ_FAIL ? "Fail: this is not the same model."
                                         : "Not judged: no gate could count.");
-    if (r->n_positions)
+    if (r->text.not_finite)
+        awq__textf(ctx, &t, "<p>%lld of %lld predictions are NaN or Inf.</p>\n", (long long)r->text.not_finite,
+                   (long long)(r->text.not_finite + r->text.tokens));
+    if (r->text.tokens)
         awq__textf(
             ctx, &t,
             "<p>%lld tokens of text: perplexity %.4g, baseline %.4g; KL %.4g nats (99 %% %.3g); same first "
@@ -35311,7 +35483,7 @@ static awq_status awq__policy_embed(awq_ctx *ctx, const awq_model *m, const awq_
             return awq__fail(ctx, AWQ_E_LIMIT, "\"%.40s\" has %lld tokens, expected 1 to %lld", texts[i],
                              (long long)count, (long long)most);
     }
-    if (!d || !d->embed) AWQ__TRY(awq__embed_texts(ctx, m, texts, (size_t)n, 0, e));
+    if (!d || !d->embed) AWQ__TRY(awq__embed_texts(ctx, m, texts, (size_t)n, 0, 0, e));
     for (i = 0; i < n; i++) {
         double norm = 0;
         for (k = 0; k < H; k++) norm += (double)e[i * H + k] * e[i * H + k];

@@ -347,6 +347,7 @@ static void test_not_finite(void)
         if (m && k) {
             CHECK_MSG(awq_evaluate(&ctx, m, &d, &r) == AWQ_E_NUMERIC && strstr(ctx.err.text, "all 29 predictions"), "%s",
                       ctx.err.text);
+            CHECK(awq__evaluate(&ctx, m, &d, 1, &r) == AWQ_OK && !r.tokens && r.not_finite == 29 && r.ppl != r.ppl);
         } else if (m) {
             CHECK_MSG(awq_evaluate(&ctx, m, &d, &r) == AWQ_OK, "%s", ctx.err.text);
             CHECK_MSG(r.not_finite > 0 && r.tokens > 0 && r.not_finite + r.tokens == 29 && r.nll - r.nll == 0, "%d, %d",
@@ -355,6 +356,50 @@ static void test_not_finite(void)
         awq_model_free(&ctx, m);
         CHECK(ctx.memory_used == 0);
         tiny_free(&t);
+    }
+}
+
+/* States that are no numbers end their window: refused, or (keep) the window's predictions are counted, and whose
+   they are. */
+static void test_lost_windows(void)
+{
+    int32_t ids[30];
+    awq_evaluate_desc d;
+    awq_evaluation r;
+    awq_model *m[2] = {NULL, NULL};
+    float kl[30];
+    double entropy[9];
+    awq_ctx ctx[2];
+    tiny t[2]; /* weights are where the file is */
+    int i, k;
+    memset(&d, 0, sizeof d);
+    for (i = 0; i < 30; i++) ids[i] = i * 3; /* 36 is in the second of three windows */
+    for (k = 0; k < 2; k++) {
+        tiny_llama(&t[k]);
+        ctx[k] = tiny_ctx(&t[k]);
+        CHECK_MSG(load_deterministic(&ctx[k], "m", &m[k]) == AWQ_OK, "%s", ctx[k].err.text);
+    }
+    if (!m[0] || !m[1]) return;
+    CHECK(m[0]->embed && m[0]->embed != m[0]->head.weight);
+    memset((char *)(uintptr_t)m[0]->embed + (size_t)36 * (size_t)m[0]->config.hidden_size * awq_dtype_size(m[0]->embed_dtype),
+           0xff, awq_dtype_size(m[0]->embed_dtype)); /* NaN in all of them */
+    d.ids = ids;
+    d.n_ids = 30;
+    d.window = 10;
+    d.token_kl = kl;
+    d.position_entropy = entropy;
+    for (k = 0; k < 2; k++) {
+        d.baseline = m[!k];
+        CHECK(awq_evaluate(&ctx[0], m[k], &d, &r) == AWQ_E_NUMERIC && strstr(ctx[0].err.text, "layer 0"));
+        CHECK_MSG(awq__evaluate(&ctx[0], m[k], &d, 1, &r) == AWQ_OK, "%s", ctx[0].err.text);
+        CHECK_MSG(r.tokens == 18 && r.not_finite == 9 && r.baseline_not_finite == (k ? 9 : 0) && r.windows == 2,
+                  "%d: %d, %d, %d, %d", k, (int)r.tokens, (int)r.not_finite, (int)r.baseline_not_finite, (int)r.windows);
+        CHECK(r.kl_mean < 1e-9 && r.ppl > 1 && r.top1_agreement > 0.999 && entropy[8] > 0);
+    }
+    for (k = 0; k < 2; k++) {
+        awq_model_free(&ctx[k], m[k]);
+        CHECK(ctx[k].memory_used == 0);
+        tiny_free(&t[k]);
     }
 }
 
@@ -447,6 +492,7 @@ int main(int argc, char **argv)
     RUN(test_itself);
     RUN(test_layers);
     RUN(test_not_finite);
+    RUN(test_lost_windows);
     RUN(test_errors);
     return TEST_END();
 }
