@@ -9683,7 +9683,7 @@ static awq_status awq__st_entries(awq_ctx *ctx, awq_tensors *t, int file, const 
         AWQ__TRY(awq__st_entry(ctx, path, j, m, size, e));
         t->order[t->count++] = e;
     }
-    awq__sort(t->order + from, t->count - from, awq__st_by_offset);
+    if (t->count > from) awq__sort(t->order + from, t->count - from, awq__st_by_offset);
     for (i = from; i < t->count; i++) {
         awq_tensor *e = (awq_tensor *)(uintptr_t)t->order[i];
         if (e->offset != at)
