@@ -283,7 +283,7 @@ static void test_many_tensors(void)
     f.path = "m/model.safetensors", f.data = m.data, f.bytes = m.bytes;
     t0 = test_cpu();
     CHECK(open_memory("m", &f, 1, text, &count) == AWQ_OK && count == n);
-    CHECK(test_cpu() - t0 < 10);
+    CHECK(test_cpu() - t0 < 60); /* quadratic would be hours; emulated it takes longer */
     free(m.data);
     free(h);
 }

@@ -161,20 +161,20 @@ foreign() {
 
 # The command line on Windows: arguments with spaces and letters of several scripts, the same files as here
 windows_cli() {
-    name="$1, command line" folder="$B/a b ä 漢字"
-    command -v wine >/dev/null 2>&1 || { skip "$name: there is no wine"; return; }
+    cli="$1, command line" folder="$B/a b ä 漢字"
+    command -v wine >/dev/null 2>&1 || { skip "$cli: there is no wine"; return; }
     rm -rf "$folder" "$B/here"
     mkdir -p "$folder" && cp -r tools/demo/model "$folder/модель"
-    builds "$name" compiler -O1 -Wall -Wextra -o "$B/awq.exe" tools/awq.c &&
-        builds "$name, here" $CC -O1 -o "$B/awq_here" tools/awq.c -lm -lpthread -ldl || return
+    builds "$cli" compiler -O1 -Wall -Wextra -o "$B/awq.exe" tools/awq.c &&
+        builds "$cli, here" $CC -O1 -o "$B/awq_here" tools/awq.c -lm -lpthread -ldl || return
     "$B/awq_here" quantize tools/demo/model -o "$B/here" --method rtn --group-size 128 -q &&
-        "$B/awq_here" run "$B/here" -p "Bram is" -n 12 --deterministic -q > "$B/text" || { bad "$name: here"; return; }
-    says "$name: inspect" "$B/family" sh -c 'wine "$0" inspect "$1" | head -n 1' "$B/awq.exe" "$folder/модель"
+        "$B/awq_here" run "$B/here" -p "Bram is" -n 12 --deterministic -q > "$B/text" || { bad "$cli: here"; return; }
+    says "$cli: inspect" "$B/family" sh -c 'wine "$0" inspect "$1" | head -n 1' "$B/awq.exe" "$folder/модель"
     wine "$B/awq.exe" quantize "$folder/модель" -o "$folder/вывод" --method rtn --group-size 128 -q < /dev/null > "$B/err" 2>&1 ||
         cat "$B/err"
-    if cmp "$B/here/model.safetensors" "$folder/вывод/model.safetensors"; then good "$name: quantize"
-    else bad "$name: quantize"; fi
-    says "$name: run" "$B/text" wine "$B/awq.exe" run "$folder/вывод" -p "Bram is" -n 12 --deterministic -q
+    if cmp "$B/here/model.safetensors" "$folder/вывод/model.safetensors"; then good "$cli: quantize"
+    else bad "$cli: quantize"; fi
+    says "$cli: run" "$B/text" wine "$B/awq.exe" run "$folder/вывод" -p "Bram is" -n 12 --deterministic -q
 }
 
 cross() {
@@ -202,12 +202,12 @@ cross() {
                else skip "$name: compiled, but there is no $runner"; fi ;;
         esac
         case $target in x86_64-windows*)
-            builds "$name, no driver" compiler -O1 -o "$program" tests/matrix/no_driver.c || continue
+            builds "$target, no driver" compiler -O1 -o "$program" tests/matrix/no_driver.c || continue
             echo "no device is said so" > "$B/no_driver"
-            command -v wine >/dev/null 2>&1 && says "$name, awq_cuda.h without a driver" "$B/no_driver" wine "$program"
+            command -v wine >/dev/null 2>&1 && says "$target, awq_cuda.h without a driver" "$B/no_driver" wine "$program"
             echo "long, odd and too long paths" > "$B/paths"
-            builds "$name, paths" compiler -O1 -o "$program" tests/matrix/paths.c || continue
-            command -v wine >/dev/null 2>&1 && says "$name, long, odd and too long paths" "$B/paths" wine "$program"
+            builds "$target, paths" compiler -O1 -o "$program" tests/matrix/paths.c || continue
+            command -v wine >/dev/null 2>&1 && says "$target, long, odd and too long paths" "$B/paths" wine "$program"
             windows_cli "$target" ;;
         s390x*) foreign "$target" "$runner" core json tensors layouts quantize checkpoint convert load model machines ;;
         esac
