@@ -92,8 +92,8 @@ typedef struct awq_cuda_desc {
     int no_cache;
     awq_file_system cache_files; /* zero: the operating system's, whatever ctx.files is */
     int no_selftest; /* a model's kernels are not tried on small inputs before the first such model is loaded */
-    int mma_rows;    /* compute capability 9.0: linears of 4 bits of up to so many rows, 32 at most, by mma.sync, not
-                        by wgmma, which is to be faster; 0: none */
+    int mma_rows;    /* compute capability 9.0: linears of 4 bits of up to so many rows, 32 at most, by mma.sync,
+                        not by wgmma, which is to be faster; 0: none */
 } awq_cuda_desc;
 
 typedef struct awq_cuda_info {
@@ -161,7 +161,9 @@ typedef struct awq_cuda_linear {
 
 enum {
     AWQ_CUDA_ADD = 1,      /* y += */
-    AWQ_CUDA_SAME_BITS = 2 /* a row is the same alone and among others, which costs time at many rows */
+    AWQ_CUDA_SAME_BITS = 2, /* a row is the same alone and among others, which costs time at many rows */
+    AWQ_CUDA_FRESH = 4      /* a kernel queued since the last copy or wait writes the weights, which are else read
+                               before the kernels ahead have ended (compute capability 9.0 on) */
 };
 
 /* From the canonical form: 2..4 bits take 4 on the device, 5..8 take 8. bias [out_features] or NULL. Groups:
@@ -1764,8 +1766,8 @@ static const char *const awq__cuda_text_experts[] = {
 "\n",
 "   gemv: for passes of at most 4 rows, so that an expert has no more. mma16: weights exact, one order of su"
 "ms\n",
-"   whatever the number of rows. mma64: for many rows; of 4 bits on sm_90a those of experts_wgmma.cuh are in"
-"stead.\n",
+"   whatever the number of rows. mma64: for many rows; of 4 bits on sm_90a that of experts_wgmma.cuh is inst"
+"ead.\n",
 "   expert_of is in common.cuh. */\n",
 "// grid (blocks of 16 outputs, tiles)\n",
 "template <class FORMAT, bool FINE, class T> DEVICE void experts_gemv(T dtype, const Experts &p)\n",
@@ -1818,8 +1820,8 @@ static const char *const awq__cuda_text_experts[] = {
 NULL};
 static const char *const awq__cuda_text_experts_wgmma[] = {
 "/* experts_wgmma.cuh - a linear of all experts for many rows on sm_90a: experts.cuh by warpgroup.cuh. A fam"
-"ily of\n",
-"   its own, so that a model pays for its compilation when it meets as many rows. */\n",
+"ily\n",
+"   of its own, so that a model pays for its compilation when it meets as many rows. */\n",
 "#if AWQ_HAS_WGMMA\n",
 "// grid (tiles, 1, pairs of blocks of outputs)\n",
 "template <int N, class T> DEVICE void experts_wgmma(T dtype, const Experts &p)\n",
@@ -1849,9 +1851,9 @@ static const char *const awq__cuda_text_linear[] = {
 "   and grid.\n",
 "\n",
 "   Up to 32 rows (mma8, 16, 32; on sm_90a wgmma_few.cuh is chosen instead): memory bound. Each step of a bl"
-"ock moves 8 KB of weights, three steps are under\n",
-"   way: 24 KB, 48 KB on an SM with two blocks (mma8, mma16: at most 64 registers for 512 threads). The loop"
-" has\n",
+"ock\n",
+"   moves 8 KB of weights, three steps are under way: 24 KB, 48 KB on an SM with two blocks (mma8, mma16: at"
+" most 64 registers for 512 threads). The loop has\n",
 "   109, 124 and 145 instructions for a warp's 512 bytes (SASS of sm_90, NVRTC 13.0), so that issue, 4 a clo"
 "ck on\n",
 "   each of 132 SMs at 1.755 GHz, ends at 4.4, 3.8 and 3.3 TB/s of weights.\n",
@@ -2438,7 +2440,7 @@ static const char *const awq__cuda_text_prims[] = {
 "}\n",
 "template <class T> DEVICE void store_global(T *p, T v)\n",
 "{\n",
-"    emu::check_global(p, sizeof(T), sizeof(T));\n",
+"    emu::check_store(p, sizeof(T), sizeof(T));\n",
 "    *p = v;\n",
 "    if (emu::wrong) ((u8 *)p)[sizeof(T) - 1] ^= 0x40;\n",
 "}\n",
@@ -2881,8 +2883,9 @@ static const char *const awq__cuda_text_prims[] = {
 "// ADD false: d = a b.\n",
 "#if AWQ_HAS_WGMMA\n",
 "// the descriptor: bits 0-13 address / 16; 16-29 leading offset, unused with swizzle; 32-45 bytes / 16 from"
-" 8 rows\n",
-"// to the next 8 (1024); 62-63 swizzle: 1 is 128 bytes. Its low word; the high one is the same for all.\n",
+" 8\n",
+"// rows to the next 8 (1024); 62-63 swizzle: 1 is 128 bytes. Its low word; the high one is the same for all"
+".\n",
 "enum { WGMMA_TILE_HIGH = 64 | 1 << 30 };\n",
 "DEVICE u32 wgmma_tile(u32 address) { return (address & 0x3ffff) >> 4 | 1 << 16; }\n",
 "#ifdef AWQ_EMULATOR\n",
@@ -3031,7 +3034,8 @@ static const char *const awq__cuda_text_prims[] = {
 "                                                \", %\" #add \", 1, 1, 0;}\"                            \\\n",
 "                 : AWQ_D##registers(0)                                                              \\\n",
 "                 : \"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3]), \"r\"(tile), \"n\"((int)WGMMA_TILE_H"
-"IGH), \"n\"((int)ADD))\n",
+"IGH),        \\\n",
+"                   \"n\"((int)ADD))\n",
 "#define AWQ_WGMMA_TYPES(n, registers, ...)                              \\\n",
 "    if (N == n && BF16) AWQ_WGMMA(n, \"bf16\", registers, __VA_ARGS__); \\\n",
 "    if (N == n && !BF16) AWQ_WGMMA(n, \"f16\", registers, __VA_ARGS__)\n",
@@ -3058,21 +3062,21 @@ static const char *const awq__cuda_text_prims[] = {
 "#ifdef AWQ_EMULATOR\n",
 "DEVICE u32 atomic_count(u32 *p)\n",
 "{\n",
-"    emu::check_global(p, 4, 4);\n",
+"    emu::check_store(p, 4, 4);\n",
 "    return (*p)++;\n",
 "}\n",
 "DEVICE void atomic_max64(u64 *p, u64 v)\n",
 "{\n",
-"    emu::check_global(p, 8, 8);\n",
+"    emu::check_store(p, 8, 8);\n",
 "    if (v > *p) *p = v;\n",
 "}\n",
 "DEVICE void atomic_add64(u64 *p, u64 v)\n",
 "{\n",
-"    emu::check_global(p, 8, 8);\n",
+"    emu::check_store(p, 8, 8);\n",
 "    *p += v;\n",
 "}\n",
 "DEVICE void fence_gpu() {}\n",
-"DEVICE void pdl_wait() {}\n",
+"DEVICE void pdl_wait() { emu::current->waited = true; }\n",
 "DEVICE void pdl_launch() {}\n",
 "DEVICE void named_barrier(int id, int threads)\n",
 "{\n",
@@ -4347,9 +4351,8 @@ static const char *const awq__cuda_text_selftest[] = {
 "}\n",
 NULL};
 static const char *const awq__cuda_text_warpgroup[] = {
-"/* warpgroup.cuh - 4-bit linear layers on wgmma (sm_90a), the weights in registers: what the kernels of wgm"
-"ma.cuh,\n",
-"   wgmma_few.cuh and experts_wgmma.cuh share\n",
+"/* warpgroup.cuh - 4-bit linear layers on wgmma (sm_90a), the weights in registers: what the kernels of\n",
+"   wgmma.cuh, wgmma_few.cuh and experts_wgmma.cuh share\n",
 "\n",
 "   Two warpgroups consume, each BLOCKS blocks of 64 outputs; a block of threads is OUTS = 128 BLOCKS output"
 "s x N\n",
@@ -4361,8 +4364,9 @@ static const char *const awq__cuda_text_warpgroup[] = {
 "   The other threads produce. Weights and parameters come by bulk copy, one thread asks. x is [rows][k] as "
 "any\n",
 "   kernel writes it, so no tensor map: COPYING threads, in warps of their own for few rows, copy 16 bytes e"
-"ach with cp.async to where the 128-byte\n",
-"   swizzle wants them, 8 N chunks a tile. wgmma reads through the async proxy, so each thread waits for its\n",
+"ach\n",
+"   with cp.async to where the 128-byte swizzle wants them, 8 N chunks a tile. wgmma reads through the async"
+" proxy, so each thread waits for its\n",
 "   copies, fences, and only then arrives: LAG tiles after asking.\n",
 "\n",
 "   A is q dequantized to the dtype of x in registers, B the tile of x. Two sets of A take turns, over the b"
@@ -4376,10 +4380,10 @@ static const char *const awq__cuda_text_warpgroup[] = {
 "       issue unit u | dequantize u + 1 while u runs | wait for u | add its sums, times the scale, in fp32\n",
 "\n",
 "   so weights are exact, N / 2 fma a unit where scaling weights would be 16 multiplications. Two groups in "
-"a tile\n",
-"   would ask for twice the sums: of groups of 32, and where not EXACT, weights are scaled in registers and "
-"so\n",
-"   rounded.\n",
+"a\n",
+"   tile would ask for twice the sums: of groups of 32, and where not EXACT, weights are scaled in registers"
+" and\n",
+"   so rounded.\n",
 "\n",
 "   What bounds it, in tests/bench/RESULTS.md (tests/cuda/sass.sh counts): dequantizing is 36 instructions a"
 " unit\n",
@@ -4401,8 +4405,8 @@ static const char *const awq__cuda_text_warpgroup[] = {
 "    static const u32 RING = STAGES * STAGE, FLAGS = RING + STAGES * 16, BYTES = RING + 1024;\n",
 "};\n",
 "\n",
-"template <class WG> DEVICE void wgmma_produce(const Linear &p, u32 base, int first, int tiles, int row_tile"
-", int wide)\n",
+"template <class WG>\n",
+"DEVICE void wgmma_produce(const Linear &p, u32 base, int first, int tiles, int row_tile, int wide)\n",
 "{\n",
 "    const int ROWS = WG::COPYING / 8; // of x at once\n",
 "    const int thread = (threadIdx.x - 256) % WG::COPYING, fine = p.group == 32;\n",
@@ -4622,11 +4626,10 @@ NULL};
 static const char *const awq__cuda_text_wgmma[] = {
 "/* wgmma.cuh - 4-bit linear layers for more than 64 rows on sm_90a (warpgroup.cuh)\n",
 "\n",
-"   A block is 128 outputs x 128 or 256 rows. wgmma of a tile and warpgroup, m64nNk16 four times, keeps the "
-"tensor\n",
-"   cores for 2 N clocks, 4 N for both; a scheduler issues for two warps meanwhile. At N = 256 that is 22 % "
-"of its\n",
-"   slots, and 16 copies of each producing thread. */\n",
+"   A block is 128 outputs x 128 or 256 rows. wgmma of a tile and warpgroup, m64nNk16 four times, keeps the\n",
+"   tensor cores for 2 N clocks, 4 N for both; meanwhile a scheduler issues for two warps, 205 instructions:"
+" at\n",
+"   N = 256 a fifth of its slots, and 16 copies of each producing thread. */\n",
 "#if AWQ_HAS_WGMMA\n",
 "#ifndef AWQ_NO_F16\n",
 "KERNEL(awq_linear_wgmma128_f16, 384, Linear p) { linear_wgmma<128>(F16(), p); }\n",
@@ -4642,14 +4645,14 @@ static const char *const awq__cuda_text_wgmma_few[] = {
 "/* wgmma_few.cuh - 4-bit linear layers for 5 to 64 rows on sm_90a (warpgroup.cuh)\n",
 "\n",
 "   A block is 256 outputs x 8, 16, 32 or 64 rows. Memory is to be the bound: an H200 (4.3 TB/s, some 650 ns"
-") wants\n",
-"   21 KB under way on each SM; rings hold 72 KB of weights or more, of two blocks on an SM for up to 16 row"
-"s. By\n",
-"   SASS of sm_90a (NVRTC 13.0) a warp issues 75, 79, 87 and 88 instructions for its 512 bytes of a unit, an"
-"d with\n",
-"   the warps that copy the SMs take in 5.8, 5.5, 5.0 and 4.9 TB/s; mma8, mma16 and mma32 (linear.cuh) 4.4, "
-"3.8 and\n",
-"   3.3. At 64 rows tensor cores are the bound, at 3.7. */\n",
+")\n",
+"   wants 21 KB under way on each SM; rings hold 72 KB of weights or more, of two blocks on an SM for up to "
+"16\n",
+"   rows. By SASS of sm_90a (NVRTC 13.0) a warp issues 75, 79, 87 and 88 instructions for its 512 bytes of a"
+" unit,\n",
+"   and with the warps that copy the SMs take in 5.8, 5.5, 5.0 and 4.9 TB/s; mma8, mma16 and mma32 (linear.c"
+"uh)\n",
+"   4.4, 3.8 and 3.3. At 64 rows tensor cores are the bound, at 3.7. */\n",
 "#if AWQ_HAS_WGMMA\n",
 "#ifndef AWQ_NO_F16\n",
 "KERNEL_2(awq_linear_wgmma8_f16, 320, Linear p) { linear_wgmma<8>(F16(), p); }\n",
@@ -6318,7 +6321,8 @@ static int awq__cuda_linear_plan(const awq__cuda_device *d, int bits, int rows, 
         out->partial = (size_t)out->grid[0] * out->grid[1] * 8 * 16 * 4;
     } else if (d->wgmma && bits == 4 && rows > (d->mma_rows < 32 ? d->mma_rows : 32) && !same_bits) {
         /* Warpgroups of warpgroup.cuh: rows of a block, stages, blocks on an SM */
-        static const int shape[6][3] = {{8, 10, 2}, {16, 9, 2}, {32, 14, 1}, {64, 11, 1}, {128, 8, 1}, {256, 5, 1}};
+        static const int shape[6][3] = {{8, 10, 2},  {16, 9, 2},  {32, 14, 1},
+                                        {64, 11, 1}, {128, 8, 1}, {256, 5, 1}};
         int i = 0, tile, outs;
         while (i < 5 && rows > shape[i][0]) i++;
         /* fewer rows in a block while blocks are too few for the SMs */
@@ -6724,7 +6728,7 @@ static awq_status awq__cuda_linear_queue(awq_ctx *ctx, awq_cuda *c, const awq_cu
     p.splits = (int32_t)plan->grid[1];
     p.flags = (y_dtype == AWQ_F32 ? AWQ__CUDA_Y_F32 : 0) | (flags & AWQ_CUDA_ADD ? AWQ__CUDA_ADD : 0);
     params[0] = &p;
-    return awq__cuda_queue(ctx, c, &k, plan->grid, plan->threads, 1, params);
+    return awq__cuda_queue(ctx, c, &k, plan->grid, plan->threads, !(flags & AWQ_CUDA_FRESH), params);
 }
 
 AWQ_API awq_status awq_cuda_linear_run(awq_ctx *ctx, awq_cuda *c, const awq_cuda_linear *l, uint64_t x,
@@ -8997,7 +9001,7 @@ static awq_status awq__cuda_model_experts_mm(awq_ctx *ctx, awq__cuda_work *w, co
                                 s->flags & AWQ_CUDA_SAME_BITS, &plan))
         return awq__fail(ctx, AWQ_E_UNSUPPORTED, "no CUDA kernel for %d experts of %lld x %lld", c->num_experts,
                          (long long)first->out_features, (long long)first->in_features);
-    /* not for every model, so compiled and tried by the first pass that wants it, which is not a recorded one */
+    /* not for every model: compiled and tried by the first pass that wants it, which is not a recorded one */
     if (awq__cuda_family_of(plan.kernel) == AWQ__CUDA_EXPERTS_WGMMA && !(s->c->tested & many)
         && !s->c->desc.no_selftest)
         AWQ__TRY(awq__cuda_selftest(ctx, s->c, many));
@@ -10214,8 +10218,8 @@ static awq_status awq__cuda_lab_product(awq_ctx *ctx, awq__cuda_lab *l, int64_t 
         w.weights = parts + (uint64_t)(i == 1 ? n * pad : 0) * 2;
         w.bias = i ? 0 : bias;
         AWQ__TRY(awq_cuda_linear_run(ctx, l->c, &w, l->a + (uint64_t)(i == 2 ? pad : 0) * 2, 2 * pad, rows,
-                                     AWQ_F32, y, n, i || add ? AWQ_CUDA_ADD : 0));
-    }
+                                     AWQ_F32, y, n, (i || add ? AWQ_CUDA_ADD : 0) | (i ? 0 : AWQ_CUDA_FRESH)));
+    } /* the first waits for the parts, the others for it */
     return AWQ_OK;
 }
 

@@ -516,6 +516,8 @@ int cuMemFreeHost(void *ptr)
     free(ptr);
     return lost;
 }
+// a copy begins when all kernels ahead have ended, and the next kernel when the copy has
+static void copied() { emu::unfinished.clear(); }
 int cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t n, void *stream)
 {
     CALL_IN_CONTEXT(INVALID_VALUE);
@@ -523,10 +525,10 @@ int cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t n, void *strea
     if (!s) return INVALID_HANDLE;
     if (!inside(device_memory, (uintptr_t)to, n)) return INVALID_VALUE;
     if (inside(pinned, (uintptr_t)from, n)) // read when its turn comes
-        return add(s, [=] { return memcpy((void *)to, from, n), OK; });
+        return add(s, [=] { return copied(), memcpy((void *)to, from, n), OK; });
     if (s->recording) return s->spoiled = true, CAPTURE_UNSUPPORTED;
     std::string copy((const char *)from, n);
-    return add(s, [=] { return memcpy((void *)to, copy.data(), n), OK; });
+    return add(s, [=] { return copied(), memcpy((void *)to, copy.data(), n), OK; });
 }
 int cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t n, void *stream)
 {
@@ -536,6 +538,7 @@ int cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t n, void *stream)
     if (!inside(device_memory, (uintptr_t)from, n)) return INVALID_VALUE;
     if (!inside(pinned, (uintptr_t)to, n) && s->recording) return s->spoiled = true, CAPTURE_UNSUPPORTED;
     return add(s, [=] {
+        copied();
         memcpy(to, (void *)from, n);
         if (n && number("AWQ_EMULATOR_WRONG", 0) == 1) ((char *)to)[n - 1] ^= 1;
         return OK;
@@ -547,7 +550,7 @@ int cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t n, void *strea
     Stream *s = stream_of(stream);
     if (!s) return INVALID_HANDLE;
     if (!inside(device_memory, (uintptr_t)to, n) || !inside(device_memory, (uintptr_t)from, n)) return INVALID_VALUE;
-    return add(s, [=] { return memcpy((void *)to, (void *)from, n), OK; });
+    return add(s, [=] { return copied(), memcpy((void *)to, (void *)from, n), OK; });
 }
 int cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t n, void *stream)
 {
@@ -555,7 +558,7 @@ int cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t n, void *stream)
     Stream *s = stream_of(stream);
     if (!s) return INVALID_HANDLE;
     if (!inside(device_memory, (uintptr_t)to, n)) return INVALID_VALUE;
-    return add(s, [=] { return memset((void *)to, value, n), OK; });
+    return add(s, [=] { return copied(), memset((void *)to, value, n), OK; });
 }
 int cuStreamCreate(void **stream, unsigned)
 {
@@ -767,7 +770,7 @@ int cuFuncSetAttribute(void *function, int attribute, int value)
     ((Function *)function)->shared = (size_t)value;
     return OK;
 }
-static int launch(Function *f, dim3 grid, dim3 block, unsigned shared, void *stream, void **params)
+static int launch(Function *f, dim3 grid, dim3 block, unsigned shared, void *stream, void **params, bool overlaps)
 {
     Stream *s = stream_of(stream);
     auto k = emu::kernels().find(f->name);
@@ -796,8 +799,10 @@ static int launch(Function *f, dim3 grid, dim3 block, unsigned shared, void *str
         emu::schedule = (int)number("AWQ_EMULATOR_SCHEDULE", 0) & 3;
         emu::eager = !number("AWQ_EMULATOR_LATE", 1);
         emu::wrong = name == text_of("AWQ_EMULATOR_WRONG", "");
+        emu::tracks = true;
+        emu::overlaps = overlaps;
         const bool done = emu::launch_by_name(name.c_str(), grid, block, shared, at.data());
-        emu::wrong = false;
+        emu::wrong = emu::overlaps = false;
         if (done) return (int)OK;
         lost_why = name + ": " + emu::error();
         return (int)(strstr(emu::error(), "global memory") ? ILLEGAL_ADDRESS : LAUNCH_FAILED);
@@ -808,7 +813,8 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
 {
     CALL_IN_CONTEXT(LAUNCH_FAILED);
     if (extra) return INVALID_VALUE;
-    return launch((Function *)function, dim3(gx, gy, gz), dim3(bx, by, bz), shared, stream, params);
+    return launch((Function *)function, dim3(gx, gy, gz), dim3(bx, by, bz), shared, stream, params,
+                  false);
 }
 struct LaunchConfig {
     unsigned grid[3], block[3], shared;
@@ -829,7 +835,7 @@ int cuLaunchKernelEx(const LaunchConfig *c, void *function, void **params, void 
     for (unsigned i = 0; i < c->n; i++)
         if (c->attributes[i].id != 6 || number("AWQ_EMULATOR_COMPUTE", 90) < 90) return NOT_SUPPORTED;
     return launch((Function *)function, dim3(c->grid[0], c->grid[1], c->grid[2]),
-                  dim3(c->block[0], c->block[1], c->block[2]), c->shared, c->stream, params);
+                  dim3(c->block[0], c->block[1], c->block[2]), c->shared, c->stream, params, c->n > 0);
 }
 
 // ---- NVRTC

@@ -18,6 +18,8 @@
      - shared memory written by one thread and read or written by another with no barrier between (no __syncwarp
        within a warp) is a race, whatever the order of threads made of it; likewise a copy that nobody waited
        for. Not with mbarriers: a kernel that makes one is not checked for races
+     - a launch that overlaps (driver.cpp: programmatic dependent launch) and, before pdl_wait, reads what a kernel
+       ahead wrote that may not have ended, or writes anything
      - deadlock, exited threads at a barrier, two collectives met by one warp, misaligned or out-of-range shared
        memory, and (once a buffer is registered) global memory outside every buffer: launch() is false, error()
        says
@@ -38,6 +40,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 #ifdef __F16C__
@@ -82,6 +85,8 @@ namespace emu
 static int schedule = 0;        // 0 .. 5, see run_block
 static bool eager = false;      // when cp.async lands
 static bool wrong = false;      // kernels store wrong numbers
+static bool tracks = false;     // what kernels write is kept, for launches that overlap
+static bool overlaps = false;   // this launch may begin before the kernels ahead have ended
 static bool eager_bulk = false; // when bulk copies land and wgmma is carried out
 const int SCHEDULES = 6;
 
@@ -106,6 +111,7 @@ struct Fiber {
     dim3 tid;
     int linear = 0;
     bool done = false;
+    bool waited = false; // pdl_wait
     unsigned blocks_met = 0, warps_met = 0; // __syncthreads and __syncwarp passed
 #ifdef AWQ_EMULATOR_UCONTEXT
     ucontext_t context;
@@ -141,6 +147,9 @@ static size_t shared_size;     // bytes this launch asked for
 static unsigned long progress; // meetings held, barriers flipped: no deadlock while it moves
 static std::string fault_text;
 static bool faulted;
+// 64-byte lines of global memory: of kernels that may not have ended, and of this one
+static std::unordered_set<uintptr_t> unfinished;
+static std::vector<uintptr_t> written;
 static std::map<uintptr_t, size_t> buffers; // of global memory; empty: not checked
 
 static inline const char *error() { return fault_text.c_str(); }
@@ -298,7 +307,17 @@ static inline void check_global(const void *p, size_t bytes, size_t align)
         if (b == buffers.begin() || (--b, a + bytes > b->first + b->second))
             fault("global memory: %zu bytes at %p are outside every buffer", bytes, p);
     }
+    if (overlaps && !current->waited)
+        for (uintptr_t line = a / 64; line <= (a + bytes - 1) / 64; line++)
+            if (unfinished.count(line)) fault("%p is read before pdl_wait, a kernel ahead may be writing it", p);
     stop_if_faulted();
+}
+static inline void check_store(const void *p, size_t bytes, size_t align)
+{
+    if (overlaps && !current->waited) fault("%p is written before pdl_wait", p);
+    check_global(p, bytes, align);
+    for (uintptr_t line = (uintptr_t)p / 64; tracks && line <= ((uintptr_t)p + bytes - 1) / 64; line++)
+        if (written.empty() || written.back() != line) written.push_back(line);
 }
 static inline void add_buffer(const void *p, size_t bytes) { buffers[(uintptr_t)p] = bytes; }
 static inline void remove_buffer(const void *p) { buffers.erase((uintptr_t)p); }
@@ -509,6 +528,7 @@ static inline bool launch(dim3 grid, dim3 block, size_t shared_bytes, std::funct
     block_index = dim3(0, 0, 0);
     shared_size = shared_bytes;
     body = call;
+    if (!overlaps) unfinished.clear();
     if (!blocks || n < 1 || n > 1024) fault("a launch of %zu blocks of %d threads", blocks, n);
     else if (n % 32) fault("a block of %d threads: not whole warps", n);
     else if (grid.y > 65535 || grid.z > 65535) fault("grid (%u,%u,%u) is too large", grid.x, grid.y, grid.z);
@@ -540,6 +560,8 @@ static inline bool launch(dim3 grid, dim3 block, size_t shared_bytes, std::funct
         run_block();
     }
     current = nullptr;
+    unfinished.insert(written.begin(), written.end());
+    written.clear();
     return !faulted;
 }
 static inline bool launch_by_name(const char *name, dim3 grid, dim3 block, size_t shared_bytes, void **params)

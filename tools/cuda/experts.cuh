@@ -7,7 +7,7 @@
    Sums are never split over blocks. awq__cuda_experts_plan (plan.h) chooses kernel and grid.
 
    gemv: for passes of at most 4 rows, so that an expert has no more. mma16: weights exact, one order of sums
-   whatever the number of rows. mma64: for many rows; of 4 bits on sm_90a those of experts_wgmma.cuh are instead.
+   whatever the number of rows. mma64: for many rows; of 4 bits on sm_90a that of experts_wgmma.cuh is instead.
    expert_of is in common.cuh. */
 // grid (blocks of 16 outputs, tiles)
 template <class FORMAT, bool FINE, class T> DEVICE void experts_gemv(T dtype, const Experts &p)

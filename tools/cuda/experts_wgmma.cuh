@@ -1,5 +1,5 @@
-/* experts_wgmma.cuh - a linear of all experts for many rows on sm_90a: experts.cuh by warpgroup.cuh. A family of
-   its own, so that a model pays for its compilation when it meets as many rows. */
+/* experts_wgmma.cuh - a linear of all experts for many rows on sm_90a: experts.cuh by warpgroup.cuh. A family
+   of its own, so that a model pays for its compilation when it meets as many rows. */
 #if AWQ_HAS_WGMMA
 // grid (tiles, 1, pairs of blocks of outputs)
 template <int N, class T> DEVICE void experts_wgmma(T dtype, const Experts &p)

@@ -139,7 +139,8 @@ static int awq__cuda_linear_plan(const awq__cuda_device *d, int bits, int rows, 
         out->partial = (size_t)out->grid[0] * out->grid[1] * 8 * 16 * 4;
     } else if (d->wgmma && bits == 4 && rows > (d->mma_rows < 32 ? d->mma_rows : 32) && !same_bits) {
         /* Warpgroups of warpgroup.cuh: rows of a block, stages, blocks on an SM */
-        static const int shape[6][3] = {{8, 10, 2}, {16, 9, 2}, {32, 14, 1}, {64, 11, 1}, {128, 8, 1}, {256, 5, 1}};
+        static const int shape[6][3] = {{8, 10, 2},  {16, 9, 2},  {32, 14, 1},
+                                        {64, 11, 1}, {128, 8, 1}, {256, 5, 1}};
         int i = 0, tile, outs;
         while (i < 5 && rows > shape[i][0]) i++;
         /* fewer rows in a block while blocks are too few for the SMs */

@@ -252,7 +252,7 @@ template <class T> DEVICE T load_fresh(const T *p)
 }
 template <class T> DEVICE void store_global(T *p, T v)
 {
-    emu::check_global(p, sizeof(T), sizeof(T));
+    emu::check_store(p, sizeof(T), sizeof(T));
     *p = v;
     if (emu::wrong) ((u8 *)p)[sizeof(T) - 1] ^= 0x40;
 }
@@ -674,8 +674,8 @@ DEVICE bool one_lane()
 // swizzle". Start on a multiple of 1024 bytes. Steps of 16 along k add 32 bytes, that is 2, to the descriptor.
 // ADD false: d = a b.
 #if AWQ_HAS_WGMMA
-// the descriptor: bits 0-13 address / 16; 16-29 leading offset, unused with swizzle; 32-45 bytes / 16 from 8 rows
-// to the next 8 (1024); 62-63 swizzle: 1 is 128 bytes. Its low word; the high one is the same for all.
+// the descriptor: bits 0-13 address / 16; 16-29 leading offset, unused with swizzle; 32-45 bytes / 16 from 8
+// rows to the next 8 (1024); 62-63 swizzle: 1 is 128 bytes. Its low word; the high one is the same for all.
 enum { WGMMA_TILE_HIGH = 64 | 1 << 30 };
 DEVICE u32 wgmma_tile(u32 address) { return (address & 0x3ffff) >> 4 | 1 << 16; }
 #ifdef AWQ_EMULATOR
@@ -803,7 +803,8 @@ template <int N> DEVICE void registers_take() { asm volatile("setmaxnreg.inc.syn
                  " {" AWQ_REGISTERS_##registers "}, {%" #a0 ", %" #a1 ", %" #a2 ", %" #a3 "}, tile" \
                                                 ", %" #add ", 1, 1, 0;}"                            \
                  : AWQ_D##registers(0)                                                              \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(tile), "n"((int)WGMMA_TILE_HIGH), "n"((int)ADD))
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(tile), "n"((int)WGMMA_TILE_HIGH),        \
+                   "n"((int)ADD))
 #define AWQ_WGMMA_TYPES(n, registers, ...)                              \
     if (N == n && BF16) AWQ_WGMMA(n, "bf16", registers, __VA_ARGS__); \
     if (N == n && !BF16) AWQ_WGMMA(n, "f16", registers, __VA_ARGS__)
@@ -827,21 +828,21 @@ template <int N, bool BF16, bool ADD> DEVICE void wgmma(float *d, const u32 *a, 
 #ifdef AWQ_EMULATOR
 DEVICE u32 atomic_count(u32 *p)
 {
-    emu::check_global(p, 4, 4);
+    emu::check_store(p, 4, 4);
     return (*p)++;
 }
 DEVICE void atomic_max64(u64 *p, u64 v)
 {
-    emu::check_global(p, 8, 8);
+    emu::check_store(p, 8, 8);
     if (v > *p) *p = v;
 }
 DEVICE void atomic_add64(u64 *p, u64 v)
 {
-    emu::check_global(p, 8, 8);
+    emu::check_store(p, 8, 8);
     *p += v;
 }
 DEVICE void fence_gpu() {}
-DEVICE void pdl_wait() {}
+DEVICE void pdl_wait() { emu::current->waited = true; }
 DEVICE void pdl_launch() {}
 DEVICE void named_barrier(int id, int threads)
 {

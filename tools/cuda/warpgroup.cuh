@@ -1,13 +1,13 @@
-/* warpgroup.cuh - 4-bit linear layers on wgmma (sm_90a), the weights in registers: what the kernels of wgmma.cuh,
-   wgmma_few.cuh and experts_wgmma.cuh share
+/* warpgroup.cuh - 4-bit linear layers on wgmma (sm_90a), the weights in registers: what the kernels of
+   wgmma.cuh, wgmma_few.cuh and experts_wgmma.cuh share
 
    Two warpgroups consume, each BLOCKS blocks of 64 outputs; a block of threads is OUTS = 128 BLOCKS outputs x N
    rows of x (blockIdx.x: which rows, blockIdx.z: which outputs), k over blockIdx.y, in steps of one tile of 64
    inputs through a ring of STAGES. Of experts blockIdx.x is a tile of rows of one of them, see experts.cuh.
 
    The other threads produce. Weights and parameters come by bulk copy, one thread asks. x is [rows][k] as any
-   kernel writes it, so no tensor map: COPYING threads, in warps of their own for few rows, copy 16 bytes each with cp.async to where the 128-byte
-   swizzle wants them, 8 N chunks a tile. wgmma reads through the async proxy, so each thread waits for its
+   kernel writes it, so no tensor map: COPYING threads, in warps of their own for few rows, copy 16 bytes each
+   with cp.async to where the 128-byte swizzle wants them, 8 N chunks a tile. wgmma reads through the async proxy, so each thread waits for its
    copies, fences, and only then arrives: LAG tiles after asking.
 
    A is q dequantized to the dtype of x in registers, B the tile of x. Two sets of A take turns, over the blocks
@@ -19,9 +19,9 @@
 
        issue unit u | dequantize u + 1 while u runs | wait for u | add its sums, times the scale, in fp32
 
-   so weights are exact, N / 2 fma a unit where scaling weights would be 16 multiplications. Two groups in a tile
-   would ask for twice the sums: of groups of 32, and where not EXACT, weights are scaled in registers and so
-   rounded.
+   so weights are exact, N / 2 fma a unit where scaling weights would be 16 multiplications. Two groups in a
+   tile would ask for twice the sums: of groups of 32, and where not EXACT, weights are scaled in registers and
+   so rounded.
 
    What bounds it, in tests/bench/RESULTS.md (tests/cuda/sass.sh counts): dequantizing is 36 instructions a unit
    and warp of some 70 in all for few rows, so that issue takes in weights faster than memory gives them. x goes
@@ -39,7 +39,8 @@ template <int N_> struct Warpgroups {
     static const u32 RING = STAGES * STAGE, FLAGS = RING + STAGES * 16, BYTES = RING + 1024;
 };
 
-template <class WG> DEVICE void wgmma_produce(const Linear &p, u32 base, int first, int tiles, int row_tile, int wide)
+template <class WG>
+DEVICE void wgmma_produce(const Linear &p, u32 base, int first, int tiles, int row_tile, int wide)
 {
     const int ROWS = WG::COPYING / 8; // of x at once
     const int thread = (threadIdx.x - 256) % WG::COPYING, fine = p.group == 32;
