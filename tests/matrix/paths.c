@@ -27,6 +27,25 @@ static int here(char *path, size_t cap) /* the current folder */
 #endif
 }
 
+#ifdef _WIN32
+/* wine takes long paths in any form, Windows only in the one without a limit */
+static int forms(void)
+{
+    static const char *const start[] = {"", "C:/", "//server/share/", "C:/"};
+    static const wchar_t *const head[] = {L"\\\\?\\", L"\\\\?\\C:\\a", L"\\\\?\\UNC\\server\\share\\a", L"C:/a"};
+    static char path[600];
+    wchar_t w[AWQ__WIN_PATH];
+    int i, n;
+    for (i = 0; i < 4; i++) {
+        strcpy(path, start[i]);
+        for (n = 0; n < (i == 3 ? 5 : 150); n++) strcat(path, "a/");
+        if (awq__win_path(path, w, AWQ__WIN_PATH) || wcsncmp(w, head[i], wcslen(head[i]))) return printf("form %d\n", i), 1;
+        if (i < 3 && wcschr(w, '/')) return printf("form %d: a slash\n", i), 1;
+    }
+    return 0;
+}
+#endif
+
 static int try_at(awq_ctx *ctx, const char *start)
 {
     static char path[LONGEST + 64], file[LONGEST + 128], other[LONGEST + 128];
@@ -66,6 +85,9 @@ int main(void)
     static char start[LONGEST];
     awq_ctx ctx;
     memset(&ctx, 0, sizeof ctx);
+#ifdef _WIN32
+    if (forms()) return 1;
+#endif
     awq__os_make_folder(NULL, "build");
     if (try_at(&ctx, "build/paths")) return 1;
     if (here(start, sizeof start - 64)) return printf("no current folder\n"), 1;
