@@ -222,8 +222,7 @@ AWQ_API awq_device *awq_cuda_device(awq_cuda *cuda);
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>kernels
-   The CUDA text, from tools/cuda: read it there. prims.cuh, common.cuh, block.cuh and warpgroup.cuh stand before
-   each family;
+   The CUDA text, from tools/cuda: read it there. prims, common, block and warpgroup.cuh stand before each family;
    a family is compiled when its first kernel is asked for.
    Tests: tests/cuda runs the same text on a CPU */
 
@@ -10730,7 +10729,7 @@ AWQ_API awq_status awq_cuda_get_info(awq_ctx *ctx, awq_cuda *c, awq_cuda_info *i
 static awq_status awq__cuda_llama(awq_ctx *ctx, awq_cuda *c)
 {
     static const int family[] = {AWQ__CUDA_ATTENTION, AWQ__CUDA_DENSE,  AWQ__CUDA_LINEAR, AWQ__CUDA_REPACK,
-                                 AWQ__CUDA_ROWS,      AWQ__CUDA_SAMPLE, AWQ__CUDA_WGMMA};
+                                 AWQ__CUDA_ROWS,      AWQ__CUDA_SAMPLE, AWQ__CUDA_WGMMA,  AWQ__CUDA_WGMMA_FEW};
     enum { N = sizeof family / sizeof family[0] };
     awq__cuda_unit unit[N];
     awq_status st;
@@ -10741,7 +10740,7 @@ static awq_status awq__cuda_llama(awq_ctx *ctx, awq_cuda *c)
         unit[i].part = family[i] == AWQ__CUDA_ATTENTION;
     }
     AWQ__TRY(awq__cuda_enter(ctx, c));
-    st = awq__cuda_modules(ctx, c, unit, N - !!strcmp(c->info.arch, "sm_90a"));
+    st = awq__cuda_modules(ctx, c, unit, strcmp(c->info.arch, "sm_90a") ? N - 2 : N);
     awq__cuda_leave(c);
     return st;
 }

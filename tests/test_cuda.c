@@ -1331,12 +1331,12 @@ static void test_doctor(void)
     memset(&ctx, 0, sizeof ctx);
     remove_cache();
     CHECK(awq_cuda_doctor(&ctx, &d, &r) == AWQ_OK && r.status == AWQ_OK && !r.error[0]);
-    CHECK_MSG(strstr(r.text, "F16: 8 compiled in ") && strstr(r.text, " ms, 0 from the cache\n  attention  compiled in "), "[%s]",
+    CHECK_MSG(strstr(r.text, "F16: 9 compiled in ") && strstr(r.text, " ms, 0 from the cache\n  attention  compiled in "), "[%s]",
               r.text);
-    CHECK(r.info.compiled == 8 && r.info.cache_hits == 0 && r.info.create_seconds > 0
+    CHECK(r.info.compiled == 9 && r.info.cache_hits == 0 && r.info.create_seconds > 0
           && r.info.create_seconds >= r.info.init_seconds + r.info.context_seconds);
     awq_text_free(&ctx, r.text);
-    CHECK(awq_cuda_doctor(&ctx, &d, &r) == AWQ_OK && r.info.compiled == 0 && r.info.cache_hits == 8);
+    CHECK(awq_cuda_doctor(&ctx, &d, &r) == AWQ_OK && r.info.compiled == 0 && r.info.cache_hits == 9);
     snprintf(text, sizeof text, "driver       CUDA 13.0, %s\n"
                                 "device       0: Emulated GPU 0, compute capability 9.0, 2 multiprocessors\n"
                                 "memory       8.6 GB, 8.6 GB free, 8.2 GB may be used\n"
@@ -1344,9 +1344,9 @@ static void test_doctor(void)
                                 "cache        " CACHE "\n"
                                 "start        ", emulator, emulator);
     CHECK_MSG(!strncmp(r.text, text, strlen(text)), "[%s]", r.text);
-    CHECK(strstr(r.text, "F16: 0 compiled in 0 ms, 8 from the cache\n  attention  loaded from the cache in "));
+    CHECK(strstr(r.text, "F16: 0 compiled in 0 ms, 9 from the cache\n  attention  loaded from the cache in "));
     for (lines = 0, at = r.text; (at = strstr(at, " loaded from the cache in ")) != NULL; at++) lines++;
-    CHECK(lines == 8);
+    CHECK(lines == 9);
     CHECK(strstr(r.text, " ms\nverdict      ready: the self-test computed what it should\n"));
     awq_text_free(&ctx, r.text);
     CHECK(ctx.memory_used == 0);
