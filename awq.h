@@ -2986,7 +2986,8 @@ static awq_status awq__file_open(awq_ctx *ctx, const char *path, int for_write, 
     const awq_file_system *fs = awq__fs(ctx);
     int e = fs->open(fs->user, path, for_write, &f->handle);
     if (e == EINVAL && !for_write) /* what awq__os_open says of them */
-        return awq__fail(ctx, AWQ_E_IO, "%s: cannot open: a plain file is wanted; is it a pipe or a device?", path);
+        return awq__fail(ctx, AWQ_E_IO, "%s: cannot open: a plain file is wanted; is it a pipe or a device?",
+                         path);
     if (e) return awq__io_fail(ctx, path, for_write ? "open for writing" : "open", e);
     e = fs->size(fs->user, f->handle, &f->bytes);
     if (e) {
@@ -32934,8 +32935,8 @@ static void awq__guard_diagnose(awq_guard_report *r)
                        "anew, or quantize it with that layer in FP16 (--keep)."
                  : awq__guard_shows(r, "G3.finite G2.finite", NULL)
                      ? "The model gives NaN or Inf where the original gives numbers: a weight or scale is "
-                       "damaged or overflows; G11 names the layer. Copy it anew, or quantize it with that layer "
-                       "in FP16 (--keep)."
+                       "damaged or overflows; G11 names the layer. Copy it anew, or quantize it with that "
+                       "layer in FP16 (--keep)."
                      : "Files of the checkpoint are from different models or versions: copy config.json, "
                        "tokenizer.json, its "
                        "config and template from the original, and convert or quantize again.");

@@ -92,8 +92,8 @@ typedef struct awq_cuda_desc {
     int no_cache;
     awq_file_system cache_files; /* zero: the operating system's, whatever ctx.files is */
     int no_selftest; /* a model's kernels are not tried on small inputs before the first such model is loaded */
-    int mma_rows;    /* compute capability 9.0: linears of 4 bits of up to so many rows, 32 at most, by mma.sync,
-                        not by wgmma, which is to be faster; 0: none */
+    int mma_rows;    /* compute capability 9.0: linears of 4 bits of up to so many rows, 32 at most, by
+                        mma.sync, not by wgmma, which is to be faster; 0: none */
 } awq_cuda_desc;
 
 typedef struct awq_cuda_info {
@@ -162,8 +162,8 @@ typedef struct awq_cuda_linear {
 enum {
     AWQ_CUDA_ADD = 1,      /* y += */
     AWQ_CUDA_SAME_BITS = 2, /* a row is the same alone and among others, which costs time at many rows */
-    AWQ_CUDA_FRESH = 4      /* a kernel queued since the last copy or wait writes the weights, which are else read
-                               before the kernels ahead have ended (compute capability 9.0 on) */
+    AWQ_CUDA_FRESH = 4      /* a kernel queued since the last copy or wait writes the weights, which are else
+                               read before the kernels ahead have ended (compute capability 9.0 on) */
 };
 
 /* From the canonical form: 2..4 bits take 4 on the device, 5..8 take 8. bias [out_features] or NULL. Groups:
@@ -222,8 +222,8 @@ AWQ_API awq_device *awq_cuda_device(awq_cuda *cuda);
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>kernels
-   The CUDA text, from tools/cuda: read it there. prims, common, block and warpgroup.cuh stand before each family;
-   a family is compiled when its first kernel is asked for.
+   The CUDA text, from tools/cuda: read it there. prims, common, block and warpgroup.cuh stand before each
+   family; a family is compiled when its first kernel is asked for.
    Tests: tests/cuda runs the same text on a CPU */
 
 /* clang-format off */
