@@ -2976,7 +2976,7 @@ typedef struct awq__file {
 
 static awq_status awq__io_fail(awq_ctx *ctx, const char *path, const char *what, int code)
 {
-    size_t n = strlen(path), cut = n > 300 ? n - 300 : 0; /* the reason has to fit too */
+    size_t n = strlen(path), cut = n > 800 ? n - 800 : 0; /* the reason has to fit too */
     while (cut && ((unsigned char)path[cut] & 0xc0) == 0x80) cut++;
     return awq__fail(ctx, AWQ_E_IO, "%s%s: cannot %s: %s", cut ? "..." : "", path + cut, what, strerror(code));
 }
@@ -26144,7 +26144,9 @@ AWQ_API awq_status awq_memory_needed(awq_ctx *ctx, const char *folder, const awq
         m.session = sizeof(awq_session) + 5 * AWQ__ALIGN + (uint64_t)sd.max_tokens * (sd.on_full ? 8 : 4)
                     + (uint64_t)awq__pages(sd.max_tokens) * (page + (2 + (uint64_t)n_shares) * sizeof(void *))
                     + awq__answer_memory(t);
-        m.peak = AWQ__MAX(m.loading, m.model + m.runner + (uint64_t)n_sessions * m.session);
+        m.peak = m.model + m.runner + (uint64_t)n_sessions * m.session;
+        if (n_shares && c->num_experts) m.peak += (uint64_t)1 << 20; /* kernels compiled when first wanted */
+        m.peak = AWQ__MAX(m.loading, m.peak);
     }
     awq_tokenizer_free(ctx, t);
     awq_checkpoint_close(ctx, ck);

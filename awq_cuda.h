@@ -4346,6 +4346,7 @@ static const char *const awq__cuda_text_selftest[] = {
 "KERNEL(awq_selftest, 256, u32 *out, u32 n, u32 seed)\n",
 "{\n",
 "    u32 i = blockIdx.x * blockDim.x + threadIdx.x;\n",
+"    pdl_wait();\n",
 "    if (i < n) store_global(out + i, selftest_mix(i, seed));\n",
 "}\n",
 NULL};

@@ -11,5 +11,6 @@ DEVICE u32 selftest_mix(u32 i, u32 seed)
 KERNEL(awq_selftest, 256, u32 *out, u32 n, u32 seed)
 {
     u32 i = blockIdx.x * blockDim.x + threadIdx.x;
+    pdl_wait();
     if (i < n) store_global(out + i, selftest_mix(i, seed));
 }
