@@ -31568,23 +31568,21 @@ static size_t awq__passage_cut(const char *s, size_t n)
     return sentence ? sentence : line ? line : word ? word : at;
 }
 
-/* the bytes of the block at p: code, a line with #, or lines up to an empty one or one of these; *line: it is
-   one line */
+/* the bytes of the block at p, which end without white space: code, a line with #, or lines up to an empty one or
+   one of these; *line: it is one line */
 static size_t awq__passage_block(const char *p, int *line)
 {
-    size_t n;
+    const char *end = strncmp(p, "```", 3) ? NULL : strstr(p + 3, "\n```");
+    size_t n = 0;
     *line = 1;
-    if (!strncmp(p, "```", 3)) {
-        const char *end = strstr(p + 3, "\n```");
-        return end ? (size_t)(end - p) + 4 + strcspn(end + 4, "\n") : strlen(p);
-    }
-    for (n = 0; p[n]; n++) {
+    if (!strncmp(p, "```", 3)) n = end ? (size_t)(end - p) + 4 + strcspn(end + 4, "\n") : strlen(p);
+    else for (; p[n]; n++) {
         const char *next = p + n + 1 + (p[n] == '\n' ? strspn(p + n + 1, " \t") : 0);
         if (p[n] != '\n') continue;
         if (*p == '#' || !*next || *next == '\n' || *next == '#' || !strncmp(next, "```", 3)) break;
         *line = 0;
     }
-    while (n && strchr(" \t", p[n - 1])) n--;
+    while (n && strchr(" \t\n", p[n - 1])) n--;
     return n;
 }
 

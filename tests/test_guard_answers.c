@@ -135,6 +135,13 @@ static void test_passages(void)
     }
     CHECK(k == (long)strlen(text));
     awq_passages_free(&ctx, &p);
+    memset(text, ' ', sizeof text - 1); /* code, white space behind it longer than a passage, more text */
+    memcpy(text, "```\ncode\n```", 12);
+    strcpy(text + 3000, "\n\nThe next one.");
+    put_file(text);
+    CHECK(awq_passages_load(&ctx, FILE_NAME, &p) == AWQ_OK && p.n == 2 && !strcmp(p.text[0], "```\ncode\n```")
+          && !strcmp(p.text[1], "The next one."));
+    awq_passages_free(&ctx, &p);
     put_file("\xff\xfeo\1k\1");
     CHECK(awq_passages_load(&ctx, FILE_NAME, &p) == AWQ_E_FORMAT && strstr(ctx.err.text, "UTF-16"));
     put_file(" \n\n\t\n");
