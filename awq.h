@@ -31568,8 +31568,8 @@ static size_t awq__passage_cut(const char *s, size_t n)
     return sentence ? sentence : line ? line : word ? word : at;
 }
 
-/* the bytes of the block at p, which end without white space: code, a line with #, or lines up to an empty one or
-   one of these; *line: it is one line */
+/* the bytes of the block at p, without white space at the end: code, a line with #, or lines up to an empty one
+   or one of these; *line: it is one line */
 static size_t awq__passage_block(const char *p, int *line)
 {
     const char *end = strncmp(p, "```", 3) ? NULL : strstr(p + 3, "\n```");
