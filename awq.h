@@ -34818,8 +34818,15 @@ static awq_status awq__until_recorded(awq_ctx *ctx, awq__until *u)
     if (text) snprintf(s->t.text, sizeof s->t.text, "%s", text);
     for (k = 0; k < AWQ__N_UNTIL_FIELDS; k++) {
         void *p = (char *)s + awq__until_fields[k].at;
+        const char type = awq__until_fields[k].type;
         if (!awq__json_number_of(&j, awq__json_get(&j, 1, awq__until_fields[k].key), &v)) continue;
-        switch (awq__until_fields[k].type) {
+        if (type != 'd'
+            && !(v >= (type == 'z' ? 0 : -1) && v <= (type == 'i' ? INT32_MAX : 9007199254740992.0))) {
+            awq__json_free(ctx, &j);
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s.tries: %s is %g; remove that file to begin anew",
+                             u->d->quantize->target, awq__until_fields[k].key, v);
+        }
+        switch (type) {
         case 'i': *(int *)p = (int)v; break;
         case 'n': *(int64_t *)p = (int64_t)v; break;
         case 'z': *(size_t *)p = (size_t)v; break;

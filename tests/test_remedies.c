@@ -530,11 +530,14 @@ static void test_until_resumed(void)
     }
     sh("rm -rf " TMP "/q");
 
-    /* a folder that is missing is named; one that is not ours is not touched */
+    /* a number that is none of a journal's; a folder that is missing is named; one that is not ours is not touched */
     s.steps = 0;
     s.stop_at = steps * 3 / 4;
     CHECK(climb(&s, TMP "/q", 0, NULL) == AWQ_E_CANCELLED);
     s.stop_at = 0;
+    sh("cp " TMP "/q.tries " TMP "/kept && sed -i 's/\"stage\": [0-9]*/\"stage\": 1e300/' " TMP "/q.tries");
+    CHECK_MSG(climb(&s, TMP "/q", 1, NULL) == AWQ_E_FORMAT && strstr(s.ctx.err.text, "q.tries: stage is 1e+300"), "%s", s.ctx.err.text);
+    sh("mv " TMP "/kept " TMP "/q.tries");
     sh("rm -rf " TMP "/q.try?");
     CHECK_MSG(climb(&s, TMP "/q", 1, NULL) == AWQ_E_IO && strstr(s.ctx.err.text, "not there any more"), "%s", s.ctx.err.text);
     sh("rm -rf " TMP "/q.* && mkdir " TMP "/q.try1 && echo mine > " TMP "/q.try1/config.json");
