@@ -3325,7 +3325,8 @@ static void awq__sincos(double x, float *s, float *c)
    (Boldo, Melquiond: "Emulation of FMA and correctly rounded sums", 2008). */
 static float awq__fma(float a, float b, float c)
 {
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__aarch64__)
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__aarch64__) || defined(__s390x__) \
+    || defined(__FP_FAST_FMAF) /* by one instruction: the same */
     return fmaf(a, b, c);
 #else
     double p = (double)a * b, s = p + c, t = s - p, e = (p - (s - t)) + (c - t);
@@ -13716,6 +13717,7 @@ static void awq__tok_add(awq__tok_work *w, const char *s, size_t n)
 static void awq__tok_end(awq__tok_work *w) /* the piece under construction ends here */
 {
     awq__tok_text *b = &w->next;
+    if (!b->text.data) awq__tok_add(w, "", 0); /* an empty one has an address too */
     if (b->text.failed) return;
     if (!awq__grow(w->ctx, (void **)&b->ends, &b->cap, b->n + 1, sizeof *b->ends)) b->text.failed = 1;
     else b->ends[b->n++] = b->text.len;
@@ -34775,6 +34777,12 @@ static const struct {
                          {"quantize_verdict", offsetof(awq__until_state, r.verdict), 'i'}};
 #define AWQ__N_UNTIL_FIELDS (sizeof awq__until_fields / sizeof awq__until_fields[0])
 
+static void awq__until_number(awq_ctx *ctx, awq__text *t, double v) /* exactly; NaN and Inf: null */
+{
+    if (v - v == 0) awq__textf(ctx, t, "%.17g", v);
+    else awq__text_str(ctx, t, "null");
+}
+
 /* this try's line: written when it is quantized, and again when it is judged */
 static awq_status awq__until_record(awq_ctx *ctx, awq__until *u)
 {
@@ -34794,13 +34802,14 @@ static awq_status awq__until_record(awq_ctx *ctx, awq__until *u)
         case 'i': awq__textf(ctx, t, "%d", *(const int *)p); break;
         case 'n': awq__textf(ctx, t, "%lld", (long long)*(const int64_t *)p); break;
         case 'z': awq__textf(ctx, t, "%llu", (unsigned long long)*(const size_t *)p); break;
-        default:
-            if (*(const double *)p - *(const double *)p == 0) awq__textf(ctx, t, "%.17g", *(const double *)p);
-            else awq__text_str(ctx, t, "null");
+        default: awq__until_number(ctx, t, *(const double *)p);
         }
     }
     awq__text_str(ctx, t, ", \"layer_error\": [");
-    for (i = 0; i < s->n_layers; i++) awq__textf(ctx, t, i ? ", %.17g" : "%.17g", s->layer_error[i]);
+    for (i = 0; i < s->n_layers; i++) {
+        awq__text_str(ctx, t, i ? ", " : "");
+        awq__until_number(ctx, t, s->layer_error[i]);
+    }
     awq__text_str(ctx, t, "]}\n");
     return awq__until_save(ctx, u);
 }
@@ -34841,7 +34850,7 @@ static awq_status awq__until_recorded(awq_ctx *ctx, awq__until *u)
     }
     e = awq__json_first(&j, awq__json_get(&j, 1, "layer_error"));
     for (s->n_layers = 0; e && s->n_layers < u->source->config.num_hidden_layers; e = awq__json_next(&j, e))
-        if (awq__json_number_of(&j, e, &v)) s->layer_error[s->n_layers++] = v;
+        s->layer_error[s->n_layers++] = awq__json_number_of(&j, e, &v) ? v : 1e9; /* 1e9: see awq__guard_layers */
     awq__json_free(ctx, &j);
     s->t.resumed = 1;
     awq__text_add(ctx, &u->journal, u->next, (size_t)(end + 1 - u->next));

@@ -3,7 +3,8 @@
    Without libFuzzer, over the files given:
    cc -g -DFUZZ_MAIN tests/fuzz_files.c -o fuzz_files -lm -lpthread && ./fuzz_files FILE ...
    The first byte says what the rest is: S a suite; L a .jsonl, J a .json, T a .txt of calibration (small letter: only
-   answers count); W a .txt of whole texts, w a .jsonl; P passages; K tokenizer_config.json, M chat_template.json,
+   answers count); W a .txt of whole texts, w a .jsonl; P passages; D a text to
+   draft a suite from, which must load; K tokenizer_config.json, M chat_template.json,
    C chat_template.jinja beside a small tokenizer, with which a conversation is rendered. */
 #define AWQ_IMPLEMENTATION
 #define AWQ__TP_WORK 2000000 /* so that one input takes milliseconds */
@@ -58,6 +59,25 @@ static void passages(awq_ctx *ctx)
     for (i = 0; i < p.n; i++)
         if (!p.text[i][0] || p.text[i][strspn(p.text[i], " \t\n")] != p.text[i][0]) abort();
     awq_passages_free(ctx, &p);
+}
+
+static void draft(awq_ctx *ctx, awq_memory_file *file)
+{
+    char *text = NULL;
+    int64_t n;
+    if (awq_suite_draft(ctx, (const char *)file->data, file->bytes, NULL, &text, &n)) {
+        if (!ctx->err.text[0]) abort();
+        return;
+    }
+    file->data = text;
+    file->bytes = strlen(text);
+    if (n) {
+        awq_suite s;
+        if (awq_suite_load(ctx, "x", &s)) puts(ctx->err.text), abort();
+        if (s.n != n) abort();
+        awq_suite_free(ctx, &s);
+    }
+    awq_text_free(ctx, text);
 }
 
 static void calibration(awq_ctx *ctx, const char *path, int mask, int whole)
@@ -131,6 +151,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (strchr("KMC", data[0])) chat(&ctx);
     else if (data[0] == 'S') suite(&ctx);
     else if (data[0] == 'P') passages(&ctx);
+    else if (data[0] == 'D') draft(&ctx, &files[2]);
     else calibration(&ctx, files[2].path, data[0] > 'Z', data[0] == 'W' || data[0] == 'w');
     if (ctx.memory_used) abort();
     return 0;

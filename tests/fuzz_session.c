@@ -4,7 +4,7 @@
    cc -g -DFUZZ_MAIN tests/fuzz_session.c -o fuzz_session -lm -lpthread && ./fuzz_session FILE ...
    The input is a saved session of the model of tiny.h, or, if it says that its keys and values are of 8 bits, of a
    mistral with a window. It is restored as it is, then with the model's hash and the checksum put right; what is
-   accepted goes on to its end and is saved again. With FUZZ_SEEDS in the environment (a folder) saved sessions are
+   accepted goes on to its end, is saved again, forked, and taken back. With FUZZ_SEEDS in the environment (a folder) saved sessions are
    written there. */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
@@ -18,6 +18,8 @@ typedef struct world {
     awq_model *m;
     awq_runner *r;
     awq_session *s, *again;
+    awq_memory_file file;
+    awq_memory_list list;
     char json[4096];
 } world;
 
@@ -101,10 +103,20 @@ static void begin(void)
 static void try_it(const char *data, size_t size, int go_on)
 {
     awq_generate_desc d = question();
-    awq_status st = awq_session_restore(&w->ctx, w->s, data, size, go_on ? &d : NULL);
+    awq_status st;
+    awq_session *fork = NULL;
+    awq_generate_result r;
     size_t bytes;
     char *copy;
     int steps = 0;
+    w->file.data = data;
+    w->file.bytes = size;
+    w->list.files = &w->file;
+    w->list.count = 1;
+    w->ctx.files = awq_memory_files(&w->list);
+    w->file.path = "saved";
+    st = go_on ? awq_session_restore_file(&w->ctx, w->s, "saved", &d)
+               : awq_session_restore(&w->ctx, w->s, data, size, NULL);
     if (st) {
         if (!w->ctx.err.text[0] || awq_session_busy(w->s)) abort();
         return;
@@ -116,9 +128,23 @@ static void try_it(const char *data, size_t size, int go_on)
     free(copy);
     if (st && st != AWQ_E_MEMORY) must(st); /* an answer of millions of tokens: there is room for one */
     if (!st && awq_session_position(w->again) != awq_session_position(w->s)) abort();
+    if (!awq_session_fork(&w->ctx, w->s, go_on ? &d : NULL, &fork)) {
+        if (awq_session_position(fork) != awq_session_position(w->s)) abort();
+        if (awq_session_busy(fork) != awq_session_busy(w->s)) abort();
+    } else if (!w->ctx.err.text[0]) abort();
     while (awq_session_busy(w->s) || awq_session_busy(w->again)) {
         must(awq_step(&w->ctx, w->r, NULL, 0, AWQ_NO_BUDGET, NULL));
         if (++steps > 4 * CONTEXT) abort();
+        if (steps == 2 && !awq_session_answer(&w->ctx, w->s, &r) && r.tokens && size % 2) {
+            st = awq_session_rollback(&w->ctx, w->s, awq_session_position(w->s) - (int64_t)(size % (size_t)(r.tokens + 1)), &d);
+            if (st && !w->ctx.err.text[0]) abort();
+        }
+    }
+    if (fork) {
+        int64_t a = awq_session_position(w->again), b = awq_session_position(fork);
+        while (awq_session_busy(fork)) must(awq_step(&w->ctx, w->r, NULL, 0, AWQ_NO_BUDGET, NULL));
+        if (a == b && memcmp(awq_session_ids(w->again), awq_session_ids(fork), (size_t)a * sizeof(int32_t))) abort();
+        must(awq_session_free(&w->ctx, fork));
     }
     if (awq_session_position(w->s) < CONTEXT - 1) {
         int32_t id = 5;

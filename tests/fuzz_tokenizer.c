@@ -36,7 +36,8 @@ static size_t own_tokenizer(size_t regex)
     awq__text_str(
         &ctx, &t,
         "{\"added_tokens\":[{\"id\":300,\"content\":\"<x>\",\"special\":true},{\"id\":301,\"content\":"
-        "\"<x>y\"},{\"id\":302,\"content\":\"  \"}],\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":"
+        "\"<x>y\"},{\"id\":302,\"content\":\"  \"},{\"id\":303,\"content\":"
+        "\"ab\",\"single_word\":true}],\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":"
         "[{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":");
     awq__json_quote(&ctx, &t, pattern, strlen(pattern));
     awq__text_str(

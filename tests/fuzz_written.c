@@ -4,7 +4,8 @@
    cc -g -DFUZZ_MAIN tests/fuzz_written.c -o fuzz_written -lm -lpthread && ./fuzz_written FILE ...
    What the library writes beside a model and reads again. The first byte says what the rest is: R awq_report.json, read,
    judged before loading and given another verdict; C config.json of a packed checkpoint that is converted; J the lines
-   of progress.jsonl behind the first, P changes (where: three bytes, what, how often) to the unfinished tensors of a
+   of progress.jsonl behind the first; T those of target.tries, which must come back as they were written; G tokenizer.json
+   of a model that is looked at before it is loaded; P changes (where: three bytes, what, how often) to the unfinished tensors of a
    quantization that is resumed. */
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
@@ -237,18 +238,84 @@ static void wr_convert(awq_ctx *ctx)
     }
 }
 
+static void wr_tries(awq_ctx *ctx, const char *text)
+{
+    awq_quantize_desc q;
+    awq_until_desc d;
+    awq_model m;
+    awq__until u, v;
+    double error[2][2] = {{0, 0}, {0, 0}};
+    memset(&q, 0, sizeof q);
+    memset(&d, 0, sizeof d);
+    memset(&m, 0, sizeof m);
+    memset(&u, 0, sizeof u);
+    memset(&v, 0, sizeof v);
+    q.target = "q";
+    d.quantize = &q;
+    m.config.num_hidden_layers = 2;
+    u.d = v.d = &d;
+    u.source = v.source = &m;
+    u.now.layer_error = error[0];
+    v.now.layer_error = error[1];
+    u.next = text;
+    while (u.next) {
+        if (awq__until_recorded(ctx, &u)) {
+            if (!ctx->err.text[0]) abort();
+            break;
+        }
+        if (!u.next) break;
+        v.journal.len = v.line = 0;
+        v.now = u.now;
+        v.now.layer_error = error[1];
+        memcpy(error[1], error[0], sizeof error[0]);
+        if (awq__until_record(ctx, &v)) abort();
+        v.next = v.before = (char *)malloc(v.journal.len + 1);
+        memcpy(v.before, v.journal.data, v.journal.len + 1);
+        memset(error[1], 1, sizeof error[1]);
+        v.now.t.failed = v.now.stage = -7;
+        if (awq__until_recorded(ctx, &v)) puts(ctx->err.text), abort();
+        if (v.now.stage != u.now.stage || v.now.t.failed != u.now.t.failed || v.now.n_layers != u.now.n_layers
+            || v.now.t.verdict != u.now.t.verdict || strcmp(v.now.t.text, u.now.t.text)
+            || memcmp(error[0], error[1], (size_t)u.now.n_layers * sizeof(double)))
+            abort();
+        free(v.before);
+    }
+    awq__text_free(ctx, &u.journal);
+    awq__text_free(ctx, &v.journal);
+}
+
+static void wr_tokenizer(awq_ctx *ctx)
+{
+    awq_guard_report *r = NULL;
+    awq_preflight_desc pd;
+    memset(&pd, 0, sizeof pd);
+    pd.folder = pd.baseline = "m";
+    if (awq_preflight(ctx, &pd, &r)) {
+        if (!ctx->err.text[0]) abort();
+    } else awq_guard_free(ctx, r);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     wr_disk d;
     awq_ctx ctx;
     size_t at;
-    if (!size || !strchr("RCJP", data[0]) || !data[0]) return 0;
+    if (!size || !strchr("RCJPTG", data[0]) || !data[0]) return 0;
     if (!wr_begun.f[0].data) wr_begin();
-    wr_copy(&d, strchr("RC", data[0]) ? &wr_packed : &wr_begun);
+    wr_copy(&d, strchr("RCTG", data[0]) ? &wr_packed : &wr_begun);
     ctx = wr_ctx(&d);
     if (data[0] == 'R') {
         wr_put(&d, "m/awq_report.json", data + 1, size - 1);
         wr_report(&d, &ctx);
+    } else if (data[0] == 'T') {
+        char *text = (char *)malloc(size);
+        memcpy(text, data + 1, size - 1);
+        text[size - 1] = 0;
+        wr_tries(&ctx, text);
+        free(text);
+    } else if (data[0] == 'G') {
+        wr_put(&d, "m/tokenizer.json", data + 1, size - 1);
+        wr_tokenizer(&ctx);
     } else if (data[0] == 'C') {
         wr_put(&d, "m/config.json", data + 1, size - 1);
         wr_convert(&ctx);

@@ -209,8 +209,9 @@ cross() {
             builds "$target, paths" compiler -O1 -o "$program" tests/matrix/paths.c || continue
             command -v wine >/dev/null 2>&1 && says "$target, long, odd and too long paths" "$B/paths" wine "$program"
             windows_cli "$target" ;;
-        # zig's clang from -O1 on gives layers with NaN there, gcc does not, and why is not known: tests by gcc alone
-        s390x*) [ -n "${CROSS:-}" ] && foreign "$target" "$runner" core json tensors layouts quantize checkpoint convert load model machines ;;
+        # big-endian. qemu 7.2 multiplies two floats to a double wrongly (MDEBR: 3.5 * 2 gives 256), which clang makes use
+        # of from -O1 on and gcc does not: the last two by gcc alone
+        s390x*) foreign "$target" "$runner" core json tensors layouts quantize checkpoint convert model ${CROSS:+load machines} ;;
         esac
     done <<TARGETS
 x86_64-windows-gnu wine
@@ -220,7 +221,7 @@ aarch64-macos -
 aarch64-linux-musl qemu-aarch64
 arm-linux-musleabihf qemu-arm
 riscv64-linux-musl qemu-riscv64
-s390x-linux-musl qemu-s390x -O0
+s390x-linux-musl qemu-s390x
 wasm32-wasi wasmtime
 TARGETS
 }
