@@ -105,6 +105,14 @@ start() {
     esac
 }
 
+# FILE PROGRAM [FLAGS]: fuzz targets are one program that goes by its name
+program() {
+    case $1 in
+        */fuzz_*) ln -f "$B/fuzz/targets" "$2" ;;
+        *) f=$1 to=$2 && shift 2 && compile "$f" "$to" $WARN "$@" ;;
+    esac
+}
+
 # compiles and runs those of $tests that no other lane has taken; what each says is printed when it is done
 lane() {
     for f in $tests; do
@@ -114,7 +122,7 @@ lane() {
         linked="-DAWQ_LINKED $B/awq.o"
         grep -q '^#define AWQ__' "$f" && linked=-DAWQ_STATIC # limits of its own: it compiles what it uses
         {
-            if compile "$f" "$program" $WARN $linked 2>&1; then
+            if program "$f" "$program" $linked 2>&1; then
                 start "$program" 2>&1
                 echo "exit status $?"
             else
@@ -127,7 +135,6 @@ lane() {
 
 lanes() { # most tests keep one core busy: one for each
     mkdir -p "$B/tests"
-    object || return 1
     for f in $tests; do rm -rf "$B/tests/$(basename "$f" .c).taken"; done
     wait # for the emulated driver
     n=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || n=1
@@ -144,7 +151,8 @@ tests() {
     tests=${TESTS:-$(ls -S tests/test_*.c)} # the long ones first
     export AWQ_CUDA_EMULATOR="$B/libcuda_emulator.so"
     case $(echo $tests) in *test_cuda* | *test_command.c*) sh tests/cuda/run.sh --emulator & ;; esac
-    lanes || return 1
+    object || return 1
+    lanes
     for f in $tests; do
         name=$(basename "$f" .c)
         log=$B/tests/$name.log
@@ -205,7 +213,8 @@ fuzz() {
     CC=clang CFLAGS="-g1 -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined"
     tests=${TESTS:-tests/fuzz_*.c} bad=0
     for f in $tests; do f=${f#*fuzz_} && mkdir -p "$B/fuzz/${f%.c}" "tests/corpus/${f%.c}"; done
-    lanes || return 1
+    compile tests/test_corpus.c "$B/fuzz/targets" $WARN -DAWQ_STATIC -DFUZZ || return 1
+    lanes
     for f in $tests; do
         tail -n 1 "$B/tests/$(basename "$f" .c).log" | grep -q '^exit status 0$' || { echo "FAILED: $f"; bad=1; }
     done

@@ -1,7 +1,8 @@
 /* Every fuzz target in one program, without a fuzzer: over its files in tests/corpus, then over changed copies of them for
    AWQ_FUZZ_SECONDS each (default 0.5). What a target does not like ends the program; the input is in build/test_corpus.bin:
        cc -g -DFUZZ_MAIN tests/fuzz_X.c -o fuzz_X -lm -lpthread && ./fuzz_X build/test_corpus.bin
-   ./build.sh fuzz goes on from the same files with libFuzzer. Run from the repository's root. */
+   ./build.sh fuzz goes on from the same files with libFuzzer: with -DFUZZ this is its program for every target, which its
+   name chooses (fuzz_grammar). Run from the repository's root. */
 #define AWQ_IMPLEMENTATION
 #define AWQ__GR_WORK 300000
 #define AWQ__TP_WORK 2000000
@@ -36,10 +37,6 @@
 #include "fuzz_written.c"
 #undef LLVMFuzzerTestOneInput
 
-#ifndef _WIN32
-#  include <dirent.h>
-#endif
-
 static const struct {
     const char *name;
     int (*target)(const uint8_t *data, size_t size);
@@ -47,6 +44,30 @@ static const struct {
                {"grammar", fuzz_grammar},       {"session", fuzz_session},   {"template", fuzz_template},
                {"tensors", fuzz_tensors},       {"tokenizer", fuzz_tokenizer},
                {"written", fuzz_written}};
+
+#ifdef FUZZ
+
+static int (*chosen)(const uint8_t *data, size_t size);
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    const char *name = strrchr((*argv)[0], '/');
+    size_t k;
+    (void)argc;
+    name = strstr(name ? name : (*argv)[0], "fuzz_");
+    for (k = 0; name && k < sizeof targets / sizeof targets[0]; k++)
+        if (!strcmp(name + 5, targets[k].name)) chosen = targets[k].target;
+    if (!chosen) printf("%s: the name says no target, such as fuzz_grammar\n", (*argv)[0]), exit(2);
+    return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) { return chosen(data, size); }
+
+#else
+
+#  ifndef _WIN32
+#    include <dirent.h>
+#  endif
 
 enum { MOST = 1024, LONGEST = 8192 };
 
@@ -162,3 +183,5 @@ int main(int argc, char **argv)
     RUN(test_corpus);
     return TEST_END();
 }
+
+#endif
