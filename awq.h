@@ -12,7 +12,8 @@
 
    Define beside it, where wanted:
        AWQ_STATIC      every function private to that file: several copies, or versions, in one program
-       AWQ_API         what stands before every public function instead of extern, such as __declspec(dllexport)
+       AWQ_API         what stands before every public function instead of extern, such as
+                       __declspec(dllexport); in C++ instead of extern "C", which it then has to say
        AWQ_NO_MODEL    only what stands on its own below a model: >>context to >>tensors
        AWQ_NO_STDIO    no file of the operating system is opened: set ctx.files
        AWQ_NO_THREADS  nothing of threads is used: a pool is the caller's thread; jobs of your own may use more
@@ -36,7 +37,9 @@
      - Every fallible call returns an awq_status; AWQ_OK is 0. ctx.err.text then holds one sentence that names
        the file, tensor or setting, what was expected and what was found. Outputs are untouched on failure.
      - One awq_ctx per thread that calls in. No globals, nothing printed, never abort() or exit().
-     - Loaded models and tokenizers are read-only and may be shared; a session belongs to one caller.
+     - Loaded models and tokenizers are read-only and may be shared: each thread has its own awq_ctx and
+       awq_runner on one model. A session belongs to one caller.
+     - Pointers that are not said to be optional must not be NULL; freeing NULL does nothing.
      - Sizes in elements are int64_t, in bytes size_t. fp16 and bf16 are uint16_t bit patterns.
      - Results do not depend on the number of threads.
 
@@ -169,8 +172,9 @@ typedef struct awq_file_system {
     void *user;
 } awq_file_system;
 
-/* Read-only files that live in memory: awq_memory_files(list, n) as ctx.files. The list and data stay yours and
-   must outlive every object loaded from them; models use mapped weights in place. */
+/* Read-only files that live in memory: awq_memory_files(&list) as ctx.files. The list and data stay yours and
+   must outlive every object loaded from them; models use mapped weights in place. A path is found as it is
+   asked for: "m/config.json", "m/model.safetensors", "m/tokenizer.json" and so on for a model loaded as "m". */
 typedef struct awq_memory_file {
     const char *path;
     const void *data;
@@ -966,7 +970,8 @@ typedef struct awq_generate_result {
     int64_t cached_tokens;         /* of the prompt's, found computed */
     double prefill_seconds, decode_seconds; /* in awq_step, while the answer was in work */
     awq_stop_reason reason;
-    int complete; /* 0: cut off (length, context, failure), or not a whole sentence of the grammar */
+    int complete; /* 0: cut off (length, context, failure), or not a whole sentence of the grammar. What the
+                     caller ended is 1: AWQ_STOP_CALLER says so */
 } awq_generate_result;
 
 /* Append a prompt and start an answer, to be computed by awq_step. Texts of the desc are copied. Without
@@ -1743,6 +1748,9 @@ AWQ_API awq_status awq_suite_draft(awq_ctx *ctx, const char *text, size_t bytes,
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#if !defined(_WIN32) && !defined(CLOCK_MONOTONIC)
+#  error "awq.h: with -std=c99 and the like the implementation comes before other headers; or -D_DEFAULT_SOURCE"
+#endif
 #ifdef _WIN32
 #  ifndef WIN32_LEAN_AND_MEAN
 #    define WIN32_LEAN_AND_MEAN
@@ -12114,6 +12122,12 @@ static awq_status awq__ck_check(awq_ctx *ctx, awq_checkpoint *ck)
                              "believed", ck->folder, t->name);
             }
     }
+    for (id = 0; id < AWQ_N_VECTORS; id++) {
+        if (!f->vector[id] || !strstr(f->vector[id], "input_layernorm")) continue;
+        if (awq_tensors_find(ck->tensors, awq__ck_name(name, c, f->vector[id], c->num_hidden_layers, 0, "")))
+            awq__log(ctx, AWQ_LOG_WARN, "%s: there is a tensor %s, but num_hidden_layers is %d, which is "
+                     "believed", ck->folder, name, c->num_hidden_layers);
+    }
     if (c->tie_word_embeddings && awq_tensors_find(ck->tensors, awq__ck_name(name, c, f->head, 0, 0, "")))
         awq__log(ctx, AWQ_LOG_WARN, "%s: there is a tensor %s, but tie_word_embeddings is true, which is "
                  "believed", ck->folder, name);
@@ -12202,8 +12216,10 @@ static awq_status awq__ck_side_files(awq_ctx *ctx, awq_checkpoint *ck)
 
 AWQ_API awq_status awq_checkpoint_open(awq_ctx *ctx, const char *folder, awq_checkpoint **ck)
 {
-    awq_checkpoint *c = AWQ__NEW(ctx, awq_checkpoint, 1);
+    awq_checkpoint *c;
     awq_status st;
+    if (!folder) return awq__fail(ctx, AWQ_E_ARG, "the folder of a model is NULL");
+    c = AWQ__NEW(ctx, awq_checkpoint, 1);
     if (!c) return AWQ_E_MEMORY;
     c->folder = awq__path_join(ctx, "", folder);
     c->config_path = c->folder ? awq__path_join(ctx, folder, "config.json") : NULL;
@@ -23829,6 +23845,9 @@ AWQ_API awq_status awq_model_load(awq_ctx *ctx, const char *folder, const awq_mo
     awq_status st;
     memset(&none, 0, sizeof none);
     if (!desc) desc = &none;
+    if (desc->rtn_group_size < -1)
+        return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: rtn_group_size is %lld, expected -1, 0 or a size",
+                         (long long)desc->rtn_group_size);
     if (desc->rtn_bits && (desc->rtn_bits < 2 || desc->rtn_bits > 8))
         return awq__fail(ctx, AWQ_E_ARG, "awq_model_load: rtn_bits is %d, expected 2 to 8", desc->rtn_bits);
     if (desc->head_bits && desc->head_bits != 8)
@@ -24501,11 +24520,12 @@ static awq_status awq__runner_desc(awq_ctx *ctx, const awq_runner_desc *desc, aw
 AWQ_API awq_status awq_runner_create(awq_ctx *ctx, const awq_model *model, const awq_runner_desc *desc,
                                      awq_runner **runner)
 {
-    const awq_config *c = &model->config;
+    const awq_config *c = model ? &model->config : NULL;
     awq_runner_desc d;
     awq_runner *r;
     awq_status st;
     int ok;
+    if (!model) return awq__fail(ctx, AWQ_E_ARG, "awq_runner_create: model is NULL");
     AWQ__TRY(awq__runner_desc(ctx, desc, &d));
     r = AWQ__NEW(ctx, awq_runner, 1);
     if (!r) return AWQ_E_MEMORY;
@@ -25509,6 +25529,16 @@ static awq_status awq__ask_ids(awq_ctx *ctx, awq_session *s, const awq_generate_
     return st;
 }
 
+/* desc is there, and the lists that it counts */
+static awq_status awq__desc_check(awq_ctx *ctx, const awq_generate_desc *d, const char *who)
+{
+    const char *missing = !d ? "desc" : d->n_stop && !d->stop ? "stop" : NULL;
+    size_t i;
+    for (i = 0; !missing && i < (size_t)d->n_stop; i++)
+        if (!d->stop[i]) missing = "a stop text";
+    return missing ? awq__fail(ctx, AWQ_E_ARG, "%s: %s is NULL", who, missing) : AWQ_OK;
+}
+
 AWQ_API awq_status awq_ask(awq_ctx *ctx, awq_session *s, const awq_generate_desc *d)
 {
     int32_t *ids = NULL;
@@ -25516,6 +25546,7 @@ AWQ_API awq_status awq_ask(awq_ctx *ctx, awq_session *s, const awq_generate_desc
     int whole = 0;
     awq_status st;
     AWQ__TRY(awq__not_inside(ctx, s->runner, "awq_ask"));
+    AWQ__TRY(awq__desc_check(ctx, d, "awq_ask"));
     if (s->busy)
         return awq__fail(ctx, AWQ_E_ARG,
                          "awq_ask: an answer is under way; let it end or call awq_session_stop");
@@ -25681,6 +25712,7 @@ AWQ_API awq_status awq_session_rollback(awq_ctx *ctx, awq_session *s, int64_t po
     awq__saved h;
     awq_status st;
     AWQ__TRY(awq__not_inside(ctx, s->runner, "awq_session_rollback"));
+    AWQ__TRY(awq__desc_check(ctx, d, "awq_session_rollback"));
     if (!s->answer || begin < 1 || position < begin || position > s->n_ids)
         return awq__fail(ctx, AWQ_E_ARG, "awq_session_rollback: position %lld, the answer is from %lld to %lld",
                          (long long)position, (long long)begin, (long long)s->n_ids);
@@ -25934,7 +25966,9 @@ AWQ_API awq_status awq_generate(awq_ctx *ctx, const awq_model *model, const awq_
     int whole = 0;
     double began = awq__now();
     awq_status st;
-    int64_t max_tokens = d->max_tokens > 0 ? AWQ__MIN(d->max_tokens, (int64_t)1 << 31) : 128;
+    int64_t max_tokens;
+    AWQ__TRY(awq__desc_check(ctx, d, "awq_generate"));
+    max_tokens = d->max_tokens > 0 ? AWQ__MIN(d->max_tokens, (int64_t)1 << 31) : 128;
     AWQ__TRY(awq__sampling_check(ctx, &d->sampling));
     AWQ__TRY(awq__question(ctx, model, 1, d, &ids, &n, &whole)); /* how long the context must be */
     st = awq__together(ctx, model, (int64_t)n + max_tokens, &s, 1, &r);
@@ -27110,14 +27144,29 @@ static awq_status awq__export_plan(awq_ctx *ctx, awq__export *e)
     return e->d.layout == AWQ_LAYOUT_NONE ? AWQ_OK : awq__plan_schemes(ctx, e, all);
 }
 
+/* nothing is there yet, but perhaps an empty folder, which goes */
+static awq_status awq__target_check(awq_ctx *ctx, const char *target)
+{
+    const awq_file_system *fs = awq__fs(ctx);
+    char *config = awq__path_join(ctx, target, "config.json");
+    int code, taken;
+    void *h;
+    if (!config) return AWQ_E_MEMORY;
+    code = fs->open(fs->user, target, 0, &h); /* of a folder: EISDIR */
+    if (!code) fs->close(fs->user, h);
+    taken = !code || awq__file_exists(ctx, config) || (code == EISDIR && fs->remove(fs->user, target));
+    awq__free(ctx, config);
+    return taken ? awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it", target)
+                 : AWQ_OK;
+}
+
 static awq_status awq__export_open(awq_ctx *ctx, awq_checkpoint *ck, const awq__export_desc *d, awq__export *e)
 {
     const awq_file_system *fs = awq__fs(ctx);
-    char *journal = NULL, *config = NULL;
+    char *journal = NULL;
     awq_status st = AWQ_OK;
     awq__text t = {NULL, 0, 0, 0};
     int code;
-    void *h;
     memset(e, 0, sizeof *e);
     e->d = *d;
     e->ck = ck;
@@ -27128,14 +27177,9 @@ static awq_status awq__export_open(awq_ctx *ctx, awq_checkpoint *ck, const awq__
     awq__text_str(ctx, &t, d->target);
     while (t.len > 1 && t.data[t.len - 1] == '/') t.data[--t.len] = 0;
     awq__text_str(ctx, &t, ".partial");
-    config = awq__path_join(ctx, d->target, "config.json");
-    if (t.failed || !config) st = AWQ_E_MEMORY;
+    if (t.failed) st = AWQ_E_MEMORY;
     e->partial = t.data;
-    /* of a folder: EISDIR; an empty one may be replaced */
-    code = st ? 0 : fs->open(fs->user, d->target, 0, &h);
-    if (!st && !code) fs->close(fs->user, h);
-    if (!st && (!code || awq__file_exists(ctx, config) || (code == EISDIR && fs->remove(fs->user, d->target))))
-        st = awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it", d->target);
+    if (!st) st = awq__target_check(ctx, d->target);
     if (!st && !(journal = awq__path_join(ctx, e->partial, "progress.jsonl"))) st = AWQ_E_MEMORY;
     e->unfinished = !st && awq__file_exists(ctx, journal);
     if (!st && e->unfinished && !d->resume)
@@ -27148,7 +27192,6 @@ static awq_status awq__export_open(awq_ctx *ctx, awq_checkpoint *ck, const awq__
         st = awq__writer_open(ctx, e->partial, e->plan, (int64_t)e->n_plan, d->shard_bytes,
                               d->resume && e->unfinished, d->layout == AWQ_LAYOUT_NATIVE, &e->writer);
     awq__free(ctx, journal);
-    awq__free(ctx, config);
     if (st) awq__export_close(ctx, e, e->unfinished);
     return st;
 }
@@ -28504,6 +28547,10 @@ static awq_status awq__qm_group_size(awq_ctx *ctx, awq__qm *m)
     double all = awq__qm_share(m, 0), most = 0;
     int64_t g = d->group_size, size;
     int k, l;
+    if (g < -1)
+        return awq__fail(ctx, AWQ_E_ARG,
+                         "group_size is %lld, expected -1 (a whole row), 0 (chosen here) or a size",
+                         (long long)g);
     if (g == 0) {
         for (size = 128; size >= 32; size /= 2)
             if (awq__qm_share(m, size) > most) g = size, most = awq__qm_share(m, size);
@@ -31612,7 +31659,7 @@ static awq_status awq__passages_split(awq_ctx *ctx, awq__passages *m, char *text
     const char *section = NULL, *begin = NULL, *body = NULL, *p, *from;
     char *to = text;
     size_t n, k;
-    int line, code;
+    int line, code, heading;
     for (p = text; *p; p++) {
         if (*p == '\r' && p[1] == '\n') continue;
         *to++ = *p == '\r' ? '\n' : *p;
@@ -31622,9 +31669,15 @@ static awq_status awq__passages_split(awq_ctx *ctx, awq__passages *m, char *text
         p += strspn(p, " \t\n");
         if (!*p) break;
         n = awq__passage_block(p, &line);
-        if (!begin) begin = p;
         code = !strncmp(p, "```", 3);
-        if (!code && awq__is_heading(p, n, line)) {
+        heading = !code && awq__is_heading(p, n, line);
+        /* a section that is all short ends with the next heading, and headings alone have an end too */
+        if (begin && heading && ((body && body < p) || (size_t)(p + n - begin) > AWQ__PASSAGE_MOST)) {
+            AWQ__TRY(awq__passages_add(ctx, m, begin, body, p, section));
+            begin = NULL;
+        }
+        if (!begin) begin = p;
+        if (heading) {
             k = strspn(p, "# ");
             if (k < n && !(section = awq__arena_text(ctx, &m->memory, p + k, n - k))) return AWQ_E_MEMORY;
             body = NULL;
@@ -34702,13 +34755,22 @@ static int awq__until_there(awq_ctx *ctx, const awq__until *u, const char *tail,
     return there;
 }
 
+/* A try's folder is there; of part 1 the unfinished one. A file system need not know folders by name. */
+static int awq__until_left(awq_ctx *ctx, const awq__until *u, const char *folder, int part)
+{
+    char name[32];
+    snprintf(name, sizeof name, "%.16s%s", folder, part ? ".partial" : "");
+    return awq__until_there(ctx, u, name, "") || awq__until_there(ctx, u, name, "/config.json")
+           || awq__until_there(ctx, u, name, "/progress.jsonl");
+}
+
 /* a try's folder, finished or not */
 static void awq__until_remove(awq_ctx *ctx, const awq__until *u, const char *folder)
 {
     int k;
     for (k = 0; k < 2 && folder[0]; k++) {
         char *path = awq__until_path(ctx, u, folder, k ? ".partial" : "");
-        if (path && awq__file_exists(ctx, path)) awq__folder_remove(ctx, path);
+        if (path && awq__until_left(ctx, u, folder, k)) awq__folder_remove(ctx, path);
         awq__free(ctx, path);
     }
 }
@@ -34727,8 +34789,16 @@ static awq_status awq__until_begin(awq_ctx *ctx, awq__until *u)
 {
     char *path = awq__until_path(ctx, u, ".tries", "");
     awq_status st = path ? awq__until_head(ctx, u) : AWQ_E_MEMORY;
+    int there = !st && awq__file_exists(ctx, path), k;
+    char folder[16];
     size_t n;
-    if (!st && awq__file_exists(ctx, path)) {
+    for (k = 2; !st && !there && k < 2 * (AWQ_MAX_TRIES + 1); k++) {
+        snprintf(folder, sizeof folder, ".try%d", k / 2);
+        if (awq__until_left(ctx, u, folder, k % 2))
+            st = awq__fail(ctx, AWQ_E_ARG, "%s%s%s is of an earlier run; remove it", u->d->quantize->target,
+                           folder, k % 2 ? ".partial" : "");
+    }
+    if (!st && there) {
         if (!u->d->quantize->resume)
             st = awq__fail(ctx, AWQ_E_ARG,
                            "%s holds the tries of an unfinished run; resume it, or remove that file and the "
@@ -34737,8 +34807,6 @@ static awq_status awq__until_begin(awq_ctx *ctx, awq__until *u)
         if (!st) st = awq__file_load(ctx, path, (size_t)64 << 20, &u->before, &n);
         if (!st && !strncmp(u->before, u->journal.data, u->journal.len)) u->next = u->before + u->journal.len;
         else if (!st) {
-            char folder[16];
-            int k;
             awq__log(ctx, AWQ_LOG_INFO,
                      "%s was begun with other settings, text, suite or model: it begins anew", path);
             for (k = 1; k <= AWQ_MAX_TRIES; k++) {
@@ -34827,7 +34895,13 @@ static awq_status awq__until_recorded(awq_ctx *ctx, awq__until *u)
         u->next = NULL;
         return AWQ_OK;
     }
-    AWQ__TRY(awq__json_parse(ctx, "the journal of tries", u->next, (size_t)(end - u->next), &j));
+    if (awq__json_parse(ctx, ".tries", u->next, (size_t)(end - u->next), &j)) {
+        char why[300];
+        if (ctx->err.status != AWQ_E_FORMAT) return ctx->err.status;
+        snprintf(why, sizeof why, "%.250s", ctx->err.text);
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s%s, in a line of the tries; remove it and the folders beside it",
+                         u->d->quantize->target, why);
+    }
     s->t.verdict = awq__severity_of(&j, awq__json_get(&j, 1, "verdict"));
     text = awq__json_str(&j, awq__json_get(&j, 1, "text"), &n);
     if (text) snprintf(s->t.text, sizeof s->t.text, "%s", text);
@@ -34838,7 +34912,7 @@ static awq_status awq__until_recorded(awq_ctx *ctx, awq__until *u)
         if (type != 'd'
             && !(v >= (type == 'z' ? 0 : -1) && v <= (type == 'i' ? INT32_MAX : 9007199254740992.0))) {
             awq__json_free(ctx, &j);
-            return awq__fail(ctx, AWQ_E_FORMAT, "%s.tries: %s is %g; remove that file to begin anew",
+            return awq__fail(ctx, AWQ_E_FORMAT, "%s.tries: %s is %g; remove it and the folders beside it",
                              u->d->quantize->target, awq__until_fields[k].key, v);
         }
         switch (type) {
@@ -34850,7 +34924,7 @@ static awq_status awq__until_recorded(awq_ctx *ctx, awq__until *u)
     }
     e = awq__json_first(&j, awq__json_get(&j, 1, "layer_error"));
     for (s->n_layers = 0; e && s->n_layers < u->source->config.num_hidden_layers; e = awq__json_next(&j, e))
-        s->layer_error[s->n_layers++] = awq__json_number_of(&j, e, &v) ? v : 1e9; /* 1e9: see awq__guard_layers */
+        s->layer_error[s->n_layers++] = awq__json_number_of(&j, e, &v) ? v : 1e9; /* as awq__guard_layers */
     awq__json_free(ctx, &j);
     s->t.resumed = 1;
     awq__text_add(ctx, &u->journal, u->next, (size_t)(end + 1 - u->next));
@@ -34976,13 +35050,14 @@ static awq_status awq__until_try(awq_ctx *ctx, awq__until *u, awq_until_result *
     s->t.seconds = 0;
     s->t.counted = s->t.failed = s->t.resumed = 0;
     u->line = u->journal.len;
-    st = awq__until_recorded(ctx, u);
-    if (!st && res->n_tries && s->stage < AWQ__UNTIL_JUDGED
+    AWQ__TRY(awq__until_recorded(ctx, u));
+    if (res->n_tries && s->stage < AWQ__UNTIL_JUDGED
         && !awq__until_there(ctx, u, u->best.folder, "/config.json"))
         return awq__fail(ctx, AWQ_E_IO,
-                         "%s%s, the best try so far, is not there any more; remove %s.tries to start anew",
+                         "%s%s, the best try so far, is not there any more; remove %s.tries and the "
+                         "folders beside it",
                          u->d->quantize->target, u->best.folder, u->d->quantize->target);
-    if (!st) st = awq__until_make(ctx, u);
+    st = awq__until_make(ctx, u);
     if (st) {
         if (!res->n_tries || st == AWQ_E_CANCELLED) return st;
         s->t.verdict = AWQ_VOID;
@@ -35114,9 +35189,7 @@ AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *d, awq
     res = AWQ__NEW(ctx, awq_until_result, 1);
     to = res ? awq__until_path(ctx, &u, "", "") : NULL;
     if (!to) st = AWQ_E_MEMORY;
-    if (!st && awq__until_there(ctx, &u, "", "/config.json"))
-        st = awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it",
-                       d->quantize->target);
+    if (!st) st = awq__target_check(ctx, to);
     if (!st) st = awq_model_load(ctx, d->quantize->source, NULL, &u.source);
     if (!st) {
         L = u.source->config.num_hidden_layers;
@@ -35144,11 +35217,13 @@ AWQ_API awq_status awq_quantize_until(awq_ctx *ctx, const awq_until_desc *d, awq
     }
     if (began) { /* what can be resumed stays where it may */
         awq_error err = ctx->err;
+        char *path;
         int keep = (st == AWQ_E_CANCELLED || st == AWQ_E_MEMORY || st == AWQ_E_IO)
                    && !d->quantize->leave_nothing
                    && (res->n_tries || u.now.stage == AWQ__UNTIL_QUANTIZED
                        || awq__until_there(ctx, &u, ".try1.partial", "/progress.jsonl"));
-        char *path = keep ? NULL : awq__until_path(ctx, &u, ".tries", "");
+        if (st == AWQ_E_FORMAT && u.next) keep = 1; /* a line of the journal: all else is as it was */
+        path = keep ? NULL : awq__until_path(ctx, &u, ".tries", "");
         if (!keep && u.before) { /* the one that was ended, where it is not taken up */
             snprintf(u.now.folder, sizeof u.now.folder, ".try%d", res->n_tries + 1);
             awq__until_remove(ctx, &u, u.now.folder);
@@ -35320,6 +35395,11 @@ static awq_status awq__online_make(awq_ctx *ctx, awq__online *o)
         q.resume = !fs->rename(fs->user, unfinished.data, partial.data);
         q.leave_nothing = 0;
         st = awq_quantize_model(ctx, &q, &r);
+        if (st == AWQ_E_FORMAT && q.resume) { /* what was left is damaged */
+            awq__folder_remove(ctx, partial.data);
+            q.resume = 0;
+            st = awq_quantize_model(ctx, &q, &r);
+        }
         if (st && (st != AWQ_E_CANCELLED || fs->rename(fs->user, partial.data, unfinished.data)))
             awq__folder_remove(ctx, partial.data);
     }

@@ -71,6 +71,11 @@ static void test_opens(void)
     CHECK(ctx.memory_used == 0);
     awq_checkpoint_close(&ctx, NULL);
     tiny_free(&t);
+    tiny_llama(&t); /* a layer more than config.json has */
+    tiny_add(&t, "model.layers.1.input_layernorm.weight", AWQ_F32, 1, 64, 0);
+    expect(&t, AWQ_OK, "", "a layer more");
+    CHECK_MSG(told.count == 1 && strstr(told.text, "num_hidden_layers is 1, which is believed"), "%d: %s", told.count, told.text);
+    tiny_free(&t);
 }
 
 static void test_config_values(void)

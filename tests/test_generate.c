@@ -258,6 +258,11 @@ static awq_model *demo(awq_ctx *ctx)
 
 static void test_demo(void)
 {
+    static const char *const none[] = {NULL};
+    awq_runner *runner = NULL;
+    awq_session *s = NULL;
+    awq_model *other = NULL;
+    awq_memory needed;
     awq_ctx ctx;
     awq_model *m = demo(&ctx);
     awq_generate_desc d;
@@ -297,6 +302,21 @@ static void test_demo(void)
     CHECK(awq_generate(&ctx, m, &d, &r) == AWQ_E_ARG && strstr(ctx.err.text, "no tokens"));
     d.prompt = "a\xff";
     CHECK(awq_generate(&ctx, m, &d, &r) == AWQ_E_ARG);
+    /* what must not be NULL is, by a slip */
+    CHECK(awq_generate(&ctx, m, NULL, &r) == AWQ_E_ARG && strstr(ctx.err.text, "awq_generate: desc is NULL"));
+    d.prompt = "a";
+    d.n_stop = 1;
+    CHECK(awq_generate(&ctx, m, &d, &r) == AWQ_E_ARG && strstr(ctx.err.text, "stop is NULL"));
+    d.stop = none;
+    CHECK(awq_generate(&ctx, m, &d, &r) == AWQ_E_ARG && strstr(ctx.err.text, "a stop text is NULL"));
+    CHECK(awq_runner_create(&ctx, NULL, NULL, &runner) == AWQ_E_ARG && strstr(ctx.err.text, "model is NULL"));
+    CHECK(awq_model_load(&ctx, NULL, NULL, &other) == AWQ_E_ARG && strstr(ctx.err.text, "is NULL"));
+    CHECK(awq_memory_needed(&ctx, NULL, NULL, NULL, NULL, 1, &needed) == AWQ_E_ARG && strstr(ctx.err.text, "is NULL"));
+    CHECK(awq_runner_create(&ctx, m, NULL, &runner) == AWQ_OK && awq_session_create(&ctx, runner, NULL, &s) == AWQ_OK);
+    CHECK(awq_ask(&ctx, s, NULL) == AWQ_E_ARG && awq_session_rollback(&ctx, s, 0, NULL) == AWQ_E_ARG
+          && strstr(ctx.err.text, "desc is NULL"));
+    awq_session_free(&ctx, s);
+    awq_runner_free(&ctx, runner);
     awq_model_free(&ctx, m);
     CHECK(ctx.memory_used == 0);
 }

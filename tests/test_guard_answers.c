@@ -91,7 +91,7 @@ static void test_passages(void)
     awq_passages p;
     awq_ctx ctx;
     long k;
-    size_t i;
+    size_t i, n;
     int reached = 1;
     memset(&ctx, 0, sizeof ctx);
     memset(&p, 0, sizeof p);
@@ -141,6 +141,16 @@ static void test_passages(void)
     put_file(text);
     CHECK(awq_passages_load(&ctx, FILE_NAME, &p) == AWQ_OK && p.n == 2 && !strcmp(p.text[0], "```\ncode\n```")
           && !strcmp(p.text[1], "The next one."));
+    awq_passages_free(&ctx, &p);
+    for (i = n = 0; i < 100; i++) n += (size_t)sprintf(text + n, "## Option %d\n\nSets it to %d.\n\n", (int)i, (int)i);
+    put_file(text); /* short sections stay apart */
+    CHECK_MSG(awq_passages_load(&ctx, FILE_NAME, &p) == AWQ_OK && p.n == 100 && !strcmp(p.text[99], "## Option 99\n\nSets it to 99.")
+                  && !strcmp(p.section[99], "Option 99"), "%lld", (long long)p.n);
+    awq_passages_free(&ctx, &p);
+    for (i = n = 0; i < 150; i++) n += (size_t)sprintf(text + n, "# A heading, number %d\n", (int)i);
+    put_file(text); /* headings alone */
+    CHECK_MSG(awq_passages_load(&ctx, FILE_NAME, &p) == AWQ_OK && p.n > 2, "%lld", (long long)p.n);
+    for (i = 0; (int64_t)i < p.n; i++) CHECK(strlen(p.text[i]) <= 1200);
     awq_passages_free(&ctx, &p);
     put_file("\xff\xfeo\1k\1");
     CHECK(awq_passages_load(&ctx, FILE_NAME, &p) == AWQ_E_FORMAT && strstr(ctx.err.text, "UTF-16"));

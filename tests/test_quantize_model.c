@@ -879,6 +879,7 @@ static void test_refusals(void)
         {source, target, "bits is 1", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 1, 32, AWQ_LAYOUT_GEMM},
         {source, target, "bits is 9", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 9, 32, AWQ_LAYOUT_GEMM},
         {source, target, "gemm", AWQ_E_UNSUPPORTED, AWQ_METHOD_BEST, &text, 3, 32, AWQ_LAYOUT_GEMM},
+        {source, target, "group_size is -2", AWQ_E_ARG, AWQ_METHOD_RTN, &text, 4, -2, AWQ_LAYOUT_GEMM},
         {source, target, "group size 24", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 4, 24, AWQ_LAYOUT_GEMM},
         {source, target, "group size 8", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 4, 8, AWQ_LAYOUT_GEMM},
         {source, target, "64 in_features", AWQ_E_ARG, AWQ_METHOD_BEST, &text, 4, 256, AWQ_LAYOUT_GEMM},

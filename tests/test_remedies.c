@@ -364,7 +364,7 @@ static void fail_until(setup *s, fault *f)
     st = awq_quantize_until(&s->ctx, &d, &r);
     if (!reached(s, f)) CHECK_MSG(st == AWQ_OK && !r.ended && !r.why[0], "%s", s->ctx.err.text);
     if (f->what == 0 && st) CHECK(st == AWQ_E_MEMORY);
-    if (f->what == 1 && st) CHECK_MSG(st == AWQ_E_IO || st == AWQ_E_FORMAT || strstr(s->ctx.err.text, "exists") || strstr(s->ctx.err.text, "unfinished"), "%s", s->ctx.err.text);
+    if (f->what == 1 && st) CHECK_MSG(st == AWQ_E_IO || st == AWQ_E_FORMAT || strstr(s->ctx.err.text, "exists") || strstr(s->ctx.err.text, "earlier run") || strstr(s->ctx.err.text, "unfinished"), "%s", s->ctx.err.text);
     if (f->what == 2 && f->reached) CHECK(st == AWQ_E_CANCELLED);
     CHECK(!st || s->ctx.err.text[0]);
     if (!st && r.ended) { /* the best stays, and what happened is said */
@@ -530,19 +530,42 @@ static void test_until_resumed(void)
     }
     sh("rm -rf " TMP "/q");
 
-    /* a number that is none of a journal's; a folder that is missing is named; one that is not ours is not touched */
+    /* a damaged line in the journal, of the first try or a later one: named, and when it is put right all goes on */
     s.steps = 0;
     s.stop_at = steps * 3 / 4;
     CHECK(climb(&s, TMP "/q", 0, NULL) == AWQ_E_CANCELLED);
     s.stop_at = 0;
     sh("cp " TMP "/q.tries " TMP "/kept && sed -i 's/\"stage\": [0-9]*/\"stage\": 1e300/' " TMP "/q.tries");
     CHECK_MSG(climb(&s, TMP "/q", 1, NULL) == AWQ_E_FORMAT && strstr(s.ctx.err.text, "q.tries: stage is 1e+300"), "%s", s.ctx.err.text);
+    sh("cp " TMP "/kept " TMP "/q.tries && sed -i '3s/^./x/' " TMP "/q.tries");
+    CHECK_MSG(climb(&s, TMP "/q", 1, NULL) == AWQ_E_FORMAT && strstr(s.ctx.err.text, "q.tries: ")
+                  && strstr(s.ctx.err.text, "in a line of the tries"), "%s", s.ctx.err.text);
+    CHECK(!exists(TMP "/q"));
     sh("mv " TMP "/kept " TMP "/q.tries");
-    sh("rm -rf " TMP "/q.try?");
+    CHECK_MSG(climb(&s, TMP "/q", 1, &r) == AWQ_OK, "%s", s.ctx.err.text);
+    CHECK_MSG(same(TMP "/q", TMP "/whole") && entries(TMP) == 3, "%d", entries(TMP));
+    sh("rm -rf " TMP "/q");
+
+    /* without its journal what is left is of an earlier run, which is said before any work; without the best folder */
+    sh("rm -f " COUNT("layers"));
+    s.stop_layer = 3;
+    CHECK(climb(&s, TMP "/q", 0, NULL) == AWQ_E_CANCELLED && exists(TMP "/q.try2.partial/progress.jsonl"));
+    s.stop_layer = s.stop_at = 0;
+    sh("mv " TMP "/q.tries " TMP "/kept");
+    CHECK_MSG(climb(&s, TMP "/q", 0, NULL) == AWQ_E_ARG && strstr(s.ctx.err.text, "q.try1 is of an earlier run"), "%s", s.ctx.err.text);
+    sh("mv " TMP "/q.try1 " TMP "/try1");
+    CHECK_MSG(climb(&s, TMP "/q", 1, NULL) == AWQ_E_ARG && strstr(s.ctx.err.text, "q.try2.partial is of"), "%s", s.ctx.err.text);
+    CHECK(exists(TMP "/q.try2.partial/progress.jsonl") && !exists(TMP "/q.tries"));
+    sh("mv " TMP "/kept " TMP "/q.tries");
     CHECK_MSG(climb(&s, TMP "/q", 1, NULL) == AWQ_E_IO && strstr(s.ctx.err.text, "not there any more"), "%s", s.ctx.err.text);
-    sh("rm -rf " TMP "/q.* && mkdir " TMP "/q.try1 && echo mine > " TMP "/q.try1/config.json");
+
+    /* what is not ours is not touched: a folder of a try's name, a target */
+    sh("rm -rf " TMP "/q.* " TMP "/try1 && mkdir " TMP "/q.try1 && echo mine > " TMP "/q.try1/config.json");
     CHECK_MSG(climb(&s, TMP "/q", 0, NULL) == AWQ_E_ARG && strstr(s.ctx.err.text, "q.try1") && exists(TMP "/q.try1/config.json"), "%s",
               s.ctx.err.text);
+    sh("rm -rf " TMP "/q.* && mkdir " TMP "/q && echo mine > " TMP "/q/notes.txt");
+    CHECK_MSG(climb(&s, TMP "/q", 0, NULL) == AWQ_E_ARG && strstr(s.ctx.err.text, "q exists already"), "%s", s.ctx.err.text);
+    CHECK(exists(TMP "/q/notes.txt") && entries(TMP) == 3);
     end(&s);
 }
 
@@ -768,6 +791,14 @@ static void test_online_resumed(void)
         awq_model_free(&s.ctx, m);
     }
     CHECK_MSG(resumed > 1, "%d of %d", resumed, (int)steps);
+    sh("rm -rf " TMP "/cache " COUNT("layers")); /* what was left is damaged: anew */
+    s.steps = 0;
+    s.stop_at = steps - 1;
+    CHECK(online(&s, &o, &m) == AWQ_E_CANCELLED && entries(o.cache) == 1);
+    s.stop_at = 0;
+    sh("cd " TMP "/cache && sed -i '2s/^./x/' *.unfinished/progress.jsonl");
+    CHECK_MSG(online(&s, &o, &m) == AWQ_OK && entries(o.cache) == 1 && same(o.cache, TMP "/whole"), "%s", s.ctx.err.text);
+    awq_model_free(&s.ctx, m);
     end(&s);
 }
 
