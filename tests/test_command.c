@@ -182,7 +182,7 @@ static void test_history(void)
     put_file(DIR "/t", off);
     CHECK(run("Hi\n", args) == 0);
     expect(THOUGHT "\n");
-    CHECK(run("Hi\n", quiet) == 0 && said(DIR "/err", "chat template: off"));
+    CHECK(run("Hi\n", quiet) == EXIT_FAILED && said(DIR "/err", "chat template: off")); /* no question got an answer */
     put_file(DIR "/t", keeps);
     CHECK(run("Hi\n", quiet) == 0 && said(DIR "/err", "no switch for thinking"));
     expect(SPOKEN "\n");
@@ -344,6 +344,58 @@ static void test_options(void)
     for (s = text, n = 0; n < 600; n++) s += sprintf(s, "Bram ");
     put_file(DIR "/text.txt", text);
     CHECK(run("", windows) == 0 && said(DIR "/err", "awq_evaluate: a context of 600 tokens"));
+}
+
+/* what cannot be done, or means nothing, is refused by a sentence before anything is printed */
+#define TO_GUARD "guard", DEMO, DEMO, "--suite", "tools/demo/suite.jsonl"
+
+static void test_refusals(void)
+{
+    static const struct {
+        const char *words, *args[12];
+        int code;
+    } cases[] = {
+        {"\"1,2,x\" is not a list of token ids", {"tokenize", DEMO, "--ids", "1,2,x"}, EXIT_FAILED},
+        {"\"1,a\" is not a list of token ids", {"logits", DEMO, "--tokens", "1,a", "-o", DIR "/no"}, EXIT_FAILED},
+        {"--threads wants 0 to 1024, not -3", {TO_GUARD, "--threads", "-3"}, EXIT_UNJUDGED},
+        {"--threads wants 0 to 1024, not -3", {"run", DEMO, "-p", "a", "--threads", "-3"}, EXIT_FAILED},
+        {"/none.txt: cannot open", {"guard", "--make-suite", DIR "/none.txt"}, EXIT_UNJUDGED},
+        {"--exact or --deterministic, not both", {TO_GUARD, "--exact", "--deterministic"}, EXIT_UNJUDGED},
+        {"--tries means nothing without --until-guard", {"quantize", DEMO, "-o", DIR "/no", "--tries", "3"}, EXIT_FAILED},
+        {"--cache means nothing without --quantize", {"run", DEMO, "-p", "a", "--cache", "b"}, EXIT_FAILED},
+        {"--system means nothing without --chat", {"run", DEMO, "-p", "a", "--system", "b"}, EXIT_FAILED},
+        {"--sessions means nothing without -p", {"run", DEMO, "--chat", "--sessions", "2"}, EXIT_FAILED},
+        {"--layers means nothing without --baseline", {"eval", DEMO, "--text", "a", "--layers"}, EXIT_FAILED},
+        {"--symmetric means nothing without --rtn", {"eval", DEMO, "--text", "a", "--symmetric"}, EXIT_FAILED},
+        {"--group-size means nothing without --rtn", {TO_GUARD, "--group-size", "32"}, EXIT_UNJUDGED},
+        {"--keep-going means nothing without --suite", {"guard", DEMO, DEMO, "--text", "a", "--keep-going"}, EXIT_UNJUDGED},
+        {"kept.txt exists already", {"guard", "--make-suite", DIR "/kept.txt", "-o", DIR "/kept.txt"}, EXIT_UNJUDGED},
+        {"it is one of the files to read", {"guard", DEMO, DEMO, "--suite", DIR "/kept.txt", "--report",
+                                            DIR "/../test_command/kept.txt"}, EXIT_UNJUDGED},
+        {"--ctx wants 0 to 2147483648, not -1", {"run", DEMO, "-p", "a", "--ctx", "-1"}, EXIT_FAILED},
+        {"--sessions wants 1 to 1024, not 0", {"run", DEMO, "-p", "a", "--sessions", "0"}, EXIT_FAILED},
+        {"--sessions wants 1 to 1000000, not ", {"inspect", DEMO, "--sessions", "9223372036854775807"}, EXIT_FAILED},
+        {"-n wants 0 to ", {TO_GUARD, "-n", "-2"}, EXIT_UNJUDGED},
+        {"the context has room for 2 tokens", {"run", DEMO, "-p", "Bram is", "--ctx", "2", "--json"}, EXIT_FAILED},
+        {"unexpected argument \"b\"", {"run", DEMO, "b", "-p", "a"}, EXIT_FAILED},
+        {"give -p TEXT or --chat", {"run", DEMO}, EXIT_FAILED},
+        {"give --cache FOLDER", {"run", DEMO "/.", "-p", "a", "--quantize"}, EXIT_FAILED},
+        {"give --cache FOLDER", {"run", "..", "-p", "a", "--quantize"}, EXIT_FAILED},
+        {"--temp wants 0 to 1000000, not -1", {"run", DEMO, "-p", "a", "--temp", "-1"}, EXIT_FAILED},
+        {"--top-p wants 0 to 1, not 1.5", {"run", DEMO, "-p", "a", "--top-p", "1.5"}, EXIT_FAILED},
+        {"--min-p wants 0 to 1, not nan", {"run", DEMO, "-p", "a", "--min-p", "nan"}, EXIT_FAILED},
+        {"--memory-limit wants a number of bytes such as 800M, not \"8X\"", {"run", DEMO, "-p", "a", "--memory-limit", "8X"},
+         EXIT_FAILED},
+        {"memory_limit is 2048", {"run", DEMO, "-p", "a", "--memory-limit", "2K", "--json"}, EXIT_FAILED}};
+    static const char *const enough[] = {"run", DEMO, "-p", "Bram is", "--ctx", "8", "--memory-limit", "1G", "--json", NULL};
+    size_t i;
+    put_file(DIR "/kept.txt", "kept");
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        CHECK_MSG(run("", cases[i].args) == cases[i].code && said(DIR "/err", cases[i].words), "%s", cases[i].words);
+        CHECK_MSG(!out[0] || out[0] == '{', "%s: [%s]", cases[i].words, out);
+    }
+    CHECK(in_file(DIR "/kept.txt", "kept", 1));
+    CHECK(run("", enough) == 0 && strstr(out, "\"tokens\": 6, ") && strstr(out, "\"stop\": \"context\""));
 }
 
 /* --device: the same words wherever the layers are; sizes are told first; refusals */
@@ -542,7 +594,7 @@ static void test_verdicts(void)
     char *text = NULL;
     size_t n;
     memset(&ctx, 0, sizeof ctx);
-    CHECK(system("rm -rf " DIR "/bad " DIR "/until " DIR "/none") == 0);
+    CHECK(system("rm -rf " DIR "/bad " DIR "/until " DIR "/none " DIR "/draft.jsonl") == 0);
     CHECK(awq__file_load(&ctx, "tools/demo/heldout.txt", 1 << 24, &text, &n) == AWQ_OK && awq__file_save(&ctx, DIR "/t.txt", text, 2000) == AWQ_OK);
     awq__free(&ctx, text);
     CHECK_MSG(run("", bad) == 0, "%s", out);
@@ -558,6 +610,7 @@ static void test_verdicts(void)
     CHECK(run("", instead) == 0 && in_file(DIR "/err", "is used as it is", 1) && strstr(out, "Bram"));
     CHECK(run("", draft) == 0 && in_file(DIR "/err", " questions drafted", 1));
     CHECK(awq_suite_load(&ctx, DIR "/draft.jsonl", &suite) == AWQ_OK && suite.n > 1);
+    CHECK(run("", draft) == EXIT_UNJUDGED && said(DIR "/err", "draft.jsonl exists already"));
     awq_suite_free(&ctx, &suite);
     CHECK(ctx.memory_used == 0);
 }
@@ -636,6 +689,7 @@ int main(int argc, char **argv)
     RUN(test_native);
     RUN(test_doctor);
     RUN(test_options);
+    RUN(test_refusals);
     RUN(test_device);
     RUN(test_cuda_examples);
     RUN(test_guard);

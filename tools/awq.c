@@ -13,12 +13,15 @@
 #  include <windows.h>
 #  include <io.h>
 #  define isatty _isatty
+#  define SLASHES "/\\"
 #  define fileno _fileno
 #else
+#  include <sys/stat.h>
 #  include <unistd.h>
+#  define SLASHES "/"
 #endif
 
-enum { EXIT_NO = 1, EXIT_FAILED = 2, EXIT_INTERRUPTED = 130 };
+enum { EXIT_NO = 1, EXIT_FAILED = 2, EXIT_UNJUDGED = 3, EXIT_INTERRUPTED = 130 };
 
 static volatile sig_atomic_t interrupted;
 
@@ -142,6 +145,12 @@ static int failed(app *a)
     return EXIT_FAILED;
 }
 
+/* awq guard says 2 of a model that fails: what it cannot judge is a 3 */
+static int exit_of(const app *a, int code)
+{
+    return code == EXIT_FAILED && a->o.command && !strcmp(a->o.command, "guard") ? EXIT_UNJUDGED : code;
+}
+
 static int refuse(app *a, const char *fmt, const char *what)
 {
     a->ctx.err.status = AWQ_E_ARG;
@@ -154,7 +163,7 @@ static const struct {
     const char *name, *usage, *example;
 } commands[] = {
     {"quantize", "SRC -o DST [--calib FILE ...] [--samples 128] [--seq-len 512] [--bits 4] [--group-size N] [--symmetric]\n"
-     "       [--layout gemm|gemv|gemv_fast|marlin|gptq|compressed-tensors|native|scaled-fp16]\n"
+     "       [--layout gemm|gemv|gemv_fast|marlin|gptq|gptq_v2|compressed-tensors|int-quantized|native|scaled-fp16]\n"
      "       [--method best|awq|rtn] [--no-clip] [--keep NAME ...] [--mask-answers] [--memory-limit BYTES] [--resume]\n"
      "       [--device cpu|cuda|cuda:1] [--until-guard --text FILE [--suite FILE.jsonl] [--ctx N] [-n N] [--tries 8]\n"
      "       [--budget SECONDS] [--more-calib FILE ...]]\n"
@@ -205,7 +214,7 @@ static const struct {
 #define N_COMMANDS ((int)(sizeof commands / sizeof commands[0]))
 
 static const char common[] =
-    "common: --json (one object on stdout)  --threads N  -q  --memory-limit BYTES\n"
+    "common: --json (one object on stdout)  --threads N  -q  --memory-limit BYTES (or 800M, 2G)\n"
     "models: --exact | --deterministic  --head-bits 8  --kv-bits 8|16|32  --believe-tensors (where its config contradicts them)\n"
     "run, eval, guard, logits, bench, inspect, doctor, and one device for quantize: --device cpu | cuda | cuda:1 | cuda:0,cuda:1,...\n"
     "        which GPUs compute the model, its first layers the first of them; without --device no GPU is looked for, with it\n"
@@ -251,7 +260,54 @@ static int takes(const char *command, const char *option)
     return i == N_COMMANDS || mentions(commands[i].usage, option) || mentions(common, option);
 }
 
-typedef enum kind { FLAG, TEXT, WHOLE, REAL, LIST, RENAMED } kind;
+/* options that mean nothing without another one */
+static const struct {
+    const char *command, *option, *needs;
+} only_with[] = {
+    {"quantize", "--text", "--until-guard"}, {"quantize", "--suite", "--until-guard"}, {"quantize", "--ctx", "--until-guard"},
+    {"quantize", "-n", "--until-guard"}, {"quantize", "--tries", "--until-guard"}, {"quantize", "--budget", "--until-guard"},
+    {"quantize", "--more-calib", "--until-guard"},
+    {"run", "--cache", "--quantize"}, {"run", "--calib", "--quantize"}, {"run", "--method", "--quantize"},
+    {"run", "--bits", "--quantize"}, {"run", "--group-size", "--quantize"}, {"run", "--symmetric", "--quantize"},
+    {"run", "--keep", "--quantize"}, {"run", "--accept-failed", "--quantize"}, {"run", "--source-instead", "--quantize"},
+    {"run", "--system", "--chat"}, {"run", "--think", "--chat"}, {"run", "--template", "--chat"}, {"run", "--sessions", "-p"},
+    {"eval", "--group-size", "--rtn"}, {"eval", "--symmetric", "--rtn"}, {"eval", "--layers", "--baseline"},
+    {"guard", "--group-size", "--rtn"}, {"guard", "--symmetric", "--rtn"}, {"guard", "--passages", "--suite"},
+    {"guard", "--keep-going", "--suite"}, {"guard", "--seq-len", "--calib"}, {"guard", "-o", "--make-suite"},
+};
+
+/* numbers from least to most; command NULL: of any */
+#define MAX_SESSIONS 1024
+static const struct {
+    const char *command, *option;
+    double least, most;
+} ranges[] = {
+    {NULL, "--threads", 0, 1024}, {NULL, "--ctx", 0, 2147483648.0}, {NULL, "-n", 0, 2147483647},
+    {"run", "--sessions", 1, MAX_SESSIONS}, {"inspect", "--sessions", 1, 1000000},
+    {NULL, "--temp", 0, 1e6}, {NULL, "--top-k", 0, 2147483647}, {NULL, "--top-p", 0, 1}, {NULL, "--min-p", 0, 1},
+    {NULL, "--repeat-penalty", 0, 1e6}, {NULL, "--bits", 0, 64}, {NULL, "--rtn", 0, 64}, {NULL, "--head-bits", 0, 64},
+    {NULL, "--kv-bits", 0, 64}, {NULL, "--tries", 0, 1000000}, {NULL, "--budget", 0, 2147483647},
+    {NULL, "--stride", 0, 2147483647},
+};
+
+typedef enum kind { FLAG, TEXT, WHOLE, REAL, BYTES, LIST } kind;
+
+/* digits, and K, M or G behind them in BYTES; 0: it is no such number */
+static int whole(const char *s, kind k, long long *v)
+{
+    static const char units[] = "KMG";
+    char *end;
+    const char *unit;
+    int shift = 0;
+    *v = strtoll(s, &end, 10);
+    if (end == s) return 0;
+    if (k == BYTES) {
+        if (*end && (unit = strchr(units, *end)) != NULL) shift = 10 * (int)(unit - units + 1), end++;
+        if (*v < 0 || *v > INT64_MAX >> shift) return 0;
+        *v <<= shift;
+    }
+    return !*end;
+}
 
 static int parse(app *a, int argc, char **argv)
 {
@@ -266,7 +322,7 @@ static int parse(app *a, int argc, char **argv)
         {"--seq-len", WHOLE, &o->seq_len}, {"--bits", WHOLE, &o->bits}, {"--group-size", WHOLE, &o->group_size},
         {"--symmetric", FLAG, &o->symmetric}, {"--layout", TEXT, &o->layout}, {"--method", TEXT, &o->method},
         {"--no-clip", FLAG, &o->no_clip}, {"--mask-answers", FLAG, &o->mask_answers}, {"--resume", FLAG, &o->resume},
-        {"--memory-limit", WHOLE, &o->memory_limit}, {"--seed", WHOLE, &o->seed}, {"--dequantize", TEXT, &o->dequantize},
+        {"--memory-limit", BYTES, &o->memory_limit}, {"--seed", WHOLE, &o->seed}, {"--dequantize", TEXT, &o->dequantize},
         {"-p", TEXT, &o->prompt}, {"--chat", FLAG, &o->chat}, {"-n", WHOLE, &o->n},
         {"--temp", REAL, &o->temp}, {"--top-k", WHOLE, &o->top_k}, {"--top-p", REAL, &o->top_p},
         {"--min-p", REAL, &o->min_p}, {"--repeat-penalty", REAL, &o->repeat_penalty}, {"--system", TEXT, &o->system},
@@ -297,7 +353,7 @@ static int parse(app *a, int argc, char **argv)
         if (!strcmp(argv[i], "--json")) o->json = 1;
     for (i = 1; i < argc; i++) {
         const char *s = argv[i], *v;
-        char *end;
+        char *end, what[200];
         if (s[0] != '-' || !s[1]) {
             if (!o->command) o->command = s;
             else if (o->n_positional < 2) o->positional[o->n_positional++] = s;
@@ -321,21 +377,44 @@ static int parse(app *a, int argc, char **argv)
             if (l->n == MAX_LIST) return refuse(a, "option %s was given too often", s);
             l->item[l->n++] = v;
         } else {
-            if (table[k].k == WHOLE) *(long long *)table[k].to = strtoll(v, &end, 10);
-            else *(double *)table[k].to = strtod(v, &end);
-            if (end == v || *end) {
-                char what[200];
-                snprintf(what, sizeof what, "%s wants a number, not \"%.100s\"", s, v);
+            int good;
+            if (table[k].k != REAL) good = whole(v, table[k].k, (long long *)table[k].to);
+            else *(double *)table[k].to = strtod(v, &end), good = end != v && !*end;
+            if (!good) {
+                snprintf(what, sizeof what, "%s wants a number%s, not \"%.100s\"", s,
+                         table[k].k == BYTES ? " of bytes such as 800M" : "", v);
                 return refuse(a, "%s", what);
             }
         }
     }
-    for (k = 0; k < n; k++)
-        if (given[k] && o->command && !takes(o->command, table[k].name)) {
-            char what[200];
+    if (!o->command) return 0;
+    for (k = 0; k < n; k++) {
+        char what[200];
+        double v;
+        if (!given[k]) continue;
+        if (!takes(o->command, table[k].name)) {
             snprintf(what, sizeof what, "awq %.20s takes no %s; see awq help %.20s", o->command, table[k].name, o->command);
             return refuse(a, "%s", what);
         }
+        for (i = 0; i < (int)(sizeof only_with / sizeof only_with[0]); i++) {
+            int other;
+            if (strcmp(o->command, only_with[i].command) || strcmp(table[k].name, only_with[i].option)) continue;
+            for (other = 0; strcmp(table[other].name, only_with[i].needs); other++) {}
+            if (given[other]) continue;
+            snprintf(what, sizeof what, "%s means nothing without %s; see awq help %s", table[k].name, only_with[i].needs,
+                     o->command);
+            return refuse(a, "%s", what);
+        }
+        for (i = 0; i < (int)(sizeof ranges / sizeof ranges[0]); i++) {
+            if ((ranges[i].command && strcmp(o->command, ranges[i].command)) || strcmp(table[k].name, ranges[i].option)) continue;
+            v = table[k].k == REAL ? *(double *)table[k].to : (double)*(long long *)table[k].to;
+            if (v >= ranges[i].least && v <= ranges[i].most) continue;
+            snprintf(what, sizeof what, "%s wants %.10g to %.10g, not %.10g", table[k].name, ranges[i].least, ranges[i].most, v);
+            return refuse(a, "%s", what);
+        }
+    }
+    if (o->exact && o->deterministic) return refuse(a, "--exact or --deterministic, not both%s", "");
+    if (o->n_positional > 1 && strcmp(o->command, "guard")) return refuse(a, "unexpected argument \"%s\"", o->positional[1]);
     return 0;
 }
 
@@ -471,7 +550,7 @@ static int load(app *a, const char *folder, int rtn, awq_model **m)
     return awq_model_load(&a->ctx, folder, &d, m) ? failed(a) : 0;
 }
 
-/* "1,2,3" -> ids; the caller frees */
+/* "1,2,3" -> ids; the caller frees, after a failure too */
 static int parse_ids(app *a, const char *s, int32_t **ids, int64_t *n)
 {
     int64_t count = 1, i = 0;
@@ -483,7 +562,6 @@ static int parse_ids(app *a, const char *s, int32_t **ids, int64_t *n)
         char *end;
         long long v = strtoll(p, &end, 10);
         if (end == p || v < 0 || v > INT32_MAX || (*end && *end != ',')) {
-            free(*ids);
             return refuse(a, "\"%s\" is not a list of token ids such as 1,2,3", s);
         }
         (*ids)[i++] = (int32_t)v;
@@ -662,7 +740,7 @@ static int cmd_quantize(app *a)
     d.scaled = o->layout && !strcmp(o->layout, "scaled-fp16");
     if (o->layout && !d.scaled && (d.layout = awq_layout_from_name(o->layout)) == AWQ_LAYOUT_NONE)
         return refuse(a, "--layout %s: expected gemm, gemv, gemv_fast, marlin, gptq, gptq_v2, compressed-tensors, "
-                      "native or scaled-fp16", o->layout);
+                      "int-quantized, native or scaled-fp16", o->layout);
     if (d.layout == AWQ_LAYOUT_MARLIN) d.symmetric = 1;
     if (d.method != AWQ_METHOD_RTN) {
         char *path;
@@ -984,6 +1062,7 @@ typedef struct chat {
     awq_message *msgs; /* role: a constant; content: malloc */
     size_t n, cap;
     awq_generate_result last;
+    size_t answered, refused; /* questions */
     size_t thought, thoughts; /* tokens thought in the last turn, in all */
 } chat;
 
@@ -1078,6 +1157,8 @@ static int chat_turn(chat *c, const char *line)
                 (long long)awq_session_position(c->s));
     awq__text_free(&a->ctx, &r.all);
     interrupted = 0;
+    c->answered += !st;
+    c->refused += st != AWQ_OK;
     if (!st) return code;
     chat_drop(c, c->n - 1); /* the question that got no answer */
     failed(a);
@@ -1221,12 +1302,11 @@ static int run_chat(app *a, const awq_model *m)
     free(c.msgs);
     awq_session_free(&a->ctx, c.s);
     awq_runner_free(&a->ctx, c.r);
-    return code < 0 ? 0 : code;
+    if (code <= 0) code = c.refused && !c.answered ? EXIT_FAILED : 0;
+    return code;
 }
 
 /* --- awq run --sessions N: the same prompt to N sessions that are advanced together, each with a seed of its own */
-#define MAX_SESSIONS 1024
-
 static void show_voices(app *a, awq_session **s, answer *r, int n)
 {
     int i;
@@ -1341,6 +1421,7 @@ static int load_online(app *a, awq_model **m)
     awq_online_desc online;
     awq_quantize_desc q;
     awq__text cache = {NULL, 0, 0, 0};
+    const char *name;
     int code = 0;
     memset(&online, 0, sizeof online);
     memset(&q, 0, sizeof q);
@@ -1348,9 +1429,14 @@ static int load_online(app *a, awq_model **m)
     if (o->method && strcmp(o->method, "best") && strcmp(o->method, "awq"))
         return refuse(a, "--method %s: expected best or awq", o->method);
     awq__text_str(&a->ctx, &cache, o->cache ? o->cache : o->positional[0]);
-    while (cache.len > 1 && cache.data[cache.len - 1] == '/') cache.data[--cache.len] = 0;
-    if (!o->cache) awq__text_str(&a->ctx, &cache, "-cache");
-    if (cache.failed) code = failed(a);
+    while (cache.len > 1 && strchr(SLASHES, cache.data[cache.len - 1])) cache.data[--cache.len] = 0;
+    if (!o->cache && !cache.failed) { /* beside the model, which wants a name for that */
+        for (name = cache.data; *name && strcspn(name, SLASHES) < strlen(name);) name += strcspn(name, SLASHES) + 1;
+        if (!*name || !strcmp(name, ".") || !strcmp(name, ".."))
+            code = refuse(a, "where is the quantized model of %s kept? give --cache FOLDER", o->positional[0]);
+        awq__text_str(&a->ctx, &cache, "-cache");
+    }
+    if (!code && cache.failed) code = failed(a);
     q.method = o->method && !strcmp(o->method, "awq") ? AWQ_METHOD_AWQ : AWQ_METHOD_BEST;
     q.bits = (int)o->bits;
     q.group_size = o->group_size;
@@ -1369,6 +1455,26 @@ static int load_online(app *a, awq_model **m)
     return code;
 }
 
+/* awq_generate, in a session of --ctx tokens where that is given */
+static awq_status generate(app *a, const awq_model *m, const awq_generate_desc *d, awq_generate_result *result)
+{
+    awq_runner *r = NULL;
+    awq_session *s = NULL;
+    awq_session_desc sd;
+    awq_status st;
+    if (!a->o.ctx_len) return awq_generate(&a->ctx, m, d, result);
+    memset(&sd, 0, sizeof sd);
+    sd.max_tokens = a->o.ctx_len;
+    st = awq_runner_create(&a->ctx, m, NULL, &r);
+    if (!st) st = awq_session_create(&a->ctx, r, &sd, &s);
+    if (!st) st = awq_ask(&a->ctx, s, d);
+    while (!st && awq_session_busy(s)) st = awq_step(&a->ctx, r, NULL, 0, AWQ_NO_BUDGET, NULL);
+    if (!st) st = awq_session_answer(&a->ctx, s, result);
+    awq_session_free(&a->ctx, s);
+    awq_runner_free(&a->ctx, r);
+    return st;
+}
+
 static int cmd_run(app *a)
 {
     awq_model *m = NULL;
@@ -1378,7 +1484,7 @@ static int cmd_run(app *a)
     answer out;
     int code;
     if (need_model(a)) return EXIT_FAILED;
-    if (a->o.sessions < 0 || a->o.sessions > MAX_SESSIONS) return refuse(a, "--sessions wants 1 to 1024%s", "");
+    if (!a->o.prompt && !a->o.chat) return refuse(a, "give -p TEXT or --chat%s", "");
     if ((code = read_grammar(a)) != 0) return code;
     code = a->o.quantize ? load_online(a, &m) : load(a, a->o.positional[0], 0, &m);
     if (code == 0 && a->o.chat) code = read_template(a, awq_model_tokenizer(m));
@@ -1401,7 +1507,7 @@ static int cmd_run(app *a)
     else {
         if (!a->o.json && d.prompt) printf("%s", d.prompt);
         answer_new(a, &out);
-        if (awq_generate(&a->ctx, m, &d, &r)) code = failed(a);
+        if (generate(a, m, &d, &r)) code = failed(a);
         answer_look(&out, 1);
         if (code) {
             if (!a->o.json) putchar('\n');
@@ -1445,7 +1551,6 @@ static int cmd_eval(app *a)
     int code;
     if (need_model(a)) return EXIT_FAILED;
     if (!o->text) return refuse(a, "awq eval wants a text: --text FILE (.txt, .jsonl or token-id .json)%s", "");
-    if (o->layers && !o->baseline) return refuse(a, "--layers compares with a model: --baseline MODEL%s", "");
     memset(&c, 0, sizeof c);
     if ((code = load(a, o->positional[0], o->rtn != 0, &m)) != 0) return code;
     if (o->baseline) code = load(a, o->baseline, 0, &base);
@@ -1609,6 +1714,28 @@ static int preflight(app *a, awq_guard_report **r, int *ready)
     return code;
 }
 
+static int same_file(const char *a, const char *b)
+{
+#ifndef _WIN32
+    struct stat x, y;
+    if (!stat(a, &x) && !stat(b, &y)) return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+#endif
+    return !strcmp(a, b);
+}
+
+/* is what --report would write one of the files to be read? */
+static int report_is_input(const options *o)
+{
+    const char *const in[] = {o->text, o->suite, o->passages, o->production};
+    int i;
+    if (!o->report) return 0;
+    for (i = 0; i < 4; i++)
+        if (in[i] && same_file(o->report, in[i])) return 1;
+    for (i = 0; i < o->calib.n; i++)
+        if (same_file(o->report, o->calib.item[i])) return 1;
+    return 0;
+}
+
 /* --make-suite TEXT */
 static int make_suite(app *a)
 {
@@ -1621,6 +1748,7 @@ static int make_suite(app *a)
     int code = 0;
     memset(&d, 0, sizeof d);
     if (o->n_positional > 1) return refuse(a, "--make-suite takes one model, %s is too many", o->positional[1]);
+    if (o->output && awq__file_exists(&a->ctx, o->output)) return refuse(a, "%s exists already", o->output);
     if (awq__text_load(&a->ctx, o->make_suite, &text, &bytes)) code = failed(a);
     if (!code && o->n_positional) code = load(a, o->positional[0], 0, &m);
     d.model = m;
@@ -1664,16 +1792,17 @@ static int cmd_guard(app *a)
     memset(&suite, 0, sizeof suite);
     memset(&calib, 0, sizeof calib);
     memset(&production, 0, sizeof production);
-    if (o->make_suite) return make_suite(a);
+    if (o->make_suite) return exit_of(a, make_suite(a));
     if (o->n_positional < 2) code = refuse(a, "awq guard wants two model folders, the original and the quantized one%s", "");
     else if (o->save && o->rtn) code = refuse(a, "--save: the verdict on --rtn is not one on %s", o->positional[1]);
     else if (!o->text && !o->suite && !o->calib.n) code = refuse(a, "awq guard wants --text FILE or --suite FILE or both%s", "");
     else if (o->production && !o->calib.n) code = refuse(a, "--production %s: compared with what? --calib FILE", o->production);
+    else if (report_is_input(o)) code = refuse(a, "--report %s: it is one of the files to read", o->report);
     else code = preflight(a, &before, &ready);
     if (!code && before->verdict == AWQ_FAIL) { /* it need not be loaded */
         code = print_guard(a, before);
         awq_guard_free(&a->ctx, before);
-        return code || !ready ? 3 : exits[AWQ_FAIL]; /* no GPU, no driver: nothing is said of the model */
+        return code || !ready ? EXIT_UNJUDGED : exits[AWQ_FAIL]; /* no GPU, no driver: nothing is said of the model */
     }
     if (!code && !(code = kind_of(a, o->positional[1], &packed))) code = load(a, o->positional[0], 0, &base);
     if (!code) code = load(a, o->positional[1], o->rtn != 0, &m);
@@ -1711,9 +1840,8 @@ static int cmd_guard(app *a)
         if (awq_guard(&a->ctx, &d, &r)) code = failed(a);
         else if (o->save && awq_verdict_write(&a->ctx, o->positional[1], r, a->n_devices)) code = failed(a);
         else code = print_guard(a, r);
-        if (!code) code = exits[r->verdict];
-        else if (code == EXIT_FAILED) code = 3;
-    } else if (code == EXIT_FAILED) code = 3;
+        code = code ? exit_of(a, code) : exits[r->verdict];
+    } else code = exit_of(a, code);
     awq_guard_free(&a->ctx, r);
     awq_guard_free(&a->ctx, before);
     awq_suite_free(&a->ctx, &suite);
@@ -2288,21 +2416,19 @@ int main(int argc, char **argv)
     a.ctx.user = &a;
     a.tty = isatty(fileno(stderr));
     catch_signals();
-    if ((code = parse(&a, argc, argv)) != 0) return a.o.command && !strcmp(a.o.command, "guard") ? 3 : code;
+    if ((code = parse(&a, argc, argv)) != 0) return exit_of(&a, code);
     if (a.o.version) return printf("awq %s\n", awq_version()) < 0;
     if (!a.o.command || !strcmp(a.o.command, "help")) return help(a.o.positional[0]);
     if (a.o.help) return help(a.o.command);
     a.ctx.memory_limit = a.o.memory_limit > 0 ? (size_t)a.o.memory_limit : 0;
-    if (a.o.threads < 0 || a.o.threads > 1024) return refuse(&a, "--threads wants 0 (all cores) to 1024%s", "");
-    if (awq_pool_create(&a.ctx, (int)a.o.threads, &a.pool)) return failed(&a);
+    if (awq_pool_create(&a.ctx, (int)a.o.threads, &a.pool)) return exit_of(&a, failed(&a));
     a.ctx.jobs = awq_pool_jobs(a.pool);
     for (i = 0; i < (int)(sizeof table / sizeof table[0]); i++)
         if (!strcmp(a.o.command, table[i].name)) {
             code = read_devices(&a);
             if (!code && a.n_devices && !table[i].devices)
                 code = refuse(&a, "awq %s computes on the CPU, not where --device says", a.o.command);
-            if (code && table[i].fn == cmd_guard) code = 3; /* could not judge */
-            if (!code) code = table[i].fn(&a);
+            code = code ? exit_of(&a, code) : table[i].fn(&a);
             close_devices(&a);
             awq_pool_free(&a.ctx, a.pool);
             return code;
