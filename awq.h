@@ -27154,7 +27154,9 @@ static awq_status awq__target_check(awq_ctx *ctx, const char *target)
     if (!config) return AWQ_E_MEMORY;
     code = fs->open(fs->user, target, 0, &h); /* of a folder: EISDIR */
     if (!code) fs->close(fs->user, h);
-    taken = !code || awq__file_exists(ctx, config) || (code == EISDIR && fs->remove(fs->user, target));
+    taken = awq__file_exists(ctx, config);
+    if (taken) awq__remove_in(ctx, target, "progress.jsonl"); /* see awq__export_publish */
+    taken = taken || !code || (code == EISDIR && fs->remove(fs->user, target));
     awq__free(ctx, config);
     return taken ? awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it", target)
                  : AWQ_OK;
@@ -27564,7 +27566,7 @@ static awq_status awq__export_finish(awq_ctx *ctx, awq__export *e, int bits, int
 }
 
 /* the folder gets its name; the journal stays until then, so that a failure or a stop at any time can be
-   resumed */
+   resumed. A kill right behind that leaves the journal there, until the target is asked for again. */
 static awq_status awq__export_publish(awq_ctx *ctx, awq__export *e)
 {
     const awq_file_system *fs = awq__fs(ctx);

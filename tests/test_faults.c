@@ -1145,6 +1145,7 @@ static void test_kill(void)
             CHECK(child > 0 && kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
             if (exists(OUT)) { /* complete, or not there */
                 done++;
+                if (exists(OUT "/progress.jsonl")) CHECK(work(convert, OUT, 1) == AWQ_E_ARG); /* which takes it away */
                 CHECK(same(OUT, whole) && !exists(OUT ".partial"));
             } else {
                 resumed += exists(OUT ".partial/progress.jsonl");

@@ -1653,7 +1653,7 @@ static int print_guard(app *a, const awq_guard_report *r)
     }
     for (i = 0; i < r->n_gates; i++) {
         const awq_gate *g = &r->gate[i];
-        const double limit = g->fail == g->fail ? g->fail : g->warn;
+        const double limit = g->fail == g->fail && g->severity != AWQ_WARN ? g->fail : g->warn; /* the one it crossed */
         char value[32] = "-", bad[32] = "-"; /* not measured; no share of so few answers is bad */
         if (g->value == g->value) snprintf(value, sizeof value, "%.4g", g->value);
         if (limit == limit) snprintf(bad, sizeof bad, "%s %.4g", g->below ? "<" : ">", limit);
