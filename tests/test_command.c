@@ -438,6 +438,7 @@ static void test_device(void)
                  {"cuda", "--exact", NULL, "devices compute in the modes fast and deterministic"},
                  {"cuda", "--kv-bits", "8", "with keys and values of 16 bits"}};
     const char *inspect[] = {"inspect", DEMO, "-q", "--device", "cuda", "--device-layers", "3", "--rest-on-cpu", NULL};
+    static const char *const many[] = {"inspect", DEMO, "-q", "--sessions", "64", "--ctx", "256", NULL};
     char want[sizeof out], text[256];
     const char *args[12] = {"run", ON};
     size_t i;
@@ -468,6 +469,7 @@ static void test_device(void)
     CHECK(run("", bench) == 0 && strstr(out, "\"devices\": [\"cuda:0 (Emulated GPU 0)\"]}"));
     CHECK(run("", eval) == 0 && strstr(out, "{\"ppl\": "));
     CHECK(run("", logits) == 0);
+    CHECK(run("", many) == 0 && strstr(out, " MB for each session of 256 tokens, ") && strstr(out, " MB for 64 of them\n"));
     CHECK(run("", inspect) == 0 && strstr(out, "\n  cuda:0 (Emulated GPU 0): layers 0 to 2, ") && strstr(out, "\n  CPU: the last 5 layers, "));
     inspect[2] = "--json";
     CHECK(run("", inspect) == 0 && strstr(out, "\"host_layers\": 5, \"devices\": [{\"name\": \"cuda:0 (Emulated GPU 0)\", "

@@ -168,6 +168,7 @@ static const struct {
      "       [--device cpu|cuda|cuda:1] [--until-guard --text FILE [--suite FILE.jsonl] [--ctx N] [-n N] [--tries 8]\n"
      "       [--budget SECONDS] [--more-calib FILE ...]]\n"
      "       --until-guard: judges the result by awq guard, tries what its gates ask for and keeps the best; exit 1: it fails\n"
+     "       marlin: holds symmetric weights, so --symmetric is meant\n"
      "       scaled-fp16: FP16 weights with scales (and clips of awq) folded in, for another quantizer to round\n"
      "       --device cuda: a GPU computes linears, second moments and losses; the CPU attention, norms and rounding",
      "awq quantize SmolLM2-135M -o SmolLM2-135M-awq --calib wiki.txt"},
@@ -442,7 +443,7 @@ static awq_model_desc model_desc(const app *a, int rtn)
     d.n_devices = a->n_devices;
     d.device_layers = a->o.device_layers ? a->device_layers : NULL;
     d.rest_on_cpu = a->o.rest_on_cpu;
-    d.device_tokens = AWQ__MAX(a->o.sessions, 1) * (a->o.ctx_len > 0 ? a->o.ctx_len : 4096); /* as sessions of awq run */
+    if (a->n_devices) d.device_tokens = AWQ__MAX(a->o.sessions, 1) * (a->o.ctx_len > 0 ? a->o.ctx_len : 4096); /* as sessions of awq run */
     if (rtn) {
         d.rtn_bits = (int)a->o.rtn;
         d.rtn_group_size = a->o.group_size;
@@ -1947,6 +1948,7 @@ static int cmd_inspect(app *a)
     const awq_config *c;
     const awq_quant_config *q;
     awq_memory memory;
+    awq_session_desc session;
     awq_model_desc desc;
     awq_verdict verdict = {AWQ_VOID, 0, ""};
     awq_status st;
@@ -1992,7 +1994,9 @@ static int cmd_inspect(app *a)
     for (i = 0; i < awq_tensors_count(ts); i++) bytes += awq_tensors_at(ts, i)->bytes;
     a->ctx.log = NULL; /* it was heard above */
     desc = model_desc(a, 0);
-    st = awq_memory_needed(&a->ctx, path, &desc, NULL, NULL, 1, &memory);
+    memset(&session, 0, sizeof session);
+    session.max_tokens = a->o.ctx_len > 0 ? a->o.ctx_len : AWQ__MIN(c->max_position_embeddings, (int64_t)4096);
+    st = awq_memory_needed(&a->ctx, path, &desc, NULL, &session, 1, &memory);
     a->ctx.log = on_log;
     if (st) add_problem(a, a->ctx.err.text);
     if (awq_verdict_read(&a->ctx, path, &verdict)) add_problem(a, a->ctx.err.text);
@@ -2033,8 +2037,11 @@ static int cmd_inspect(app *a)
         if (q->present) print_kinds(a, ck);
         printf("tensors      %lld, %.1f MB\n", (long long)awq_tensors_count(ts), (double)bytes / 1e6);
         if (!st) printf("to run       %.1f MB (%.1f MB while it loads), %.1f MB for the runner, %.1f MB for each session of "
-                        "%lld tokens\n", (double)memory.model / 1e6, (double)memory.loading / 1e6, (double)memory.runner / 1e6,
-                        (double)memory.session / 1e6, (long long)AWQ__MIN(c->max_position_embeddings, (int64_t)4096));
+                        "%lld tokens", (double)memory.model / 1e6, (double)memory.loading / 1e6, (double)memory.runner / 1e6,
+                        (double)memory.session / 1e6, (long long)session.max_tokens);
+        if (!st && a->o.sessions > 1) printf(", %.1f MB for %lld of them", (double)memory.session * (double)a->o.sessions / 1e6,
+                                             (long long)a->o.sessions);
+        if (!st) printf("\n");
         if (!st && a->n_devices) print_places(a, stdout, "  ", &memory);
         if (q->present) print_verdict(path, q->layout, &verdict);
         print_problems(a);
