@@ -4766,7 +4766,7 @@ AWQ_API awq_layout awq_layout_from_name(const char *name)
         if (awq__same_word(name, awq__layout_names[i])) return (awq_layout)i;
     if (awq__same_word(name, "llm-awq")) return AWQ_LAYOUT_GEMV_FAST;
     if (awq__same_word(name, "pack-quantized")) return AWQ_LAYOUT_COMPRESSED_TENSORS;
-    if (awq__same_word(name, "naive-quantized")) return AWQ_LAYOUT_INT8;
+    if (awq__same_word(name, "naive-quantized") || awq__same_word(name, "int8")) return AWQ_LAYOUT_INT8;
     return AWQ_LAYOUT_NONE;
 }
 
@@ -11140,10 +11140,13 @@ static awq_status awq__cfg_dtype(awq_ctx *ctx, const awq__json *j, uint32_t t, a
         const char *name;
         awq_dtype dtype;
     } known[] = {{"bfloat16", AWQ_BF16}, {"float16", AWQ_F16}, {"float32", AWQ_F32}, {"float64", AWQ_F64}};
-    const char *s;
+    const char *s, *key = "dtype";
     size_t i;
     AWQ__TRY(awq__cfg_str(ctx, j, t, "dtype", &s));
-    if (!s) AWQ__TRY(awq__cfg_str(ctx, j, t, "torch_dtype", &s));
+    if (!s) {
+        key = "torch_dtype";
+        AWQ__TRY(awq__cfg_str(ctx, j, t, key, &s));
+    }
     if (!s && t != 1) return awq__cfg_dtype(ctx, j, 1, c);
     c->dtype = AWQ_F32;
     if (!s) return AWQ_OK;
@@ -11152,8 +11155,8 @@ static awq_status awq__cfg_dtype(awq_ctx *ctx, const awq__json *j, uint32_t t, a
             c->dtype = known[i].dtype;
             return AWQ_OK;
         }
-    return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: dtype is \"%.40s\"; known are bfloat16, float16, float32, "
-                     "float64", j->name, s);
+    return awq__fail(ctx, AWQ_E_UNSUPPORTED, "%s: %s is \"%.40s\"; known are bfloat16, float16, float32, "
+                     "float64", j->name, key, s);
 }
 
 /* eos_token_id, a number or a list of them; the ids not yet known are added */
