@@ -970,8 +970,8 @@ typedef struct awq_generate_result {
     int64_t cached_tokens;         /* of the prompt's, found computed */
     double prefill_seconds, decode_seconds; /* in awq_step, while the answer was in work */
     awq_stop_reason reason;
-    int complete; /* 0: cut off (length, context, failure), or not a whole sentence of the grammar. What the
-                     caller ended is 1: AWQ_STOP_CALLER says so */
+    int complete; /* 0: cut off (length, context, failure), or not a whole sentence of the grammar. Where
+                     the caller ended it without a grammar it is 1, and the reason AWQ_STOP_CALLER */
 } awq_generate_result;
 
 /* Append a prompt and start an answer, to be computed by awq_step. Texts of the desc are copied. Without
@@ -25537,7 +25537,7 @@ static awq_status awq__desc_check(awq_ctx *ctx, const awq_generate_desc *d, cons
 {
     const char *missing = !d ? "desc" : d->n_stop && !d->stop ? "stop" : NULL;
     size_t i;
-    for (i = 0; !missing && i < (size_t)d->n_stop; i++)
+    for (i = 0; !missing && i < d->n_stop; i++)
         if (!d->stop[i]) missing = "a stop text";
     return missing ? awq__fail(ctx, AWQ_E_ARG, "%s: %s is NULL", who, missing) : AWQ_OK;
 }
@@ -27147,6 +27147,19 @@ static awq_status awq__export_plan(awq_ctx *ctx, awq__export *e)
     return e->d.layout == AWQ_LAYOUT_NONE ? AWQ_OK : awq__plan_schemes(ctx, e, all);
 }
 
+/* the journal in a finished folder (see awq__export_publish) goes; another's file of that name stays */
+static void awq__journal_drop(awq_ctx *ctx, const char *folder)
+{
+    static const char ours[] = "{\"run\": \"" AWQ_VERSION " ";
+    char *path = awq__path_join(ctx, folder, "progress.jsonl"), *data = NULL;
+    size_t n;
+    if (path && awq__file_exists(ctx, path) && !awq__file_load(ctx, path, (size_t)64 << 20, &data, &n)
+        && !strncmp(data, ours, sizeof ours - 1))
+        awq__remove_in(ctx, folder, "progress.jsonl");
+    awq__free(ctx, data);
+    awq__free(ctx, path);
+}
+
 /* nothing is there yet, but perhaps an empty folder, which goes */
 static awq_status awq__target_check(awq_ctx *ctx, const char *target)
 {
@@ -27158,7 +27171,7 @@ static awq_status awq__target_check(awq_ctx *ctx, const char *target)
     code = fs->open(fs->user, target, 0, &h); /* of a folder: EISDIR */
     if (!code) fs->close(fs->user, h);
     taken = awq__file_exists(ctx, config);
-    if (taken) awq__remove_in(ctx, target, "progress.jsonl"); /* see awq__export_publish */
+    if (taken) awq__journal_drop(ctx, target);
     taken = taken || !code || (code == EISDIR && fs->remove(fs->user, target));
     awq__free(ctx, config);
     return taken ? awq__fail(ctx, AWQ_E_ARG, "%s exists already; choose another target or remove it", target)

@@ -921,6 +921,18 @@ static void test_refusals(void)
         REFUSED(q, AWQ_E_ARG, "exists already");
         q.d.resume = 1;
         REFUSED(q, AWQ_E_ARG, "exists already");
+        { /* the journal that a kill behind the last rename leaves goes, another's file of that name stays */
+            static const char mine[] = "{\"loss\": 2}\n", left[] = "{\"run\": \"" AWQ_VERSION " 0\"}\n";
+            char path[300];
+            awq_ctx os;
+            memset(&os, 0, sizeof os);
+            snprintf(path, sizeof path, "%s/progress.jsonl", whole);
+            CHECK(awq__file_save(&os, path, mine, sizeof mine - 1) == AWQ_OK);
+            REFUSED(q, AWQ_E_ARG, "exists already");
+            CHECK(awq__file_exists(&os, path) && awq__file_save(&os, path, left, sizeof left - 1) == AWQ_OK);
+            REFUSED(q, AWQ_E_ARG, "exists already");
+            CHECK(!awq__file_exists(&os, path));
+        }
         q.d.source = whole;
         q.d.target = target;
         REFUSED(q, AWQ_E_ARG, "quantized already");

@@ -562,9 +562,8 @@ static int parse_ids(app *a, const char *s, int32_t **ids, int64_t *n)
     for (p = s; *p;) {
         char *end;
         long long v = strtoll(p, &end, 10);
-        if (end == p || v < 0 || v > INT32_MAX || (*end && *end != ',')) {
+        if (end == p || v < 0 || v > INT32_MAX || (*end && *end != ','))
             return refuse(a, "\"%s\" is not a list of token ids such as 1,2,3", s);
-        }
         (*ids)[i++] = (int32_t)v;
         p = *end ? end + 1 : end;
     }
