@@ -5220,6 +5220,18 @@ AWQ__INLINE float awq__lanes_sum(const float *l) /* 16 lanes */
     return (b[0] + b[2]) + (b[1] + b[3]);
 }
 
+/* the sum of x */
+AWQ__INLINE float awq__total_body(const float *x, int64_t n)
+{
+    float l[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    int64_t i = 0;
+    int j;
+    for (; i + 16 <= n; i += 16)
+        for (j = 0; j < 16; j++) l[j] = l[j] + x[i + j];
+    for (j = 0; i < n; i++, j++) l[j] = l[j] + x[i];
+    return awq__lanes_sum(l);
+}
+
 AWQ__INLINE float awq__dot_body(const float *a, const float *b, int64_t n)
 {
     float l[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
@@ -5233,7 +5245,7 @@ AWQ__INLINE float awq__dot_body(const float *a, const float *b, int64_t n)
 
 /* exp as loops over it vectorize: no branches, and no minimum either, which gcc 12 takes for one. The same bits
    as awq__expf inside [-87, 88]; 0 below, exp(88) above. */
-AWQ__INLINE float awq__exp_body(float x)
+AWQ__VECTORIZE AWQ__INLINE float awq__exp_body(float x)
 {
     float inside = (float)(x >= -87.0f) * (float)(x <= 88.0f), above = (float)(x > 88.0f);
     float k, r, p, y = x * inside;
@@ -5257,63 +5269,67 @@ AWQ__INLINE float awq__exp_body(float x)
     return p * r * inside + above * 1.6516362549940018e38f;
 }
 
-/* tanh as loops over it vectorize; its error is absolute, about 1e-7 */
-AWQ__INLINE float awq__tanh_body(float x) { return 1.0f - 2.0f / (awq__exp_body(2.0f * x) + 1.0f); }
+/* What the others call of their instruction set: with a copy of these in each of them it all compiled 0.7 s
+   longer and was no faster. */
+typedef struct awq__parts {
+    float (*total)(const float *x, int64_t n);
+    float (*dot)(const float *a, const float *b, int64_t n);
+    void (*exps)(float *x, int64_t n);
+} awq__parts;
+
+/* x[i] = exp(x[i]) */
+AWQ__VECTORIZE AWQ__INLINE void awq__exps_body(float *x, int64_t n)
+{
+    int64_t i;
+    for (i = 0; i < n; i++) x[i] = awq__exp_body(x[i]);
+}
 
 /* out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i] */
-AWQ__INLINE void awq__norm_body(const float *x, const float *weight, float *out, int64_t n, float eps)
+AWQ__INLINE void awq__norm_body(const awq__parts *f, const float *x, const float *weight, float *out, int64_t n,
+                                float eps)
 {
-    float s = 1.0f / sqrtf(awq__dot_body(x, x, n) / (float)n + eps);
+    float s = 1.0f / sqrtf(f->dot(x, x, n) / (float)n + eps);
     int64_t i;
     for (i = 0; i < n; i++) out[i] = x[i] * s * weight[i];
 }
 
 /* out[i] = (x[i] - mean) / sqrt(variance + eps) * weight[i] + bias[i]; bias may be NULL */
-AWQ__INLINE void awq__layer_norm_body(const float *x, const float *weight, const float *bias, float *out,
-                                      int64_t n, float eps)
+AWQ__INLINE void awq__layer_norm_body(const awq__parts *f, const float *x, const float *weight,
+                                      const float *bias, float *out, int64_t n, float eps)
 {
-    float l[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, mean, s;
-    int64_t i = 0;
-    int j;
-    for (; i + 16 <= n; i += 16)
-        for (j = 0; j < 16; j++) l[j] = l[j] + x[i + j];
-    for (j = 0; i < n; i++, j++) l[j] = l[j] + x[i];
-    mean = awq__lanes_sum(l) / (float)n;
+    float mean = f->total(x, n) / (float)n, s;
+    int64_t i;
     for (i = 0; i < n; i++) out[i] = x[i] - mean;
-    s = 1.0f / sqrtf(awq__dot_body(out, out, n) / (float)n + eps);
+    s = 1.0f / sqrtf(f->dot(out, out, n) / (float)n + eps);
     for (i = 0; i < n; i++) out[i] = out[i] * s * weight[i];
     for (i = 0; bias && i < n; i++) out[i] = out[i] + bias[i];
 }
 
-/* gate[i] = silu(gate[i]) * up[i]; without up silu(gate[i]) */
-AWQ__VECTORIZE AWQ__INLINE void awq__silu_body(float *gate, const float *up, int64_t n)
+/* gate[i] = act(gate[i]) * up[i]; without up act(gate[i]). act(x) = x / (1 + exp(-z)), where z is
+     of silu x; of gelu, as x (1 + tanh(z / 2)) / 2, 2 sqrt(2 / pi) (x + 0.044715 x^3);
+     of swiglu alpha x, x = min(x, limit), and up + 1 within 1 +- limit in the place of up */
+AWQ__INLINE void awq__gate_body(const awq__parts *f, awq_act act, float *AWQ__RESTRICT gate,
+                                const float *AWQ__RESTRICT up, int64_t n, float alpha, float limit)
 {
-    int64_t i;
-    if (up) for (i = 0; i < n; i++) gate[i] = gate[i] / (1.0f + awq__exp_body(-gate[i])) * up[i];
-    else for (i = 0; i < n; i++) gate[i] = gate[i] / (1.0f + awq__exp_body(-gate[i]));
-}
-
-/* likewise x (1 + tanh(z)) / 2 = x / (1 + exp(-2 z)), z = sqrt(2 / pi) (x + 0.044715 x^3) */
-AWQ__VECTORIZE AWQ__INLINE float awq__gelu_of(float x)
-{
-    return x / (1.0f + awq__exp_body(-1.5957691216057308f * (x + 0.044715f * x * x * x)));
-}
-
-AWQ__VECTORIZE AWQ__INLINE void awq__gelu_body(float *gate, const float *up, int64_t n)
-{
-    int64_t i;
-    if (up) for (i = 0; i < n; i++) gate[i] = awq__gelu_of(gate[i]) * up[i];
-    else for (i = 0; i < n; i++) gate[i] = awq__gelu_of(gate[i]);
-}
-
-/* gate[i] = g sigmoid(alpha g) (u + 1), where g = min(gate[i], limit), u = up[i] within +-limit */
-AWQ__INLINE void awq__swiglu_body(float *gate, const float *up, int64_t n, float alpha, float limit)
-{
-    int64_t i;
-    for (i = 0; i < n; i++) {
-        float g = gate[i] > limit ? limit : gate[i], u = up[i] > limit ? limit : up[i];
-        u = u < -limit ? -limit : u;
-        gate[i] = g / (1.0f + awq__exp_body(-alpha * g)) * (u + 1.0f);
+    float y[256];
+    int64_t b, i, m;
+    if (act != AWQ_ACT_SWIGLU) alpha = 1.0f;
+    for (b = 0; b < n; b += m, gate += m, up = up ? up + m : NULL) {
+        m = AWQ__MIN(n - b, (int64_t)256);
+        if (act == AWQ_ACT_SWIGLU)
+            for (i = 0; i < m; i++) gate[i] = gate[i] > limit ? limit : gate[i];
+        if (act == AWQ_ACT_GELU_TANH)
+            for (i = 0; i < m; i++)
+                y[i] = -1.5957691216057308f * (gate[i] + 0.044715f * gate[i] * gate[i] * gate[i]);
+        else for (i = 0; i < m; i++) y[i] = -alpha * gate[i];
+        f->exps(y, m);
+        for (i = 0; i < m; i++) gate[i] = gate[i] / (1.0f + y[i]);
+        if (act == AWQ_ACT_SWIGLU)
+            for (i = 0; i < m; i++) {
+                float u = up[i] > limit ? limit : up[i];
+                gate[i] = gate[i] * ((u < -limit ? -limit : u) + 1.0f);
+            }
+        else if (up) for (i = 0; i < m; i++) gate[i] = gate[i] * up[i];
     }
 }
 
@@ -5323,12 +5339,17 @@ AWQ__INLINE void awq__add_body(float *x, const float *y, float scale, int64_t n)
     for (i = 0; i < n; i++) x[i] = x[i] + y[i] * scale;
 }
 
-/* x[i] = cap tanh(scale x[i] / cap); cap 0: scale x[i] */
-AWQ__INLINE void awq__cap_body(float *x, float scale, float cap, int64_t n)
+/* x[i] = cap tanh(scale x[i] / cap), with an absolute error of about cap 1e-7; cap 0: scale x[i] */
+AWQ__INLINE void awq__cap_body(const awq__parts *f, float *x, float scale, float cap, int64_t n)
 {
     int64_t i;
-    if (cap > 0) for (i = 0; i < n; i++) x[i] = cap * awq__tanh_body(x[i] * scale / cap);
-    else for (i = 0; i < n; i++) x[i] = x[i] * scale;
+    if (!(cap > 0)) {
+        for (i = 0; i < n; i++) x[i] = x[i] * scale;
+        return;
+    }
+    for (i = 0; i < n; i++) x[i] = 2.0f * (x[i] * scale / cap);
+    f->exps(x, n);
+    for (i = 0; i < n; i++) x[i] = cap * (1.0f - 2.0f / (x[i] + 1.0f));
 }
 
 /* Keys and values of a sequence lie in pages of AWQ__PAGE tokens. */
@@ -5346,10 +5367,10 @@ typedef struct awq__head {
 
 /* One query of one head against keys [first, last]: online softmax, a page at a time, so that chunking cannot
    change a bit. out [v_dim]. (64 and 128 dimensions as constants were 5 % faster and compiled 0.5 s longer.) */
-AWQ__INLINE void awq__attend_body(const float *q, uint8_t *const *page, const awq__head *h, int64_t first,
-                                  int64_t last, float *out)
+AWQ__INLINE void awq__attend_body(const awq__parts *f, const float *q, uint8_t *const *page, const awq__head *h,
+                                  int64_t first, int64_t last, float *out)
 {
-    float p[AWQ__PAGE], best = -3.0e38f, sum = 0, scale = h->scale, cap = h->cap;
+    float p[AWQ__PAGE + 1], best = -3.0e38f, sum = 0, scale = h->scale, cap = h->cap;
     int64_t b, i, j, stride = h->v_stride, k_stride = h->k_stride, dim = h->v_dim;
     for (i = 0; i < dim; i++) out[i] = 0;
     for (b = first / AWQ__PAGE; b <= last / AWQ__PAGE; b++) {
@@ -5358,13 +5379,13 @@ AWQ__INLINE void awq__attend_body(const float *q, uint8_t *const *page, const aw
         const float *k = (const float *)(const void *)(page[b] + h->k_at) + from * k_stride;
         const float *v = (const float *)(const void *)(page[b] + h->v_at) + from * stride;
         float top = best, keep;
-        for (j = 0; j < n; j++) {
-            p[j] = awq__dot_body(q, k + j * k_stride, h->k_dim) * scale;
-            if (cap > 0) p[j] = cap * awq__tanh_body(p[j] / cap);
-            top = p[j] > top ? p[j] : top;
-        }
-        keep = awq__exp_body(best - top < -1000.0f ? -1000.0f : best - top);
-        for (j = 0; j < n; j++) p[j] = awq__exp_body(p[j] - top);
+        for (j = 0; j < n; j++) p[j] = f->dot(q, k + j * k_stride, h->k_dim);
+        awq__cap_body(f, p, scale, cap, n);
+        for (j = 0; j < n; j++) top = p[j] > top ? p[j] : top;
+        for (j = 0; j < n; j++) p[j] = p[j] - top;
+        p[n] = best - top < -1000.0f ? -1000.0f : best - top;
+        f->exps(p, n + 1);
+        keep = p[n];
         sum = sum * keep;
         for (j = 0; j < n; j++) sum = sum + p[j];
         /* the sums stay in registers over the block's keys, four chains of them */
@@ -5403,8 +5424,9 @@ AWQ__INLINE void awq__attend_body(const float *q, uint8_t *const *page, const aw
         best = top;
     }
     if (h->sink) { /* exp(sink) in the units of the sum; a sink far above the scores leaves nothing of them */
-        float d = *h->sink - best;
-        sum = d > 80.0f ? 3.0e38f : sum + awq__exp_body(d);
+        p[0] = *h->sink - best;
+        f->exps(p, 1);
+        sum = *h->sink - best > 80.0f ? 3.0e38f : sum + p[0];
     }
     for (i = 0; i < dim; i++) out[i] = out[i] / sum;
 }
@@ -5432,39 +5454,40 @@ AWQ__INLINE void awq__rope_pairs_body(float *x, const float *cos_, const float *
 }
 
 /* log(sum(exp(x))) of a row and, in *best, its maximum */
-AWQ__INLINE double awq__logsum_body(const float *x, int64_t n, float *best)
+AWQ__VECTORIZE AWQ__INLINE double awq__logsum_body(const awq__parts *f, const float *x, int64_t n, float *best)
 {
-    float m = x[0], l[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    float m = x[0], y[4096], l[16];
     double sum = 0;
-    int64_t i, b;
+    int64_t i, b, k;
     int j;
-    for (i = 1; i < n; i++) m = x[i] > m ? x[i] : m;
-    for (b = 0; b < n; b += 4096) { /* short fp32 sums, added in double */
-        int64_t end = AWQ__MIN(b + 4096, n);
-        for (j = 0; j < 16; j++) l[j] = 0;
-        for (i = b; i + 16 <= end; i += 16)
-            for (j = 0; j < 16; j++) l[j] = l[j] + awq__exp_body(x[i + j] - m);
-        for (j = 0; i < end; i++, j++) l[j] = l[j] + awq__exp_body(x[i] - m);
-        sum += awq__lanes_sum(l);
+    for (j = 0; j < 16; j++) l[j] = m;
+    for (i = 0; i + 16 <= n; i += 16)
+        for (j = 0; j < 16; j++) l[j] = x[i + j] > l[j] ? x[i + j] : l[j];
+    for (; i < n; i++) m = x[i] > m ? x[i] : m;
+    for (j = 0; j < 16; j++) m = l[j] > m ? l[j] : m;
+    for (b = 0; b < n; b += k) { /* short fp32 sums, added in double */
+        k = AWQ__MIN(n - b, (int64_t)4096);
+        for (i = 0; i < k; i++) y[i] = x[b + i] - m;
+        f->exps(y, k);
+        sum += f->total(y, k);
     }
     *best = m;
     return log(sum) + m;
 }
 
 /* sum over i of exp(p[i] - lp) * ((p[i] - lp) - (q[i] - lq)): KL(p || q) of two rows of logits, in nats */
-AWQ__INLINE double awq__kl_body(const float *p, double lp, const float *q, double lq, int64_t n)
+AWQ__INLINE double awq__kl_body(const awq__parts *f, const float *p, double lp, const float *q, double lq,
+                                int64_t n)
 {
-    float l[16], d = (float)(lp - lq), m = (float)lp;
+    float y[1024], d = (float)(lp - lq), m = (float)lp;
     double sum = 0;
-    int64_t i, b;
-    int j;
-    for (b = 0; b < n; b += 1024) {
-        int64_t end = AWQ__MIN(b + 1024, n);
-        for (j = 0; j < 16; j++) l[j] = 0;
-        for (i = b; i + 16 <= end; i += 16)
-            for (j = 0; j < 16; j++) l[j] = l[j] + awq__exp_body(p[i + j] - m) * (p[i + j] - q[i + j] - d);
-        for (j = 0; i < end; i++, j++) l[j] = l[j] + awq__exp_body(p[i] - m) * (p[i] - q[i] - d);
-        sum += awq__lanes_sum(l);
+    int64_t i, b, k;
+    for (b = 0; b < n; b += k) {
+        k = AWQ__MIN(n - b, (int64_t)1024);
+        for (i = 0; i < k; i++) y[i] = p[b + i] - m;
+        f->exps(y, k);
+        for (i = 0; i < k; i++) y[i] = y[i] * (p[b + i] - q[b + i] - d);
+        sum += f->total(y, k);
     }
     return sum;
 }
@@ -5474,9 +5497,7 @@ typedef struct awq__ops {
     void (*norm)(const float *x, const float *weight, float *out, int64_t n, float eps);
     void (*layer_norm)(const float *x, const float *weight, const float *bias, float *out, int64_t n,
                        float eps);
-    void (*silu)(float *gate, const float *up, int64_t n);
-    void (*gelu)(float *gate, const float *up, int64_t n);
-    void (*swiglu)(float *gate, const float *up, int64_t n, float alpha, float limit);
+    void (*gate)(awq_act act, float *gate, const float *up, int64_t n, float alpha, float limit);
     void (*add)(float *x, const float *y, float scale, int64_t n);
     void (*cap)(float *x, float scale, float cap, int64_t n);
     void (*attend)(const float *q, uint8_t *const *page, const awq__head *h, int64_t first, int64_t last,
@@ -5488,24 +5509,26 @@ typedef struct awq__ops {
 } awq__ops;
 
 #define AWQ__OPS(isa, target)                                                                                \
+    target static float awq__total_##isa(const float *x, int64_t n) { return awq__total_body(x, n); }        \
     target static float awq__dot_##isa(const float *a, const float *b, int64_t n)                            \
     {                                                                                                        \
         return awq__dot_body(a, b, n);                                                                       \
     }                                                                                                        \
+    target static void awq__exps_##isa(float *x, int64_t n) { awq__exps_body(x, n); }                        \
+    static const awq__parts awq__parts_##isa = {awq__total_##isa, awq__dot_##isa, awq__exps_##isa};          \
     target static void awq__norm_##isa(const float *x, const float *w, float *out, int64_t n, float eps)     \
     {                                                                                                        \
-        awq__norm_body(x, w, out, n, eps);                                                                   \
+        awq__norm_body(&awq__parts_##isa, x, w, out, n, eps);                                                \
     }                                                                                                        \
     target static void awq__layer_norm_##isa(const float *x, const float *w, const float *b, float *out,     \
                                              int64_t n, float eps)                                           \
     {                                                                                                        \
-        awq__layer_norm_body(x, w, b, out, n, eps);                                                          \
+        awq__layer_norm_body(&awq__parts_##isa, x, w, b, out, n, eps);                                       \
     }                                                                                                        \
-    target static void awq__silu_##isa(float *g, const float *u, int64_t n) { awq__silu_body(g, u, n); }     \
-    target static void awq__gelu_##isa(float *g, const float *u, int64_t n) { awq__gelu_body(g, u, n); }     \
-    target static void awq__swiglu_##isa(float *g, const float *u, int64_t n, float alpha, float limit)      \
+    target static void awq__gate_##isa(awq_act act, float *g, const float *u, int64_t n, float alpha,        \
+                                       float limit)                                                          \
     {                                                                                                        \
-        awq__swiglu_body(g, u, n, alpha, limit);                                                             \
+        awq__gate_body(&awq__parts_##isa, act, g, u, n, alpha, limit);                                       \
     }                                                                                                        \
     target static void awq__add_##isa(float *x, const float *y, float scale, int64_t n)                      \
     {                                                                                                        \
@@ -5513,12 +5536,12 @@ typedef struct awq__ops {
     }                                                                                                        \
     target static void awq__cap_##isa(float *x, float scale, float cap, int64_t n)                           \
     {                                                                                                        \
-        awq__cap_body(x, scale, cap, n);                                                                     \
+        awq__cap_body(&awq__parts_##isa, x, scale, cap, n);                                                  \
     }                                                                                                        \
     target static void awq__attend_##isa(const float *q, uint8_t *const *page, const awq__head *h,           \
                                          int64_t first, int64_t last, float *out)                            \
     {                                                                                                        \
-        awq__attend_body(q, page, h, first, last, out);                                                      \
+        awq__attend_body(&awq__parts_##isa, q, page, h, first, last, out);                                   \
     }                                                                                                        \
     target static void awq__rope_##isa(float *x, const float *c, const float *s, int64_t dim)                \
     {                                                                                                        \
@@ -5530,16 +5553,16 @@ typedef struct awq__ops {
     }                                                                                                        \
     target static double awq__logsum_##isa(const float *x, int64_t n, float *best)                           \
     {                                                                                                        \
-        return awq__logsum_body(x, n, best);                                                                 \
+        return awq__logsum_body(&awq__parts_##isa, x, n, best);                                              \
     }                                                                                                        \
     target static double awq__kl_##isa(const float *p, double lp, const float *q, double lq, int64_t n)      \
     {                                                                                                        \
-        return awq__kl_body(p, lp, q, lq, n);                                                                \
+        return awq__kl_body(&awq__parts_##isa, p, lp, q, lq, n);                                             \
     }                                                                                                        \
     static const awq__ops awq__ops_##isa = {                                                                 \
-        awq__dot_##isa, awq__norm_##isa, awq__layer_norm_##isa, awq__silu_##isa, awq__gelu_##isa,            \
-        awq__swiglu_##isa, awq__add_##isa, awq__cap_##isa, awq__attend_##isa, awq__rope_##isa,               \
-        awq__rope_pairs_##isa, awq__logsum_##isa, awq__kl_##isa};
+        awq__dot_##isa, awq__norm_##isa, awq__layer_norm_##isa, awq__gate_##isa, awq__add_##isa,             \
+        awq__cap_##isa, awq__attend_##isa, awq__rope_##isa, awq__rope_pairs_##isa, awq__logsum_##isa,        \
+        awq__kl_##isa};
 
 #define AWQ__AVX2 AWQ__TARGET("avx2,fma,f16c")
 #define AWQ__AVX512 AWQ__TARGET("avx2,f16c,avx512f,avx512bw,avx512vl")
@@ -6800,6 +6823,15 @@ AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_piece(awq__panel *p, int kind)
     }
 }
 
+/* all that is left of it */
+AWQ__TARGET_PANEL static void awq__panel_end(awq__panel *p, int kind)
+{
+    while (p->left)
+        if (kind == AWQ__PANEL_4) awq__panel_piece(p, AWQ__PANEL_4);
+        else if (kind == AWQ__PANEL_8) awq__panel_piece(p, AWQ__PANEL_8);
+        else awq__panel_piece(p, AWQ__PANEL_DENSE);
+}
+
 static void awq__fetch(const uint8_t *p, int64_t bytes) /* into the second cache */
 {
     const uint8_t *end = p + bytes;
@@ -6934,7 +6966,7 @@ AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_rows(int kind, const awq_linear *l
     int parts = kind == AWQ__PANEL_DENSE && l->dtype != AWQ_BF16 ? 2 : 1;
     awq__panel p;
     awq__panel_begin(&p, kind, l, row, 0, l, row, 0, parts, now);
-    while (p.left) awq__panel_piece(&p, kind);
+    awq__panel_end(&p, kind);
     awq__amx_config(16, 64);
     for (k = 0; k < n; k += cols) {
         float *c = sums;
@@ -6981,13 +7013,12 @@ AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_rows(int kind, const awq_linear *l
                     const uint8_t *a = w0 + 1024 * s, *b = w1 + 1024 * s;
                     if (t + 16 < m) x1 += 1024 * each; /* 16 rows on */
                     if (kind != AWQ__PANEL_DENSE) awq__panel_steps(kind, x0, x1, a, b, each, &p, every, &due);
-                    else {
-                        awq__panel_steps(kind, a, b, x0, x1, each, &p, every, &due);
-                        awq__panel_steps(kind, a, b, x0 + x_part, x1 + x_part, each, &p, every, &due);
-                        if (parts == 2)
-                            awq__panel_steps(kind, a + AWQ__PANEL_BYTES / 2, b + AWQ__PANEL_BYTES / 2, x0, x1,
-                                             each, &p, every, &due);
-                    }
+                    else
+                        for (j = 0; j <= parts; j++) { /* hi hi, hi lo, lo hi */
+                            int64_t of_w = j == 2 ? AWQ__PANEL_BYTES / 2 : 0, of_x = j == 1 ? x_part : 0;
+                            awq__panel_steps(kind, a + of_w, b + of_w, x0 + of_x, x1 + of_x, each, &p, every,
+                                             &due);
+                        }
                 }
                 _tile_stored(0, c, 64);
                 _tile_stored(1, c + 256, 64);
@@ -7000,7 +7031,7 @@ AWQ__TARGET_PANEL AWQ__INLINE void awq__panel_rows(int kind, const awq_linear *l
                     awq__panel_act(pair, l, r, c - strips * blocks * 1024, c, x_rows, first + t,
                                    AWQ__MIN(m - t, (int64_t)32));
             }
-            while (p.left) awq__panel_piece(&p, kind);
+            awq__panel_end(&p, kind);
         }
     }
     _tile_release();
@@ -7260,32 +7291,32 @@ AWQ__INLINE float awq__soften_exp(float x)
     return p * k * inside;
 }
 
-/* A query's scores as they are meant, its best one, and what earlier values now weigh */
-AWQ__INLINE void awq__soften_best(float *p, const float *steps, int64_t from, int64_t to, float cap,
-                                  float *best, float *keep)
-{
-    float m[16], top = *best;
-    int64_t i;
-    for (i = 0; steps && i < AWQ__PAGE; i++) p[i] = p[i] * steps[i];
-    for (i = 0; cap > 0 && i < AWQ__PAGE; i++) p[i] = cap * awq__tanh_body(p[i] / cap);
-    for (i = 0; i < from; i++) p[i] = -3.0e38f;
-    for (i = to; i < AWQ__PAGE; i++) p[i] = -3.0e38f;
-    for (i = 0; i < 16; i++) m[i] = p[i] > p[i + 16] ? p[i] : p[i + 16];
-    for (i = 0; i < 8; i++) m[i] = m[i] > m[i + 8] ? m[i] : m[i + 8];
-    for (i = 0; i < 4; i++) m[i] = m[i] > m[i + 4] ? m[i] : m[i + 4];
-    for (i = 0; i < 4; i++) top = m[i] > top ? m[i] : top;
-    *keep = top > *best ? awq__soften_exp(*best - top) : 1.0f;
-    *best = top;
-}
-
-/* ... and its weights and the lanes of their sum */
-AWQ__INLINE void awq__soften_sum(float *p, const float *steps, int64_t from, int64_t to, float best, float keep,
-                                 float *sum)
+/* see awq__mix; capped: an awq__ops.cap */
+AWQ__INLINE void awq__soften_body(float *p, int n, const float *steps, const int64_t *from, const int64_t *to,
+                                  float cap, float *best, float *sum, float *keep,
+                                  void (*capped)(float *x, float scale, float cap, int64_t n))
 {
     int64_t i;
-    for (i = 0; i < AWQ__PAGE; i++) p[i] = awq__soften_exp(p[i] - best);
-    for (i = 0; i < 16; i++) sum[i] = sum[i] * keep + (p[i] + p[i + 16]);
-    for (i = from; steps && i < to; i++) p[i] = p[i] * steps[AWQ__PAGE + i];
+    int g;
+    for (g = 0; g < n; g++) { /* scores as they are meant, the best one, and what earlier values now weigh */
+        float m[16], top = best[g], *x = p + g * AWQ__PAGE;
+        int first = (int)from[g], last = (int)to[g], j;
+        if (steps) for (i = 0; i < AWQ__PAGE; i++) x[i] = x[i] * steps[i];
+        if (cap > 0) capped(x, 1.0f, cap, AWQ__PAGE);
+        if (first || last < AWQ__PAGE)
+            for (j = 0; j < AWQ__PAGE; j++) x[j] = (j >= first) & (j < last) ? x[j] : -3.0e38f;
+        for (i = 0; i < 16; i++) m[i] = x[i] > x[i + 16] ? x[i] : x[i + 16];
+        for (i = 0; i < 8; i++) m[i] = m[i] > m[i + 8] ? m[i] : m[i + 8];
+        for (i = 0; i < 4; i++) m[i] = m[i] > m[i + 4] ? m[i] : m[i + 4];
+        for (i = 0; i < 4; i++) top = m[i] > top ? m[i] : top;
+        keep[g] = top > best[g] ? awq__soften_exp(best[g] - top) : 1.0f;
+        best[g] = top;
+    }
+    for (g = 0; g < n; g++, p += AWQ__PAGE, sum += 16) { /* weights and the lanes of their sum */
+        for (i = 0; i < AWQ__PAGE; i++) p[i] = awq__soften_exp(p[i] - best[g]);
+        for (i = 0; i < 16; i++) sum[i] = sum[i] * keep[g] + (p[i] + p[i + 16]);
+        if (steps) for (i = 0; i < AWQ__PAGE; i++) p[i] = p[i] * steps[AWQ__PAGE + i];
+    }
 }
 
 AWQ__INLINE float awq__codes_body(const float *x, int64_t n, int8_t *out)
@@ -7358,13 +7389,7 @@ static void awq__values_scalar(const float *p, int n, const uint8_t *values, int
     target static void awq__soften_##isa(float *p, int n, const float *steps, const int64_t *from,          \
                                          const int64_t *to, float cap, float *best, float *sum, float *keep) \
     {                                                                                                       \
-        int g;                                                                                              \
-        for (g = 0; g < n; g++)                                                                             \
-            if (!steps && !(cap > 0) && !from[g] && to[g] == AWQ__PAGE)                                     \
-                awq__soften_best(p + g * AWQ__PAGE, NULL, 0, AWQ__PAGE, 0, &best[g], &keep[g]);             \
-            else awq__soften_best(p + g * AWQ__PAGE, steps, from[g], to[g], cap, &best[g], &keep[g]);       \
-        for (g = 0; g < n; g++, p += AWQ__PAGE, sum += 16)                                                  \
-            awq__soften_sum(p, steps, from[g], to[g], best[g], keep[g], sum);                               \
+        awq__soften_body(p, n, steps, from, to, cap, best, sum, keep, awq__cap_##isa);                      \
     }                                                                                                       \
     target static float awq__codes_##isa(const float *x, int64_t n, int8_t *out)                            \
     {                                                                                                       \
@@ -7862,9 +7887,7 @@ AWQ__TARGET_PANEL static void awq__attend_sum(const awq__attend *a, const awq__a
     _mm512_storeu_ps(keep, now);
     for (i = 0; i < 16; i++) {
         const float *x = s + i * AWQ__AMX_KEYS;
-        if (u->v_steps)
-            awq__attend_weigh(x, keys, unit, best[i], keep[i], u->v_steps, t->sum + 16 * i, p + 64 * i);
-        else awq__attend_weigh(x, keys, unit, best[i], keep[i], NULL, t->sum + 16 * i, p + 64 * i);
+        awq__attend_weigh(x, keys, unit, best[i], keep[i], u->v_steps, t->sum + 16 * i, p + 64 * i);
     }
     if (_mm512_cmp_ps_mask(now, _mm512_set1_ps(1.0f), _CMP_NEQ_UQ))
         for (i = 0; i < 16; i++)
@@ -8018,7 +8041,7 @@ static void awq__attend_some(const awq__mix *fn, const awq__attend *a, int64_t b
         float *out = a->out + row * a->out_stride + head * c->v_dim, total = awq__lanes_sum(sum + g * 16);
         if (a->sink) { /* see awq__attend_body */
             float d = a->sink[head] - best[g];
-            total = d > 80.0f ? 3.0e38f : total + awq__exp_body(d);
+            total = d > 80.0f ? 3.0e38f : total + awq__expf(d);
         }
         for (i = 0; i < c->v_dim; i++) out[i] = o[g * AWQ__MAX_HEAD + i] / total;
     }
@@ -22395,9 +22418,7 @@ static void awq__task_act(void *arg, int64_t i) /* slots first, then rows */
     const float *scales = t->layer->vec[AWQ_ACT_SCALES];
     int64_t k;
     if (!c->family->linear[slot ? AWQ_EXPERT_UP : AWQ_UP_PROJ]) up = NULL;
-    if (c->act == AWQ_ACT_SWIGLU) t->ops->swiglu(gate, up, n, (float)c->act_alpha, (float)c->act_limit);
-    else if (c->act == AWQ_ACT_GELU_TANH) t->ops->gelu(gate, up, n);
-    else t->ops->silu(gate, up, n);
+    t->ops->gate(c->act, gate, up, n, (float)c->act_alpha, (float)c->act_limit);
     if (scales)
         for (k = 0; k < n; k++) gate[k] /= scales[k];
 }
@@ -29202,15 +29223,10 @@ static awq_status awq__qm_expert_hidden(awq_ctx *ctx, awq__qm *m, awq__layer *l,
 {
     const awq__ops *ops = awq__ops_for(ctx);
     const awq_config *c = m->c;
-    int64_t r, width = c->expert_size;
+    int64_t width = c->expert_size;
     AWQ__TRY(awq_linear_run(ctx, awq__layer_linear(c, l, AWQ_EXPERT_GATE, m->expert), x, n, m->w.ge));
     AWQ__TRY(awq_linear_run(ctx, awq__layer_linear(c, l, AWQ_EXPERT_UP, m->expert), x, n, m->w.ue));
-    for (r = 0; r < n; r++) {
-        float *gate = m->w.ge + r * width, *up = m->w.ue + r * width;
-        if (c->act == AWQ_ACT_SWIGLU) ops->swiglu(gate, up, width, (float)c->act_alpha, (float)c->act_limit);
-        else if (c->act == AWQ_ACT_GELU_TANH) ops->gelu(gate, up, width);
-        else ops->silu(gate, up, width);
-    }
+    ops->gate(c->act, m->w.ge, m->w.ue, n * width, (float)c->act_alpha, (float)c->act_limit);
     return AWQ_OK;
 }
 
