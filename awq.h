@@ -1901,6 +1901,7 @@ extern int madvise(void *addr, size_t bytes, int advice);
 
 AWQ_API const char *awq_version(void) { return AWQ_VERSION; }
 
+AWQ__COLD_BEGIN
 AWQ_API const char *awq_status_name(awq_status status)
 {
     switch (status) {
@@ -2369,6 +2370,7 @@ AWQ_API int awq_cpu_cores(void)
     return n < 1 ? 1 : n > 1024 ? 1024 : (int)n;
 #endif
 }
+AWQ__COLD_END
 
 static void awq__pool_work(awq__worker *w)
 {
@@ -2508,6 +2510,7 @@ static void awq__pool_run(void *user, int64_t count, void (*job)(void *arg, int6
     AWQ__ATOMIC_ADD(&p->taken, -1);
 }
 
+AWQ__COLD_BEGIN
 AWQ_API void awq_pool_free(awq_ctx *ctx, awq_pool *p)
 {
     int i;
@@ -3103,6 +3106,7 @@ static char *awq__path_join(awq_ctx *ctx, const char *folder, const char *name)
     if (t.failed) awq__text_free(ctx, &t);
     return t.data;
 }
+AWQ__COLD_END
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>numbers
@@ -3918,6 +3922,7 @@ static int awq__json_bool(const awq__json *j, uint32_t node)
     return t == AWQ__J_TRUE ? 1 : t == AWQ__J_FALSE ? 0 : -1;
 }
 
+AWQ__COLD_BEGIN
 static awq_status awq__json_load(awq_ctx *ctx, const char *path, size_t max_bytes, awq__json *out)
 {
     char *data = NULL;
@@ -4039,6 +4044,7 @@ static void awq__json_write(awq_ctx *ctx, awq__text *t, const awq__json *j, uint
         }
     }
 }
+AWQ__COLD_END
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>quantize
@@ -4102,6 +4108,7 @@ static float awq__code_f16(float w, float scale, float zero, float top)
     return q < 0 ? 0 : q > top ? top : q;
 }
 
+AWQ__COLD_BEGIN
 /* What every call that takes an awq_qweight checks first; `who` names the call. */
 static awq_status awq__qweight_check(awq_ctx *ctx, const char *who, const awq_qweight *w, int arrays)
 {
@@ -4156,6 +4163,7 @@ AWQ_API void awq_qweight_free(awq_ctx *ctx, awq_qweight *w)
     awq__free(ctx, w->scales);
     memset(w, 0, sizeof *w);
 }
+AWQ__COLD_END
 
 static int64_t awq__rows_per_job(int64_t in_features) { return AWQ__MAX(1, 65536 / in_features); }
 
@@ -4676,6 +4684,7 @@ static uint64_t awq__checksum(uint64_t h, const void *data, size_t bytes)
     return h;
 }
 
+AWQ__COLD_BEGIN
 /* of some parts of the codes and all of the params, numbers of `size` and `param_size` bytes; never 0 */
 static uint64_t awq__weights_hash(const void *codes, size_t bytes, size_t size, const void *params, size_t n,
                                   size_t param_size)
@@ -4734,7 +4743,6 @@ static int awq__native_shape(const int64_t info[AWQ__N_INFO], awq_qweight *w, in
     return w->in_features % w->group_size ? -1 : 0;
 }
 
-AWQ__COLD_BEGIN
 static const awq_packed_tensor *awq__packed_find(const awq_packed *p, const char *suffix)
 {
     int i;
@@ -7304,7 +7312,7 @@ AWQ__INLINE void awq__soften_body(float *p, int n, const float *steps, const int
         if (steps) for (i = 0; i < AWQ__PAGE; i++) x[i] = x[i] * steps[i];
         if (cap > 0) capped(x, 1.0f, cap, AWQ__PAGE);
         if (first || last < AWQ__PAGE)
-            for (j = 0; j < AWQ__PAGE; j++) x[j] = (j >= first) & (j < last) ? x[j] : -3.0e38f;
+            for (j = 0; j < AWQ__PAGE; j++) x[j] = ((j >= first) & (j < last)) ? x[j] : -3.0e38f;
         for (i = 0; i < 16; i++) m[i] = x[i] > x[i + 16] ? x[i] : x[i + 16];
         for (i = 0; i < 8; i++) m[i] = m[i] > m[i + 8] ? m[i] : m[i + 8];
         for (i = 0; i < 4; i++) m[i] = m[i] > m[i + 4] ? m[i] : m[i + 4];
@@ -8816,6 +8824,7 @@ static void awq__mm_cut(awq__mm_arg *a, int64_t rows) /* into jobs */
     a->jobs = a->row_blocks * ((a->m + a->tokens - 1) / a->tokens);
 }
 
+AWQ__COLD_BEGIN
 /* xt: x packed for l, if it wants that; NULL: a dense linear takes it as it is. room: for panels */
 static awq__mm_arg awq__mm_plan(awq_ctx *ctx, const awq_linear *l, const float *x, const awq__tiled_x *xt,
                                 int64_t m, float *y, awq__room *room)
@@ -8966,6 +8975,7 @@ static awq__tiling awq__linear_tiling(const awq_linear *l)
     return awq__tiling_of(l->out_features, l->in_features, l->group_size, l->bits,
                           l->wide_scales ? AWQ_F32 : AWQ_F16);
 }
+AWQ__COLD_END
 
 typedef struct awq__prepare_arg {
     const awq_qweight *w;
@@ -9029,6 +9039,7 @@ static void awq__linear_row(const awq_linear *l, int64_t row, float *out)
     }
 }
 
+AWQ__COLD_BEGIN
 AWQ_API const char *awq_mode_name(awq_mode mode)
 {
     return mode == AWQ_MODE_FAST ? "fast" : mode == AWQ_MODE_DETERMINISTIC ? "deterministic" : "exact";
@@ -9097,6 +9108,7 @@ AWQ_API awq_status awq_linear_prepare(awq_ctx *ctx, const awq_qweight *w, awq_mo
 {
     return awq__linear_prepare(ctx, w, mode, 0, zeros_rounded, bias, NULL, l);
 }
+AWQ__COLD_END
 
 /* --- gemm to tiles at once, the way most models come in: a chunk of a block is 8 bytes of each of its columns'
    rows of words. Vectors are written past the caches: nobody reads them soon, and half the time goes without
@@ -9303,6 +9315,7 @@ static void awq__regroup_params(void *arg, int64_t block)
     if (bad) AWQ__ATOMIC_ADD(&a->bad, 1);
 }
 
+AWQ__COLD_BEGIN
 AWQ_API void awq_linear_free(awq_ctx *ctx, awq_linear *l)
 {
     int i;
@@ -9332,6 +9345,7 @@ static awq_status awq__search_check(awq_ctx *ctx, const char *who, int64_t in, c
                          (long long)d->group_size, (long long)in);
     return AWQ_OK;
 }
+AWQ__COLD_END
 
 /* sum [in_features] += each weight by the largest of its group */
 static void awq__weight_sum(const float *weights, int64_t out_features, int64_t in_features, int64_t group_size,
@@ -9611,6 +9625,7 @@ static void awq__clip_row(void *arg, int64_t o)
     }
 }
 
+AWQ__COLD_BEGIN
 AWQ_API awq_status awq_search_clips(awq_ctx *ctx, const float *weights, int64_t out_features,
                                     int64_t in_features, const float *group_moments,
                                     const awq_search_desc *desc, float *clip_max)
@@ -9630,7 +9645,6 @@ AWQ_API awq_status awq_search_clips(awq_ctx *ctx, const float *weights, int64_t 
     return AWQ_OK;
 }
 
-AWQ__COLD_BEGIN
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>tensors
@@ -14301,6 +14315,7 @@ AWQ_API awq_status awq_decode(awq_ctx *ctx, const awq_tokenizer *tokenizer, cons
     return st;
 }
 
+AWQ__COLD_BEGIN
 static int awq__tok_unfinished(const awq__text *text) /* ends in U+FFFD: a character may not be complete yet */
 {
     return text->len >= 3 && !memcmp(text->data + text->len - 3, "\xef\xbf\xbd", 3);
@@ -14413,7 +14428,6 @@ AWQ_API void awq_decoder_free(awq_ctx *ctx, awq_decoder *decoder)
     memset(decoder, 0, sizeof *decoder);
 }
 
-AWQ__COLD_BEGIN
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>tokenizer_file
@@ -21637,6 +21651,7 @@ typedef struct awq__work {
 static int64_t awq__k_width(const awq_config *c) { return (int64_t)c->num_key_value_heads * c->head_dim; }
 static int64_t awq__v_width(const awq_config *c) { return (int64_t)c->num_key_value_heads * c->v_head_dim; }
 
+AWQ__COLD_BEGIN
 static awq__cache awq__cache_for(const awq_config *c, int bits)
 {
     return awq__cache_of(c->num_key_value_heads, c->head_dim, c->v_head_dim, bits);
@@ -21647,6 +21662,7 @@ static size_t awq__page_bytes(const awq_config *c, int bits, int layers) /* SIZE
     awq__cache cache = awq__cache_for(c, bits);
     return awq__cache_bytes(&cache, layers);
 }
+AWQ__COLD_END
 
 static int64_t awq__pages(int64_t tokens) { return (tokens + AWQ__PAGE - 1) / AWQ__PAGE; }
 
@@ -21748,6 +21764,7 @@ AWQ__COLD_END
 
 /* --- rope */
 
+AWQ__COLD_BEGIN
 /* inverse frequency i of a text of `length` tokens in fp32, computed as the reference does */
 static float awq__rope_inv_freq(const awq_config *c, const awq_rope *p, int64_t length, int i)
 {
@@ -21820,7 +21837,6 @@ static void awq__rope_row(const awq_config *c, awq__work *w, int64_t r)
     }
 }
 
-AWQ__COLD_BEGIN
 /* --- buffers; returns the bytes they take, and with memory places them there */
 static size_t awq__work_place(const awq_config *c, int64_t rows, awq__work *w, float *memory)
 {
@@ -22034,6 +22050,7 @@ typedef struct awq__task {
     const awq__mix *mix;
 } awq__task;
 
+AWQ__COLD_BEGIN
 static void awq__task_linears(void *arg, int64_t i)
 {
     awq__task *t = (awq__task *)arg;
@@ -22164,6 +22181,7 @@ static void awq__task_pack_experts(awq_ctx *ctx, awq__task *t, awq_linear_id id,
         if (at->chunk) awq__task_pack(ctx, t, at, x + first * at->in_features, 0, 1, awq__expert_row(t, e), m);
     }
 }
+AWQ__COLD_END
 
 static void awq__clip(float *x, int64_t n, float limit)
 {
@@ -22223,6 +22241,7 @@ static void awq__place_row(const awq__task *t, int64_t r)
                        w->v + r * V + h * c->v_head_dim);
 }
 
+AWQ__COLD_BEGIN
 /* first key that row r sees */
 static int64_t awq__first_key(const awq__task *t, int64_t r)
 {
@@ -22306,6 +22325,7 @@ static void awq__attend_stretches(awq_ctx *ctx, const awq__task *t)
     }
     if (most) awq__room_cut(&w->tiles, awq__attend_floats(&w->cache, group, most));
 }
+AWQ__COLD_END
 
 /* --- experts */
 
@@ -22439,6 +22459,7 @@ static void awq__combine_row(const awq__task *t, int64_t r)
                         ? 1.0f / (1.0f + awq__expf(-w->shared_gate[r])) : 1.0f, H);
 }
 
+AWQ__COLD_BEGIN
 /* x += out, after a norm if the layer has one */
 static void awq__add_out(const awq__task *t, int64_t r, awq_vector_id norm)
 {
@@ -22858,7 +22879,6 @@ static awq_status awq__head_rows(awq_ctx *ctx, const awq_model *m, awq__work *w,
     return AWQ_OK;
 }
 
-AWQ__COLD_BEGIN
 /* --- loading */
 /* 1 when one of n values of a real type has all bits of its exponent */
 AWQ__VECTORIZE static int awq__has_infinite(awq_dtype dtype, const void *data, int64_t n)
@@ -23974,6 +23994,7 @@ static int64_t awq__gather(const float *x, int64_t n, int64_t want, awq__candida
     return k;
 }
 
+AWQ__COLD_BEGIN
 static awq_status awq__sampling_check(awq_ctx *ctx, const awq_sampling *s)
 {
     if (!(s->temperature >= 0) || s->top_k < 0 || !(s->top_p >= 0 && s->top_p <= 1)
@@ -24001,6 +24022,7 @@ static int32_t awq__draw_of(const awq_sampling *s, awq__candidate *c, int64_t li
     for (i = 0; i < keep - 1 && u >= c[i].p; i++) u -= c[i].p;
     return c[i].id;
 }
+AWQ__COLD_END
 
 /* The logit x of a token as the sampler takes it, 0 for the largest */
 static float awq__scaled(const awq_sampling *s, float x, float best)
@@ -24058,6 +24080,7 @@ static int32_t awq__draw(awq_ctx *ctx, const awq_sampling *s, float *x, int64_t 
     return c[i].id;
 }
 
+AWQ__COLD_BEGIN
 AWQ_API awq_status awq_sample(awq_ctx *ctx, const awq_sampling *s, float *logits, int64_t vocab_size,
                               const int32_t *history, int64_t n_history, uint64_t *state, int32_t *id)
 {
@@ -24205,7 +24228,6 @@ static awq_status awq__speaker_add(awq_ctx *ctx, awq__speaker *s, const char *te
     return AWQ_OK;
 }
 
-AWQ__COLD_BEGIN
 
 /* -------------------------------------------------------------------------------------------------------------
    MARK: >>session
@@ -28216,6 +28238,7 @@ typedef struct awq__qm {
     int fell_back, experts_few, experts_unused;
 } awq__qm;
 
+AWQ__COLD_BEGIN
 static int64_t awq__most(const int64_t *v, int n)
 {
     int64_t m = 0;
@@ -28255,6 +28278,7 @@ static awq_status awq__qm_cross_end(awq_ctx *ctx, awq__qm *m, float *sum)
 {
     return m->lab ? m->d->device->lab_read(ctx, m->lab, awq__qm_sum(m, sum), sum) : AWQ_OK;
 }
+AWQ__COLD_END
 
 /* --- rounding with error feedback (GPTQ, arXiv 2210.17323, as Babai's nearest plane). With moments = R R^T, R
    upper triangular, the output error of a row is sum_j (R_jj (t_j - q_j))^2 where t_j = w_j + sum_{i<j} (w_i -
@@ -28454,6 +28478,7 @@ AWQ__VECTORIZE AWQ__TARGET("avx2,fma,f16c") static void awq__feedback_row_avx2(a
 }
 #endif
 
+AWQ__COLD_BEGIN
 static void awq__feedback_job_row(void *arg, int64_t o)
 {
     awq__feedback_job *j = (awq__feedback_job *)arg;
@@ -28494,6 +28519,7 @@ static awq_status awq__feedback_round(awq_ctx *ctx, float *w, const float *f, in
     awq__free(ctx, j.base);
     return AWQ_OK;
 }
+AWQ__COLD_END
 
 /* --- set-up */
 AWQ__COLD_BEGIN
