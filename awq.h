@@ -108,6 +108,9 @@
 #ifdef AWQ_API
 #elif defined(AWQ_LINKED) /* tests: public functions come from an object of this file, private ones from here */
 #  pragma GCC system_header
+#  ifndef __clang__
+#    pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* gcc 12 follows half of such a function */
+#  endif
 #  define AWQ_API extern inline __attribute__((gnu_inline))
 #elif defined(AWQ_STATIC) && defined(__GNUC__)
 #  define AWQ_API __attribute__((unused)) static
@@ -1901,7 +1904,6 @@ extern int madvise(void *addr, size_t bytes, int advice);
 
 AWQ_API const char *awq_version(void) { return AWQ_VERSION; }
 
-AWQ__COLD_BEGIN
 AWQ_API const char *awq_status_name(awq_status status)
 {
     switch (status) {
@@ -1932,6 +1934,7 @@ static awq_status awq__fail(awq_ctx *ctx, awq_status status, const char *fmt, ..
     return status;
 }
 
+AWQ__COLD_BEGIN
 static void awq__log(awq_ctx *ctx, awq_log_level level, const char *fmt, ...) AWQ__PRINTF(3, 4);
 static void awq__log(awq_ctx *ctx, awq_log_level level, const char *fmt, ...)
 {
@@ -11651,6 +11654,18 @@ static int awq__is_stacked(const awq_config *c, int id) /* all experts lie in on
     return id >= AWQ_EXPERT_GATE && id < AWQ_N_LINEAR_IDS && !awq__has_second(awq__ck_pattern(c, id));
 }
 
+/* a tensor of the layer that name is of, if it is of one */
+static int awq__ck_has_layer(const awq_checkpoint *ck, const char *name)
+{
+    const char *layer = strstr(name, "layers.");
+    size_t n = layer ? (size_t)(layer - name) + 7 : 0;
+    int64_t i;
+    n += strcspn(name + n, ".");
+    for (i = 0; layer && i < awq_tensors_count(ck->tensors); i++)
+        if (!strncmp(awq_tensors_at(ck->tensors, i)->name, name, n + 1)) return 1;
+    return !layer;
+}
+
 /* The tensor called name; it must have this shape and type (AWQ_DTYPE_NONE: any of the real ones). */
 static awq_status awq__ck_need(awq_ctx *ctx, const awq_checkpoint *ck, const char *name, awq_dtype dtype,
                                int ndim, const int64_t *shape, const awq_tensor **out)
@@ -11658,6 +11673,9 @@ static awq_status awq__ck_need(awq_ctx *ctx, const awq_checkpoint *ck, const cha
     const awq_tensor *t = awq_tensors_find(ck->tensors, name);
     char found[200], wanted[200];
     int k, same;
+    if (!t && !awq__ck_has_layer(ck, name))
+        return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%s\" is missing; num_hidden_layers is %d", ck->folder,
+                         name, ck->config.num_hidden_layers);
     if (!t) return awq__fail(ctx, AWQ_E_FORMAT, "%s: tensor \"%s\" is missing", ck->folder, name);
     same = t->ndim == ndim;
     for (k = 0; k < ndim && same; k++) same = t->shape[k] == shape[k];
@@ -13402,7 +13420,7 @@ static uint32_t awq__re_char(awq__re *p, uint32_t *mask)
             p->at++;
             return (uint32_t)to[hit - from];
         }
-        if (p->at == p->end || (unsigned char)*p->at >= 128 || (*p->at | 32) - 'a' + 0u < 26
+        if (p->at == p->end || (unsigned char)*p->at >= 128 || (unsigned)((*p->at | 32) - 'a') < 26
             || (*p->at >= '0' && *p->at <= '9')) {
             p->at = NULL;
             return 0;
@@ -15520,7 +15538,7 @@ static void awq__tp_skip_space(awq__tp *t) { t->at = awq__tp_skip(t->src, t->n, 
 
 static int awq__tp_digit(char c) { return c >= '0' && c <= '9'; }
 
-static int awq__tp_word(char c) { return awq__tp_digit(c) || (c | 32) - 'a' + 0u < 26u || c == '_'; }
+static int awq__tp_word(char c) { return awq__tp_digit(c) || (unsigned)((c | 32) - 'a') < 26 || c == '_'; }
 
 /* bytes of the number at p; behind a '.' it is an index, and no fraction */
 static size_t awq__tp_lex_number(const char *p, char before, int *kind)
@@ -19937,7 +19955,7 @@ static awq_status awq__sc_make(awq_ctx *ctx, const char *text, size_t n, awq__te
     c.queued = AWQ__NEW(ctx, uint8_t, c.j.n_nodes);
     c.queue = AWQ__NEW(ctx, uint32_t, c.j.n_nodes);
     if (!c.queued || !c.queue) c.st = AWQ_E_MEMORY;
-    else c.queued[1] = c.queue[c.n_queue++] = 1;
+    else c.queued[1] = 1, c.queue[c.n_queue++] = 1;
     for (at = 0; at < c.n_queue && !c.st; at++) {
         c.node = c.queue[at];
         awq__sc_rule(&c);
@@ -22138,7 +22156,7 @@ static int64_t awq__expert_row(const awq__task *t, int expert)
 /* an expert's linears over the slots of each */
 static void awq__task_experts(awq_ctx *ctx, awq__task *t, awq_linear_id id, const float *x, float *y)
 {
-    const awq_linear *l = t->layer->expert + (id - AWQ_EXPERT_GATE) * t->c->num_experts;
+    const awq_linear *l = t->layer->expert + (int)(id - AWQ_EXPERT_GATE) * t->c->num_experts;
     int e;
     for (e = 0; e < t->c->num_experts; e++) {
         int64_t first = t->w->start[e], m = t->w->start[e + 1] - first;
@@ -22173,7 +22191,7 @@ static void awq__task_pack(awq_ctx *ctx, awq__task *t, const awq_linear *l, cons
 
 static void awq__task_pack_experts(awq_ctx *ctx, awq__task *t, awq_linear_id id, const float *x)
 {
-    const awq_linear *l = t->layer->expert + (id - AWQ_EXPERT_GATE) * t->c->num_experts;
+    const awq_linear *l = t->layer->expert + (int)(id - AWQ_EXPERT_GATE) * t->c->num_experts;
     int e, E = t->c->num_experts;
     for (e = 0; e < E; e++) {
         int64_t first = t->w->start[e], m = t->w->start[e + 1] - first;
@@ -26673,6 +26691,7 @@ typedef struct awq__export_desc {
     unsigned skip;       /* bit of each awq_linear_id that is not packed */
     int head_bits;       /* native: a head of so many bits besides; 0: none */
     int resume;
+    const char *settings; /* with resume: the line that an unfinished run's journal begins with */
     uint64_t shard_bytes;
 } awq__export_desc;
 
@@ -27193,7 +27212,7 @@ static awq_status awq__export_plan(awq_ctx *ctx, awq__export *e)
 /* the journal in a finished folder (see awq__export_publish) goes; another's file of that name stays */
 static void awq__journal_drop(awq_ctx *ctx, const char *folder)
 {
-    static const char ours[] = "{\"run\": \"" AWQ_VERSION " ";
+    static const char ours[] = "{\"run\": \"" AWQ_VERSION "\"";
     char *path = awq__path_join(ctx, folder, "progress.jsonl"), *data = NULL;
     size_t n;
     if (path && awq__file_exists(ctx, path) && !awq__file_load(ctx, path, (size_t)64 << 20, &data, &n)
@@ -27221,6 +27240,33 @@ static awq_status awq__target_check(awq_ctx *ctx, const char *target)
                  : AWQ_OK;
 }
 
+/* An unfinished run goes on with the settings it was begun with, a line of {"name": value, ...}. */
+static awq_status awq__settings_check(awq_ctx *ctx, const char *journal, const char *partial,
+                                      const char *settings)
+{
+    char *data;
+    const char *was, *is;
+    size_t n, all = strlen(settings), i, at = 2, name;
+    awq_status st = AWQ_OK;
+    AWQ__TRY(awq__file_load(ctx, journal, (size_t)64 << 20, &data, &n));
+    for (i = 0; i < all && data[i] == settings[i]; i++)
+        if (i > 1 && !strncmp(settings + i - 2, ", \"", 3)) at = i + 1;
+    name = strcspn(settings + at, "\"");
+    if (i < all && at > 2 && i >= at + name + 3 && strncmp(settings + at, "source", name)) {
+        was = data + at + name + 3;
+        is = settings + at + name + 3;
+        st = awq__fail(ctx, AWQ_E_ARG,
+                       "%s was begun with %.*s %.*s, not %.*s; resume with that, or remove it to start anew",
+                       partial, (int)name, settings + at, (int)AWQ__MIN(strcspn(was, ",}\n"), (size_t)40), was,
+                       (int)strcspn(is, ",}"), is);
+    } else if (i < all)
+        st = awq__fail(ctx, AWQ_E_ARG,
+                       "%s was begun with another model, calibration text, list of modules to keep or version "
+                       "of this library; remove it to start anew", partial);
+    awq__free(ctx, data);
+    return st;
+}
+
 static awq_status awq__export_open(awq_ctx *ctx, awq_checkpoint *ck, const awq__export_desc *d, awq__export *e)
 {
     const awq_file_system *fs = awq__fs(ctx);
@@ -27246,6 +27292,7 @@ static awq_status awq__export_open(awq_ctx *ctx, awq_checkpoint *ck, const awq__
     if (!st && e->unfinished && !d->resume)
         st = awq__fail(ctx, AWQ_E_ARG, "%s holds an unfinished run; resume it or remove that folder",
                        e->partial);
+    if (!st && e->unfinished && d->settings) st = awq__settings_check(ctx, journal, e->partial, d->settings);
     if (!st) st = awq__export_plan(ctx, e);
     if (!st && (code = fs->make_folder(fs->user, e->partial)) != 0)
         st = awq__io_fail(ctx, e->partial, "make the folder", code);
@@ -28109,11 +28156,12 @@ AWQ_API awq_status awq_calibration_load(awq_ctx *ctx, const awq_tokenizer *token
     memset(&c, 0, sizeof c);
     memset(&all, 0, sizeof all);
     if (d->n_sources < 1) return awq__fail(ctx, AWQ_E_ARG, "calibration: no source was given");
-    if (d->samples < 0 || (d->seq_len && d->seq_len < 16))
-        return awq__fail(ctx, AWQ_E_ARG,
-                         "calibration: samples %lld, seq_len %lld; expected samples of at least 1 and "
-                         "seq_len of at least 16",
-                         (long long)d->samples, (long long)d->seq_len);
+    if (d->samples < 0)
+        return awq__fail(ctx, AWQ_E_ARG, "calibration: samples %lld, expected at least 1",
+                         (long long)d->samples);
+    if (d->seq_len && d->seq_len < 16)
+        return awq__fail(ctx, AWQ_E_ARG, "calibration: seq_len %lld, expected at least 16",
+                         (long long)d->seq_len);
     for (i = 0; i < d->n_sources; i++) {
         if (!(d->sources[i].weight >= 0 && d->sources[i].weight < 1e30))
             return awq__fail(ctx, AWQ_E_ARG, "calibration: the weight of %s is %g, expected a positive number",
@@ -30416,8 +30464,11 @@ static awq_status awq__qm_layer(awq_ctx *ctx, awq__qm *m, int l)
     return m->d->method == AWQ_METHOD_AWQ ? awq__qm_awq_layer(ctx, m, l) : awq__qm_rtn_layer(ctx, m, l);
 }
 
-/* --- journal: line 1 says which run this is, then one line per finished layer (its part of the report) */
-static void awq__qm_head_line(awq_ctx *ctx, awq__qm *m, awq__text *t)
+static const char *const awq__method_names[] = {"best", "awq", "rtn"};
+
+/* --- journal: line 1 says which run this is (see awq__settings_check), then one line per finished layer (its
+   part of the report) */
+static void awq__qm_settings(awq_ctx *ctx, const awq__qm *m, awq__text *t)
 {
     const awq_quantize_desc *d = m->d;
     const char *config = awq_checkpoint_config_text(m->ck);
@@ -30426,9 +30477,13 @@ static void awq__qm_head_line(awq_ctx *ctx, awq__qm *m, awq__text *t)
     if (m->cal) h = awq__hash_numbers(awq__fnv, h, m->cal->ids, (size_t)m->tokens, sizeof *m->cal->ids);
     if (m->cal && m->cal->counted) h = awq__fnv(h, m->cal->counted, (size_t)m->tokens);
     for (i = 0; i < d->n_keep; i++) h = awq__fnv(h, d->keep[i], strlen(d->keep[i]) + 1);
-    awq__textf(ctx, t, "{\"run\": \"%s %d %d %d %lld %d %d %d %d %llu %016llx\"}\n", AWQ_VERSION,
-               (int)d->method, m->sd.bits, m->sd.symmetric, (long long)m->sd.group_size, (int)d->layout,
-               d->no_clip, d->scaled != 0, (int)d->mode, (unsigned long long)d->shard_bytes,
+    awq__textf(ctx, t,
+               "{\"run\": \"%s\", \"method\": \"%s\", \"bits\": %d, \"group_size\": %lld, \"symmetric\": %d, "
+               "\"layout\": \"%s\", \"scaled\": %d, \"no_clip\": %d, \"mode\": \"%s\", \"shard_bytes\": %llu, "
+               "\"source\": \"%016llx\"}\n",
+               AWQ_VERSION, awq__method_names[d->method], m->sd.bits, (long long)m->sd.group_size,
+               m->sd.symmetric, awq_layout_name(d->layout ? d->layout : AWQ_LAYOUT_GEMM), d->scaled != 0,
+               d->no_clip != 0, awq_mode_name(d->mode), (unsigned long long)d->shard_bytes,
                (unsigned long long)h);
 }
 
@@ -30479,14 +30534,10 @@ static awq_status awq__qm_journal_open(awq_ctx *ctx, awq__qm *m)
     char *path = NULL, *data = NULL;
     size_t n = 0, i;
     awq_status st = AWQ_OK;
-    awq__qm_head_line(ctx, m, &m->journal);
     AWQ__TRY(awq__qm_journal_path(ctx, m, &path));
     if (m->d->resume && awq__file_exists(ctx, path)) {
         st = awq__file_load(ctx, path, (size_t)64 << 20, &data, &n);
-        if (!st && (n < m->journal.len || memcmp(data, m->journal.data, m->journal.len)))
-            st = awq__fail(ctx, AWQ_E_ARG,
-                           "%s was begun with other settings, text or model; remove it to start anew",
-                           m->e.partial);
+        if (!st && n < m->journal.len) n = m->journal.len; /* awq__export_open has read it */
         for (i = m->journal.len; !st && i < n; i++) {
             const char *line = data + i, *end = (const char *)memchr(line, '\n', n - i);
             st = awq__qm_journal_line(ctx, m, path, line, end ? (size_t)(end - line) : 0);
@@ -30711,7 +30762,6 @@ static awq_status awq__tokenizer_of(awq_ctx *ctx, const char *folder, uint64_t *
 
 static awq_status awq__qm_report(awq_ctx *ctx, awq__qm *m, const char *folder, const awq_quantize_result *r)
 {
-    static const char *const methods[] = {"best", "awq", "rtn"};
     awq__text t = {NULL, 0, 0, 0};
     char *path = awq__path_join(ctx, folder, "awq_report.json");
     const char *line;
@@ -30721,7 +30771,7 @@ static awq_status awq__qm_report(awq_ctx *ctx, awq__qm *m, const char *folder, c
         ctx, &t,
         "{\n\"version\": \"%s\", \"method\": \"%s\", \"bits\": %d, \"group_size\": %lld, \"symmetric\": %s, "
         "\"scaled_only\": %s,\n",
-        AWQ_VERSION, methods[m->d->method], m->sd.bits, (long long)m->sd.group_size,
+        AWQ_VERSION, awq__method_names[m->d->method], m->sd.bits, (long long)m->sd.group_size,
         m->sd.symmetric ? "true" : "false", m->d->scaled ? "true" : "false");
     if (tokenizer) awq__textf(ctx, &t, "\"tokenizer_hash\": \"%016llx\",\n", (unsigned long long)tokenizer);
     if (m->c->num_experts)
@@ -30868,6 +30918,10 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
     }
     if (!st && d->device) st = awq__qm_lab(ctx, &m);
     if (!st) {
+        awq__qm_settings(ctx, &m, &m.journal);
+        if (m.journal.failed) st = AWQ_E_MEMORY;
+    }
+    if (!st) {
         memset(&ed, 0, sizeof ed);
         ed.target = d->target;
         ed.layout = d->scaled ? AWQ_LAYOUT_NONE : d->layout ? d->layout : AWQ_LAYOUT_GEMM;
@@ -30879,6 +30933,7 @@ AWQ_API awq_status awq_quantize_model(awq_ctx *ctx, const awq_quantize_desc *d, 
         ed.n_keep = d->n_keep;
         ed.skip = m.skip;
         ed.resume = d->resume;
+        ed.settings = m.journal.data;
         ed.shard_bytes = d->shard_bytes;
         st = awq__export_open(ctx, m.ck, &ed, &m.e);
         m.opened = !st;
@@ -35917,7 +35972,7 @@ static awq_status awq__policy_back(awq_ctx *ctx, awq__policy *p, const awq__voic
     return st;
 }
 
-static uint64_t awq__policy_seed(uint64_t seed, int k) { return seed + 0x9e3779b97f4a7c15ull * (uint64_t)k; }
+static uint64_t awq__policy_seed(uint64_t seed, int k) { return seed + 0x9e3779b97f4a7c15u * (uint64_t)k; }
 
 /* what the tokens since the last look ask for */
 static awq_status awq__policy_look(awq_ctx *ctx, awq__policy *p, awq__voice *v)

@@ -101,7 +101,7 @@ static void test_config_values(void)
         {"vocab_size", "-320", AWQ_E_FORMAT, "vocab_size is -320"},
         {"vocab_size", "97", AWQ_E_FORMAT, "embed_tokens.weight\" is F16 [96, 64], expected F16 [97, 64]"},
         {"num_hidden_layers", "0", AWQ_E_FORMAT, "num_hidden_layers is 0"},
-        {"num_hidden_layers", "2", AWQ_E_FORMAT, "\"model.layers.1.input_layernorm.weight\" is missing"},
+        {"num_hidden_layers", "2", AWQ_E_FORMAT, "\"model.layers.1.input_layernorm.weight\" is missing; num_hidden_layers is 2"},
         {"num_hidden_layers", "1000000000", AWQ_E_LIMIT, "num_hidden_layers is 1000000000"},
         {"num_attention_heads", "0", AWQ_E_FORMAT, "num_attention_heads"},
         {"num_attention_heads", "3", AWQ_E_FORMAT, "does not divide hidden_size"},

@@ -373,6 +373,7 @@ static void test_refusals(void)
         {"it is one of the files to read", {"guard", DEMO, DEMO, "--suite", DIR "/kept.txt", "--report",
                                             DIR "/../test_command/kept.txt"}, EXIT_UNJUDGED},
         {"--ctx wants 0 to 2147483648, not -1", {"run", DEMO, "-p", "a", "--ctx", "-1"}, EXIT_FAILED},
+        {"--ctx wants 16 to 2147483648, not 1", {"eval", DEMO, "--text", "a", "--ctx", "1"}, EXIT_FAILED},
         {"--sessions wants 1 to 1024, not 0", {"run", DEMO, "-p", "a", "--sessions", "0"}, EXIT_FAILED},
         {"--sessions wants 1 to 1000000, not ", {"inspect", DEMO, "--sessions", "9223372036854775807"}, EXIT_FAILED},
         {"-n wants 0 to ", {TO_GUARD, "-n", "-2"}, EXIT_UNJUDGED},

@@ -287,7 +287,7 @@ static void test_others(void)
         CHECK(awq_session_rewind(&ctx, s, 0) == AWQ_OK);
         CHECK_MSG(awq_session_feed(&ctx, s, ids, 60, NULL, NULL) == (k ? AWQ_E_DEVICE : AWQ_OK), "%s", ctx.err.text);
         CHECK(!k || strstr(ctx.err.text, "awq_experts4_wgmma128_f16 computes wrongly"));
-        CHECK(c->module[AWQ__CUDA_EXPERTS_WGMMA][0] && (c->tested >> AWQ__CUDA_TEST_MANY_AT & 1) == 1 - k);
+        CHECK(c->module[AWQ__CUDA_EXPERTS_WGMMA][0] && (int)(c->tested >> AWQ__CUDA_TEST_MANY_AT & 1) == 1 - k);
         close_session(&ctx, s);
         CHECK(awq_model_free(&ctx, m) == AWQ_OK);
         CHECK(ctx.memory_used == 0);

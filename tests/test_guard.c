@@ -3,6 +3,7 @@
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include "test.h"
+#include "gates.h"
 
 #define DEMO "tools/demo/model"
 #define FILE_NAME "test_guard.tmp"
@@ -131,21 +132,6 @@ static void end(setup *s)
     CHECK(s->ctx.memory_used == 0);
 }
 
-static const awq_gate *gate_of(const awq_guard_report *r, const char *id)
-{
-    int i;
-    for (i = 0; i < r->n_gates; i++)
-        if (!strcmp(r->gate[i].id, id)) return &r->gate[i];
-    return NULL;
-}
-
-static awq_severity severity_of(const awq_guard_report *r, const char *id)
-{
-    const awq_gate *g = gate_of(r, id);
-    CHECK_MSG(g != NULL, "%s", id);
-    return g ? g->severity : AWQ_VOID;
-}
-
 /* the model is its own baseline: all that counts passes; then rounded to 8, 4, 3 and 2 bits: never better, and KL,
    perplexity and shift grow */
 static void test_bits(void)
@@ -208,7 +194,7 @@ static void test_made_bad(void)
     s.d.rtn = rtn = load_model(&s.ctx, 8);
     CHECK_MSG(awq_guard(&s.ctx, &s.d, &r) == AWQ_OK, "%s", s.ctx.err.text);
     if (r) {
-        CHECK(severity_of(r, "G11.layer") == AWQ_FAIL && strstr(gate_of(r, "G11.layer")->text, "layer 5 "));
+        CHECK(severity_of(r, "G11.layer") == AWQ_FAIL && gate_says(r, "G11.layer", "layer 5 "));
         CHECK(!gate_of(r, "G3.rtn")); /* 8 bits lose nothing that could be won */
         CHECK(!gate_of(r, "G4.right") && r->item[0].runs == 0);
     }
@@ -217,7 +203,7 @@ static void test_made_bad(void)
     s.d.rtn = NULL;
     r = NULL;
     CHECK(awq_guard(&s.ctx, &s.d, &r) == AWQ_OK);
-    if (r) CHECK(severity_of(r, "G11.layer") == AWQ_FAIL && strstr(gate_of(r, "G11.layer")->text, "layer 5 "));
+    if (r) CHECK(severity_of(r, "G11.layer") == AWQ_FAIL && gate_says(r, "G11.layer", "layer 5 "));
     awq_guard_free(&s.ctx, r);
     awq_model_free(&s.ctx, m);
 
@@ -266,7 +252,7 @@ static void test_void(void)
     for (i = 0; i < ITEMS; i++) of_others[i] = item[(i + 5) % ITEMS].anchor; /* passages about something else */
     r = NULL;
     CHECK(awq_guard(&s.ctx, &s.d, &r) == AWQ_OK);
-    if (r) CHECK(severity_of(r, "G1.mean") == AWQ_VOID && strstr(gate_of(r, "G1.mean")->text, "baseline") && r->verdict == AWQ_PASS);
+    if (r) CHECK(severity_of(r, "G1.mean") == AWQ_VOID && gate_says(r, "G1.mean", "baseline") && r->verdict == AWQ_PASS);
     awq_guard_free(&s.ctx, r);
     for (i = 0; i < ITEMS; i++) { /* nothing but questions: nothing to judge by */
         item[i].n_contexts = 0;

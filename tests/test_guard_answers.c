@@ -4,6 +4,7 @@
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include "test.h"
+#include "gates.h"
 
 #define DEMO "tools/demo/model"
 #define FILE_NAME "test_guard_answers.tmp"
@@ -13,14 +14,6 @@ static void put_file(const char *text)
     awq_ctx ctx;
     memset(&ctx, 0, sizeof ctx);
     CHECK(awq__file_save(&ctx, FILE_NAME, text, strlen(text)) == AWQ_OK);
-}
-
-static const awq_gate *gate_of(const awq_guard_report *r, const char *id)
-{
-    int i;
-    for (i = 0; i < r->n_gates; i++)
-        if (!strcmp(r->gate[i].id, id)) return &r->gate[i];
-    return NULL;
 }
 
 static void expect(const awq_guard_report *r, const char *id, awq_severity severity)
@@ -799,8 +792,8 @@ static void test_no_numbers(void)
             for (i = 0; i < (int)(sizeof there / sizeof there[0]); i++) expect(s.r, there[i], AWQ_FAIL);
             if (round) expect(s.r, "G3.rtn", AWQ_FAIL);
             CHECK(s.r->verdict == AWQ_FAIL && s.r->text.not_finite == 598 && s.r->text.baseline_not_finite == 0);
-            CHECK(strstr(gate_of(s.r, "G11.layer")->text, "layer 5 gives NaN")
-                  && strstr(gate_of(s.r, "G3.finite")->text, "layer 5 gives NaN"));
+            CHECK(gate_says(s.r, "G11.layer", "layer 5 gives NaN")
+                  && gate_says(s.r, "G3.finite", "layer 5 gives NaN"));
             CHECK(s.r->n_diagnoses && strstr(s.r->diagnosis[0].text, "NaN or Inf") && strstr(s.r->diagnosis[0].gates, "G3.finite"));
             CHECK(awq_guard_json(&s.ctx, s.r, &json) == AWQ_OK && !strstr(json, "nan") && strstr(json, "\"kl_mean\": null"));
             awq_text_free(&s.ctx, json);

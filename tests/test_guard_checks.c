@@ -3,6 +3,7 @@
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include "test.h"
+#include "gates.h"
 #include "tiny.h"
 
 #define DEMO "tools/demo/model"
@@ -94,14 +95,6 @@ static void make_quantized(void)
     d.method = AWQ_METHOD_RTN;
     d.group_size = 64;
     CHECK_MSG(awq_quantize_model(&ctx, &d, NULL) == AWQ_OK, "%s", ctx.err.text);
-}
-
-static const awq_gate *gate_of(const awq_guard_report *r, const char *id)
-{
-    int i;
-    for (i = 0; r && i < r->n_gates; i++)
-        if (!strcmp(r->gate[i].id, id)) return &r->gate[i];
-    return NULL;
 }
 
 /* the only gates that do not pass are `id`, with `severity`, whose text has `words`; "": all pass */
@@ -230,7 +223,7 @@ static void test_preflight(void)
     put("awq_report.json", REPORT("", "0.3", "5", "17", "true"), strlen(REPORT("", "0.3", "5", "17", "true")));
     r = look(&ctx, &d);
     if (r) {
-        CHECK(gate_of(r, "G11.scales")->severity == AWQ_WARN && strstr(gate_of(r, "G11.scales")->text, "layer 1, down"));
+        CHECK(gate_of(r, "G11.scales")->severity == AWQ_WARN && gate_says(r, "G11.scales", "layer 1, down"));
         CHECK(gate_of(r, "G11.fell_back")->severity == AWQ_WARN && r->verdict == AWQ_WARN);
     }
     awq_guard_free(&ctx, r);
@@ -288,13 +281,6 @@ static double value_of(const awq_guard_report *r, const char *id)
     const awq_gate *g = gate_of(r, id);
     CHECK_MSG(g != NULL, "%s", id);
     return g ? g->value : NAN;
-}
-
-static awq_severity severity_of(const awq_guard_report *r, const char *id)
-{
-    const awq_gate *g = gate_of(r, id);
-    CHECK_MSG(g != NULL, "%s", id);
-    return g ? g->severity : AWQ_VOID;
 }
 
 static void show(const char *what, const awq_guard_report *r)
@@ -577,7 +563,7 @@ static void test_corrupt_scales(void)
         if (r) {
             CHECK_MSG(severity_of(r, "G11.layer") == (i ? AWQ_FAIL : AWQ_PASS), "%g", value_of(r, "G11.layer"));
             CHECK(gate_of(r, "G12.tensors") && r->gate[0].id[0] == 'G' && r->needed.peak && r->bytes[0] && r->tokens_per_second[1] > 0);
-            if (i) CHECK(strstr(gate_of(r, "G11.layer")->text, "layer 5 ") && r->n_diagnoses && !strcmp(r->diagnosis[0].symptom, "perplexity is up")
+            if (i) CHECK(gate_says(r, "G11.layer", "layer 5 ") && r->n_diagnoses && !strcmp(r->diagnosis[0].symptom, "perplexity is up")
                          && strstr(r->diagnosis[0].text, "layer 5 "));
             CHECK(awq_guard_json(&ctx, r, &json) == AWQ_OK && awq_guard_html(&ctx, r, NULL, &html) == AWQ_OK);
             CHECK(json && strstr(json, "\"memory_needed\": ") && strstr(json, "\"source\": \"definition\"") && !strstr(json, "nan"));

@@ -284,6 +284,7 @@ static const struct {
     double least, most;
 } ranges[] = {
     {NULL, "--threads", 0, 1024}, {NULL, "--ctx", 0, 2147483648.0}, {NULL, "-n", 0, 2147483647},
+    {"eval", "--ctx", 16, 2147483648.0}, {"guard", "--ctx", 16, 2147483648.0},
     {"run", "--sessions", 1, MAX_SESSIONS}, {"inspect", "--sessions", 1, 1000000},
     {NULL, "--temp", 0, 1e6}, {NULL, "--top-k", 0, 2147483647}, {NULL, "--top-p", 0, 1}, {NULL, "--min-p", 0, 1},
     {NULL, "--repeat-penalty", 0, 1e6}, {NULL, "--bits", 0, 64}, {NULL, "--rtn", 0, 64}, {NULL, "--head-bits", 0, 64},
