@@ -200,7 +200,9 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *cuda);
    It is a part of the awq_cuda, which must outlive the models on it; the awq_cuda is theirs alone while calls
    of theirs run. Activations are BF16 where the checkpoint is and the device can, otherwise F16; the residual
    stream and all sums are fp32. In deterministic mode a sequence has the same bits alone and among others. The
-   first steps record passes; those that follow ask the driver for no memory.
+   first steps record passes, on a stream of their own; those that follow ask the driver for no memory. When
+   another thread waits for the whole device meanwhile (cudaDeviceSynchronize) a recording is spoiled: that pass
+   is run as it is, and recorded later; after three such none is.
    Weights come from the files in pieces, through 8 MB of pinned memory, and are unpacked, converted and padded
    on the device; in the host's memory there is besides, of linears in the layouts gemv, gemv_fast, marlin and
    int8 or of 2, 3, 5, 6 or 7 bits, one at a time, and of those that are rounded 30 MB. */
@@ -258,7 +260,11 @@ static const char *const awq__cuda_text_attention[] = {
 "ere\n",
 "   2^-11 is of the weights' rounding to f16 (below 2^-14 of the largest: 2^-25 absolute, each) and e = 2^-2"
 "2\n",
-"   (1 + |s|) + (k_dim + 2) 2^-24 scale sum|q k| bounds the error of a score s, with cap 2^-21 cap more. */\n",
+"   (1 + |s|) + (k_dim + 2) 2^-24 scale sum|q k| bounds the error of a score s, with cap 2^-21 cap more. Tha"
+"t is\n",
+"   with sums rounded to nearest. Tensor cores are said to cut sums off instead (at 25 bits on Hopper, 24 be"
+"fore):\n",
+"   over n keys that adds up to n 2^-27 max|v| there, twice that before, always towards 0. */\n",
 "struct Attend { // awq__cuda_attend of steps.h\n",
 "    const u16 *q;\n",
 "    u16 *out;\n",
@@ -1153,7 +1159,7 @@ static const char *const awq__cuda_text_common[] = {
 "            v.x += load_fresh((const float *)y);\n",
 "            if (both) v.y += load_fresh((const float *)y + 1);\n",
 "        }\n",
-"        if (both && !(p.y_stride & 1)) store_global((float2 *)y, v);\n",
+"        if (both && !((u64)y & 7)) store_global((float2 *)y, v);\n",
 "        else {\n",
 "            store_global(y, v.x);\n",
 "            if (both) store_global(y + 1, v.y);\n",
@@ -1165,7 +1171,7 @@ static const char *const awq__cuda_text_common[] = {
 "            if (both) v.y += to_f32(dtype, load_fresh((const u16 *)y + 1)).x;\n",
 "        }\n",
 "        const u32 h = from_f32(dtype, v.x, v.y);\n",
-"        if (both && !(p.y_stride & 1)) store_global((u32 *)y, h);\n",
+"        if (both && !((u64)y & 3)) store_global((u32 *)y, h);\n",
 "        else {\n",
 "            store_global(y, (u16)h);\n",
 "            if (both) store_global(y + 1, (u16)(h >> 16));\n",
@@ -2378,7 +2384,6 @@ static const char *const awq__cuda_text_prims[] = {
 "DEVICE float fast_exp2(float x) { return std::exp2(x); }\n",
 "DEVICE float fast_rsqrt(float x) { return 1.0f / std::sqrt(x); }\n",
 "DEVICE float fast_reciprocal(float x) { return 1.0f / x; }\n",
-"DEVICE void fast_sincos(float x, float *s, float *c) { *s = std::sin(x), *c = std::cos(x); }\n",
 "DEVICE float fused(float a, float b, float c) { return std::fma(a, b, c); }\n",
 "#else\n",
 "DEVICE float fast_exp2(float x) // 2 ulp\n",
@@ -2400,18 +2405,6 @@ static const char *const awq__cuda_text_prims[] = {
 "    return r;\n",
 "}\n",
 "DEVICE float fused(float a, float b, float c) { return fmaf(a, b, c); }\n",
-"// sin.approx is good to 2^-20.9 within -pi .. pi only, so whole turns are taken off first, 2 pi in three p"
-"arts:\n",
-"// to |x| of some 1e5. The library's sinf has a slow path that needs local memory.\n",
-"DEVICE void fast_sincos(float x, float *s, float *c)\n",
-"{\n",
-"    float turns = rintf(x * 0.15915494f);\n",
-"    float r = fmaf(-turns, 6.28125f, x);\n",
-"    r = fmaf(-turns, 1.9353071e-3f, r);\n",
-"    r = fmaf(-turns, 1.0253277e-11f, r);\n",
-"    asm(\"sin.approx.ftz.f32 %0, %1;\" : \"=f\"(*s) : \"f\"(r));\n",
-"    asm(\"cos.approx.ftz.f32 %0, %1;\" : \"=f\"(*c) : \"f\"(r));\n",
-"}\n",
 "#endif\n",
 "DEVICE float fast_exp(float x) { return fast_exp2(x * 1.44269504f); } // error grows with |x|: 2^-23 |x|\n",
 "\n",
@@ -3127,7 +3120,10 @@ static const char *const awq__cuda_text_quantize[] = {
 "\n",
 "   A product in fp32, nearly: x = hi + lo with both in bf16 keeps 16 bits of x, and\n",
 "       sum a b = sum hi_a hi_b + sum hi_a lo_b + sum lo_a hi_b\n",
-"   leaves out lo_a lo_b and what lo has lost: 3 2^-18 of |a b| each, half of the time of either sign.\n",
+"   leaves out lo_a lo_b and what lo has lost: 3 2^-18 of |a b| each, half of the time of either sign. Tenso"
+"r cores\n",
+"   that cut sums off make sums of one sign, such as those of squares, smaller by up to 2^-15 besides, all a"
+"like.\n",
 "\n",
 "   Candidates and clips are rounded as awq__fake_group does, bit for bit. */\n",
 "\n",
@@ -4217,6 +4213,7 @@ static const char *const awq__cuda_text_rows[] = {
 "            count = atomic_count(p.counters + row);\n",
 "        }\n",
 "        if (__shfl_sync(~0u, count, 0) != (u32)parts - 1) return;\n",
+"        __syncwarp(); // lane 0 has seen the others' sums: so have the other lanes\n",
 "        fence_gpu();\n",
 "        best = 0;\n",
 "#pragma unroll 1\n",
@@ -4746,6 +4743,7 @@ enum {
     AWQ__CU_STREAM_NON_BLOCKING = 1,
     AWQ__CU_EVENT_NO_TIMING = 2,
     AWQ__CU_CAPTURE_THREAD = 1,
+    AWQ__CU_CAPTURE_RELAXED = 2,
     AWQ__CU_PROGRAMMATIC = 6 /* launch attribute: may start before its predecessor ends */
 };
 
@@ -4795,6 +4793,7 @@ typedef struct awq__cu_config { /* CUlaunchConfig */
     X(StreamGetCtx, "cuStreamGetCtx", 1, (void *stream, void **context))                                    \
     X(StreamBeginCapture, "cuStreamBeginCapture_v2", 1, (void *stream, int mode))                           \
     X(StreamEndCapture, "cuStreamEndCapture", 1, (void *stream, void **graph))                              \
+    X(ThreadCaptureMode, "cuThreadExchangeStreamCaptureMode", 0, (int *mode))                               \
     X(EventCreate, "cuEventCreate", 1, (void **event, unsigned flags))                                      \
     X(EventDestroy, "cuEventDestroy_v2", 1, (void *event))                                                  \
     X(EventRecord, "cuEventRecord", 1, (void *event, void *stream))                                         \
@@ -4901,15 +4900,17 @@ struct awq_cuda {
     awq__arena arena;  /* of the paths */
     awq__cuda_candidate candidate[64];
     int n_candidates, used; /* used: which of them is open */
-    void *nvrtc;            /* library */
+    void *nvrtc, *builtins; /* libraries */
     int device, compute;    /* compute: 10 major + minor */
+    int target;             /* likewise of the code that is made for it: info.arch, which may be older */
     uint32_t tested;        /* AWQ__CUDA_TEST_.. that passed */
     int lost;               /* the driver's code after which nothing works any more */
-    int entered;            /* the context is current */
+    int entered, mode;      /* the context is current; the thread's mode of recording before it was */
     int own_context, own_stream;
     int programmatic;       /* launches may overlap */
     int shared_limit;       /* bytes of shared memory that a block can ask for */
     void *context, *stream;
+    void *recorder, *stream_apart; /* a stream to record on; `stream`, while that is the recorder */
     void *module[AWQ__CUDA_FAMILIES][AWQ__CUDA_FAMILY_PARTS];
     double took[AWQ__CUDA_FAMILIES][AWQ__CUDA_FAMILY_PARTS]; /* seconds to compile them, or to find and load */
     char cached[AWQ__CUDA_FAMILIES][AWQ__CUDA_FAMILY_PARTS]; /* they were found compiled */
@@ -5018,7 +5019,7 @@ static awq_status awq__cuda_check(awq_ctx *ctx, awq_cuda *c, int code, const cha
     if (c->lost)
         return awq__fail(ctx, AWQ_E_DEVICE,
                          "CUDA device %d (%s) is lost to its context: %s: %s; the last kernel launched was %s; "
-                         "free what is on it and create it again",
+                         "free what is on it and start the program again",
                          c->info.index, c->info.name, call, words, c->last_kernel ? c->last_kernel : "none");
     return awq__fail(ctx, code == AWQ__CU_OUT_OF_MEMORY ? AWQ_E_MEMORY : AWQ_E_DEVICE,
                      "CUDA device %d (%s): %s: %s", c->info.index, c->info.name, call, words);
@@ -5028,18 +5029,29 @@ static awq_status awq__cuda_check(awq_ctx *ctx, awq_cuda *c, int code, const cha
 #define AWQ__CU(ctx, c, call, args) \
     awq__cuda_check((ctx), (c), (c)->lost ? (c)->lost : (c)->cu.call args, "cu" #call)
 
+/* What another thread of the program records is spoiled by this one's allocations and waits unless this one's
+   mode is relaxed; c->mode is what it was. */
+static void awq__cuda_capture_mode(awq_cuda *c, int mode)
+{
+    c->mode = mode;
+    if (mode < 0 || !c->cu.ThreadCaptureMode || c->cu.ThreadCaptureMode(&c->mode)) c->mode = -1; /* as it is */
+}
+
 /* The context is current between the two, which nest; what the caller had is back behind them. */
 static awq_status awq__cuda_enter(awq_ctx *ctx, awq_cuda *c)
 {
     awq_status st = c->entered ? AWQ_OK : AWQ__CU(ctx, c, CtxPushCurrent, (c->context));
-    if (!st) c->entered++;
-    return st;
+    if (st) return st;
+    if (!c->entered++) awq__cuda_capture_mode(c, AWQ__CU_CAPTURE_RELAXED);
+    return AWQ_OK;
 }
 
 static void awq__cuda_leave(awq_cuda *c)
 {
     void *context;
-    if (!--c->entered) c->cu.CtxPopCurrent(&context);
+    if (--c->entered) return;
+    awq__cuda_capture_mode(c, c->mode);
+    c->cu.CtxPopCurrent(&context);
 }
 
 static awq_status awq__cuda_find_driver(awq_ctx *ctx, awq_cuda *c)
@@ -5136,7 +5148,7 @@ static awq_status awq__cuda_find_device(awq_ctx *ctx, awq_cuda *c)
     c->info.compute_minor = minor;
     c->compute = major * 10 + minor;
     /* in recordings too from CUDA 12.3 on */
-    c->programmatic = c->cu.LaunchKernelEx && c->compute >= 90 && c->info.driver_version >= 12030;
+    c->programmatic = c->cu.LaunchKernelEx && c->info.driver_version >= 12030;
     if (c->compute < AWQ__CUDA_MIN_COMPUTE)
         return awq__fail(ctx, AWQ_E_UNSUPPORTED,
                          "CUDA device %d (%s) has compute capability %d.%d, %d.%d (Turing) or newer is needed",
@@ -5327,6 +5339,32 @@ static awq_status awq__cuda_try_nvrtc(awq_ctx *ctx, awq_cuda *c, int i, void **l
     return AWQ_OK;
 }
 
+/* NVRTC opens its other half by name alone when it first compiles: those of CUDA 13 that pip brings do not look
+   beside themselves, Windows' never. Opened before, it is found. */
+static void awq__cuda_open_builtins(awq_cuda *c)
+{
+    const char *path = c->info.nvrtc_path, *name = strrchr(path, '/');
+    char beside[1200], why[512];
+#ifdef _WIN32
+    static const char format[] = "%.*snvrtc-builtins64_%d%d.dll";
+    const char *other = strrchr(path, '\\');
+    if (!name || (other && other > name)) name = other;
+#else
+    static const char format[] = "%.*slibnvrtc-builtins.so.%d.%d";
+#endif
+    if (!name) return; /* the system found it, and finds what belongs to it */
+    snprintf(beside, sizeof beside, format, (int)(name + 1 - path), path, c->info.nvrtc_major,
+             c->info.nvrtc_minor);
+    c->builtins = awq__cuda_open(beside, why, sizeof why); /* if it is not there, compiling will tell */
+}
+
+static void awq__cuda_close_nvrtc(awq_cuda *c)
+{
+    awq__cuda_close(c->nvrtc);
+    awq__cuda_close(c->builtins);
+    c->nvrtc = c->builtins = NULL;
+}
+
 /* The best candidate left is opened: c->rtc, c->info.arch. */
 static awq_status awq__cuda_find_nvrtc(awq_ctx *ctx, awq_cuda *c)
 {
@@ -5357,6 +5395,8 @@ static awq_status awq__cuda_find_nvrtc(awq_ctx *ctx, awq_cuda *c)
     if (!lib) return awq__cuda_find_nvrtc(ctx, c); /* it is not what it was a moment ago: worth 0 now */
     c->nvrtc = lib;
     c->used = best;
+    c->target = atoi(strchr(c->info.arch, '_') + 1);
+    awq__cuda_open_builtins(c);
     if (c->candidate[best].worth == 1)
         awq__log(ctx, AWQ_LOG_WARN,
                  "NVRTC %d.%d (%s) is newer than the driver (CUDA %d.%d), which may refuse its code",
@@ -6023,7 +6063,7 @@ static awq_status awq__cuda_modules(awq_ctx *ctx, awq_cuda *c, awq__cuda_unit *u
         if (builtins) { /* its arch and version are in the keys: from the start */
             awq__textf(ctx, &c->trail, "  tried %s\n", ctx->err.text);
             c->candidate[c->used].worth = 0;
-            awq__cuda_close(c->nvrtc);
+            awq__cuda_close_nvrtc(c);
             st = awq__cuda_find_nvrtc(ctx, c);
         }
     } while (builtins && !st);
@@ -6101,7 +6141,7 @@ static awq_status awq__cuda_queue(awq_ctx *ctx, awq_cuda *c, const awq__cuda_ker
     awq__cu_config config;
     awq__cu_attribute attribute;
     c->last_kernel = k->name;
-    if (!overlap || !c->programmatic)
+    if (!overlap || !c->programmatic || c->target < 90) /* older code does not wait */
         return AWQ__CU(ctx, c, LaunchKernel, (k->function, grid[0], grid[1], grid[2], threads, 1, 1,
                                               (unsigned)k->shared, c->stream, params, NULL));
     memset(&config, 0, sizeof config);
@@ -6151,17 +6191,23 @@ AWQ__UNUSED static void awq__cuda_timer_free(awq_cuda *c, awq__cuda_timer *t)
 }
 
 /* --- a recorded sequence. Between begin and end launches and fills are recorded, not run; copies to and from
-   the host are not allowed there. */
+   the host are not allowed there. On a stream of its own: the host's may be one that cannot be recorded, or
+   that others wait for. */
 static awq_status awq__cuda_record_begin(awq_ctx *ctx, awq_cuda *c)
 {
-    return AWQ__CU(ctx, c, StreamBeginCapture, (c->stream, AWQ__CU_CAPTURE_THREAD));
+    awq_status st = AWQ_OK;
+    if (!c->recorder) st = AWQ__CU(ctx, c, StreamCreate, (&c->recorder, AWQ__CU_STREAM_NON_BLOCKING));
+    if (!st) st = AWQ__CU(ctx, c, StreamBeginCapture, (c->recorder, AWQ__CU_CAPTURE_THREAD));
+    if (!st) c->stream_apart = c->stream, c->stream = c->recorder;
+    return st;
 }
 
 /* Ends the recording in any case; st: the status of what was recorded. *graph is ready if all went well. */
 static awq_status awq__cuda_record_end(awq_ctx *ctx, awq_cuda *c, awq_status st, void **graph)
 {
     void *recorded = NULL, *ready = NULL;
-    int code = c->cu.StreamEndCapture(c->stream, &recorded);
+    int code = c->cu.StreamEndCapture(c->recorder, &recorded);
+    c->stream = c->stream_apart;
     if (!st) st = awq__cuda_check(ctx, c, code, "cuStreamEndCapture");
     if (!st) st = AWQ__CU(ctx, c, GraphInstantiate, (&ready, recorded, 0));
     if (recorded) c->cu.GraphDestroy(recorded);
@@ -6439,10 +6485,11 @@ static awq_status awq__cuda_check_linear(awq_ctx *ctx, const awq_cuda *c, const 
     if (dtype != AWQ_F16 && dtype != AWQ_BF16)
         return awq__fail(ctx, AWQ_E_ARG, "%s: activations of type %s, expected F16 or BF16", call,
                          awq_dtype_name(dtype));
-    if (dtype == AWQ_BF16 && c->compute < 80)
+    if (dtype == AWQ_BF16 && c->target < 80)
         return awq__fail(ctx, AWQ_E_UNSUPPORTED,
-                         "%s: BF16 needs compute capability 8.0, CUDA device %d (%s) has %d.%d: take F16", call,
-                         c->info.index, c->info.name, c->info.compute_major, c->info.compute_minor);
+                         "%s: BF16 needs compute capability 8.0, CUDA device %d (%s) has %d.%d, its code is "
+                         "for %s: take F16", call, c->info.index, c->info.name, c->info.compute_major,
+                         c->info.compute_minor, c->info.arch);
     return AWQ_OK;
 }
 
@@ -6677,7 +6724,7 @@ AWQ_API void awq_cuda_linear_free(awq_ctx *ctx, awq_cuda *c, awq_cuda_linear *l)
 static awq__cuda_device awq__cuda_plan_device(const awq_cuda *c, int multiprocessors)
 {
     awq__cuda_device d;
-    d.arch = c->compute;
+    d.arch = c->target;
     d.wgmma = !strcmp(c->info.arch, "sm_90a");
     d.sms = multiprocessors;
     d.mma_rows = c->desc.mma_rows;
@@ -6746,9 +6793,10 @@ AWQ_API awq_status awq_cuda_linear_run(awq_ctx *ctx, awq_cuda *c, const awq_cuda
             "awq_cuda_linear_run: %lld rows of x, %lld apart; expected at least %lld apart, a multiple of 8, "
             "under 2^32 numbers in all, and 16-byte alignment",
             (long long)rows, (long long)x_stride, (long long)AWQ__CUDA_PAD(l->in_features));
-    if (!y || y_stride < l->out_features || y_stride > INT32_MAX)
+    if (!y || y % (y_dtype == AWQ_F32 ? 4 : 2) || y_stride < l->out_features || y_stride > INT32_MAX)
         return awq__fail(ctx, AWQ_E_ARG,
-                         "awq_cuda_linear_run: rows of y are %lld apart, expected at least %lld",
+                         "awq_cuda_linear_run: rows of y are %lld apart, expected at least %lld, and y aligned "
+                         "to its numbers",
                          (long long)y_stride, (long long)l->out_features);
     if (y_dtype != AWQ_F32 && y_dtype != l->dtype)
         return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_linear_run: y of type %s, expected F32 or %s",
@@ -6922,7 +6970,7 @@ static awq_status awq__cuda_test_run(awq_ctx *ctx, awq_cuda *c, awq__cuda_test *
     int kind, bf16;
     int64_t i;
     if (!st) st = awq__cuda_block_new(ctx, c, (size_t)(rows * t->n) * 4, &y);
-    for (bf16 = 0; bf16 < (c->compute >= 80 ? 2 : 1) && !st; bf16++) {
+    for (bf16 = 0; bf16 < (c->target >= 80 ? 2 : 1) && !st; bf16++) {
         if (!((t->which | t->experts) >> bf16 & 0x155)) continue; /* none in this type */
         for (i = 0; i < rows * k; i++) {
             float v = (float)(int64_t)(awq__random(&t->seed) % 255) / 128 - 1; /* exact in both types */
@@ -7444,7 +7492,7 @@ typedef struct awq__cuda_work {
                                  [..][top], and these */
     awq__cuda_graph graph[8]; /* recorded passes, and such as have been once */
     uint64_t passes;
-    int plain;                /* the driver does not record */
+    int failed, plain;        /* recordings that failed, after three of which none is tried */
 } awq__cuda_work;
 
 /* --- the lock, the context, and what an earlier call left */
@@ -8384,7 +8432,7 @@ static awq_status awq__cuda_model_load(awq_ctx *ctx, awq_device *d, const awq_mo
     s->first = first;
     s->n = n;
     s->flags = desc->mode == AWQ_MODE_DETERMINISTIC ? AWQ_CUDA_SAME_BITS : 0;
-    s->dtype = o.dtype = m->config.dtype == AWQ_BF16 && c->compute >= 80 ? AWQ_BF16 : AWQ_F16;
+    s->dtype = o.dtype = m->config.dtype == AWQ_BF16 && c->target >= 80 ? AWQ_BF16 : AWQ_F16;
     s->page_bytes = awq__cache_bytes(&m->cache, n);
     s->layer = AWQ__NEW(ctx, awq__cuda_layer, n);
     st = s->layer ? awq__cuda_model_enter(ctx, c) : AWQ_E_MEMORY;
@@ -9211,9 +9259,10 @@ static awq_status awq__cuda_model_whole(awq_ctx *ctx, awq__cuda_work *w)
                                       &g->ready);
         if (s->c->lost) return st;
         if (st) { /* whatever it was, plain launches say so too, or do it */
-            awq__log(ctx, AWQ_LOG_INFO, "passes are not recorded: %s", ctx->err.text);
+            awq__log(ctx, AWQ_LOG_INFO, "a pass is not recorded: %s", ctx->err.text);
             ctx->err = err;
-            w->plain = 1;
+            if (++w->failed == 2) s->c->programmatic = 0; /* drivers differ in what may be in a recording */
+            w->plain = w->failed == 3;
         }
     }
     if (g && g->ready) return awq__cuda_graph_run(ctx, s->c, g->ready);
@@ -9650,7 +9699,7 @@ static void awq__cuda_probe_attend(awq_ctx *ctx, awq__cuda_probe *p, int k_dim, 
     stretch[1].row = 1;
     stretch[1].rows = ROWS - 1;
     stretch[1].pos = 0;
-    d.arch = p->c->compute;
+    d.arch = p->c->target;
     d.wgmma = 0;
     d.sms = p->c->info.multiprocessors;
     if (!awq__cuda_attend_plan_for(&d, (uint32_t)p->c->shared_limit, HEADS, 1, k_dim, v_dim, 0, stretch, 2, 0,
@@ -9944,7 +9993,7 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *c)
 {
     uint32_t which = AWQ__CUDA_TEST_ALL;
     if (!c) return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_selftest: cuda is NULL");
-    if (c->compute < 80)
+    if (c->target < 80)
         which &= ~(0x2aau | 2u << AWQ__CUDA_TEST_ROWS_AT | 2u << AWQ__CUDA_TEST_MOE_AT
                    | 42u << AWQ__CUDA_TEST_EXPERTS_AT | 2u << AWQ__CUDA_TEST_MANY_AT);
     /* three tiles and a bit, 32 and a half: k is shared by blocks */
@@ -10045,10 +10094,10 @@ static awq_status awq__cuda_lab_open(awq_ctx *ctx, awq_device *device, const awq
     awq_cuda_info info;
     uint64_t bytes, room, at = 0;
     awq_status st;
-    if (c->compute < 80)
+    if (c->target < 80)
         return awq__fail(ctx, AWQ_E_UNSUPPORTED,
-                         "%s: quantizing wants compute capability 8.0 (BF16), this is %d.%d", device->name,
-                         c->info.compute_major, c->info.compute_minor);
+                         "%s: quantizing wants compute capability 8.0 (BF16), this is %d.%d, its code for %s",
+                         device->name, c->info.compute_major, c->info.compute_minor, c->info.arch);
     if (d->wide > 65535)
         return awq__fail(ctx, AWQ_E_UNSUPPORTED,
                          "%s: linears of %lld inputs or outputs, at most 65535 can be quantized here",
@@ -10690,7 +10739,7 @@ AWQ_API void awq_cuda_free(awq_ctx *ctx, awq_cuda *c)
     err = ctx->err;
     /* a lost context is entered too: handles go, whatever the driver says */
     entered = c->context && !c->cu.CtxPushCurrent(c->context);
-    c->entered += entered;
+    if (entered && !c->entered++) awq__cuda_capture_mode(c, AWQ__CU_CAPTURE_RELAXED);
     if (c->stream && !c->lost) c->cu.StreamSynchronize(c->stream);
     while (c->blocks) awq__cuda_block_free(c, c->blocks);
     for (i = 0; i < 2; i++) {
@@ -10700,6 +10749,7 @@ AWQ_API void awq_cuda_free(awq_ctx *ctx, awq_cuda *c)
     for (i = 0; i < (int)AWQ__CUDA_FAMILIES * (int)AWQ__CUDA_FAMILY_PARTS; i++)
         if (c->module[i / AWQ__CUDA_FAMILY_PARTS][i % AWQ__CUDA_FAMILY_PARTS])
             c->cu.ModuleUnload(c->module[i / AWQ__CUDA_FAMILY_PARTS][i % AWQ__CUDA_FAMILY_PARTS]);
+    if (c->recorder) c->cu.StreamDestroy(c->recorder);
     if (c->own_stream) c->cu.StreamDestroy(c->stream);
     if (entered) awq__cuda_leave(c);
     if (c->own_context) c->cu.DevicePrimaryCtxRelease(c->device);

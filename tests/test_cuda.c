@@ -343,6 +343,8 @@ static void test_nvrtc_choice(void)
             CHECK_MSG(!strcmp(c->info.arch, cases[i].arch) && c->info.nvrtc_major == cases[i].major, "%d: %s by NVRTC %d", (int)i,
                       c->info.arch, c->info.nvrtc_major);
             CHECK(c->info.cache_hits == again || strstr(cases[i].files, "nobuiltins"));
+            /* plans are made for the code, not for the card */
+            CHECK(awq__cuda_plan_device(c, 1).arch == atoi(strchr(cases[i].arch, '_') + 1));
             awq_cuda_free(&ctx, c);
             CHECK(ctx.memory_used == 0);
             clean();
@@ -353,6 +355,14 @@ static void test_nvrtc_choice(void)
     d.nvrtc = DIR "/nobuiltins/libnvrtc.so.13";
     refuse(&d, AWQ_E_UNSUPPORTED, "no NVRTC, NVIDIA's run-time compiler, that makes code for Emulated GPU 0",
            "its other half, libnvrtc-builtins of version 13.0, is not beside it");
+    copy_file(emulator, DIR "/nobuiltins/libnvrtc-builtins.so.13.0");
+    {
+        awq_ctx ctx;
+        memset(&ctx, 0, sizeof ctx);
+        awq_cuda_free(&ctx, need(&ctx, &d));
+        CHECK(ctx.memory_used == 0);
+    }
+    clean();
 }
 
 /* --- the cache */
@@ -694,7 +704,7 @@ static void test_launches(void)
         env("AWQ_EMULATOR_COMPUTE", cards[i]);
         c = need(&ctx, &d);
         if (!c || awq_cuda_alloc(&ctx, c, sizeof x, &p)) return;
-        CHECK(c->programmatic == (atoi(cards[i]) >= 90));
+        CHECK(c->programmatic && c->target == atoi(cards[i]));
         CHECK(awq__cuda_enter(&ctx, c) == AWQ_OK);
         CHECK(awq__cuda_find(&ctx, c, AWQ__CUDA_SELFTEST, "awq_selftest", 50000, &k) == AWQ_OK);
         CHECK(awq__cuda_find(&ctx, c, AWQ__CUDA_SELFTEST, "awq_nothing", 0, &none) == AWQ_E_DEVICE
@@ -710,7 +720,7 @@ static void test_launches(void)
         CHECK(awq__cuda_download(&ctx, c, x, p, sizeof x) == AWQ_OK && right(x, 5000, 3));
         CHECK(awq__cuda_queue(&ctx, c, &k, grid, 256, 1, a.params) == AWQ_OK);
         CHECK(awq__cuda_download(&ctx, c, x, p, sizeof x) == AWQ_OK && right(x, 5000, 4));
-        CHECK(calls("cuLaunchKernelEx") == (c->programmatic ? 1 : 0));
+        CHECK(calls("cuLaunchKernelEx") == (c->target >= 90 ? 1 : 0));
         CHECK(awq__cuda_queue(&ctx, c, &k, grid, 512, 0, a.params) == AWQ_E_DEVICE
               && strstr(ctx.err.text, "cuLaunchKernel: CUDA_ERROR_INVALID_VALUE"));
         /* recorded: nothing happens until it runs, each time it does */
@@ -776,7 +786,7 @@ static void test_lost(void)
         CHECK(awq_cuda_download(&ctx, c, &byte, p, 1) == AWQ_E_DEVICE && strstr(ctx.err.text, sentence));
         CHECK_MSG(strstr(ctx.err.text, round ? "cuMemcpyDtoHAsync: CUDA_ERROR_ILLEGAL_ADDRESS (700), an illegal memory access"
                                              : "cuStreamSynchronize: CUDA_ERROR_ILLEGAL_ADDRESS (700), an illegal memory access")
-                      && strstr(ctx.err.text, "the last kernel launched was awq_selftest; free what is on it and create it again"),
+                      && strstr(ctx.err.text, "the last kernel launched was awq_selftest; free what is on it and start the program again"),
                   "%s", ctx.err.text);
         CHECK(awq_cuda_sync(&ctx, c) == AWQ_E_DEVICE && strstr(ctx.err.text, sentence));
         CHECK(awq_cuda_alloc(&ctx, c, 1, &q) == AWQ_E_DEVICE && strstr(ctx.err.text, sentence) && !q);
@@ -820,7 +830,7 @@ static void host_free(void *user, uint64_t ptr, size_t bytes)
 
 static void test_host(void)
 {
-    int (*create)(void **context, unsigned flags, int device), (*destroy)(void *context), (*current)(void **context);
+    int (*create)(void **context, unsigned flags, int device), (*destroy)(void *context), (*current)(void **context), mode;
     void *lib, *context = NULL, *other = NULL, *stream = NULL, *now = NULL;
     awq_cuda_desc d = fresh();
     awq__cuda_driver cu;
@@ -858,6 +868,10 @@ static void test_host(void)
         CHECK(awq_cuda_alloc(&ctx, c, 1, &q) == AWQ_OK);
         awq_cuda_release(&ctx, c, p);
         CHECK(h.blocks == 1 && !current(&now) && now == other);
+        mode = 1;
+        CHECK(!cu.ThreadCaptureMode(&mode) && mode == 0 && awq_cuda_sync(&ctx, c) == AWQ_OK);
+        mode = 0;
+        CHECK(!cu.ThreadCaptureMode(&mode) && mode == 1); /* the thread's own, as it was */
         awq_cuda_free(&ctx, c);
         CHECK(h.blocks == 0 && h.bytes == 0 && ctx.memory_used == 0 && !current(&now) && now == other);
         q = 0;
@@ -969,6 +983,9 @@ static void test_linear(void)
     CHECK(awq_cuda_linear_run(&ctx, c, &l, xp + 8, KP, ROWS, AWQ_F16, yp, N, 0) == AWQ_E_ARG);
     CHECK(awq_cuda_linear_run(&ctx, c, &l, xp, KP, ROWS, AWQ_F16, yp, N - 1, 0) == AWQ_E_ARG
           && strstr(ctx.err.text, "rows of y are 69 apart, expected at least 70"));
+    CHECK(awq_cuda_linear_run(&ctx, c, &l, xp, KP, ROWS, AWQ_F16, yp + 1, N, 0) == AWQ_E_ARG
+          && awq_cuda_linear_run(&ctx, c, &l, xp, KP, ROWS, AWQ_F32, yp + 2, N, 0) == AWQ_E_ARG
+          && strstr(ctx.err.text, "y aligned to its numbers"));
     CHECK(awq_cuda_linear_run(&ctx, c, &l, xp, KP, ROWS, AWQ_BF16, yp, N, 0) == AWQ_E_ARG && strstr(ctx.err.text, "expected F32 or F16"));
     CHECK(awq_cuda_linear_run(&ctx, c, &none, xp, KP, ROWS, AWQ_F16, yp, N, 0) == AWQ_E_ARG);
     CHECK(awq_cuda_linear_run(&ctx, c, &l, xp, KP, 0, AWQ_F16, 0, N, 0) == AWQ_OK);
@@ -1016,7 +1033,7 @@ static void test_linear(void)
     env("AWQ_EMULATOR_COMPUTE", "75");
     c = need(&ctx, &d);
     CHECK(awq_cuda_linear_dense(&ctx, c, AWQ_F32, w32, 4, 4, NULL, AWQ_BF16, &l) == AWQ_E_UNSUPPORTED
-          && strstr(ctx.err.text, "BF16 needs compute capability 8.0, CUDA device 0 (Emulated GPU 0) has 7.5: take F16"));
+          && strstr(ctx.err.text, "BF16 needs compute capability 8.0, CUDA device 0 (Emulated GPU 0) has 7.5, its code is for sm_75: take F16"));
     awq_cuda_free(&ctx, c);
     clean();
 }

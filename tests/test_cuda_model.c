@@ -460,11 +460,12 @@ static void test_steps(void)
             CHECK_MSG(awq_model_load(&ctx, "m", &d, &m) == AWQ_OK, "%s", ctx.err.text);
             reset();
             step_through(m, ids[0], top_k, AWQ_NO_BUDGET, mode ? 1 : 2); /* splits of one size, of some */
-            setenv("AWQ_EMULATOR_FAIL", "cuStreamBeginCapture_v2:1=900", 1); /* the driver does not record */
+            setenv("AWQ_EMULATOR_FAIL", "cuStreamBeginCapture_v2:1=900,cuStreamBeginCapture_v2:2=900,cuStreamBeginCapture_v2:3=900",
+                   1); /* the driver does not record */
             reset();
             step_through(m, ids[1], top_k, AWQ_NO_BUDGET, 0);
             unsetenv("AWQ_EMULATOR_FAIL");
-            CHECK(calls("cuStreamBeginCapture_v2") == 1 && calls("cuGraphLaunch") == 0);
+            CHECK(calls("cuStreamBeginCapture_v2") == 3 && calls("cuGraphLaunch") == 0);
             CHECK_MSG(!memcmp(ids[0], ids[1], sizeof ids[0]), "%s: recorded passes say something else",
                       kind_names[kinds[k]]);
             if (mode) { /* also a layer at a time, and with tokens chosen by the CPU */
@@ -1132,7 +1133,7 @@ static void test_lost_model(void)
         while (steps++ < 100 && awq_step(&w.ctx, run, NULL, 0, AWQ_NO_BUDGET, NULL) == AWQ_OK) {}
         CHECK_MSG(steps < 100 && w.ctx.err.status == AWQ_E_DEVICE && strstr(w.ctx.err.text, sentence), "%s", w.ctx.err.text);
         CHECK_MSG(strstr(w.ctx.err.text, round % 2 ? "CUDA_ERROR_ILLEGAL_ADDRESS (700)" : "CUDA_ERROR_LAUNCH_FAILED (719)")
-                      && strstr(w.ctx.err.text, "; free what is on it and create it again"), "%s", w.ctx.err.text);
+                      && strstr(w.ctx.err.text, "; free what is on it and start the program again"), "%s", w.ctx.err.text);
         CHECK(awq_step(&w.ctx, run, NULL, 0, 100, NULL) == AWQ_E_DEVICE && strstr(w.ctx.err.text, sentence));
         CHECK(awq_session_busy(s) && awq_session_bytes(s) <= sizeof state);
         CHECK(awq_session_save(&w.ctx, s, state, awq_session_bytes(s)) == AWQ_E_DEVICE && strstr(w.ctx.err.text, sentence));

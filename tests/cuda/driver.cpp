@@ -20,7 +20,8 @@
      AWQ_EMULATOR_DEVICES=1        how many               AWQ_EMULATOR_MEMORY=BYTES   of each, 8 GB
      AWQ_EMULATOR_MULTIPROCESSORS=2   of each
      AWQ_EMULATOR_USED=BYTES       by other programs      AWQ_EMULATOR_NVRTC=13.0     version; else that of the file's name,
-                                                          libnvrtc.so.12; a path with "nobuiltins" cannot compile
+                                                          libnvrtc.so.12; a path with "nobuiltins" compiles
+                                                          where its other half has been opened
      AWQ_EMULATOR_FAIL=cuMemAlloc_v2:3=2    the third call of it fails with code 2; *:7 the seventh call of all
      AWQ_EMULATOR_SCHEDULE, AWQ_EMULATOR_LATE    order of threads 0..3; 0: asynchronous copies of kernels land at once
      AWQ_EMULATOR_WRONG=1          what is copied to the host has a wrong bit in its last byte
@@ -29,6 +30,7 @@
 
 #include <chrono>
 #include <dlfcn.h>
+#include <link.h>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -148,6 +150,7 @@ struct Stream {
     uint64_t queued = 0, done = 0;
     std::unique_ptr<Graph> recording;
     bool spoiled = false; // the recording
+    bool global = false;  // it forbids other threads what they may not do while they record
     std::thread::id recorder;
 };
 struct Event {
@@ -270,12 +273,14 @@ static Stream *stream_of(void *handle)
     return none;
 }
 
+static thread_local int capture_mode; // 0 global, 1 of the thread, 2 relaxed
 // what a thread may not do while it records: allocate, load, wait; its recordings are spoiled
 static bool recording()
 {
     bool any = false;
     for (Stream *s : streams)
-        if (s->recording && s->recorder == std::this_thread::get_id()) any = s->spoiled = true;
+        if (s->recording && (s->recorder == std::this_thread::get_id() || (s->global && !capture_mode)))
+            any = s->spoiled = true;
     return any;
 }
 #define NOT_RECORDING                                 \
@@ -586,6 +591,7 @@ int cuStreamSynchronize(void *stream)
     Stream *s = stream_of(stream);
     if (!s) return INVALID_HANDLE;
     if (s->recording) return s->spoiled = true, CAPTURE_UNSUPPORTED;
+    NOT_RECORDING;
     return run(s, s->queued);
 }
 int cuStreamGetCtx(void *stream, void **context)
@@ -595,13 +601,20 @@ int cuStreamGetCtx(void *stream, void **context)
     *context = ((Stream *)stream)->context;
     return OK;
 }
-int cuStreamBeginCapture_v2(void *stream, int)
+int cuThreadExchangeStreamCaptureMode(int *mode)
+{
+    if (*mode < 0 || *mode > 2) return INVALID_VALUE;
+    std::swap(*mode, capture_mode);
+    return OK;
+}
+int cuStreamBeginCapture_v2(void *stream, int mode)
 {
     CALL_IN_CONTEXT(INVALID_VALUE);
     Stream *s = stream_of(stream);
     if (!stream || !s || s->recording) return INVALID_VALUE;
     s->recording.reset(new Graph);
     s->spoiled = false;
+    s->global = !mode;
     s->recorder = std::this_thread::get_id();
     return OK;
 }
@@ -856,6 +869,22 @@ static void version_of(int *major, int *minor)
     *major = atoi(version);
     *minor = strchr(version, '.') ? atoi(strchr(version, '.') + 1) : 0;
 }
+static int other_half_is_open() // as the loader finds it by name alone
+{
+    int major, minor, found = 0;
+    version_of(&major, &minor);
+    std::string name = "libnvrtc-builtins.so." + std::to_string(major) + "." + std::to_string(minor);
+    std::pair<std::string, int *> look(name, &found);
+    dl_iterate_phdr(
+        [](struct dl_phdr_info *info, size_t, void *arg) {
+            auto *l = (std::pair<std::string, int *> *)arg;
+            const char *base = strrchr(info->dlpi_name, '/');
+            *l->second |= base && l->first == base + 1;
+            return 0;
+        },
+        &look);
+    return found;
+}
 int nvrtcVersion(int *major, int *minor)
 {
     CALL(11);
@@ -911,7 +940,7 @@ int nvrtcCompileProgram(void *program, int n, const char *const *options)
              + "(8): error: the emulator was told to fail\n\n1 error detected in the compilation of \""
              + p->name + "\".\n";
     CALL(6);
-    if (strstr(own_path(), "nobuiltins")) return 7;
+    if (strstr(own_path(), "nobuiltins") && !other_half_is_open()) return 7;
     for (int i = 0; i < n; i++)
         if (!strncmp(options[i], "--gpu-architecture=", 19)) arch = options[i] + 19;
         else if (strcmp(options[i], "--std=c++17")) return 5;

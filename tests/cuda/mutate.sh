@@ -73,6 +73,7 @@ mutant "mma: stage refilled while it is read" common.cuh linear_modes \
     's/__syncthreads(); \/\/ this stage is here for all.*//; s/if (wk < left) {/__syncthreads(); &/'
 mutant "mma: x fragment of the wrong half" common.cuh linear_shapes 's/lane >> 3 : lane >> 3 & 1/lane >> 3 : lane >> 4 \& 1/'
 mutant "mma8: x of kk twice" common.cuh linear_shapes 's/b\[NT == 1 ? kk % 2 : n\]/b[NT == 1 ? 0 : n]/'
+mutant "pairs of outputs stored wherever they begin" common.cuh linear_shapes 's/both && !((u64)y & 7)/both \&\& !(p.y_stride \& 1)/'
 mutant "rows past the last one are read" common.cuh linear_shapes 's/min(row0 + i \/ 8 % S::ROWS, p.rows - 1)/row0 + i \/ 8 % S::ROWS/'
 mutant "outputs past the last one are read" common.cuh linear_many_rows 's/min(w_block \* NB + b, blocks - 1)/w_block * NB + b/'
 mutant "a group of warps is not added" common.cuh linear_shapes 's/k < PARTS; k++/k < (PARTS > 1 ? PARTS - 1 : 1); k++/'

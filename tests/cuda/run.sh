@@ -98,7 +98,7 @@ if [ "${1:-}" != --compile-only ]; then
         run $CC $CFLAGS -O1 -Wall -Wextra -Wno-unused-function -o "$B/cuda/$test" tests/test_$test.c ${LDFLAGS-} $LIBS
         stage "$B/cuda/$test"
     done
-    run $CC $CFLAGS -O1 -Wall -Wextra -Wno-unused-function -o "$B/cuda/gpu" tests/cuda/gpu.c ${LDFLAGS-} $LIBS
+    run $CC $CFLAGS -O2 -Wall -Wextra -Wno-unused-function -o "$B/cuda/gpu" tests/cuda/gpu.c ${LDFLAGS-} $LIBS
     on_gpu "$B/cuda/gpu"
     [ -f "$B/libcuda_emulator.so" ] && on_gpu "$B/cuda/gpu" --try
     if command -v compute-sanitizer > /dev/null 2>&1 && "$B/cuda/gpu" nothing > /dev/null; then

@@ -106,7 +106,8 @@ static bool launch_linear(const Case &c, awq__cuda_linear a, const awq__cuda_lau
 static void check_linear(const Case &c, const Weights &w, bool same_bits = false,
                          std::vector<float> *result = nullptr)
 {
-    const int x_stride = w.k_tiles * 64 + 8, y_stride = c.n + (c.n % 3 == 0 ? 1 : 4);
+    const int x_stride = w.k_tiles * 64 + 8, y_stride = c.n + (c.n % 3 == 0 || c.n % 4 == 3 ? 1 : 4);
+    const int y_at = c.n & 1; // as the second of two matrices side by side
     const bool f32 = c.flags & AWQ__CUDA_Y_F32;
     const float canary = 12345;
     awq__cuda_launch plan;
@@ -118,14 +119,14 @@ static void check_linear(const Case &c, const Weights &w, bool same_bits = false
     }
     if (c.splits) plan.grid[1] = c.splits;
     Buffer<u16> x((size_t)c.rows * x_stride, to_half(c.bf16, 100)); // never read past k_tiles * 64
-    Buffer<float> y32(f32 ? (size_t)c.rows * y_stride : 1, canary), bias(c.n),
+    Buffer<float> y32(f32 ? (size_t)c.rows * y_stride + y_at : 1, canary), bias(c.n),
         partial(plan.partial / 4 + 1, NAN);
-    Buffer<u16> y16(f32 ? 1 : (size_t)c.rows * y_stride, to_half(c.bf16, canary));
+    Buffer<u16> y16(f32 ? 1 : (size_t)c.rows * y_stride + y_at, to_half(c.bf16, canary));
     Buffer<u32> counters(plan.counters + 1);
     Buffer<u64> best(c.rows);
     std::vector<float> old((size_t)c.rows * c.n);
     auto y = [&](int r, int o) {
-        size_t at = (size_t)r * y_stride + o;
+        size_t at = y_at + (size_t)r * y_stride + o;
         return f32 ? y32[at] : from_half(c.bf16, y16[at]);
     };
     for (int r = 0; r < c.rows; r++)
@@ -135,13 +136,13 @@ static void check_linear(const Case &c, const Weights &w, bool same_bits = false
     for (int r = 0; r < c.rows; r++)
         for (int o = 0; o < c.n; o++) {
             float v = (float)uniform(-1, 1);
-            if (f32) y32[(size_t)r * y_stride + o] = v;
-            else y16[(size_t)r * y_stride + o] = to_half(c.bf16, v);
+            if (f32) y32[y_at + (size_t)r * y_stride + o] = v;
+            else y16[y_at + (size_t)r * y_stride + o] = to_half(c.bf16, v);
             old[(size_t)r * c.n + o] = y(r, o);
         }
     awq__cuda_linear a;
     memset(&a, 0, sizeof a);
-    a.y = f32 ? y32.address() : y16.address();
+    a.y = f32 ? y32.address() + 4 * y_at : y16.address() + 2 * y_at;
     a.x = x.address(), a.w = (uint64_t)(uintptr_t)(w.bits == 16 ? (void *)w.dense.p : w.tile.p),
     a.sz = (uint64_t)(uintptr_t)w.sz.p;
     a.bias = c.bias ? bias.address() : 0;
@@ -198,12 +199,12 @@ static void check_linear(const Case &c, const Weights &w, bool same_bits = false
 static void test_linear_shapes()
 {
     const int rows[] = {1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 31, 33, 63, 64, 65, 130};
-    const int ns[] = {1, 17, 64, 96, 128, 330}, ks[] = {64, 192, 576}, groups[] = {32, 64, 128, 192};
+    const int ns[] = {1, 27, 64, 96, 128, 330}, ks[] = {64, 192, 576}, groups[] = {32, 64, 128, 192};
     int count = 0;
     for (int bf16 = 0; bf16 < (AWQ_HAS_BF16 ? 2 : 1); bf16++)
         for (int r : rows)
             for (int j = 0; j < 3; j++, count++) {
-                int n = ns[(count * 5 + j) % 6], k = ks[(count + j) % 3], group = groups[(count * 3 + j) % 4];
+                int n = ns[(count / 3 + 2 * j) % 6], k = ks[(count + j) % 3], group = groups[(count * 3 + j) % 4];
                 if (count % 7 == 0) group = (k + 63) / 64 * 64;
                 Weights w(4, n, k, group);
                 next_mode();
@@ -295,7 +296,7 @@ static void test_dense()
     for (int bf16 = 0; bf16 < (AWQ_HAS_BF16 ? 2 : 1); bf16++)
         for (int r : rows)
             for (int j = 0; j < 2; j++, count++) {
-                int n = ns[(count + j) % 4], k = count % 2 ? 576 : 1000;
+                int n = ns[(count / 2 + j) % 4], k = count % 2 ? 576 : 1000;
                 Weights w(16, n, k, 64, bf16 != 0);
                 next_mode();
                 check_linear({r, n, k, 64, bf16 != 0, count % 4, count % 3 == 0, NULL, count % 5 ? 0 : 2}, w);

@@ -19,7 +19,9 @@
 
    Error, against the same f16 q, k, v: out is off by at most max|v| (2^-11 + 2 e) and its own rounding, where
    2^-11 is of the weights' rounding to f16 (below 2^-14 of the largest: 2^-25 absolute, each) and e = 2^-22
-   (1 + |s|) + (k_dim + 2) 2^-24 scale sum|q k| bounds the error of a score s, with cap 2^-21 cap more. */
+   (1 + |s|) + (k_dim + 2) 2^-24 scale sum|q k| bounds the error of a score s, with cap 2^-21 cap more. That is
+   with sums rounded to nearest. Tensor cores are said to cut sums off instead (at 25 bits on Hopper, 24 before):
+   over n keys that adds up to n 2^-27 max|v| there, twice that before, always towards 0. */
 struct Attend { // awq__cuda_attend of steps.h
     const u16 *q;
     u16 *out;

@@ -231,7 +231,7 @@ template <class T> DEVICE float2 store_pair(T dtype, const Linear &p, int row, i
             v.x += load_fresh((const float *)y);
             if (both) v.y += load_fresh((const float *)y + 1);
         }
-        if (both && !(p.y_stride & 1)) store_global((float2 *)y, v);
+        if (both && !((u64)y & 7)) store_global((float2 *)y, v);
         else {
             store_global(y, v.x);
             if (both) store_global(y + 1, v.y);
@@ -243,7 +243,7 @@ template <class T> DEVICE float2 store_pair(T dtype, const Linear &p, int row, i
             if (both) v.y += to_f32(dtype, load_fresh((const u16 *)y + 1)).x;
         }
         const u32 h = from_f32(dtype, v.x, v.y);
-        if (both && !(p.y_stride & 1)) store_global((u32 *)y, h);
+        if (both && !((u64)y & 3)) store_global((u32 *)y, h);
         else {
             store_global(y, (u16)h);
             if (both) store_global(y + 1, (u16)(h >> 16));

@@ -193,7 +193,6 @@ template <class T> DEVICE T *keep(T *v)
 DEVICE float fast_exp2(float x) { return std::exp2(x); }
 DEVICE float fast_rsqrt(float x) { return 1.0f / std::sqrt(x); }
 DEVICE float fast_reciprocal(float x) { return 1.0f / x; }
-DEVICE void fast_sincos(float x, float *s, float *c) { *s = std::sin(x), *c = std::cos(x); }
 DEVICE float fused(float a, float b, float c) { return std::fma(a, b, c); }
 #else
 DEVICE float fast_exp2(float x) // 2 ulp
@@ -215,17 +214,6 @@ DEVICE float fast_reciprocal(float x) // 1 ulp
     return r;
 }
 DEVICE float fused(float a, float b, float c) { return fmaf(a, b, c); }
-// sin.approx is good to 2^-20.9 within -pi .. pi only, so whole turns are taken off first, 2 pi in three parts:
-// to |x| of some 1e5. The library's sinf has a slow path that needs local memory.
-DEVICE void fast_sincos(float x, float *s, float *c)
-{
-    float turns = rintf(x * 0.15915494f);
-    float r = fmaf(-turns, 6.28125f, x);
-    r = fmaf(-turns, 1.9353071e-3f, r);
-    r = fmaf(-turns, 1.0253277e-11f, r);
-    asm("sin.approx.ftz.f32 %0, %1;" : "=f"(*s) : "f"(r));
-    asm("cos.approx.ftz.f32 %0, %1;" : "=f"(*c) : "f"(r));
-}
 #endif
 DEVICE float fast_exp(float x) { return fast_exp2(x * 1.44269504f); } // error grows with |x|: 2^-23 |x|
 

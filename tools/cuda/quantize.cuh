@@ -3,7 +3,8 @@
 
    A product in fp32, nearly: x = hi + lo with both in bf16 keeps 16 bits of x, and
        sum a b = sum hi_a hi_b + sum hi_a lo_b + sum lo_a hi_b
-   leaves out lo_a lo_b and what lo has lost: 3 2^-18 of |a b| each, half of the time of either sign.
+   leaves out lo_a lo_b and what lo has lost: 3 2^-18 of |a b| each, half of the time of either sign. Tensor cores
+   that cut sums off make sums of one sign, such as those of squares, smaller by up to 2^-15 besides, all alike.
 
    Candidates and clips are rounded as awq__fake_group does, bit for bit. */
 

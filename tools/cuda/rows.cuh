@@ -473,6 +473,7 @@ DEVICE void logits(const Logits &p)
             count = atomic_count(p.counters + row);
         }
         if (__shfl_sync(~0u, count, 0) != (u32)parts - 1) return;
+        __syncwarp(); // lane 0 has seen the others' sums: so have the other lanes
         fence_gpu();
         best = 0;
 #pragma unroll 1
