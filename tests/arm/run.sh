@@ -16,7 +16,7 @@ missing=0
 FLAGS="${CFLAGS--O2} -Wall -Wextra -Wno-unused-function -DTEST_STRIDE=3" # emulated: as slow as a sanitizer
 printf '#define AWQ_IMPLEMENTATION\n#include "%s/awq.h"\n' "$(pwd)" > "$B/awq.c"
 $ARM_CC $FLAGS -c -o "$B/awq.o" "$B/awq.c" || exit 1
-for name in core tiles matmul model machines; do
+for name in core tiles matmul factor model machines; do
     echo "\$ $ARM_CC -static -o $B/$name tests/test_$name.c"
     $ARM_CC $FLAGS -DAWQ_LINKED -static -o "$B/$name" "tests/test_$name.c" "$B/awq.o" -lm -lpthread || exit 1
     cpus="cortex-a53 neoverse-n1 max"
