@@ -5389,7 +5389,9 @@ static awq_status awq__cuda_find_nvrtc(awq_ctx *ctx, awq_cuda *c)
             "nvidia-cuda-nvrtc%s, "
             "or the CUDA toolkit, or name the library in AWQ_NVRTC",
             c->info.name, c->info.compute_major, c->info.compute_minor, c->n_candidates,
-            c->info.driver_version >= 13000 ? "" : "-cu12");
+            c->info.driver_version >= 13000   ? ""
+            : c->info.driver_version >= 12000 ? "-cu12"
+                                              : "-cu11");
     }
     if (!lib) AWQ__TRY(awq__cuda_try_nvrtc(ctx, c, best, &lib));
     if (!lib) return awq__cuda_find_nvrtc(ctx, c); /* it is not what it was a moment ago: worth 0 now */
@@ -10120,6 +10122,8 @@ static awq_status awq__cuda_lab_open(awq_ctx *ctx, awq_device *device, const awq
                        device->name, (double)(bytes + AWQ__CUDA_LAB_SPARE) / 1e6, (double)room / 1e6);
     if (!st) st = awq__cuda_arena_reserve(ctx, c, &l->memory, bytes);
     if (!st) st = awq__cuda_arena_alloc(ctx, c, &l->memory, bytes, &at);
+    if (!st && !c->desc.no_selftest) /* its products; its own kernels are not tried */
+        st = awq__cuda_selftest(ctx, c, 1u << 9 & ~c->tested);
     awq__cuda_model_leave(c, st);
     if (st) {
         awq__cuda_lab_free(ctx, l);
@@ -10776,12 +10780,16 @@ AWQ_API awq_status awq_cuda_get_info(awq_ctx *ctx, awq_cuda *c, awq_cuda_info *i
     return AWQ_OK;
 }
 
-/* The kernels of a 4-bit llama in F16, with heads of 128. */
+/* The kernels of a 4-bit llama in F16, with heads of 128, compiled and tried. */
 static awq_status awq__cuda_llama(awq_ctx *ctx, awq_cuda *c)
 {
     static const int family[] = {AWQ__CUDA_ATTENTION, AWQ__CUDA_DENSE,  AWQ__CUDA_LINEAR, AWQ__CUDA_REPACK,
                                  AWQ__CUDA_ROWS,      AWQ__CUDA_SAMPLE, AWQ__CUDA_WGMMA,  AWQ__CUDA_WGMMA_FEW};
     enum { N = sizeof family / sizeof family[0] };
+    /* 4 bits in groups of 32 and of 64, a dense head */
+    const uint32_t which = 1u << 0 | 1u << 2 | 1u << 8 | 1u << AWQ__CUDA_TEST_ROWS_AT
+                           | 2u << AWQ__CUDA_TEST_ATTEND_AT | 2u << AWQ__CUDA_TEST_EMBED_AT
+                           | 1u << AWQ__CUDA_TEST_HEAD_AT;
     awq__cuda_unit unit[N];
     awq_status st;
     int i;
@@ -10792,6 +10800,7 @@ static awq_status awq__cuda_llama(awq_ctx *ctx, awq_cuda *c)
     }
     AWQ__TRY(awq__cuda_enter(ctx, c));
     st = awq__cuda_modules(ctx, c, unit, strcmp(c->info.arch, "sm_90a") ? N - 2 : N);
+    if (!st && !c->desc.no_selftest) st = awq__cuda_selftest(ctx, c, which);
     awq__cuda_leave(c);
     return st;
 }
@@ -10834,7 +10843,10 @@ static void awq__cuda_report(awq_ctx *ctx, const awq_cuda *c, awq_status st, awq
     if (c->trail.data) awq__text_str(ctx, t, c->trail.data);
     awq__textf(ctx, t, "verdict      ");
     if (st) awq__textf(ctx, t, "no: %s\n", ctx->err.text);
-    else awq__textf(ctx, t, "ready: the self-test computed what it should\n");
+    else
+        awq__textf(ctx, t, "ready: %s\n",
+                   c->desc.no_selftest ? "the first kernel computed what it should, the others were not tried"
+                                       : "these kernels computed what they should");
 }
 
 AWQ_API awq_status awq_cuda_doctor(awq_ctx *ctx, const awq_cuda_desc *desc, awq_cuda_report *report)

@@ -280,6 +280,8 @@ static void test_nvrtc_refusals(void)
     refuse(&d, AWQ_E_UNSUPPORTED, "no NVRTC", "  tried /nowhere/libnvrtc.so.13: cannot open");
     env("AWQ_EMULATOR_DRIVER", "12020");
     refuse(&d, AWQ_E_UNSUPPORTED, "pip install nvidia-cuda-nvrtc-cu12, or", NULL);
+    env("AWQ_EMULATOR_DRIVER", "11080");
+    refuse(&d, AWQ_E_UNSUPPORTED, "pip install nvidia-cuda-nvrtc-cu11, or", NULL);
     d = fresh();
     d.nvrtc = NULL;
     env("AWQ_NVRTC", "/nowhere/x");
@@ -1364,8 +1366,17 @@ static void test_doctor(void)
     CHECK(strstr(r.text, "F16: 0 compiled in 0 ms, 9 from the cache\n  attention  loaded from the cache in "));
     for (lines = 0, at = r.text; (at = strstr(at, " loaded from the cache in ")) != NULL; at++) lines++;
     CHECK(lines == 9);
-    CHECK(strstr(r.text, " ms\nverdict      ready: the self-test computed what it should\n"));
+    CHECK(strstr(r.text, " ms\nverdict      ready: these kernels computed what they should\n"));
     awq_text_free(&ctx, r.text);
+    env("AWQ_EMULATOR_WRONG", "awq_norm_f16"); /* one of them does not */
+    CHECK(awq_cuda_doctor(&ctx, &d, &r) == AWQ_OK && r.status == AWQ_E_DEVICE && strstr(r.error, "norm"));
+    CHECK_MSG(strstr(r.text, "verdict      no: ") && strstr(r.text, r.error), "[%s]", r.text);
+    awq_text_free(&ctx, r.text);
+    d.no_selftest = 1;
+    CHECK(awq_cuda_doctor(&ctx, &d, &r) == AWQ_OK && r.status == AWQ_OK);
+    CHECK(strstr(r.text, "ready: the first kernel computed what it should, the others were not tried\n"));
+    awq_text_free(&ctx, r.text);
+    env("AWQ_EMULATOR_WRONG", NULL);
     CHECK(ctx.memory_used == 0);
     clean();
 }

@@ -158,7 +158,8 @@ static void test_regroup(void)
             CHECK_MSG(!memcmp(a.codes, want.weight, awq__linear_codes(&want)), "codes of shape %d, %d", (int)i, v);
             CHECK_MSG(!memcmp(a.params, want.params, awq__linear_params(&want)), "params of shape %d, %d", (int)i, v);
             CHECK(!a.bad);
-            ((uint16_t *)p.tensor[2].data)[w.scale_dtype == AWQ_F32 ? 2 * w.out_features - 1 : w.out_features - 1] = 0x7fc0;
+            if (w.scale_dtype == AWQ_F32) ((uint32_t *)p.tensor[2].data)[w.out_features - 1] = 0x7fc00000;
+            else ((uint16_t *)p.tensor[2].data)[w.out_features - 1] = 0x7fc0;
             awq__run(&ctx, a.t.blocks, awq__regroup_params, &a);
             CHECK(a.bad);
             tried++;

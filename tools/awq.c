@@ -170,7 +170,7 @@ static const struct {
      "       --until-guard: judges the result by awq guard, tries what its gates ask for and keeps the best; exit 1: it fails\n"
      "       marlin: holds symmetric weights, so --symmetric is meant\n"
      "       scaled-fp16: FP16 weights with scales (and clips of awq) folded in, for another quantizer to round\n"
-     "       --device cuda: a GPU computes linears, second moments and losses; the CPU attention, norms and rounding",
+     "       --device cuda: a GPU computes linears, attention, second moments and losses; the CPU norms and rounding",
      "awq quantize SmolLM2-135M -o SmolLM2-135M-awq --calib wiki.txt"},
     {"convert", "SRC -o DST --layout L [--head-bits 8] | --dequantize fp16|bf16|fp32\n"
      "       native: as the kernels here read it; loads at once, processes share its memory. --head-bits 8 adds the\n"

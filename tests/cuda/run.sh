@@ -4,8 +4,7 @@
 #                            against a reference; numbers and prototypes against NVIDIA's headers, where they are; changes
 #                            of kernels that the tests must notice; the host side on the emulated driver; on a GPU, where
 #                            one is, its kernels and models, and times beside cuBLAS
-#   run.sh --kernels         all but the host side, which ./build.sh test runs too, and but for cards that get the text and
-#                            nearly the instructions of another (86 and 89 of 80, 103a of 100a)
+#   run.sh --kernels         all but the host side, which ./build.sh test runs too
 #   run.sh --compile-only    only the first two: as much as a machine without a C++ compiler can
 #   run.sh --emulator        only builds the emulated driver, $BUILD/libcuda_emulator.so
 # From the environment: CC, CFLAGS, LDFLAGS, CXX, BUILD (folder), CUDA_PATH (toolkit, for its headers).
@@ -64,9 +63,7 @@ esac
 : > "$B/cuda/sums"
 rm -f "$B/cuda/compile" "$B"/cuda/*_[0-9]* "$B/cuda/abi" "$B"/cuda/cuda*
 run $CC $CFLAGS -Wall -Wextra -o "$B/cuda/compile" tests/cuda/compile.c ${LDFLAGS-} $LIBS
-cards=
-[ "${1:-}" != --kernels ] || cards="-a 75,80,90a,100a,120a"
-stage "$B/cuda/compile" $cards
+stage "$B/cuda/compile"
 stage sh tests/cuda/nvrtc.sh "$B/cuda/compile"
 if [ "${1:-}" != --compile-only ]; then
     for arch in 750 860 900; do # 890 and 1200 get the text of 860, others that of 900 without wgmma

@@ -211,7 +211,7 @@ cross() {
             windows_cli "$target" ;;
         # big-endian. qemu 7.2 multiplies two floats to a double wrongly (MDEBR: 3.5 * 2 gives 256), which clang makes use
         # of from -O1 on and gcc does not: the last two by gcc alone
-        s390x*) foreign "$target" "$runner" core json tensors layouts quantize checkpoint convert model ${CROSS:+load machines} ;;
+        s390x*) foreign "$target" "$runner" core json tensors layouts quantize checkpoint convert model factor ${CROSS:+load machines} ;;
         esac
     done <<TARGETS
 x86_64-windows-gnu wine
