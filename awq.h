@@ -8938,11 +8938,9 @@ static void awq__product_pack(void *arg, int64_t job) /* inputs of a block */
     int64_t from = job * AWQ__PRODUCT_IN, n = AWQ__MIN((int64_t)AWQ__PRODUCT_IN, p->in - from), o, k;
     for (o = 0; o < (p->out + AWQ__PRODUCT_OUT - 1) / AWQ__PRODUCT_OUT * AWQ__PRODUCT_OUT; o++) {
         float *to = p->packed + (o / AWQ__PRODUCT_OUT * p->in + from) * AWQ__PRODUCT_OUT + o % AWQ__PRODUCT_OUT;
-        const float *w = p->w + from * p->w_in + o * p->w_out;
-        if (o < p->out)
-            for (k = 0; k < n; k++) to[k * AWQ__PRODUCT_OUT] = p->sign * w[k * p->w_in];
-        else
-            for (k = 0; k < n; k++) to[k * AWQ__PRODUCT_OUT] = 0;
+        const float *w = p->w + from * p->w_in + AWQ__MIN(o, p->out - 1) * p->w_out;
+        float sign = o < p->out ? p->sign : 0; /* outputs that are not there */
+        for (k = 0; k < n; k++) to[k * AWQ__PRODUCT_OUT] = sign * w[k * p->w_in];
     }
 }
 
@@ -8953,7 +8951,7 @@ static void awq__product_tile(const awq__product *p, int64_t t, int64_t end, int
     float spare[6 * AWQ__PRODUCT_OUT], *y[6];
     const float *x[6];
     int r;
-    if (wide < AWQ__PRODUCT_OUT) memset(spare, 0, sizeof spare);
+    if (wide < AWQ__PRODUCT_OUT || rows < 6) memset(spare, 0, sizeof spare);
     for (r = 0; r < 6; r++) { /* rows and outputs that are not there are computed and dropped */
         x[r] = p->x + (t + AWQ__MIN((int64_t)r, rows - 1)) * p->x_stride + from;
         y[r] = r < rows && wide == AWQ__PRODUCT_OUT ? p->y + (t + r) * p->y_stride + o
@@ -9003,7 +9001,7 @@ static void awq__product_add(awq_ctx *ctx, float sign, const float *w, int64_t w
     p.m = m;
     p.y_stride = y_stride;
     p.packed = packed;
-    for (at = 0; at < out; at += AWQ__PRODUCT_PACK) {
+    for (at = 0; in && at < out; at += AWQ__PRODUCT_PACK) {
         p.w = w + at * w_out;
         p.y = y + at;
         p.out = AWQ__MIN((int64_t)AWQ__PRODUCT_PACK, out - at);
@@ -9674,7 +9672,7 @@ static void awq__columns(awq_ctx *ctx, const float *a, const float *weight, int6
 }
 
 /* m [wa, wb] += a^T b over n rows of a [n, wa] and b [n, wb], each pair of rows times weight[r] (NULL: 1). at,
-   bt: scratch [width, AWQ__MOMENT_ROWS], block as above. a == b: only j >= i is kept. */
+   bt: scratch [width, AWQ__MOMENT_ROWS], block as above. a == b: only j >= i is right. */
 static awq_status awq__cross_add(awq_ctx *ctx, awq_mode mode, const float *a, int64_t wa, const float *b,
                                  int64_t wb, const float *weight, int64_t n, float *at, float *bt, float *block,
                                  float *m)
@@ -28735,10 +28733,13 @@ typedef struct awq__feedback_job {
     int64_t g;
     int trials, lanes; /* rows side by side: 16 or 1 */
     float *kept; /* [out] sum over its groups of the range chosen */
+    int *bad;    /* rows' groups of which no error was finite */
     void (*rows)(const struct awq__feedback_job *j, int64_t o);
 } awq__feedback_job;
 
-/* Group g of L rows from o on. */
+/* Group g of L rows from o on. For each range: weight j becomes the code nearest to its target t_j, what that
+   adds to the error is (R_jj (t_j - q_j))^2, and the targets behind it make up for w_j - q_j. The range with
+   the least error stays; one is given up when no row can gain by it. */
 AWQ__VECTORIZE AWQ__INLINE void awq__feedback_body(const awq__feedback_job *job, int64_t o, const int L)
 {
     awq_qweight *q = job->q;
@@ -28804,6 +28805,7 @@ AWQ__VECTORIZE AWQ__INLINE void awq__feedback_body(const awq__feedback_job *job,
         float *own = job->w + (o + r) * in + g * n, z0 = (float)q->zeros[(o + r) * ng + g];
         for (j = 0; j < n; j++) own[j] = ((float)codes[j] - z0) * q->scales[(o + r) * ng + g] - own[j];
         job->kept[o + r] += (float)(1.0 - 0.07 * chosen[r]);
+        if (!(best[r] < 3e38f)) AWQ__ATOMIC_ADD(job->bad, 1);
     }
 }
 
@@ -28827,12 +28829,15 @@ static void awq__feedback_rows(void *arg, int64_t block)
     j->rows(j, block * j->lanes);
 }
 
-/* q: allocated; w [out, in] is overwritten with q - w. *clip: see awq_layer_report; packed: scratch [64, in] */
+/* q: allocated; w [out, in] is overwritten with q - w. *clip: see awq_layer_report; packed: scratch [64, in].
+   AWQ_E_NUMERIC, and no sentence: weights are not finite or beyond scales of fp16. */
 static awq_status awq__feedback_round(awq_ctx *ctx, float *w, const float *f, int no_clip, awq_qweight *q,
                                       double *clip, float *packed)
 {
     awq__feedback_job job;
     int64_t in = q->in_features, n = q->group_size, out = q->out_features, at, o, i, j;
+    int bad = 0;
+    job.bad = &bad;
     job.w = w;
     job.q = q;
     job.trials = no_clip ? 1 : AWQ__FEEDBACK_TRIALS;
@@ -28852,14 +28857,14 @@ static awq_status awq__feedback_round(awq_ctx *ctx, float *w, const float *f, in
     memset(job.kept, 0, (size_t)out * sizeof *job.kept);
     for (job.g = 0, at = 0; at < in; job.g++, at += n) {
         for (o = 0; o < out; o++) memcpy(job.base + o * n, w + o * in + at, (size_t)n * sizeof *w);
-        for (i = 0; i < n; i++)
-            for (j = i; j < n; j++) job.c[i * n + j] = f[(at + j) * in + at + i];
+        for (j = 0; j < n; j++)
+            for (i = 0; i <= j; i++) job.c[i * n + j] = f[(at + j) * in + at + i];
         awq__product_add(ctx, -1, f + at * in, 1, in, n, at, w, in, out, job.base, n, packed);
         awq__run(ctx, (out + job.lanes - 1) / job.lanes, awq__feedback_rows, &job);
     }
     for (o = 0, *clip = 0; o < out; o++) *clip += job.kept[o] / (double)(out * job.g);
     awq__free(ctx, job.base);
-    return AWQ_OK;
+    return bad ? AWQ_E_NUMERIC : AWQ_OK;
 }
 AWQ__COLD_END
 
@@ -29147,6 +29152,7 @@ static size_t awq__qm_bytes(const awq__qm *m)
         if (m->d->method == AWQ_METHOD_BEST) {
             double most = (double)awq__most(m->cap, AWQ__N_IN);
             b += 16 * most * most + 4 * H * most + 4 * (double)m->longest * most;
+            b += m->sd.group_size > 0 ? 4 * (double)m->sd.group_size * (double)m->sd.group_size : 0;
             if (m->d->n_keep || m->skip >> AWQ_EXPERT_GATE & 1 || m->d->scaled) { /* as they were, and scaled */
                 b += 4 * w + (m->d->scaled && c->dtype == AWQ_F32 ? 4 : 2) * experts;
             } else if (experts > 0) {
@@ -29156,7 +29162,8 @@ static size_t awq__qm_bytes(const awq__qm *m)
         }
         b += (double)awq__work_bytes(c, m->longest) + 8 * H * (double)m->longest
              + (double)awq__page_bytes(c, 32, 1) * (double)awq__pages(m->longest);
-        b += 4.0 * (AWQ__MOMENT_ROWS * 3 + AWQ__MOMENT_BLOCK) * (double)awq__most(m->cap, AWQ__N_IN);
+        b += 4.0 * AWQ__MOMENT_ROWS * 3 * (double)awq__most(m->cap, AWQ__N_IN);
+        b += 4.0 * (double)AWQ__MOMENT_FLOATS(awq__most(m->cap, AWQ__N_IN));
         b += 4 * (double)awq__tiled_x_place(AWQ__MAX(m->longest, (int64_t)AWQ__MOMENT_ROWS),
                                             awq__most(m->cap, AWQ__N_IN), NULL, NULL);
     }
@@ -30382,6 +30389,10 @@ static awq_status awq__qm_best_round(awq_ctx *ctx, awq__qm *m, awq__tap_in p, co
         if (!st && !m->kept[id[k]]) st = awq__qm_qweight(ctx, m, id[k]);
         if (!st && !m->kept[id[k]])
             st = awq__feedback_round(ctx, m->tmp, m->factor, m->d->no_clip, &m->q[id[k]], &clip, m->block);
+        if (st == AWQ_E_NUMERIC)
+            st = awq__fail(ctx, st,
+                           "layer %d: weights of %s, made up for earlier errors, are beyond what scales of "
+                           "fp16 hold", m->report.layer, strrchr(awq__ck_pattern(m->c, id[k]), '.') + 1);
         if (!st && !m->kept[id[k]]) awq__qm_clipped(m, id[k], clip);
         if (!st) st = awq__qm_use(ctx, m, id[k]);
     }

@@ -52,7 +52,9 @@ static int next_way(way *w)
         w->ctx.isa = (awq_isa)isa;
         w->next++;
     } while (awq__isa(&w->ctx) != (awq_isa)isa); /* of another kind of processor */
-    if (w->next % 2 == 0 && !awq_pool_create(&w->ctx, 3, &w->pool)) w->ctx.jobs = awq_pool_jobs(w->pool);
+    if (w->next % 2) return 1;
+    CHECK(!awq_pool_create(&w->ctx, 3, &w->pool));
+    w->ctx.jobs = awq_pool_jobs(w->pool);
     return 1;
 }
 
@@ -75,24 +77,25 @@ static void test_product(void)
 {
     static const int shapes[][3] = {/* out, in, rows */
                                     {1, 1, 1},    {5, 3, 2},     {31, 17, 7},  {32, 128, 6},   {33, 129, 48},
-                                    {64, 64, 49}, {65, 127, 13}, {70, 300, 5}, {200, 257, 103}, {128, 1000, 12}};
+                                    {64, 64, 49}, {65, 127, 13}, {70, 300, 5}, {200, 257, 103}, {128, 1000, 12},
+                                    {40, 0, 9},   {7, 20, 0}};
     size_t i;
     int turned, k;
     for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         for (turned = 0; turned < 2; turned++) {
             int64_t out = shapes[i][0], in = shapes[i][1], m = shapes[i][2], xs = in + 3, ys = out + 5, r;
-            float *w = random_floats(out * in + 7, i), *x = random_floats(m * xs, i + 50);
-            float *y0 = random_floats(m * ys, i + 90);
+            int64_t nx = m ? (m - 1) * xs + in : 0, ny = m ? (m - 1) * ys + out : 0; /* nothing behind the last row */
+            float *w = random_floats(out * in, i), *x = random_floats(nx, i + 50), *y0 = random_floats(ny, i + 90);
             float *packed = (float *)malloc((size_t)(AWQ__PRODUCT_PACK * in) * sizeof *packed);
-            float *want = copy_of(y0, m * ys), sign = i % 2 ? -1.0f : 1.0f;
+            float *want = copy_of(y0, ny), sign = i % 2 ? -1.0f : 1.0f;
             int64_t w_in = turned ? out : 1, w_out = turned ? 1 : in;
             way v;
             memset(&v, 0, sizeof v);
             plain_product(sign, w, w_in, w_out, out, in, x, xs, m, want, ys);
             while (next_way(&v)) {
-                float *y = copy_of(y0, m * ys);
+                float *y = copy_of(y0, ny);
                 awq__product_add(&v.ctx, sign, w, w_in, w_out, out, in, x, xs, m, y, ys, packed);
-                for (k = 0, r = 0; r < m * ys; r++) k += memcmp(y + r, want + r, 4) != 0; /* what is between rows too */
+                for (k = 0, r = 0; r < ny; r++) k += memcmp(y + r, want + r, 4) != 0; /* what is between rows too */
                 CHECK_MSG(k == 0, "%s, %d threads: %d x %d, %d rows: %d differ", awq_isa_name(v.ctx.isa),
                           v.pool ? 3 : 1, (int)out, (int)in, (int)m, k);
                 free(y);
@@ -168,7 +171,7 @@ static void test_factors(void)
     }
 }
 
-/* a row's group as the comment above awq__feedback_body says, for one range; returns the loss */
+/* a row's group as awq__feedback_body rounds it for one range; returns the loss */
 static float plain_group(const float *w, const float *base, const float *f, int64_t in, int64_t at, int64_t n, float s,
                          float z, float top, uint8_t *codes)
 {
@@ -251,6 +254,12 @@ static void test_feedback(void)
             awq_qweight_free(&v.ctx, &q);
             free(e);
         }
+        for (i = 0; c < 2 && i < 3; i++) { /* no scale of fp16 is large enough; not a number; infinite */
+            float *e = copy_of(w0, out * in);
+            e[out * in - 1] = i == 0 ? 3e6f : i == 1 ? NAN : INFINITY;
+            CHECK(awq__feedback_round(&plain, e, f, no_clip, &want, &clip, packed) == AWQ_E_NUMERIC);
+            free(e);
+        }
         awq_qweight_free(&plain, &want);
         free(m), free(w0), free(w), free(f), free(base), free(packed);
     }
@@ -282,7 +291,7 @@ static void test_moments(void) /* m += a^T b of weighted rows, exact and by what
                         for (j = 0; j < wb; j++) {
                             double sum = 0;
                             if (same && j < i) {
-                                m[i * wb + j] = 0; /* not kept */
+                                m[i * wb + j] = NAN; /* not kept */
                                 continue;
                             }
                             for (r = 0; !first && r < n; r++)
@@ -290,6 +299,17 @@ static void test_moments(void) /* m += a^T b of weighted rows, exact and by what
                             if (!first) far = AWQ__MAX(far, fabs(sum - m[i * wb + j]));
                             else far = AWQ__MAX(far, fabs(m[i * wb + j] - (double)first[i * wb + j]));
                         }
+                    if (same) {
+                        float *mean = copy_of(m, wa * wa), f = (float)(1.0 / 7.0);
+                        int bad = 0;
+                        awq__moments_finish(&v.ctx, mean, wa, 7);
+                        for (i = 0; i < wa * wa; i++) {
+                            r = i / wa < i % wa ? i : i % wa * wa + i / wa; /* in the upper triangle */
+                            bad += mean[i] != m[r] * f;
+                        }
+                        free(mean);
+                        CHECK_MSG(bad == 0, "%d of the mean moments of %d differ", bad, (int)wa);
+                    }
                     CHECK_MSG(far < (fast && v.ctx.isa == AWQ_ISA_AMX ? 1e-2 : 1e-4), "%s, %d x %d, %d rows: %g",
                               awq_isa_name(v.ctx.isa), (int)wa, (int)wb, (int)n, far);
                     if (!fast) same_bits(&v, &first, m, wa * wb, "moments", wa);
@@ -301,6 +321,104 @@ static void test_moments(void) /* m += a^T b of weighted rows, exact and by what
             }
 }
 
+/* the sums of squared ranges that scales are chosen by */
+static void test_proxy(void)
+{
+    static const int groups[] = {4, 8, 16, 20, 40, 64};
+    size_t at;
+    for (at = 0; at < sizeof groups / sizeof groups[0]; at++) {
+        int64_t group = groups[at], width = 3 * group, out = 5, o, b, i;
+        float *w = random_floats(out * width, at), *s = random_floats(2 * width, at + 7);
+        double want[6] = {0}, got[6];
+        awq__proxy_job job;
+        int k, isa;
+        for (i = 0; i < width; i++) s[i] = 1;
+        for (k = 0; k < 2; k++)
+            for (b = 0; b < 3; b++)
+                for (o = 0; o < out; o++) {
+                    float mn = 3e38f, mx = -3e38f;
+                    for (i = b * group; i < (b + 1) * group; i++) {
+                        mn = AWQ__MIN(mn, w[o * width + i] * s[k * width + i]);
+                        mx = AWQ__MAX(mx, w[o * width + i] * s[k * width + i]);
+                    }
+                    want[3 * k + b] += (double)(mx - mn) * (mx - mn);
+                }
+        job.w = w;
+        job.out = out;
+        job.width = width;
+        job.group = group;
+        job.s = s;
+        job.range = got;
+        for (isa = 0; isa < 2; isa++) {
+            memset(got, 0, sizeof got);
+            for (k = 0; k < 2; k++) {
+                if (!isa) awq__qm_proxy_scalar(&job, k);
+#if AWQ__X86
+                else if (awq_best_isa() >= AWQ_ISA_AVX2) awq__qm_proxy_avx2(&job, k);
+#endif
+                else memcpy(got, want, sizeof got);
+            }
+            CHECK_MSG(!memcmp(got, want, sizeof got), "groups of %d, %d", (int)group, isa);
+        }
+        free(w), free(s);
+    }
+}
+
+/* X (H + l) = W (C + l) + B / 2, each row for itself and once for all rows */
+static void test_target(void)
+{
+    int64_t n = 70, out = 90, i, j, k;
+    float *h = random_moments(n, 4), *c = random_floats(n * n, 5), *w = random_floats(out * n, 6);
+    float *drift = random_floats(out * n, 7), *lower = (float *)malloc((size_t)(n * n) * sizeof *lower), ridge = 0.1f;
+    int way;
+    awq__qm m;
+    awq_ctx ctx;
+    memset(&ctx, 0, sizeof ctx);
+    memset(&m, 0, sizeof m);
+    m.in[0] = n;
+    m.out[0] = out;
+    m.wt[0] = w;
+    m.drift = drift;
+    m.tmp = (float *)malloc((size_t)(out * n) * sizeof *m.tmp);
+    m.block = (float *)malloc((size_t)AWQ__MOMENT_FLOATS(n) * sizeof *m.block);
+    awq__cholesky(&ctx, h, n, ridge, lower, m.block);
+    for (way = 0; way < 3; way++) { /* plain, with B, solved */
+        double far = 0;
+        m.cross = copy_of(c, n * n);
+        for (i = 0; way == 2 && i < n; i++) m.cross[i * n + i] += ridge;
+        if (way == 2) awq__solve(&ctx, lower, n, m.cross, n, m.block);
+        awq__qm_target(&ctx, &m, 0, way == 1, way == 2, lower, ridge);
+        for (i = 0; i < out; i++)
+            for (j = 0; j < n; j++) {
+                double sum = (double)ridge * (m.tmp[i * n + j] - w[i * n + j]);
+                for (k = 0; k < n; k++) sum += (double)m.tmp[i * n + k] * h[k * n + j] - (double)w[i * n + k] * c[k * n + j];
+                if (way == 1) sum -= 0.5 * drift[i * n + j];
+                far = AWQ__MAX(far, fabs(sum));
+            }
+        CHECK_MSG(far < 2e-4, "%d: %g", way, far);
+        free(m.cross);
+    }
+    free(h), free(c), free(w), free(drift), free(lower), free(m.tmp), free(m.block);
+}
+
+static void test_loss(void)
+{
+    int64_t out = 37, in = 75, o, i, j;
+    float *m = random_moments(in, 3), *d = random_floats(out * in, 2), *y = (float *)malloc((size_t)(out * in) * sizeof *y);
+    float *packed = (float *)malloc((size_t)(AWQ__PRODUCT_PACK * in) * sizeof *packed);
+    double want = 0, loss = 0;
+    way v;
+    memset(&v, 0, sizeof v);
+    for (o = 0; o < out; o++)
+        for (i = 0; i < in; i++)
+            for (j = 0; j < in; j++) want += (double)d[o * in + i] * m[i * in + j] * d[o * in + j];
+    while (next_way(&v)) {
+        CHECK(!awq__moment_loss(&v.ctx, AWQ_MODE_EXACT, d, out, in, m, y, packed, &loss));
+        CHECK_MSG(fabs(loss / want - 1) < 1e-5, "%g, %g", loss, want);
+    }
+    free(m), free(d), free(y), free(packed);
+}
+
 int main(int argc, char **argv)
 {
     TEST_BEGIN(argc, argv);
@@ -308,5 +426,8 @@ int main(int argc, char **argv)
     RUN(test_factors);
     RUN(test_feedback);
     RUN(test_moments);
+    RUN(test_proxy);
+    RUN(test_target);
+    RUN(test_loss);
     return TEST_END();
 }
