@@ -363,7 +363,8 @@ AWQ_API awq_status awq_unpack(awq_ctx *ctx, const awq_packed *p, awq_qweight *w)
 /* How products are computed.
    fast           the quickest way for the shape: integer products of x rounded to 12 bits, with one step for
                   every 128 columns or fewer; many rows of x at once on AMX: bf16, in attention too
-   deterministic  integer products always: the same bits whatever the batch, on every processor
+   deterministic  integer products always: the same bits whatever the batch, on every processor; on a device the
+                  same bits whatever the batch, there alone
    exact          fp32 activations times dequantized weights, summed in a fixed order: the specification of what
                   a model says; also the same bits everywhere, and slower
    In every mode results do not depend on the number of threads. */
@@ -1005,8 +1006,10 @@ typedef struct awq_step_info {
 
 /* Work for about budget_us microseconds (AWQ_NO_BUDGET: to the end of one pass) on those of the runner's
    sessions that are listed (NULL: all). A pass that is half done goes on in the next step, whatever list
-   that has. Everything in a pass can be cut: linears, attention, head. ctx->progress is called at every cut
-   ("step"); when it asks to stop, the step ends with AWQ_E_CANCELLED and can be taken up again. */
+   that has. Everything in a pass can be cut: linears, attention, head; on a device between layers.
+   ctx->progress is called at every cut ("step"); when it asks to stop, the step ends with AWQ_E_CANCELLED and
+   can be taken up again. Where there is such a hook a device cuts passes of more than 64 rows about every 20 ms
+   without a budget too. */
 AWQ_API awq_status awq_step(awq_ctx *ctx, awq_runner *runner, awq_session *const *sessions, size_t n,
                             int64_t budget_us, awq_step_info *info);
 
@@ -25582,6 +25585,7 @@ static awq_status awq__pass_device(awq_ctx *ctx, awq_runner *r, double room, int
     int64_t L = m->config.num_hidden_layers, layer = (r->op - 1) / AWQ__N_STEPS, i;
     int last = m->n_shares - 1, count = (int)L, k, bucket = 0, xn = 0;
     double *cost, began = awq__now();
+    if (room < 0 && ctx->progress && r->n_rows > 64) room = 0.02, must = 1;
     *done = 1;
     if (r->op == L * AWQ__N_STEPS + 1) {
         for (i = 0; i < r->n_members; i++) xn |= r->member[i].s && r->member[i].s->d.pooled;
@@ -25617,6 +25621,7 @@ static awq_status awq__pass_device(awq_ctx *ctx, awq_runner *r, double room, int
     k = awq__share_of(m, (int)layer);
     AWQ__TRY(m->share[k].device->result(ctx, w->remote[k], 0, 0, 0, NULL, NULL));
     began = (awq__now() - began) / count;
+    *cost = AWQ__MIN(*cost, 8 * began); /* the first time may have compiled kernels */
     if (*cost > 0) *cost += (began > *cost ? 0.3 : 0.05) * (AWQ__MIN(began, 4 * *cost) - *cost);
     else *cost = began;
     return AWQ_OK;

@@ -91,7 +91,7 @@ typedef struct awq_cuda_desc {
                                  ~/.cache (Windows: LOCALAPPDATA) */
     int no_cache;
     awq_file_system cache_files; /* zero: the operating system's, whatever ctx.files is */
-    int no_selftest; /* a model's kernels are not tried on small inputs before the first such model is loaded */
+    int no_selftest; /* kernels are not tried on small inputs before the first that needs them is loaded */
     int mma_rows;    /* compute capability 9.0: linears of 4 bits of up to so many rows, 32 at most, by
                         mma.sync, not by wgmma, which is to be faster; 0: none */
 } awq_cuda_desc;
@@ -147,7 +147,8 @@ AWQ_API awq_status awq_cuda_sync(awq_ctx *ctx, awq_cuda *cuda); /* all work is d
    linear: y = x W^T + bias on the device, W in 4 or 8 bits or dense
 
    Activations are F16 or BF16 (compute capability 8.0), rows of x_stride numbers: in_features of them, zeros
-   up to the next multiple of 64, anything behind. Sums are fp32 in an order that depends on shapes alone. */
+   up to the next multiple of 64, anything behind. Sums are fp32 in an order that depends on shapes and the card
+   alone. */
 
 typedef struct awq_cuda_linear {
     int64_t out_features, in_features, group_size;
@@ -167,8 +168,11 @@ enum {
 };
 
 /* From the canonical form: 2..4 bits take 4 on the device, 5..8 take 8. bias [out_features] or NULL. Groups:
-   whole rows, or a multiple of 32. Scales are rounded to fp16 there; a warning tells when that changes some.
-   Waits for the copies; meanwhile codes, zeros and scales are on the device too. */
+   whole rows, or a multiple of 32. Scales are rounded to fp16 there; a warning tells when that changes some,
+   AWQ_E_NUMERIC that one is too large or not finite.
+   Waits for the copies; meanwhile codes, zeros and scales are on the device too. The first linear of a kind
+   compiles its kernels and tries them, in 256 KB of the device's memory that are free again then: AWQ_E_DEVICE
+   names one that computes wrongly. */
 AWQ_API awq_status awq_cuda_linear_prepare(awq_ctx *ctx, awq_cuda *cuda, const awq_qweight *w,
                                            const float *bias, awq_dtype dtype, awq_cuda_linear *l);
 /* weight [out_features, in_features] of type `from` (F32, F16, BF16), rounded to dtype. AWQ_E_NUMERIC when a
@@ -183,9 +187,9 @@ AWQ_API void awq_cuda_linear_free(awq_ctx *ctx, awq_cuda *cuda, awq_cuda_linear 
 AWQ_API awq_status awq_cuda_linear_run(awq_ctx *ctx, awq_cuda *cuda, const awq_cuda_linear *l, uint64_t x,
                                        int64_t x_stride, int64_t rows, awq_dtype y_dtype, uint64_t y,
                                        int64_t y_stride, int flags);
-/* Every kernel of models here, on small inputs, against the processor: AWQ_E_DEVICE names the first that
-   differs. Compiles all of them; seconds the first time. Loading a model does this for those that it needs,
-   linears less thoroughly, once for an awq_cuda: some 30 launches. */
+/* Every kernel here, on small inputs, against the processor: AWQ_E_DEVICE names the first that differs.
+   Compiles all of them; seconds the first time. Loading a model, preparing a linear and quantizing do this for
+   those that they need, linears less thoroughly, once for an awq_cuda: some 30 launches for a model. */
 AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *cuda);
 
 /* -------------------------------------------------------------------------------------------------------------
@@ -199,13 +203,13 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *cuda);
    awq_memory_needed tells what a device will take before anything is loaded.
    It is a part of the awq_cuda, which must outlive the models on it; the awq_cuda is theirs alone while calls
    of theirs run. Activations are BF16 where the checkpoint is and the device can, otherwise F16; the residual
-   stream and all sums are fp32. In deterministic mode a sequence has the same bits alone and among others. The
-   first steps record passes, on a stream of their own; those that follow ask the driver for no memory. When
-   another thread waits for the whole device meanwhile (cudaDeviceSynchronize) a recording is spoiled: that pass
-   is run as it is, and recorded later; after three such none is.
+   stream and all sums are fp32. In deterministic mode a sequence has the same bits alone and among others, on
+   one card: another splits sums otherwise. The first steps record passes, on a stream of their own; those that
+   follow ask the driver for no memory. When another thread waits for the whole device meanwhile
+   (cudaDeviceSynchronize) a recording is spoiled: that pass is run as it is, and recorded later; after three
+   such none is.
    Weights come from the files in pieces, through 8 MB of pinned memory, and are unpacked, converted and padded
-   on the device; in the host's memory there is besides, of linears in the layouts gemv, gemv_fast, marlin and
-   int8 or of 2, 3, 5, 6 or 7 bits, one at a time, and of those that are rounded 30 MB. */
+   on the device, from every layout; linears that are rounded take 30 MB of the host's memory besides. */
 AWQ_API awq_device *awq_cuda_device(awq_cuda *cuda);
 
 #endif /* AWQ_CUDA_H */
@@ -1426,7 +1430,7 @@ static const char *const awq__cuda_text_common[] = {
 "   FORMAT is how weights are stored: Bits4, Bits8 or Dense, see there. */\n",
 "#if AWQ_ARCH < 800\n",
 "enum { STAGES = 2 }; // 64 KB of shared memory, and copies that are done when issued\n",
-"#elif AWQ_ARCH == 860 || AWQ_ARCH == 890 || AWQ_ARCH >= 1200\n",
+"#elif AWQ_ARCH == 860 || AWQ_ARCH == 880 || AWQ_ARCH == 890 || AWQ_ARCH >= 1200\n",
 "enum { STAGES = 3 }; // 99 KB\n",
 "#else\n",
 "enum { STAGES = 4 };\n",
@@ -3510,20 +3514,25 @@ static const char *const awq__cuda_text_repack[] = {
 "   awq_repack_dense: f16, bf16 or fp32 rows to f16 or bf16 rows padded along k.\n",
 "   awq_repack_sum: a checksum of what they made, which is the same whatever it was made of.\n",
 "\n",
-"   LAYOUTS, b = bits (gemm: 4), m = 32 / b codes in a word from its lowest bits:\n",
+"   LAYOUTS, b = file_bits, of 2 to 8 where nothing is said. A row of values is a stream of words, value i a"
+"t bit\n",
+"   b i from the lowest of the first word on; n, k, g: values along outputs, inputs, groups.\n",
 "     canonical    codes u8 [n][k]             zeros u8 [n][g]                       scales [n][g]\n",
-"     gemm         codes [k][n/8], out of 0 2 4 6 1 3 5 7; zeros [g][n/8] likewise   scales [g][n]\n",
-"     gptq         codes [k/m][n], along k     zeros [g][n/m], along n, less 1       scales [g][n]\n",
+"     gemm, b 4    codes [k][n/8], out of 0 2 4 6 1 3 5 7; zeros [g][n/8] likewise   scales [g][n]\n",
+"     gemv, b 4    codes [n] streams of k      zeros [n] streams of g, pitch / 8     scales [n][pitch]\n",
+"     gemv_fast    codes u16 [n/4][k]: fast_at; zeros f16 [g][n], -scale * zero      scales [g][n]\n",
+"     marlin, b 4  codes [k/16][2 n]: marlin_at; no zeros                            scales [g][n]: marlin_s"
+"cale\n",
+"     gptq         codes, n streams of k, [][n]; zeros [g] streams of n, less 1      scales [g][n]\n",
 "     gptq words   likewise                    1 taken from each as one number       scales [g][n]\n",
 "     gptq v2      likewise                    not less 1                            scales [g][n]\n",
-"     compressed   codes [n][k/m], along k     zeros [n/m][g], along n               scales [n][g]\n",
-"     native       codes [n/16][k/chunk] of 16 words for each 4 inputs, b 4: i and i + chunk/2 in a byte;\n",
+"     compressed   codes [n] streams of k      zeros, g streams of n, [][g]          scales [n][g]\n",
+"     int8         codes i8 [n][k], less 128   zeros i8 [n][g], less 128             scales [n][g]\n",
+"     native       codes [n/16][k/chunk] of 16 words for each 4 inputs, b to 4: i and i + chunk/2 in a byte;\n",
 "                  zeros [n/16][g] of 16 u8, behind them the 16 scales, f16 or fp32\n",
-"   k/m and n/m rounded up. zeros NULL: 2^(b-1). Here g counts the file's groups, of `file_group` inputs; th"
-"e\n",
-"   kernels' are `group`, which divides them, so a file with groups of 96 becomes one with groups of 32. Pad"
-"ding\n",
-"   has code 0 and scale 0.\n",
+"   zeros NULL: 2^(b-1). Here g counts the file's groups, of `file_group` inputs; the kernels' are `group`, "
+"which\n",
+"   divides them, so a file with groups of 96 becomes one with groups of 32. Padding has code 0 and scale 0.\n",
 "   Several matrices become one, one below the other: each is put behind the rows of those before it, in the"
 "ir\n",
 "   order, since a word of a block may have codes of two. */\n",
@@ -3534,7 +3543,11 @@ static const char *const awq__cuda_text_repack[] = {
 "    REPACK_GPTQ_V2,\n",
 "    REPACK_COMPRESSED,\n",
 "    REPACK_GPTQ_WORDS,\n",
-"    REPACK_NATIVE\n",
+"    REPACK_NATIVE,\n",
+"    REPACK_GEMV,\n",
+"    REPACK_GEMV_FAST,\n",
+"    REPACK_MARLIN,\n",
+"    REPACK_INT8\n",
 "};\n",
 "enum { REPACK_F32, REPACK_F16, REPACK_BF16 };\n",
 "\n",
@@ -3544,7 +3557,8 @@ static const char *const awq__cuda_text_repack[] = {
 "    const void *codes; // or dense weights [n][k]\n",
 "    const void *zeros;\n",
 "    const void *scales;\n",
-"    u32 *lossy; // set to `mark` if a scale is no f16 number, or a dense weight is too large for its type\n",
+"    u32 *lossy; // set to `mark` if a scale is no f16 number, or a dense weight is too large for its type;\n",
+"                // lossy[1] if a zero point is none, a scale NaN, Inf or too large\n",
 "    int n, k, n_pad, k_tiles, bits, layout, type, file_group, group, bf16; // type: of scales or dense weig"
 "hts\n",
 "    int file_n, first; // the file's matrix has file_n outputs; n of them from `first` on are taken\n",
@@ -3552,12 +3566,19 @@ static const char *const awq__cuda_text_repack[] = {
 "    int write;         // outputs that are written: n, or those of the padding too\n",
 "    int chunk;         // native\n",
 "    u32 mark;\n",
+"    int file_bits, pitch;\n",
 "};\n",
 "\n",
-"DEVICE u32 packed_value(const void *words, size_t word, int index, int bits)\n",
+"// Value `index` of a stream of `bits`, whose words begin at `first` and are `step` apart\n",
+"DEVICE u32 stream_value(const void *words, size_t first, size_t step, int index, int bits)\n",
 "{\n",
-"    return load_constant((const u32 *)words + word) >> index * bits & ((1u << bits) - 1);\n",
+"    const u32 bit = (u32)index * bits, shift = bit & 31;\n",
+"    const u32 *w = (const u32 *)words + first + (bit >> 5) * step;\n",
+"    u32 v = load_constant(w) >> shift;\n",
+"    if (shift + bits > 32) v |= load_constant(w + step) << (32 - shift);\n",
+"    return v & ((1u << bits) - 1);\n",
 "}\n",
+"DEVICE int words_of(int n, int bits) { return (int)(((u64)n * bits + 31) / 32); }\n",
 "DEVICE int gemm_nibble(int out) { return (out & 1) * 4 + (out & 7) / 2; }\n",
 "\n",
 "// Where a block of 16 outputs has an input's byte, for its first output\n",
@@ -3571,44 +3592,46 @@ static const char *const awq__cuda_text_repack[] = {
 "    return (const u8 *)p.zeros + ((size_t)(out >> 4) * groups + g) * (p.type == REPACK_F32 ? 80 : 48);\n",
 "}\n",
 "\n",
+"// gemv_fast: 4 rows side by side over 64 inputs; a word has inputs i, i + 8, i + 16, i + 24\n",
+"DEVICE u32 fast_at(const Repack &p, int out, int in)\n",
+"{\n",
+"    const int word = in / 64 * 64 + (out & 3) * 16 + (in & 32) / 4 + (in & 7);\n",
+"    return load_constant((const u16 *)p.codes + (size_t)(out >> 2) * p.k + word) >> (in & 24) / 2 & 15;\n",
+"}\n",
+"// marlin: tiles of 16 inputs and 64 outputs; a word has two inputs, these + 8, and the same 8 outputs on\n",
+"DEVICE u32 marlin_at(const Repack &p, int out, int in)\n",
+"{\n",
+"    const int word = out / 64 * 128 + (out & 7) * 16 + (in & 6) * 2 + (out & 48) / 16;\n",
+"    const int nibble = (in & 1) * 4 + (out & 8) / 4 + (in & 8) / 8;\n",
+"    return load_constant((const u32 *)p.codes + (size_t)(in >> 4) * 2 * p.file_n + word) >> nibble * 4 & 15"
+";\n",
+"}\n",
+"DEVICE int marlin_scale(const Repack &p, int out)\n",
+"{\n",
+"    const int v = out & 31;\n",
+"    if (p.file_group == p.k) return out - v + (v & 6) * 4 + v / 8 * 2 + (v & 1);\n",
+"    return out - (out & 63) + (out & 7) * 8 + (out & 63) / 8;\n",
+"}\n",
+"\n",
 "DEVICE u32 repack_code(const Repack &p, int out, int in)\n",
 "{\n",
-"    const int shift = p.bits == 4 ? 3 : 2, m = 1 << shift; // codes in a word\n",
+"    const int b = p.file_bits;\n",
 "    if (out < 0 || out >= p.n || in >= p.k) return 0;\n",
 "    out += p.first;\n",
 "    switch (p.layout) {\n",
 "    case REPACK_CANONICAL: return load_constant((const u8 *)p.codes + (size_t)out * p.k + in);\n",
-"    case REPACK_GEMM: return packed_value(p.codes, (size_t)in * (p.file_n / 8) + out / 8, gemm_nibble(out),"
-" 4);\n",
-"    case REPACK_COMPRESSED:\n",
-"        return packed_value(p.codes, (size_t)out * ((p.k + m - 1) >> shift) + (in >> shift), in & (m - 1),\n",
-"                            p.bits);\n",
+"    case REPACK_INT8: return load_constant((const u8 *)p.codes + (size_t)out * p.k + in) ^ 128;\n",
+"    case REPACK_GEMM:\n",
+"        return stream_value(p.codes, (size_t)in * (p.file_n / 8) + out / 8, 0, gemm_nibble(out), 4);\n",
+"    case REPACK_GEMV:\n",
+"    case REPACK_COMPRESSED: return stream_value(p.codes, (size_t)out * words_of(p.k, b), 1, in, b);\n",
+"    case REPACK_GEMV_FAST: return fast_at(p, out, in);\n",
+"    case REPACK_MARLIN: return marlin_at(p, out, in);\n",
 "    case REPACK_NATIVE: {\n",
 "        const u32 q = load_constant((const u8 *)p.codes + native_at(p, out, in) + (out & 15) * 4);\n",
 "        return p.bits == 8 ? q : in % p.chunk < p.chunk / 2 ? q & 15 : q >> 4;\n",
 "    }\n",
-"    default: return packed_value(p.codes, (size_t)(in >> shift) * p.file_n + out, in & (m - 1), p.bits);\n",
-"    }\n",
-"}\n",
-"DEVICE u32 repack_zero(const Repack &p, int out, int g, int groups)\n",
-"{\n",
-"    const int shift = p.bits == 4 ? 3 : 2, m = 1 << shift;\n",
-"    const size_t word = (size_t)g * ((p.file_n + m - 1) >> shift) + (out >> shift);\n",
-"    if (!p.zeros) return 1u << (p.bits - 1);\n",
-"    switch (p.layout) {\n",
-"    case REPACK_CANONICAL: return load_constant((const u8 *)p.zeros + (size_t)out * groups + g);\n",
-"    case REPACK_GEMM: return packed_value(p.zeros, (size_t)g * (p.file_n / 8) + out / 8, gemm_nibble(out), "
-"4);\n",
-"    case REPACK_COMPRESSED:\n",
-"        return packed_value(p.zeros, (size_t)(out >> shift) * groups + g, out & (m - 1), p.bits);\n",
-"    case REPACK_NATIVE: return load_constant(native_params(p, out, g, groups) + (out & 15));\n",
-"    case REPACK_GPTQ_WORDS:\n",
-"        return (load_constant((const u32 *)p.zeros + word) + (p.bits == 4 ? 0x11111111u : 0x01010101u))\n",
-"                   >> (out & (m - 1)) * p.bits\n",
-"               & ((1u << p.bits) - 1);\n",
-"    default:\n",
-"        const u32 z = packed_value(p.zeros, word, out & (m - 1), p.bits);\n",
-"        return p.layout == REPACK_GPTQ ? (z + 1) & ((1u << p.bits) - 1) : z;\n",
+"    default: return stream_value(p.codes, out, p.file_n, in, b); // gptq\n",
 "    }\n",
 "}\n",
 "DEVICE float load_typed(const void *from, size_t i, int type)\n",
@@ -3623,8 +3646,43 @@ static const char *const awq__cuda_text_repack[] = {
 "    switch (p.layout) {\n",
 "    case REPACK_NATIVE: return load_typed(native_params(p, out, g, groups) + 16, out & 15, p.type);\n",
 "    case REPACK_CANONICAL:\n",
+"    case REPACK_INT8:\n",
 "    case REPACK_COMPRESSED: return load_typed(p.scales, (size_t)out * groups + g, p.type);\n",
+"    case REPACK_GEMV: return load_typed(p.scales, (size_t)out * p.pitch + g, p.type);\n",
+"    case REPACK_MARLIN: return load_typed(p.scales, (size_t)g * p.file_n + marlin_scale(p, out), p.type);\n",
 "    default: return load_typed(p.scales, (size_t)g * p.file_n + out, p.type);\n",
+"    }\n",
+"}\n",
+"\n",
+"// The zero point whose -scale * zero has been stored; 16: there is none\n",
+"DEVICE u32 fast_zero(const Repack &p, int out, int g, float scale)\n",
+"{\n",
+"    const u32 stored = load_constant((const u16 *)p.zeros + (size_t)g * p.file_n + out);\n",
+"    const float z = 0.5f - f16x2_to_f32(stored).x / scale;\n",
+"    if (!(stored & 0x7fff)) return 0;\n",
+"    if (!(z >= 1 && z < 16)) return 16;\n",
+"    return (f32_to_f16x2(-(scale * (float)(int)z), 0) & 0xffff) == stored ? (u32)z : 16;\n",
+"}\n",
+"DEVICE u32 repack_zero(const Repack &p, int out, int g, int groups, float scale)\n",
+"{\n",
+"    const int b = p.file_bits;\n",
+"    const size_t row = (size_t)g * words_of(p.file_n, b);\n",
+"    u32 z;\n",
+"    if (!p.zeros) return 1u << (b - 1);\n",
+"    switch (p.layout) {\n",
+"    case REPACK_CANONICAL: return load_constant((const u8 *)p.zeros + (size_t)out * groups + g);\n",
+"    case REPACK_INT8: return load_constant((const u8 *)p.zeros + (size_t)out * groups + g) ^ 128;\n",
+"    case REPACK_GEMM: return stream_value(p.zeros, row + out / 8, 0, gemm_nibble(out), 4);\n",
+"    case REPACK_GEMV: return stream_value(p.zeros, (size_t)out * (p.pitch / 8), 1, g, 4);\n",
+"    case REPACK_GEMV_FAST: return fast_zero(p, out, g, scale);\n",
+"    case REPACK_COMPRESSED: return stream_value(p.zeros, g, groups, out, b);\n",
+"    case REPACK_NATIVE: return load_constant(native_params(p, out, g, groups) + (out & 15));\n",
+"    case REPACK_GPTQ_WORDS:\n",
+"        z = load_constant((const u32 *)p.zeros + row + (u32)(out * b) / 32) + ~0u / ((1u << b) - 1);\n",
+"        return z >> (out * b & 31) & ((1u << b) - 1);\n",
+"    default:\n",
+"        z = stream_value(p.zeros, row, 1, out, b);\n",
+"        return p.layout == REPACK_GPTQ ? (z + 1) & ((1u << b) - 1) : z;\n",
 "    }\n",
 "}\n",
 "\n",
@@ -3670,7 +3728,9 @@ static const char *const awq__cuda_text_repack[] = {
 "        const float s = repack_scale(p, out + p.first, g, groups);\n",
 "        const u32 h = f32_to_f16x2(s, 0);\n",
 "        if (f16x2_to_f32(h).x != s) store_global(p.lossy, p.mark);\n",
-"        sz = (0x6400u + repack_zero(p, out + p.first, g, groups)) << 16 | h;\n",
+"        const u32 z = repack_zero(p, out + p.first, g, groups, s);\n",
+"        if (z >> p.file_bits || (h & 0x7c00) == 0x7c00) store_global(p.lossy + 1, p.mark);\n",
+"        sz = (0x6400u + z) << 16 | h;\n",
 "    }\n",
 "    store_global((u32 *)p.to + (size_t)blockIdx.y * p.n_pad + out, sz);\n",
 "}\n",
@@ -3749,22 +3809,20 @@ static const char *const awq__cuda_text_rows[] = {
 "    int h, n_pad, k_tiles, group;\n",
 "    float scale;\n",
 "};\n",
-"enum { TABLE_F32, TABLE_F16, TABLE_BF16, TABLE_4, TABLE_8 };\n",
+"enum { TABLE_F32, TABLE_F16, TABLE_BF16, TABLE_8 };\n",
 "// inputs in to in + 3 of output `out`, in a multiple of 4; zero point and scale are those of all of them\n",
-"template <int BITS> DEVICE void block_row(const Embed &p, int out, int in, float *v)\n",
+"DEVICE void block_row(const Embed &p, int out, int in, float *v)\n",
 "{\n",
 "    const int r = out & 15, c = in & 15, kk = in >> 4 & 3, lane = (r & 7) * 4 + (c & 7) / 2;\n",
 "    const size_t warp = ((size_t)(out >> 6) * p.k_tiles + (in >> 6)) * 4 + (out >> 4 & 3);\n",
-"    const u32 *word = (const u32 *)p.table\n",
-"                      + (BITS == 4 ? (warp * 32 + lane) * 4 + kk\n",
-"                                   : ((warp * 2 + (kk >> 1)) * 32 + lane) * 4 + (kk & 1) * 2 + (c >> 3));\n",
-"    const int shift = BITS == 4 ? ((r >> 3) + (c >> 3) * 2) * 4 : (r >> 3) * 16, next = BITS == 4 ? 16 : 8;\n",
+"    const u32 *word =\n",
+"        (const u32 *)p.table + ((warp * 2 + (kk >> 1)) * 32 + lane) * 4 + (kk & 1) * 2 + (c >> 3);\n",
 "    const u32 sz = load_constant(p.sz + (size_t)(in / p.group) * p.n_pad + out);\n",
 "    const int z = (int)(sz >> 16) - 0x6400;\n",
 "    const float s = scale_f32(sz);\n",
 "#pragma unroll\n",
 "    for (int k = 0; k < 4; k++) {\n",
-"        const u32 q = load_constant(word + (k >> 1) * 4) >> (shift + (k & 1) * next) & ((1u << BITS) - 1);\n",
+"        const u32 q = load_constant(word + (k >> 1) * 4) >> ((r >> 3) * 16 + (k & 1) * 8) & 255;\n",
 "        v[k] = __fmul_rn((float)((int)q - z), s);\n",
 "    }\n",
 "}\n",
@@ -3778,8 +3836,7 @@ static const char *const awq__cuda_text_rows[] = {
 "#pragma unroll 1\n",
 "    for (int i = threadIdx.x * 4; i < n; i += blockDim.x * 4) {\n",
 "        float v[4];\n",
-"        if (TABLE == TABLE_4) block_row<4>(p, id, i, v);\n",
-"        else if (TABLE == TABLE_8) block_row<8>(p, id, i, v);\n",
+"        if (TABLE == TABLE_8) block_row(p, id, i, v);\n",
 "        else {\n",
 "            const float4 f = TABLE == TABLE_F32   ? weights_load((const float *)p.table + row, i, n)\n",
 "                             : TABLE == TABLE_F16 ? row_load(F16(), (const u16 *)p.table + row, false, i, n"
@@ -3796,7 +3853,6 @@ static const char *const awq__cuda_text_rows[] = {
 "KERNEL(awq_embed_f32, 1024, const Embed p) { embed<TABLE_F32>(p); }\n",
 "KERNEL(awq_embed_f16, 1024, const Embed p) { embed<TABLE_F16>(p); }\n",
 "KERNEL(awq_embed_bf16, 1024, const Embed p) { embed<TABLE_BF16>(p); }\n",
-"KERNEL(awq_embed_4, 1024, const Embed p) { embed<TABLE_4>(p); }\n",
 "KERNEL(awq_embed_8, 1024, const Embed p) { embed<TABLE_8>(p); }\n",
 "\n",
 "/* ---- x += residual_scale * norm(out), bad rows marked, xn = norm(x): each part optional\n",
@@ -5171,8 +5227,10 @@ static awq_status awq__cuda_find_device(awq_ctx *ctx, awq_cuda *c)
 #define AWQ__CUDA_STD "--std=c++17"
 enum { AWQ__NVRTC_BUILTINS = 7 }; /* libnvrtc-builtins is not beside it */
 
+static int awq__cuda_stages(int arch);
+
 /* The best code that NVRTC `major` with these archs makes for the card: "sm_90a". Returns 0 none, 1 other code
-   that runs on it, 2 code for exactly it. */
+   that runs on it and whose rings fit its shared memory, 2 code for exactly it. */
 static int awq__cuda_arch(int compute, int major, const int *archs, int n, char *arch, size_t cap)
 {
     int i, same = 0, older = 0, exact = 0;
@@ -5180,7 +5238,7 @@ static int awq__cuda_arch(int compute, int major, const int *archs, int n, char 
         /* modules with a CPU beside the GPU: their code runs nowhere else, and they run nobody else's */
         int apart = archs[i] == 72 || archs[i] == 87 || archs[i] == 101 || archs[i] == 110;
         exact |= archs[i] == compute;
-        if (archs[i] > compute) continue;
+        if (archs[i] > compute || awq__cuda_stages(archs[i]) > awq__cuda_stages(compute)) continue;
         if (archs[i] / 10 == compute / 10 && !apart) same = AWQ__MAX(same, archs[i]);
         if (!apart) older = AWQ__MAX(older, archs[i]);
     }
@@ -6282,7 +6340,7 @@ typedef struct awq__cuda_experts {
      awq_repack_dense    grid (k_tiles / 8 rounded up, n), 256 threads */
 typedef struct awq__cuda_repack {
     uint64_t to, codes, zeros, scales;
-    uint64_t lossy; /* u32, 0 before */
+    uint64_t lossy; /* u32 [2], 0 before: scales or dense weights; zero points */
     int32_t n, k, n_pad, k_tiles, bits;
     int32_t layout;        /* AWQ__CUDA_REPACK_.. */
     int32_t type;          /* of scales, of dense weights: 0 fp32, 1 f16, 2 bf16 */
@@ -6293,7 +6351,9 @@ typedef struct awq__cuda_repack {
     int32_t skip;          /* outputs of the first block that are there already */
     int32_t write;         /* n, or to n_pad */
     int32_t chunk;         /* native: awq__tiling.chunk */
-    uint32_t mark;         /* what *lossy becomes */
+    uint32_t mark;         /* what lossy becomes */
+    int32_t file_bits;     /* 2 to 8 */
+    int32_t pitch;         /* gemv: scales of an output */
 } awq__cuda_repack;
 
 enum {
@@ -6303,7 +6363,11 @@ enum {
     AWQ__CUDA_REPACK_GPTQ_V2,
     AWQ__CUDA_REPACK_COMPRESSED,
     AWQ__CUDA_REPACK_GPTQ_WORDS,
-    AWQ__CUDA_REPACK_NATIVE
+    AWQ__CUDA_REPACK_NATIVE,
+    AWQ__CUDA_REPACK_GEMV,
+    AWQ__CUDA_REPACK_GEMV_FAST,
+    AWQ__CUDA_REPACK_MARLIN,
+    AWQ__CUDA_REPACK_INT8
 };
 
 /* awq_repack_sum: *sum grows by a checksum of n pieces of 16 bytes. grid (n / 4096 rounded up), 256 threads */
@@ -6339,6 +6403,21 @@ static uint32_t awq__cuda_splits(int want, int blocks, int k_tiles, int least)
     return s > 1 ? (uint32_t)s : 1;
 }
 
+/* KB of shared memory of an SM; a block may have that, from 8.0 on less 1 */
+static int awq__cuda_sm_kb(int arch)
+{
+    return arch < 80 ? 64 : arch == 80 || arch == 87 ? 164 : arch < 90 || arch >= 120 ? 100 : 228;
+}
+
+/* Stages of rings in code for so old a card, as common.cuh has them */
+static int awq__cuda_stages(int arch) { return arch < 80 ? 2 : awq__cuda_sm_kb(arch) == 100 ? 3 : 4; }
+
+/* Blocks of so many bytes of shared memory on an SM, of which none wants more than two */
+static int awq__cuda_on_sm(int arch, uint32_t smem)
+{
+    return 2 * (smem + (arch < 80 ? 0 : 1024)) <= (uint32_t)awq__cuda_sm_kb(arch) << 10 ? 2 : 1;
+}
+
 /* The output that a key of `best` names */
 AWQ__UNUSED static uint32_t awq__cuda_best_index(uint64_t key) { return 0xffffffffu - (uint32_t)key; }
 
@@ -6349,7 +6428,7 @@ static int awq__cuda_linear_plan(const awq__cuda_device *d, int bits, int rows, 
                                  int bf16, int same_bits, awq__cuda_launch *out)
 {
     const int blocks = (n + 63) / 64, k_tiles = (k + 63) / 64;
-    const int stages = d->arch < 80 ? 2 : d->arch == 86 || d->arch == 89 || d->arch >= 120 ? 3 : 4;
+    const int stages = awq__cuda_stages(d->arch);
     const char *type = bf16 ? "bf16" : "f16", *family = bits == 4 ? "linear" : bits == 8 ? "linear8" : "dense";
     if (rows < 1 || n < 1 || k < 1 || k_tiles > 1024 || (bf16 && d->arch < 80)) return 0;
     if ((bits != 4 && bits != 8 && bits != 16) || (bits < 16 && group != 32 && (group < 64 || group % 64)))
@@ -6394,8 +6473,10 @@ static int awq__cuda_linear_plan(const awq__cuda_device *d, int bits, int rows, 
                          : rows <= 64                ? 64
                                                      : 128;
         const int nb = tile == 128 ? 2 : 1, wk = tile == 128 ? 1 : tile == 64 || bits == 16 ? 2 : 4;
-        const int on_sm = !same_bits && (tile <= 16 || (tile == 64 && bits < 16)) ? 2 : 1;
         const uint32_t stage = (uint32_t)(wk * (nb * (bits == 16 ? 8192 : 512 * bits + 512) + tile * 128));
+        const int on_sm = !same_bits && (tile <= 16 || (tile == 64 && bits < 16)) /* as registers allow */
+                              ? awq__cuda_on_sm(d->arch, (uint32_t)stages * stage)
+                              : 1;
         snprintf(out->kernel, sizeof out->kernel, "awq_%s_mma%d_%s", family, tile, type);
         out->grid[0] = ((uint32_t)rows + (uint32_t)tile - 1) / (uint32_t)tile;
         out->grid[2] = (uint32_t)((blocks + nb - 1) / nb);
@@ -6416,7 +6497,7 @@ static int awq__cuda_experts_plan(const awq__cuda_device *d, int bits, int rows,
                                   int k, int group, int bf16, int same_bits, awq__cuda_launch *out)
 {
     const int64_t slots = (int64_t)rows * top, used = slots < experts ? slots : experts;
-    const int stages = d->arch < 80 ? 2 : d->arch == 86 || d->arch == 89 || d->arch >= 120 ? 3 : 4;
+    const int stages = awq__cuda_stages(d->arch);
     const int gemv = rows <= 4 && bits < 16 && !same_bits, few = same_bits || slots <= 32 * used;
     /* 128 rows by wgmma take no longer than 64 by mma */
     const int wgmma = d->wgmma && bits == 4 && !gemv && !few;
@@ -6585,7 +6666,7 @@ static awq__cuda_repack awq__cuda_repack_of(const awq_cuda_linear *l, int64_t n)
     p.k = (int32_t)l->in_features;
     p.n_pad = (int32_t)AWQ__CUDA_PAD(l->out_features);
     p.k_tiles = (int32_t)(AWQ__CUDA_PAD(l->in_features) / 64);
-    p.bits = l->bits;
+    p.bits = p.file_bits = l->bits;
     p.file_group = (int32_t)g;
     p.group = (int32_t)(g == l->in_features ? AWQ__CUDA_PAD(g) : g % 64 ? 32 : g);
     p.bf16 = l->dtype == AWQ_BF16;
@@ -6620,7 +6701,7 @@ static awq_status awq__cuda_linear_put(awq_ctx *ctx, awq_cuda *c, const awq_cuda
 /* What awq_cuda_linear_prepare and _dense share. from: codes, zeros, scales; or dense weights alone. */
 static awq_status awq__cuda_linear_make(awq_ctx *ctx, awq_cuda *c, const void *const from[3],
                                         const size_t bytes[3], const float *bias, awq__cuda_repack *p,
-                                        awq_cuda_linear *l, uint32_t *lossy)
+                                        awq_cuda_linear *l, uint32_t lossy[2])
 {
     awq__cuda_block *in[3] = {NULL, NULL, NULL}, *flag = NULL;
     awq_status st = AWQ_OK;
@@ -6628,7 +6709,7 @@ static awq_status awq__cuda_linear_make(awq_ctx *ctx, awq_cuda *c, const void *c
     int i;
     for (i = 0; i < 3 && !st; i++)
         if (from[i]) st = awq__cuda_block_of(ctx, c, from[i], bytes[i], &in[i]);
-    if (!st) st = awq__cuda_block_of(ctx, c, NULL, 4, &flag);
+    if (!st) st = awq__cuda_block_of(ctx, c, NULL, 8, &flag);
     if (!st) st = awq__cuda_linear_room(ctx, c, NULL, bias != NULL, l);
     if (!st && bias) st = awq__cuda_upload(ctx, c, l->bias, bias, (size_t)l->out_features * 4);
     if (!st) {
@@ -6638,7 +6719,7 @@ static awq_status awq__cuda_linear_make(awq_ctx *ctx, awq_cuda *c, const void *c
         p->lossy = flag->ptr;
         st = awq__cuda_linear_put(ctx, c, l, 0, *p);
     }
-    if (!st) st = awq__cuda_download(ctx, c, lossy, flag->ptr, 4); /* also waits, so that blocks may go */
+    if (!st) st = awq__cuda_download(ctx, c, lossy, flag->ptr, 8); /* also waits, so that blocks may go */
     else if (!c->lost) c->cu.StreamSynchronize(c->stream);
     for (i = 0; i < 3; i++)
         if (in[i]) awq__cuda_block_free(c, in[i]);
@@ -6651,18 +6732,35 @@ static awq_status awq__cuda_linear_make(awq_ctx *ctx, awq_cuda *c, const void *c
     return st;
 }
 
-AWQ_API awq_status awq_cuda_linear_prepare(awq_ctx *ctx, awq_cuda *c, const awq_qweight *w, const float *bias,
-                                           awq_dtype dtype, awq_cuda_linear *linear)
+static awq_status awq__cuda_selftest(awq_ctx *ctx, awq_cuda *c, uint32_t which);
+
+static int awq__cuda_linear_kind(int bits, int64_t group, int64_t in) /* as awq__cuda_test_kind has it */
+{
+    return bits == 16 ? 4 : (bits == 8 ? 2 : 0) + (group == in || group % 64 == 0);
+}
+
+/* The first of a kind is tried before it is made. */
+static awq_status awq__cuda_linear_tried(awq_ctx *ctx, awq_cuda *c, const awq_cuda_linear *l, int test)
+{
+    const int kind = awq__cuda_linear_kind(l->bits, l->group_size, l->in_features);
+    const uint32_t which = 1u << (2 * kind + (l->dtype == AWQ_BF16));
+    if (!test || c->desc.no_selftest || c->tested & which) return AWQ_OK;
+    return awq__cuda_selftest(ctx, c, which);
+}
+
+static awq_status awq__cuda_linear_packed(awq_ctx *ctx, awq_cuda *c, const awq_qweight *w, const float *bias,
+                                          awq_dtype dtype, int test, awq_cuda_linear *linear)
 {
     awq__cuda_repack p;
     awq_cuda_linear l;
     const void *from[3];
     size_t bytes[3];
-    uint32_t lossy = 0;
+    uint32_t lossy[2] = {0, 0};
     awq_status st;
     if (!c || !w || !linear) return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_linear_prepare: cuda, w or l is NULL");
     AWQ__TRY(awq__cuda_linear_shape(ctx, c, "awq_cuda_linear_prepare", w->out_features, w->in_features,
                                     w->bits > 8 ? 0 : w->bits, w->group_size, dtype, &l));
+    AWQ__TRY(awq__cuda_linear_tried(ctx, c, &l, test));
     p = awq__cuda_repack_of(&l, l.out_features);
     from[0] = w->codes;
     from[1] = w->zeros;
@@ -6671,23 +6769,35 @@ AWQ_API awq_status awq_cuda_linear_prepare(awq_ctx *ctx, awq_cuda *c, const awq_
     bytes[1] = (size_t)l.out_features * (size_t)(l.in_features / l.group_size);
     bytes[2] = bytes[1] * 4;
     AWQ__TRY(awq__cuda_enter(ctx, c));
-    st = awq__cuda_linear_make(ctx, c, from, bytes, bias, &p, &l, &lossy);
+    st = awq__cuda_linear_make(ctx, c, from, bytes, bias, &p, &l, lossy);
     awq__cuda_leave(c);
     AWQ__TRY(st);
-    if (lossy) awq__log(ctx, AWQ_LOG_WARN, "CUDA: scales of a linear are no fp16 numbers; they are rounded");
+    if (lossy[1] == p.mark) {
+        awq_cuda_linear_free(ctx, c, &l);
+        return awq__fail(ctx, AWQ_E_NUMERIC,
+                         "awq_cuda_linear_prepare: a scale is not finite in fp16, or a zero point is above %d",
+                         (1 << p.bits) - 1);
+    }
+    if (lossy[0]) awq__log(ctx, AWQ_LOG_WARN, "CUDA: scales of a linear are no fp16 numbers; they are rounded");
     *linear = l;
     return AWQ_OK;
 }
 
-AWQ_API awq_status awq_cuda_linear_dense(awq_ctx *ctx, awq_cuda *c, awq_dtype type, const void *weight,
+AWQ_API awq_status awq_cuda_linear_prepare(awq_ctx *ctx, awq_cuda *c, const awq_qweight *w, const float *bias,
+                                           awq_dtype dtype, awq_cuda_linear *linear)
+{
+    return awq__cuda_linear_packed(ctx, c, w, bias, dtype, 1, linear);
+}
+
+static awq_status awq__cuda_linear_whole(awq_ctx *ctx, awq_cuda *c, awq_dtype type, const void *weight,
                                          int64_t out_features, int64_t in_features, const float *bias,
-                                         awq_dtype dtype, awq_cuda_linear *linear)
+                                         awq_dtype dtype, int test, awq_cuda_linear *linear)
 {
     awq__cuda_repack p;
     awq_cuda_linear l;
     const void *from[3] = {NULL, NULL, NULL};
     size_t bytes[3] = {0, 0, 0};
-    uint32_t lossy = 0;
+    uint32_t lossy[2] = {0, 0};
     awq_status st;
     if (!c || !weight || !linear)
         return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_linear_dense: cuda, weight or l is NULL");
@@ -6696,21 +6806,29 @@ AWQ_API awq_status awq_cuda_linear_dense(awq_ctx *ctx, awq_cuda *c, awq_dtype ty
     if (type != AWQ_F32 && type != AWQ_F16 && type != AWQ_BF16)
         return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_linear_dense: weights of type %s, expected F32, F16 or BF16",
                          awq_dtype_name(type));
+    AWQ__TRY(awq__cuda_linear_tried(ctx, c, &l, test));
     p = awq__cuda_repack_of(&l, out_features);
     p.type = type == AWQ_F32 ? 0 : type == AWQ_F16 ? 1 : 2;
     from[0] = weight;
     bytes[0] = (size_t)out_features * (size_t)in_features * awq_dtype_size(type);
     AWQ__TRY(awq__cuda_enter(ctx, c));
-    st = awq__cuda_linear_make(ctx, c, from, bytes, bias, &p, &l, &lossy);
+    st = awq__cuda_linear_make(ctx, c, from, bytes, bias, &p, &l, lossy);
     awq__cuda_leave(c);
     AWQ__TRY(st);
-    if (lossy) {
+    if (lossy[0]) {
         awq_cuda_linear_free(ctx, c, &l);
         return awq__fail(ctx, AWQ_E_NUMERIC, "awq_cuda_linear_dense: a weight is too large for %s",
                          awq_dtype_name(dtype));
     }
     *linear = l;
     return AWQ_OK;
+}
+
+AWQ_API awq_status awq_cuda_linear_dense(awq_ctx *ctx, awq_cuda *c, awq_dtype type, const void *weight,
+                                         int64_t out_features, int64_t in_features, const float *bias,
+                                         awq_dtype dtype, awq_cuda_linear *linear)
+{
+    return awq__cuda_linear_whole(ctx, c, type, weight, out_features, in_features, bias, dtype, 1, linear);
 }
 
 AWQ_API void awq_cuda_linear_free(awq_ctx *ctx, awq_cuda *c, awq_cuda_linear *l)
@@ -6945,7 +7063,7 @@ static awq_status awq__cuda_test_kind(awq_ctx *ctx, awq_cuda *c, awq__cuda_test 
     memset(&l, 0, sizeof l);
     if (kind == 4) {
         for (i = 0; i < count; i++) t->w[i] = (float)(int64_t)(awq__random(&t->seed) % 255) / 128 - 1;
-        st = awq_cuda_linear_dense(ctx, c, AWQ_F32, t->w, t->n, t->k, t->bias, dtype, &l);
+        st = awq__cuda_linear_whole(ctx, c, AWQ_F32, t->w, t->n, t->k, t->bias, dtype, 0, &l);
     } else {
         q->bits = kind < 2 ? 4 : 8;
         q->group_size = kind % 2 ? t->k : 32;
@@ -6955,7 +7073,7 @@ static awq_status awq__cuda_test_kind(awq_ctx *ctx, awq_cuda *c, awq__cuda_test 
             q->scales[i] = awq__h((float)(awq__random(&t->seed) % 1000 + 500) * 1e-5f);
         }
         st = awq_dequantize(ctx, q, t->w);
-        if (!st) st = awq_cuda_linear_prepare(ctx, c, q, t->bias, dtype, &l);
+        if (!st) st = awq__cuda_linear_packed(ctx, c, q, t->bias, dtype, 0, &l);
     }
     i = 2 * kind + (dtype == AWQ_BF16);
     if (!st && t->which >> i & 1) st = awq__cuda_test_linear(ctx, c, t, &l);
@@ -7061,7 +7179,7 @@ static uint32_t awq__cuda_row_threads(int64_t n)
     return (uint32_t)(t < 32 ? 32 : t > 1024 ? 1024 : t);
 }
 
-/* awq_embed_f32, _f16, _bf16: a table as stored; awq_embed_4, _8: a head in blocks of 4 or 8 bits, the
+/* awq_embed_f32, _f16, _bf16: a table as stored; awq_embed_8: a head in blocks of 8 bits, the
    weights of awq__cuda_linear. grid (rows), awq__cuda_row_threads(h). x = scale * value */
 typedef struct awq__cuda_embed {
     uint64_t ids;   /* [rows] int32, all in the table */
@@ -7267,7 +7385,7 @@ static int awq__cuda_attend_plan_for(const awq__cuda_device *d, uint32_t shared,
     p->at_once = p->tiles[0];
     if (!p->tiles[0]) return 1;
     most = awq__cuda_attend_rounded(most);
-    splits = 2 * d->sms / ((int64_t)p->tiles[0] * kv_heads); /* two blocks on each SM */
+    splits = awq__cuda_on_sm(d->arch, p->smem[0]) * d->sms / ((int64_t)p->tiles[0] * kv_heads);
     splits = splits < 1 ? 1 : splits;
     p->split_pages = (int32_t)((most + splits - 1) / splits + warps - 1) / warps * warps;
     if (splits == 1) p->split_pages = 1 << 25; /* none has more */
@@ -7532,8 +7650,9 @@ enum { /* bits of what is tested: linears 2 kind + (BF16), see awq__cuda_test_ki
        AWQ__CUDA_TEST_EXPERTS_AT = 22, /* 2 (0: 4 bits, 1: 8, 2: dense) + (BF16) */
        AWQ__CUDA_TEST_HEAD_AT = 28,
        AWQ__CUDA_TEST_MANY_AT = 29, /* experts_wgmma for F16, for BF16, when first wanted */
-       AWQ__CUDA_TEST_ALL = 0x7fffffff
+       AWQ__CUDA_TEST_QUANTIZE_AT = 31
 };
+#define AWQ__CUDA_TEST_ALL 0xffffffffu
 
 /* --- what there is room for */
 
@@ -7541,30 +7660,36 @@ enum { /* bits of what is tested: linears 2 kind + (BF16), see awq__cuda_test_ki
 static const uint8_t awq__cuda_joined[AWQ_N_LINEAR_IDS] = {1, 1, 1, 0, 2, 2, 0, 0, 0, 0,
                                                            0, 0, 0, 3, 3, 0, 4, 4, 0};
 
-/* Whether the device itself takes a packed linear as it lies in the file; then *p says how. */
-static int awq__cuda_model_direct(const awq_linear_info *info, awq__cuda_repack *p)
+/* How a packed linear lies in the file. */
+static void awq__cuda_model_stored(const awq_linear_info *info, awq__cuda_repack *p)
 {
+    static const uint8_t layouts[AWQ_LAYOUT_COUNT] = {
+        0, AWQ__CUDA_REPACK_GEMM, AWQ__CUDA_REPACK_GEMV, AWQ__CUDA_REPACK_GEMV_FAST, AWQ__CUDA_REPACK_MARLIN, 0,
+        AWQ__CUDA_REPACK_GPTQ, AWQ__CUDA_REPACK_GPTQ_V2, AWQ__CUDA_REPACK_COMPRESSED, AWQ__CUDA_REPACK_INT8,
+        AWQ__CUDA_REPACK_NATIVE};
     const awq_packed *f = &info->packed;
-    int bits = f->bits == 4 || f->bits == 8;
+    p->layout = layouts[f->layout];
+    if (f->layout == AWQ_LAYOUT_GPTQ && f->word_zeros && f->bits != 3) p->layout = AWQ__CUDA_REPACK_GPTQ_WORDS;
     p->first = (int32_t)info->first_row;
     p->file_n = (int32_t)f->out_features;
     p->file_group = (int32_t)f->group_size;
+    p->file_bits = f->bits;
     p->type = f->scale_dtype == AWQ_F32 ? 0 : f->scale_dtype == AWQ_F16 ? 1 : 2;
-    p->chunk = 0;
-    switch (f->layout) {
-    case AWQ_LAYOUT_GEMM: p->layout = AWQ__CUDA_REPACK_GEMM; return f->bits == 4;
-    case AWQ_LAYOUT_GPTQ:
-        p->layout = f->word_zeros ? AWQ__CUDA_REPACK_GPTQ_WORDS : AWQ__CUDA_REPACK_GPTQ;
-        return bits;
-    case AWQ_LAYOUT_GPTQ_V2: p->layout = AWQ__CUDA_REPACK_GPTQ_V2; return bits;
-    case AWQ_LAYOUT_COMPRESSED_TENSORS: p->layout = AWQ__CUDA_REPACK_COMPRESSED; return bits;
-    case AWQ_LAYOUT_NATIVE:
-        p->layout = AWQ__CUDA_REPACK_NATIVE;
+    if (f->layout == AWQ_LAYOUT_NATIVE) {
         p->type = f->scale_dtype == AWQ_F16;
         p->chunk = (int32_t)awq__tile_chunk(f->group_size);
-        return p->chunk > 0;
-    default: return 0;
-    }
+    } else if (f->layout == AWQ_LAYOUT_GEMV) p->pitch = (int32_t)awq__packed_find(f, "scales")->shape[1];
+}
+
+/* Its codes, its zero points or NULL, its scales; of native the last two are one. */
+static void awq__cuda_model_pieces(const awq_packed *f, const awq_packed_tensor *piece[3])
+{
+    piece[0] = &f->tensor[0];
+    piece[1] = awq__packed_find(f, "qzeros");
+    piece[2] = awq__packed_find(f, "scales");
+    if (!piece[1]) piece[1] = awq__packed_find(f, "weight_zero_point");
+    if (!piece[2]) piece[2] = awq__packed_find(f, "weight_scale");
+    if (f->layout == AWQ_LAYOUT_NATIVE) piece[1] = &f->tensor[1];
 }
 
 /* How a linear will be kept: bits 4, 8, or 16 for dense; *group inputs to a scale. */
@@ -7595,10 +7720,16 @@ static uint64_t awq__cuda_model_size(int64_t n, int64_t k, int bits, int64_t gro
     return size[0] + size[1] + (biased ? (uint64_t)n * 4 : 0) + 3 * AWQ__CUDA_ALIGN;
 }
 
-/* bytes of the device's memory that n x k packed weights take while they are repacked */
-static uint64_t awq__cuda_model_beside(int64_t n, int64_t k, int bits)
+/* bytes of the device's memory that packed weights take while they are repacked */
+static uint64_t awq__cuda_model_beside(const awq_packed *f)
 {
-    return (uint64_t)(n * k) * (uint64_t)bits / 8 + (uint64_t)(n * k) / 4;
+    const awq_packed_tensor *piece[3];
+    uint64_t bytes = 0;
+    int i;
+    awq__cuda_model_pieces(f, piece);
+    for (i = 0; i < 3; i++)
+        if (piece[i]) bytes += piece[i]->bytes + AWQ__CUDA_ALIGN;
+    return bytes;
 }
 
 /* bytes of a layer in the arena; *most and *host grow to what its largest linear takes while it is made: beside
@@ -7607,10 +7738,9 @@ static awq_status awq__cuda_model_layer_size(awq_ctx *ctx, const awq_checkpoint 
                                              int layer, uint64_t *bytes, uint64_t *most, uint64_t *host)
 {
     const awq_config *c = awq_checkpoint_config(ck);
-    awq__cuda_repack p;
     uint64_t beside, here;
     int64_t group, n, in;
-    int k, e, bits, direct, i;
+    int k, e, bits;
     *bytes = 0;
     for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
         for (e = 0; e < awq_linear_count(c, layer, (awq_linear_id)k); e++) {
@@ -7622,14 +7752,8 @@ static awq_status awq__cuda_model_layer_size(awq_ctx *ctx, const awq_checkpoint 
             *bytes += awq__cuda_model_size(n, in, bits, group, info.bias != NULL);
             beside = AWQ__CUDA_MODEL_PART;
             here = (uint64_t)n * 12 + 16 * AWQ__ALIGN; /* biases of three */
-            if (info.quantized) {
-                direct = awq__cuda_model_direct(&info, &p);
-                beside = awq__cuda_model_beside(info.packed.out_features, in, direct ? bits : 8);
-                if (!direct) { /* as it is stored, and unpacked */
-                    here += (uint64_t)info.packed.out_features * (uint64_t)(in + 5 * (in / group));
-                    for (i = 0; i < info.packed.n_tensors; i++) here += info.packed.tensor[i].bytes;
-                }
-            } else {
+            if (info.quantized) beside = awq__cuda_model_beside(&info.packed);
+            else {
                 if (info.col_step != 1) here += 4 * (uint64_t)(n * info.row_step); /* a column */
                 if (bits < 16) here += 6 * AWQ__MIN((uint64_t)(n * in), (uint64_t)AWQ__CUDA_MODEL_PART / 4);
             }
@@ -7836,7 +7960,7 @@ static awq_status awq__cuda_needs_layer(awq_ctx *ctx, const awq_checkpoint *ck, 
         n->weights += awq__cuda_model_tables_size(config, desc, !first, 1)
                       - (first ? 0 : awq__cuda_model_tables_size(config, desc, 1, 0));
     if (desc->head_bits && (last || (!first && config->tie_word_embeddings))) {
-        n->loading = AWQ__MAX(n->loading, awq__cuda_model_beside(config->vocab_size, config->hidden_size, 8));
+        n->loading = AWQ__MAX(n->loading, table + table / 4); /* zero points and scales take less */
         n->host = AWQ__MAX(n->host, 6 * AWQ__MIN(table, (uint64_t)AWQ__CUDA_MODEL_PART / 4) + 16 * AWQ__ALIGN);
     }
     return AWQ_OK;
@@ -7899,7 +8023,6 @@ typedef struct awq__cuda_loader {
     const awq_model *m;
     const awq_model_desc *desc;
     awq_dtype dtype;
-    awq__scratch scratch;
     awq__cuda_block *beside; /* what a kernel is to repack; grows to the largest */
     awq__cuda_block *found;  /* [] awq__cuda_found, of what the kernels find */
     uint64_t words;          /* that are in its sum */
@@ -7909,8 +8032,9 @@ typedef struct awq__cuda_loader {
 
 typedef struct awq__cuda_found {
     uint64_t sum;
-    uint32_t scales,
-        dense; /* mark of some layer: scales that are no fp16 numbers, weights too large; 0: none */
+    /* marks of some layer: scales that are no fp16 numbers; scales and zero points that are none; weights too
+       large */
+    uint32_t scales, wrong, dense;
 } awq__cuda_found;
 
 /* bytes of a tensor from byte `from` on to the device; finite: each number has to be */
@@ -8019,26 +8143,16 @@ static awq_status awq__cuda_model_packed(awq_ctx *ctx, awq__cuda_loader *o, cons
     awq__cuda_repack p = awq__cuda_repack_of(l, info->out_features);
     const awq_packed_tensor *piece[3];
     uint64_t bytes[3] = {0, 0, 0}, at[3];
-    awq_qweight q;
     int i;
-    if (!awq__cuda_model_direct(info, &p)) {
-        memset(&q, 0, sizeof q);
-        AWQ__TRY(awq__ck_read_qweight(ctx, o->m->checkpoint, info, &o->scratch, &q));
-        return awq__cuda_model_canonical(ctx, o, &q, row, l);
-    }
-    piece[0] = &f->tensor[0];
-    piece[1] = awq__packed_find(f, "qzeros");
-    piece[2] = awq__packed_find(f, "scales");
-    if (!piece[1]) piece[1] = awq__packed_find(f, "weight_zero_point");
-    if (!piece[2]) piece[2] = awq__packed_find(f, "weight_scale");
-    if (f->layout == AWQ_LAYOUT_NATIVE) piece[1] = &f->tensor[1];
+    awq__cuda_model_stored(info, &p);
+    awq__cuda_model_pieces(f, piece);
     for (i = 0; i < 3; i++)
         if (piece[i]) bytes[i] = piece[i]->bytes;
     AWQ__TRY(awq__cuda_model_beside_need(ctx, o, bytes, at));
     for (i = 0; i < 3; i++)
         if (piece[i])
             AWQ__TRY(awq__cuda_model_stream(ctx, o, info->part[piece[i] - f->tensor],
-                                            bytes[i] * (uint64_t)info->slice, bytes[i], i == 2, at[i]));
+                                            bytes[i] * (uint64_t)info->slice, bytes[i], 0, at[i]));
     p.codes = at[0];
     p.zeros = piece[1] ? at[1] : 0;
     p.scales = at[2];
@@ -8349,7 +8463,7 @@ static awq_status awq__cuda_model_kernels(awq_ctx *ctx, const awq__cuda_share *s
                 continue;
             }
             has[bits == 16 ? AWQ__CUDA_DENSE : bits == 8 ? AWQ__CUDA_LINEAR8 : AWQ__CUDA_LINEAR] = 1;
-            which |= 1u << (2 * (bits == 16 ? 4 : (bits == 8 ? 2 : 0) + (group % 64 == 0)) + part);
+            which |= 1u << (2 * awq__cuda_linear_kind(bits, group, info.in_features) + part);
         }
     }
     if (awq__cuda_model_last(s)) {
@@ -8381,6 +8495,34 @@ static awq_status awq__cuda_model_kernels(awq_ctx *ctx, const awq__cuda_share *s
     return s->c->desc.no_selftest ? AWQ_OK : awq__cuda_selftest(ctx, s->c, which & ~s->c->tested);
 }
 
+/* Zero points that their layout has not, scales that are not finite, marked as those of a layer: what the host
+   says of them. Scales that are too large for fp16 are all right with it. */
+static awq_status awq__cuda_model_wrong(awq_ctx *ctx, awq_checkpoint *ck, int mark)
+{
+    const awq_config *c = awq_checkpoint_config(ck);
+    awq_linear_info info;
+    awq_qweight q;
+    int k, e, ready;
+    for (k = 0; mark <= c->num_hidden_layers && k < AWQ_N_LINEAR_IDS; k++)
+        for (e = 0; e < awq_linear_count(c, mark - 1, (awq_linear_id)k); e++) {
+            AWQ__TRY(awq_checkpoint_expert(ctx, ck, mark - 1, (awq_linear_id)k, e, &info));
+            if (!info.quantized) continue;
+            AWQ__TRY(awq_checkpoint_read_qweight(ctx, ck, &info, &q));
+            awq_qweight_free(ctx, &q);
+        }
+    memset(&info, 0, sizeof info);
+    AWQ__TRY(awq__ck_head(ctx, ck, &info, &ready));
+    if (mark > c->num_hidden_layers && ready) {
+        AWQ__TRY(awq_checkpoint_read_qweight(ctx, ck, &info, &q));
+        awq_qweight_free(ctx, &q);
+    }
+    return mark > c->num_hidden_layers
+               ? awq__fail(ctx, AWQ_E_NUMERIC, "%s: a scale of the head is too large for fp16, which CUDA has",
+                           awq_checkpoint_folder(ck))
+               : awq__fail(ctx, AWQ_E_NUMERIC, "%s: a scale of layer %d is too large for fp16, which CUDA has",
+                           awq_checkpoint_folder(ck), mark - 1);
+}
+
 /* All of the share, a slab for each layer; in the end what the kernels have found. */
 static awq_status awq__cuda_model_weights(awq_ctx *ctx, awq__cuda_share *s, awq__cuda_loader *o,
                                           uint64_t *bytes, uint64_t *a_token, double began)
@@ -8410,6 +8552,7 @@ static awq_status awq__cuda_model_weights(awq_ctx *ctx, awq__cuda_share *s, awq_
     if (found.dense)
         return awq__fail(ctx, AWQ_E_NUMERIC, "%s: a weight of layer %d is too large for %s", folder,
                          (int)found.dense - 1, awq_dtype_name(s->dtype));
+    if (found.wrong) return awq__cuda_model_wrong(ctx, s->m->checkpoint, (int)found.wrong);
     if (found.scales)
         awq__log(ctx, AWQ_LOG_WARN, "%s: scales are no fp16 numbers; they are rounded on CUDA", folder);
     o->hash = awq__checksum(o->hash, &found.sum, sizeof found.sum);
@@ -8446,7 +8589,6 @@ static awq_status awq__cuda_model_load(awq_ctx *ctx, awq_device *d, const awq_mo
         if (o.found) awq__cuda_block_free(c, o.found);
         awq__cuda_model_leave(c, st);
     }
-    awq__free(ctx, o.scratch.p);
     if (st) {
         awq__cuda_model_unload(ctx, s);
         return st;
@@ -9928,6 +10070,229 @@ static void awq__cuda_probe_head(awq_ctx *ctx, awq__cuda_probe *p)
     }
 }
 
+/* --- what a quantizer computes */
+static void awq__cuda_probe_split(awq_ctx *ctx, awq__cuda_probe *p)
+{
+    enum { ROWS = 70, COLS = 72, PAD = 128 };
+    awq__cuda_split a[2];
+    uint16_t *hi[2], *lo[2];
+    float *x, *weight;
+    int t, r, i;
+    p->used = 0;
+    x = awq__cuda_probe_floats(p, ROWS * COLS);
+    weight = awq__cuda_probe_floats(p, ROWS);
+    memset(a, 0, sizeof a);
+    for (t = 0; t < 2; t++) {
+        hi[t] = (uint16_t *)awq__cuda_probe_room(p, (size_t)COLS * PAD * 2);
+        lo[t] = (uint16_t *)awq__cuda_probe_room(p, (size_t)COLS * PAD * 2);
+        a[t].x = awq__cuda_probe_at(p, x);
+        a[t].weight = t ? awq__cuda_probe_at(p, weight) : 0;
+        a[t].hi = awq__cuda_probe_at(p, hi[t]);
+        a[t].lo = awq__cuda_probe_at(p, lo[t]);
+        a[t].rows = ROWS;
+        a[t].cols = a[t].x_stride = COLS;
+        a[t].y_stride = PAD;
+    }
+    p->st = awq__cuda_upload(ctx, p->c, p->at, p->in, p->used);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_QUANTIZE, "awq_split", 0, 1, ROWS, 1, 256, 0, &a[0]);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_QUANTIZE, "awq_split_transposed", 0, PAD / 64, (COLS + 31) / 32, 1,
+                        256, 8448, &a[1]);
+    if (!p->st) p->st = awq__cuda_download(ctx, p->c, p->out, p->at, p->used);
+    for (t = 0; t < 2; t++)
+        for (r = 0; r < (t ? COLS : ROWS); r++)
+            for (i = 0; i < PAD; i++) { /* 2^-17 of the number is lost */
+                double sum = awq__cuda_probe_half(p, hi[t], r * PAD + i, 1)
+                             + awq__cuda_probe_half(p, lo[t], r * PAD + i, 1);
+                double want = t ? i < ROWS ? x[i * COLS + r] * weight[i] : 0 : i < COLS ? x[r * COLS + i] : 0;
+                awq__cuda_probe_check(ctx, p, t ? "awq_split_transposed" : "awq_split", 0, i, sum, want,
+                                      1.0 / 64);
+            }
+}
+
+static void awq__cuda_probe_search(awq_ctx *ctx, awq__cuda_probe *p)
+{
+    enum { ROWS = 9, IN = 192, G = 64, N = 1100, LONG = 3 * IN };
+    awq__cuda_rounding candidate[2];
+    awq__cuda_dots dots[2];
+    awq__cuda_clips clips;
+    awq__cuda_gated gated;
+    awq_search_desc d;
+    awq__clip_job job;
+    float *w, *scales, *to[2], *dot[2], *moments, *clip, *gate, *up, *y, one[IN], clipped[ROWS * IN / G];
+    int i, j, r, g;
+    p->used = 0;
+    w = awq__cuda_probe_floats(p, ROWS * IN);
+    scales = awq__cuda_probe_floats(p, IN);
+    moments = awq__cuda_probe_floats(p, IN * G);
+    gate = awq__cuda_probe_floats(p, N);
+    up = awq__cuda_probe_floats(p, N);
+    for (i = 0; i < 2; i++) {
+        to[i] = (float *)awq__cuda_probe_room(p, (size_t)ROWS * IN * 4);
+        dot[i] = (float *)awq__cuda_probe_room(p, ROWS * 4);
+    }
+    clip = (float *)awq__cuda_probe_room(p, (size_t)ROWS * IN / G * 4);
+    y = (float *)awq__cuda_probe_room(p, N * 4);
+    for (i = 0; i < IN; i++) scales[i] += 2;
+    for (g = 0; g < IN / G; g++)
+        for (i = 0; i < G; i++)
+            for (j = 0; j <= i; j++) {
+                float *m = moments + g * G * G;
+                m[i * G + j] = m[j * G + i] = i == j ? 1 : 0.1f * m[i * G + j];
+            }
+    memset(candidate, 0, sizeof candidate);
+    memset(dots, 0, sizeof dots);
+    memset(&clips, 0, sizeof clips);
+    memset(&gated, 0, sizeof gated);
+    memset(&d, 0, sizeof d);
+    clips.w = awq__cuda_probe_at(p, w);
+    clips.in = IN;
+    clips.group = G;
+    clips.bits = 4;
+    for (i = 0; i < 2; i++) { /* with scales; symmetric, what is added: and a row and the next one */
+        candidate[i].w = dots[i].a = clips.w;
+        candidate[i].scales = i ? 0 : awq__cuda_probe_at(p, scales);
+        candidate[i].to = awq__cuda_probe_at(p, to[i]);
+        candidate[i].in = IN;
+        candidate[i].group = G;
+        candidate[i].bits = 4;
+        candidate[i].symmetric = candidate[i].difference = dots[i].difference = i;
+        dots[i].b = dots[i].a + LONG * 4;
+        dots[i].out = awq__cuda_probe_at(p, dot[i]);
+        dots[i].n = LONG;
+    }
+    clips.moments = awq__cuda_probe_at(p, moments);
+    clips.clip = awq__cuda_probe_at(p, clip);
+    clips.out = ROWS;
+    gated.gate = awq__cuda_probe_at(p, gate);
+    gated.up = awq__cuda_probe_at(p, up);
+    gated.y = awq__cuda_probe_at(p, y);
+    gated.n = N;
+    gated.kind = AWQ_ACT_SILU;
+    p->st = awq__cuda_upload(ctx, p->c, p->at, p->in, p->used);
+    for (i = 0; i < 2; i++) {
+        awq__cuda_probe_run(ctx, p, AWQ__CUDA_QUANTIZE, "awq_candidate", 0, 1, ROWS, 1, 256, 0, &candidate[i]);
+        awq__cuda_probe_run(ctx, p, AWQ__CUDA_QUANTIZE, "awq_row_dots", 0, 2, 1, 1, 256, 128, &dots[i]);
+    }
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_QUANTIZE, "awq_clips", 0, IN / G, (ROWS + 7) / 8, 1, 256, 32 * G,
+                        &clips);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_QUANTIZE, "awq_gated", 0, (N + 1023) / 1024, 1, 1, 256, 0, &gated);
+    if (!p->st) p->st = awq__cuda_download(ctx, p->c, p->out, p->at, p->used);
+    d.bits = 4;
+    d.group_size = G;
+    memset(&job, 0, sizeof job);
+    job.ops = awq__ops_for(ctx);
+    job.w = w;
+    job.moments = moments;
+    job.clip = clipped;
+    job.in = IN;
+    job.d = &d;
+    for (r = 0; r < ROWS; r++) {
+        for (j = 0; j < 2; j++) {
+            for (i = 0; i < IN; i++) one[i] = j ? w[r * IN + i] : w[r * IN + i] * scales[i];
+            for (i = 0; i < IN; i += G) awq__fake_group(one + i, one + i, G, 4, j);
+            for (i = 0; i < IN; i++)
+                awq__cuda_probe_check(ctx, p, "awq_candidate", 0, i,
+                                      ((const float *)awq__cuda_probe_out(p, to[j]))[r * IN + i],
+                                      j ? one[i] - w[r * IN + i] : one[i] / scales[i], 1.0 / 1024);
+        }
+        awq__clip_row(&job, r);
+        for (g = 0; g < IN / G; g++)
+            awq__cuda_probe_check(ctx, p, "awq_clips", 0, r * (IN / G) + g,
+                                  ((const float *)awq__cuda_probe_out(p, clip))[r * (IN / G) + g],
+                                  clipped[r * (IN / G) + g], 1.0 / 1024);
+    }
+    for (r = 0; r < 2; r++) {
+        double sum[2] = {0, 0}, all = 0;
+        for (i = 0; i < LONG; i++) {
+            const double a = w[r * LONG + i], b = w[(r + 1) * LONG + i];
+            sum[0] += a * b;
+            sum[1] += (a - b) * (a - b);
+            all += fabs(a * b);
+        }
+        for (i = 0; i < 2; i++)
+            awq__cuda_probe_check(ctx, p, "awq_row_dots", 0, r,
+                                  ((const float *)awq__cuda_probe_out(p, dot[i]))[r], sum[i],
+                                  (i ? sum[1] : all) / 64);
+    }
+    for (i = 0; i < N; i++)
+        awq__cuda_probe_check(ctx, p, "awq_gated", 0, i, ((const float *)awq__cuda_probe_out(p, y))[i],
+                              gate[i] / (1 + exp(-(double)gate[i])) * up[i], 1.0 / 64);
+}
+
+/* Norm and rope of 9 heads of two rows; attention of 70 rows, two heads that share one of k and v, 20 keys. */
+static void awq__cuda_probe_sequence(awq_ctx *ctx, awq__cuda_probe *p)
+{
+    enum { HEADS = 9, D = 16, V = 40, N = 70, WINDOW = 20 };
+    awq__cuda_turn turn;
+    awq__cuda_attention attend;
+    float *x, *norm, *cos_, *sin_, *q, *k, *v, *out;
+    int r, h, i, j;
+    p->used = 0;
+    x = awq__cuda_probe_floats(p, 2 * HEADS * D);
+    norm = awq__cuda_probe_floats(p, D);
+    cos_ = awq__cuda_probe_floats(p, 2 * D);
+    sin_ = awq__cuda_probe_floats(p, 2 * D);
+    q = awq__cuda_probe_floats(p, N * 2 * D);
+    k = awq__cuda_probe_floats(p, N * D);
+    v = awq__cuda_probe_floats(p, N * V);
+    out = (float *)awq__cuda_probe_room(p, (size_t)N * 2 * V * 4);
+    memset(&turn, 0, sizeof turn);
+    memset(&attend, 0, sizeof attend);
+    turn.x = awq__cuda_probe_at(p, x);
+    turn.norm = awq__cuda_probe_at(p, norm);
+    turn.cos_ = awq__cuda_probe_at(p, cos_);
+    turn.sin_ = awq__cuda_probe_at(p, sin_);
+    turn.heads = HEADS;
+    turn.dim = turn.rope_dim = D;
+    turn.eps = 1e-5f;
+    attend.q = awq__cuda_probe_at(p, q);
+    attend.k = awq__cuda_probe_at(p, k);
+    attend.v = awq__cuda_probe_at(p, v);
+    attend.out = awq__cuda_probe_at(p, out);
+    attend.n = N;
+    attend.heads = attend.group = 2;
+    attend.k_dim = D;
+    attend.v_dim = V;
+    attend.window = WINDOW;
+    attend.scale = 0.5f;
+    p->st = awq__cuda_upload(ctx, p->c, p->at, p->in, p->used);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_QUANTIZE, "awq_turn", 0, 2, (HEADS + 7) / 8, 1, 256, 32 * D, &turn);
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_QUANTIZE, "awq_sequence", 0, (N + 31) / 32, 2, 1, 256,
+                        128 * (2 * D + 1 + V), &attend);
+    if (!p->st) p->st = awq__cuda_download(ctx, p->c, p->out, p->at, p->used);
+    for (r = 0; r < 2; r++)
+        for (h = 0; h < HEADS; h++) {
+            const int at = (r * HEADS + h) * D;
+            double a[D], scale;
+            for (i = 0; i < D; i++) a[i] = x[at + i];
+            scale = awq__cuda_probe_rms(a, D);
+            for (i = 0; i < D; i++) a[i] *= scale * norm[i];
+            for (i = 0; i < D; i++) { /* the table of full attention, of which each row has two */
+                const double c = cos_[r * D + i % (D / 2)], s = sin_[r * D + i % (D / 2)];
+                awq__cuda_probe_check(ctx, p, "awq_turn", 0, i,
+                                      ((const float *)awq__cuda_probe_out(p, x))[at + i],
+                                      i < D / 2 ? a[i] * c - a[i + D / 2] * s : a[i] * c + a[i - D / 2] * s,
+                                      1.0 / 64);
+            }
+        }
+    for (r = 0; r < N; r++)
+        for (h = 0; h < 2; h++) {
+            double sum = 0, got[V];
+            memset(got, 0, sizeof got);
+            for (j = AWQ__MAX(0, r - WINDOW + 1); j <= r; j++) {
+                double dot = 0;
+                for (i = 0; i < D; i++) dot += (double)q[(r * 2 + h) * D + i] * k[j * D + i];
+                dot = exp(0.5 * dot);
+                sum += dot;
+                for (i = 0; i < V; i++) got[i] += dot * v[j * V + i];
+            }
+            for (i = 0; i < V; i++)
+                awq__cuda_probe_check(ctx, p, "awq_sequence", 0, r,
+                                      ((const float *)awq__cuda_probe_out(p, out))[(r * 2 + h) * V + i],
+                                      got[i] / sum, 1.0 / 64);
+        }
+}
+
 /* The context is current. Bits of `which` are AWQ__CUDA_TEST_.. */
 static awq_status awq__cuda_probes(awq_ctx *ctx, awq_cuda *c, uint32_t which, awq__cuda_probe *p)
 {
@@ -9948,6 +10313,12 @@ static awq_status awq__cuda_probes(awq_ctx *ctx, awq_cuda *c, uint32_t which, aw
     for (i = 0; i < AWQ__CUDA_FAMILY_PARTS && !p->st; i++)
         if (which >> (AWQ__CUDA_TEST_ATTEND_AT + i) & 1) awq__cuda_probe_attend(ctx, p, dims[i][0], dims[i][1]);
     if (!p->st && which >> AWQ__CUDA_TEST_HEAD_AT & 1) awq__cuda_probe_head(ctx, p);
+    if (!p->st && which >> AWQ__CUDA_TEST_QUANTIZE_AT & 1) {
+        p->bf16 = 0;
+        awq__cuda_probe_split(ctx, p);
+        if (!p->st) awq__cuda_probe_search(ctx, p);
+        if (!p->st) awq__cuda_probe_sequence(ctx, p);
+    }
     return p->st;
 }
 
@@ -9997,9 +10368,11 @@ AWQ_API awq_status awq_cuda_selftest(awq_ctx *ctx, awq_cuda *c)
     if (!c) return awq__fail(ctx, AWQ_E_ARG, "awq_cuda_selftest: cuda is NULL");
     if (c->target < 80)
         which &= ~(0x2aau | 2u << AWQ__CUDA_TEST_ROWS_AT | 2u << AWQ__CUDA_TEST_MOE_AT
-                   | 42u << AWQ__CUDA_TEST_EXPERTS_AT | 2u << AWQ__CUDA_TEST_MANY_AT);
+                   | 42u << AWQ__CUDA_TEST_EXPERTS_AT | 2u << AWQ__CUDA_TEST_MANY_AT
+                   | 1u << AWQ__CUDA_TEST_QUANTIZE_AT);
     /* three tiles and a bit, 32 and a half: k is shared by blocks */
     AWQ__TRY(awq__cuda_test_linears(ctx, c, 200, 2080, which & 0x3ff, 0, 0, 0));
+    c->tested |= which & 0x3ff;
     return awq__cuda_selftest(ctx, c, which & ~0x3ffu);
 }
 
@@ -10122,8 +10495,8 @@ static awq_status awq__cuda_lab_open(awq_ctx *ctx, awq_device *device, const awq
                        device->name, (double)(bytes + AWQ__CUDA_LAB_SPARE) / 1e6, (double)room / 1e6);
     if (!st) st = awq__cuda_arena_reserve(ctx, c, &l->memory, bytes);
     if (!st) st = awq__cuda_arena_alloc(ctx, c, &l->memory, bytes, &at);
-    if (!st && !c->desc.no_selftest) /* its products; its own kernels are not tried */
-        st = awq__cuda_selftest(ctx, c, 1u << 9 & ~c->tested);
+    if (!st && !c->desc.no_selftest) /* with its products */
+        st = awq__cuda_selftest(ctx, c, (1u << AWQ__CUDA_TEST_QUANTIZE_AT | 1u << 9) & ~c->tested);
     awq__cuda_model_leave(c, st);
     if (st) {
         awq__cuda_lab_free(ctx, l);

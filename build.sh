@@ -11,7 +11,7 @@
 #   ./build.sh sanitize  thread, memory or valgrind: the pool and sessions; parsers (clang); the command line
 #   ./build.sh peers     other engines read what this library wrote (tests/peers/run.sh)
 #   ./build.sh arm       tests of the kernels, cross-compiled and run as three Arm processors (tests/arm/run.sh)
-#   ./build.sh cuda      awq_cuda.h and its kernels, on an emulator and, where there is one, a GPU (tests/cuda/run.sh)
+#   ./build.sh cuda      awq_cuda.h and its kernels, on a GPU, where there is one, and on an emulator (tests/cuda/run.sh)
 #   ./build.sh clean
 # From the environment: CC, CFLAGS, LDFLAGS; BUILD (folder, default build), TESTS (files; default all), SECONDS of fuzz,
 # AWQ_TEST_DATA (large test data; without it the tests that need it are skipped), AWQ_SMOLLM2 (folder made by

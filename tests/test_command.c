@@ -422,6 +422,8 @@ static void test_device(void)
         *const convert[] = {"convert", DEMO, "-o", DIR "/no", "--layout", "native", "--device", "cuda", NULL},
         *const voices[] = {"run", ON, "cuda", "--sessions", "2", "--ctx", "64", NULL},
         *const json[] = {"run", ON, "cuda", "--json", NULL},
+        *const quantize[] = {"quantize", DEMO, "-o", DIR "/quantized", "--calib", DIR "/text.txt", "--samples", "1", "--seq-len", "16",
+                             "--device", "cuda", "-q", NULL},
         *const bench[] = {"bench", DIR "/short", "-n", "1", "--device", "cuda", "--json", NULL},
         *const eval[] = {"eval", DEMO, "--text", DIR "/text.txt", "--device", "cuda", "--json", NULL},
         *const logits[] = {"logits", DEMO, "--tokens", "1,2,3", "-o", DIR "/logits.safetensors", "--device", "cuda", NULL};
@@ -470,6 +472,9 @@ static void test_device(void)
     CHECK(run("", bench) == 0 && strstr(out, "\"devices\": [\"cuda:0 (Emulated GPU 0)\"]}"));
     CHECK(run("", eval) == 0 && strstr(out, "{\"ppl\": "));
     CHECK(run("", logits) == 0);
+    CHECK(system("rm -rf " DIR "/quantized") == 0);
+    CHECK_MSG(run("", quantize) == 0 && strstr(out, "/quantized: 8 layers, group size 128, in "), "[%s]", out);
+    CHECK(said(DIR "/quantized/config.json", "\"quant_method\""));
     CHECK(run("", many) == 0 && strstr(out, " MB for each session of 256 tokens, ") && strstr(out, " MB for 64 of them\n"));
     CHECK(run("", inspect) == 0 && strstr(out, "\n  cuda:0 (Emulated GPU 0): layers 0 to 2, ") && strstr(out, "\n  CPU: the last 5 layers, "));
     inspect[2] = "--json";
@@ -524,7 +529,8 @@ static void test_guard(void)
                           "--report", DIR "/guard.html", NULL},
                *rounded[] = {"guard", DEMO, DEMO, "-q", "--text", DIR "/text.txt", "--rtn", "3", "--group-size", "128", "--json",
                              NULL},
-               *on_gpu[] = {"guard", DEMO, DEMO, "-q", "--text", DIR "/text.txt", "--device", "cuda", NULL},
+               *on_gpu[] = {"guard", DEMO, DEMO, "-q", "--text", DIR "/text.txt", "--device", "cuda", "--suite", DIR "/suite.jsonl",
+                            "-n", "12", NULL},
                *bad[] = {"guard", DEMO, DEMO, "-q", "--suite", DIR "/bad.jsonl", "-n", "12", "--passages", DIR "/text.txt",
                          NULL, NULL},
                *one[] = {"guard", DEMO, NULL, NULL, NULL, NULL};
@@ -556,8 +562,8 @@ static void test_guard(void)
 text[500] = 0;
         put_file(DIR "/text.txt", text);
         emulate(NULL);
-        CHECK_MSG(run("", on_gpu) == 0 && strstr(out, "pass  G3.kl") && !strstr(out, "G11.layer")
-                      && strstr(out, "; G11: layers are on a device"), "[%s]", out);
+        CHECK_MSG(run("", on_gpu) == 0 && strstr(out, "pass  G3.kl") && strstr(out, "pass  G4.right")
+                      && !strstr(out, "G11.layer") && strstr(out, "; G11: layers are on a device"), "[%s]", out);
         emulate_no_more();
     }
     CHECK(run("", one) == 3 && said(DIR "/err", "awq guard wants two model folders"));

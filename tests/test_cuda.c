@@ -126,13 +126,25 @@ static void test_arch(void)
                  {120, 12, v128, 9, "sm_120a", 2}, {121, 12, v128, 9, "sm_120", 1}, {110, 12, v128, 9, "compute_100", 1},
                  {121, 13, v13, 12, "sm_121a", 2}, {110, 13, v13, 12, "sm_110a", 2}, {103, 13, v13, 12, "sm_103a", 2},
                  {75, 13, v13, 12, "sm_75", 2}, {130, 13, v13, 12, "compute_121", 1}, {75, 14, later, 2, "", 0},
-                 {88, 12, v128, 9, "sm_86", 1}};
-    size_t i;
+                 {88, 12, v128, 9, "sm_86", 1}, {120, 12, v118, 7, "compute_89", 1}, /* with less shared memory than 9.0 */
+                 {121, 11, old, 6, "compute_86", 1}};
+    static const int rows[] = {1, 5, 12, 20, 40, 70, 200};
+    size_t i, k;
+    int bits;
     for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char arch[16] = "";
         int worth = awq__cuda_arch(cases[i].compute, cases[i].major, cases[i].archs, cases[i].n, arch, sizeof arch);
         CHECK_MSG(worth == cases[i].worth && !strcmp(arch, cases[i].arch), "%d by NVRTC %d: %d %s, not %d %s", cases[i].compute,
                   cases[i].major, worth, arch, cases[i].worth, cases[i].arch);
+        for (k = 0; worth && k < 3 * sizeof rows / sizeof rows[0]; k++) { /* what the code wants fits the card */
+            const int there = cases[i].compute, kb = there < 80 ? 64 : awq__cuda_sm_kb(there) - 1;
+            awq__cuda_device d = {0, 0, 40, 0};
+            awq__cuda_launch l;
+            d.arch = atoi(strchr(arch, '_') + 1);
+            bits = 4 << k % 3;
+            CHECK(awq__cuda_linear_plan(&d, bits, rows[k / 3], 4096, 4096, 128, 0, 0, &l));
+            CHECK_MSG(l.smem <= (uint32_t)kb << 10, "%s on %d: %s wants %u bytes", arch, there, l.kernel, l.smem);
+        }
     }
 }
 
@@ -316,7 +328,7 @@ static void test_nvrtc_choice(void)
         {"90", "13000", DIR "/n/libnvrtc.so.11.2:" DIR "/n/libnvrtc.so.12", "sm_90a", 12},
         {"89", "13000", DIR "/n/libnvrtc.so.11.2:/nowhere/x", "sm_86", 11},
         {"120", "13000", DIR "/n/libnvrtc.so.11.2:" DIR "/n/libnvrtc.so.12:" DIR "/n/libnvrtc.so.13", "sm_120a", 13},
-        {"120", "12080", DIR "/n/libnvrtc.so.13:" DIR "/n/libnvrtc.so.12", "compute_90", 12}, /* not newer than the driver */
+        {"120", "12080", DIR "/n/libnvrtc.so.13:" DIR "/n/libnvrtc.so.12", "compute_89", 12}, /* not newer than the driver */
         {"120", "12080", DIR "/n/libnvrtc.so.13", "sm_120a", 13},                             /* there is no other */
         {"90", "13000", DIR "/nobuiltins/libnvrtc.so.13:" DIR "/n/libnvrtc.so.12", "sm_90a", 12},
         {"75", "11080", DIR "/nobuiltins/libnvrtc.so.13:" DIR "/n/libnvrtc.so.13", "sm_75", 13},
@@ -935,6 +947,7 @@ static void test_linear(void)
     static float w32[N * K], bias[N], y32[ROWS * N];
     awq_cuda_desc d = fresh();
     awq_cuda_linear l, dense, none;
+    awq_cuda_info in;
     awq_qweight w;
     awq_cuda *c;
     awq_ctx ctx;
@@ -955,6 +968,11 @@ static void test_linear(void)
         x[i] = i % KP < K ? awq__float_f16((float)(int64_t)(awq__random(&seed) % 201) / 100 - 1) : 0;
     memset(&none, 0, sizeof none);
     /* refused */
+    env("AWQ_EMULATOR_WRONG", "awq_dense_mma16_f16");
+    CHECK(awq_cuda_linear_dense(&ctx, c, AWQ_F32, w32, N, K, NULL, AWQ_F16, &l) == AWQ_E_DEVICE
+          && strstr(ctx.err.text, "awq_dense_mma16_f16 computes wrongly"));
+    CHECK(awq_cuda_get_info(&ctx, c, &in) == AWQ_OK && in.memory_used == 0);
+    env("AWQ_EMULATOR_WRONG", NULL);
     CHECK(awq_cuda_linear_prepare(&ctx, c, &w, NULL, AWQ_F16, &l) == AWQ_E_UNSUPPORTED
           && strstr(ctx.err.text, "groups of 40 inputs, expected a multiple of 32 or whole rows of 200"));
     CHECK(awq_cuda_linear_prepare(&ctx, c, &w, NULL, AWQ_F32, &l) == AWQ_E_ARG
@@ -973,6 +991,11 @@ static void test_linear(void)
     /* whole rows; scales that are no fp16 */
     w.group_size = K;
     CHECK(!logged[0] || !strstr(logged, "no fp16 numbers"));
+    w.scales[3] = 1e6f;
+    CHECK(awq_cuda_linear_prepare(&ctx, c, &w, bias, AWQ_F16, &l) == AWQ_E_NUMERIC
+          && strstr(ctx.err.text, "a scale is not finite in fp16, or a zero point is above 15"));
+    CHECK(awq_cuda_get_info(&ctx, c, &in) == AWQ_OK && in.memory_used == 0);
+    w.scales[3] = 0.01f;
     CHECK(awq_cuda_linear_prepare(&ctx, c, &w, bias, AWQ_F16, &l) == AWQ_OK && strstr(logged, "scales of a linear are no fp16 numbers"));
     CHECK(l.bits == 4 && l.bytes == c->info.memory_used && l.out_features == N);
     for (i = 0; i < N; i++) w.scales[i] = awq__h(w.scales[i]);
@@ -1108,7 +1131,7 @@ static void test_linear_shapes(void)
 /* --- everything fails once */
 static long work_calls; /* of the driver until the work was done and freeing began */
 
-static awq_status whole_life(awq_ctx *ctx, const awq_cuda_desc *d)
+static awq_status whole_life(awq_ctx *ctx, awq_cuda_desc d)
 {
     static const unsigned grid[3] = {4, 1, 1};
     static uint32_t x[1000];
@@ -1125,7 +1148,9 @@ static awq_status whole_life(awq_ctx *ctx, const awq_cuda_desc *d)
     static float scales[64];
     awq_cuda_linear l;
     awq_qweight w;
-    awq_status st = awq_cuda_create(ctx, d, &c);
+    awq_status st;
+    d.no_selftest = 1; /* what it leaves undone in the end is of no matter; test_cuda_load lets it fail */
+    st = awq_cuda_create(ctx, &d, &c);
     memset(&arena, 0, sizeof arena);
     memset(&l, 0, sizeof l);
     memset(&w, 0, sizeof w);
@@ -1183,7 +1208,7 @@ static void test_every_call(void)
             snprintf(fail, sizeof fail, "*:%d%s", k, codes[code]);
             env("AWQ_EMULATOR_FAIL", fail);
             reset();
-            st = whole_life(&ctx, &d);
+            st = whole_life(&ctx, d);
             if (calls("*") < k) { /* everything was done before */
                 CHECK_MSG(st == AWQ_OK, "%s: %s", fail, ctx.err.text);
                 break;
@@ -1213,7 +1238,7 @@ static void test_every_allocation(void)
             f.calls = 0;
             ctx.allocator = fail_allocator(&f);
             if (round == 0) remove_cache();
-            if (round < 1) st = whole_life(&ctx, &d);
+            if (round < 1) st = whole_life(&ctx, d);
             else {
                 awq_cuda_report r;
                 memset(&r, 0, sizeof r);
@@ -1302,7 +1327,7 @@ static void test_device(void)
     }
     printf("    %s, %s\n", c->info.name, c->info.arch);
     awq_cuda_free(&ctx, c);
-    CHECK_MSG(whole_life(&ctx, &d) == AWQ_OK, "%s", ctx.err.text);
+    CHECK_MSG(whole_life(&ctx, d) == AWQ_OK, "%s", ctx.err.text);
     CHECK(awq_cuda_create(&ctx, &d, &c) == AWQ_OK);
     CHECK_MSG(awq_cuda_selftest(&ctx, c) == AWQ_OK, "%s", ctx.err.text);
     awq_cuda_free(&ctx, c);

@@ -94,14 +94,14 @@ static int same_bytes(awq_ctx *ctx, awq_cuda *c, uint64_t a, uint64_t b, uint64_
     return same;
 }
 
-/* each linear of the folder's model; how many are direct. *hash: of the model */
+/* each linear of the folder's model; how many are packed. *hash: of the model */
 static int compare(awq_ctx *ctx, awq_cuda *c, const char *folder, const char *what, uint64_t *hash)
 {
     awq_model_desc d;
     awq_model *m = NULL;
     awq_checkpoint *ck = NULL;
     awq__cuda_share *s;
-    int layer, k, e, n, direct = 0, seen = 0;
+    int layer, k, e, n, packed = 0, seen = 0;
     memset(&d, 0, sizeof d);
     CHECK_MSG(load(ctx, c, folder, d, &m) == AWQ_OK, "%s: %s", what, ctx->err.text);
     CHECK(awq_checkpoint_open(ctx, folder, &ck) == AWQ_OK);
@@ -112,7 +112,6 @@ static int compare(awq_ctx *ctx, awq_cuda *c, const char *folder, const char *wh
         for (k = 0; k < AWQ_N_LINEAR_IDS; k++)
             for (e = 0; e < awq_linear_count(&m->config, layer, (awq_linear_id)k); e++) {
                 awq_linear_info info[3];
-                awq__cuda_repack p;
                 awq_cuda_linear want, *l = k < AWQ_EXPERT_GATE ? &s->layer[layer].linear[k]
                                                                : &s->layer[layer].expert[(k - AWQ_EXPERT_GATE)
                                                                                          * m->config.num_experts + e];
@@ -122,7 +121,7 @@ static int compare(awq_ctx *ctx, awq_cuda *c, const char *folder, const char *wh
                 CHECK(awq_checkpoint_expert(ctx, ck, layer, (awq_linear_id)k, e, &info[0]) == AWQ_OK);
                 for (n = 1, rows = info[0].out_features; rows < l->out_features; n++, rows += info[n - 1].out_features)
                     CHECK(awq_checkpoint_expert(ctx, ck, layer, (awq_linear_id)(k + n), e, &info[n]) == AWQ_OK);
-                direct += info[0].quantized && awq__cuda_model_direct(&info[0], &p);
+                packed += info[0].quantized;
                 by_canonical(ctx, c, ck, info, n, s->dtype, &want);
                 awq__cuda_linear_sizes(&want, size);
                 CHECK_MSG(want.bits == l->bits && want.out_features == l->out_features, "%s: %s", what, info[0].name);
@@ -134,34 +133,48 @@ static int compare(awq_ctx *ctx, awq_cuda *c, const char *folder, const char *wh
     CHECK(seen >= 4);
     awq_checkpoint_close(ctx, ck);
     CHECK(awq_model_free(ctx, m) == AWQ_OK);
-    return direct;
+    return packed;
 }
 
+#define I8(more) "{\"quant_method\": \"compressed-tensors\", \"format\": \"int-quantized\", \"config_groups\": " \
+                 "{\"g\": {\"weights\": {" more "}}}}"
 #define CT(more) "{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"config_groups\": " \
                  "{\"g\": {\"weights\": {" more "}}}}"
 static const struct {
     awq_layout layout;
     int bits, group, symmetric;
     awq_dtype scales;
-    int direct; /* whether the device unpacks it */
     const char *config;
 } kinds[] = {
-    {AWQ_LAYOUT_GEMM, 4, 32, 0, AWQ_F16, 1, "{\"quant_method\": \"awq\", \"group_size\": 32}"},
-    {AWQ_LAYOUT_GEMM, 4, -1, 0, AWQ_F16, 1, "{\"quant_method\": \"awq\", \"group_size\": -1, \"format\": \"gemm\"}"},
-    {AWQ_LAYOUT_GEMV, 4, 32, 0, AWQ_F16, 0, "{\"quant_method\": \"awq\", \"group_size\": 32, \"version\": \"GEMV\"}"},
-    {AWQ_LAYOUT_GEMV_FAST, 4, 32, 0, AWQ_F16, 0, "{\"quant_method\": \"awq\", \"group_size\": 32, \"version\": \"gemv_fast\"}"},
-    {AWQ_LAYOUT_MARLIN, 4, 32, 1, AWQ_F16, 0, "{\"quant_method\": \"awq\", \"group_size\": 32, \"zero_point\": false, "
+    {AWQ_LAYOUT_GEMM, 4, 32, 0, AWQ_F16, "{\"quant_method\": \"awq\", \"group_size\": 32}"},
+    {AWQ_LAYOUT_GEMM, 4, -1, 0, AWQ_F16, "{\"quant_method\": \"awq\", \"group_size\": -1, \"format\": \"gemm\"}"},
+    {AWQ_LAYOUT_GEMV, 4, 32, 0, AWQ_F16, "{\"quant_method\": \"awq\", \"group_size\": 32, \"version\": \"GEMV\"}"},
+    {AWQ_LAYOUT_GEMV_FAST, 4, 32, 0, AWQ_F16, "{\"quant_method\": \"awq\", \"group_size\": 32, \"version\": \"gemv_fast\"}"},
+    {AWQ_LAYOUT_GEMV, 4, 64, 0, AWQ_F16, "{\"quant_method\": \"awq\", \"group_size\": 64, \"version\": \"GEMV\"}"},
+    {AWQ_LAYOUT_GEMV_FAST, 4, 64, 0, AWQ_F16, "{\"quant_method\": \"awq\", \"group_size\": 64, \"version\": \"gemv_fast\"}"},
+    {AWQ_LAYOUT_MARLIN, 4, -1, 1, AWQ_F16, "{\"quant_method\": \"awq\", \"group_size\": -1, \"zero_point\": false, "
      "\"version\": \"marlin\", \"modules_to_not_convert\": [\"k_proj\", \"v_proj\"]}"},
-    {AWQ_LAYOUT_GPTQ, 4, 32, 0, AWQ_F16, 1, "{\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 32, \"sym\": false, "
+    {AWQ_LAYOUT_MARLIN, 4, 32, 1, AWQ_F16, "{\"quant_method\": \"awq\", \"group_size\": 32, \"zero_point\": false, "
+     "\"version\": \"marlin\", \"modules_to_not_convert\": [\"k_proj\", \"v_proj\"]}"},
+    {AWQ_LAYOUT_GPTQ, 4, 32, 0, AWQ_F16, "{\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 32, \"sym\": false, "
      "\"desc_act\": false}"},
-    {AWQ_LAYOUT_GPTQ, 8, 32, 1, AWQ_F16, 1, "{\"quant_method\": \"gptq\", \"bits\": 8, \"group_size\": 32}"},
-    {AWQ_LAYOUT_GPTQ, 3, 32, 1, AWQ_F16, 0, "{\"quant_method\": \"gptq\", \"bits\": 3, \"group_size\": 32}"},
-    {AWQ_LAYOUT_GPTQ_V2, 4, 64, 0, AWQ_F16, 1, "{\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 64, \"sym\": false, "
+    {AWQ_LAYOUT_GPTQ, 8, 32, 1, AWQ_F16, "{\"quant_method\": \"gptq\", \"bits\": 8, \"group_size\": 32}"},
+    {AWQ_LAYOUT_GPTQ, 3, 32, 1, AWQ_F16, "{\"quant_method\": \"gptq\", \"bits\": 3, \"group_size\": 32}"},
+    {AWQ_LAYOUT_GPTQ, 2, 64, 0, AWQ_F16, "{\"quant_method\": \"gptq\", \"bits\": 2, \"group_size\": 64, \"sym\": false}"},
+    {AWQ_LAYOUT_GPTQ_V2, 3, -1, 0, AWQ_F16, "{\"quant_method\": \"gptq\", \"bits\": 3, \"group_size\": -1, \"sym\": false, "
      "\"checkpoint_format\": \"gptq_v2\"}"},
-    {AWQ_LAYOUT_COMPRESSED_TENSORS, 4, 32, 0, AWQ_F16, 1, CT("\"num_bits\": 4, \"symmetric\": false, \"group_size\": 32")},
-    {AWQ_LAYOUT_COMPRESSED_TENSORS, 4, 64, 1, AWQ_BF16, 1, CT("\"num_bits\": 4, \"group_size\": 64")},
-    {AWQ_LAYOUT_COMPRESSED_TENSORS, 8, -1, 1, AWQ_F32, 1, CT("\"num_bits\": 8, \"strategy\": \"channel\"")},
-    {AWQ_LAYOUT_COMPRESSED_TENSORS, 6, 64, 1, AWQ_F16, 0, CT("\"num_bits\": 6, \"group_size\": 64")},
+    {AWQ_LAYOUT_GPTQ_V2, 4, 64, 0, AWQ_F16, "{\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 64, \"sym\": false, "
+     "\"checkpoint_format\": \"gptq_v2\"}"},
+    {AWQ_LAYOUT_COMPRESSED_TENSORS, 4, 32, 0, AWQ_F16, CT("\"num_bits\": 4, \"symmetric\": false, \"group_size\": 32")},
+    {AWQ_LAYOUT_COMPRESSED_TENSORS, 4, 64, 1, AWQ_BF16, CT("\"num_bits\": 4, \"group_size\": 64")},
+    {AWQ_LAYOUT_COMPRESSED_TENSORS, 8, -1, 1, AWQ_F32, CT("\"num_bits\": 8, \"strategy\": \"channel\"")},
+    {AWQ_LAYOUT_COMPRESSED_TENSORS, 6, 64, 1, AWQ_F16, CT("\"num_bits\": 6, \"group_size\": 64")},
+    {AWQ_LAYOUT_COMPRESSED_TENSORS, 2, 32, 1, AWQ_F16, CT("\"num_bits\": 2, \"group_size\": 32")},
+    {AWQ_LAYOUT_COMPRESSED_TENSORS, 3, 32, 0, AWQ_F16, CT("\"num_bits\": 3, \"symmetric\": false, \"group_size\": 32")},
+    {AWQ_LAYOUT_COMPRESSED_TENSORS, 5, 64, 0, AWQ_BF16, CT("\"num_bits\": 5, \"symmetric\": false, \"group_size\": 64")},
+    {AWQ_LAYOUT_COMPRESSED_TENSORS, 7, -1, 0, AWQ_F16, CT("\"num_bits\": 7, \"symmetric\": false, \"strategy\": \"channel\"")},
+    {AWQ_LAYOUT_INT8, 8, -1, 1, AWQ_BF16, I8("\"num_bits\": 8, \"strategy\": \"channel\"")},
+    {AWQ_LAYOUT_INT8, 8, 32, 0, AWQ_F16, I8("\"num_bits\": 8, \"symmetric\": false, \"group_size\": 32")},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
@@ -192,7 +205,7 @@ static void test_layouts(void)
         tiny t;
         make_kind(&t, i);
         ctx = tiny_ctx(&t);
-        CHECK_MSG((compare(&ctx, c, "m", kinds[i].config, &hash) > 0) == kinds[i].direct, "%s", kinds[i].config);
+        CHECK_MSG(compare(&ctx, c, "m", kinds[i].config, &hash) > 0, "%s", kinds[i].config);
         CHECK(ctx.memory_used == 0);
         memset(&files, 0, sizeof files);
         memset(&d, 0, sizeof d);
@@ -211,11 +224,9 @@ static void test_layouts(void)
         tiny_free(&t);
         if (kinds[i].layout == AWQ_LAYOUT_GPTQ && kinds[i].bits != 3) {
             make_kind(&t, i);
-            tiny_set(&t, "quantization_config", kinds[i].bits == 4
-                     ? "{\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 32, \"sym\": false, \"meta\": {\"quantizer\": "
-                       "[\"gptqmodel:1.4\"]}}"
-                     : "{\"quant_method\": \"gptq\", \"bits\": 8, \"group_size\": 32, \"meta\": {\"quantizer\": "
-                       "[\"gptqmodel:1.4\"]}}");
+            snprintf(path, sizeof path, "{\"quant_method\": \"gptq\", \"bits\": %d, \"group_size\": %d, \"sym\": %s, \"meta\": "
+                     "{\"quantizer\": [\"gptqmodel:1.4\"]}}", kinds[i].bits, kinds[i].group, kinds[i].symmetric ? "true" : "false");
+            tiny_set(&t, "quantization_config", path);
             ctx = tiny_ctx(&t);
             CHECK(compare(&ctx, c, "m", "gptqmodel", &native) > 0);
             tiny_free(&t);
@@ -357,7 +368,8 @@ static void test_refused(void)
         ((uint16_t *)tiny_find(&t, names[i])->data)[7] = 0x7c01;
         ctx = tiny_ctx(&t);
         CHECK(load(&ctx, c, "m", d, &m) == AWQ_E_NUMERIC && !m);
-        CHECK_MSG(strstr(ctx.err.text, names[i]) && strstr(ctx.err.text, "element 7 is NaN or Inf"), "%s", ctx.err.text);
+        CHECK_MSG(strstr(ctx.err.text, i ? names[i] : "v_proj: layout gemm: the scale of row 7, group 0 is NaN or Inf")
+                  && (!i || strstr(ctx.err.text, "element 7 is NaN or Inf")), "%s", ctx.err.text);
         CHECK(ctx.memory_used == 0 && c->info.memory_used == 0);
         tiny_free(&t);
     }
@@ -369,6 +381,49 @@ static void test_refused(void)
         CHECK(load(&ctx, c, "m", d, &m) == AWQ_E_NUMERIC && !m);
         CHECK_MSG(strstr(ctx.err.text, i ? "m: a weight of the head is too large for F16"
                                          : "m: a weight of layer 0 is too large for F16"), "%s", ctx.err.text);
+        CHECK(ctx.memory_used == 0 && c->info.memory_used == 0);
+        tiny_free(&t);
+    }
+    for (i = 0; c && i < 2; i++) { /* zero points: of gemv_fast, 0.7 of a step; of native in 3 bits, above 7 */
+        const char *says = i ? "down_proj: layout native: the zero point of row 5, group 0 is above 7"
+                             : "down_proj: layout gemv_fast: qzeros of row 5, group 0 is not -scale times 0 to 15";
+        tiny_llama(&t);
+        memset(&ctx, 0, sizeof ctx);
+        tiny_set(&t, "quantization_config",
+                 i ? "{\"quant_method\": \"awq\", \"version\": \"native\", \"bits\": 3, \"group_size\": 32}"
+                   : "{\"quant_method\": \"awq\", \"version\": \"gemv_fast\", \"bits\": 4, \"group_size\": 32}");
+        t.native = i ? AWQ__NATIVE_VERSION : 0;
+        CHECK(tiny_quantize(&t, &ctx, i ? AWQ_LAYOUT_NATIVE : AWQ_LAYOUT_GEMV_FAST, i ? 3 : 4, 32, 0, AWQ_F16, NULL) == AWQ_OK);
+        if (i) tiny_find(&t, "model.layers.0.mlp.down_proj.weight_params")->data[5] = 9;
+        else {
+            uint16_t *scales = (uint16_t *)tiny_find(&t, "model.layers.0.mlp.down_proj.scales")->data;
+            uint16_t *zeros = (uint16_t *)tiny_find(&t, "model.layers.0.mlp.down_proj.qzeros")->data;
+            zeros[5] = awq__float_f16(awq__f16_float(scales[5]) * -0.7f);
+        }
+        ctx = tiny_ctx(&t);
+        CHECK(load(&ctx, c, "m", d, &m) == AWQ_E_FORMAT && !m);
+        CHECK_MSG(strstr(ctx.err.text, says), "%s", ctx.err.text);
+        CHECK(ctx.memory_used == 0 && c->info.memory_used == 0);
+        tiny_free(&t);
+    }
+    for (i = 0; c && i < 2; i++) { /* scales: fp32, finite but not in fp16; of native, Inf */
+        const char *says = i ? "down_proj: layout native: the scale of row 5, group 0 is NaN or Inf"
+                             : "m: a scale of layer 0 is too large for fp16, which CUDA has";
+        tiny_llama(&t);
+        memset(&ctx, 0, sizeof ctx);
+        tiny_set(&t, "quantization_config",
+                 i ? "{\"quant_method\": \"awq\", \"version\": \"native\", \"bits\": 4, \"group_size\": 32}"
+                   : CT("\"num_bits\": 8, \"strategy\": \"channel\""));
+        t.native = i ? AWQ__NATIVE_VERSION : 0;
+        CHECK(tiny_quantize(&t, &ctx, i ? AWQ_LAYOUT_NATIVE : AWQ_LAYOUT_COMPRESSED_TENSORS, i ? 4 : 8, i ? 32 : -1, !i,
+                            i ? AWQ_F16 : AWQ_F32, NULL) == AWQ_OK);
+        if (i) {
+            uint16_t inf = 0x7c00;
+            memcpy(tiny_find(&t, "model.layers.0.mlp.down_proj.weight_params")->data + 16 + 5 * 2, &inf, 2);
+        } else ((float *)tiny_find(&t, "model.layers.0.mlp.down_proj.weight_scale")->data)[5] = 1e6f;
+        ctx = tiny_ctx(&t);
+        CHECK(load(&ctx, c, "m", d, &m) == AWQ_E_NUMERIC && !m);
+        CHECK_MSG(strstr(ctx.err.text, says), "%s", ctx.err.text);
         CHECK(ctx.memory_used == 0 && c->info.memory_used == 0);
         tiny_free(&t);
     }
@@ -458,7 +513,8 @@ static void test_wrong(void)
         {"awq_experts4_gemv_f16", 22}, {"awq_experts4_gemv32_bf16", 23}, {"awq_experts4_mma16_f16", 22},
         {"awq_experts4_wgmma128_bf16", 30}, {"awq_experts8_gemv_bf16", 25}, {"awq_experts8_gemv32_f16", 24},
         {"awq_experts8_mma16_bf16", 25}, {"awq_experts8_mma64_f16", 24}, {"awq_experts16_mma16_f16", 26},
-        {"awq_experts16_mma64_bf16", 27}};
+        {"awq_experts16_mma64_bf16", 27}, {"awq_split", 31}, {"awq_split_transposed", 31}, {"awq_candidate", 31},
+        {"awq_row_dots", 31}, {"awq_clips", 31}, {"awq_gated", 31}, {"awq_turn", 31}, {"awq_sequence", 31}};
     awq_ctx gpu, ctx;
     awq_cuda *c;
     long before;

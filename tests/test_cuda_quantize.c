@@ -38,99 +38,11 @@ static void done(awq_ctx *ctx, awq_cuda *c)
     CHECK_MSG(live(left, sizeof left) == 0, "%s", left);
 }
 
-/* --- what a run found */
-typedef struct found {
-    int layers;
-    double losses[8][AWQ_N_GROUPS][AWQ_SCALE_GRID + 1], ratio[8][AWQ_N_GROUPS], loss[8][AWQ_N_GROUPS];
-    double rtn_loss[8][AWQ_N_GROUPS];
-} found;
-
-static void on_found(void *user, const awq_layer_report *r)
+static void both(const char *name, run q, int times, double bound)
 {
-    found *f = (found *)user;
-    int i = f->layers++;
-    memcpy(f->losses[i], r->losses, sizeof r->losses);
-    memcpy(f->ratio[i], r->ratio, sizeof r->ratio);
-    memcpy(f->loss[i], r->loss, sizeof r->loss);
-    memcpy(f->rtn_loss[i], r->rtn_loss, sizeof r->rtn_loss);
-}
-
-static double apart(double a, double b) /* relative; NaN is near to anything: it was not measured whole */
-{
-    double most = fabs(a) > fabs(b) ? fabs(a) : fabs(b);
-    return a != a || b != b || most == 0 ? 0 : fabs(a - b) / most;
-}
-
-/* largest relative difference of losses, and how often another ratio was chosen. Method best goes on from its own
-   results, so that one code that is rounded the other way moves all that follows: of it only the first stage. */
-static double compare(const found *a, const found *b, awq_method method, int *chosen)
-{
-    double worst = 0;
-    int l, g, r;
-    CHECK(a->layers == b->layers && a->layers > 0);
-    for (l = 0; l < a->layers; l++)
-        for (g = 0; g < AWQ_N_GROUPS; g++) {
-            if (method == AWQ_METHOD_BEST && l + g) continue;
-            *chosen += a->ratio[l][g] != b->ratio[l][g];
-            worst = AWQ__MAX(worst, apart(a->loss[l][g], b->loss[l][g]));
-            worst = AWQ__MAX(worst, apart(a->rtn_loss[l][g], b->rtn_loss[l][g]));
-            for (r = 0; r <= AWQ_SCALE_GRID; r++)
-                worst = AWQ__MAX(worst, apart(a->losses[l][g][r], b->losses[l][g][r]));
-        }
-    return worst;
-}
-
-/* share of the bytes of the weights' file that differ */
-static double differing(const char *a, const char *b)
-{
-    awq_ctx ctx;
-    char path[300], *x = NULL, *y = NULL;
-    size_t n = 0, m = 0, i, other = 0;
-    memset(&ctx, 0, sizeof ctx);
-    snprintf(path, sizeof path, "%s/model.safetensors", a);
-    CHECK(awq__file_load(&ctx, path, (size_t)1 << 28, &x, &n) == AWQ_OK);
-    snprintf(path, sizeof path, "%s/model.safetensors", b);
-    CHECK(awq__file_load(&ctx, path, (size_t)1 << 28, &y, &m) == AWQ_OK);
-    CHECK(n == m && n > 0);
-    for (i = 0; i < n && n == m; i++) other += x[i] != y[i];
-    awq__free(&ctx, x);
-    awq__free(&ctx, y);
-    return n ? (double)other / (double)n : 1;
-}
-
-/* q on the CPU and on the device (more than once: the same bytes): of method awq two bytes of a hundred may be
-   others, of a loss two hundredths; perplexity within `bound` */
-static void both(const char *name, run cpu, int times, double bound)
-{
-    static found f[3];
-    int best = cpu.d.method == AWQ_METHOD_BEST, k, chosen = 0;
     awq_ctx gpu;
     awq_cuda *c = need(&gpu, 0);
-    run q[2];
-    double worst, share, ppl;
-    memset(f, 0, sizeof f);
-    q[0] = q[1] = cpu;
-    cpu.d.on_layer = on_found;
-    cpu.d.user = &f[2];
-    cpu.d.mode = AWQ_MODE_EXACT;
-    GO(cpu);
-    for (k = 0; k < times; k++) {
-        q[k].d.target = fresh(k ? "gpu_again" : "gpu");
-        q[k].d.device = awq_cuda_device(c);
-        q[k].d.on_layer = on_found;
-        q[k].d.user = &f[k];
-        GO(q[k]);
-    }
-    if (times > 1) CHECK_MSG(same(q[0].d.target, q[1].d.target), "%s: another run, other bytes", name);
-    worst = compare(&f[0], &f[2], cpu.d.method, &chosen);
-    share = differing(q[0].d.target, cpu.d.target);
-    ppl = apart(q[0].r.ppl_result, cpu.r.ppl_result);
-    printf("    %-22s losses within %.1e, %d other ratios, %.2f %% other bytes, perplexity %.5g, CPU's %.5g\n", name,
-           worst, chosen, 100 * share, q[0].r.ppl_result, cpu.r.ppl_result);
-    CHECK_MSG(worst <= 0.02 && chosen <= f[0].layers, "%s: losses differ by %g, %d ratios", name, worst, chosen);
-    CHECK_MSG(best || share <= 0.02, "%s: %.1f %% of the bytes differ", name, 100 * share);
-    CHECK_MSG(ppl <= bound, "%s: perplexity %g, the CPU's %g", name, q[0].r.ppl_result, cpu.r.ppl_result);
-    CHECK_MSG(apart(q[0].r.ppl_source, cpu.r.ppl_source) < 1e-5, "%s: the source's perplexity", name);
+    on_both(name, q, awq_cuda_device(c), times, bound);
     done(&gpu, c);
 }
 
@@ -159,15 +71,16 @@ static void test_methods(void)
     both("awq, symmetric, rows", q, 1, 0.02);
 }
 
-/* experts, fused linears, norms behind, caps, no gate; few blocks, so that none is held out */
+/* experts, fused linears, norms behind, caps, no gate, latents; few blocks, so that none is held out */
 static void test_own(void)
 {
     static const struct {
         const char *name;
         int family;
         awq_method method;
-    } own[] = {{"mixtral, best", 0, AWQ_METHOD_BEST}, {"phi3, best", 1, AWQ_METHOD_BEST}, {"olmo2, best", 2, AWQ_METHOD_BEST},
-               {"gemma2, awq", 3, AWQ_METHOD_AWQ}, {"starcoder2, best", 4, AWQ_METHOD_BEST}};
+    } own[] = {{"mixtral, best", OWN_MIXTRAL, AWQ_METHOD_BEST},       {"phi3, best", OWN_PHI3, AWQ_METHOD_BEST},
+               {"olmo2, best", OWN_OLMO2, AWQ_METHOD_BEST},           {"gemma2, awq", OWN_GEMMA2, AWQ_METHOD_AWQ},
+               {"starcoder2, best", OWN_STARCODER2, AWQ_METHOD_BEST}, {"deepseek_v2, best", OWN_DEEPSEEK, AWQ_METHOD_BEST}};
     awq_calibration few = text;
     size_t k;
     NEED_EMULATOR;
@@ -184,22 +97,11 @@ static void test_own(void)
 static void test_on_text(void)
 {
     run q = prepare(DEMO, fresh("cpu"), AWQ_METHOD_BEST);
-    awq_calibration_source src = {"tools/demo/calib.txt", 0};
-    awq_calibration_desc cd;
     awq_calibration c;
-    awq_tokenizer *tok = NULL;
     awq_ctx ctx;
     NEED_EMULATOR;
     memset(&ctx, 0, sizeof ctx);
-    memset(&cd, 0, sizeof cd);
-    memset(&c, 0, sizeof c);
-    cd.sources = &src;
-    cd.n_sources = 1;
-    cd.samples = 1;
-    cd.seq_len = 64;
-    CHECK_MSG(awq_tokenizer_load(&ctx, DEMO, &tok) == AWQ_OK, "%s", ctx.err.text);
-    CHECK_MSG(awq_calibration_load(&ctx, tok, &cd, &c) == AWQ_OK && c.n_blocks == 1, "%s", ctx.err.text);
-    awq_tokenizer_free(&ctx, tok);
+    demo_text(&ctx, 1, &c);
     q.d.calibration = &c;
     q.d.group_size = 0;
     both("demo, best", q, 1, 0.01);

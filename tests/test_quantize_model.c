@@ -5,175 +5,16 @@
 #define AWQ_IMPLEMENTATION
 #include "../awq.h"
 #include "test.h"
-#include "tiny.h"
+#ifndef DIR
+#  define DIR "build/test_quantize_model"
+#endif
+#include "quantizing.h"
 
-#include <sys/stat.h>
 #ifndef _WIN32
 #  include <signal.h>
 #  include <sys/types.h>
 #  include <sys/wait.h>
 #endif
-
-#ifndef DIR
-#  define DIR "build/test_quantize_model"
-#endif
-#define DEMO "tools/demo/model"
-
-/* --- folders */
-static const char *fresh(const char *name) /* the path of a folder that is not there, nor its .partial */
-{
-    static char path[80][64]; /* one for each name, for good */
-    char cmd[2 * sizeof path[0] + 24];
-    int i;
-    for (i = 0; path[i][0] && strcmp(path[i] + sizeof DIR, name); i++) {}
-    snprintf(path[i], sizeof path[i], DIR "/%s", name);
-    snprintf(cmd, sizeof cmd, "rm -rf %.63s %.63s.partial", path[i], path[i]);
-    CHECK(system(cmd) == 0);
-    return path[i];
-}
-
-static int exists(const char *folder, const char *name)
-{
-    char path[300];
-    struct stat st;
-    snprintf(path, sizeof path, "%s%s", folder, name);
-    return stat(path, &st) == 0;
-}
-
-static const char *const written[] = {"/config.json", "/generation_config.json", "/model.safetensors",
-                                      "/model.safetensors.index.json", "/model-00001-of-00002.safetensors",
-                                      "/model-00002-of-00002.safetensors"};
-
-static int same(const char *a, const char *b) /* all files but the report, which has times */
-{
-    awq_ctx ctx;
-    int equal = 1, files = 0;
-    size_t i;
-    memset(&ctx, 0, sizeof ctx);
-    for (i = 0; equal && i < sizeof written / sizeof written[0]; i++) {
-        char path[300], *x = NULL, *y = NULL;
-        size_t n = 0, m = 0;
-        equal = exists(a, written[i]) == exists(b, written[i]);
-        if (!equal || !exists(a, written[i])) continue;
-        snprintf(path, sizeof path, "%s%s", a, written[i]);
-        equal = awq__file_load(&ctx, path, (size_t)1 << 28, &x, &n) == AWQ_OK;
-        snprintf(path, sizeof path, "%s%s", b, written[i]);
-        equal = equal && awq__file_load(&ctx, path, (size_t)1 << 28, &y, &m) == AWQ_OK;
-        equal = equal && n == m && !memcmp(x, y, n);
-        awq__free(&ctx, x);
-        awq__free(&ctx, y);
-        files++;
-    }
-    return equal && files >= 3;
-}
-
-/* --- checkpoints and calibration */
-static void randomize(tiny_tensor *x, uint64_t seed)
-{
-    uint16_t *p = (uint16_t *)x->data;
-    size_t i;
-    for (i = 0; i < x->bytes / 2; i++) p[i] = awq__float_f16(awq__random_unit(&seed) - 0.5f);
-}
-
-/* two layers of tiny_llama; rich: biases, and as many kv heads as heads, so that v -> o is scaled too */
-static void small(tiny *t, int rich)
-{
-    int i, k, n;
-    tiny_llama(t);
-    tiny_set(t, "num_hidden_layers", "2");
-    tiny_set(t, "max_position_embeddings", "64");
-    tiny_file(t, "m/generation_config.json", "{\"eos_token_id\": 2}");
-    if (rich) {
-        tiny_set(t, "num_key_value_heads", "2");
-        tiny_set(t, "attention_bias", "true");
-        tiny_set(t, "mlp_bias", "true");
-        for (k = 1; k < 3; k++) {
-            char name[128];
-            snprintf(name, sizeof name, "model.layers.0.%s.weight", tiny_linears[k].name);
-            tiny_resize(tiny_find(t, name), AWQ_F16, 2, 64, 64);
-            randomize(tiny_find(t, name), (uint64_t)k);
-        }
-        for (k = 0; k < 7; k++) {
-            int n_out = k == 1 || k == 2 ? 64 : tiny_linears[k].out;
-            char name[128];
-            snprintf(name, sizeof name, "model.layers.0.%s.bias", tiny_linears[k].name);
-            randomize(tiny_add(t, name, AWQ_F16, 1, n_out, 0), (uint64_t)k + 9);
-        }
-    }
-    for (i = 0, n = t->n; i < n; i++) {
-        tiny_tensor *x = &t->t[i];
-        char name[128];
-        if (strncmp(x->name, "model.layers.0", 14)) continue;
-        snprintf(name, sizeof name, "model.layers.1%s", x->name + 14);
-        randomize(tiny_add(t, name, x->dtype, x->ndim, x->shape[0], x->shape[1]), (uint64_t)i + 100);
-    }
-}
-
-static const char *save(tiny *t, const char *name)
-{
-    const char *folder = fresh(name);
-    awq_ctx os;
-    size_t i;
-    tiny_ctx(t);
-    memset(&os, 0, sizeof os);
-    CHECK(awq__os_make_folder(NULL, folder) == 0);
-    for (i = 0; i < t->list.count; i++) {
-        char path[200];
-        snprintf(path, sizeof path, "%s%s", folder, t->files[i].path + 1);
-        CHECK_MSG(awq__file_save(&os, path, t->files[i].data, t->files[i].bytes) == AWQ_OK, "%s", os.err.text);
-    }
-    return folder;
-}
-
-static const char *save_small(int rich)
-{
-    const char *folder;
-    tiny t;
-    small(&t, rich);
-    folder = save(&t, rich ? "rich" : "plain");
-    tiny_free(&t);
-    return folder;
-}
-
-enum { BLOCKS = 9, LENGTH = 8 }; /* enough blocks for one to be held out */
-static int32_t text_ids[BLOCKS * LENGTH];
-static int64_t text_start[BLOCKS + 1];
-static awq_calibration text; /* filled by main */
-
-typedef struct run {
-    awq_ctx ctx;
-    awq_quantize_desc d;
-    awq_quantize_result r;
-} run;
-
-static run prepare(const char *source, const char *target, awq_method method)
-{
-    run q;
-    memset(&q, 0, sizeof q);
-    q.d.source = source;
-    q.d.target = target;
-    q.d.calibration = &text;
-    q.d.method = method;
-    q.d.group_size = 32;
-    return q;
-}
-
-static awq_status go(run *q)
-{
-    awq_status st = awq_quantize_model(&q->ctx, &q->d, &q->r);
-    CHECK_MSG(q->ctx.memory_used == 0, "%d bytes are left", (int)q->ctx.memory_used);
-    CHECK(!st || st == q->ctx.err.status);
-    return st;
-}
-
-#define GO(q) CHECK_MSG(go(&(q)) == AWQ_OK, "%s: %s", (q).d.target, (q).ctx.err.text)
-/* refused with this status and these words */
-#define REFUSED(q, expect, word)                                                     \
-    do {                                                                             \
-        awq_status refused_ = go(&(q));                                              \
-        CHECK_MSG(refused_ == (expect) && strstr((q).ctx.err.text, word), "%s: %s",  \
-                  awq_status_name(refused_), (q).ctx.err.text);                      \
-    } while (0)
 
 /* --- what comes out */
 static void logits(const char *folder, float *out)
@@ -314,22 +155,12 @@ static void on_layer(void *user, const awq_layer_report *r)
 static void test_best_on_text(void)
 {
     run q = prepare(DEMO, fresh("demo"), AWQ_METHOD_BEST);
-    awq_calibration_source src = {"tools/demo/calib.txt", 0};
-    awq_calibration_desc cd;
     awq_calibration c;
-    awq_tokenizer *tok = NULL;
     awq_pool *pool = NULL;
     layers s = {0, 0, 0, 0};
-    memset(&cd, 0, sizeof cd);
-    memset(&c, 0, sizeof c);
-    cd.sources = &src;
-    cd.n_sources = 1;
-    cd.samples = 8;
-    cd.seq_len = 64;
+    demo_text(&q.ctx, 8, &c);
     CHECK(awq_pool_create(&q.ctx, 0, &pool) == AWQ_OK);
     q.ctx.jobs = awq_pool_jobs(pool);
-    CHECK_MSG(awq_tokenizer_load(&q.ctx, DEMO, &tok) == AWQ_OK, "%s", q.ctx.err.text);
-    CHECK_MSG(awq_calibration_load(&q.ctx, tok, &cd, &c) == AWQ_OK && c.n_blocks == 8, "%s", q.ctx.err.text);
     q.d.calibration = &c;
     q.d.group_size = 0;
     q.d.on_layer = on_layer;
@@ -341,7 +172,6 @@ static void test_best_on_text(void)
     CHECK(q.r.group_size == 128);
     CHECK(q.r.ppl_result > 1 && q.r.ppl_result < 1.2 * q.r.ppl_source);
     awq_calibration_free(&q.ctx, &c);
-    awq_tokenizer_free(&q.ctx, tok);
     awq_pool_free(&q.ctx, pool);
     CHECK(q.ctx.memory_used == 0);
 }
@@ -470,81 +300,6 @@ static void test_tiny_scales(void)
     GO(q);
     check_output(q.d.source, q.d.target, &q, AWQ_LAYOUT_GEMM, 4);
     tiny_free(&t);
-}
-
-/* families as files of our own: two layers of tiny_llama with other tensors */
-typedef struct own_tensor {
-    const char *name;
-    int out, in; /* in 0: a vector */
-} own_tensor;
-
-static void own_family(tiny *t, const char *type, const own_tensor *x)
-{
-    int l, i, k, experts = 0;
-    tiny_llama(t);
-    tiny_set(t, "num_hidden_layers", "2");
-    tiny_set(t, "model_type", type);
-    tiny_file(t, "m/generation_config.json", "{\"eos_token_id\": 2}");
-    for (i = t->n - 1; i >= 0; i--)
-        if (strstr(t->t[i].name, "layers.0")) tiny_remove(t, t->t[i].name);
-    for (l = 0; l < 2; l++)
-        for (i = 0; x[i].name; i++)
-            for (k = 0; k == 0 || (experts && k < 4); k++) {
-                char name[128];
-                tiny_tensor *to;
-                size_t e;
-                experts = strstr(x[i].name, "%d") != NULL;
-                snprintf(name, sizeof name, "model.layers.%d.", l);
-                snprintf(name + strlen(name), sizeof name - strlen(name), x[i].name, k);
-                to = tiny_add(t, name, AWQ_F16, x[i].in ? 2 : 1, x[i].out, x[i].in);
-                randomize(to, (uint64_t)(l * 100 + i * 7 + k + 1));
-                for (e = 0; !x[i].in && e < to->bytes / 2; e++) { /* norms: around one, some of them small */
-                    uint16_t *h = (uint16_t *)to->data + e;
-                    *h = awq__float_f16(awq__f16_float(*h) + (e % 9 == 8 ? 0.55f : 1.0f));
-                }
-            }
-    for (i = 0; i < (int)tiny_find(t, "model.norm.weight")->bytes / 2; i++)
-        ((uint16_t *)tiny_find(t, "model.norm.weight")->data)[i] = awq__float_f16(1);
-}
-
-#define OWN_QKVO {"self_attn.q_proj.weight", 64, 64}, {"self_attn.k_proj.weight", 32, 64}, \
-    {"self_attn.v_proj.weight", 32, 64}, {"self_attn.o_proj.weight", 64, 64}
-#define OWN_MLP {"mlp.gate_proj.weight", 128, 64}, {"mlp.up_proj.weight", 128, 64}, \
-    {"mlp.down_proj.weight", 64, 128}
-static const own_tensor own_mixtral[] = {
-    OWN_QKVO, {"input_layernorm.weight", 64, 0}, {"post_attention_layernorm.weight", 64, 0},
-    {"block_sparse_moe.gate.weight", 4, 64}, {"block_sparse_moe.experts.%d.w1.weight", 128, 64},
-    {"block_sparse_moe.experts.%d.w3.weight", 128, 64}, {"block_sparse_moe.experts.%d.w2.weight", 64, 128},
-    {NULL, 0, 0}};
-static const own_tensor own_phi3[] = {
-    {"self_attn.qkv_proj.weight", 128, 64}, {"self_attn.o_proj.weight", 64, 64},
-    {"input_layernorm.weight", 64, 0}, {"post_attention_layernorm.weight", 64, 0},
-    {"mlp.gate_up_proj.weight", 256, 64}, {"mlp.down_proj.weight", 64, 128}, {NULL, 0, 0}};
-static const own_tensor own_olmo2[] = {
-    OWN_QKVO, OWN_MLP, {"post_attention_layernorm.weight", 64, 0}, {"post_feedforward_layernorm.weight", 64, 0},
-    {"self_attn.q_norm.weight", 64, 0}, {"self_attn.k_norm.weight", 32, 0}, {NULL, 0, 0}};
-static const own_tensor own_gemma2[] = {
-    OWN_QKVO, OWN_MLP, {"input_layernorm.weight", 64, 0}, {"post_attention_layernorm.weight", 64, 0},
-    {"pre_feedforward_layernorm.weight", 64, 0}, {"post_feedforward_layernorm.weight", 64, 0}, {NULL, 0, 0}};
-static const own_tensor own_starcoder2[] = {
-    OWN_QKVO, {"input_layernorm.weight", 64, 0}, {"post_attention_layernorm.weight", 64, 0},
-    {"input_layernorm.bias", 64, 0}, {"post_attention_layernorm.bias", 64, 0}, {"mlp.c_fc.weight", 128, 64},
-    {"mlp.c_proj.weight", 64, 128}, {NULL, 0, 0}};
-
-static const char *save_own(int k, tiny *t)
-{
-    static const own_tensor *const tensors[] = {own_mixtral, own_phi3, own_olmo2, own_gemma2, own_starcoder2};
-    static const char *const types[] = {"\"mixtral\"", "\"phi3\"", "\"olmo2\"", "\"gemma2\"", "\"starcoder2\""};
-    static const char *const names[] = {"own_mixtral", "own_phi3", "own_olmo2", "own_gemma2", "own_starcoder2"};
-    own_family(t, types[k], tensors[k]);
-    if (k == 0) tiny_set(t, "num_local_experts", "4");
-    if (k == 3) tiny_set(t, "head_dim", "32"), tiny_set(t, "hidden_act", NULL);
-    if (k == 4) {
-        tiny_set(t, "use_bias", "false");
-        tiny_set(t, "hidden_act", "\"gelu_pytorch_tanh\"");
-        randomize(tiny_add(t, "model.norm.bias", AWQ_F16, 1, 64, 0), 3);
-    }
-    return save(t, names[k]);
 }
 
 /* --- what stops a run: a file system that runs full, fails or kills the process at the k-th operation */
@@ -1271,7 +1026,7 @@ static void test_own_families(void)
 {
     deepest d = {0, 0, 0};
     int k;
-    for (k = 0; k < 5; k++) {
+    for (k = 0; k < OWN_FAMILIES; k++) {
         tiny t;
         const char *source = save_own(k, &t);
         check_family(source, source + sizeof DIR, &text, 96, &d);
@@ -1521,30 +1276,12 @@ static void test_experts(void)
 /* memory for experts is stated too */
 static void test_memory_experts(void)
 {
-    static const own_tensor wide[] = {
-        {"self_attn.q_proj.weight", 256, 256}, {"self_attn.k_proj.weight", 256, 256},
-        {"self_attn.v_proj.weight", 256, 256}, {"self_attn.o_proj.weight", 256, 256},
-        {"input_layernorm.weight", 256, 0}, {"post_attention_layernorm.weight", 256, 0},
-        {"block_sparse_moe.gate.weight", 4, 256}, {"block_sparse_moe.experts.%d.w1.weight", 512, 256},
-        {"block_sparse_moe.experts.%d.w3.weight", 512, 256},
-        {"block_sparse_moe.experts.%d.w2.weight", 256, 512}, {NULL, 0, 0}};
     static const awq_method methods[3] = {AWQ_METHOD_BEST, AWQ_METHOD_AWQ, AWQ_METHOD_RTN};
     awq_calibration few = text;
     const char *source;
     tiny t;
     int i;
-    own_family(&t, "\"mixtral\"", wide);
-    tiny_set(&t, "num_local_experts", "4");
-    tiny_set(&t, "hidden_size", "256");
-    tiny_set(&t, "intermediate_size", "512");
-    tiny_set(&t, "num_attention_heads", "4");
-    tiny_set(&t, "num_key_value_heads", "4");
-    for (i = 0; i < 3; i++) {
-        static const char *const names[] = {"model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"};
-        tiny_tensor *x = tiny_find(&t, names[i]);
-        tiny_resize(x, AWQ_F16, x->ndim, i < 2 ? 96 : 256, 256);
-        randomize(x, (uint64_t)i + 1);
-    }
+    make_own(&t, OWN_MIXTRAL, 4);
     source = save(&t, "wide_experts");
     tiny_free(&t);
     few.n_blocks = 3;
@@ -1600,23 +1337,17 @@ static void test_scaled(void)
     REFUSED(q, AWQ_E_ARG, "scaled");
 }
 
-/* the texts, and a folder for what is written */
+/* the texts */
 static void make_texts(void)
 {
     uint64_t seed = 3;
     int i;
-    for (i = 0; i < BLOCKS * LENGTH; i++) text_ids[i] = 3 + (int32_t)(awq__random_unit(&seed) * 93);
-    for (i = 0; i <= BLOCKS; i++) text_start[i] = i * LENGTH;
-    text.n_blocks = BLOCKS;
-    text.start = text_start;
-    text.ids = text_ids;
+    make_text(&seed);
     for (i = 0; i < F_BLOCKS * F_LENGTH; i++) f_ids[i] = 3 + (int32_t)(awq__random_unit(&seed) * (F_VOCAB - 3));
     for (i = 0; i <= F_BLOCKS; i++) f_start[i] = i * F_LENGTH;
     f_text.n_blocks = F_BLOCKS;
     f_text.start = f_start;
     f_text.ids = f_ids;
-    awq__os_make_folder(NULL, "build");
-    awq__os_make_folder(NULL, DIR);
 }
 
 int main(int argc, char **argv)

@@ -7,7 +7,8 @@
 
 static int passed, failed, skipped, bad;
 static const char *only = "";
-static std::set<std::string> launched; // kernels that a test has run
+static std::map<std::string, std::set<int>> launched; // kernels that a test has run, and in which modes
+static std::set<std::string> launched_bulk;            // those to which BULK_MODES matter
 
 static double now()
 {
@@ -44,24 +45,26 @@ static uint32_t random32()
 }
 static double uniform(double lo, double hi) { return lo + (hi - lo) * (random32() >> 8) * 0x1p-24; }
 
-// every mode in turn: orders of threads, cp.async late or early, with CHECK_BULK bulk copies and wgmma likewise
-#ifndef CHECK_BULK
-#define CHECK_BULK 0
-#endif
-static const int MODES = (CHECK_BULK ? 4 : 2) * emu::SCHEDULES;
+// Modes: orders of threads, cp.async late or early; for kernels with bulk copies or wgmma, those late or early.
+// MODES cases, one after another, go through the first two, BULK_MODES through all.
+static const int MODES = 2 * emu::SCHEDULES, BULK_MODES = 2 * MODES;
 static int mode;
+static void set_mode(int m)
+{
+    emu::schedule = m % emu::SCHEDULES;
+    emu::eager = m / emu::SCHEDULES & 1;
+    emu::eager_bulk = m / MODES;
+}
 static void next_mode()
 {
-    emu::schedule = mode % emu::SCHEDULES;
-    emu::eager = mode / emu::SCHEDULES & 1;
-    emu::eager_bulk = mode / emu::SCHEDULES / 2;
-    mode = (mode + 1) % MODES;
+    set_mode(mode);
+    mode = (mode + 1) % BULK_MODES;
 }
 static const char *mode_name()
 {
-    static char text[40];
-    snprintf(text, sizeof text, "schedule %d %s %s", emu::schedule, emu::eager ? "eager" : "lazy",
-             emu::eager_bulk ? "eager" : "lazy");
+    static char text[60];
+    snprintf(text, sizeof text, "schedule %d, copies %s, in bulk %s", emu::schedule,
+             emu::eager ? "early" : "late", emu::eager_bulk ? "early" : "late");
     return text;
 }
 
@@ -118,20 +121,32 @@ static float cpu_exp(float x)
     return p * bits_float((uint32_t)(e + 127) << 23);
 }
 
-// one argument, a struct by value
+// one argument, a struct by value; false: emu::error() says what went wrong
+template <class A>
+static bool try_launch(const std::string &kernel, dim3 grid, unsigned threads, unsigned shared, A argument)
+{
+    void *params[] = {&argument};
+    const bool ok = emu::launch_by_name(kernel.c_str(), grid, threads, shared, params);
+    const int m = emu::schedule + emu::SCHEDULES * emu::eager;
+    if (emu::bulk) launched_bulk.insert(kernel);
+    launched[kernel].insert(emu::bulk ? m + MODES * emu::eager_bulk : m);
+    return ok;
+}
 template <class A>
 static bool launch(const std::string &kernel, dim3 grid, unsigned threads, unsigned shared, A argument)
 {
-    void *params[] = {&argument};
-    launched.insert(kernel);
-    if (emu::launch_by_name(kernel.c_str(), grid, threads, shared, params)) return true;
+    if (try_launch(kernel, grid, threads, shared, argument)) return true;
     fail("%s, %s: %s", kernel.c_str(), mode_name(), emu::error());
     return false;
 }
+// every kernel, in every mode that matters to it
 static void test_all_launched()
 {
     for (auto &k : emu::kernels())
-        if (!launched.count(k.first)) fail("%s was never launched", k.first.c_str());
+        for (int m = 0; m < (launched_bulk.count(k.first) ? BULK_MODES : MODES); m++) {
+            set_mode(m);
+            if (!launched[k.first].count(m)) fail("%s was not launched in %s", k.first.c_str(), mode_name());
+        }
 }
 static int report()
 {

@@ -1,13 +1,13 @@
 /* compile.c - compiles the kernels of tools/cuda with NVRTC for every processor it supports; needs no GPU
 
-       cc -O2 -o compile tests/cuda/compile.c -ldl && ./compile [-v] [-a 90a,80] [-o FOLDER] [family ...]
+       cc -O2 -o compile tests/cuda/compile.c -ldl && ./compile [-v] [-a 90a,80] [-o FOLDER] [-p FOLDER] [family ...]
 
-   run in the repository's root. A family is a file tools/cuda/NAME.cuh; prims.cuh, common.cuh, block.cuh and warpgroup.cuh are put
-   before it, and the definitions of its parts, as awq_cuda.h does. Prints a line for each part and processor:
-   milliseconds of the processor, bytes of the cubin, most registers of a kernel, kernels that spill; with -v a line for
-   each kernel; -o keeps the cubins; in the end what a model of the llama family takes in all. Fails when a compile
-   fails or warns, or when a kernel spills. The library is $AWQ_NVRTC, else what the loader finds, else that of
-   /usr/local/cuda. */
+   run in the repository's root. A family is a file tools/cuda/NAME.cuh; prims.cuh, common.cuh, block.cuh and
+   warpgroup.cuh are put before it, and the definitions of its parts, as awq_cuda.h does. Prints a line for each part
+   and processor: milliseconds of the processor, bytes of the cubin, most registers of a kernel, kernels that spill;
+   with -v a line for each kernel; -o keeps the cubins; in the end what a model of the llama family takes in all. Fails
+   when a compile fails or warns, or when a kernel spills. With -p only PTX is made, FOLDER/PART.ptx, for ptx.h. The
+   library is $AWQ_NVRTC, else what the loader finds, else that of /usr/local/cuda. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>
@@ -26,11 +26,13 @@ static int (*nvrtc_log_size)(program, size_t *);
 static int (*nvrtc_log)(program, char *);
 static int (*nvrtc_cubin_size)(program, size_t *);
 static int (*nvrtc_cubin)(program, char *);
+static int (*nvrtc_ptx_size)(program, size_t *);
+static int (*nvrtc_ptx)(program, char *);
 static int (*nvrtc_destroy)(program *);
 static const char *(*nvrtc_error)(int);
 
 static int verbose;
-static const char *folder;
+static const char *folder, *ptx_folder;
 
 static void *library(void)
 {
@@ -61,6 +63,8 @@ static int load(void)
                    {&nvrtc_log, "nvrtcGetProgramLog"},
                    {&nvrtc_cubin_size, "nvrtcGetCUBINSize"},
                    {&nvrtc_cubin, "nvrtcGetCUBIN"},
+                   {&nvrtc_ptx_size, "nvrtcGetPTXSize"},
+                   {&nvrtc_ptx, "nvrtcGetPTX"},
                    {&nvrtc_destroy, "nvrtcDestroyProgram"},
                    {&nvrtc_error, "nvrtcGetErrorString"}};
     void *lib = library();
@@ -142,9 +146,11 @@ static int read_log(char *log, int *max_registers, char *max_name, int *spilled,
     return kernels;
 }
 
-/* what a model of 4 bits in F16 with heads of 128 needs: parts of families, CPU milliseconds by processor */
-static const char *const llama[] = {"linear_f16", "wgmma_f16", "wgmma_few_f16", "dense_f16",
-                                    "rows_f16",   "repack",    "attention_128"};
+/* what a model of 4 bits in F16 with heads of 128 needs, the kernel that awq_cuda_create runs and those of
+   awq__cuda_llama: parts of families, CPU milliseconds by processor */
+static const char *const llama[] = {"selftest", "linear_f16", "wgmma_f16", "wgmma_few_f16", "dense_f16",
+                                    "rows_f16", "repack",     "sample",    "attention_128"};
+enum { LLAMA = sizeof llama / sizeof *llama };
 static struct {
     char arch[16];
     double ms;
@@ -154,7 +160,7 @@ static struct {
 static void count_need(const char *part, const char *arch, double ms)
 {
     int i, k;
-    for (i = 0; i < 7; i++)
+    for (i = 0; i < LLAMA; i++)
         for (k = 0; k < 32 && !strcmp(part, llama[i]); k++)
             if (!needs[k].parts || !strcmp(needs[k].arch, arch)) {
                 snprintf(needs[k].arch, sizeof needs[k].arch, "%s", arch);
@@ -162,6 +168,30 @@ static void count_need(const char *part, const char *arch, double ms)
                 needs[k].parts++;
                 break;
             }
+}
+
+static int write_file(const char *path, const char *data, size_t size)
+{
+    FILE *f = fopen(path, "wb");
+    int ok = f && fwrite(data, 1, size, f) == size;
+    if (f) ok &= !fclose(f);
+    if (!ok) printf("cannot write %s\n", path);
+    return ok;
+}
+
+/* nvrtcGetPTX ends with a zero byte, which the size counts */
+static int write_ptx(program p, const char *family)
+{
+    char path[512], *text;
+    size_t size = 0;
+    int ok;
+    nvrtc_ptx_size(p, &size);
+    text = (char *)calloc(1, size + 1);
+    if (!text) exit(2);
+    snprintf(path, sizeof path, "%s/%s.ptx", ptx_folder, family);
+    ok = !nvrtc_ptx(p, text) && strstr(text, ".entry") && write_file(path, text, strlen(text));
+    free(text);
+    return ok;
 }
 
 static int compile(const char *family, const char *text, const char *arch)
@@ -173,13 +203,13 @@ static int compile(const char *family, const char *text, const char *arch)
     int status, registers, spilled, warnings, kernels;
     char *log;
     double t;
-    snprintf(option, sizeof option, "--gpu-architecture=sm_%s", arch);
+    snprintf(option, sizeof option, "--gpu-architecture=%s_%s", ptx_folder ? "compute" : "sm", arch);
     snprintf(name, sizeof name, "%s.cuh", family);
     t = now();
     status = nvrtc_create(&p, text, name, 0, NULL, NULL);
-    if (!status) status = nvrtc_compile(p, 3, options);
+    if (!status) status = nvrtc_compile(p, ptx_folder ? 2 : 3, options);
     t = now() - t;
-    count_need(family, arch, t);
+    if (!ptx_folder) count_need(family, arch, t);
     nvrtc_log_size(p, &size);
     log = (char *)calloc(1, size + 1);
     if (!log) exit(2);
@@ -189,6 +219,12 @@ static int compile(const char *family, const char *text, const char *arch)
         free(log);
         return 1;
     }
+    if (ptx_folder) {
+        status = !write_ptx(p, family);
+        nvrtc_destroy(&p);
+        free(log);
+        return status;
+    }
     kernels = read_log(log, &registers, max_name, &spilled, &warnings);
     nvrtc_cubin_size(p, &cubin);
     printf("%-14s sm_%-5s %7.0f ms %8zu bytes  %2d kernels  max %3d registers (%s)%s%s\n", family, arch, t,
@@ -196,12 +232,8 @@ static int compile(const char *family, const char *text, const char *arch)
     if (folder) {
         char path[512];
         char *bin = (char *)malloc(cubin ? cubin : 1);
-        FILE *f;
         snprintf(path, sizeof path, "%s/%s.sm_%s.cubin", folder, family, arch);
-        f = fopen(path, "wb");
-        if (!bin || !f || nvrtc_cubin(p, bin) || fwrite(bin, 1, cubin, f) != cubin)
-            printf("cannot write %s\n", path);
-        if (f) fclose(f);
+        if (bin && !nvrtc_cubin(p, bin)) write_file(path, bin, cubin);
         free(bin);
     }
     nvrtc_destroy(&p);
@@ -222,9 +254,9 @@ enum { PARTS = sizeof parts / sizeof *parts };
 static const struct {
     const char *name;
     int typed; /* has parts _f16 and _bf16 */
-} all[] = {{"linear", 1}, {"wgmma", 1},     {"wgmma_few", 1}, {"linear8", 1}, {"dense", 1},   {"repack", 0},
-           {"rows", 1},   {"attention", 0}, {"moe", 1},       {"sample", 0},  {"experts", 1}, {"experts_wgmma", 1},
-           {"quantize", 0}};
+} all[] = {{"linear", 1},  {"wgmma", 1},         {"wgmma_few", 1}, {"linear8", 1}, {"dense", 1},
+           {"repack", 0},  {"rows", 1},          {"attention", 0}, {"moe", 1},     {"sample", 0},
+           {"experts", 1}, {"experts_wgmma", 1}, {"quantize", 0},  {"selftest", 0}};
 enum { FAMILIES = sizeof all / sizeof *all };
 
 int main(int argc, char **argv)
@@ -235,6 +267,7 @@ int main(int argc, char **argv)
         if (!strcmp(argv[i], "-v")) verbose = 1;
         else if (!strcmp(argv[i], "-a") && i + 1 < argc) wanted = argv[++i];
         else if (!strcmp(argv[i], "-o") && i + 1 < argc) folder = argv[++i];
+        else if (!strcmp(argv[i], "-p") && i + 1 < argc) ptx_folder = argv[++i];
         else if (n < 32) families[n++] = argv[i];
     if (!n)
         for (; n < FAMILIES; n++) families[n] = all[n].name;
@@ -283,7 +316,7 @@ int main(int argc, char **argv)
         }
     }
     for (int i = 0; i < 32 && needs[i].parts; i++)
-        if (needs[i].parts >= 5)
+        if (needs[i].parts >= LLAMA - 2) /* without the two of wgmma */
             printf("llama, 4 bits, F16, heads of 128: %4.1f s of one processor for sm_%s\n", needs[i].ms / 1e3,
                    needs[i].arch);
     printf("%d passed, %d failed, 0 skipped\n", done - bad, bad);

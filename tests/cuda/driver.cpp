@@ -15,6 +15,8 @@
      - calls without a current context fail; awq_emulator_live counts what was not given back
      - a kernel that goes wrong spoils the context: every call fails from then on
 
+   -DAWQ_ARCH=750 or 860: with the text of kernels that such a card gets, and its compute capability.
+
    From the environment, read at each call:
      AWQ_EMULATOR_COMPUTE=90       compute capability     AWQ_EMULATOR_DRIVER=13000   CUDA version of the driver
      AWQ_EMULATOR_DEVICES=1        how many               AWQ_EMULATOR_MEMORY=BYTES   of each, 8 GB
@@ -384,7 +386,7 @@ int cuDeviceGetName(char *name, int bytes, int device)
 }
 static int shared_of_block()
 {
-    int compute = (int)number("AWQ_EMULATOR_COMPUTE", 90);
+    int compute = (int)number("AWQ_EMULATOR_COMPUTE", AWQ_ARCH / 10);
     return compute == 75                    ? 65536
            : compute == 80 || compute == 87 ? 166912
            : compute >= 90 && compute < 120 ? 232448
@@ -393,7 +395,7 @@ static int shared_of_block()
 int cuDeviceGetAttribute(int *value, int attribute, int device)
 {
     CALL(INVALID_VALUE);
-    int compute = (int)number("AWQ_EMULATOR_COMPUTE", 90);
+    int compute = (int)number("AWQ_EMULATOR_COMPUTE", AWQ_ARCH / 10);
     if (device < 0) return INVALID_DEVICE;
     switch (attribute) {
     case 16: *value = (int)number("AWQ_EMULATOR_MULTIPROCESSORS", 2); return OK;
@@ -715,7 +717,7 @@ static int read_image(const char *image, std::string *family, std::string *defin
 {
     char arch[32], name[64], part[64];
     unsigned long long text, hash;
-    int length = 0, compute = (int)number("AWQ_EMULATOR_COMPUTE", 90);
+    int length = 0, compute = (int)number("AWQ_EMULATOR_COMPUTE", AWQ_ARCH / 10);
     std::string start(image, strnlen(image, 400));
     if (sscanf(start.c_str(), "AWQ emulator|%31[^|]|%63[^|]|%63[^|]|%llx%n", arch, name, part, &text, &length)
             != 4
@@ -846,7 +848,8 @@ int cuLaunchKernelEx(const LaunchConfig *c, void *function, void **params, void 
     CALL_IN_CONTEXT(LAUNCH_FAILED);
     if (extra) return INVALID_VALUE;
     for (unsigned i = 0; i < c->n; i++)
-        if (c->attributes[i].id != 6 || number("AWQ_EMULATOR_COMPUTE", 90) < 90) return NOT_SUPPORTED;
+        if (c->attributes[i].id != 6 || number("AWQ_EMULATOR_COMPUTE", AWQ_ARCH / 10) < 90)
+            return NOT_SUPPORTED;
     return launch((Function *)function, dim3(c->grid[0], c->grid[1], c->grid[2]),
                   dim3(c->block[0], c->block[1], c->block[2]), c->shared, c->stream, params, c->n > 0);
 }

@@ -88,6 +88,7 @@ static bool wrong = false;      // kernels store wrong numbers
 static bool tracks = false;     // what kernels write is kept, for launches that overlap
 static bool overlaps = false;   // this launch may begin before the kernels ahead have ended
 static bool eager_bulk = false; // when bulk copies land and wgmma is carried out
+static bool bulk = false;       // after launch(): it had such copies or operations
 const int SCHEDULES = 6;
 
 const size_t SHARED_MAX = 232448; // bytes a block of sm_90 may have
@@ -349,6 +350,7 @@ template <class Operation> static inline void warp_meet(void *operand, Operation
 }
 template <class Operation> static inline void warpgroup_meet(void *operand, Operation operation)
 {
+    bulk = true;
     meet(warpgroups[current->linear / 128], current->linear & 127, 128, operand, operation);
 }
 
@@ -439,6 +441,7 @@ static inline void carry_out(const Copy &c)
 static inline void land(const BulkCopy &b)
 {
     Barrier *m = (Barrier *)(shared + b.barrier);
+    bulk = true;
     carry_out(b.copy);
     m->bytes -= (int)b.copy.bytes;
     barrier_settle(m);
@@ -522,6 +525,7 @@ static inline bool launch(dim3 grid, dim3 block, size_t shared_bytes, std::funct
     int n = (int)(block.x * block.y * block.z);
     faulted = false;
     fault_text.clear();
+    bulk = false;
     current = nullptr;
     grid_size = grid;
     block_size = block;
@@ -564,6 +568,12 @@ static inline bool launch(dim3 grid, dim3 block, size_t shared_bytes, std::funct
     written.clear();
     return !faulted;
 }
+} // namespace emu
+#ifdef AWQ_PTX
+#include "ptx.h" // the PTX of a kernel instead of its C++, where the environment has AWQ_PTX
+#endif
+namespace emu
+{
 static inline bool launch_by_name(const char *name, dim3 grid, dim3 block, size_t shared_bytes, void **params)
 {
     auto k = kernels().find(name);
@@ -576,6 +586,12 @@ static inline bool launch_by_name(const char *name, dim3 grid, dim3 block, size_
         fault_text = std::string(name) + ": more threads than its launch bounds";
         return false;
     }
+#ifdef AWQ_PTX
+    bool ours = false;
+    faulted = false;
+    bool ok = getenv("AWQ_PTX") && ptx::launch(name, grid, block, shared_bytes, params, k->second.sizes, &ours);
+    if (ours) return ok;
+#endif
     return launch(grid, block, shared_bytes, [&] { k->second.call(params); });
 }
 } // namespace emu

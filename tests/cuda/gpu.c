@@ -1,5 +1,6 @@
-/* gpu.c - awq_cuda.h on a GPU: every kernel against the CPU, models against the CPU's exact mode, then how fast it is,
-   as tables for tests/bench/RESULTS.md: starting, linear layers and whole models beside this GPU's memory, cuBLAS
+/* gpu.c - awq_cuda.h on a GPU: every kernel against the CPU, models of all kinds against the CPU's exact mode,
+   divided models, steps that are cut, quantizing against the CPU's; then how fast it is, as tables for
+   tests/bench/RESULTS.md: starting, linear layers and whole models beside this GPU's memory, cuBLAS
 
        gpu                   on a GPU, which takes minutes; says so and is done where there is none (a card that does
                              not start is a failure, and so is none at all with AWQ_NEED_GPU set)
@@ -16,13 +17,15 @@
 #define AWQ_CUDA_IMPLEMENTATION
 #include "../../awq_cuda.h"
 #include "../test.h"
+#define DIR "build/test_gpu"
+#include "../quantizing.h"
 #include "../synthetic.h"
 #include <time.h>
 
-#define DEMO "tools/demo/model"
 enum { MOST_COPIES = 256 };
 
 static awq_ctx ctx;
+static awq_cuda_desc opened; /* with which the GPU is opened */
 static awq_cuda *gpu;
 static int not_recorded; /* passes that the driver did not record */
 static int trying;
@@ -47,30 +50,6 @@ static void test_kernels(void)
     CHECK_MSG(awq_cuda_selftest(&ctx, gpu) == AWQ_OK, "%s", ctx.err.text);
 }
 
-/* logits [n][vocab], and greedy tokens after the ids */
-static void ask_model(const awq_model_desc *d, const int32_t *ids, int n, float *logits, int32_t *out, int tokens)
-{
-    awq_model *m = NULL;
-    awq_session *s = NULL;
-    awq_feed_desc f;
-    awq_generate_desc g;
-    memset(&f, 0, sizeof f);
-    memset(&g, 0, sizeof g);
-    f.all_logits = logits;
-    CHECK_MSG(awq_model_load(&ctx, DEMO, d, &m) == AWQ_OK, "%s", ctx.err.text);
-    if (!m) return;
-    CHECK_MSG(open_session(&ctx, m, 512, &s) == AWQ_OK, "%s", ctx.err.text);
-    if (s) CHECK_MSG(awq_session_feed(&ctx, s, ids, n, &f, NULL) == AWQ_OK, "%s", ctx.err.text);
-    if (s) close_session(&ctx, s);
-    g.ids = ids;
-    g.n_ids = n;
-    g.max_tokens = tokens;
-    g.ignore_eos = 1;
-    g.out_ids = out;
-    CHECK_MSG(awq_generate(&ctx, m, &g, NULL) == AWQ_OK, "%s", ctx.err.text);
-    CHECK(awq_model_free(&ctx, m) == AWQ_OK);
-}
-
 static void test_models(void)
 {
     static const struct {
@@ -79,42 +58,217 @@ static void test_models(void)
         awq_mode mode;
     } kinds[] = {{"dense", 0, 0, AWQ_MODE_FAST}, {"4 bits", 4, 0, AWQ_MODE_FAST}, {"8 bits, head of 8", 8, 8, AWQ_MODE_FAST},
                  {"4 bits, same bits", 4, 0, AWQ_MODE_DETERMINISTIC}};
-    const int n = trying ? 20 : 300, tokens = trying ? 8 : 24;
     awq_device *list[1];
     size_t k;
     list[0] = awq_cuda_device(gpu);
     for (k = 0; k < (trying ? 2 : sizeof kinds / sizeof kinds[0]); k++) {
         awq_model_desc d;
-        int32_t ids[300], out[2][24];
-        float *logits[2];
-        double worst = 0, most = 0;
-        int i, same = 0;
+        double off;
         memset(&d, 0, sizeof d);
-        memset(out, 0, sizeof out);
-        for (i = 0; i < n; i++) ids[i] = 300 + i * 37 % 1700;
         d.rtn_bits = kinds[k].rtn;
         d.head_bits = kinds[k].head;
-        for (i = 0; i < 2; i++) {
-            logits[i] = (float *)calloc((size_t)n * 2048, sizeof(float));
-            d.mode = i ? kinds[k].mode : AWQ_MODE_EXACT;
-            d.devices = list;
-            d.n_devices = i;
-            ask_model(&d, ids, n, logits[i], out[i], tokens);
-        }
-        for (i = 0; i < n * 2048; i++) {
-            double e = fabs((double)logits[1][i] - logits[0][i]);
-            if (!(e <= worst)) worst = e;
-            if (e != e) break; /* NaN stays */
-            if (fabs(logits[0][i]) > most) most = fabs(logits[0][i]);
-        }
-        for (i = 0; i < tokens; i++) same += out[0][i] == out[1][i];
-        printf("    %-20s largest difference %.5f of the largest logit, %d of %d greedy tokens the same\n", kinds[k].name,
-               worst / most, same, tokens);
-        CHECK_MSG(worst <= most / 128, "%s", kinds[k].name);
+        d.mode = kinds[k].mode;
+        d.devices = list;
+        d.n_devices = 1;
+        off = difference(&ctx, DEMO, &d, trying ? 20 : 300, 0);
+        printf("    %-20s %.5f of the largest logit\n", kinds[k].name, off);
+        CHECK_MSG(off <= 1.0 / 128, "%s", kinds[k].name);
         CHECK_MSG(!not_recorded, "%s: %d passes are not recorded", kinds[k].name, not_recorded);
-        free(logits[0]);
-        free(logits[1]);
     }
+}
+
+/* Tiny ones of all kinds; then the families four times as wide, with heads of 128 and latent ones of 192, in 4
+   bits, read by so many rows that their experts are computed by the kernels of many. */
+static void test_kinds(void)
+{
+    awq_device *list[1];
+    int k;
+    list[0] = awq_cuda_device(gpu);
+    for (k = 0; k < KINDS + OWN_FAMILIES; k++) {
+        const int wide = k >= KINDS, kind = wide ? k - OWN_FAMILIES : k, n = wide ? 120 : 40;
+        awq_model_desc d;
+        awq_ctx c;
+        char name[64];
+        double off;
+        tiny t;
+        snprintf(name, sizeof name, "%s%s", wide ? "wide " : "", kind_names[kind]);
+        if (kind == BF16 && gpu->info.compute_major < 8) continue;
+        memset(&d, 0, sizeof d);
+        if (wide) make_own(&t, kind - FAMILY_KINDS, 4);
+        else make_kind(&t, kind, &d);
+        if (wide) d.rtn_bits = 4;
+        c = tiny_ctx(&t);
+        c.jobs = ctx.jobs;
+        c.log = told;
+        d.devices = list;
+        d.n_devices = 1;
+        off = difference(&c, "m", &d, n, kind_others(kind, n));
+        printf("    %-20s %.5f of the largest logit\n", name, off);
+        CHECK_MSG(off <= kind_bound(kind), "%s", name);
+        if (!trying || wide) check_same_bits(name, &c, "m", &d, trying ? 8 : n);
+        CHECK_MSG(!not_recorded && c.memory_used == 0, "%s", name);
+        tiny_free(&t);
+    }
+}
+
+/* --- divided models, and steps that are cut */
+static int cancel_always(void *user, const awq_progress *p)
+{
+    (void)user, (void)p;
+    return 1;
+}
+
+static const struct {
+    const char *name;
+    int64_t budget;
+    int (*cancel)(void *user, const awq_progress *p);
+} cuts[] = {{"whole passes", AWQ_NO_BUDGET, NULL},
+            {"1 us at a time", 1, NULL},
+            {"each step cancelled", 1, cancel_always}};
+enum { CUTS = sizeof cuts / sizeof cuts[0], SAID = 24 };
+
+/* the greedy answer to n tokens, in steps that are cut so */
+static void answer(const awq_model *m, const char *name, int cut, int n, int tokens, int32_t *out)
+{
+    awq_runner_desc rd;
+    awq_session_desc sd;
+    awq_generate_desc d;
+    awq_runner *r = NULL;
+    awq_session *s = NULL;
+    awq_step_info info;
+    int32_t ids[MOST_IDS];
+    double longest = 0;
+    long steps = 0;
+    awq_status st;
+    memset(&rd, 0, sizeof rd);
+    memset(&sd, 0, sizeof sd);
+    memset(&d, 0, sizeof d);
+    spread_ids(m, ids, n);
+    rd.max_rows = 128;
+    sd.max_tokens = n + tokens;
+    d.ids = ids;
+    d.n_ids = n;
+    d.max_tokens = tokens;
+    d.ignore_eos = 1;
+    d.out_ids = out;
+    st = awq_runner_create(&ctx, m, &rd, &r);
+    if (!st) st = awq_session_create(&ctx, r, &sd, &s);
+    if (!st) st = awq_ask(&ctx, s, &d);
+    ctx.progress = cuts[cut].cancel;
+    for (; !st && awq_session_busy(s) && steps < 100000; steps++) {
+        st = awq_step(&ctx, r, NULL, 0, cuts[cut].budget, &info);
+        if (cuts[cut].cancel && st == AWQ_E_CANCELLED) st = AWQ_OK;
+        longest = AWQ__MAX(longest, info.seconds);
+    }
+    ctx.progress = NULL;
+    if (!st) st = awq_session_answer(&ctx, s, NULL);
+    CHECK_MSG(!st, "%s, %s: %s", name, cuts[cut].name, ctx.err.text);
+    printf("    %-20s %-20s %ld steps, the longest of %.2f ms\n", name, cuts[cut].name, steps, longest * 1e3);
+    CHECK_MSG(!cut || steps > 2 * tokens, "%s, %s: %ld steps", name, cuts[cut].name, steps);
+    awq_session_free(&ctx, s);
+    awq_runner_free(&ctx, r);
+}
+
+/* What this GPU says is what it says as two of a model's devices, bit for bit; with the rest on the CPU it is
+   near. An answer is the same however its steps are cut. */
+static void test_divided(void)
+{
+    static const struct {
+        const char *name;
+        int layers[2], devices;
+    } places[] = {{"all on this GPU", {8, 0}, 1},
+                  {"on it and it again", {5, 3}, 2},
+                  {"the rest on the CPU", {4, 0}, 1}};
+    const int n = trying ? 12 : 300, tokens = trying ? 3 : SAID;
+    awq_device *list[2];
+    awq_cuda *second = NULL;
+    float *logits[3];
+    int32_t ids[MOST_IDS], whole[SAID], out[SAID];
+    int k, cut;
+    CHECK_MSG(awq_cuda_create(&ctx, &opened, &second) == AWQ_OK, "%s", ctx.err.text);
+    if (!second) return;
+    list[0] = awq_cuda_device(gpu);
+    list[1] = awq_cuda_device(second);
+    memset(whole, 0, sizeof whole);
+    for (k = 0; k < 3; k++) {
+        const char *name = places[k].name;
+        awq_model_desc d;
+        awq_model *m = NULL;
+        size_t bytes;
+        double off;
+        memset(&d, 0, sizeof d);
+        d.mode = AWQ_MODE_DETERMINISTIC;
+        d.rtn_bits = 4;
+        d.devices = list;
+        d.n_devices = places[k].devices;
+        d.device_layers = places[k].layers;
+        d.rest_on_cpu = 1;
+        off = difference(&ctx, DEMO, &d, n, 0);
+        CHECK_MSG(off <= 1.0 / 128, "%s: off by %g of the largest logit", name, off);
+        CHECK_MSG(awq_model_load(&ctx, DEMO, &d, &m) == AWQ_OK, "%s: %s", name, ctx.err.text);
+        logits[k] = NULL;
+        if (!m) continue;
+        spread_ids(m, ids, n);
+        logits[k] = logits_of(&ctx, m, ids, n, 0);
+        for (cut = 0; cut < CUTS; cut++) {
+            memset(out, 0xff, sizeof out);
+            answer(m, name, cut, n, tokens, out);
+            if (!cut && k != 1) memcpy(whole, out, sizeof out);
+            CHECK_MSG(!memcmp(whole, out, sizeof out), "%s, %s: another answer", name, cuts[cut].name);
+        }
+        bytes = (size_t)n * (size_t)awq_model_config(m)->vocab_size * sizeof(float);
+        CHECK_MSG(k != 1 || !logits[0] || !memcmp(logits[0], logits[1], bytes), "%s: other logits", name);
+        CHECK(awq_model_free(&ctx, m) == AWQ_OK);
+    }
+    for (k = 0; k < 3; k++) free(logits[k]);
+    awq_cuda_free(&ctx, second);
+}
+
+/* --- quantizing */
+
+/* Small models by few tokens, which none is held out of, and the demo's by text: the same bytes twice. On random tokens
+   of random models one code that is rounded the other way moves what method best makes of the rest. */
+static void test_quantized(void)
+{
+    enum { DEMOS = -2, SMALL };
+    static const struct {
+        const char *name;
+        int family, wide;
+        awq_method method;
+    } kinds[] = {{"awq", SMALL, 1, AWQ_METHOD_AWQ},
+                 {"best", SMALL, 1, AWQ_METHOD_BEST},
+                 {"mixtral, best", OWN_MIXTRAL, 1, AWQ_METHOD_BEST},
+                 {"demo, best", DEMOS, 1, AWQ_METHOD_BEST},
+                 {"demo, awq", DEMOS, 1, AWQ_METHOD_AWQ},
+                 {"gemma2, awq", OWN_GEMMA2, 1, AWQ_METHOD_AWQ},
+                 {"wide olmo2, awq", OWN_OLMO2, 4, AWQ_METHOD_AWQ},
+                 {"wide mixtral, best", OWN_MIXTRAL, 4, AWQ_METHOD_BEST},
+                 {"wide starcoder2, best", OWN_STARCODER2, 4, AWQ_METHOD_BEST},
+                 {"wide deepseek_v2, best", OWN_DEEPSEEK, 4, AWQ_METHOD_BEST}};
+    awq_calibration few, demo;
+    uint64_t seed = 3;
+    size_t k;
+    if (gpu->info.compute_major < 8) TEST_SKIP("quantizing needs compute capability 8.0");
+    make_text(&seed);
+    few = text;
+    few.n_blocks = trying ? 1 : 3;
+    demo_text(&ctx, 4, &demo);
+    for (k = 0; k < (trying ? 3 : sizeof kinds / sizeof kinds[0]); k++) {
+        const int family = kinds[k].family;
+        const char *source = family == SMALL ? save_small(1) : DEMO;
+        tiny t;
+        run q;
+        if (family >= 0) {
+            make_own(&t, family, kinds[k].wide);
+            source = save(&t, "own");
+            tiny_free(&t);
+        }
+        q = prepare(source, fresh("cpu"), kinds[k].method);
+        q.d.calibration = family == DEMOS ? &demo : &few;
+        q.ctx.jobs = ctx.jobs;
+        on_both(kinds[k].name, q, awq_cuda_device(gpu), trying ? 1 : 2, family == DEMOS ? 0.02 : 0.1);
+    }
+    awq_calibration_free(&ctx, &demo);
 }
 
 /* the work of the passes, as the device is given it: to look at its recorded passes, or to have none */
@@ -225,7 +379,7 @@ static double timed(awq_status (*queue)(void *arg, int i), void *arg, int n)
     return s[rounds / 2] / n;
 }
 
-/* a kernel that reads 256 MB in 16 bytes a thread and adds them up */
+/* a kernel that reads 1 GB, 16 bytes of a thread at a time, and adds them up */
 typedef struct reading {
     void *function;
     uint64_t data, sum, n;
@@ -803,6 +957,7 @@ int main(int argc, char **argv)
         d.no_cache = !first;
     }
     ctx.log = told;
+    opened = d;
     if (!awq_pool_create(&ctx, 0, &pool)) ctx.jobs = awq_pool_jobs(pool);
     if (first) bad = first_token(&d);
     else if (awq_cuda_create(&ctx, &d, &gpu)) {
@@ -821,7 +976,10 @@ int main(int argc, char **argv)
             TEST_BEGIN(argc, argv);
             if (!trying) RUN(test_kernels); /* minutes in the emulator; tests/test_cuda_load.c has them small */
             RUN(test_models);
+            RUN(test_kinds);
             RUN(test_recorded);
+            RUN(test_divided);
+            RUN(test_quantized);
             bad = TEST_END();
         }
         if (!bad && (only_times || argc < 2)) {

@@ -129,6 +129,10 @@ mutant "repack: padding has a scale" repack.cuh repack 's/out < p.n && (int)bloc
 mutant "repack: what is there is lost" repack.cuh repack 's/p.skip \&\& blockIdx.y == 0/false/'
 mutant "repack: rows of the file" repack.cuh repack 's/    out += p.first;//'
 mutant "repack: native, half of a chunk" repack.cuh repack 's/p.bits == 4 ? p.chunk \/ 2 : p.chunk;/p.chunk;/'
+mutant "repack: a code in two words" repack.cuh repack 's/shift + bits > 32/false/' short
+mutant "repack: gemv_fast, its words" repack.cuh repack 's/(in \& 32) \/ 4/(in \& 32) \/ 8/'
+mutant "repack: gemv_fast, a zero point of 0.7" repack.cuh repack 's/ == stored ? (u32)z : 16/ ? (u32)z : 16/'
+mutant "repack: marlin, its scales" repack.cuh repack 's/(v \& 6) \* 4/(v \& 6) * 2/'
 mutant "repack: sum without places" repack.cuh repack_sum 's/word ^ place \*/word ^ 0 \* place */'
 
 # rows
@@ -144,7 +148,7 @@ mutant "norm: f16 overflows" block.cuh norm_range 's/x > 65504.0f ? 65504.0f : /
 mutant "a sum leaves out a warp" block.cuh norm 's/lane < warps ? lds/lane < warps - 1 ? lds/'
 mutant "exp without its last term" block.cuh exact_exp 's/p = exact_mul_add(p, r, 5.0000001201e-1f);//'
 mutant "embed: 8 bits, outputs g and g + 8" rows.cuh embed 's/(r >> 3) \* 16/0/'
-mutant "embed: 4 bits, next input" rows.cuh embed 's/BITS == 4 ? 16 : 8/8/'
+mutant "embed: 8 bits, next input" rows.cuh embed 's/(k \& 1) \* 8) \& 255/(k \& 1) * 16) \& 255/'
 mutant "place: rope turns backwards" rows.cuh place 's/-__fmul_rn(y, sin_)/__fmul_rn(y, sin_)/'
 mutant "place: rope of the other table" rows.cuh place 's/(size_t)row \* 2 + p.rope_table/(size_t)row * 2/'
 mutant "place: rope from the first element on" rows.cuh place 's/head + (p.rope_first + /head + (/'

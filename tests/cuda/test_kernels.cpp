@@ -4,7 +4,7 @@
 
    -DAWQ_ARCH=750 compiles what a GPU of that generation gets. Each case runs in one of the 24 modes of the
    emulator (6 orders of threads, cp.async late or early, bulk copies and wgmma likewise), the next case in the
-   next, and some shapes in all of them.
+   next, and a small shape of each kernel in all of them.
 
    BOUNDS. y is a sum of products w x with w = (q - z) s. fp32 sums: each addition rounds by at most 2^-24 of
    the sum so far, at most A = sum |w x|, and a term goes through at most C additions: error <= C 2^-24 A, C =
@@ -25,7 +25,6 @@
 #include "../../tools/cuda/wgmma_few.cuh"
 #include "../../tools/cuda/experts_wgmma.cuh"
 #include "../../tools/cuda/plan.h"
-#define CHECK_BULK 1
 #include "check.h"
 
 // ---- 4-bit linear layers
@@ -38,14 +37,14 @@ struct Weights {
     Buffer<u16> dense;
 
     static int pad(int v) { return (v + 63) / 64 * 64; }
-    Weights(int bits_, int n_, int k_, int group_, bool bf16_ = false)
+    Weights(int bits_, int n_, int k_, int group_, bool bf16_ = false, int file_bits = 8)
         : bits(bits_), n(n_), k(k_), group(group_), n_pad(pad(n_)), k_tiles(pad(k_) / 64),
           groups((pad(k_) + group_ - 1) / group_), bf16(bf16_), q((size_t)n * k), z((size_t)n * groups),
           s(z.size()), tile(bits == 16 ? 1 : (size_t)n_pad * k_tiles * 2 * bits),
           sz((size_t)groups * n_pad, 0x64000000u), dense(bits == 16 ? (size_t)n * k_tiles * 64 : 1)
     {
-        for (auto &v : q) v = random32() & ((1 << std::min(bits, 8)) - 1);
-        for (auto &v : z) v = random32() & ((1 << std::min(bits, 8)) - 1);
+        for (auto &v : q) v = random32() & ((1 << std::min(bits, file_bits)) - 1);
+        for (auto &v : z) v = random32() & ((1 << std::min(bits, file_bits)) - 1);
         for (auto &v : s) v = emu::f32_to_f16((float)uniform(0.004, 0.03));
         for (int o = 0; o < n; o++)
             for (int i = 0; i < groups; i++)
@@ -94,9 +93,7 @@ static awq__cuda_device device = {AWQ_ARCH / 10, AWQ_HAS_WGMMA, 20, 0};
 static bool launch_linear(const Case &c, awq__cuda_linear a, const awq__cuda_launch &plan, const char *what)
 {
     dim3 grid(plan.grid[0], plan.grid[1], plan.grid[2]);
-    void *params[] = {&a};
-    bool ok = emu::launch_by_name(plan.kernel, grid, plan.threads, plan.smem, params);
-    launched.insert(plan.kernel);
+    const bool ok = try_launch(plan.kernel, grid, plan.threads, plan.smem, a);
     if (!ok)
         fail("%s rows %d n %d k %d group %d %s splits %d (%s): %s", plan.kernel, c.rows, c.n, c.k, c.group,
              mode_name(), a.splits, what, emu::error());
@@ -211,6 +208,18 @@ static void test_linear_shapes()
                 check_linear({r, n, k, group, bf16 != 0, count % 4, count % 3 == 0, NULL, 0}, w);
             }
 }
+// The plan's kernel for each dtype, in every mode. Its pipeline goes round, of many rows in each of two splits.
+static void check_modes(int bits, int group, int rows, int modes)
+{
+    const int n = 24, k = rows <= 4 ? 4800 : rows <= 32 ? 2200 : 1500;
+    for (int bf16 = 0; bf16 < (AWQ_HAS_BF16 ? 2 : 1); bf16++) {
+        Weights w(bits, n, k, group, bf16 != 0);
+        for (int m = 0; m < modes; m++) {
+            next_mode();
+            check_linear({rows, n, k, group, bf16 != 0, AWQ__CUDA_Y_F32, false, NULL, rows <= 4 ? 1 : 2}, w);
+        }
+    }
+}
 // Pipelines go round: 75 tiles are more than the ring of eight warps holds, 24 more than the stages of a block,
 // and neither is a multiple of what a step takes. Splits are uneven.
 static void test_linear_modes()
@@ -227,13 +236,9 @@ static void test_linear_modes()
                 }
         }
     }
-    Weights deep(4, 24, 4800, 128), wide(4, 40, 1100, 128);
-    for (int r : {1, 4, 6, 14, 30, 50, 100})
-        for (int m = 0; m < (device.wgmma && r <= 4 ? 0 : MODES); m++) {
-            const Weights &w = r <= 4 ? deep : wide;
-            next_mode();
-            check_linear({r, w.n, w.k, 128, false, 1, false, NULL, 2 - r % 2}, w);
-        }
+    if (!device.wgmma)
+        for (int group : {32, 128}) check_modes(4, group, 3, MODES);
+    for (int r : {6, 13, 19, 35, 66}) check_modes(4, 128, r, device.wgmma ? BULK_MODES : MODES);
 }
 // blocks of many rows: the plan takes them when they are enough for the SMs
 static void test_linear_many_rows()
@@ -250,12 +255,7 @@ static void test_linear_many_rows()
                     w);
             }
     }
-    Weights w(4, 64, 704, 128);
-    for (int r : {100, 200})
-        for (int m = 0; m < (device.wgmma ? MODES : 0); m++) {
-            next_mode();
-            check_linear({r, 64, 704, 128, false, 1, false, NULL, 0}, w);
-        }
+    if (device.wgmma) check_modes(4, 128, 130, BULK_MODES);
     device.sms = sms;
 }
 // same_bits: an output has the same bits whatever the number of rows
@@ -400,91 +400,124 @@ static void test_experts()
                     count++;
                 }
     check_experts(4, 6, 300, 20, 20, 64, 64, false, AWQ__CUDA_Y_F32, true, false); // several rounds of loads
-    for (int m = 0; m < MODES; m++)
-        check_experts(m & 1 ? 4 : 8, 1 + m, 10, 4, 70, 704, 64, false, AWQ__CUDA_Y_F32, false, m % 3 == 0);
 }
-// rows of a matrix as a file has them, in its layout
+// rows of a matrix as a file has them, in its layout, by the table of >>layouts in awq.h
 struct Stored {
     Buffer<u8> codes8, zeros8;
     Buffer<u32> codes, zeros;
     Buffer<float> s32;
-    Buffer<u16> s16;
+    Buffer<u16> s16, scaled;
     awq__cuda_repack a;
     // rows from `row` on, n of them, which are those from `first` on of the file's matrix of file_n
-    Stored(const Weights &w, int layout, int type, bool symmetric, int file_group, int row, int n, int first,
+    Stored(const Weights &w, int layout, int b, int type, bool symmetric, int file_group, int row, int n, int first,
            int file_n)
         : codes8((size_t)(file_n + 15) / 16 * 16 * w.k),
           zeros8((size_t)(file_n + 15) / 16 * (w.k / file_group) * 80),
           codes((size_t)(file_n + 3) / 4 * ((w.k + 3) / 4) * 4, random32()),
-          zeros((size_t)(file_n + 3) / 4 * (w.k / file_group), random32()),
-          s32((size_t)file_n * (w.k / file_group), 7), s16((size_t)file_n * (w.k / file_group), 7)
+          zeros((size_t)(file_n + 3) / 4 * (w.k / file_group + 15), random32()),
+          s32((size_t)file_n * (w.k / file_group + 15), 7), s16((size_t)file_n * (w.k / file_group + 15), 7),
+          scaled((size_t)file_n * (w.k / file_group), 7)
     {
-        const int b = w.bits, m = 32 / b, fg = w.k / file_group, kw = (w.k + m - 1) / m,
-                  nw = (file_n + m - 1) / m;
+        const int fg = w.k / file_group, kw = (w.k * b + 31) / 32, nw = (file_n * b + 31) / 32, pitch = (fg + 15) / 8 * 8;
         const int order[8] = {0, 4, 1, 5, 2, 6, 3, 7}; // nibble of output x, by the table of the layout
-        const bool native = layout == AWQ__CUDA_REPACK_NATIVE,
-                   by_output = layout == AWQ__CUDA_REPACK_CANONICAL || layout == AWQ__CUDA_REPACK_COMPRESSED;
+        const bool native = layout == AWQ__CUDA_REPACK_NATIVE, gemv = layout == AWQ__CUDA_REPACK_GEMV,
+                   fast = layout == AWQ__CUDA_REPACK_GEMV_FAST, marlin = layout == AWQ__CUDA_REPACK_MARLIN,
+                   int8 = layout == AWQ__CUDA_REPACK_INT8, compressed = layout == AWQ__CUDA_REPACK_COMPRESSED,
+                   gemm = layout == AWQ__CUDA_REPACK_GEMM, bytes = !layout || int8,
+                   gptq = !(native || gemv || fast || marlin || compressed || gemm || bytes),
+                   by_output = bytes || compressed;
         const u32 top = (1u << b) - 1;
         int chunk = 128;
         while (file_group % chunk) chunk -= 8;
-        auto put = [&](Buffer<u32> &to, size_t word, int index, u32 v) {
-            to[word] = (to[word] & ~(top << index * b)) | v << index * b;
+        // value `index` of a stream whose words are `step` apart
+        auto put = [&](Buffer<u32> &to, size_t word, size_t step, int index, u32 v) {
+            for (int i = 0; i < b; i++) {
+                u32 &t = to[word + (size_t)(index * b + i) / 32 * step], bit = 1u << (index * b + i) % 32;
+                t = v >> i & 1 ? t | bit : t & ~bit;
+            }
         };
+        auto code = [&](int o, int i) -> u32 { return w.q[(size_t)(row + o - first) * w.k + i]; };
         memset(&a, 0, sizeof a);
         for (int o = first; o < first + n; o++) {
             const size_t of = (size_t)(row + o - first);
             for (int i = 0; i < w.k; i++) {
-                const u32 q = w.q[of * w.k + i];
-                const int c = i % chunk, half = b == 4 ? chunk / 2 : chunk;
+                const u32 q = code(o, i);
+                const int c = i % chunk, half = w.bits == 4 ? chunk / 2 : chunk;
                 if (native)
                     codes8[(((size_t)o / 16 * (w.k / chunk) + i / chunk) * half / 4 + c % half / 4) * 64
                            + o % 16 * 4 + c % 4] |= q << c / half * 4;
-                else codes8[(size_t)o * w.k + i] = (u8)q;
-                if (layout == AWQ__CUDA_REPACK_GEMM) put(codes, (size_t)i * nw + o / 8, order[o % 8], q);
-                else if (layout == AWQ__CUDA_REPACK_COMPRESSED) put(codes, (size_t)o * kw + i / m, i % m, q);
-                else if (layout && !native) put(codes, (size_t)(i / m) * file_n + o, i % m, q);
+                if (bytes) codes8[(size_t)o * w.k + i] = (u8)(int8 ? q - 128 : q);
+                if (gemm) put(codes, (size_t)i * nw + o / 8, 0, order[o % 8], q);
+                if (compressed || gemv) put(codes, (size_t)o * kw, 1, i, q);
+                if (gptq) put(codes, (size_t)o, (size_t)file_n, i, q);
             }
             for (int g = 0; g < fg; g++) {
                 const size_t from = of * w.groups + g * file_group / w.group;
                 const size_t params = ((size_t)o / 16 * fg + g) * (type ? 48 : 80);
                 const float s = emu::f16_to_f32(w.s[from]);
+                const int v = o % 32;
+                size_t at = by_output ? (size_t)o * fg + g : gemv ? (size_t)o * pitch + g : (size_t)g * file_n + o;
                 u32 z = w.z[from];
+                if (marlin)
+                    at += file_group == w.k ? v % 8 / 2 * 8 + v / 8 * 2 + v % 2 - v : o % 8 * 8 + o % 64 / 8 - o % 64;
+                s16[at] = w.s[from];
+                s32[at] = s;
+                scaled[(size_t)g * file_n + o] = emu::f32_to_f16(-(s * (float)z));
                 if (layout == AWQ__CUDA_REPACK_GPTQ) z = (z - 1) & top;
-                if (layout == AWQ__CUDA_REPACK_GEMM) put(zeros, (size_t)g * nw + o / 8, order[o % 8], z);
-                else if (layout == AWQ__CUDA_REPACK_COMPRESSED) put(zeros, (size_t)(o / m) * fg + g, o % m, z);
-                else if (layout && !native) put(zeros, (size_t)g * nw + o / m, o % m, z);
+                if (gemm) put(zeros, (size_t)g * nw + o / 8, 0, order[o % 8], z);
+                if (compressed) put(zeros, (size_t)g, (size_t)fg, o, z);
+                if (gptq) put(zeros, (size_t)g * nw, 1, o, z);
+                if (gemv) put(zeros, (size_t)o * (pitch / 8), 1, g, z);
+                if (bytes) zeros8[(size_t)o * fg + g] = (u8)(int8 ? z - 128 : z);
                 if (native) {
                     zeros8[params + o % 16] = (u8)z;
                     if (type) memcpy(zeros8.p + params + 16 + o % 16 * 2, &w.s[from], 2);
                     else memcpy(zeros8.p + params + 16 + o % 16 * 4, &s, 4);
-                } else zeros8[(size_t)o * fg + g] = (u8)z;
-                s16[by_output ? (size_t)o * fg + g : (size_t)g * file_n + o] = w.s[from];
-                s32[by_output ? (size_t)o * fg + g : (size_t)g * file_n + o] = s;
+                }
             }
         }
+        for (int band = 0; fast && band < file_n / 4; band++) // words of 16 bits
+            for (int at = 0; at < w.k; at++) {
+                const int t = 4 * (at % 16), o = 4 * band + at % 64 / 16;
+                const int i = 64 * (at / 64) + 32 * (t / 32) + 2 * (t % 32 / 8) + t % 8 / 4;
+                u16 &to = ((u16 *)codes.p)[(size_t)band * w.k + at];
+                if (o < first || o >= first + n) continue;
+                to = (u16)(code(o, i) | code(o, i + 8) << 4 | code(o, i + 16) << 8 | code(o, i + 24) << 12);
+            }
+        for (int r = 0; marlin && r < w.k / 16; r++)
+            for (int at = 0; at < 2 * file_n; at++) {
+                const int i = at % 128 / 4, j = at % 4;
+                const int tile[4] = {0, 8, 1, 9}, o = 64 * (at / 128) + 16 * j + i / 4;
+                u32 &to = codes[(size_t)r * 2 * file_n + at];
+                for (int x = 0; x < 8; x++) {
+                    const int out = o + x % 4 / 2 * 8;
+                    if (out < first || out >= first + n) continue;
+                    to = (to & ~(15u << 4 * x)) | code(out, 16 * r + 2 * (i % 4) + tile[x / 4 * 2 + x % 2]) << 4 * x;
+                }
+            }
         if (layout == AWQ__CUDA_REPACK_GPTQ_WORDS)
-            for (size_t i = 0; i < zeros.n; i++) zeros[i] -= b == 4 ? 0x11111111u : 0x01010101u;
-        a.codes = layout && !native ? codes.address() : codes8.address();
-        a.zeros = symmetric && !native ? 0 : layout && !native ? zeros.address() : zeros8.address();
+            for (size_t i = 0; i < zeros.n; i++) zeros[i] -= b == 2 ? 0x55555555u : b == 4 ? 0x11111111u : 0x01010101u;
+        a.codes = bytes || native ? codes8.address() : codes.address();
+        a.zeros = marlin || (symmetric && !native) ? 0
+                  : bytes || native                ? zeros8.address()
+                  : fast                           ? scaled.address()
+                                                   : zeros.address();
         a.scales = type ? s16.address() : s32.address();
-        a.n = n, a.k = w.k, a.n_pad = w.n_pad, a.k_tiles = w.k_tiles, a.bits = b, a.layout = layout,
-        a.type = type;
+        a.n = n, a.k = w.k, a.n_pad = w.n_pad, a.k_tiles = w.k_tiles, a.bits = w.bits, a.layout = layout,
+        a.type = type, a.file_bits = b, a.pitch = pitch;
         a.file_group = file_group, a.group = w.group, a.file_n = file_n, a.first = first, a.chunk = chunk;
         a.mark = 3;
     }
     // at row `row` of tile and sz; last: the padding too
     bool run(uint64_t tile, uint64_t sz, int row, bool last)
     {
-        void *params[] = {&a};
         a.skip = row % 64, a.write = last ? a.n_pad - row : a.n;
         a.to = tile + (uint64_t)(row / 64) * a.k_tiles * 512 * a.bits;
-        if (!emu::launch_by_name("awq_repack_codes", dim3(a.k_tiles, (a.skip + a.write + 63) / 64), 128, 0,
-                                 params))
-            return false;
+        const dim3 codes_grid(a.k_tiles, (a.skip + a.write + 63) / 64);
+        const dim3 params_grid((a.write + 255) / 256, (a.k_tiles * 64 + a.group - 1) / a.group);
+        if (!try_launch("awq_repack_codes", codes_grid, 128, 0, a)) return false;
         a.to = sz + (uint64_t)row * 4;
-        return emu::launch_by_name("awq_repack_params",
-                                   dim3((a.write + 255) / 256, (a.k_tiles * 64 + a.group - 1) / a.group), 256,
-                                   0, params);
+        return try_launch("awq_repack_params", params_grid, 256, 0, a);
     }
 };
 
@@ -492,15 +525,24 @@ struct Stored {
 static void test_repack()
 {
     struct {
-        int bits, n, k, group, file_group;
-    } cases[] = {{4, 64, 64, 64, 64},     {4, 72, 192, 64, 64},  {4, 200, 96, 32, 96}, {4, 8, 288, 32, 32},
-                 {4, 136, 320, 320, 320}, {8, 72, 192, 64, 192}, {8, 8, 288, 32, 96},  {4, 24, 96, 128, 96}};
+        int bits, n, k, group, file_group, file_bits;
+    } cases[] = {{4, 64, 64, 64, 64, 4},     {4, 72, 192, 64, 64, 4},  {4, 200, 96, 32, 96, 4}, {4, 8, 288, 32, 32, 4},
+                 {4, 136, 320, 320, 320, 4}, {8, 72, 192, 64, 192, 8}, {8, 8, 288, 32, 96, 8},  {4, 24, 96, 128, 96, 4},
+                 {4, 96, 192, 64, 64, 3},    {8, 32, 96, 32, 96, 6},   {8, 64, 160, 32, 32, 5}, {4, 32, 64, 64, 64, 2},
+                 {8, 96, 128, 128, 128, 7}};
     for (auto &c : cases)
-        for (int layout = 0; layout < 7; layout++)
+        for (int layout = 0; layout < 11; layout++)
             for (int symmetric = 0; symmetric < 2; symmetric++)
                 for (int type = 0; type < 2; type++) {
-                    if (layout == AWQ__CUDA_REPACK_GEMM && c.bits != 4) continue;
-                    Weights w(c.bits, c.n, c.k, c.group);
+                    const bool fours = layout == AWQ__CUDA_REPACK_GEMM || layout == AWQ__CUDA_REPACK_GEMV
+                                       || layout == AWQ__CUDA_REPACK_GEMV_FAST || layout == AWQ__CUDA_REPACK_MARLIN;
+                    const bool marlin = layout == AWQ__CUDA_REPACK_MARLIN, half = symmetric || marlin;
+                    const bool fast = layout == AWQ__CUDA_REPACK_GEMV_FAST;
+                    if (fours && c.file_bits != 4) continue;
+                    if (layout == AWQ__CUDA_REPACK_INT8 && c.file_bits != 8) continue;
+                    if (layout == AWQ__CUDA_REPACK_GPTQ_WORDS && 32 % c.file_bits) continue;
+                    if (fast && (c.k % 64 || !type)) continue;
+                    Weights w(c.bits, c.n, c.k, c.group, false, c.file_bits);
                     for (int o = 0; o < c.n; o++) // groups of the file are wider
                         for (int g = 0; g < w.groups; g++) {
                             size_t to = (size_t)o * w.groups + g,
@@ -508,35 +550,49 @@ static void test_repack()
                                           + g * c.group / c.file_group * c.file_group / c.group;
                             w.sz[(size_t)g * w.n_pad + o] = 0x64000000u;
                             if (g * c.group >= c.k) continue;
-                            w.z[to] = symmetric ? 1 << (c.bits - 1) : w.z[from], w.s[to] = w.s[from];
+                            w.z[to] = half ? 1 << (c.file_bits - 1) : w.z[from], w.s[to] = w.s[from];
                             w.sz[(size_t)g * w.n_pad + o] = w.s[to] | (0x6400u + w.z[to]) << 16;
                         }
-                    Buffer<u32> tile(w.tile.n, 0xffffffffu), sz(w.sz.n, 0xffffffffu), lossy(1);
+                    Buffer<u32> tile(w.tile.n, 0xffffffffu), sz(w.sz.n, 0xffffffffu), lossy(2);
                     const bool parts = (symmetric ^ type) != 0;
+                    const int fit = marlin ? 64 : parts ? 32 : 1; // outputs of the file
                     next_mode();
                     for (int row = 0, n; row < c.n; row += n) {
                         n = parts ? std::min(c.n - row, 1 + (int)(random32() % 90)) : c.n;
                         const int first = parts ? (int)(random32() % 20) : 0;
-                        const int file_n = parts ? (first + n + (int)(random32() % 20) + 7) / 8 * 8 : n;
-                        Stored part(w, layout, type, symmetric != 0, c.file_group, row, n, first, file_n);
+                        const int file_n = (first + n + (parts ? (int)(random32() % 20) : 0) + fit - 1) / fit * fit;
+                        Stored part(w, layout, c.file_bits, type, symmetric != 0, c.file_group, row, n, first, file_n);
                         part.a.lossy = lossy.address();
                         if (!part.run(tile.address(), sz.address(), row, row + n == c.n))
                             return fail("layout %d: %s", layout, emu::error());
                     }
                     if (memcmp(tile.p, w.tile.p, tile.n * 4))
-                        fail("layout %d bits %d n %d k %d: codes differ", layout, c.bits, c.n, c.k);
+                        fail("layout %d bits %d n %d k %d: codes differ", layout, c.file_bits, c.n, c.k);
                     if (memcmp(sz.p, w.sz.p, sz.n * 4))
-                        fail("layout %d bits %d n %d k %d: sz differ", layout, c.bits, c.n, c.k);
-                    if (lossy[0]) fail("layout %d: a scale was called lossy", layout);
+                        fail("layout %d bits %d n %d k %d: sz differ", layout, c.file_bits, c.n, c.k);
+                    if (lossy[0] || lossy[1]) fail("layout %d: a scale or zero point was called wrong", layout);
+                    Stored whole(w, layout, c.file_bits, type, symmetric != 0, c.file_group, 0, c.n, 0,
+                                 marlin ? (c.n + 63) / 64 * 64 : c.n);
+                    whole.a.lossy = lossy.address();
                     if (!type && layout != AWQ__CUDA_REPACK_NATIVE) {
-                        Stored whole(w, layout, type, symmetric != 0, c.file_group, 0, c.n, 0, c.n);
-                        whole.a.lossy = lossy.address();
                         whole.s32[0] = 0.01f; // no f16 number
-                        if (!whole.run(tile.address(), sz.address(), 0, true) || lossy[0] != 3)
+                        if (!whole.run(tile.address(), sz.address(), 0, true) || lossy[0] != 3 || lossy[1])
                             fail("layout %d: a lossy scale passes", layout);
+                        for (float wrong : {1e6f, INFINITY, NAN}) {
+                            whole.s32[0] = wrong, lossy[1] = 0;
+                            if (!whole.run(tile.address(), sz.address(), 0, true) || lossy[1] != 3)
+                                fail("layout %d: a scale of %g passes", layout, wrong);
+                        }
+                    }
+                    if (fast && !symmetric) { // what is no multiple of the scale, 16 times it, of the wrong sign
+                        const float s = emu::f16_to_f32(whole.s16[0]), wrong[] = {-0.7f * s, -16 * s, s, 0.0f * s};
+                        for (int i = 0; i < 4; i++) {
+                            whole.scaled[0] = emu::f32_to_f16(wrong[i]), lossy[1] = 0;
+                            if (!whole.run(tile.address(), sz.address(), 0, true) || lossy[1] != (i < 3 ? 3u : 0u))
+                                fail("a zero point of %g steps", wrong[i] / s);
+                        }
                     }
                 }
-    launched.insert("awq_repack_codes"), launched.insert("awq_repack_params");
 }
 // the sum of all: any change and any exchange shows, the order of blocks does not
 static void test_repack_sum()
@@ -551,9 +607,12 @@ static void test_repack_sum()
         h = (h ^ h >> 32) * 0x94d049bb133111ebull;
         want += h ^ h >> 29;
     }
-    next_mode();
-    if (!launch("awq_repack_sum", dim3(4), 256, 0, a)) return;
-    if (sum[0] != want) fail("sum of all");
+    for (int m = 0; m < MODES; m++) {
+        sum[0] = 0;
+        next_mode();
+        if (!launch("awq_repack_sum", dim3(4), 256, 0, a)) return;
+        if (sum[0] != want) fail("sum of all, %s", mode_name());
+    }
     a.n = 4096, a.sum += 8; // in two launches
     launch("awq_repack_sum", dim3(1), 256, 0, a);
     a.data += 16 * a.n, a.seed += 2 * a.n, a.n = n - a.n;
@@ -563,54 +622,55 @@ static void test_repack_sum()
 static void test_repack_dense()
 {
     const int n = 5, k = 700, k_tiles = 11;
-    for (int type = 0; type < 3; type++)
-        for (int bf16 = 0; bf16 < 2; bf16++) {
-            Buffer<float> f(n * k);
-            Buffer<u16> h(n * k), to((size_t)n * k_tiles * 64, 0xffff);
-            Buffer<u32> lossy(1);
-            for (int i = 0; i < n * k; i++) {
-                f[i] = (float)uniform(-2, 2);
-                if (type) h[i] = to_half(type == 2, f[i]), f[i] = from_half(type == 2, h[i]);
-            }
-            awq__cuda_repack a;
-            memset(&a, 0, sizeof a);
-            a.to = to.address(), a.codes = type ? h.address() : f.address(), a.lossy = lossy.address();
-            a.n = n, a.k = k, a.k_tiles = k_tiles, a.type = type, a.bf16 = bf16, a.mark = 1;
-            void *params[] = {&a};
-            next_mode();
-            if (!emu::launch_by_name("awq_repack_dense", dim3((k_tiles + 7) / 8, n), 256, 0, params))
-                fail("%s", emu::error());
-            for (int o = 0; o < n; o++)
-                for (int i = 0; i < k_tiles * 64; i++)
-                    if (to[(size_t)o * k_tiles * 64 + i] != (i < k ? to_half(bf16, f[o * k + i]) : 0))
-                        return fail("type %d [%d][%d]", type, o, i);
-            if (lossy[0]) fail("type %d: called lossy", type);
-            if (type == 0 && !bf16) {
-                f[3] = 1e5f;
-                emu::launch_by_name("awq_repack_dense", dim3((k_tiles + 7) / 8, n), 256, 0, params);
-                if (!lossy[0]) fail("an overflow passes");
-            }
-        }
-    launched.insert("awq_repack_dense");
-}
-// few rows, deep: their rings go round
-static void test_deep8()
-{
-    for (int m = 0; m < MODES; m++)
-        for (int group : {32, 64}) {
-            Weights w(8, 20, 2500, group);
-            next_mode();
-            check_linear({1 + m % 4, 20, 2500, group, AWQ_HAS_BF16 && m % 3 == 0, 1, false, NULL, 0}, w);
-        }
-}
-static void test_deep_dense()
-{
     for (int m = 0; m < MODES; m++) {
-        const bool bf16 = AWQ_HAS_BF16 && m % 3 == 0;
-        Weights w(16, 20, 2500, 64, bf16);
+        const int type = m % 3, bf16 = m % 2;
+        Buffer<float> f(n * k);
+        Buffer<u16> h(n * k), to((size_t)n * k_tiles * 64, 0xffff);
+        Buffer<u32> lossy(1);
+        for (int i = 0; i < n * k; i++) {
+            f[i] = (float)uniform(-2, 2);
+            if (type) h[i] = to_half(type == 2, f[i]), f[i] = from_half(type == 2, h[i]);
+        }
+        awq__cuda_repack a;
+        memset(&a, 0, sizeof a);
+        a.to = to.address(), a.codes = type ? h.address() : f.address(), a.lossy = lossy.address();
+        a.n = n, a.k = k, a.k_tiles = k_tiles, a.type = type, a.bf16 = bf16, a.mark = 1;
         next_mode();
-        check_linear({1 + m, 20, 2500, 64, bf16, 1, false, NULL, 0}, w);
+        launch("awq_repack_dense", dim3((k_tiles + 7) / 8, n), 256, 0, a);
+        for (int o = 0; o < n; o++)
+            for (int i = 0; i < k_tiles * 64; i++)
+                if (to[(size_t)o * k_tiles * 64 + i] != (i < k ? to_half(bf16, f[o * k + i]) : 0))
+                    return fail("type %d [%d][%d]", type, o, i);
+        if (lossy[0]) fail("type %d: called lossy", type);
+        if (type == 0 && !bf16) {
+            f[3] = 1e5f;
+            launch("awq_repack_dense", dim3((k_tiles + 7) / 8, n), 256, 0, a);
+            if (!lossy[0]) fail("an overflow passes");
+        }
     }
+}
+// the kernels of 8 bits and dense ones, those of experts, in every mode; pipelines go round
+static void test_modes()
+{
+    for (int r : {3, 10, 35, 66})
+        for (int group : {32, 64})
+            if (group == 64 || r <= 4) check_modes(8, group, r, MODES);
+    for (int r : {3, 10, 35, 66}) check_modes(16, 64, r, MODES);
+}
+static void test_experts_modes()
+{
+    const struct {
+        int rows, experts, top, k, group;
+    } shapes[] = {{2, 4, 2, 4800, 32}, {2, 4, 2, 4800, 64}, {8, 4, 2, 704, 64}, {40, 1, 1, 704, 64}};
+    for (int bits : {4, 8, 16})
+        for (int bf16 = 0; bf16 < (AWQ_HAS_BF16 ? 2 : 1); bf16++)
+            for (auto &s : shapes) {
+                const bool bulk = device.wgmma && bits == 4 && s.rows == 40;
+                if ((device.wgmma && !bulk) || (bits == 16 && s.rows == 2)) continue; // the same kernels
+                for (int m = 0; m < (bulk ? BULK_MODES : MODES); m++)
+                    check_experts(bits, s.rows, s.experts, s.top, 30, s.k, s.group, bf16 != 0, AWQ__CUDA_Y_F32,
+                                  false, false);
+            }
 }
 // the group of a tile by multiplication, for every k and group there can be
 static void test_group_reciprocal()
@@ -661,6 +721,11 @@ static void test_plan()
                                 fail("%s rows %d n %d: too few blocks", l.kernel, r, n);
                             if (l.grid[1] > (uint32_t)(k + 63) / 64)
                                 fail("%s k %d: %u splits", l.kernel, k, l.grid[1]);
+                            // what is split lives on the card at once; of an SM a block may not have the last KB
+                            const uint32_t own = g.arch < 80 ? 0 : 1024, fit = (g.smem * 1024 + own) / (l.smem + own);
+                            if (l.grid[1] > 1 && row_blocks * out_blocks * l.grid[1] > std::min(fit, 2u) * 132
+                                && !(flags >> 1 && row_blocks > 1))
+                                fail("%s on %d: %u splits, %u fit", l.kernel, g.arch, l.grid[1], fit);
                             uint64_t sums = strstr(l.kernel, "wgmma") ? (n + 63) / 64 * 64 : out_blocks * outs;
                             if (l.grid[1] > 1 && l.partial < row_blocks * tile * sums * l.grid[1] * 4)
                                 fail("%s: workspace", l.kernel);
@@ -699,6 +764,7 @@ static void test_arguments()
     static_assert(offsetof(Experts, experts) == offsetof(awq__cuda_experts, experts), "likewise");
     static_assert(offsetof(Repack, bf16) == offsetof(awq__cuda_repack, bf16), "likewise");
     static_assert(offsetof(Repack, mark) == offsetof(awq__cuda_repack, mark), "likewise");
+    static_assert(offsetof(Repack, pitch) == offsetof(awq__cuda_repack, pitch), "likewise");
     static_assert(sizeof(RepackSum) == sizeof(awq__cuda_sum), "likewise");
     static_assert(offsetof(Linear, rows) == offsetof(awq__cuda_linear, rows), "likewise");
     static_assert(offsetof(Linear, group_reciprocal) == offsetof(awq__cuda_linear, group_reciprocal),
@@ -739,17 +805,17 @@ static void test_emulator()
 {
     Buffer<int> b(4);
     int *p = b.p;
-    void *params[] = {&p};
     const char *names[] = {"awq_test_deadlock", "awq_test_race", "awq_test_outside", "awq_test_diverged",
                            "awq_test_race_copy"};
     const char *says[] = {"deadlock", "race", "outside", "collective", AWQ_ARCH < 800 ? "" : "race"};
-    const int n = AWQ_ARCH < 800 ? 4 : 5; // copies that are stores have landed
-    for (emu::schedule = 0; emu::schedule < emu::SCHEDULES; emu::schedule++)
-        for (int i = 0; i < n; i++)
-            if (emu::launch_by_name(names[i], 1, i > 1 ? 32 : 64, 512, params)
-                || !strstr(emu::error(), says[i]))
-                fail("%s is not reported: %s", names[i], emu::error());
-    for (const char *name : names) launched.insert(name);
+    for (int m = 0; m < BULK_MODES; m++) {
+        next_mode();
+        for (int i = 0; i < 5; i++) {
+            const bool fine = AWQ_ARCH < 800 && i == 4; // copies that are stores have landed
+            if (try_launch(names[i], 1, i > 1 ? 32 : 64, 512, p) != fine || !strstr(emu::error(), says[i]))
+                fail("%s is not reported, %s: %s", names[i], mode_name(), emu::error());
+        }
+    }
     for (u32 h = 0; h < 0x7c00; h++)
         if (emu::f64_to_f16(emu::f16_to_f32((u16)h)) != h || emu::f32_to_f16(emu::f16_to_f32((u16)h)) != h)
             return fail("f16 0x%04x does not come back", h);
@@ -768,13 +834,13 @@ int main(int argc, char **argv)
         run(device.wgmma ? "linear_modes, wgmma" : "linear_modes", test_linear_modes);
         run(device.wgmma ? "linear_many_rows, wgmma" : "linear_many_rows", test_linear_many_rows);
         run(device.wgmma ? "experts, wgmma" : "experts", test_experts);
+        run(device.wgmma ? "experts_modes, wgmma" : "experts_modes", test_experts_modes);
     }
     device.wgmma = AWQ_HAS_WGMMA;
     run("linear_same_bits", test_linear_same_bits);
     run("linear8", test_linear8);
-    run("linear8, deep", test_deep8);
     run("dense", test_dense);
-    run("dense, deep", test_deep_dense);
+    run("linear8 and dense, modes", test_modes);
     run("repack", test_repack);
     run("repack_dense", test_repack_dense);
     run("repack_sum", test_repack_sum);

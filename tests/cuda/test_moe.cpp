@@ -184,7 +184,7 @@ static void check_combine(int h, int top, bool bf16, bool f32, bool shared, bool
     awq__cuda_gather g = {};
     g.xn = xn.address(), g.xe = xe.address(), g.from = from.address(), g.count = count.address();
     g.columns = columns, g.xn_stride = columns + 8, g.xe_stride = columns + 16;
-    next_mode();
+    next_mode(); // for both kernels
     if (!launch("awq_gather", n, 256, 0, g)) return;
     for (int s = 0; s < n; s++)
         for (int i = 0; i < g.xe_stride; i++) {
@@ -197,7 +197,6 @@ static void check_combine(int h, int top, bool bf16, bool f32, bool shared, bool
     a.weight = weight.address();
     a.shared_gate = gated ? gate.address() : 0, a.gate_stride = 3, a.out = out.address(), a.h = h, a.top = top;
     a.oe_stride = a.shared_stride = a.out_stride = stride, a.f32 = f32;
-    next_mode();
     if (!launch(bf16 ? "awq_combine_bf16" : "awq_combine_f16", dim3(rows, (h + 1023) / 1024), 256, 0, a))
         return;
     for (int r = 0; r < rows; r++)
@@ -220,7 +219,7 @@ static void test_combine()
             check_combine(h, top, k & 1, k % 3 != 0, k % 4 != 0, k % 4 > 1);
             k++;
         }
-    for (int m = 0; m < MODES; m++) check_combine(200, 4, m & 1, m & 2, true, m & 4);
+    for (int m = 0; m < 2 * MODES; m++) check_combine(200, 4, m >= MODES, m & 2, true, m & 4);
 }
 
 int main(int argc, char **argv)

@@ -76,7 +76,7 @@ static void test_split()
     for (int rows : {1, 3, 64, 70})
         for (int cols : {1, 2, 33, 64, 130, 515})
             for (int k = 0; k < 3; k++) check_split(rows, cols, k > 0, k > 1);
-    for (int m = 0; m < MODES; m++) check_split(130, 70, true, true);
+    for (int m = 0; m < 2 * MODES; m++) check_split(130, 70, m >= MODES, m >= MODES);
 }
 
 // ---- awq__round_even, awq__grid_f32, awq__fake_group
@@ -234,33 +234,34 @@ static void test_clips()
     for (int m = 0; m < MODES; m++) check_clips(10, 64, 32, 4, 0);
 }
 
+static void check_gated(int kind, bool up)
+{
+    const int n = 3000;
+    Buffer<float> g(n), u(n), y(n + 1, 7.0f);
+    for (int i = 0; i < n; i++) g[i] = (float)uniform(-9, 9), u[i] = (float)uniform(-9, 9);
+    g[5] = 200, g[6] = -200, g[7] = 0;
+    awq__cuda_gated a = {};
+    a.gate = g.address(), a.up = up ? u.address() : 0, a.y = y.address(), a.n = n, a.kind = kind;
+    a.alpha = 1.702f, a.limit = 7;
+    next_mode();
+    if (!launch("awq_gated", (n + 1023) / 1024, 256, 0, a)) return;
+    for (int i = 0; i < n; i++) {
+        double x = g[i], w = u[i], want;
+        if (kind == GATED_SWIGLU) {
+            x = std::min(x, 7.0), w = std::max(std::min(w, 7.0), -7.0);
+            want = x / (1 + std::exp(-(double)1.702f * x)) * (w + 1);
+        } else {
+            want = x / (1 + std::exp(kind ? -1.5957691216057307 * (x + 0.044715 * x * x * x) : -x));
+            if (up) want *= w;
+        }
+        if (!near(y[i], want, 2e-5, 1e-30))
+            return fail("kind %d, %d: of %g, %g: %.9g, not %.9g", kind, i, g[i], u[i], y[i], want);
+    }
+    if (y[n] != 7) return fail("kind %d: beyond the end", kind);
+}
 static void test_gated()
 {
-    for (int kind = 0; kind < 3; kind++)
-        for (int up = kind == 2; up < 2; up++) {
-            const int n = 3000;
-            Buffer<float> g(n), u(n), y(n + 1, 7.0f);
-            for (int i = 0; i < n; i++) g[i] = (float)uniform(-9, 9), u[i] = (float)uniform(-9, 9);
-            g[5] = 200, g[6] = -200, g[7] = 0;
-            awq__cuda_gated a = {};
-            a.gate = g.address(), a.up = up ? u.address() : 0, a.y = y.address(), a.n = n, a.kind = kind;
-            a.alpha = 1.702f, a.limit = 7;
-            next_mode();
-            if (!launch("awq_gated", (n + 1023) / 1024, 256, 0, a)) return;
-            for (int i = 0; i < n; i++) {
-                double x = g[i], w = u[i], want;
-                if (kind == GATED_SWIGLU) {
-                    x = std::min(x, 7.0), w = std::max(std::min(w, 7.0), -7.0);
-                    want = x / (1 + std::exp(-(double)1.702f * x)) * (w + 1);
-                } else {
-                    want = x / (1 + std::exp(kind ? -1.5957691216057307 * (x + 0.044715 * x * x * x) : -x));
-                    if (up) want *= w;
-                }
-                if (!near(y[i], want, 2e-5, 1e-30))
-                    return fail("kind %d, %d: of %g, %g: %.9g, not %.9g", kind, i, g[i], u[i], y[i], want);
-            }
-            if (y[n] != 7) return fail("kind %d: beyond the end", kind);
-        }
+    for (int m = 0; m < MODES; m++) check_gated(m % 3, m % 3 == 2 || m % 2);
 }
 
 // ---- norm and rope: in double, but for the products of rope

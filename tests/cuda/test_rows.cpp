@@ -42,58 +42,58 @@ static void test_arguments()
 }
 
 // ---- embeddings
+static void check_embed(int h, int table)
+{
+    const char *kernels[] = {"awq_embed_f32", "awq_embed_f16", "awq_embed_bf16", "awq_embed_8"};
+    const int vocab = 150, rows = 5, n_pad = 192;
+    const int group = h % 32 ? padded(h) : h < 100 ? 32 : 64, bits = 8;
+    const int k_tiles = padded(h) / 64, groups = (padded(h) + group - 1) / group;
+    Buffer<int> ids(rows);
+    Buffer<float> f((size_t)vocab * h), x((size_t)rows * h, NAN);
+    Buffer<u16> half((size_t)vocab * h);
+    Buffer<u32> tile((size_t)n_pad * k_tiles * 2 * bits), sz((size_t)groups * n_pad);
+    std::vector<u8> code((size_t)vocab * h);
+    for (int r = 0; r < rows; r++) ids[r] = (int)(random32() % vocab);
+    for (u32 *p = sz.p; p < sz.p + sz.n; p++)
+        *p = emu::f32_to_f16((float)uniform(0.01, 0.1)) | (0x6400 + random32() % (1u << bits)) << 16;
+    for (size_t i = 0; i < f.n; i++) {
+        f[i] = (float)uniform(-1, 1);
+        half[i] = to_half(table == 2, f[i]);
+        code[i] = random32() % (1u << bits);
+    }
+    for (int out = 0; out < vocab; out++)
+        for (int in = 0; in < h; in++) { // the blocks by their definition in common.cuh
+            const int r = out % 16, c = in % 16, lane = r % 8 * 4 + c % 8 / 2, kk = in % 64 / 16;
+            const size_t warp = ((size_t)(out / 64) * k_tiles + in / 64) * 4 + out % 64 / 16;
+            const u32 q = code[(size_t)out * h + in];
+            tile[((warp * 2 + kk / 2) * 32 + lane) * 4 + kk % 2 * 2 + c / 8] |= q << (r / 8 * 2 + c % 2) * 8;
+        }
+    awq__cuda_embed a = {};
+    a.ids = ids.address(), a.x = x.address(), a.h = h, a.scale = 1.7f;
+    a.table = table == 0 ? f.address() : table > 2 ? tile.address() : half.address();
+    a.sz = sz.address(), a.n_pad = n_pad, a.k_tiles = k_tiles, a.group = group;
+    next_mode();
+    if (!launch(kernels[table], rows, awq__cuda_row_threads(h), 0, a)) return;
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < h; i++) {
+            const size_t at = (size_t)ids[r] * h + i;
+            const u32 s = sz[(size_t)(i / group) * n_pad + ids[r]];
+            float v = table == 0 ? f[at]
+                      : table <= 2
+                          ? from_half(table == 2, half[at])
+                          : (float)(code[at] - (int)(s >> 16) + 0x6400) * emu::f16_to_f32((u16)s);
+            v = v * a.scale;
+            if (x[(size_t)r * h + i] != v)
+                return fail("%s h %d row %d column %d: %g, not %g", kernels[table], h, r, i,
+                            x[(size_t)r * h + i], v);
+        }
+}
 static void test_embed()
 {
-    const char *kernels[] = {"awq_embed_f32", "awq_embed_f16", "awq_embed_bf16", "awq_embed_4", "awq_embed_8"};
-    const int vocab = 150, rows = 5, n_pad = 192;
-    for (int h : {4, 64, 70, 101, 896, 4100})
-        for (int table = 0; table < 5; table++) {
-            const int group = h % 32 ? padded(h) : h < 100 ? 32 : 64, bits = table == 3 ? 4 : 8;
-            const int k_tiles = padded(h) / 64, groups = (padded(h) + group - 1) / group;
-            Buffer<int> ids(rows);
-            Buffer<float> f((size_t)vocab * h), x((size_t)rows * h, NAN);
-            Buffer<u16> half((size_t)vocab * h);
-            Buffer<u32> tile((size_t)n_pad * k_tiles * 2 * bits), sz((size_t)groups * n_pad);
-            std::vector<u8> code((size_t)vocab * h);
-            for (int r = 0; r < rows; r++) ids[r] = (int)(random32() % vocab);
-            for (u32 *p = sz.p; p < sz.p + sz.n; p++)
-                *p = emu::f32_to_f16((float)uniform(0.01, 0.1)) | (0x6400 + random32() % (1u << bits)) << 16;
-            for (size_t i = 0; i < f.n; i++) {
-                f[i] = (float)uniform(-1, 1);
-                half[i] = to_half(table == 2, f[i]);
-                code[i] = random32() % (1u << bits);
-            }
-            for (int out = 0; out < vocab; out++)
-                for (int in = 0; in < h; in++) { // the blocks by their definition in common.cuh
-                    const int r = out % 16, c = in % 16, lane = r % 8 * 4 + c % 8 / 2, kk = in % 64 / 16;
-                    const size_t warp = ((size_t)(out / 64) * k_tiles + in / 64) * 4 + out % 64 / 16;
-                    const u32 q = code[(size_t)out * h + in];
-                    if (bits == 4)
-                        tile[(warp * 32 + lane) * 4 + kk] |= q << (r / 8 + c / 8 * 2 + c % 2 * 4) * 4;
-                    else
-                        tile[((warp * 2 + kk / 2) * 32 + lane) * 4 + kk % 2 * 2 + c / 8] |=
-                            q << (r / 8 * 2 + c % 2) * 8;
-                }
-            awq__cuda_embed a = {};
-            a.ids = ids.address(), a.x = x.address(), a.h = h, a.scale = 1.7f;
-            a.table = table == 0 ? f.address() : table > 2 ? tile.address() : half.address();
-            a.sz = sz.address(), a.n_pad = n_pad, a.k_tiles = k_tiles, a.group = group;
-            next_mode();
-            if (!launch(kernels[table], rows, awq__cuda_row_threads(h), 0, a)) continue;
-            for (int r = 0; r < rows; r++)
-                for (int i = 0; i < h; i++) {
-                    const size_t at = (size_t)ids[r] * h + i;
-                    const u32 s = sz[(size_t)(i / group) * n_pad + ids[r]];
-                    float v = table == 0 ? f[at]
-                              : table <= 2
-                                  ? from_half(table == 2, half[at])
-                                  : (float)(code[at] - (int)(s >> 16) + 0x6400) * emu::f16_to_f32((u16)s);
-                    v = v * a.scale;
-                    if (x[(size_t)r * h + i] != v)
-                        return fail("%s h %d row %d column %d: %g, not %g", kernels[table], h, r, i,
-                                    x[(size_t)r * h + i], v);
-                }
-        }
+    for (int table = 0; table < 4; table++) {
+        for (int h : {4, 64, 101, 896, 4100}) check_embed(h, table);
+        for (int m = 0; m < MODES; m++) check_embed(70, table);
+    }
 }
 
 // ---- residual and norms
@@ -206,8 +206,8 @@ static void test_norm()
                 check_norm(
                     {h, kind, k % 2 == 1, out, k % 3 != 0, out_norm, in_norm, true, k % 4 == 1, k % 5 == 2});
             }
-    for (int m = 0; m < MODES; m++)
-        check_norm({200, m % 3, m > 5, true, true, m % 2 == 1, true, true, true, false});
+    for (int m = 0; m < 2 * MODES; m++)
+        check_norm({200, m % 3, m >= MODES, true, true, m % 2 == 1, true, true, true, false});
     check_norm({512, 0, false, true, true, false, false, false, false, false}); // parallel: x only
 }
 static void test_norm_flags()
@@ -363,55 +363,59 @@ static void test_place()
                             1 + k % 8);
                 k++;
             }
-    for (int m = 0; m < MODES; m++) // latent
-        check_place({5, 5, 96, 48, 64, 32, 64, m & 1, 0, QK_NONE, m % 4 == 1, m % 2 == 0, false, m == 5}, 4);
-    for (int m = 0; m < MODES; m++)
-        check_place({6, 2, 64, 64, 0, 64, 0, 0, m & 1, m % 5, m > 4, true, m == 3, false}, 3);
+    for (int m = 0; m < 2 * MODES; m++) // latent
+        check_place({5, 5, 96, 48, 64, 32, 64, m & 1, 0, QK_NONE, m >= MODES, m % 3 == 0, false, m == 5}, 4);
+    for (int m = 0; m < 2 * MODES; m++)
+        check_place({6, 2, 64, 64, 0, 64, 0, 0, m & 1, m % 5, m >= MODES, true, m == 3, false}, 3);
 }
 
 // ---- activations
+// what: 0 rows in a count, 1 halves, 2 without up, 3 scales
+static void check_act(int kind, int n, int what, bool bf16)
+{
+    const bool counted = what == 0, f32 = what != 1, up = kind == ACT_SWIGLU || what != 2, scales = what == 3;
+    const int rows = 3, stride = padded(n) + 8, in = 2 * n + (n % 4 ? 1 : 4);
+    Values g(rows, in, f32, bf16, -9, 9); // gate, then up: one linear gave both
+    Buffer<float> s(n);
+    Buffer<int> count(1);
+    Buffer<u16> y((size_t)rows * stride, to_half(bf16, 55));
+    for (int i = 0; i < n; i++) s[i] = (float)uniform(0.5, 2);
+    if (f32) g.set(0, 1000), g.set(1, -1000), g.set(2, 88.5f), g.set(3, -88.5f);
+    count[0] = 2;
+    awq__cuda_act a = {};
+    a.gate = g.address(), a.up = up ? a.gate + n * (f32 ? 4 : 2) : 0;
+    a.scales = scales ? s.address() : 0, a.count = counted ? count.address() : 0, a.y = y.address();
+    a.n = n, a.gate_stride = a.up_stride = in, a.y_stride = stride, a.kind = kind, a.f32 = f32;
+    a.alpha = 1.702f, a.limit = 7;
+    next_mode();
+    std::string kernel = std::string("awq_act_") + type_name(bf16);
+    if (!launch(kernel, dim3(rows, awq__cuda_act_blocks(n)), 256, 0, a)) return;
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < stride; i++) {
+            double x = i < n ? g.at(r, i) : 0, u = up && i < n ? g.at(r, n + i) : 1, want = 55;
+            if (kind == ACT_SWIGLU) {
+                x = std::min(x, 7.0), u = std::min(std::max(u, -7.0), 7.0);
+                want = x / (1 + std::exp(-(double)a.alpha * x)) * (u + 1);
+            } else if (kind == ACT_GELU_TANH)
+                want = x / (1 + std::exp(-1.5957691216057308 * (x + 0.044715 * x * x * x))) * u;
+            else want = x / (1 + std::exp(-x)) * u;
+            if (scales && i < n) want /= s[i];
+            if (i >= n) want = 0;
+            if (!bf16) want = std::min(std::max(want, -65504.0), 65504.0);
+            if (i >= padded(n) || (counted && r >= 2)) want = 55;
+            const double got = from_half(bf16, y[(size_t)r * stride + i]);
+            if (!near(got, want, half_step(bf16) + 0x1p-16, 0x1p-24))
+                return fail("%s kind %d n %d, row %d column %d: %g, not %g", kernel.c_str(), kind,
+                            n, r, i, got, want);
+        }
+}
 static void test_act()
 {
     int k = 0;
     for (int kind = 0; kind < 3; kind++)
         for (int n : {4, 64, 99, 1408, 4100})
-            for (int m = 0; m < 4; m++, k++) {
-                const bool bf16 = k & 1, f32 = m != 1, up = kind == ACT_SWIGLU || m != 2, scales = m == 3;
-                const int rows = 3, stride = padded(n) + 8, in = 2 * n + (n % 4 ? 1 : 4);
-                Values g(rows, in, f32, bf16, -9, 9); // gate, then up: one linear gave both
-                Buffer<float> s(n);
-                Buffer<int> count(1);
-                Buffer<u16> y((size_t)rows * stride, to_half(bf16, 55));
-                for (int i = 0; i < n; i++) s[i] = (float)uniform(0.5, 2);
-                if (f32) g.set(0, 1000), g.set(1, -1000), g.set(2, 88.5f), g.set(3, -88.5f);
-                count[0] = 2;
-                awq__cuda_act a = {};
-                a.gate = g.address(), a.up = up ? a.gate + n * (f32 ? 4 : 2) : 0;
-                a.scales = scales ? s.address() : 0, a.count = m == 0 ? count.address() : 0, a.y = y.address();
-                a.n = n, a.gate_stride = a.up_stride = in, a.y_stride = stride, a.kind = kind, a.f32 = f32;
-                a.alpha = 1.702f, a.limit = 7;
-                next_mode();
-                std::string kernel = std::string("awq_act_") + type_name(bf16);
-                if (!launch(kernel, dim3(rows, awq__cuda_act_blocks(n)), 256, 0, a)) continue;
-                for (int r = 0; r < rows; r++)
-                    for (int i = 0; i < stride; i++) {
-                        double x = i < n ? g.at(r, i) : 0, u = up && i < n ? g.at(r, n + i) : 1, want = 55;
-                        if (kind == ACT_SWIGLU) {
-                            x = std::min(x, 7.0), u = std::min(std::max(u, -7.0), 7.0);
-                            want = x / (1 + std::exp(-(double)a.alpha * x)) * (u + 1);
-                        } else if (kind == ACT_GELU_TANH)
-                            want = x / (1 + std::exp(-1.5957691216057308 * (x + 0.044715 * x * x * x))) * u;
-                        else want = x / (1 + std::exp(-x)) * u;
-                        if (scales && i < n) want /= s[i];
-                        if (i >= n) want = 0;
-                        if (!bf16) want = std::min(std::max(want, -65504.0), 65504.0);
-                        if (i >= padded(n) || (m == 0 && r >= 2)) want = 55;
-                        const double got = from_half(bf16, y[(size_t)r * stride + i]);
-                        if (!near(got, want, half_step(bf16) + 0x1p-16, 0x1p-24))
-                            return fail("%s kind %d n %d, row %d column %d: %g, not %g", kernel.c_str(), kind,
-                                        n, r, i, got, want);
-                    }
-            }
+            for (int what = 0; what < 4; what++) check_act(kind, n, what, k++ & 1);
+    for (int m = 0; m < 2 * MODES; m++) check_act(m % 3, 99, m / 3 % 4, m >= MODES);
 }
 
 // ---- logits

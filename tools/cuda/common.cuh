@@ -474,7 +474,7 @@ DEVICE void linear_gemv(T dtype, const Linear &p, int block = blockIdx.x, int sp
    FORMAT is how weights are stored: Bits4, Bits8 or Dense, see there. */
 #if AWQ_ARCH < 800
 enum { STAGES = 2 }; // 64 KB of shared memory, and copies that are done when issued
-#elif AWQ_ARCH == 860 || AWQ_ARCH == 890 || AWQ_ARCH >= 1200
+#elif AWQ_ARCH == 860 || AWQ_ARCH == 880 || AWQ_ARCH == 890 || AWQ_ARCH >= 1200
 enum { STAGES = 3 }; // 99 KB
 #else
 enum { STAGES = 4 };

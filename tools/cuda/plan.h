@@ -52,7 +52,7 @@ typedef struct awq__cuda_experts {
      awq_repack_dense    grid (k_tiles / 8 rounded up, n), 256 threads */
 typedef struct awq__cuda_repack {
     uint64_t to, codes, zeros, scales;
-    uint64_t lossy; /* u32, 0 before */
+    uint64_t lossy; /* u32 [2], 0 before: scales or dense weights; zero points */
     int32_t n, k, n_pad, k_tiles, bits;
     int32_t layout;        /* AWQ__CUDA_REPACK_.. */
     int32_t type;          /* of scales, of dense weights: 0 fp32, 1 f16, 2 bf16 */
@@ -63,7 +63,9 @@ typedef struct awq__cuda_repack {
     int32_t skip;          /* outputs of the first block that are there already */
     int32_t write;         /* n, or to n_pad */
     int32_t chunk;         /* native: awq__tiling.chunk */
-    uint32_t mark;         /* what *lossy becomes */
+    uint32_t mark;         /* what lossy becomes */
+    int32_t file_bits;     /* 2 to 8 */
+    int32_t pitch;         /* gemv: scales of an output */
 } awq__cuda_repack;
 
 enum {
@@ -73,7 +75,11 @@ enum {
     AWQ__CUDA_REPACK_GPTQ_V2,
     AWQ__CUDA_REPACK_COMPRESSED,
     AWQ__CUDA_REPACK_GPTQ_WORDS,
-    AWQ__CUDA_REPACK_NATIVE
+    AWQ__CUDA_REPACK_NATIVE,
+    AWQ__CUDA_REPACK_GEMV,
+    AWQ__CUDA_REPACK_GEMV_FAST,
+    AWQ__CUDA_REPACK_MARLIN,
+    AWQ__CUDA_REPACK_INT8
 };
 
 /* awq_repack_sum: *sum grows by a checksum of n pieces of 16 bytes. grid (n / 4096 rounded up), 256 threads */
@@ -109,6 +115,21 @@ static uint32_t awq__cuda_splits(int want, int blocks, int k_tiles, int least)
     return s > 1 ? (uint32_t)s : 1;
 }
 
+/* KB of shared memory of an SM; a block may have that, from 8.0 on less 1 */
+static int awq__cuda_sm_kb(int arch)
+{
+    return arch < 80 ? 64 : arch == 80 || arch == 87 ? 164 : arch < 90 || arch >= 120 ? 100 : 228;
+}
+
+/* Stages of rings in code for so old a card, as common.cuh has them */
+static int awq__cuda_stages(int arch) { return arch < 80 ? 2 : awq__cuda_sm_kb(arch) == 100 ? 3 : 4; }
+
+/* Blocks of so many bytes of shared memory on an SM, of which none wants more than two */
+static int awq__cuda_on_sm(int arch, uint32_t smem)
+{
+    return 2 * (smem + (arch < 80 ? 0 : 1024)) <= (uint32_t)awq__cuda_sm_kb(arch) << 10 ? 2 : 1;
+}
+
 /* The output that a key of `best` names */
 AWQ__UNUSED static uint32_t awq__cuda_best_index(uint64_t key) { return 0xffffffffu - (uint32_t)key; }
 
@@ -119,7 +140,7 @@ static int awq__cuda_linear_plan(const awq__cuda_device *d, int bits, int rows, 
                                  int bf16, int same_bits, awq__cuda_launch *out)
 {
     const int blocks = (n + 63) / 64, k_tiles = (k + 63) / 64;
-    const int stages = d->arch < 80 ? 2 : d->arch == 86 || d->arch == 89 || d->arch >= 120 ? 3 : 4;
+    const int stages = awq__cuda_stages(d->arch);
     const char *type = bf16 ? "bf16" : "f16", *family = bits == 4 ? "linear" : bits == 8 ? "linear8" : "dense";
     if (rows < 1 || n < 1 || k < 1 || k_tiles > 1024 || (bf16 && d->arch < 80)) return 0;
     if ((bits != 4 && bits != 8 && bits != 16) || (bits < 16 && group != 32 && (group < 64 || group % 64)))
@@ -164,8 +185,10 @@ static int awq__cuda_linear_plan(const awq__cuda_device *d, int bits, int rows, 
                          : rows <= 64                ? 64
                                                      : 128;
         const int nb = tile == 128 ? 2 : 1, wk = tile == 128 ? 1 : tile == 64 || bits == 16 ? 2 : 4;
-        const int on_sm = !same_bits && (tile <= 16 || (tile == 64 && bits < 16)) ? 2 : 1;
         const uint32_t stage = (uint32_t)(wk * (nb * (bits == 16 ? 8192 : 512 * bits + 512) + tile * 128));
+        const int on_sm = !same_bits && (tile <= 16 || (tile == 64 && bits < 16)) /* as registers allow */
+                              ? awq__cuda_on_sm(d->arch, (uint32_t)stages * stage)
+                              : 1;
         snprintf(out->kernel, sizeof out->kernel, "awq_%s_mma%d_%s", family, tile, type);
         out->grid[0] = ((uint32_t)rows + (uint32_t)tile - 1) / (uint32_t)tile;
         out->grid[2] = (uint32_t)((blocks + nb - 1) / nb);
@@ -186,7 +209,7 @@ static int awq__cuda_experts_plan(const awq__cuda_device *d, int bits, int rows,
                                   int k, int group, int bf16, int same_bits, awq__cuda_launch *out)
 {
     const int64_t slots = (int64_t)rows * top, used = slots < experts ? slots : experts;
-    const int stages = d->arch < 80 ? 2 : d->arch == 86 || d->arch == 89 || d->arch >= 120 ? 3 : 4;
+    const int stages = awq__cuda_stages(d->arch);
     const int gemv = rows <= 4 && bits < 16 && !same_bits, few = same_bits || slots <= 32 * used;
     /* 128 rows by wgmma take no longer than 64 by mma */
     const int wgmma = d->wgmma && bits == 4 && !gemv && !few;

@@ -6,18 +6,22 @@
    awq_repack_dense: f16, bf16 or fp32 rows to f16 or bf16 rows padded along k.
    awq_repack_sum: a checksum of what they made, which is the same whatever it was made of.
 
-   LAYOUTS, b = bits (gemm: 4), m = 32 / b codes in a word from its lowest bits:
+   LAYOUTS, b = file_bits, of 2 to 8 where nothing is said. A row of values is a stream of words, value i at bit
+   b i from the lowest of the first word on; n, k, g: values along outputs, inputs, groups.
      canonical    codes u8 [n][k]             zeros u8 [n][g]                       scales [n][g]
-     gemm         codes [k][n/8], out of 0 2 4 6 1 3 5 7; zeros [g][n/8] likewise   scales [g][n]
-     gptq         codes [k/m][n], along k     zeros [g][n/m], along n, less 1       scales [g][n]
+     gemm, b 4    codes [k][n/8], out of 0 2 4 6 1 3 5 7; zeros [g][n/8] likewise   scales [g][n]
+     gemv, b 4    codes [n] streams of k      zeros [n] streams of g, pitch / 8     scales [n][pitch]
+     gemv_fast    codes u16 [n/4][k]: fast_at; zeros f16 [g][n], -scale * zero      scales [g][n]
+     marlin, b 4  codes [k/16][2 n]: marlin_at; no zeros                            scales [g][n]: marlin_scale
+     gptq         codes, n streams of k, [][n]; zeros [g] streams of n, less 1      scales [g][n]
      gptq words   likewise                    1 taken from each as one number       scales [g][n]
      gptq v2      likewise                    not less 1                            scales [g][n]
-     compressed   codes [n][k/m], along k     zeros [n/m][g], along n               scales [n][g]
-     native       codes [n/16][k/chunk] of 16 words for each 4 inputs, b 4: i and i + chunk/2 in a byte;
+     compressed   codes [n] streams of k      zeros, g streams of n, [][g]          scales [n][g]
+     int8         codes i8 [n][k], less 128   zeros i8 [n][g], less 128             scales [n][g]
+     native       codes [n/16][k/chunk] of 16 words for each 4 inputs, b to 4: i and i + chunk/2 in a byte;
                   zeros [n/16][g] of 16 u8, behind them the 16 scales, f16 or fp32
-   k/m and n/m rounded up. zeros NULL: 2^(b-1). Here g counts the file's groups, of `file_group` inputs; the
-   kernels' are `group`, which divides them, so a file with groups of 96 becomes one with groups of 32. Padding
-   has code 0 and scale 0.
+   zeros NULL: 2^(b-1). Here g counts the file's groups, of `file_group` inputs; the kernels' are `group`, which
+   divides them, so a file with groups of 96 becomes one with groups of 32. Padding has code 0 and scale 0.
    Several matrices become one, one below the other: each is put behind the rows of those before it, in their
    order, since a word of a block may have codes of two. */
 enum {
@@ -27,7 +31,11 @@ enum {
     REPACK_GPTQ_V2,
     REPACK_COMPRESSED,
     REPACK_GPTQ_WORDS,
-    REPACK_NATIVE
+    REPACK_NATIVE,
+    REPACK_GEMV,
+    REPACK_GEMV_FAST,
+    REPACK_MARLIN,
+    REPACK_INT8
 };
 enum { REPACK_F32, REPACK_F16, REPACK_BF16 };
 
@@ -37,19 +45,27 @@ struct Repack {
     const void *codes; // or dense weights [n][k]
     const void *zeros;
     const void *scales;
-    u32 *lossy; // set to `mark` if a scale is no f16 number, or a dense weight is too large for its type
+    u32 *lossy; // set to `mark` if a scale is no f16 number, or a dense weight is too large for its type;
+                // lossy[1] if a zero point is none, a scale NaN, Inf or too large
     int n, k, n_pad, k_tiles, bits, layout, type, file_group, group, bf16; // type: of scales or dense weights
     int file_n, first; // the file's matrix has file_n outputs; n of them from `first` on are taken
     int skip;          // outputs of the first block that are there already
     int write;         // outputs that are written: n, or those of the padding too
     int chunk;         // native
     u32 mark;
+    int file_bits, pitch;
 };
 
-DEVICE u32 packed_value(const void *words, size_t word, int index, int bits)
+// Value `index` of a stream of `bits`, whose words begin at `first` and are `step` apart
+DEVICE u32 stream_value(const void *words, size_t first, size_t step, int index, int bits)
 {
-    return load_constant((const u32 *)words + word) >> index * bits & ((1u << bits) - 1);
+    const u32 bit = (u32)index * bits, shift = bit & 31;
+    const u32 *w = (const u32 *)words + first + (bit >> 5) * step;
+    u32 v = load_constant(w) >> shift;
+    if (shift + bits > 32) v |= load_constant(w + step) << (32 - shift);
+    return v & ((1u << bits) - 1);
 }
+DEVICE int words_of(int n, int bits) { return (int)(((u64)n * bits + 31) / 32); }
 DEVICE int gemm_nibble(int out) { return (out & 1) * 4 + (out & 7) / 2; }
 
 // Where a block of 16 outputs has an input's byte, for its first output
@@ -63,42 +79,45 @@ DEVICE const u8 *native_params(const Repack &p, int out, int g, int groups)
     return (const u8 *)p.zeros + ((size_t)(out >> 4) * groups + g) * (p.type == REPACK_F32 ? 80 : 48);
 }
 
+// gemv_fast: 4 rows side by side over 64 inputs; a word has inputs i, i + 8, i + 16, i + 24
+DEVICE u32 fast_at(const Repack &p, int out, int in)
+{
+    const int word = in / 64 * 64 + (out & 3) * 16 + (in & 32) / 4 + (in & 7);
+    return load_constant((const u16 *)p.codes + (size_t)(out >> 2) * p.k + word) >> (in & 24) / 2 & 15;
+}
+// marlin: tiles of 16 inputs and 64 outputs; a word has two inputs, these + 8, and the same 8 outputs on
+DEVICE u32 marlin_at(const Repack &p, int out, int in)
+{
+    const int word = out / 64 * 128 + (out & 7) * 16 + (in & 6) * 2 + (out & 48) / 16;
+    const int nibble = (in & 1) * 4 + (out & 8) / 4 + (in & 8) / 8;
+    return load_constant((const u32 *)p.codes + (size_t)(in >> 4) * 2 * p.file_n + word) >> nibble * 4 & 15;
+}
+DEVICE int marlin_scale(const Repack &p, int out)
+{
+    const int v = out & 31;
+    if (p.file_group == p.k) return out - v + (v & 6) * 4 + v / 8 * 2 + (v & 1);
+    return out - (out & 63) + (out & 7) * 8 + (out & 63) / 8;
+}
+
 DEVICE u32 repack_code(const Repack &p, int out, int in)
 {
-    const int shift = p.bits == 4 ? 3 : 2, m = 1 << shift; // codes in a word
+    const int b = p.file_bits;
     if (out < 0 || out >= p.n || in >= p.k) return 0;
     out += p.first;
     switch (p.layout) {
     case REPACK_CANONICAL: return load_constant((const u8 *)p.codes + (size_t)out * p.k + in);
-    case REPACK_GEMM: return packed_value(p.codes, (size_t)in * (p.file_n / 8) + out / 8, gemm_nibble(out), 4);
-    case REPACK_COMPRESSED:
-        return packed_value(p.codes, (size_t)out * ((p.k + m - 1) >> shift) + (in >> shift), in & (m - 1),
-                            p.bits);
+    case REPACK_INT8: return load_constant((const u8 *)p.codes + (size_t)out * p.k + in) ^ 128;
+    case REPACK_GEMM:
+        return stream_value(p.codes, (size_t)in * (p.file_n / 8) + out / 8, 0, gemm_nibble(out), 4);
+    case REPACK_GEMV:
+    case REPACK_COMPRESSED: return stream_value(p.codes, (size_t)out * words_of(p.k, b), 1, in, b);
+    case REPACK_GEMV_FAST: return fast_at(p, out, in);
+    case REPACK_MARLIN: return marlin_at(p, out, in);
     case REPACK_NATIVE: {
         const u32 q = load_constant((const u8 *)p.codes + native_at(p, out, in) + (out & 15) * 4);
         return p.bits == 8 ? q : in % p.chunk < p.chunk / 2 ? q & 15 : q >> 4;
     }
-    default: return packed_value(p.codes, (size_t)(in >> shift) * p.file_n + out, in & (m - 1), p.bits);
-    }
-}
-DEVICE u32 repack_zero(const Repack &p, int out, int g, int groups)
-{
-    const int shift = p.bits == 4 ? 3 : 2, m = 1 << shift;
-    const size_t word = (size_t)g * ((p.file_n + m - 1) >> shift) + (out >> shift);
-    if (!p.zeros) return 1u << (p.bits - 1);
-    switch (p.layout) {
-    case REPACK_CANONICAL: return load_constant((const u8 *)p.zeros + (size_t)out * groups + g);
-    case REPACK_GEMM: return packed_value(p.zeros, (size_t)g * (p.file_n / 8) + out / 8, gemm_nibble(out), 4);
-    case REPACK_COMPRESSED:
-        return packed_value(p.zeros, (size_t)(out >> shift) * groups + g, out & (m - 1), p.bits);
-    case REPACK_NATIVE: return load_constant(native_params(p, out, g, groups) + (out & 15));
-    case REPACK_GPTQ_WORDS:
-        return (load_constant((const u32 *)p.zeros + word) + (p.bits == 4 ? 0x11111111u : 0x01010101u))
-                   >> (out & (m - 1)) * p.bits
-               & ((1u << p.bits) - 1);
-    default:
-        const u32 z = packed_value(p.zeros, word, out & (m - 1), p.bits);
-        return p.layout == REPACK_GPTQ ? (z + 1) & ((1u << p.bits) - 1) : z;
+    default: return stream_value(p.codes, out, p.file_n, in, b); // gptq
     }
 }
 DEVICE float load_typed(const void *from, size_t i, int type)
@@ -113,8 +132,43 @@ DEVICE float repack_scale(const Repack &p, int out, int g, int groups)
     switch (p.layout) {
     case REPACK_NATIVE: return load_typed(native_params(p, out, g, groups) + 16, out & 15, p.type);
     case REPACK_CANONICAL:
+    case REPACK_INT8:
     case REPACK_COMPRESSED: return load_typed(p.scales, (size_t)out * groups + g, p.type);
+    case REPACK_GEMV: return load_typed(p.scales, (size_t)out * p.pitch + g, p.type);
+    case REPACK_MARLIN: return load_typed(p.scales, (size_t)g * p.file_n + marlin_scale(p, out), p.type);
     default: return load_typed(p.scales, (size_t)g * p.file_n + out, p.type);
+    }
+}
+
+// The zero point whose -scale * zero has been stored; 16: there is none
+DEVICE u32 fast_zero(const Repack &p, int out, int g, float scale)
+{
+    const u32 stored = load_constant((const u16 *)p.zeros + (size_t)g * p.file_n + out);
+    const float z = 0.5f - f16x2_to_f32(stored).x / scale;
+    if (!(stored & 0x7fff)) return 0;
+    if (!(z >= 1 && z < 16)) return 16;
+    return (f32_to_f16x2(-(scale * (float)(int)z), 0) & 0xffff) == stored ? (u32)z : 16;
+}
+DEVICE u32 repack_zero(const Repack &p, int out, int g, int groups, float scale)
+{
+    const int b = p.file_bits;
+    const size_t row = (size_t)g * words_of(p.file_n, b);
+    u32 z;
+    if (!p.zeros) return 1u << (b - 1);
+    switch (p.layout) {
+    case REPACK_CANONICAL: return load_constant((const u8 *)p.zeros + (size_t)out * groups + g);
+    case REPACK_INT8: return load_constant((const u8 *)p.zeros + (size_t)out * groups + g) ^ 128;
+    case REPACK_GEMM: return stream_value(p.zeros, row + out / 8, 0, gemm_nibble(out), 4);
+    case REPACK_GEMV: return stream_value(p.zeros, (size_t)out * (p.pitch / 8), 1, g, 4);
+    case REPACK_GEMV_FAST: return fast_zero(p, out, g, scale);
+    case REPACK_COMPRESSED: return stream_value(p.zeros, g, groups, out, b);
+    case REPACK_NATIVE: return load_constant(native_params(p, out, g, groups) + (out & 15));
+    case REPACK_GPTQ_WORDS:
+        z = load_constant((const u32 *)p.zeros + row + (u32)(out * b) / 32) + ~0u / ((1u << b) - 1);
+        return z >> (out * b & 31) & ((1u << b) - 1);
+    default:
+        z = stream_value(p.zeros, row, 1, out, b);
+        return p.layout == REPACK_GPTQ ? (z + 1) & ((1u << b) - 1) : z;
     }
 }
 
@@ -158,7 +212,9 @@ KERNEL(awq_repack_params, 256, Repack p)
         const float s = repack_scale(p, out + p.first, g, groups);
         const u32 h = f32_to_f16x2(s, 0);
         if (f16x2_to_f32(h).x != s) store_global(p.lossy, p.mark);
-        sz = (0x6400u + repack_zero(p, out + p.first, g, groups)) << 16 | h;
+        const u32 z = repack_zero(p, out + p.first, g, groups, s);
+        if (z >> p.file_bits || (h & 0x7c00) == 0x7c00) store_global(p.lossy + 1, p.mark);
+        sz = (0x6400u + z) << 16 | h;
     }
     store_global((u32 *)p.to + (size_t)blockIdx.y * p.n_pad + out, sz);
 }

@@ -23,22 +23,20 @@ struct Embed { // awq__cuda_embed of steps.h says what each member is, likewise 
     int h, n_pad, k_tiles, group;
     float scale;
 };
-enum { TABLE_F32, TABLE_F16, TABLE_BF16, TABLE_4, TABLE_8 };
+enum { TABLE_F32, TABLE_F16, TABLE_BF16, TABLE_8 };
 // inputs in to in + 3 of output `out`, in a multiple of 4; zero point and scale are those of all of them
-template <int BITS> DEVICE void block_row(const Embed &p, int out, int in, float *v)
+DEVICE void block_row(const Embed &p, int out, int in, float *v)
 {
     const int r = out & 15, c = in & 15, kk = in >> 4 & 3, lane = (r & 7) * 4 + (c & 7) / 2;
     const size_t warp = ((size_t)(out >> 6) * p.k_tiles + (in >> 6)) * 4 + (out >> 4 & 3);
-    const u32 *word = (const u32 *)p.table
-                      + (BITS == 4 ? (warp * 32 + lane) * 4 + kk
-                                   : ((warp * 2 + (kk >> 1)) * 32 + lane) * 4 + (kk & 1) * 2 + (c >> 3));
-    const int shift = BITS == 4 ? ((r >> 3) + (c >> 3) * 2) * 4 : (r >> 3) * 16, next = BITS == 4 ? 16 : 8;
+    const u32 *word =
+        (const u32 *)p.table + ((warp * 2 + (kk >> 1)) * 32 + lane) * 4 + (kk & 1) * 2 + (c >> 3);
     const u32 sz = load_constant(p.sz + (size_t)(in / p.group) * p.n_pad + out);
     const int z = (int)(sz >> 16) - 0x6400;
     const float s = scale_f32(sz);
 #pragma unroll
     for (int k = 0; k < 4; k++) {
-        const u32 q = load_constant(word + (k >> 1) * 4) >> (shift + (k & 1) * next) & ((1u << BITS) - 1);
+        const u32 q = load_constant(word + (k >> 1) * 4) >> ((r >> 3) * 16 + (k & 1) * 8) & 255;
         v[k] = __fmul_rn((float)((int)q - z), s);
     }
 }
@@ -52,8 +50,7 @@ template <int TABLE> DEVICE void embed(const Embed &p)
 #pragma unroll 1
     for (int i = threadIdx.x * 4; i < n; i += blockDim.x * 4) {
         float v[4];
-        if (TABLE == TABLE_4) block_row<4>(p, id, i, v);
-        else if (TABLE == TABLE_8) block_row<8>(p, id, i, v);
+        if (TABLE == TABLE_8) block_row(p, id, i, v);
         else {
             const float4 f = TABLE == TABLE_F32   ? weights_load((const float *)p.table + row, i, n)
                              : TABLE == TABLE_F16 ? row_load(F16(), (const u16 *)p.table + row, false, i, n)
@@ -68,7 +65,6 @@ template <int TABLE> DEVICE void embed(const Embed &p)
 KERNEL(awq_embed_f32, 1024, const Embed p) { embed<TABLE_F32>(p); }
 KERNEL(awq_embed_f16, 1024, const Embed p) { embed<TABLE_F16>(p); }
 KERNEL(awq_embed_bf16, 1024, const Embed p) { embed<TABLE_BF16>(p); }
-KERNEL(awq_embed_4, 1024, const Embed p) { embed<TABLE_4>(p); }
 KERNEL(awq_embed_8, 1024, const Embed p) { embed<TABLE_8>(p); }
 
 /* ---- x += residual_scale * norm(out), bad rows marked, xn = norm(x): each part optional

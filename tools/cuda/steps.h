@@ -19,7 +19,7 @@ static uint32_t awq__cuda_row_threads(int64_t n)
     return (uint32_t)(t < 32 ? 32 : t > 1024 ? 1024 : t);
 }
 
-/* awq_embed_f32, _f16, _bf16: a table as stored; awq_embed_4, _8: a head in blocks of 4 or 8 bits, the
+/* awq_embed_f32, _f16, _bf16: a table as stored; awq_embed_8: a head in blocks of 8 bits, the
    weights of awq__cuda_linear. grid (rows), awq__cuda_row_threads(h). x = scale * value */
 typedef struct awq__cuda_embed {
     uint64_t ids;   /* [rows] int32, all in the table */
@@ -225,7 +225,7 @@ static int awq__cuda_attend_plan_for(const awq__cuda_device *d, uint32_t shared,
     p->at_once = p->tiles[0];
     if (!p->tiles[0]) return 1;
     most = awq__cuda_attend_rounded(most);
-    splits = 2 * d->sms / ((int64_t)p->tiles[0] * kv_heads); /* two blocks on each SM */
+    splits = awq__cuda_on_sm(d->arch, p->smem[0]) * d->sms / ((int64_t)p->tiles[0] * kv_heads);
     splits = splits < 1 ? 1 : splits;
     p->split_pages = (int32_t)((most + splits - 1) / splits + warps - 1) / warps * warps;
     if (splits == 1) p->split_pages = 1 << 25; /* none has more */
