@@ -25,20 +25,35 @@ static void test_names(void)
     CHECK(!strcmp(awq_dtype_name(AWQ_F8_E5M2), "F8_E5M2") && !strcmp(awq_dtype_name((awq_dtype)99), "?"));
 }
 
-/* what is forced is used if it is here, and what was found if not */
+/* what is asked for is used if it is here, what is next below if not, and the best one of another kind of processor */
 static void test_isa(void)
 {
-    awq_isa best = awq_best_isa(), first = best >= AWQ_ISA_NEON ? AWQ_ISA_NEON : AWQ_ISA_AVX2;
+    enum { /* SCALAR, AVX2, AVX2_VNNI, AVX512, AVX512_VNNI, AMX, NEON, DOT, I8MM: bits 1 to 9 */
+        PLAIN = 0x002, HASWELL = 0x006, SKYLAKE_X = 0x016, ZEN4 = 0x036, ALDER_LAKE = 0x00e, ZEN5 = 0x03e,
+        SAPPHIRE_RAPIDS = 0x07e, ARM8 = 0x082, ARM82 = 0x182, ARM86 = 0x382
+    };
+    static const struct { uint32_t isas; const char *taken; } machine[] = { /* for AUTO, SCALAR, ... I8MM */
+        {PLAIN, "1111111111"}, {HASWELL, "2122222222"}, {SKYLAKE_X, "4122444444"}, {ZEN4, "5122455555"},
+        {ALDER_LAKE, "3123333333"}, {ZEN5, "5123455555"}, {SAPPHIRE_RAPIDS, "6123456666"}, {ARM8, "7177777777"},
+        {ARM82, "8188888788"}, {ARM86, "9199999789"},
+    };
+    awq_isa best = awq_best_isa();
+    uint32_t isas = awq__isas();
+    size_t k;
     int i;
+    for (k = 0; k < sizeof machine / sizeof machine[0]; k++)
+        for (i = AWQ_ISA_AUTO; i <= AWQ_ISA_NEON_I8MM; i++)
+            CHECK_MSG((int)awq__isa_of(machine[k].isas, (awq_isa)i) == machine[k].taken[i] - '0', "%03x %s",
+                      machine[k].isas, awq_isa_name((awq_isa)i));
+    CHECK(awq__isa_of(ZEN4, (awq_isa)-1) == AWQ_ISA_AVX512_VNNI && awq__isa_of(ZEN4, (awq_isa)99) == AWQ_ISA_AVX512_VNNI);
     printf("    this machine has %s\n", awq_isa_name(best));
-    CHECK(best != AWQ_ISA_AUTO);
+    CHECK(best != AWQ_ISA_AUTO && (isas & 3) == 2 && isas >> best == 1);
     for (i = AWQ_ISA_AUTO; i <= AWQ_ISA_NEON_I8MM; i++) {
-        int here = i == AWQ_ISA_SCALAR || (i >= (int)first && i <= (int)best);
         awq_ctx ctx;
         memset(&ctx, 0, sizeof ctx);
         ctx.isa = (awq_isa)i;
-        CHECK_MSG(awq__isa(&ctx) == (here ? (awq_isa)i : best), "%s", awq_isa_name((awq_isa)i));
-        CHECK(ctx.isa_found == best && ctx.isa == (awq_isa)i);
+        CHECK(awq__isa(&ctx) == awq__isa_of(isas, (awq_isa)i));
+        CHECK(ctx.isas == isas && ctx.isa == (awq_isa)i);
     }
 }
 

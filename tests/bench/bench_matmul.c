@@ -55,15 +55,16 @@ int main(int argc, char **argv)
                 l.mode = (awq_mode)mode;
                 bytes = (size_t)(n * k) * awq_dtype_size(kinds[d]);
             }
-            for (isa = AWQ_ISA_SCALAR; isa <= (int)awq_best_isa(); isa++)
-                for (t = 0; t < 6; t++) {
+            for (isa = AWQ_ISA_SCALAR; isa <= (int)awq_best_isa(); isa++) {
+                ctx.isa = (awq_isa)isa;
+                for (t = 0; t < 6 && awq__isa(&ctx) == ctx.isa; t++) {
                     double sec;
-                    ctx.isa = (awq_isa)isa;
                     sec = best_seconds(&ctx, &l, x, tokens[t], y);
                     printf("%4d x %-5d %-6s %-11s %4d %12.1f %9.1f %7.2f\n", (int)n, (int)k,
                            d ? awq_dtype_name(kinds[d]) : "4 bits", awq_isa_name((awq_isa)isa), tokens[t],
                            sec * 1e6, 2e-9 * (double)(n * k) * tokens[t] / sec, 1e-9 * (double)bytes / sec);
                 }
+            }
             awq_linear_free(&ctx, &l);
             awq_qweight_free(&ctx, &q);
             free(w);
