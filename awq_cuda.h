@@ -10111,29 +10111,29 @@ static void awq__cuda_probe_split(awq_ctx *ctx, awq__cuda_probe *p)
 
 static void awq__cuda_probe_search(awq_ctx *ctx, awq__cuda_probe *p)
 {
-    enum { ROWS = 9, IN = 192, G = 64, N = 1100, LONG = 3 * IN };
+    enum { ROWS = 9, WIDTH = 192, G = 64, N = 1100, SPAN = 3 * WIDTH };
     awq__cuda_rounding candidate[2];
     awq__cuda_dots dots[2];
     awq__cuda_clips clips;
     awq__cuda_gated gated;
     awq_search_desc d;
     awq__clip_job job;
-    float *w, *scales, *to[2], *dot[2], *moments, *clip, *gate, *up, *y, one[IN], clipped[ROWS * IN / G];
+    float *w, *scales, *to[2], *dot[2], *moments, *clip, *gate, *up, *y, one[WIDTH], clipped[ROWS * WIDTH / G];
     int i, j, r, g;
     p->used = 0;
-    w = awq__cuda_probe_floats(p, ROWS * IN);
-    scales = awq__cuda_probe_floats(p, IN);
-    moments = awq__cuda_probe_floats(p, IN * G);
+    w = awq__cuda_probe_floats(p, ROWS * WIDTH);
+    scales = awq__cuda_probe_floats(p, WIDTH);
+    moments = awq__cuda_probe_floats(p, WIDTH * G);
     gate = awq__cuda_probe_floats(p, N);
     up = awq__cuda_probe_floats(p, N);
     for (i = 0; i < 2; i++) {
-        to[i] = (float *)awq__cuda_probe_room(p, (size_t)ROWS * IN * 4);
+        to[i] = (float *)awq__cuda_probe_room(p, (size_t)ROWS * WIDTH * 4);
         dot[i] = (float *)awq__cuda_probe_room(p, ROWS * 4);
     }
-    clip = (float *)awq__cuda_probe_room(p, (size_t)ROWS * IN / G * 4);
+    clip = (float *)awq__cuda_probe_room(p, (size_t)ROWS * WIDTH / G * 4);
     y = (float *)awq__cuda_probe_room(p, N * 4);
-    for (i = 0; i < IN; i++) scales[i] += 2;
-    for (g = 0; g < IN / G; g++)
+    for (i = 0; i < WIDTH; i++) scales[i] += 2;
+    for (g = 0; g < WIDTH / G; g++)
         for (i = 0; i < G; i++)
             for (j = 0; j <= i; j++) {
                 float *m = moments + g * G * G;
@@ -10145,20 +10145,20 @@ static void awq__cuda_probe_search(awq_ctx *ctx, awq__cuda_probe *p)
     memset(&gated, 0, sizeof gated);
     memset(&d, 0, sizeof d);
     clips.w = awq__cuda_probe_at(p, w);
-    clips.in = IN;
+    clips.in = WIDTH;
     clips.group = G;
     clips.bits = 4;
     for (i = 0; i < 2; i++) { /* with scales; symmetric, what is added: and a row and the next one */
         candidate[i].w = dots[i].a = clips.w;
         candidate[i].scales = i ? 0 : awq__cuda_probe_at(p, scales);
         candidate[i].to = awq__cuda_probe_at(p, to[i]);
-        candidate[i].in = IN;
+        candidate[i].in = WIDTH;
         candidate[i].group = G;
         candidate[i].bits = 4;
         candidate[i].symmetric = candidate[i].difference = dots[i].difference = i;
-        dots[i].b = dots[i].a + LONG * 4;
+        dots[i].b = dots[i].a + SPAN * 4;
         dots[i].out = awq__cuda_probe_at(p, dot[i]);
-        dots[i].n = LONG;
+        dots[i].n = SPAN;
     }
     clips.moments = awq__cuda_probe_at(p, moments);
     clips.clip = awq__cuda_probe_at(p, clip);
@@ -10173,7 +10173,7 @@ static void awq__cuda_probe_search(awq_ctx *ctx, awq__cuda_probe *p)
         awq__cuda_probe_run(ctx, p, AWQ__CUDA_QUANTIZE, "awq_candidate", 0, 1, ROWS, 1, 256, 0, &candidate[i]);
         awq__cuda_probe_run(ctx, p, AWQ__CUDA_QUANTIZE, "awq_row_dots", 0, 2, 1, 1, 256, 128, &dots[i]);
     }
-    awq__cuda_probe_run(ctx, p, AWQ__CUDA_QUANTIZE, "awq_clips", 0, IN / G, (ROWS + 7) / 8, 1, 256, 32 * G,
+    awq__cuda_probe_run(ctx, p, AWQ__CUDA_QUANTIZE, "awq_clips", 0, WIDTH / G, (ROWS + 7) / 8, 1, 256, 32 * G,
                         &clips);
     awq__cuda_probe_run(ctx, p, AWQ__CUDA_QUANTIZE, "awq_gated", 0, (N + 1023) / 1024, 1, 1, 256, 0, &gated);
     if (!p->st) p->st = awq__cuda_download(ctx, p->c, p->out, p->at, p->used);
@@ -10184,27 +10184,27 @@ static void awq__cuda_probe_search(awq_ctx *ctx, awq__cuda_probe *p)
     job.w = w;
     job.moments = moments;
     job.clip = clipped;
-    job.in = IN;
+    job.in = WIDTH;
     job.d = &d;
     for (r = 0; r < ROWS; r++) {
         for (j = 0; j < 2; j++) {
-            for (i = 0; i < IN; i++) one[i] = j ? w[r * IN + i] : w[r * IN + i] * scales[i];
-            for (i = 0; i < IN; i += G) awq__fake_group(one + i, one + i, G, 4, j);
-            for (i = 0; i < IN; i++)
+            for (i = 0; i < WIDTH; i++) one[i] = j ? w[r * WIDTH + i] : w[r * WIDTH + i] * scales[i];
+            for (i = 0; i < WIDTH; i += G) awq__fake_group(one + i, one + i, G, 4, j);
+            for (i = 0; i < WIDTH; i++)
                 awq__cuda_probe_check(ctx, p, "awq_candidate", 0, i,
-                                      ((const float *)awq__cuda_probe_out(p, to[j]))[r * IN + i],
-                                      j ? one[i] - w[r * IN + i] : one[i] / scales[i], 1.0 / 1024);
+                                      ((const float *)awq__cuda_probe_out(p, to[j]))[r * WIDTH + i],
+                                      j ? one[i] - w[r * WIDTH + i] : one[i] / scales[i], 1.0 / 1024);
         }
         awq__clip_row(&job, r);
-        for (g = 0; g < IN / G; g++)
-            awq__cuda_probe_check(ctx, p, "awq_clips", 0, r * (IN / G) + g,
-                                  ((const float *)awq__cuda_probe_out(p, clip))[r * (IN / G) + g],
-                                  clipped[r * (IN / G) + g], 1.0 / 1024);
+        for (g = 0; g < WIDTH / G; g++)
+            awq__cuda_probe_check(ctx, p, "awq_clips", 0, r * (WIDTH / G) + g,
+                                  ((const float *)awq__cuda_probe_out(p, clip))[r * (WIDTH / G) + g],
+                                  clipped[r * (WIDTH / G) + g], 1.0 / 1024);
     }
     for (r = 0; r < 2; r++) {
         double sum[2] = {0, 0}, all = 0;
-        for (i = 0; i < LONG; i++) {
-            const double a = w[r * LONG + i], b = w[(r + 1) * LONG + i];
+        for (i = 0; i < SPAN; i++) {
+            const double a = w[r * SPAN + i], b = w[(r + 1) * SPAN + i];
             sum[0] += a * b;
             sum[1] += (a - b) * (a - b);
             all += fabs(a * b);

@@ -247,7 +247,8 @@ static void test_same_bits()
 {
     for (int window : {0, 45, 300})
         for (const Heads &h : {Heads{4, 2, 64, 64}, Heads{5, 1, 128, 128}}) {
-            const int n = 70, base = window ? 1560 : 560; // more than one split, and some before the window
+            // more than one split, and some before the window, which at row 28 comes to another page
+            const int n = 70, base = window ? 1552 : 560;
             Scene s(h, window, {{base, n}, {20, 1}});
             How how = {true, false, true, 0, 0, 0, 4};
             std::vector<u16> all = attend(s, how), again = attend(s, how, false);
